@@ -1,0 +1,73 @@
+/**
+ * The one error class and the table of its codes.
+ *
+ * A message has three parts: what happened, who is serving now, what to do. The table holds the general form of each for
+ * the README (a test compares the two); the place that throws fills in processes and numbers. Pure: imports nothing.
+ */
+
+export const errorTable = {
+  HANDOVER_OPTION: ['An option or a HANDOVER_* variable has a value that cannot be used, or two places disagree.', 'Correct the value named in the message.'],
+  HANDOVER_UNAVAILABLE: ['This process cannot be reloaded: no addon, PID 1, a worker, another runtime, or HANDOVER=off.', 'The message names the reason. The server listens and drains as usual.'],
+  HANDOVER_NOT_SERVING: ['A reload was asked of a process that is not serving (not yet, or not any more).', 'Ask the process named in the message.'],
+  HANDOVER_RELOAD_RUNNING: ['A reload was asked while another one runs.', 'Wait for its report, then ask again.'],
+  HANDOVER_SPAWN: ['The successor could not be started at all.', 'Check the Node binary, the script and the working directory named in the message.'],
+  HANDOVER_SUCCESSOR_EXIT: ['The successor ended before it was ready.', 'Read its last stderr lines in the message, repair the build, reload again.'],
+  HANDOVER_SUCCESSOR_TIMEOUT: ['The successor was not ready within readyTimeout, and was killed.', 'Raise readyTimeout, or call ready() when readyWhen is manual, or see what it wrote to stderr.'],
+  HANDOVER_SUCCESSOR_FAILED: ['The successor said that it cannot serve, for instance because a listen() failed.', 'The message has its reason. Repair it, reload again.'],
+  HANDOVER_PROTOCOL_VERSION: ['The two processes speak protocol versions more than one apart.', 'Stop and start once, or go through a version in between.'],
+  HANDOVER_PROTOCOL: ['A message was not what the protocol allows at this point.', 'Look for another program on the channel; the message shows what was found and expected.'],
+  HANDOVER_LISTENER_MISMATCH: ['A received descriptor is not the listener that the offer says.', 'Nothing was taken over. Report it: this is a defect or an intruder.'],
+  HANDOVER_PREDECESSOR_SILENT: ['The predecessor did not answer in time.', 'See whether its event loop is blocked; stop it if it is beyond help.'],
+  HANDOVER_REFUSED: ['The predecessor refused to hand over (a reload already runs, or it is draining).', 'The message has its reason. Try again afterwards.'],
+  HANDOVER_WITHDRAWN: ['The predecessor took its offer back, and goes on serving.', 'The message has its reason; this process must end.'],
+  HANDOVER_UNDONE: ['The successor died within the undo window after it had taken over.', 'The predecessor serves again. Repair the build, reload again.'],
+  HANDOVER_CONTROL_SOCKET: ['The directory or the path of the control socket cannot be used.', 'The message names the path, and what its owner, mode or length must be.'],
+  HANDOVER_PEER_UID: ['The process at the other end belongs to another user.', 'Run both as the same user (root may talk to anyone).'],
+  HANDOVER_FD_ARGUMENT: ['A call of @handover/core/fd was given something that it cannot use.', 'The message says what was found and what is expected.'],
+  HANDOVER_FD_LIMIT: ['More than 252 descriptors in one message.', 'Send them in batches of at most 252.'],
+  HANDOVER_FD_TRUNCATED: ['The kernel dropped descriptors on arrival (MSG_CTRUNC), mostly because of RLIMIT_NOFILE.', 'All that arrived were closed. Raise the limit or receive fewer.'],
+  HANDOVER_FD_CLOSED: ['The peer closed the connection.', 'Nothing was sent or received; connect again.'],
+  HANDOVER_FD_TIMEOUT: ['The peer did not send or take anything in time.', 'Nothing was lost; try again, or give it longer.'],
+  HANDOVER_NOT_A_SOCKET: ['A descriptor is not the socket that was expected.', 'It was closed. The message says what it is.']
+} as const satisfies Record<`HANDOVER_${string}`, readonly [whatHappened: string, whatToDo: string]>
+
+export type ErrorCode = keyof typeof errorTable
+
+export type Role = 'predecessor' | 'successor'
+
+export interface ErrorContext {
+  readonly role?: Role
+  /** The state of the process that throws. */
+  readonly state?: string
+  /** The generation of the process that throws. */
+  readonly generation?: number
+  readonly cause?: unknown
+  /** The last lines that a failed successor wrote to stderr. */
+  readonly stderr?: string
+}
+
+/**
+ * Every error that Handover throws. `code` is a key of the table above and stable; the text is for people.
+ */
+export class HandoverError extends Error {
+  override readonly name = 'HandoverError'
+  readonly code: ErrorCode
+  readonly role: Role | undefined
+  readonly state: string | undefined
+  readonly generation: number | undefined
+  readonly stderr: string | undefined
+
+  constructor(code: ErrorCode, message: string, context: ErrorContext = {}) {
+    super(message, 'cause' in context ? { cause: context.cause } : undefined)
+    this.code = code
+    this.role = context.role
+    this.state = context.state
+    this.generation = context.generation
+    this.stderr = context.stderr
+  }
+
+  /** `HandoverError [HANDOVER_…]: message`, as Node prints its own errors with codes. */
+  override toString(): string {
+    return `${this.name} [${this.code}]: ${this.message}`
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Loads the addon and types it: the only file that does.
+ *
+ * The addon is a thin skin over system calls. Every function is synchronous unless it says otherwise, keeps no state, and
+ * answers a negative errno on failure (as libuv does), so that policy, retries and messages live in TypeScript.
+ * Where there is no binary for this platform, `native` is undefined and `nativeMissing` says why: a server then listens
+ * plainly and drains politely, and cannot be reloaded.
+ */
+
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { getSystemErrorMap } from 'node:util'
+
+/** What `describe` reads of a socket, by getsockopt(2) and getsockname(2). */
+export interface SocketDescription {
+  readonly family: 'inet' | 'inet6' | 'unix' | 'other'
+  readonly type: 'stream' | 'dgram' | 'seqpacket' | 'other'
+  /** SO_ACCEPTCONN. */
+  readonly listening: boolean
+  /** Numeric address without brackets or scope; the path of a Unix socket ('' when it has none). */
+  readonly address: string
+  /** 0 for a Unix socket. */
+  readonly port: number
+  /** IPV6_V6ONLY; false for other families. */
+  readonly ipv6Only: boolean
+  /** The backlog that the kernel holds (Linux, TCP only: tcpi_sacked of a listening socket), else 0. */
+  readonly backlog: number
+}
+
+export interface PeerCredentials {
+  /** 0 where the system cannot tell (macOS), or where the peer is in another pid namespace. */
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
+
+export interface ReceivedMessage {
+  readonly bytes: number
+  readonly fds: number[]
+  /** MSG_CTRUNC: the kernel dropped descriptors that did not fit. The ones that arrived are in `fds`. */
+  readonly truncated: boolean
+}
+
+/** Each answers a negative errno on failure. Descriptors that are returned have FD_CLOEXEC set. */
+export interface Native {
+  /** A connected pair of AF_UNIX stream sockets, blocking. socketpair(2). */
+  socketPair(): readonly [number, number] | number
+  /** One sendmsg(2) with MSG_DONTWAIT | MSG_NOSIGNAL; at most 252 descriptors. Bytes sent. */
+  sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): number
+  /** One recvmsg(2) with MSG_DONTWAIT | MSG_CMSG_CLOEXEC into `into`, with room for 252 descriptors. 0 bytes: end of file. */
+  receiveMessage(fd: number, into: Uint8Array): ReceivedMessage | number
+  /** poll(2) for reading (or an end) on this thread. 1: readable, 0: the time is over. It blocks the event loop. */
+  pollReadable(fd: number, timeoutMs: number): number
+  /**
+   * Calls back once on the event loop when `fd` is readable or writable (uv_poll). `status` is 0 or a negative errno.
+   * Answers a function that cancels; after a cancel the callback is never called. It keeps the process alive while it waits.
+   * `fd` must not be watched by anything else in this process: give it a duplicate.
+   */
+  watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
+  /** fcntl(2) F_DUPFD_CLOEXEC. */
+  duplicate(fd: number): number
+  /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */
+  duplicateTo(from: number, to: number): number
+  describe(fd: number): SocketDescription | number
+  /** SO_PEERCRED; getpeereid(3) and LOCAL_PEERPID on macOS. */
+  peerCredentials(fd: number): PeerCredentials | number
+  /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. */
+  listenUnix(path: string, backlog: number): number
+  /** socket(2), connect(2): a connected blocking stream descriptor. */
+  connectUnix(path: string): number
+  /** One datagram to a Unix datagram socket; a path that begins with '@' is in the abstract namespace (sd_notify(3)). */
+  sendDatagram(path: string, data: Uint8Array): number
+  /** flock(2) LOCK_EX, blocking; released when the descriptor is closed. */
+  lock(fd: number): number
+}
+
+/** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */
+export const maxFdsPerMessage = 252
+
+const here = __dirname
+const candidates = [
+  path.join(here, '..', 'prebuilds', `${process.platform}-${process.arch}`, 'handover.node'),
+  path.join(here, '..', '..', '..', 'build', 'Release', 'handover.node')
+]
+
+function load(): { native: Native | undefined; nativeMissing: string | undefined } {
+  if (process.platform === 'win32') {
+    return { native: undefined, nativeMissing: 'descriptors cannot be passed on Windows' }
+  }
+  const file = candidates.find((candidate) => existsSync(candidate))
+  if (file === undefined) {
+    return { native: undefined, nativeMissing: `there is no binary for ${process.platform}-${process.arch} in this package` }
+  }
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports -- an addon can only be required
+    return { native: require(file) as Native, nativeMissing: undefined }
+  } catch (error) {
+    return { native: undefined, nativeMissing: `the binary does not load: ${(error as Error).message}` }
+  }
+}
+
+export const { native, nativeMissing } = load()
+
+/** An Error as Node makes it for a failed system call: `errno` (negative), `code`, `syscall`. */
+export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
+  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error']
+  return Object.assign(new Error(`${syscall} ${code}: ${text}`), { errno, code, syscall })
+}
+
+/** Unwraps an answer of the addon: throws the system error that a negative number stands for. */
+export function check<T>(answer: T | number, syscall: string): T {
+  if (typeof answer === 'number' && answer < 0) throw systemError(answer, syscall)
+  return answer as T
+}
