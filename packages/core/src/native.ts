@@ -17,7 +17,10 @@ export interface SocketDescription {
   readonly type: 'stream' | 'dgram' | 'seqpacket' | 'other'
   /** SO_ACCEPTCONN. */
   readonly listening: boolean
-  /** Numeric address without brackets or scope; the path of a Unix socket ('' when it has none). */
+  /**
+   * Numeric address without brackets or scope; the path of a Unix socket ('' when it has none; in the abstract namespace it
+   * begins with a NUL, as Node writes it).
+   */
   readonly address: string
   /** 0 for a Unix socket. */
   readonly port: number
@@ -54,7 +57,7 @@ export interface Native {
   /**
    * Calls back once on the event loop when `fd` is readable or writable (uv_poll). `status` is 0 or a negative errno.
    * Answers a function that cancels; after a cancel the callback is never called. It keeps the process alive while it waits.
-   * `fd` must not be watched by anything else in this process: give it a duplicate.
+   * It watches a duplicate of its own, so `fd` may be closed or be watched by others; the file stays open until the wait is over.
    */
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
@@ -66,10 +69,13 @@ export interface Native {
   peerCredentials(fd: number): PeerCredentials | number
   /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. */
   listenUnix(path: string, backlog: number): number
-  /** socket(2), connect(2): a connected blocking stream descriptor. */
+  /** socket(2), connect(2): a connected blocking stream descriptor. It does not wait: -EAGAIN when the listener's queue is full. */
   connectUnix(path: string): number
-  /** One datagram to a Unix datagram socket; a path that begins with '@' is in the abstract namespace (sd_notify(3)). */
-  sendDatagram(path: string, data: Uint8Array): number
+  /**
+   * One datagram to a Unix datagram socket, with at most 252 descriptors (FDSTORE=1); a path that begins with '@' is in the
+   * abstract namespace. Bytes sent. As sd_notify(3) it waits while the receiver's queue is full.
+   */
+  sendDatagram(path: string, data: Uint8Array, fds?: readonly number[]): number
   /** flock(2) LOCK_EX, blocking; released when the descriptor is closed. */
   lock(fd: number): number
 }

@@ -1,0 +1,543 @@
+/*
+ * The addon: the system calls that Node does not offer, one function for each; packages/core/src/native.ts is its face.
+ * A stateless skin. It promises: an argument of the wrong type is a TypeError and nothing a caller passes ends the
+ * process; a failed call answers its negative errno; every descriptor it makes has FD_CLOEXEC; what arrived and cannot be
+ * given to JavaScript is closed. It does not retry (beyond EINTR), log, wait (but for pollReadable, sendDatagram and lock,
+ * which say so), or know what a message means. Linux and macOS; no exceptions, Node-API 8.
+ */
+
+#include <napi.h>
+#include <uv.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace {
+
+using Napi::CallbackInfo;
+using Napi::Value;
+
+constexpr size_t kMaxFds = 252;  // musl's limit; the kernel's is 253 (SCM_MAX_FD)
+// Room for the kernel's 253, and for the credentials that SO_PASSCRED puts before them.
+constexpr size_t kReceiveRoom = CMSG_SPACE(sizeof(int) * 253) + 64;
+
+#ifdef __APPLE__
+constexpr int kCloexec = 0;
+constexpr int kSendFlags = MSG_DONTWAIT;
+constexpr int kReceiveFlags = MSG_DONTWAIT;
+void SetCloexec(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
+void SetNoSigpipe(int fd) {
+  int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+}
+#else
+constexpr int kCloexec = SOCK_CLOEXEC;
+constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+constexpr int kReceiveFlags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+void SetCloexec(int) {}
+void SetNoSigpipe(int) {}
+#endif
+
+/** Makes a call again while a signal interrupts it; -1 becomes the negative errno. */
+template <typename Call>
+auto Try(Call call) {
+  auto answer = call();
+  while (answer == -1 && errno == EINTR) answer = call();
+  return answer == -1 ? -static_cast<decltype(answer)>(errno) : answer;
+}
+
+/** A descriptor that is closed at the end of the scope unless it is released. */
+struct Fd {
+  int value;
+  explicit Fd(int fd) : value(fd) {}
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  ~Fd() {
+    if (value >= 0) close(value);
+  }
+  int Release() { return std::exchange(value, -1); }
+};
+
+// Arguments. Each function answers false with an exception pending.
+
+bool Wrong(const CallbackInfo& info, size_t index, const char* expected) {
+  std::string message = "argument " + std::to_string(index + 1) + " must be " + expected;
+  napi_throw_type_error(info.Env(), "ERR_INVALID_ARG_TYPE", message.c_str());
+  return false;
+}
+
+bool ToInt(napi_env env, napi_value value, int* result) {
+  double number;
+  if (napi_get_value_double(env, value, &number) != napi_ok) return false;
+  if (!(number >= INT_MIN && number <= INT_MAX)) return false;
+  *result = static_cast<int>(number);
+  return *result == number;
+}
+
+bool ReadInt(const CallbackInfo& info, size_t index, int* result) {
+  return ToInt(info.Env(), info[index], result) || Wrong(info, index, "a 32-bit integer");
+}
+
+/** Read it last: a getter in another argument could detach the memory. */
+bool ReadBytes(const CallbackInfo& info, size_t index, iovec* result) {
+  napi_env env = info.Env();
+  bool typed = false;
+  napi_typedarray_type type = napi_int8_array;
+  if (napi_is_typedarray(env, info[index], &typed) != napi_ok || !typed ||
+      napi_get_typedarray_info(env, info[index], &type, &result->iov_len, &result->iov_base, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array) {
+    return Wrong(info, index, "a Uint8Array");
+  }
+  return true;
+}
+
+/** `count` may come out larger than kMaxFds; `fds` is then not filled. */
+bool ReadFds(const CallbackInfo& info, size_t index, int* fds, size_t* count) {
+  napi_env env = info.Env();
+  bool array = false;
+  uint32_t length = 0;
+  if (napi_is_array(env, info[index], &array) != napi_ok || !array ||
+      napi_get_array_length(env, info[index], &length) != napi_ok) {
+    return Wrong(info, index, "an array of descriptors");
+  }
+  *count = length;
+  for (uint32_t at = 0; length <= kMaxFds && at < length; at++) {
+    napi_value element;
+    if (napi_get_element(env, info[index], at, &element) != napi_ok || !ToInt(env, element, &fds[at])) {
+      return Wrong(info, index, "an array of descriptors");
+    }
+  }
+  return true;
+}
+
+struct UnixAddress {
+  sockaddr_un address{};
+  socklen_t length = 0;
+  int error = 0;
+};
+
+bool ReadPath(const CallbackInfo& info, size_t index, UnixAddress* result) {
+  char path[sizeof(sockaddr_un::sun_path) + 8];  // what does not fit is seen as longer than sun_path
+  size_t length = 0;
+  if (napi_get_value_string_utf8(info.Env(), info[index], path, sizeof path, &length) != napi_ok) {
+    return Wrong(info, index, "a string");
+  }
+  if (length == 0 || memchr(path, 0, length) != nullptr) {
+    result->error = -EINVAL;
+  } else if (length >= sizeof(sockaddr_un::sun_path)) {
+    result->error = -ENAMETOOLONG;
+  } else {
+    result->address.sun_family = AF_UNIX;
+    memcpy(result->address.sun_path, path, length);
+    result->length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length + 1);
+  }
+  return true;
+}
+
+Value Answer(const CallbackInfo& info, ssize_t value) { return Napi::Number::New(info.Env(), static_cast<double>(value)); }
+
+// Messages.
+
+ssize_t Send(int fd, const UnixAddress* to, iovec data, const int* fds, size_t count, int flags) {
+  if (count > kMaxFds) return -EINVAL;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  if (to != nullptr) {
+    message.msg_name = const_cast<sockaddr_un*>(&to->address);
+    message.msg_namelen = to->length;
+  }
+  if (count > 0) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    cmsghdr* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int) * count);
+    memcpy(CMSG_DATA(part), fds, sizeof(int) * count);
+  }
+  SetNoSigpipe(fd);
+  return Try([&] { return sendmsg(fd, &message, flags); });
+}
+
+Value SendMessage(const CallbackInfo& info) {
+  int fd = -1, fds[kMaxFds];
+  size_t count = 0;
+  iovec data{};
+  if (!ReadInt(info, 0, &fd) || !ReadFds(info, 2, fds, &count) || !ReadBytes(info, 1, &data)) return {};
+  return Answer(info, Send(fd, nullptr, data, fds, count, kSendFlags));
+}
+
+/** Descriptors that have arrived: closed at the end of the scope unless JavaScript has them. */
+struct Received {
+  int fds[kReceiveRoom / sizeof(int)];
+  size_t count = 0;
+  ~Received() {
+    while (count > 0) close(fds[--count]);
+  }
+  void Take(msghdr* message) {
+    const char* end = static_cast<char*>(message->msg_control) + message->msg_controllen;
+    for (cmsghdr* part = CMSG_FIRSTHDR(message); part != nullptr; part = CMSG_NXTHDR(message, part)) {
+      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+      // macOS leaves the whole length in a header whose descriptors were cut off.
+      size_t bytes = part->cmsg_len - CMSG_LEN(0), room = end - reinterpret_cast<char*>(CMSG_DATA(part));
+      size_t arrived = (bytes < room ? bytes : room) / sizeof(int);
+      memcpy(fds + count, CMSG_DATA(part), arrived * sizeof(int));
+      count += arrived;
+    }
+    for (size_t at = 0; at < count; at++) SetCloexec(fds[at]);
+  }
+};
+
+Value ReceiveMessage(const CallbackInfo& info) {
+  int fd = -1;
+  iovec into{};
+  if (!ReadInt(info, 0, &fd) || !ReadBytes(info, 1, &into)) return {};
+  if (into.iov_len == 0) return Answer(info, -EINVAL);  // the answer would read like an end of file
+
+  alignas(cmsghdr) char control[kReceiveRoom];
+  msghdr message{};
+  message.msg_iov = &into;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t bytes = Try([&] { return recvmsg(fd, &message, kReceiveFlags); });
+  if (bytes < 0) return Answer(info, bytes);
+
+  Received received;
+  received.Take(&message);
+
+  napi_env env = info.Env();
+  napi_value result, number, list, truncated;
+  if (napi_create_object(env, &result) != napi_ok ||
+      napi_create_array_with_length(env, received.count, &list) != napi_ok ||
+      napi_create_int64(env, bytes, &number) != napi_ok ||
+      napi_get_boolean(env, (message.msg_flags & MSG_CTRUNC) != 0, &truncated) != napi_ok ||
+      napi_set_named_property(env, result, "bytes", number) != napi_ok ||
+      napi_set_named_property(env, result, "fds", list) != napi_ok ||
+      napi_set_named_property(env, result, "truncated", truncated) != napi_ok) {
+    return {};
+  }
+  for (uint32_t at = 0; at < received.count; at++) {
+    if (napi_create_int32(env, received.fds[at], &number) != napi_ok ||
+        napi_set_element(env, list, at, number) != napi_ok) {
+      return {};
+    }
+  }
+  received.count = 0;
+  return Value(env, result);
+}
+
+Value SendDatagram(const CallbackInfo& info) {
+  UnixAddress to;
+  int fds[kMaxFds];
+  size_t count = 0;
+  iovec data{};
+  if (!ReadPath(info, 0, &to) || (!info[2].IsUndefined() && !ReadFds(info, 2, fds, &count)) || !ReadBytes(info, 1, &data)) {
+    return {};
+  }
+  if (to.error != 0) return Answer(info, to.error);
+  if (to.address.sun_path[0] == '@') {  // the abstract namespace: a NUL in front and none at the end, unix(7)
+    to.address.sun_path[0] = 0;
+    to.length--;
+  }
+  Fd fd(Try([] { return socket(AF_UNIX, SOCK_DGRAM | kCloexec, 0); }));
+  if (fd.value < 0) return Answer(info, fd.value);
+  SetCloexec(fd.value);
+  return Answer(info, Send(fd.value, &to, data, fds, count, kSendFlags & ~MSG_DONTWAIT));
+}
+
+// Waiting.
+
+Value PollReadable(const CallbackInfo& info) {
+  int fd = -1, timeout = 0;
+  if (!ReadInt(info, 0, &fd) || !ReadInt(info, 1, &timeout)) return {};
+  constexpr uint64_t kNanoseconds = 1000000;
+  if (fd < 0) return Answer(info, -EBADF);  // poll would ignore it, and wait
+  uint64_t start = uv_hrtime();
+  pollfd target{fd, POLLIN, 0};
+  int ready = Try([&] {  // a call that is made again has only the rest of the time
+    uint64_t passed = (uv_hrtime() - start) / kNanoseconds;
+    int rest = timeout < 0 ? -1 : passed < static_cast<uint64_t>(timeout) ? timeout - static_cast<int>(passed) : 0;
+    return poll(&target, 1, rest);
+  });
+  if (ready > 0 && (target.revents & POLLNVAL) != 0) return Answer(info, -EBADF);
+  return Answer(info, ready);
+}
+
+/**
+ * One wait. It owns a duplicate of the descriptor, because libuv aborts the process when a watched descriptor is closed
+ * before the loop comes to it. It lives until libuv has closed the handle and JavaScript has dropped the cancel function.
+ */
+struct Watch {
+  napi_env env;
+  int fd = -1;
+  uv_poll_t poll;
+  Napi::FunctionReference callback;
+  napi_async_cleanup_hook_handle hook = nullptr;  // an async one: the environment waits until the handle is closed
+  std::shared_ptr<Watch> self;                    // libuv's share
+
+  void End() {
+    uv_handle_t* handle = reinterpret_cast<uv_handle_t*>(&poll);
+    if (self == nullptr || uv_is_closing(handle)) return;
+    uv_close(handle, [](uv_handle_t* closed) {
+      std::shared_ptr<Watch> watch = std::move(static_cast<Watch*>(closed->data)->self);
+      if (watch->hook != nullptr) napi_remove_async_cleanup_hook(watch->hook);
+    });
+    close(fd);
+    callback.Reset();
+  }
+
+  static void OnReady(uv_poll_t* poll, int status, int) {
+    Watch* watch = static_cast<Watch*>(poll->data);
+    napi_env env = watch->env;
+    Napi::HandleScope scope(env);
+    napi_value function = watch->callback.Value(), receiver, argument, exception;
+    watch->End();
+    if (napi_get_global(env, &receiver) != napi_ok || napi_create_int32(env, status, &argument) != napi_ok) return;
+    if (napi_make_callback(env, nullptr, receiver, function, 1, &argument, nullptr) != napi_pending_exception) return;
+    // At the end of a worker there is a pending exception and none to get.
+    if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
+  }
+};
+
+Value WatchOnce(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int fd = -1;
+  if (!ReadInt(info, 0, &fd)) return {};
+  char event[sizeof "readable" + 1];  // one more, so that a longer word is not cut to a right one
+  size_t length = 0;
+  bool text = napi_get_value_string_utf8(env, info[1], event, sizeof event, &length) == napi_ok;
+  if (!text || (strcmp(event, "readable") != 0 && strcmp(event, "writable") != 0)) {
+    Wrong(info, 1, "'readable' or 'writable'");
+    return {};
+  }
+  if (!info[2].IsFunction()) {
+    Wrong(info, 2, "a function");
+    return {};
+  }
+  uv_loop_t* loop;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return Answer(info, -ENOSYS);
+
+  Fd own(Try([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }));
+  if (own.value < 0) return Answer(info, own.value);
+  auto watch = std::make_shared<Watch>();
+  int flags = fcntl(own.value, F_GETFL);
+  int error = uv_poll_init(loop, &watch->poll, own.value);
+  if (error != 0) return Answer(info, error);
+  fcntl(own.value, F_SETFL, flags);  // uv_poll_init sets O_NONBLOCK, which all who share the socket would see
+
+  watch->env = env;
+  watch->fd = own.Release();
+  watch->poll.data = watch.get();
+  watch->self = watch;
+  watch->callback = Napi::Persistent(info[2].As<Napi::Function>());
+  auto end = [](napi_async_cleanup_hook_handle, void* data) { static_cast<Watch*>(data)->End(); };
+  bool hooked = napi_add_async_cleanup_hook(env, end, watch.get(), &watch->hook) == napi_ok;
+  error = hooked ? uv_poll_start(&watch->poll, event[0] == 'r' ? UV_READABLE : UV_WRITABLE, Watch::OnReady) : -ENOSYS;
+  if (error == 0) {
+    Napi::Function cancel = Napi::Function::New(env, [watch](const CallbackInfo&) { watch->End(); });
+    if (!cancel.IsEmpty()) return cancel;
+  }
+  watch->End();
+  return error == 0 ? Value() : Answer(info, error);
+}
+
+// Descriptors and sockets.
+
+Value Duplicate(const CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadInt(info, 0, &fd)) return {};
+  return Answer(info, Try([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }));
+}
+
+Value DuplicateTo(const CallbackInfo& info) {
+  int from = -1, to = -1;
+  if (!ReadInt(info, 0, &from) || !ReadInt(info, 1, &to)) return {};
+  return Answer(info, Try([&] { return dup2(from, to); }));
+}
+
+Value Lock(const CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadInt(info, 0, &fd)) return {};
+  return Answer(info, Try([&] { return flock(fd, LOCK_EX); }));
+}
+
+Value SocketPair(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int pair[2];
+  int error = Try([&] { return socketpair(AF_UNIX, SOCK_STREAM | kCloexec, 0, pair); });
+  if (error < 0) return Answer(info, error);
+  Fd first(pair[0]), second(pair[1]);
+  Napi::Array result = Napi::Array::New(env, 2);
+  for (uint32_t at = 0; at < 2; at++) {
+    SetCloexec(pair[at]);
+    if (result.Set(at, Napi::Number::New(env, pair[at])).IsNothing()) return {};
+  }
+  first.Release();
+  second.Release();
+  return result;
+}
+
+Value ListenUnix(const CallbackInfo& info) {
+  UnixAddress at;
+  int backlog = 0;
+  if (!ReadPath(info, 0, &at) || !ReadInt(info, 1, &backlog)) return {};
+  if (at.error != 0) return Answer(info, at.error);
+  Fd fd(Try([] { return socket(AF_UNIX, SOCK_STREAM | kCloexec, 0); }));
+  if (fd.value < 0) return Answer(info, fd.value);
+  SetCloexec(fd.value);
+  int error = Try([&] { return bind(fd.value, reinterpret_cast<sockaddr*>(&at.address), at.length); });
+  if (error == 0) error = Try([&] { return listen(fd.value, backlog); });
+  return Answer(info, error < 0 ? error : fd.Release());
+}
+
+Value ConnectUnix(const CallbackInfo& info) {
+  UnixAddress to;
+  if (!ReadPath(info, 0, &to)) return {};
+  if (to.error != 0) return Answer(info, to.error);
+  Fd fd(Try([] { return socket(AF_UNIX, SOCK_STREAM | kCloexec, 0); }));
+  if (fd.value < 0) return Answer(info, fd.value);
+  SetCloexec(fd.value);
+  // Connected without blocking, so that a listener whose queue is full is an -EAGAIN and not a stopped event loop.
+  int flags = fcntl(fd.value, F_GETFL);
+  fcntl(fd.value, F_SETFL, flags | O_NONBLOCK);
+  int error = Try([&] { return connect(fd.value, reinterpret_cast<sockaddr*>(&to.address), to.length); });
+  fcntl(fd.value, F_SETFL, flags);
+  return Answer(info, error < 0 ? error : fd.Release());
+}
+
+Value PeerCredentials(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int fd = -1;
+  if (!ReadInt(info, 0, &fd)) return {};
+  pid_t pid = 0;
+  uid_t uid;
+  gid_t gid;
+#ifdef __APPLE__
+  int error = Try([&] { return getpeereid(fd, &uid, &gid); });
+  socklen_t length = sizeof pid;
+  if (error == 0 && getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &pid, &length) != 0) pid = 0;
+#else
+  ucred credentials{};
+  socklen_t length = sizeof credentials;
+  int error = Try([&] { return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length); });
+  pid = credentials.pid;
+  uid = credentials.uid;
+  gid = credentials.gid;
+#endif
+  if (error < 0) return Answer(info, error);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("pid", Napi::Number::New(env, pid));
+  result.Set("uid", Napi::Number::New(env, uid));
+  result.Set("gid", Napi::Number::New(env, gid));
+  return result;
+}
+
+int Option(int fd, int level, int name, int* value) {
+  socklen_t length = sizeof *value;
+  return Try([&] { return getsockopt(fd, level, name, value, &length); });
+}
+
+/** The backlog that listen(2) left: tcp_get_info() puts sk_max_ack_backlog into tcpi_sacked of a listening socket. */
+int Backlog([[maybe_unused]] int fd) {
+#ifdef __linux__
+  tcp_info about{};
+  socklen_t length = sizeof about;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &about, &length) == 0) return static_cast<int>(about.tcpi_sacked);
+#endif
+  return 0;
+}
+
+Value Describe(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int fd = -1, type = 0, listening = 0, ipv6Only = 0, port = 0, backlog = 0;
+  if (!ReadInt(info, 0, &fd)) return {};
+  int error = Option(fd, SOL_SOCKET, SO_TYPE, &type);
+  if (error < 0) return Answer(info, error);
+  if (Option(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening) < 0) listening = 0;
+
+  union {
+    sockaddr_storage storage;
+    sockaddr any;
+    sockaddr_in inet;
+    sockaddr_in6 inet6;
+    sockaddr_un local;
+  } name{};
+  socklen_t length = sizeof name;
+  error = Try([&] { return getsockname(fd, &name.any, &length); });
+  if (error < 0) return Answer(info, error);
+
+  const char* family = "other";
+  char numeric[INET6_ADDRSTRLEN] = "";
+  std::string address;
+  if (name.any.sa_family == AF_INET) {
+    family = "inet";
+    address = inet_ntop(AF_INET, &name.inet.sin_addr, numeric, sizeof numeric);
+    port = ntohs(name.inet.sin_port);
+  } else if (name.any.sa_family == AF_INET6) {
+    family = "inet6";
+    address = inet_ntop(AF_INET6, &name.inet6.sin6_addr, numeric, sizeof numeric);
+    port = ntohs(name.inet6.sin6_port);
+    if (Option(fd, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6Only) < 0) ipv6Only = 0;
+  } else if (name.any.sa_family == AF_UNIX) {
+    family = "unix";
+    size_t size = length > offsetof(sockaddr_un, sun_path) ? length - offsetof(sockaddr_un, sun_path) : 0;
+    if (size > sizeof name.local.sun_path) size = sizeof name.local.sun_path;
+    // A path ends at its NUL, if it has one; an abstract name begins with one and is as long as the kernel says.
+    bool abstract = size > 1 && name.local.sun_path[0] == 0 && name.local.sun_path[1] != 0;
+    address.assign(name.local.sun_path, abstract ? size : strnlen(name.local.sun_path, size));
+  }
+  if (listening != 0 && type == SOCK_STREAM && name.any.sa_family != AF_UNIX) backlog = Backlog(fd);
+
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("family", Napi::String::New(env, family));
+  result.Set("type", Napi::String::New(env, type == SOCK_STREAM      ? "stream"
+                                            : type == SOCK_DGRAM     ? "dgram"
+                                            : type == SOCK_SEQPACKET ? "seqpacket"
+                                                                     : "other"));
+  result.Set("listening", Napi::Boolean::New(env, listening != 0));
+  result.Set("address", Napi::String::New(env, address));
+  result.Set("port", Napi::Number::New(env, port));
+  result.Set("ipv6Only", Napi::Boolean::New(env, ipv6Only != 0));
+  result.Set("backlog", Napi::Number::New(env, backlog));
+  return result;
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("socketPair", Napi::Function::New(env, SocketPair));
+  exports.Set("sendMessage", Napi::Function::New(env, SendMessage));
+  exports.Set("receiveMessage", Napi::Function::New(env, ReceiveMessage));
+  exports.Set("pollReadable", Napi::Function::New(env, PollReadable));
+  exports.Set("watchOnce", Napi::Function::New(env, WatchOnce));
+  exports.Set("duplicate", Napi::Function::New(env, Duplicate));
+  exports.Set("duplicateTo", Napi::Function::New(env, DuplicateTo));
+  exports.Set("describe", Napi::Function::New(env, Describe));
+  exports.Set("peerCredentials", Napi::Function::New(env, PeerCredentials));
+  exports.Set("listenUnix", Napi::Function::New(env, ListenUnix));
+  exports.Set("connectUnix", Napi::Function::New(env, ConnectUnix));
+  exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram));
+  exports.Set("lock", Napi::Function::New(env, Lock));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(handover, Init)

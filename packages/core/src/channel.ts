@@ -1,0 +1,210 @@
+/**
+ * The channel between predecessor and successor: messages on one socket, descriptors on a second one.
+ *
+ * Descriptors first, then the word: when a message that counts descriptors is read, a non-blocking recvmsg(2) must find them.
+ * So nothing ever waits on the second socket. The end of the other process is learned here, as the end of the stream.
+ */
+
+import { readSync, writeSync, closeSync } from 'node:fs'
+import net from 'node:net'
+import { HandoverError } from './errors.js'
+import { maxLineBytes, parseMessage, type Message } from './messages.js'
+import { check, maxFdsPerMessage, native, type Native } from './native.js'
+
+/** A point in time, never a duration, so that several waits can share it. */
+export interface Deadline {
+  /** As performance.now(). */
+  readonly at: number
+  readonly ms: number
+}
+
+export const deadlineIn = (ms: number): Deadline => ({ at: performance.now() + ms, ms })
+export const left = (deadline: Deadline): number => Math.max(0, deadline.at - performance.now())
+
+/** Thrown by `receive` where the deadline passed; the role gives it its meaning. */
+export class DeadlinePassed extends Error {}
+
+function addon(): Native {
+  if (!native) throw new Error('the addon is not loaded')
+  return native
+}
+
+const overlong = (): HandoverError =>
+  new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
+
+export class Channel {
+  readonly #socket: net.Socket
+  readonly #descriptors: number
+  readonly #closeDescriptors: () => void
+  readonly #queue: (Message | HandoverError)[] = []
+  #rest = ''
+  #ended = false
+  #wake: (() => void) | undefined
+
+  /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
+  constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, alreadyRead = '') {
+    this.#socket = socket
+    this.#descriptors = descriptors
+    this.#closeDescriptors = closeDescriptors
+    socket.setEncoding('utf8')
+    socket.on('data', (text: string) => { this.#read(text) })
+    // An error (ECONNRESET) is followed by 'close', which says the same: the other side is gone.
+    socket.on('error', () => undefined)
+    socket.on('close', () => { this.#end() })
+    if (alreadyRead !== '') this.#read(alreadyRead)
+  }
+
+  #read(text: string): void {
+    const lines = (this.#rest + text).split('\n')
+    this.#rest = lines.pop() ?? ''
+    for (const line of lines) {
+      try {
+        this.#queue.push(parseMessage(line))
+      } catch (error) {
+        this.#queue.push(error as HandoverError)
+      }
+    }
+    if (this.#rest.length > maxLineBytes) {
+      this.#rest = ''
+      this.#queue.push(overlong())
+      this.#socket.destroy()
+    }
+    this.#wake?.()
+  }
+
+  #end(): void {
+    this.#ended = true
+    this.#wake?.()
+  }
+
+  send(message: Message): void {
+    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(message)}\n`)
+  }
+
+  /** Descriptors that a following message counts; they stay open here. */
+  sendDescriptors(fds: readonly number[]): void {
+    for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
+      check(addon().sendMessage(this.#descriptors, new Uint8Array(1), fds.slice(at, at + maxFdsPerMessage)), 'sendmsg')
+    }
+  }
+
+  /**
+   * The next message; undefined when the other side is gone. One caller at a time.
+   * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
+   */
+  async receive(deadline?: Deadline): Promise<Message | undefined> {
+    for (;;) {
+      const next = this.#queue.shift()
+      if (next instanceof HandoverError) throw next
+      if (next !== undefined) return next
+      if (this.#ended) return undefined
+      await new Promise<void>((resolve, reject) => {
+        const timer = deadline && setTimeout(() => {
+          this.#wake = undefined
+          reject(new DeadlinePassed())
+        }, left(deadline))
+        this.#wake = () => {
+          this.#wake = undefined
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+  }
+
+  /** Lets the process end although the channel is open. */
+  unref(): void {
+    this.#socket.unref()
+  }
+
+  /** Sends what is still to be sent, then closes. `receive` answers undefined afterwards. */
+  close(): void {
+    this.#socket.end(() => this.#socket.destroy())
+    this.#closeDescriptors()
+  }
+
+  /** Resolves when the other side has closed, or at the deadline. */
+  async closed(deadline: Deadline): Promise<void> {
+    if (this.#socket.destroyed) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, left(deadline))
+      this.#socket.once('close', () => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
+  }
+}
+
+/**
+ * The successor's side before its event loop turns: it must know the offer within its first listen(), which is synchronous.
+ * Owns the two descriptors until `open` hands them to a Channel.
+ */
+export class FirstContact {
+  readonly #messages: number
+  readonly #descriptors: number
+  #rest = ''
+
+  constructor(messages: number, descriptors: number) {
+    this.#messages = messages
+    this.#descriptors = descriptors
+  }
+
+  /** Throws a system error (EPIPE) where the other side is gone. */
+  say(message: Message): void {
+    const line = Buffer.from(`${JSON.stringify(message)}\n`)
+    for (let at = 0; at < line.length;) at += writeSync(this.#messages, line, at)
+  }
+
+  /** Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
+  hear(deadline: Deadline): Message | undefined {
+    const chunk = Buffer.alloc(65_536)
+    for (;;) {
+      const end = this.#rest.indexOf('\n')
+      if (end >= 0) {
+        const line = this.#rest.slice(0, end)
+        this.#rest = this.#rest.slice(end + 1)
+        return parseMessage(line)
+      }
+      if (this.#rest.length > maxLineBytes) throw overlong()
+      if (check(addon().pollReadable(this.#messages, Math.ceil(left(deadline))), 'poll') === 0) throw new DeadlinePassed()
+      let bytes: number
+      try {
+        bytes = readSync(this.#messages, chunk)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ECONNRESET') return undefined
+        throw error
+      }
+      if (bytes === 0) return undefined
+      this.#rest += chunk.toString('utf8', 0, bytes)
+    }
+  }
+
+  /** The descriptors that the message just heard counts. Throws HANDOVER_FD_TRUNCATED or HANDOVER_PROTOCOL, and then holds none. */
+  takeDescriptors(count: number): number[] {
+    const fds: number[] = []
+    const one = new Uint8Array(1)
+    while (fds.length < count) {
+      const received = addon().receiveMessage(this.#descriptors, one)
+      const failed = typeof received === 'number' || received.bytes === 0
+      if (typeof received !== 'number') fds.push(...received.fds)
+      if (failed || received.truncated || fds.length > count) {
+        fds.forEach((fd) => { closeSync(fd) })
+        if (!failed && received.truncated) {
+          throw new HandoverError('HANDOVER_FD_TRUNCATED', `only ${fds.length} of ${count} descriptors arrived. The predecessor goes on. Raise the limit of open files (ulimit -n).`)
+        }
+        throw new HandoverError('HANDOVER_PROTOCOL', `expected ${count} descriptors, found ${fds.length}.`)
+      }
+    }
+    return fds
+  }
+
+  open(): Channel {
+    return new Channel(new net.Socket({ fd: this.#messages }), this.#descriptors, () => { closeSync(this.#descriptors) }, this.#rest)
+  }
+
+  close(): void {
+    closeSync(this.#messages)
+    closeSync(this.#descriptors)
+  }
+}

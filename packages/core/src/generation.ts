@@ -1,0 +1,672 @@
+/**
+ * This process as one generation: the object that users hold, and the only place where roles, listeners, connections and signals meet.
+ *
+ * It does nothing until an adopted server listens: no signal handler, no file, no socket, no timer.
+ */
+
+import cluster from 'node:cluster'
+import type dgram from 'node:dgram'
+import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
+import { closeSync } from 'node:fs'
+import net from 'node:net'
+import { isMainThread } from 'node:worker_threads'
+import { deadlineIn, FirstContact, left, type Channel, type Deadline } from './channel.js'
+import { Connections, type Drain, type Drained } from './connections.js'
+import { controlPath, ControlServer, findOrBecome, type Caller } from './control.js'
+import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
+import { HandoverError } from './errors.js'
+import { takeInheritance, realHost, terminalIsGone, unavailable, type Host, type Inheritance, type Launched } from './host.js'
+import { Inventory, type Offered } from './inventory.js'
+import type { Asked } from './listeners.js'
+import type { MessageOf, OfferedListener, Peer } from './messages.js'
+import { native, nativeMissing } from './native.js'
+import { SettingsOfProcess, type HandoverOptions } from './options.js'
+import { handOver, watchSuccessor, type Switched } from './predecessor.js'
+import { missing } from './private.js'
+import { describeReport, type Report } from './report.js'
+import { StateMachine, type StateName } from './states.js'
+import { succeed, takeOffer, type Taken } from './successor.js'
+import { monotonicMicroseconds, notifySystemd } from './systemd.js'
+
+/** How long a listen() may wait for the offer of a process that is alive. */
+const offerMs = 10_000
+/** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
+const settleMs = 1_000
+/** What the drain leaves of `drainTimeout` for the close hooks. */
+const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
+
+export interface HandoverEvents {
+  /** Every move of the state. */
+  state: [change: { from: StateName; to: StateName; generation: number }]
+  /** At the switch, at the end of the drain (in both processes), when a reload was undone, and after a stop. */
+  report: [report: Report]
+  /** The drain begins: the time to say goodbye on connections that only the application understands. */
+  draining: []
+  /** A reload failed: this process serves on. */
+  failed: [error: HandoverError]
+}
+
+export interface Handover {
+  /** 1 in the first process, one more in each successor. */
+  readonly generation: number
+  readonly state: StateName
+  /** The last report that this process made or received. */
+  readonly lastReport: Report | undefined
+  /** The same events are on node:diagnostics_channel as `handover:state`, `handover:report`, `handover:draining`, `handover:failed`. */
+  readonly events: EventEmitter<HandoverEvents>
+  /**
+   * Starts a successor and hands over to it. Resolves with the report when the successor serves; this process then drains and ends.
+   * Rejects with a HandoverError where that failed: this process serves on and nothing has changed.
+   */
+  reload(): Promise<Report>
+  /** The application can serve. Needed only with `readyWhen: 'manual'`; does nothing in a first generation, which serves at once. */
+  ready(): void
+  /** Drains and ends the process with status 0, within `drainTimeout`. */
+  stop(): Promise<void>
+}
+
+type Ending = 'stop' | 'handed over'
+
+const noReport = { kept: [], added: [], dropped: [] }
+
+export class Generation implements Handover {
+  readonly events = new EventEmitter<HandoverEvents>()
+  readonly #settings: SettingsOfProcess
+  readonly #machine: StateMachine
+  readonly #inventory = new Inventory()
+  readonly #host: Host
+  readonly #off: string | undefined
+  readonly #inheritance: Inheritance | undefined
+  readonly #servers = new WeakSet<net.Server | dgram.Socket>()
+  readonly #requestListeners = new Set<(...args: never[]) => unknown>()
+  /** A failure to listen of one that shares these is the framework's business: Fastify's second server for localhost. */
+  readonly #secondary = new WeakSet<net.Server>()
+  readonly #connections = new Map<net.Server, Connections>()
+  readonly #closeHooks: (() => unknown)[] = []
+  #log: Host['log'] = (level, line) => { process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
+  #generation = 1
+  #lastReport: Report | undefined
+  #entered = false
+  #refusal: HandoverError | undefined
+  #control: ControlServer | undefined
+  #doorIsOpen = false
+  // As a successor, until it serves and then until the predecessor is gone.
+  #predecessor: { readonly taken: Taken; gone: boolean } | undefined
+  #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
+  #saidReady = false
+  #listening = 0
+  #settling: NodeJS.Timeout | undefined
+  // While it ends.
+  #reloading = false
+  #stopRequested = false
+  #endUndo: (() => void) | undefined
+  #finished: Promise<void> | undefined
+
+  constructor(env: NodeJS.ProcessEnv) {
+    this.#inheritance = takeInheritance(env)
+    this.#off = unavailable()
+    this.#settings = new SettingsOfProcess(env)
+    this.#host = realHost((level, line) => { this.#log(level, line) })
+    this.#machine = new StateMachine((from, to) => {
+      this.#emit('state', { from, to: to.is, generation: this.#generation })
+    })
+    // A successor will listen; a reload signal that comes before must not kill it. It counts once it serves.
+    if (this.#inheritance) this.#installSignals()
+  }
+
+  get generation(): number {
+    return this.#generation
+  }
+
+  get state(): StateName {
+    return this.#machine.state.is
+  }
+
+  get lastReport(): Report | undefined {
+    return this.#lastReport
+  }
+
+  get #self(): Peer {
+    return { pid: process.pid, generation: this.#generation }
+  }
+
+  #emit<E extends keyof HandoverEvents>(event: E, ...[detail]: HandoverEvents[E]): void {
+    // A listener of the application that throws must not break a handover.
+    try {
+      ;(this.events as EventEmitter).emit(event, detail)
+    } catch (error) {
+      this.#log('error', `a listener of "${event}" threw: ${String(error)}`)
+    }
+    diagnosticsChannel(`handover:${event}`).publish(detail ?? {})
+  }
+
+  // ---- what programs call ----
+
+  /** Merges options; throws HANDOVER_OPTION. */
+  configure(options: HandoverOptions): void {
+    this.#settings.add(options)
+    if (options.onClose) this.#closeHooks.push(options.onClose)
+    if (options.log) this.#log = options.log
+  }
+
+  adopt(owner: net.Server | dgram.Socket): void {
+    if (this.#off !== undefined || this.#servers.has(owner)) return
+    this.#servers.add(owner)
+    this.#openDoor()
+    if (owner instanceof net.Server) this.#track(owner)
+    else openDatagramDoor(this.#keeper, owner)
+  }
+
+  /** Adopts every server, of now or later, that answers with this function. */
+  adoptRequestListener(listener: (...args: never[]) => unknown): void {
+    if (this.#off !== undefined) return
+    this.#requestListeners.add(listener)
+    this.#openDoor()
+  }
+
+  ready(): void {
+    this.#saidReady = true
+    this.#settle()
+  }
+
+  async reload(): Promise<Report> {
+    return await this.#reload('call')
+  }
+
+  async stop(): Promise<void> {
+    this.#stopRequested = true
+    this.#endUndo?.()
+    const { is } = this.#machine.state
+    if (is === 'serving' && !this.#reloading) {
+      this.#machine.move('serving', { is: 'draining' })
+      this.#settled()
+      notifySystemd({ STOPPING: 1 })
+      this.#inventory.close()
+      this.#control?.close(true)
+      this.#control = undefined
+      this.#finished = this.#drainAndEnd('stop', undefined, undefined)
+    } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
+      this.#host.exit(0)
+    }
+    // While a reload runs: it ends first, one way or the other, and then sees that a stop was asked for.
+    await this.#finished
+  }
+
+  // ---- the door ----
+
+  #openDoor(): void {
+    if (this.#doorIsOpen) return
+    this.#doorIsOpen = true
+    openDoor(this.#keeper)
+  }
+
+  readonly #keeper: Doorkeeper = {
+    isOurs: (server) => {
+      if (this.#servers.has(server)) return true
+      if (!server.listeners('request').some((listener) => this.#requestListeners.has(listener as never))) return false
+      this.#servers.add(server)
+      this.#secondary.add(server)
+      this.#track(server)
+      return true
+    },
+    before: (_owner, asked) => {
+      this.#enter()
+      if (this.#refusal) return this.#refusal
+      this.#listening++
+      clearTimeout(this.#settling)
+      return this.#inventory.claim(asked)
+    },
+    after: (owner, asked, claimed, backlog) => { this.#bound(owner, asked, claimed, backlog) },
+    failed: (owner, claimed, error) => { this.#notBound(owner, claimed, error) }
+  }
+
+  #track(server: net.Server): void {
+    this.#connections.set(server, new Connections(server))
+  }
+
+  /** Why no successor can take over from this process. */
+  #cannotReload(): string | undefined {
+    if (this.#off !== undefined) return this.#off
+    if (!native) return nativeMissing
+    if (cluster.isWorker) return 'this is a cluster worker: its listeners belong to the primary'
+    if (!isMainThread) return 'this is a worker thread: only the main thread can hand a process over'
+    const part = missing()
+    return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+  }
+
+  /** The first listen() of the process: signals, and whoever serves already. */
+  #enter(): void {
+    if (this.#entered) return
+    this.#entered = true
+    const cannot = this.#cannotReload()
+    if (cannot !== undefined) this.#log('warn', `${cannot}. The server listens as usual and cannot be reloaded.`)
+    if (cluster.isWorker || !isMainThread) return
+    this.#installSignals()
+    if (cannot !== undefined) return
+    try {
+      const contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
+      if (contact) this.#take(contact)
+    } catch (error) {
+      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
+      this.#log('error', this.#refusal.toString())
+    }
+  }
+
+  /** By its name: a process that serves, or (undefined) nobody, and then the name is ours. */
+  #find(): FirstContact | undefined {
+    const { name } = this.#settings.get()
+    if (name === undefined) return undefined
+    const file = controlPath(name)
+    const found = findOrBecome(file)
+    if ('predecessor' in found) return found.predecessor
+    this.#control = new ControlServer(file, found.listening, (caller) => { this.#called(caller) })
+    this.#control.listen()
+    return undefined
+  }
+
+  #take(contact: FirstContact): void {
+    this.#machine.move('idle', { is: 'taking' })
+    const taken = takeOffer(contact, this.#inventory, Math.min(offerMs, this.#settings.get().readyTimeout))
+    if (!taken) {
+      // The predecessor died before it offered anything: this is a first generation after all.
+      this.#restoreStderr()
+      this.#machine.move('taking', { is: 'serving' })
+      return
+    }
+    this.#generation = taken.predecessor.generation + 1
+    this.#predecessor = { taken, gone: false }
+    this.#machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
+    const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
+    void succeed(taken, {
+      prepared,
+      serve: () => { this.#serve() },
+      withdrawn: (error) => {
+        this.#log('error', error.toString())
+        const { is } = this.#machine.state
+        if (is === 'preparing' || is === 'ready') this.#machine.move(is, { is: 'ended' })
+        this.#host.exit(1)
+      },
+      predecessorEnded: (report) => { this.#predecessorEnded(report) }
+    })
+  }
+
+  #bound(owner: net.Server | dgram.Socket, asked: Asked, claimed: Offered | undefined, backlog: number): void {
+    this.#listening--
+    if (!native) {
+      if (this.#machine.state.is === 'idle') this.#machine.move('idle', { is: 'serving' })
+      return
+    }
+    this.#inventory.add(owner, asked, claimed?.about, backlog)
+    if (this.#machine.state.is === 'idle') {
+      this.#machine.move('idle', { is: 'serving' })
+      process.once('exit', this.#onExit)
+      notifySystemd({ READY: 1, MAINPID: process.pid })
+    }
+    owner.once('close', () => { setImmediate(() => { this.#rest() }) })
+    // The 'listening' event, and what the program does in it, comes before this.
+    setImmediate(() => { this.#settle() })
+  }
+
+  #notBound(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error): void {
+    this.#listening--
+    if (claimed) this.#inventory.giveBack(claimed)
+    if (owner instanceof net.Server && this.#secondary.has(owner)) {
+      setImmediate(() => { this.#settle() })
+      return
+    }
+    if (this.#machine.state.is === 'preparing') this.#predecessor?.taken.channel.send({ type: 'failed', reason: error.message })
+  }
+
+  /** Ready, once the program listens on everything that was offered. */
+  #settle(): void {
+    if (this.#machine.state.is !== 'preparing' || this.#listening > 0 || this.#inventory.listeners.length === 0) return
+    const { readyWhen } = this.#settings.get()
+    if (readyWhen === 'manual' ? !this.#saidReady : this.#inventory.unclaimed.some((name) => name !== 'control')) {
+      // The new version may have dropped a listener, which nobody can tell from one that is still to come.
+      if (readyWhen === 'listening') {
+        clearTimeout(this.#settling)
+        this.#settling = setTimeout(() => { this.#ready() }, settleMs)
+      }
+      return
+    }
+    this.#ready()
+  }
+
+  #ready(): void {
+    clearTimeout(this.#settling)
+    const { state } = this.#machine
+    if (state.is !== 'preparing') return
+    const controlFd = this.#inventory.takeControl()
+    const { name } = this.#settings.get()
+    if (controlFd !== undefined) {
+      if (name === undefined) closeSync(controlFd)
+      else this.#control = new ControlServer(controlPath(name), controlFd, (caller) => { this.#called(caller) })
+    }
+    const listeners = this.#inventory.listeners
+    const names = (kept: boolean): string[] => listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
+    const dropped = this.#inventory.drop()
+    this.#machine.move('preparing', { is: 'ready', predecessor: state.predecessor })
+    this.#prepared?.({ type: 'ready', kept: names(true), added: names(false), dropped })
+  }
+
+  /** The commit: from here on this process accepts. */
+  #serve(): void {
+    this.#machine.move('ready', { is: 'serving' })
+    this.#inventory.accept()
+    this.#control?.listen()
+    this.#restoreStderr()
+    process.once('exit', this.#onExit)
+    notifySystemd({ READY: 1, MAINPID: process.pid })
+    if (this.#stopRequested) void this.stop()
+  }
+
+  /** Until now stderr led through the predecessor, which kept the last lines. What children still write there is passed on. */
+  #restoreStderr(): void {
+    const stderr = this.#inheritance?.stderr
+    if (!stderr || !native) return
+    native.duplicateTo(stderr.original, 2)
+    closeSync(stderr.original)
+  }
+
+  #predecessorEnded(report: Report | undefined): void {
+    if (this.#predecessor) this.#predecessor.gone = true
+    const relay = this.#inheritance?.stderr?.relay
+    if (relay !== undefined) {
+      const socket = new net.Socket({ fd: relay, writable: false })
+      socket.on('data', (chunk) => { process.stderr.write(chunk) })
+      socket.on('error', () => undefined)
+      socket.unref()
+    }
+    if (report) this.#report(report)
+    else this.#log('warn', `the predecessor ended without a report; ${this.#serves()}`)
+  }
+
+  // ---- as a predecessor ----
+
+  #serves(): string {
+    const names = this.#inventory.names
+    return `Process ${process.pid} (generation ${this.#generation}) keeps serving${names.length > 0 ? ` ${names.join(', ')}` : ''}; no connection was lost.`
+  }
+
+  /** Why a reload cannot begin now. */
+  #refuseReload(): HandoverError | undefined {
+    const cannot = this.#cannotReload()
+    const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.#generation } as const
+    if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
+    if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
+    const { state } = this.#machine
+    if (state.is === 'serving' && !this.#stopRequested) return undefined
+    const successor = state.is === 'draining' ? state.successor : undefined
+    return new HandoverError('HANDOVER_NOT_SERVING', successor
+      ? `process ${process.pid} (generation ${this.#generation}) is draining. Process ${successor.pid} (generation ${successor.generation}) serves. Ask that one.`
+      : `process ${process.pid} (generation ${this.#generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
+  }
+
+  async #reload(trigger: Report['trigger'], caller?: Caller): Promise<Report> {
+    const refusal = this.#refuseReload() ?? (process.pid === 1 && !caller
+      ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or run it under an init.`)
+      : undefined)
+    if (refusal) {
+      caller?.channel.send({ type: 'refused', code: refusal.code, reason: refusal.message })
+      caller?.channel.close()
+      throw refusal
+    }
+    this.#reloading = true
+    const begun = performance.now()
+    notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
+    this.#machine.move('serving', { is: 'launching' })
+    let launched: Launched
+    let switched: Switched
+    try {
+      launched = caller ?? (await this.#launch())
+      switched = await handOver({
+        machine: this.#machine,
+        self: this.#self,
+        readyTimeoutMs: this.#settings.get().readyTimeout,
+        offer: () => this.#offer(),
+        serves: () => this.#serves(),
+        stopAccepting: () => {
+          this.#inventory.silence()
+          this.#inventory.ownsFiles = false
+          this.#control?.pause()
+        }
+      }, launched, begun)
+    } catch (error) {
+      this.#reloading = false
+      notifySystemd({ READY: 1 })
+      const failure = error as HandoverError
+      this.#emit('failed', failure)
+      if (this.#stopRequested) void this.stop()
+      throw failure
+    }
+    this.#reloading = false
+    // This process may itself have a predecessor that still could undo: its turn is over.
+    this.#settled()
+    notifySystemd({ MAINPID: switched.successor.pid })
+    const report: Report = {
+      result: 'switched',
+      trigger,
+      predecessor: this.#self,
+      successor: switched.successor,
+      listeners: { kept: switched.ready.kept, added: switched.ready.added, dropped: switched.ready.dropped },
+      connections: { open: this.#openConnections(), drained: 0, closedIdle: 0, cut: 0 },
+      requestsCut: [],
+      durations: { ...switched.durations, drain: null }
+    }
+    this.#report(report)
+    this.#finished = this.#drainAndEnd('handed over', report, launched)
+    return report
+  }
+
+  async #launch(): Promise<Launched> {
+    try {
+      return await this.#host.launch()
+    } catch (error) {
+      this.#machine.move('launching', { is: 'serving' })
+      throw error instanceof HandoverError
+        ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error.cause })
+        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(error as Error).message}.\n  ${this.#serves()}`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error })
+    }
+  }
+
+  #offer(): { listeners: OfferedListener[]; fds: number[] } {
+    const { listeners, fds } = this.#inventory.offer()
+    if (this.#control) {
+      listeners.push({ name: 'control', kind: 'control', asked: 'control', address: this.#control.file, port: 0, ipv6: false, ipv6Only: false, backlog: 128 })
+      fds.push(this.#control.fd)
+    }
+    return { listeners, fds }
+  }
+
+  #openConnections(): number {
+    let open = 0
+    for (const connections of this.#connections.values()) open += connections.open
+    return open
+  }
+
+  #called(caller: Caller): void {
+    this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) })
+  }
+
+  /** Tells the own predecessor that it need not come back. */
+  #settled(): void {
+    if (this.#predecessor && !this.#predecessor.gone) this.#predecessor.taken.channel.send({ type: 'settled' })
+  }
+
+  // ---- the drain and the end ----
+
+  async #drainAndEnd(ending: Ending, report: Report | undefined, launched: Launched | undefined): Promise<void> {
+    const { drainTimeout, undoWindow, linger } = this.#settings.get()
+    const begun = performance.now()
+    const deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
+    const drains = [...this.#connections.values()].map((connections) => connections.drain(linger))
+    if (ending === 'stop' && this.#openConnections() > 0) {
+      this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connections; signal again to end at once`)
+    }
+    this.#emit('draining')
+
+    const drained = drainAll(drains, deadline)
+    if (launched) {
+      const undone = await this.#undoWindow(launched.channel, deadlineIn(Math.min(undoWindow, left(deadline))))
+      if (undone) {
+        this.#undo(drains, report, launched)
+        return
+      }
+      this.#inventory.close()
+      this.#control?.close(false)
+      this.#control = undefined
+    }
+    await drained
+
+    this.#machine.move('draining', { is: 'closing' })
+    await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(drainTimeout), left(deadline))))
+    const result = sum(drains.map((drain) => drain.result))
+    const final: Report = {
+      result: ending === 'stop' ? 'stopped' : 'drained',
+      trigger: report?.trigger ?? 'stop',
+      predecessor: this.#self,
+      successor: report?.successor ?? null,
+      listeners: report?.listeners ?? noReport,
+      connections: { open: result.open, drained: result.drained, closedIdle: result.closedIdle, cut: result.cut },
+      requestsCut: result.requestsCut,
+      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), drain: performance.now() - begun }
+    }
+    this.#machine.move('closing', { is: 'ended' })
+    this.#report(final)
+    if (launched) {
+      launched.channel.send({ type: 'end', report: final })
+      // Closing with something unread would take the last word away from the successor: it closes first.
+      await launched.channel.closed(deadlineIn(1_000))
+    }
+    this.#inventory.unlinkFiles()
+    this.#host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
+  }
+
+  /** True where the successor died while this process could still take over again. */
+  async #undoWindow(channel: Channel, deadline: Deadline): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined
+    const over = new Promise<'settled'>((resolve) => {
+      const end = (): void => { resolve('settled') }
+      this.#endUndo = end
+      timer = setTimeout(end, left(deadline))
+      if (this.#stopRequested) end()
+    })
+    const outcome = await Promise.race([watchSuccessor(channel), over])
+    clearTimeout(timer)
+    this.#endUndo = undefined
+    return outcome === 'successor died' && !this.#stopRequested
+  }
+
+  #undo(drains: readonly Drain[], report: Report | undefined, launched: Launched): void {
+    this.#inventory.accept()
+    this.#inventory.ownsFiles = true
+    this.#control?.listen()
+    for (const drain of drains) drain.undo()
+    this.#machine.move('draining', { is: 'serving' })
+    launched.channel.close()
+    notifySystemd({ MAINPID: process.pid, READY: 1 })
+    if (!report) return
+    const stderr = launched.child?.stderr() ?? ''
+    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${process.pid} (generation ${this.#generation}) serves again ${this.#inventory.names.join(', ')}.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: this.#generation, stderr })
+    this.#log('error', error.toString())
+    this.#emit('failed', error)
+    this.#report({ ...report, result: 'undone' })
+  }
+
+  async #runCloseHooks(deadline: Deadline): Promise<void> {
+    const hooks = Promise.all(this.#closeHooks.map(async (hook) => {
+      try {
+        await hook()
+      } catch (error) {
+        this.#log('error', `a close hook failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+      }
+    }))
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<'late'>((resolve) => { timer = setTimeout(resolve, left(deadline), 'late') })
+    if ((await Promise.race([hooks, late])) === 'late') this.#log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
+    clearTimeout(timer)
+  }
+
+  #report(report: Report): void {
+    this.#lastReport = report
+    this.#log(report.result === 'undone' || report.requestsCut.length > 0 ? 'warn' : 'info', describeReport(report))
+    this.#emit('report', report)
+  }
+
+  /** Every listener was closed by the program itself: nothing of ours stays. */
+  #rest(): void {
+    if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
+    this.#removeSignals()
+    this.#control?.close(true)
+    this.#control = undefined
+  }
+
+  readonly #onExit = (): void => {
+    // While the predecessor could still come back, the paths must stay.
+    const mayComeBack = this.#predecessor !== undefined && !this.#predecessor.gone && !this.#stopRequested
+    if (this.#machine.state.is === 'serving' && !mayComeBack) this.#inventory.unlinkFiles()
+  }
+
+  // ---- signals ----
+
+  readonly #onReload = (signal: NodeJS.Signals): void => {
+    if (signal === 'SIGHUP' && terminalIsGone()) {
+      this.#onStop('SIGHUP')
+      return
+    }
+    this.#reload('signal').catch((error: unknown) => { this.#log('error', String(error)) })
+  }
+
+  readonly #onStop = (signal: NodeJS.Signals): void => {
+    const { is } = this.#machine.state
+    if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
+      this.#log('info', `generation ${this.#generation} (process ${process.pid}) ends at once on ${signal}`)
+      this.#inventory.unlinkFiles()
+      this.#host.exit(128 + (signal === 'SIGINT' ? 2 : signal === 'SIGHUP' ? 1 : 15))
+      return
+    }
+    void this.stop()
+  }
+
+  #installed: NodeJS.Signals | undefined
+
+  #installSignals(): void {
+    if (this.#installed !== undefined) return
+    const { reloadSignal } = this.#settings.get()
+    this.#installed = reloadSignal
+    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT'] as const) {
+      const others = process.listenerCount(signal)
+      if (others > 0) {
+        this.#log('warn', `something else in this program listens for ${signal} (${others} listeners; close-with-grace is known to): it may end the process before the drain is over. Remove that listener.`)
+      }
+    }
+    process.on(reloadSignal, this.#onReload)
+    process.on('SIGTERM', this.#onStop)
+    process.on('SIGINT', this.#onStop)
+  }
+
+  #removeSignals(): void {
+    if (this.#installed === undefined) return
+    process.off(this.#installed, this.#onReload)
+    process.off('SIGTERM', this.#onStop)
+    process.off('SIGINT', this.#onStop)
+    this.#installed = undefined
+  }
+}
+
+/** Resolves when all are over; at the deadline it cuts what is left. */
+async function drainAll(drains: readonly Drain[], deadline: Deadline): Promise<void> {
+  const timer = setTimeout(() => { for (const drain of drains) drain.cut() }, left(deadline))
+  await Promise.all(drains.map((drain) => drain.over))
+  clearTimeout(timer)
+}
+
+function sum(results: readonly Drained[]): Drained {
+  const total: Drained = { open: 0, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
+  for (const result of results) {
+    for (const key of ['open', 'drained', 'closedIdle', 'cut'] as const) total[key] += result[key]
+    total.requestsCut.push(...result.requestsCut)
+  }
+  return total
+}

@@ -1,0 +1,58 @@
+/**
+ * @handover/core: reload any http, https, http2, net or UDP server without losing a request.
+ *
+ * One process has one generation, so the object behind these functions is one per process, even where the package is loaded twice.
+ */
+
+import type dgram from 'node:dgram'
+import type net from 'node:net'
+import { Generation, type Handover } from './generation.js'
+import type { HandoverOptions } from './options.js'
+
+export { HandoverError, errorTable, type ErrorCode } from './errors.js'
+export type { Handover, HandoverEvents } from './generation.js'
+export type { HandoverOptions, LogLevel } from './options.js'
+export type { CutRequest, Report } from './report.js'
+export type { StateName } from './states.js'
+
+const key = Symbol.for('@handover/core')
+const shared = globalThis as { [key]?: Generation }
+const generation = (shared[key] ??= new Generation(process.env))
+
+/** The function of the package; it is at the same time the object of the process: `handover.generation`, `handover.reload()` and so on. */
+export interface HandoverFunction extends Handover {
+  /**
+   * Makes `server` reloadable: its listen() inherits the listener of a predecessor, or binds. Give it the server before listen().
+   *
+   * `server`: from http, https, http2 or net, or a dgram socket. Returns the same server. `options` belong to the process; times are in milliseconds.
+   * Throws HANDOVER_OPTION.
+   */
+  <T extends net.Server | dgram.Socket>(server: T, options?: HandoverOptions): T
+}
+
+function adopt<T extends net.Server | dgram.Socket>(server: T, options: HandoverOptions = {}): T {
+  generation.configure(options)
+  generation.adopt(server)
+  return server
+}
+
+export const handover = Object.defineProperties(adopt, {
+  generation: { get: () => generation.generation },
+  state: { get: () => generation.state },
+  lastReport: { get: () => generation.lastReport },
+  events: { value: generation.events },
+  reload: { value: () => generation.reload() },
+  ready: { value: () => { generation.ready() } },
+  stop: { value: () => generation.stop() }
+}) as HandoverFunction
+
+export const { events, reload, ready, stop } = handover
+
+/**
+ * For adapters: makes every server reloadable that answers with `listener`, whoever creates it and whenever.
+ * Throws HANDOVER_OPTION.
+ */
+export function adoptRequestListener(listener: (...args: never[]) => unknown, options: HandoverOptions = {}): void {
+  generation.configure(options)
+  generation.adoptRequestListener(listener)
+}

@@ -1,0 +1,213 @@
+/**
+ * The listeners of this process, and what was offered to it and is not claimed yet.
+ *
+ * Offering, silence and acceptance act on all of them together. A Unix path belongs to the last process that serves on it: that one, and no
+ * other, removes the file.
+ */
+
+import type dgram from 'node:dgram'
+import { closeSync, linkSync, lstatSync, unlinkSync } from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { HandoverError } from './errors.js'
+import { find, keyOf, mismatch, nameOf, type Asked } from './listeners.js'
+import type { OfferedListener } from './messages.js'
+import { check, native, systemError, type Native } from './native.js'
+import * as inside from './private.js'
+
+/** Node's default; the kernel rounds it up. */
+export const defaultBacklog = 511
+
+export interface Listener {
+  readonly owner: net.Server | dgram.Socket
+  readonly about: OfferedListener
+  /** Claimed from the predecessor, or new in this generation. */
+  readonly kept: boolean
+  /** The absolute path of a Unix socket's file. */
+  readonly file: string | undefined
+}
+
+export interface Offered {
+  readonly about: OfferedListener
+  readonly fd: number
+}
+
+function addon(): Native {
+  if (!native) throw new Error('the addon is not loaded')
+  return native
+}
+
+const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
+
+/** Device and inode of a path, or undefined where there is no such file. */
+export function fileId(file: string): string | undefined {
+  const found = lstatSync(file, { throwIfNoEntry: false, bigint: true })
+  return found && `${found.dev}:${found.ino}`
+}
+
+/**
+ * A listening Unix socket at `file`, whose close() leaves the file alone: bound under another name, because libuv unlinks the name that a
+ * socket was bound to when the first process that holds it closes it. Undefined where the path is in use (or cannot be used): Node's own
+ * listen() then says so in its own words.
+ */
+export function bindUnix(file: string, backlog: number): number | undefined {
+  const temporary = path.join(path.dirname(file), `.${process.pid.toString(36)}${Math.random().toString(36).slice(2, 6)}`)
+  if (fileId(file) !== undefined) return undefined
+  const fd = addon().listenUnix(temporary, backlog)
+  if (fd < 0) return undefined
+  try {
+    linkSync(temporary, file)
+    return fd
+  } catch {
+    closeSync(fd)
+    return undefined
+  } finally {
+    unlinkSync(temporary)
+  }
+}
+
+export class Inventory {
+  readonly #listeners = new Set<Listener>()
+  readonly #offered = new Set<Offered>()
+
+  get listeners(): readonly Listener[] {
+    return [...this.#listeners]
+  }
+
+  get names(): string[] {
+    return this.listeners.map((listener) => listener.about.name)
+  }
+
+  /** Names of what was offered and is not claimed. */
+  get unclaimed(): string[] {
+    return [...this.#offered].map((offered) => offered.about.name)
+  }
+
+  /** Takes what the predecessor offered. Throws HANDOVER_LISTENER_MISMATCH; the descriptors are closed then. */
+  take(listeners: readonly OfferedListener[], fds: readonly number[]): void {
+    try {
+      listeners.forEach((about, index) => {
+        const fd = fds[index] ?? -1
+        const found = addon().describe(fd)
+        const wrong = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
+        if (wrong !== undefined) {
+          throw new HandoverError('HANDOVER_LISTENER_MISMATCH', `the descriptor for "${about.name}" is ${wrong}. The predecessor goes on serving. Nothing was taken over.`)
+        }
+      })
+    } catch (error) {
+      fds.forEach((fd) => { closeSync(fd) })
+      throw error
+    }
+    listeners.forEach((about, index) => this.#offered.add({ about, fd: fds[index] ?? -1 }))
+  }
+
+  /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */
+  claim(asked: Asked): Offered | undefined {
+    const usable = [...this.#offered].filter(({ about }) => about.kind !== 'unix' || about.file === undefined || about.file === fileId(about.address))
+    const about = find(asked, usable.map((offered) => offered.about))
+    const offered = usable.find((candidate) => candidate.about === about)
+    if (offered) this.#offered.delete(offered)
+    return offered
+  }
+
+  takeControl(): number | undefined {
+    const offered = [...this.#offered].find(({ about }) => about.kind === 'control')
+    if (offered) this.#offered.delete(offered)
+    return offered?.fd
+  }
+
+  giveBack(offered: Offered): void {
+    this.#offered.add(offered)
+  }
+
+  /** Closes what nobody claimed; answers the names. */
+  drop(): string[] {
+    const names = this.unclaimed
+    for (const { fd } of this.#offered) closeSync(fd)
+    this.#offered.clear()
+    return names
+  }
+
+  /** Records a listener that has come to be; `close` of the owner forgets it. */
+  add(owner: net.Server | dgram.Socket, asked: Asked, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
+    const fd = inside.fdOf(owner)
+    const found = fd === undefined ? undefined : addon().describe(fd)
+    if (found === undefined || typeof found === 'number') return undefined
+    const unix = found.family === 'unix'
+    const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
+    const named = unix && at !== '' && !at.startsWith('\0')
+    const id = named ? fileId(at) : undefined
+    const about: OfferedListener = {
+      name: unix ? nameOf({ ...found, address: at }) : nameOf(found),
+      kind: found.type === 'dgram' ? 'udp' : unix ? 'unix' : 'tcp',
+      asked: claimed?.asked === keyOf(asked) || asked.fd === undefined ? keyOf(asked) : (claimed?.asked ?? keyOf(asked)),
+      address: at,
+      port: found.port,
+      ipv6: found.family === 'inet6',
+      ipv6Only: found.ipv6Only,
+      backlog: Math.max(backlog, found.backlog),
+      ...(id !== undefined && { file: id })
+    }
+    const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined }
+    this.#listeners.add(listener)
+    owner.once('close', () => {
+      if (this.#listeners.delete(listener)) this.#unlink(listener)
+    })
+    return listener
+  }
+
+  /** What to offer, with the descriptors in the same order. */
+  offer(): { listeners: OfferedListener[]; fds: number[] } {
+    const open = this.listeners.map((listener) => ({ about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+    return { listeners: open.map(({ about }) => about), fds: open.map(({ fd }) => fd) }
+  }
+
+  /** Stops accepting on all listeners at once and keeps a silent copy of each. */
+  silence(): void {
+    for (const { owner } of this.#listeners) {
+      if (!isServer(owner)) {
+        inside.stopReceiving(owner)
+        continue
+      }
+      const fd = inside.fdOf(owner)
+      if (fd === undefined) continue
+      try {
+        inside.stopAccepting(owner, check(addon().duplicate(fd), 'fcntl'))
+      } catch {
+        // Out of descriptors: then without a way back, but never two processes that accept.
+        inside.closeListener(owner)
+      }
+    }
+  }
+
+  /** Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. */
+  accept(): void {
+    for (const { owner, about } of this.#listeners) {
+      const answer = isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
+      if (answer !== undefined && answer < 0) owner.emit('error', systemError(answer, 'listen'))
+    }
+  }
+
+  /** Closes the listeners, silent or not; the connections stay. UDP sockets stay open for the answers that are still to be sent. */
+  close(): void {
+    for (const { owner } of this.#listeners) {
+      if (isServer(owner)) inside.closeListener(owner)
+      else inside.stopReceiving(owner)
+    }
+  }
+
+  /** This process is the last on its Unix paths. */
+  unlinkFiles(): void {
+    for (const listener of this.#listeners) this.#unlink(listener)
+  }
+
+  /** The successor owns the Unix paths now (or the predecessor again): this process must not remove them. */
+  ownsFiles = true
+
+  #unlink({ file, about }: Listener): void {
+    if (!this.ownsFiles || file === undefined || about.file === undefined || fileId(file) !== about.file) return
+    try {
+      unlinkSync(file)
+    } catch { /* somebody removed it already */ }
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * What predecessor and successor say to each other: the only thing that both sides import.
+ *
+ * One JSON object a line, at most `maxLineBytes` long. Descriptors travel on a second socket, always before the message that
+ * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
+ */
+
+import { HandoverError } from './errors.js'
+import type { Report } from './report.js'
+
+export const protocol = 1
+export const maxLineBytes = 1_048_576
+
+export interface Peer {
+  readonly pid: number
+  readonly generation: number
+}
+
+/** A listener as it is offered: what it is, and what the program asked for when it came to be. */
+export interface OfferedListener {
+  /** `tcp 0.0.0.0:3000`, `tcp [::1]:3000`, `unix /run/app.sock`, `udp 0.0.0.0:53`; `control` for the control socket. */
+  readonly name: string
+  readonly kind: 'tcp' | 'unix' | 'udp' | 'control'
+  /** The key of the listen() call: a port of 0, a host name or an inherited descriptor match by this. */
+  readonly asked: string
+  readonly address: string
+  readonly port: number
+  readonly ipv6: boolean
+  readonly ipv6Only: boolean
+  readonly backlog: number
+  /** Device and inode of a Unix socket's file, so that a file that was replaced is noticed. */
+  readonly file?: string
+}
+
+export type Message =
+  /** S → P, first. */
+  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
+  /** P → S, after `listeners.length` descriptors in the same order. */
+  | { readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[] }
+  /** P → S instead of an offer. */
+  | { readonly type: 'refused'; readonly code: string; readonly reason: string }
+  /** S → P: booted, every claim is made, accepts nothing. */
+  | { readonly type: 'ready'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[] }
+  /** S → P instead of ready: it cannot serve. */
+  | { readonly type: 'failed'; readonly reason: string }
+  /** P → S: accept from now on. */
+  | { readonly type: 'commit' }
+  /** S → P: it accepts. The point of no return. */
+  | { readonly type: 'serving' }
+  /** P → S before `serving`: the offer is taken back; the successor must end. */
+  | { readonly type: 'withdraw'; readonly reason: string }
+  /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
+  | { readonly type: 'settled' }
+  /** P → S: the drain is over and the process ends. */
+  | { readonly type: 'end'; readonly report: Report }
+
+export type MessageType = Message['type']
+export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
+
+type Check = (value: unknown) => boolean
+const string: Check = (value) => typeof value === 'string'
+const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
+const object: Check = (value) => typeof value === 'object' && value !== null
+const list = (of: Check): Check => (value) => Array.isArray(value) && value.every(of)
+const listener: Check = (value) => {
+  if (!object(value)) return false
+  const it = value as Record<string, unknown>
+  return string(it['name']) && string(it['asked']) && string(it['address']) && count(it['port']) && count(it['backlog']) &&
+    ['tcp', 'unix', 'udp', 'control'].includes(it['kind'] as string)
+}
+
+/** The fields that each message must have. */
+const shapes: { readonly [T in MessageType]: Readonly<Record<string, Check>> } = {
+  hello: { protocol: count, pid: count },
+  offer: { protocol: count, pid: count, generation: count, listeners: list(listener) },
+  refused: { code: string, reason: string },
+  ready: { kept: list(string), added: list(string), dropped: list(string) },
+  failed: { reason: string },
+  commit: {},
+  serving: {},
+  withdraw: { reason: string },
+  settled: {},
+  end: { report: object }
+}
+
+/**
+ * Reads one line. Throws HANDOVER_PROTOCOL with what was found where it is not a message; unknown extra fields pass, so that
+ * a neighbouring version may add some.
+ */
+export function parseMessage(line: string): Message {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch {
+    value = undefined
+  }
+  const type = object(value) ? (value as { type?: unknown }).type : undefined
+  const shape = typeof type === 'string' && Object.hasOwn(shapes, type) ? shapes[type as MessageType] : undefined
+  const wrong = shape && Object.keys(shape).find((field) => !shape[field]?.((value as Record<string, unknown>)[field]))
+  if (shape === undefined || wrong !== undefined) {
+    const found = line.length > 200 ? `${line.slice(0, 200)}… (${line.length} characters)` : line
+    throw new HandoverError('HANDOVER_PROTOCOL', `expected one of ${Object.keys(shapes).join(', ')}${wrong === undefined ? '' : ` with a valid "${wrong}"`}, found ${JSON.stringify(found)}.`)
+  }
+  return value as Message
+}
+
+/** N talks to N±1. */
+export function speaks(theirs: number): boolean {
+  return Math.abs(theirs - protocol) <= 1
+}

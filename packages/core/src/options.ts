@@ -1,0 +1,129 @@
+/**
+ * The options, their defaults, and the environment variables of the same names. Pure but for reading `env`.
+ *
+ * A variable wins over the program: whoever deploys has the last word. Options belong to the process, since one process has
+ * one generation; two servers that ask for different values are told so.
+ */
+
+import { constants } from 'node:os'
+import { HandoverError } from './errors.js'
+
+export type LogLevel = 'info' | 'warn' | 'error'
+
+export interface HandoverOptions {
+  /** A name under which a second process finds this one and takes over. Letters, digits, `.`, `_`, `-`. HANDOVER_NAME. */
+  name?: string
+  /** How long a successor may take to be ready, in milliseconds. 60,000. HANDOVER_READY_TIMEOUT. */
+  readyTimeout?: number
+  /** How long a drain may take in all, in milliseconds. 30,000. HANDOVER_DRAIN_TIMEOUT. */
+  drainTimeout?: number
+  /** How long the predecessor can take the listeners back after the switch, in milliseconds. 10,000. HANDOVER_UNDO_WINDOW. */
+  undoWindow?: number
+  /** How long a draining process waits for the next request of an idle connection, in milliseconds. 10,000. HANDOVER_LINGER. */
+  linger?: number
+  /** SIGHUP. HANDOVER_RELOAD_SIGNAL. */
+  reloadSignal?: NodeJS.Signals
+  /** `listening`: ready when the app listens. `manual`: when it calls ready(). HANDOVER_READY_WHEN. */
+  readyWhen?: 'listening' | 'manual'
+  /** Runs once, after the drain, before the process ends. */
+  onClose?: () => unknown
+  /** Where log lines go; standard error by default. */
+  log?: (level: LogLevel, line: string) => void
+}
+
+/** The options that have a value in every process. */
+export type Settings = Readonly<Required<Omit<HandoverOptions, 'name' | 'onClose' | 'log'>>> & { readonly name: string | undefined }
+
+const defaults: Settings = {
+  name: undefined,
+  readyTimeout: 60_000,
+  drainTimeout: 30_000,
+  undoWindow: 10_000,
+  linger: 10_000,
+  reloadSignal: 'SIGHUP',
+  readyWhen: 'listening'
+}
+
+type Key = keyof Settings
+
+function wrong(where: string, found: unknown, expected: string): HandoverError {
+  return new HandoverError('HANDOVER_OPTION', `${where} is ${JSON.stringify(found) ?? String(found)}, expected ${expected}. Nothing was changed. Correct the value.`)
+}
+
+// A timer of Node holds a signed 32-bit number of milliseconds.
+const milliseconds = (where: string, value: unknown): number => {
+  const number = typeof value === 'string' && /^\d+$/.test(value.trim()) ? Number(value) : value
+  if (typeof number !== 'number' || !Number.isInteger(number) || number < 0 || number > 2_147_483_647) {
+    throw wrong(where, value, 'a whole number of milliseconds from 0 to 2147483647')
+  }
+  return number
+}
+
+const taken = new Set(['SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCHLD', 'SIGPROF', 'SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGABRT'])
+
+const readers: { readonly [K in Key]: (where: string, value: unknown) => Settings[K] } = {
+  name: (where, value) => {
+    if (typeof value !== 'string' || !/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/.test(value)) {
+      throw wrong(where, value, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
+    }
+    return value
+  },
+  readyTimeout: milliseconds,
+  drainTimeout: milliseconds,
+  undoWindow: milliseconds,
+  linger: milliseconds,
+  reloadSignal: (where, value) => {
+    if (value === 'SIGUSR1') throw wrong(where, value, 'another signal: SIGUSR1 opens the inspector of Node')
+    if (typeof value !== 'string' || !Object.hasOwn(constants.signals, value) || taken.has(value)) {
+      throw wrong(where, value, 'a signal such as SIGHUP or SIGUSR2 that has no other meaning')
+    }
+    return value as NodeJS.Signals
+  },
+  readyWhen: (where, value) => {
+    if (value !== 'listening' && value !== 'manual') throw wrong(where, value, '"listening" or "manual"')
+    return value
+  }
+}
+
+const keys = Object.keys(defaults) as Key[]
+const notSettings = new Set(['onClose', 'log'])
+
+/** `readyTimeout` → `HANDOVER_READY_TIMEOUT`. */
+export function variableOf(key: Key): string {
+  return `HANDOVER_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+}
+
+/**
+ * Collects the settings of the process: defaults, then what programs set, then the environment.
+ * Throws HANDOVER_OPTION on an unknown key, a value out of range, or two calls that disagree.
+ */
+export class SettingsOfProcess {
+  readonly #set: Partial<Record<Key, unknown>> = {}
+  readonly #environment: Partial<Record<Key, unknown>> = {}
+
+  constructor(env: NodeJS.ProcessEnv) {
+    for (const key of keys) {
+      const text = env[variableOf(key)]
+      if (text !== undefined && text !== '') this.#environment[key] = readers[key](variableOf(key), text)
+    }
+  }
+
+  add(options: HandoverOptions): void {
+    for (const [key, value] of Object.entries(options)) {
+      if (value === undefined || notSettings.has(key)) continue
+      if (!Object.hasOwn(defaults, key)) {
+        throw new HandoverError('HANDOVER_OPTION', `the option "${key}" does not exist. Nothing was changed. Known options: ${[...keys, ...notSettings].join(', ')}.`)
+      }
+      const read = readers[key as Key](`the option ${key}`, value)
+      const before = this.#set[key as Key]
+      if (before !== undefined && before !== read) {
+        throw new HandoverError('HANDOVER_OPTION', `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process. Options belong to the process. Give it once.`)
+      }
+      this.#set[key as Key] = read
+    }
+  }
+
+  get(): Settings {
+    return { ...defaults, ...this.#set, ...this.#environment } as Settings
+  }
+}

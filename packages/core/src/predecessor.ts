@@ -1,0 +1,148 @@
+/**
+ * The predecessor's side of a handover, top to bottom as in the sequence diagram.
+ *
+ * Until `serving` is heard it goes on accepting and every failure leads to one place that takes everything back. After that line it
+ * accepts nothing; while the undo window is open it can accept again.
+ */
+
+import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
+import { HandoverError, type ErrorCode } from './errors.js'
+import type { Ended, Launched } from './host.js'
+import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer } from './messages.js'
+import type { StateMachine } from './states.js'
+
+/** How long a successor may take from commit to serving: it has nothing to do but to accept. */
+const commitMs = 10_000
+/** How long an end is awaited that was announced by the end of the channel. */
+const exitMs = 2_000
+
+/** What a handover asks of the process that it runs in. */
+export interface PredecessorSide {
+  readonly machine: StateMachine
+  readonly self: Peer
+  readonly readyTimeoutMs: number
+  offer(): { listeners: OfferedListener[]; fds: number[] }
+  /** Who serves what, for the second part of an error message. */
+  serves(): string
+  /** Closes every listener's handle at once, keeping silent copies. */
+  stopAccepting(): void
+}
+
+/** The handover up to the point of no return. */
+export interface Switched {
+  readonly successor: Peer
+  readonly ready: MessageOf<'ready'>
+  readonly durations: { readonly launch: number; readonly prepare: number; readonly commit: number }
+}
+
+/**
+ * Hands over to a successor that was started or that called. `begun`: performance.now() at the trigger.
+ * Resolves when the successor serves and this process has stopped accepting. Throws a HandoverError where it failed: then this process serves
+ * as before, the successor is gone (or told to go), and nothing is held.
+ */
+export async function handOver(side: PredecessorSide, launched: Launched, begun: number): Promise<Switched> {
+  const { machine, self } = side
+  const { channel } = launched
+  const deadline = deadlineIn(side.readyTimeoutMs)
+  const successor: Peer = { pid: launched.pid, generation: self.generation + 1 }
+  try {
+    const hello = await expect(channel, 'hello', deadline)
+    const greeted = performance.now()
+    if (!speaks(hello.protocol)) {
+      throw new Failure('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${hello.pid} speaks ${hello.protocol}`, 'Stop and start once, or go through a version in between')
+    }
+    const known: Peer = { ...successor, pid: successor.pid || hello.pid }
+
+    machine.move('launching', { is: 'offering', successor: known })
+    const { listeners, fds } = side.offer()
+    channel.sendDescriptors(fds)
+    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners })
+
+    const ready = await expect(channel, 'ready', deadline)
+    const prepared = performance.now()
+
+    machine.move('offering', { is: 'committing', successor: known })
+    channel.send({ type: 'commit' })
+    await expect(channel, 'serving', deadlineIn(commitMs))
+
+    // ---- the point of no return ----
+    machine.move('committing', { is: 'draining', successor: known })
+    side.stopAccepting()
+    launched.child?.unref()
+    const now = performance.now()
+    return { successor: known, ready, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
+  } catch (cause) {
+    const error = await takeBack(side, launched, successor, cause)
+    const { is } = machine.state
+    if (is === 'launching' || is === 'offering' || is === 'committing') machine.move(is, { is: 'serving' })
+    throw error
+  }
+}
+
+/** A reason inside a handover, before it is told with who serves now and what the successor wrote. */
+class Failure extends Error {
+  readonly code: ErrorCode
+  readonly todo: string
+
+  constructor(code: ErrorCode, what: string, todo: string) {
+    super(what)
+    this.code = code
+    this.todo = todo
+  }
+}
+
+/** The other side is gone. */
+class Gone extends Error {}
+
+async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline): Promise<MessageOf<T>> {
+  const message: Message | undefined = await channel.receive(deadline)
+  if (message === undefined) throw new Gone()
+  if (message.type === 'failed') throw new Failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again')
+  if (message.type !== type) throw new Failure('HANDOVER_PROTOCOL', `expected "${type}", found "${message.type}"`, 'See whether another program holds the channel')
+  return message as MessageOf<T>
+}
+
+/** Ends the successor, and says what happened, who serves, and what to do. */
+async function takeBack(side: PredecessorSide, { channel, child }: Launched, successor: Peer, cause: unknown): Promise<HandoverError> {
+  const who = `process ${successor.pid || '?'} (generation ${successor.generation})`
+  const timedOut = cause instanceof DeadlinePassed
+  const reason = cause instanceof Error ? cause.message : String(cause)
+
+  channel.send({ type: 'withdraw', reason: timedOut ? 'it was not ready in time' : cause instanceof Gone ? 'the channel was closed' : reason })
+  let ended: Ended | undefined
+  if (child) {
+    if (!(cause instanceof Gone) && !(cause instanceof Failure && cause.code === 'HANDOVER_SUCCESSOR_FAILED')) child.kill()
+    ended = await Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
+    child.kill()
+    ended ??= await child.ended
+    // What it wrote last is still on its way to us.
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  channel.close()
+
+  const how = ended === undefined ? '' : ended.signal === null ? ` with status ${ended.code}` : ` by ${ended.signal}`
+  const [code, what, todo]: [ErrorCode, string, string] =
+    timedOut ? ['HANDOVER_SUCCESSOR_TIMEOUT', `${who} did not become ready within ${side.readyTimeoutMs} ms and was ${child ? 'killed' : 'told to end'}`, 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']
+    : cause instanceof Gone ? ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it was ready`, 'Repair the build and reload again']
+    : cause instanceof Failure ? [cause.code, cause.code === 'HANDOVER_SUCCESSOR_FAILED' ? `${who} cannot serve: ${reason}` : reason, cause.todo]
+    : cause instanceof HandoverError ? [cause.code, `${who}: ${reason}`, 'See whether another program holds the channel']
+    : ['HANDOVER_PROTOCOL', `the handover to ${who} failed: ${reason}`, 'Reload again; if it stays so, report it']
+  const stderr = child?.stderr() ?? ''
+  return new HandoverError(
+    code,
+    `${what}.\n  ${side.serves()}\n  ${todo}${stderr === '' ? '.' : `. Generation ${successor.generation} last wrote to stderr:\n${stderr.replace(/^/gm, '    ')}`}`,
+    { role: 'predecessor', state: side.machine.state.is, generation: side.self.generation, cause, stderr }
+  )
+}
+
+/** How the time after the switch ended for the predecessor. */
+export type Outcome = 'settled' | 'successor died'
+
+/** Listens to the successor after the switch. Resolves with `settled` when it needs no undo any more, or when it died. */
+export async function watchSuccessor(channel: Channel): Promise<Outcome> {
+  for (;;) {
+    const message = await channel.receive().catch(() => undefined)
+    if (message === undefined) return 'successor died'
+    if (message.type === 'settled') return 'settled'
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * The one file that touches fields of Node which are not documented. Each has its reason, is looked for before it is
+ * relied on, and has a fallback: where one is missing, the process cannot be reloaded and says so; it still listens and drains.
+ * The same on Node 20, 22, 24 and 26.
+ */
+
+import type dgram from 'node:dgram'
+import net from 'node:net'
+import type tls from 'node:tls'
+
+/** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
+interface ListenHandle {
+  readonly fd: number
+  listen(backlog: number): number
+  close(callback?: () => void): void
+}
+
+interface DatagramHandle {
+  readonly fd: number
+  recvStart(): number
+  recvStop(): number
+}
+
+type Inside = { _handle?: ListenHandle | null; _pipeName?: string; _parent?: net.Socket }
+
+const inside = (owner: object): Inside => owner as Inside
+
+/**
+ * The descriptor of a server, a socket or a UDP socket. `_handle.fd` has no public counterpart; for dgram the handle stands behind a
+ * symbol (`_handle` warns in 20 to 24 and is gone in 26). Undefined when there is none (closed, or in a cluster worker).
+ */
+export function fdOf(owner: net.Server | net.Socket | dgram.Socket): number | undefined {
+  const fd = inside(owner)._handle === undefined ? datagramHandle(owner)?.fd : inside(owner)._handle?.fd
+  return typeof fd === 'number' && fd >= 0 ? fd : undefined
+}
+
+function datagramHandle(owner: object): DatagramHandle | undefined {
+  const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === 'state symbol')
+  if (symbol === undefined) return undefined
+  return (owner as Record<symbol, { handle?: DatagramHandle }>)[symbol]?.handle ?? undefined
+}
+
+/**
+ * Sets what `server.address()` answers on a Unix socket: Node answers null for an adopted one, and Fastify then throws while
+ * it logs the address.
+ */
+export function setPipeName(server: net.Server, path: string): void {
+  inside(server)._pipeName = path
+}
+
+/**
+ * Whether Node reads from the socket: descriptors that come with bytes which Node reads are closed by the kernel. `isPaused()`
+ * is no answer: a socket that is paused after it connected still waits for its first bytes. Undefined: not known.
+ */
+export function isReading(socket: net.Socket): boolean | undefined {
+  const reading = (inside(socket)._handle as { reading?: unknown } | null | undefined)?.reading
+  return typeof reading === 'boolean' ? reading : undefined
+}
+
+/** The plain socket under a TLS socket that a server accepted, so that the two count as one connection. */
+export function plainSocketOf(socket: tls.TLSSocket): net.Socket | undefined {
+  return inside(socket)._parent
+}
+
+/** listen(2) and the watching of a handle happen in `handle.listen`; what is put off waits here with its backlog. */
+const putOff = new WeakMap<ListenHandle, number>()
+const quietFds = new Set<number>()
+const patched = new WeakMap<object, ListenHandle['listen']>()
+
+/**
+ * Makes `handle.listen` of all handles like this one wait where their descriptor is in `quietFds`. Node has no way to open a listening
+ * descriptor without accepting from it at once, and a successor must claim its listeners before it may accept.
+ */
+function patch(handle: ListenHandle): void {
+  const prototype = Object.getPrototypeOf(handle) as ListenHandle
+  if (patched.has(prototype)) return
+  const listen = prototype.listen
+  if (typeof listen !== 'function') throw new Error('handle.listen is not a function')
+  patched.set(prototype, listen)
+  prototype.listen = function (this: ListenHandle, backlog: number): number {
+    if (!quietFds.has(this.fd)) return listen.call(this, backlog)
+    putOff.set(this, backlog)
+    return 0
+  }
+}
+
+/** A handle for `fd`, which it owns from now on; it accepts nothing until `accept()`. */
+function quietHandle(fd: number): ListenHandle {
+  const server = net.createServer()
+  quietFds.add(fd)
+  server.listen({ fd })
+  quietFds.delete(fd)
+  const handle = inside(server)._handle
+  inside(server)._handle = null
+  if (!handle || !putOff.has(handle)) throw new Error(`descriptor ${fd} does not listen`)
+  return handle
+}
+
+/**
+ * Lets the `server.listen({ fd })` that follows succeed without accepting: the server has its address, is `listening`, and accepts
+ * when `accept(server)` is called. `duplicate` must be a duplicate of `fd`; it is closed again.
+ */
+export function listenQuietly(fd: number, duplicate: number): void {
+  // A socket is the public way to a handle of the same class that does not listen yet.
+  const socket = new net.Socket({ fd: duplicate, readable: false, writable: false })
+  const handle = inside(socket)._handle
+  if (!handle) throw new Error('a socket has no _handle')
+  patch(handle)
+  socket.destroy()
+  quietFds.add(fd)
+}
+
+/** The backlog that Node would have listened with, where `listenQuietly` put it off. */
+export function quietBacklog(server: net.Server): number | undefined {
+  const handle = inside(server)._handle
+  return handle ? putOff.get(handle) : undefined
+}
+
+/** Begins to accept, with a backlog of at least `backlog`: after `listenQuietly`, or again after `stopAccepting`. Undefined: not quiet. */
+export function accept(server: net.Server, backlog: number): number | undefined {
+  const handle = inside(server)._handle
+  const asked = handle ? putOff.get(handle) : undefined
+  if (!handle || asked === undefined) return undefined
+  putOff.delete(handle)
+  quietFds.delete(handle.fd)
+  return handle.listen(Math.max(asked, backlog))
+}
+
+/**
+ * Stops accepting at once: closes this handle of the listener (never shuts it down) and puts a quiet one for `duplicate` in its place, so that the
+ * server keeps its address, its 'close' comes when it would have come, and `accept()` undoes it.
+ */
+export function stopAccepting(server: net.Server, duplicate: number): void {
+  const before = inside(server)._handle
+  if (!before) throw new Error('the server has no _handle')
+  patch(before)
+  const after = quietHandle(duplicate)
+  // 'onconnection' and the symbol of the owner: all that Node puts on the handle of a server.
+  for (const key of Reflect.ownKeys(before)) Reflect.set(after, key, Reflect.get(before, key))
+  inside(server)._handle = after
+  before.close()
+}
+
+/** Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others. */
+export function closeListener(server: net.Server): void {
+  const handle = inside(server)._handle
+  inside(server)._handle = null
+  handle?.close()
+}
+
+/** The same three for UDP: a socket that is bound but does not read. */
+export function bindQuietly(socket: dgram.Socket): void {
+  const handle = datagramHandle(socket)
+  if (typeof handle?.recvStart !== 'function') throw new Error('a dgram socket has no handle with recvStart')
+  handle.recvStart = () => 0
+}
+
+export function receive(socket: dgram.Socket): number | undefined {
+  const handle = datagramHandle(socket)
+  if (!handle) return undefined
+  if (Object.hasOwn(handle, 'recvStart')) Reflect.deleteProperty(handle, 'recvStart')
+  return handle.recvStart()
+}
+
+export function stopReceiving(socket: dgram.Socket): void {
+  datagramHandle(socket)?.recvStop()
+}
+
+/** Undefined when this Node has all of the above; else what is missing. */
+export function missing(): string | undefined {
+  const server = net.createServer()
+  try {
+    if (!('_handle' in server)) return 'net.Server has no _handle'
+    const socket = new net.Socket()
+    if (!('_handle' in socket)) return 'net.Socket has no _handle'
+    return undefined
+  } finally {
+    server.close()
+  }
+}

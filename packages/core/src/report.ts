@@ -1,0 +1,78 @@
+/**
+ * The report that every handover ends in, and its one-line form for the log. Pure.
+ */
+
+export interface CutRequest {
+  readonly method: string
+  /** The request target without its query, which may hold secrets. */
+  readonly path: string
+  /** How long it had been running, in milliseconds. */
+  readonly ms: number
+}
+
+export interface Report {
+  /**
+   * `switched`: the successor serves, the predecessor drains. `drained`: the predecessor has ended its drain.
+   * `undone`: the successor died in the undo window and the predecessor serves again. `stopped`: a drain without a successor.
+   */
+  readonly result: 'switched' | 'drained' | 'undone' | 'stopped'
+  readonly trigger: 'signal' | 'call' | 'rendezvous' | 'stop'
+  readonly predecessor: { readonly pid: number; readonly generation: number }
+  readonly successor: { readonly pid: number; readonly generation: number } | null
+  readonly listeners: {
+    readonly kept: readonly string[]
+    readonly added: readonly string[]
+    readonly dropped: readonly string[]
+  }
+  /** Connections of the predecessor. After `switched` only `open` is known; then open = drained + closedIdle + cut. */
+  readonly connections: {
+    /** When the drain began. */
+    readonly open: number
+    /** Ended by themselves, or after an answer that said `Connection: close` (or GOAWAY). */
+    readonly drained: number
+    /** Idle for `linger`, or until the drain deadline, and then closed. */
+    readonly closedIdle: number
+    /** Open in the middle of something at the drain deadline. */
+    readonly cut: number
+  }
+  /** The requests that the drain deadline cut. */
+  readonly requestsCut: readonly CutRequest[]
+  /** Milliseconds of each phase; null where a phase did not happen (yet). */
+  readonly durations: {
+    /** From the trigger to the successor's hello. */
+    readonly launch: number | null
+    /** From hello to ready: the boot of the application. */
+    readonly prepare: number | null
+    /** From ready to the predecessor's last accept. */
+    readonly commit: number | null
+    readonly drain: number | null
+  }
+}
+
+const ms = (value: number | null): string => (value === null ? '-' : `${Math.round(value)} ms`)
+const who = (peer: { pid: number; generation: number }): string => `generation ${peer.generation} (process ${peer.pid})`
+const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+
+/** One line for people. */
+export function describeReport(report: Report): string {
+  const { connections, listeners, durations } = report
+  const listenerText = [
+    `${plural(listeners.kept.length, 'listener')} kept`,
+    ...(listeners.added.length > 0 ? [`added ${listeners.added.join(', ')}`] : []),
+    ...(listeners.dropped.length > 0 ? [`dropped ${listeners.dropped.join(', ')}`] : [])
+  ].join(', ')
+  const end = `${plural(connections.drained, 'connection')} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
+    ` in ${ms(durations.drain)}` +
+    (report.requestsCut.length > 0 ? `; cut: ${report.requestsCut.map((cut) => `${cut.method} ${cut.path} after ${cut.ms} ms`).join(', ')}` : '')
+  switch (report.result) {
+    case 'switched':
+      return `${report.successor ? who(report.successor) : 'the successor'} serves; ${listenerText}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +
+        `${who(report.predecessor)} drains ${plural(connections.open, 'connection')}`
+    case 'drained':
+      return `${who(report.predecessor)} has ended: ${end}`
+    case 'undone':
+      return `${who(report.predecessor)} serves again: its successor died within the undo window`
+    case 'stopped':
+      return `${who(report.predecessor)} has stopped: ${end}`
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * The successor's side of a handover, top to bottom as in the sequence diagram.
+ *
+ * Two parts: `takeOffer` is synchronous, because a listen() must know what it inherits before it returns; `succeed` runs beside the boot of the
+ * application. Nothing is accepted before the line that says so.
+ */
+
+import { DeadlinePassed, deadlineIn, type Channel, type FirstContact } from './channel.js'
+import { HandoverError } from './errors.js'
+import type { Inventory } from './inventory.js'
+import { protocol, speaks, type MessageOf, type Peer } from './messages.js'
+import type { Report } from './report.js'
+
+/** What was taken over: from whom, and the channel on which the rest is said. */
+export interface Taken {
+  readonly predecessor: Peer
+  readonly channel: Channel
+}
+
+/**
+ * Says hello, waits for the offer, checks every descriptor. Blocks this thread for at most `waitMs`.
+ * Undefined where the predecessor died before it offered anything. Throws a HandoverError where it refused or cannot be trusted.
+ */
+export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: number): Taken | undefined {
+  try {
+    contact.say({ type: 'hello', protocol, pid: process.pid })
+    const answer = contact.hear(deadlineIn(waitMs))
+    if (answer === undefined) {
+      contact.close()
+      return undefined
+    }
+    if (answer.type === 'refused') {
+      throw new HandoverError('HANDOVER_REFUSED', `${answer.reason} (${answer.code}). This process took nothing over.`, { role: 'successor', state: 'taking' })
+    }
+    if (answer.type !== 'offer') {
+      throw new HandoverError('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}". The predecessor goes on serving.`, { role: 'successor', state: 'taking' })
+    }
+    if (!speaks(answer.protocol)) {
+      throw new HandoverError('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}. Process ${answer.pid} goes on serving. Stop it and start anew, or go through a version in between.`, { role: 'successor', state: 'taking' })
+    }
+    inventory.take(answer.listeners, contact.takeDescriptors(answer.listeners.length))
+    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open() }
+  } catch (error) {
+    contact.close()
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return undefined
+    if (error instanceof DeadlinePassed) {
+      throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
+    }
+    throw error
+  }
+}
+
+/** What `succeed` asks of the process that it runs in. */
+export interface SuccessorSide {
+  /** The application has booted: resolves with the word for the predecessor. */
+  readonly prepared: Promise<MessageOf<'ready'>>
+  /** Begin to accept. */
+  serve(): void
+  /** The predecessor took the offer back: this process must end. */
+  withdrawn(error: HandoverError): void
+  /** The predecessor has ended its drain, or died (then there is no report). */
+  predecessorEnded(report: Report | undefined): void
+}
+
+/** Resolves when the predecessor is gone. */
+export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<void> {
+  let next = hear(channel)
+  let alone = false
+  const withdrawn = (reason: string): void => {
+    channel.close()
+    side.withdrawn(new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${reason}. It goes on serving; this process ends.`, { role: 'successor' }))
+  }
+
+  // The boot of the application, during which the predecessor may change its mind or die.
+  const first = await Promise.race([side.prepared, next])
+  if (first !== undefined && first.type === 'withdraw') { withdrawn(first.reason); return }
+  alone = first === undefined
+  const ready = await side.prepared
+  if (!alone) {
+    channel.send(ready)
+    const word = await next
+    if (word?.type === 'withdraw') { withdrawn(word.reason); return }
+    alone = word === undefined
+    next = alone ? next : hear(channel)
+  }
+
+  // ---- from here on this process accepts ----
+  side.serve()
+  if (!alone) channel.send({ type: 'serving' })
+
+  channel.unref()
+  const last = alone ? undefined : await next
+  channel.close()
+  side.predecessorEnded(last?.type === 'end' ? last.report : undefined)
+}
+
+/** The predecessor's next word. Garbage from it counts as its end: it cannot be trusted with anything more. */
+async function hear(channel: Channel): Promise<MessageOf<'withdraw' | 'commit' | 'end'> | undefined> {
+  for (;;) {
+    const message = await channel.receive().catch(() => undefined)
+    if (message === undefined || message.type === 'withdraw' || message.type === 'commit' || message.type === 'end') return message
+  }
+}

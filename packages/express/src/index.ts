@@ -1,0 +1,38 @@
+/**
+ * @handover/express: makes an Express 4 or 5 app reloadable, whether `app.listen` or the user makes the server.
+ *
+ * Every http or https server that answers with this app is adopted when it listens.
+ */
+
+import { adoptRequestListener, type HandoverOptions } from '@handover/core'
+import type { Server } from 'node:http'
+
+export type { Handover, HandoverOptions } from '@handover/core'
+
+/** What of an Express application is needed: `lazyrouter` exists in Express 4 only. */
+interface ExpressApp {
+  (...args: never[]): unknown
+  listen(...args: never[]): Server
+  lazyrouter?: unknown
+}
+
+/**
+ * Returns the same app. `options` belong to the process; times are in milliseconds. Throws HANDOVER_OPTION.
+ */
+export function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T {
+  adoptRequestListener(app as (...args: never[]) => unknown, options)
+  const listen = app.listen as (...args: unknown[]) => Server
+  const express5 = app.lazyrouter === undefined
+  app.listen = function (this: T, ...args: unknown[]): Server {
+    const callback = args.at(-1)
+    // Express 5 calls it with an error as well. One that takes no error would say "listening" on EADDRINUSE: let the error be seen instead.
+    if (express5 && typeof callback === 'function' && callback.length === 0) {
+      args[args.length - 1] = function (this: unknown, error?: Error): void {
+        if (error) throw error
+        callback.call(this)
+      }
+    }
+    return listen.apply(this, args)
+  } as T['listen']
+  return app
+}

@@ -1,0 +1,44 @@
+/**
+ * @handover/fastify: the plugin that makes `app.listen` inherit or bind.
+ *
+ * It adopts the app's server, and by its request listener the hidden second one that Fastify makes for `localhost`. It never closes the app before
+ * the drain is over: fastify.close() answers 503 from its first moment.
+ */
+
+import { adoptRequestListener, handover as core, type Handover, type HandoverOptions, type LogLevel } from '@handover/core'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** This process: its generation and state, `reload()`, `ready()`, `stop()`, `events`. */
+    handover: Handover
+  }
+}
+
+const levels: Record<LogLevel, 'info' | 'warn' | 'error'> = { info: 'info', warn: 'warn', error: 'error' }
+
+const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstance, options) => {
+  if (app.hasDecorator('handover')) return
+  // Without a logger app.log is silent, and nothing about a handover may be.
+  const logs = (app.log as { level?: string }).level !== undefined
+  const { prefix: _prefix, logLevel: _logLevel, logSerializers: _logSerializers, ...own } = options as HandoverOptions & Record<string, unknown>
+  const all: HandoverOptions = {
+    ...(logs && { log: (level, line) => { app.log[levels[level]](`handover: ${line}`) } }),
+    ...own,
+    onClose: async () => {
+      await app.close()
+      await options.onClose?.()
+    }
+  }
+  core(app.server, all)
+  for (const listener of app.server.listeners('request')) adoptRequestListener(listener as (...args: never[]) => unknown)
+  app.decorate('handover', core)
+}
+
+const plugin = fp(register, { fastify: '5.x', name: '@handover/fastify' })
+export { plugin as default, plugin as handover }
+export type { Handover, HandoverOptions }
+
+// require() answers with the plugin itself, as Fastify's own plugins do.
+module.exports = Object.assign(plugin, { default: plugin, handover: plugin })

@@ -1,0 +1,247 @@
+/**
+ * The strict load client: clients of several kinds over raw sockets, none of which ever retries.
+ *
+ * A request is lost when its connect was refused or reset, or when a byte of it was given to the socket and no whole, right
+ * answer came within the deadline. A connection that the server closes while no request is under way is counted, and is no
+ * loss; the client opens another one when it has its next request to send. After a loss a client pauses 10 ms.
+ */
+
+import { nowMs, sleep } from './clock.js'
+import { type Failure, type LossReason, type Outcome, type Target, Connection, connect } from './connection.js'
+import { type Random, seededRandom } from './random.js'
+import { type Kind, type Request, type RequestShape, kinds, requestsOf } from './requests.js'
+import { type LoadResult, type LoadStats, Tally, outside } from './tally.js'
+
+/** All times are in milliseconds. */
+export interface Group {
+  /** How many clients work at the same time. */
+  readonly clients: number
+  /** The pause between an answer and the client's next request, give or take a quarter. Default 0 (`new`: 5). */
+  readonly thinkMs?: number
+  /**
+   * How far away the server is: the time from the client's decision to send until it could know that the server had closed
+   * before. A close within that time loses the request. Default 0. Not for `pipelined`.
+   */
+  readonly roundTripMs?: number
+  /** What `keep-alive`, `new` and `pipelined` get. Default `/`. */
+  readonly path?: string
+}
+
+export interface SlowGroup extends Group {
+  /** How long the server takes. Default 300. */
+  readonly ms?: number
+}
+
+export interface PostGroup extends Group {
+  /** The body's length. Default 4096. */
+  readonly bytes?: number
+  /** The pause between its two halves. Default 50. */
+  readonly pauseMs?: number
+}
+
+export interface StreamGroup extends Group {
+  /** Default 10. */
+  readonly chunks?: number
+  /** The pause between two chunks. Default 50. */
+  readonly ms?: number
+}
+
+export interface PipelinedGroup extends Group {
+  /** How many requests go in one write. Default 4. */
+  readonly depth?: number
+}
+
+/** Each kind takes one group of clients or several. */
+export interface LoadOptions {
+  readonly keepAlive?: Group | readonly Group[]
+  readonly newConnections?: Group | readonly Group[]
+  readonly slow?: SlowGroup | readonly SlowGroup[]
+  readonly post?: PostGroup | readonly PostGroup[]
+  readonly stream?: StreamGroup | readonly StreamGroup[]
+  readonly pipelined?: PipelinedGroup | readonly PipelinedGroup[]
+  /** A request without a whole answer is lost after this. Default 30 000. */
+  readonly answerTimeoutMs?: number
+  /** Think times and bodies are the same for the same seed. Default 1. */
+  readonly seed?: number
+}
+
+export interface Load {
+  /** What has been counted so far. In another process: at its last snapshot, some 50 ms old. */
+  stats(): LoadStats
+  /** Waits until a snapshot satisfies the condition, and answers it. Rejects after `timeoutMs` (default 30 000) or a stop. */
+  until(condition: (stats: LoadStats) => boolean, timeoutMs?: number): Promise<LoadStats>
+  /** From now on latencies count for this interval; 'outside' (the default) ends it. Resolves when it is in force. */
+  mark(name?: string): Promise<void>
+  /** No new requests; those under way get their answer or their deadline. Then everything is closed. */
+  stop(): Promise<LoadResult>
+}
+
+type AnyGroup = SlowGroup & PostGroup & StreamGroup & PipelinedGroup
+
+const optionOf = {
+  'keep-alive': 'keepAlive',
+  new: 'newConnections',
+  slow: 'slow',
+  post: 'post',
+  stream: 'stream',
+  pipelined: 'pipelined'
+} as const satisfies Record<Kind, keyof LoadOptions>
+
+const pauseAfterLossMs = 10
+
+/** What all clients of one load share. */
+class Run {
+  readonly target: Target
+  readonly answerTimeoutMs: number
+  readonly tally = new Tally()
+  stopping = false
+  readonly #pauses = new Set<() => void>()
+
+  constructor(target: Target, answerTimeoutMs: number) {
+    this.target = target
+    this.answerTimeoutMs = answerTimeoutMs
+  }
+
+  /** Ends early when the load stops. */
+  pause(ms: number): Promise<void> {
+    if (this.stopping) return Promise.resolve()
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer)
+        this.#pauses.delete(end)
+        resolve()
+      }
+      const timer = setTimeout(end, ms)
+      this.#pauses.add(end)
+    })
+  }
+
+  stop(): void {
+    this.stopping = true
+    for (const end of this.#pauses) end()
+  }
+}
+
+/** Starts clients in this process, at once. */
+export function startLoad(target: Target, options: LoadOptions): Load {
+  return startTalliedLoad(target, options).load
+}
+
+/** For worker.ts, which also wants to hear of new versions. */
+export function startTalliedLoad(target: Target, options: LoadOptions): { load: Load; tally: Tally } {
+  const run = new Run(target, options.answerTimeoutMs ?? 30_000)
+  const clients: Promise<void>[] = []
+  for (const kind of kinds) {
+    const groups = options[optionOf[kind]] ?? []
+    for (const group of Array.isArray(groups) ? groups as readonly AnyGroup[] : [groups as AnyGroup]) {
+      run.tally.addClients(kind, group.clients)
+      for (let index = 0; index < group.clients; index++) {
+        const random = seededRandom((options.seed ?? 1) * 1_000_003 + clients.length)
+        clients.push(runClient(run, kind, group, `${options.seed ?? 1}-${clients.length}`, random))
+      }
+    }
+  }
+  let stopped: Promise<LoadResult> | undefined
+  const load: Load = {
+    stats: () => run.tally.stats(),
+    until: (condition, timeoutMs) => untilStats(load, () => stopped !== undefined, condition, timeoutMs),
+    mark: async (name = outside) => run.tally.mark(name),
+    stop: () => stopped ??= (async () => {
+      run.stop()
+      await Promise.all(clients)
+      return run.tally.result()
+    })()
+  }
+  return { load, tally: run.tally }
+}
+
+/** Load.until(), here and in another process. */
+export async function untilStats(load: Load, isStopped: () => boolean, condition: (stats: LoadStats) => boolean, timeoutMs = 30_000): Promise<LoadStats> {
+  const deadline = nowMs() + timeoutMs
+  for (;;) {
+    const stats = load.stats()
+    if (condition(stats)) return stats
+    if (isStopped()) throw new Error(`the load was stopped before the condition held; it saw ${described(stats)}`)
+    if (nowMs() > deadline) throw new Error(`the condition did not hold within ${timeoutMs} ms; the load saw ${described(stats)}`)
+    await sleep(10)
+  }
+}
+
+function described({ answers, lost, inFlight, versions, notes }: LoadStats): string {
+  return JSON.stringify({ answers, lost, inFlight, versions: versions.map(({ version, pid }) => `${version} of ${pid}`), notes })
+}
+
+/** One client, from its start to the stop. */
+async function runClient(run: Run, kind: Kind, group: AnyGroup, id: string, random: Random): Promise<void> {
+  const { tally, answerTimeoutMs } = run
+  const { thinkMs = kind === 'new' ? 5 : 0, roundTripMs = 0, depth = 4 } = group
+  const nextRequest = requestsOf(kind, shapeOf(kind, group), run.target, id, random)
+  let connection: Connection | undefined
+  if (thinkMs > 0) await run.pause(random() * Math.min(thinkMs, 1000)) // so that they do not march in step
+
+  while (!run.stopping && tally.isOn(kind)) {
+    const startedAt = nowMs()
+    const requests = Array.from({ length: kind === 'pipelined' ? depth : 1 }, nextRequest)
+    for (const _ of requests) tally.begun(kind)
+    if (connection?.open !== true) {
+      const opened = await openConnection(run, kind)
+      if (!(opened instanceof Connection)) {
+        for (const _ of requests) tally.lost(kind, startedAt, opened, 0)
+        await run.pause(pauseAfterLossMs)
+        continue
+      }
+      connection = opened
+    }
+    const outcomes = !connection.open
+      ? requests.map((): Outcome => ({ failure: { reason: 'closed', error: 'the server closed the connection at once', bytes: 0 } }))
+      : kind === 'pipelined'
+        ? await connection.pipeline(requests, answerTimeoutMs)
+        : [await connection.request(requests[0]!, answerTimeoutMs, roundTripMs)]
+
+    const right = outcomes.map((outcome, index) => judge(run, kind, startedAt, requests[index]!, outcome, connection!))
+    if (kind === 'new') connection.close()
+    else if (outcomes.some(({ answer }) => answer?.close)) tally.closed(kind, 'announced')
+    const pauseMs = thinkMs * (0.75 + random() / 2)
+    if (!right.every(Boolean)) await run.pause(Math.max(pauseMs, pauseAfterLossMs))
+    else if (pauseMs > 0) await run.pause(pauseMs)
+  }
+  connection?.close()
+}
+
+/** Counts one outcome; true when it is the right answer. */
+function judge(run: Run, kind: Kind, startedAt: number, request: Request, outcome: Outcome, connection: Connection): boolean {
+  const lose = (failure: Failure): false => {
+    run.tally.lost(kind, startedAt, failure, connection.requests, connection.localPort)
+    return false
+  }
+  const { answer } = outcome
+  if (answer === undefined) return lose(outcome.failure)
+  if (run.tally.missing(kind, answer)) return false
+  const because = (reason: LossReason, error: string): false => lose({ reason, error, bytes: answer.bytes })
+  if (answer.status >= 400) return because('status', `status ${answer.status}`)
+  const wrong = request.check(answer)
+  if (wrong !== undefined) return because('wrong', wrong)
+  run.tally.answered(kind, startedAt, answer)
+  return true
+}
+
+async function openConnection(run: Run, kind: Kind): Promise<Connection | Failure> {
+  const { tally } = run
+  let connection: Connection | undefined
+  const opened = await connect(run.target, run.answerTimeoutMs, {
+    closedIdle: (reset) => {
+      if (kind !== 'new') tally.closed(kind, reset ? 'idleReset' : 'idle') // `new` asks for the close
+    },
+    unexpected: (failure) => tally.unexpected(kind, failure, connection?.requests ?? 0, connection?.localPort)
+  })
+  if (opened instanceof Connection) {
+    connection = opened
+    tally.opened(kind)
+  }
+  return opened
+}
+
+function shapeOf(kind: Kind, group: AnyGroup): RequestShape {
+  const { path = '/', ms = kind === 'stream' ? 50 : 300, chunks = 10, bytes = 4096, pauseMs = 50 } = group
+  return { path, ms, chunks, bytes, pauseMs }
+}

@@ -1,0 +1,237 @@
+/**
+ * `npm run demo`: an example server under load, reloaded again and again with visibly new code, and a table of what the
+ * clients saw.
+ *
+ * Everything is real: processes, sockets, signals. It exits with 1 if a request was lost, a reload failed or a process did
+ * not end, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
+ */
+
+import { parseArgs } from 'node:util'
+import { type LoadOptions } from './client.js'
+import { nowMs, sleep } from './clock.js'
+import { type App, Example, type Reloaded, apps, scriptOf } from './example.js'
+import { startLoadProcess } from './process.js'
+import { count, median, ms, table } from './table.js'
+import type { LoadResult, LoadStats } from './tally.js'
+
+interface Options {
+  readonly app: App
+  readonly reloads: number
+  readonly seconds: number
+  readonly json: boolean
+}
+
+interface Summary {
+  readonly app: App
+  readonly reloads: readonly Omit<Reloaded, 'signalledAt'>[]
+  readonly reloadsAsked: number
+  /** Why the demo failed, apart from lost requests. */
+  readonly failures: readonly string[]
+  readonly stderr: string
+  readonly result: LoadResult
+}
+
+const reloadTimeoutMs = 30_000
+const endTimeoutMs = 45_000
+const usage = 'usage: demo [--app fastify|express|http] [--reloads 10] [--seconds 20] [--json]'
+
+/** Some of each kind: busy ones, thinking ones, and ones that are mostly idle. */
+const load: LoadOptions = {
+  keepAlive: [{ clients: 1 }, { clients: 6, thinkMs: 5 }, { clients: 30, thinkMs: 60 }, { clients: 20, thinkMs: 3000 }],
+  newConnections: { clients: 4, thinkMs: 10 },
+  slow: { clients: 6 },
+  post: { clients: 6 },
+  stream: { clients: 6 }
+}
+
+class Interrupted extends Error {
+  readonly signal: NodeJS.Signals
+
+  constructor(signal: NodeJS.Signals) {
+    super(`interrupted by ${signal}`)
+    this.signal = signal
+  }
+}
+
+function readOptions(args: string[]): Options {
+  const { values } = parseArgs({
+    args,
+    options: {
+      app: { type: 'string', default: 'fastify' },
+      reloads: { type: 'string', default: '10' },
+      seconds: { type: 'string', default: '20' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false }
+    }
+  })
+  if (values.help) {
+    console.log(usage)
+    process.exit(0)
+  }
+  const app = apps.find((name) => name === values.app)
+  if (app === undefined) throw new Error(`--app must be one of ${apps.join(', ')}, not ${values.app}`)
+  const reloads = Number(values.reloads)
+  if (!/^\d+$/.test(values.reloads) || reloads > 1000) throw new Error(`--reloads must be a whole number up to 1000, not ${values.reloads}`)
+  const seconds = Number(values.seconds)
+  if (!(seconds > 0 && seconds <= 86_400)) throw new Error(`--seconds must be a number above 0, not ${values.seconds}`)
+  return { app, reloads, seconds, json: values.json }
+}
+
+async function run(options: Options, interrupted: Promise<never>): Promise<Summary> {
+  const tell = progress(options)
+  const failures: string[] = []
+  const reloaded: Reloaded[] = []
+  const example = await Promise.race([interrupted, Example.start({
+    script: scriptOf(options.app),
+    version: '1.0.0',
+    env: { HANDOVER_UNDO_WINDOW: process.env['HANDOVER_UNDO_WINDOW'] ?? '2000' } // so that the end does not wait for it
+  })])
+  const clients = startLoadProcess(example.target, load)
+  try {
+    let pid = await Promise.race([interrupted, firstPid()])
+    const startedAt = nowMs()
+    const gapMs = options.seconds * 1000 / (options.reloads + 1)
+    for (let index = 1; index <= options.reloads && failures.length === 0; index++) {
+      await Promise.race([interrupted, watch(startedAt + index * gapMs)])
+      await clients.mark('reload')
+      try {
+        const done = await Promise.race([interrupted, example.reload(clients, pid, `1.0.${index}`, reloadTimeoutMs)])
+        reloaded.push(done)
+        tell.line(`reload ${index} of ${options.reloads}: 1.0.${index} answers after ${ms(done.firstAnswerMs)} ms (process ${done.pid}), ${seenBy(clients.stats())}`)
+        await Promise.race([interrupted, watch(done.signalledAt + done.firstAnswerMs + 1000, pid)])
+        pid = done.pid
+      } catch (error) {
+        if (error instanceof Interrupted) throw error
+        failures.push(`reload ${index} failed: ${(error as Error).message}`)
+      }
+      await clients.mark()
+    }
+    if (failures.length === 0) await Promise.race([interrupted, watch(startedAt + options.seconds * 1000)])
+    const result = await Promise.race([interrupted, clients.stop()])
+    for (const seen of result.versions) example.saw(seen.pid)
+    if (result.answers === 0) failures.push('no request was answered')
+    tell.note('waiting for the end of the server')
+    const late = await Promise.race([interrupted, example.end(endTimeoutMs, failures.length === 0 ? [pid] : example.living())])
+    if (late.length > 0) failures.push(`process ${late.join(', ')} did not end within ${endTimeoutMs / 1000} s of SIGTERM and was killed`)
+    tell.note('')
+    return {
+      app: options.app,
+      reloads: reloaded.map(({ version, pid: by, firstAnswerMs }) => ({ version, pid: by, firstAnswerMs })),
+      reloadsAsked: options.reloads,
+      failures,
+      stderr: example.stderr,
+      result
+    }
+  } finally {
+    tell.note('')
+    clients.kill()
+    await example.end(2000)
+  }
+
+  async function firstPid(): Promise<number> {
+    const { versions } = await clients.until((stats) => stats.answers > 0, reloadTimeoutMs)
+    return versions[0]!.pid || example.firstPid
+  }
+
+  /** Shows progress until `untilMs`, or until the process `pid` ends. */
+  async function watch(untilMs: number, pid?: number): Promise<void> {
+    while (nowMs() < untilMs && (pid === undefined || example.isLiving(pid))) {
+      tell.note(`${reloaded.length} of ${options.reloads} reloads, ${seenBy(clients.stats())}`)
+      await sleep(Math.min(100, Math.max(1, untilMs - nowMs())))
+    }
+  }
+}
+
+function seenBy({ requests, lost }: LoadStats): string {
+  return `${count(requests)} requests, ${count(lost)} lost`
+}
+
+/** Lines for all; a line in place for a terminal; nothing with --json. */
+function progress({ json }: Options): { line(text: string): void; note(text: string): void } {
+  const terminal = process.stdout.isTTY === true
+  if (json) return { line() {}, note() {} }
+  return {
+    line: (text) => process.stdout.write(terminal ? `\r\x1b[K${text}\n` : `${text}\n`),
+    note: (text) => terminal && process.stdout.write(`\r\x1b[K${text}`)
+  }
+}
+
+function report({ app, reloads, reloadsAsked, failures, stderr, result }: Summary): string {
+  const { kinds, latency, closedByServer } = result
+  const lines: string[] = ['', `${app}: ${reloads.length} of ${reloadsAsked} reloads in ${result.seconds.toFixed(1)} s of load`, '']
+  lines.push(table([
+    ['', 'clients', 'requests', 'lost', 'opened', 'closed by server'],
+    ...Object.entries(kinds).map(([kind, stats]) => [
+      kind, count(stats.clients), count(stats.requests), count(stats.lost), count(stats.opened), closedText(stats.closedByServer)
+    ]),
+    ['all', '', count(result.requests), count(result.lost), count(result.opened), closedText(closedByServer)]
+  ]))
+  lines.push(...result.notes.map((note) => `  ${note}`), '')
+  lines.push(table([
+    ['latency of quick requests, ms', 'count', 'p50', 'p99', 'max'],
+    ...Object.entries(latency).map(([mark, found]) => [
+      mark === 'outside' ? 'outside reloads' : 'during reloads', count(found.count), ms(found.p50), ms(found.p99), ms(found.max)
+    ])
+  ]), '')
+  if (reloads.length > 0) {
+    const times = reloads.map(({ firstAnswerMs }) => firstAnswerMs)
+    lines.push(`signal to the new version's first answer: median ${ms(median(times))} ms, max ${ms(Math.max(...times))} ms`, '')
+  }
+  lines.push(table([
+    ['version', 'process', 'answers'],
+    ...result.versions.map(({ version, pid, answers }) => [version || '-', String(pid || '-'), count(answers)])
+  ]), '')
+  for (const [kind, stats] of Object.entries(kinds)) {
+    const reasons = Object.entries(stats.lostBy).map(([reason, lost]) => `${count(lost)} ${reason}`)
+    if (reasons.length > 0) lines.push(`lost of ${kind}: ${reasons.join(', ')}`)
+  }
+  for (const loss of result.losses.slice(0, 5)) {
+    lines.push(`  at ${ms(loss.atMs)} ms, ${loss.kind}, request ${loss.request} of port ${loss.localPort ?? '-'}: ${loss.reason} after ${ms(loss.afterMs)} ms and ${loss.bytes} bytes (${loss.error})`)
+  }
+  for (const failure of failures) lines.push(coloured(31, failure))
+  if (failures.length > 0 && stderr !== '') lines.push('the last lines of the server:', ...stderr.split('\n').map((line) => `  ${line}`))
+  lines.push(result.lost === 0 && failures.length === 0
+    ? coloured(32, `No request was lost; ${closedByServer.total === 0 ? 'no connection was closed' : `${count(closedByServer.total)} connections were closed politely`}.`)
+    : coloured(31, `${count(result.lost)} requests were lost.`))
+  return lines.join('\n')
+}
+
+function closedText({ total, announced, idle, idleReset }: LoadResult['closedByServer']): string {
+  if (total === 0) return '0'
+  const parts = [[announced, 'told'], [idle, 'idle'], [idleReset, 'reset']] as const
+  return `${count(total)} (${parts.filter(([number]) => number > 0).map(([number, how]) => `${count(number)} ${how}`).join(', ')})`
+}
+
+function coloured(code: number, text: string): string {
+  return process.stdout.isTTY === true ? `\x1b[${code}m${text}\x1b[0m` : text
+}
+
+function onInterrupt(): Promise<never> {
+  return new Promise((_, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => reject(new Interrupted(signal)))
+  })
+}
+
+async function main(): Promise<number> {
+  let options: Options
+  try {
+    options = readOptions(process.argv.slice(2))
+  } catch (error) {
+    console.error(`demo: ${(error as Error).message.split('\n')[0]} (${usage})`)
+    return 2
+  }
+  const interrupted = onInterrupt()
+  interrupted.catch(() => {})
+  try {
+    const summary = await run(options, interrupted)
+    console.log(options.json ? JSON.stringify(summary) : report(summary))
+    return summary.failures.length > 0 || summary.result.lost > 0 ? 1 : 0
+  } catch (error) {
+    const { message, cause } = error as Error
+    if (options.json) console.log(JSON.stringify({ app: options.app, failures: [message], stderr: cause ?? '' }))
+    console.error(`demo: ${message}${typeof cause === 'string' && cause !== '' ? `\nthe last lines of the server:\n${cause}` : ''}`)
+    return error instanceof Interrupted ? 130 : 1
+  }
+}
+
+process.exit(await main())

@@ -1,0 +1,214 @@
+/**
+ * An example server as a real process that can be reloaded: start, reload with visibly new code, end.
+ *
+ * The server listens on PORT, reads its version from APP_VERSION_FILE at boot and tells both it and its pid in every answer
+ * (see reference.ts). No process is left behind: a token in the environment, which successors inherit, tells on Linux which
+ * processes are its own; elsewhere these are the ones that answered. Only they are signalled, each by its pid.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { readFileSync, readdirSync } from 'node:fs'
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import readline from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { Load } from './client.js'
+import { nowMs, sleep } from './clock.js'
+import type { VersionStats } from './tally.js'
+
+export const apps = ['fastify', 'express', 'http'] as const
+export type App = typeof apps[number]
+
+/** Where the programs of the examples are. */
+export function scriptOf(app: App): string {
+  return fileURLToPath(new URL(`../../../examples/${app}/server.mjs`, import.meta.url))
+}
+
+export interface ExampleOptions {
+  readonly script: string
+  readonly version: string
+  readonly env?: Readonly<Record<string, string>>
+  readonly onStderr?: (line: string) => void
+  /** The port is open after this, or the start has failed. Default 30 000. */
+  readonly startTimeoutMs?: number
+}
+
+export interface Reloaded {
+  readonly version: string
+  readonly pid: number
+  /** When the signal was sent, on the clock of nowMs(). */
+  readonly signalledAt: number
+  /** From the signal to the first whole answer of the new version. */
+  readonly firstAnswerMs: number
+}
+
+const tokenName = 'HANDOVER_LOAD_TOKEN'
+const linesKept = 20
+
+export class Example {
+  readonly target: { readonly host: string; readonly port: number }
+  readonly #child: ChildProcess
+  readonly #directory: string
+  readonly #token: string
+  readonly #pids = new Set<number>()
+  readonly #stderr: string[] = []
+  readonly #onExit = (): void => this.kill()
+
+  /** Resolves when the port is open. */
+  static async start(options: ExampleOptions): Promise<Example> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'handover-load-'))
+    const example = new Example(options, directory, await freePort())
+    try {
+      await example.writeVersion(options.version)
+      await example.#whenListening(options.startTimeoutMs ?? 30_000)
+      return example
+    } catch (error) {
+      await example.end(0)
+      throw error
+    }
+  }
+
+  private constructor({ script, env, onStderr }: ExampleOptions, directory: string, port: number) {
+    this.#directory = directory
+    this.#token = randomUUID()
+    this.target = { host: '127.0.0.1', port }
+    process.on('exit', this.#onExit)
+    this.#child = spawn(process.execPath, [script], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      detached: true, // Ctrl-C is for the parent, which ends everything in order
+      env: { ...process.env, ...env, PORT: String(port), APP_VERSION_FILE: this.#versionFile, [tokenName]: this.#token }
+    })
+    if (this.#child.pid !== undefined) this.#pids.add(this.#child.pid)
+    this.#child.on('error', (error) => this.#stderr.push(error.message))
+    readline.createInterface({ input: this.#child.stderr! }).on('line', (line) => {
+      this.#stderr.push(line)
+      if (this.#stderr.length > linesKept) this.#stderr.shift()
+      onStderr?.(line)
+    })
+  }
+
+  get #versionFile(): string {
+    return path.join(this.#directory, 'version.txt')
+  }
+
+  /** Where the first process is; 0 when it could not be started. */
+  get firstPid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  /** The last lines that its processes wrote to stderr. */
+  get stderr(): string {
+    return this.#stderr.join('\n')
+  }
+
+  /** Whole or not at all: a server that boots just now reads the old version or the new one. */
+  async writeVersion(version: string): Promise<void> {
+    await writeFile(`${this.#versionFile}.new`, version)
+    await rename(`${this.#versionFile}.new`, this.#versionFile)
+  }
+
+  /** A process that answered with its pid. */
+  saw(pid: number): void {
+    if (Number.isInteger(pid) && pid > 1) this.#pids.add(pid)
+  }
+
+  /** New code, then SIGHUP to `pid`; resolves at the first answer of the new version that `load` sees. */
+  async reload(load: Load, pid: number, version: string, timeoutMs = 30_000): Promise<Reloaded> {
+    await this.writeVersion(version)
+    const signalledAt = nowMs()
+    if (!this.#signal(pid, 'SIGHUP')) throw new Error(`process ${pid} is not there any more, so it cannot be reloaded`)
+    let first: VersionStats | undefined
+    await load.until(({ versions }) => {
+      first = versions.find((seen) => seen.version === version)
+      if (first === undefined && this.living().length === 0) throw new Error(`no process of the server lives ${Math.round(nowMs() - signalledAt)} ms after SIGHUP to ${pid}`)
+      return first !== undefined
+    }, timeoutMs)
+    this.saw(first!.pid)
+    return { version, pid: first!.pid, signalledAt, firstAnswerMs: first!.firstAt - signalledAt }
+  }
+
+  /** The processes of this server that live, seen in an answer or not. */
+  living(): number[] {
+    let pids: number[]
+    try {
+      pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number)
+    } catch {
+      pids = [...this.#pids] // not Linux: the ones that answered
+    }
+    return pids.filter((pid) => this.isLiving(pid))
+  }
+
+  isLiving(pid: number): boolean {
+    try {
+      process.kill(pid, 0)
+    } catch {
+      return false
+    }
+    try {
+      // Empty for a zombie, which has ended. proc(5)
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`${tokenName}=${this.#token}`)
+    } catch {
+      return process.platform !== 'linux' && this.#pids.has(pid)
+    }
+  }
+
+  /** SIGTERM to each of `pids`. Then waits for the end of all processes, and kills those that take longer: answers these. */
+  async end(timeoutMs: number, pids: readonly number[] = this.living()): Promise<number[]> {
+    for (const pid of pids) this.#signal(pid, 'SIGTERM')
+    const deadline = nowMs() + timeoutMs
+    let late = this.living()
+    while (late.length > 0 && nowMs() < deadline) {
+      await sleep(20) // they are no children of this process: their end cannot be waited for
+      late = this.living()
+    }
+    this.kill()
+    while (this.living().length > 0) await sleep(5)
+    process.off('exit', this.#onExit)
+    this.#child.stderr?.destroy()
+    await rm(this.#directory, { recursive: true, force: true })
+    return late
+  }
+
+  /** At once and synchronously; also at the end of this process. */
+  kill(): void {
+    for (const pid of this.living()) this.#signal(pid, 'SIGKILL')
+  }
+
+  #signal(pid: number, signal: NodeJS.Signals): boolean {
+    return this.isLiving(pid) && process.kill(pid, signal)
+  }
+
+  async #whenListening(timeoutMs: number): Promise<void> {
+    const deadline = nowMs() + timeoutMs
+    while (!await this.#connects()) {
+      const { exitCode, signalCode, pid } = this.#child
+      if (pid === undefined || exitCode !== null || signalCode !== null) {
+        throw new Error(`the server ended before it listened: ${signalCode ?? `exit ${exitCode}`}`, { cause: this.stderr })
+      }
+      if (nowMs() > deadline) throw new Error(`the server does not listen on port ${this.target.port} after ${timeoutMs} ms`, { cause: this.stderr })
+      await sleep(20)
+    }
+  }
+
+  #connects(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const socket = net.connect(this.target)
+      socket.on('error', () => resolve(false)).on('connect', () => {
+        socket.destroy()
+        resolve(true)
+      })
+    })
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer().on('error', reject).listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as net.AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
+}

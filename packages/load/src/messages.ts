@@ -1,0 +1,17 @@
+/**
+ * The messages between startLoadProcess() and the worker that it forks. Types only.
+ */
+
+import type { LoadOptions } from './client.js'
+import type { Target } from './connection.js'
+import type { LoadResult, LoadStats } from './tally.js'
+
+export type ToWorker =
+  | { readonly type: 'start'; readonly target: Target; readonly options: LoadOptions }
+  | { readonly type: 'mark'; readonly id: number; readonly name: string }
+  | { readonly type: 'stop' }
+
+export type FromWorker =
+  | { readonly type: 'stats'; readonly stats: LoadStats }
+  | { readonly type: 'marked'; readonly id: number }
+  | { readonly type: 'stopped'; readonly result: LoadResult }
