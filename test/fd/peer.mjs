@@ -3,7 +3,7 @@
  * for each thing that happened, and ends when its work is done or its standard input ends.
  */
 
-import { closeSync, readdirSync, writeSync } from 'node:fs'
+import { readdirSync, writeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { closeFds, describeFd, receiveFds, receiveListener, sendFds, sendListener } from '@handover/core/fd'
@@ -69,4 +69,3 @@ try {
 } catch (error) {
   if (error.code !== 'HANDOVER_FD_CLOSED') throw error
 }
-closeSync(connection)

@@ -8,7 +8,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync, rmSync } from 'node:fs'
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
@@ -55,7 +55,10 @@ export class Example {
   readonly #token: string
   readonly #pids = new Set<number>()
   readonly #stderr: string[] = []
-  readonly #onExit = (): void => this.kill()
+  readonly #onExit = (): void => {
+    this.kill()
+    rmSync(this.#directory, { recursive: true, force: true })
+  }
 
   /** Resolves when the port is open. */
   static async start(options: ExampleOptions): Promise<Example> {
@@ -172,7 +175,7 @@ export class Example {
     return late
   }
 
-  /** At once and synchronously; also at the end of this process. */
+  /** At once and synchronously. Also happens when this process exits. */
   kill(): void {
     for (const pid of this.living()) this.#signal(pid, 'SIGKILL')
   }

@@ -1,0 +1,179 @@
+/**
+ * A real program under test with all its generations: they share its standard output, on which the programs in test/programs
+ * print one JSON object a line. Ends everything it started, by process group.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+/** What the programs print: `listening`, `state`, `report`, `failed`, `draining`, `closed`, and whatever a test adds. */
+export interface ProgramEvent {
+  readonly event: string
+  readonly pid: number
+  readonly generation: number
+  readonly [detail: string]: unknown
+}
+
+export interface ProgramOptions {
+  readonly args?: readonly string[]
+  readonly execArgv?: readonly string[]
+  readonly env?: Readonly<Record<string, string | undefined>>
+  readonly cwd?: string
+  /** The Node binary; the one that runs the tests by default. */
+  readonly node?: string
+}
+
+export const programPath = (name: string): string => fileURLToPath(new URL(`../programs/${name}`, import.meta.url))
+
+export class Program implements AsyncDisposable {
+  readonly events: ProgramEvent[] = []
+  /** Lines of standard output that are not events. */
+  readonly lines: string[] = []
+  stderr = ''
+  /** How the first process ended. */
+  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  readonly #child: ChildProcess
+  readonly #watchers = new Set<() => void>()
+
+  private constructor(child: ChildProcess) {
+    this.#child = child
+    this.ended = once(child, 'exit').then(([code, signal]) => ({ code: code as number | null, signal: signal as NodeJS.Signals | null }))
+    if (!child.stdout || !child.stderr) throw new Error('no pipes')
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      try {
+        const value = JSON.parse(line) as ProgramEvent
+        if (typeof value === 'object' && typeof value.event === 'string') this.events.push(value)
+        else this.lines.push(line)
+      } catch {
+        this.lines.push(line)
+      }
+      this.#changed()
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text
+      this.#changed()
+    })
+    void this.ended.then(() => { this.#changed() })
+  }
+
+  /** `script` is a path; the program runs in a process group of its own. */
+  static start(script: string, options: ProgramOptions = {}): Program {
+    const env: NodeJS.ProcessEnv = { ...process.env, ...options.env }
+    for (const key of ['NODE_OPTIONS', 'VITEST', 'NODE_ENV', 'HANDOVER_SUCCESSOR']) if (options.env?.[key] === undefined) Reflect.deleteProperty(env, key)
+    const child = spawn(options.node ?? process.execPath, [...(options.execArgv ?? []), script, ...(options.args ?? [])], {
+      detached: true,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      ...(options.cwd !== undefined && { cwd: options.cwd })
+    })
+    return new Program(child)
+  }
+
+  /** The first process. */
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  #changed(): void {
+    for (const watcher of this.#watchers) watcher()
+  }
+
+  /** Resolves with what `look` finds, looked for anew at every line of output. The test's own time limit is the deadline. */
+  async until<T>(look: () => T | undefined | false): Promise<T> {
+    for (;;) {
+      const found = look()
+      if (found !== undefined && found !== false) return found
+      await new Promise<void>((resolve) => {
+        const watcher = (): void => {
+          this.#watchers.delete(watcher)
+          resolve()
+        }
+        this.#watchers.add(watcher)
+      })
+    }
+  }
+
+  /** The first event of this name for which `where` holds, past or future. */
+  async event(name: string, where: (event: ProgramEvent) => boolean = () => true): Promise<ProgramEvent> {
+    return await this.until(() => this.events.find((event) => event.event === name && where(event)))
+  }
+
+  async stderrMatching(pattern: RegExp): Promise<RegExpExecArray> {
+    return await this.until(() => pattern.exec(this.stderr) ?? undefined)
+  }
+
+  /** The process of the newest generation that said it serves. */
+  get serving(): number {
+    return this.events.findLast((event) => event.event === 'state' && event['to'] === 'serving')?.pid ?? this.pid
+  }
+
+  /** Reloads by signal; resolves with the report of the switch, rejects with the failure. */
+  async hangUp(pid = this.serving): Promise<ProgramEvent> {
+    const before = this.events.length
+    process.kill(pid, 'SIGHUP')
+    const found = await this.until(() => this.events.slice(before).find((event) => event.pid === pid && ((event.event === 'report' && (event['report'] as { result: string }).result === 'switched') || event.event === 'failed')))
+    if (found.event === 'failed') throw Object.assign(new Error(String(found['message'])), { event: found })
+    return found
+  }
+
+  /** Everything in the process group that still lives. */
+  get alive(): number[] {
+    return processGroup(this.pid)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      process.kill(-this.pid, 'SIGKILL')
+    } catch { /* all have ended */ }
+    await this.ended
+    await waitFor(() => this.alive.length === 0)
+  }
+}
+
+/** Polls what has no event: another process, /proc. */
+export async function waitFor(condition: () => boolean | Promise<boolean>, ms = 30_000): Promise<void> {
+  const end = performance.now() + ms
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${condition.toString()}`)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+function processGroup(pgid: number): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try {
+      const stat = readStat(pid)
+      return stat.pgid === pgid && stat.state !== 'Z'
+    } catch {
+      return false
+    }
+  })
+}
+
+function readStat(pid: number): { state: string; pgid: number } {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const [state = '', , pgid = ''] = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return { state, pgid: Number(pgid) }
+}
+
+/** What the descriptors of a process lead to, as in `ls -l /proc/PID/fd`. */
+export function descriptorsOf(pid: number): Map<number, string> {
+  const found = new Map<number, string>()
+  for (const name of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      found.set(Number(name), readlinkSync(`/proc/${pid}/fd/${name}`))
+    } catch { /* closed meanwhile */ }
+  }
+  return found
+}
+
+export const exists = (pid: number): boolean => {
+  try {
+    return readStat(pid).state !== 'Z'
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,35 @@
+// What can go wrong in a program, on request: one word, with an argument after a colon.
+//   throw, exit:3, exit:0, hang, never-listens, reject, write:some text to stderr then exit 1
+//   kill-at:STATE       kills itself with SIGKILL when this process enters STATE (preparing, ready, serving, offering, committing, draining)
+//   exit-at:STATE       the same with process.exit(7)
+//   syntax-error        imports a file that does not parse
+//   listen-fails        binds a port that is in use
+//   silent-then-boot    takes 1 s to boot
+import net from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
+
+export async function behave(word, handover) {
+  const [name, argument] = word.split(/:(.*)/s)
+  switch (name) {
+    case 'ok': return
+    case 'throw': throw new Error('this build throws at boot')
+    case 'reject': return void Promise.reject(new Error('this build rejects at boot'))
+    case 'write': process.stderr.write(`${argument}\n`); process.exit(1); break
+    case 'exit': process.exit(Number(argument)); break
+    case 'hang': for (;;) { /* blocks the event loop */ } // eslint-disable-line no-unreachable-loop
+    case 'never-listens': setInterval(() => undefined, 1000); await new Promise(() => undefined); break
+    case 'syntax-error': await import('./syntax-error.mjs'); break
+    case 'listen-fails': {
+      const busy = net.createServer().listen(0, '127.0.0.1')
+      await new Promise((resolve) => busy.once('listening', resolve))
+      const second = handover(net.createServer())
+      second.listen(busy.address().port, '127.0.0.1')
+      await new Promise((resolve) => second.once('listening', resolve))
+      break
+    }
+    case 'silent-then-boot': await wait(1000); break
+    case 'kill-at': handover.events.on('state', ({ to }) => { if (to === argument) process.kill(process.pid, 'SIGKILL') }); break
+    case 'exit-at': handover.events.on('state', ({ to }) => { if (to === argument) process.exit(7) }); break
+    default: throw new Error(`no behaviour ${word}`)
+  }
+}
