@@ -89,11 +89,12 @@ export class Channel {
   }
 
   /**
-   * The next message; undefined when the other side is gone. One caller at a time.
+   * The next message; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
    * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
    */
-  async receive(deadline?: Deadline): Promise<Message | undefined> {
+  async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Message | undefined> {
     for (;;) {
+      if (stopped?.aborted) return undefined
       const next = this.#queue.shift()
       if (next instanceof HandoverError) throw next
       if (next !== undefined) return next
@@ -103,11 +104,14 @@ export class Channel {
           this.#wake = undefined
           reject(new DeadlinePassed())
         }, left(deadline))
-        this.#wake = () => {
+        const wake = (): void => {
           this.#wake = undefined
           clearTimeout(timer)
+          stopped?.removeEventListener('abort', wake)
           resolve()
         }
+        this.#wake = wake
+        stopped?.addEventListener('abort', wake, { once: true })
       })
     }
   }

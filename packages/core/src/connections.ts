@@ -136,7 +136,7 @@ export class Connections {
 
   /**
    * Begins the drain. `lingerMs`: how long an idle connection may stay. Resolves when no connection is left;
-   * `cut()` ends it before, `undo()` gives it up (then it never resolves).
+   * `cut()` ends it before, `undo()` gives it up.
    */
   drain(lingerMs: number): Drain {
     this.#drain?.undo()
@@ -244,6 +244,7 @@ export class Drain {
     clearTimeout(this.#timer)
     for (const connection of this.#connections.values()) unsayLast(connection)
     this.#forget()
+    this.#resolve()
   }
 }
 

@@ -73,7 +73,7 @@ export type Found = { readonly predecessor: FirstContact } | { readonly listenin
 
 /** Looks for the process of this name and, where there is none, takes the name. One process at a time, by flock(2). */
 export function findOrBecome(file: string): Found {
-  const lock = openSync(`${file}.lock`, constants.O_CREAT | constants.O_RDWR, 0o600)
+  const lock = openSync(path.dirname(file), constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     const locked = addon().lock(lock)
     if (locked < 0) throw systemError(locked, 'flock')
@@ -171,11 +171,9 @@ export class ControlServer {
     this.pause()
     closeSync(this.fd)
     if (!last) return
-    for (const file of [this.file, `${this.file}.lock`]) {
-      try {
-        unlinkSync(file)
-      } catch { /* somebody removed it already */ }
-    }
+    try {
+      unlinkSync(this.file)
+    } catch { /* somebody removed it already */ }
   }
 
   #meet(socket: net.Socket): void {

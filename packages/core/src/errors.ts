@@ -14,6 +14,7 @@ export const errorTable = {
   HANDOVER_SUCCESSOR_EXIT: ['The successor ended before it was ready.', 'Read its last stderr lines in the message, repair the build, reload again.'],
   HANDOVER_SUCCESSOR_TIMEOUT: ['The successor was not ready within readyTimeout, and was killed.', 'Raise readyTimeout, or call ready() when readyWhen is manual, or see what it wrote to stderr.'],
   HANDOVER_SUCCESSOR_FAILED: ['The successor said that it cannot serve, for instance because a listen() failed.', 'The message has its reason. Repair it, reload again.'],
+  HANDOVER_STOPPED: ['A stop was asked while the reload ran; the reload was given up.', 'Nothing: the process drains and ends.'],
   HANDOVER_PROTOCOL_VERSION: ['The two processes speak protocol versions more than one apart.', 'Stop and start once, or go through a version in between.'],
   HANDOVER_PROTOCOL: ['A message was not what the protocol allows at this point.', 'Look for another program on the channel; the message shows what was found and expected.'],
   HANDOVER_LISTENER_MISMATCH: ['A received descriptor is not the listener that the offer says.', 'Nothing was taken over. Report it: this is a defect or an intruder.'],
@@ -50,7 +51,7 @@ export interface ErrorContext {
  * Every error that Handover throws. `code` is a key of the table above and stable; the text is for people.
  */
 export class HandoverError extends Error {
-  override readonly name = 'HandoverError'
+  override name: string
   readonly code: ErrorCode
   readonly role: Role | undefined
   readonly state: string | undefined
@@ -64,6 +65,10 @@ export class HandoverError extends Error {
     this.state = context.state
     this.generation = context.generation
     this.stderr = context.stderr
+    // The stack begins with the code, as in Node's own errors; the name stays plain.
+    this.name = `HandoverError [${code}]`
+    Error.captureStackTrace(this, HandoverError)
+    this.name = 'HandoverError'
   }
 
   /** `HandoverError [HANDOVER_…]: message`, as Node prints its own errors with codes. */

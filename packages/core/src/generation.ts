@@ -100,6 +100,7 @@ export class Generation implements Handover {
   // While it ends.
   #reloading = false
   #stopRequested = false
+  readonly #stopped = new AbortController()
   #endUndo: (() => void) | undefined
   #finished: Promise<void> | undefined
 
@@ -111,8 +112,8 @@ export class Generation implements Handover {
     this.#machine = new StateMachine((from, to) => {
       this.#emit('state', { from, to: to.is, generation: this.#generation })
     })
-    // A successor will listen; a reload signal that comes before must not kill it. It counts once it serves.
-    if (this.#inheritance) this.#installSignals()
+    // A successor will listen; a reload signal that comes before must not kill it.
+    if (this.#inheritance) process.on(this.#settings.get().reloadSignal, this.#tooEarly)
   }
 
   get generation(): number {
@@ -183,13 +184,15 @@ export class Generation implements Handover {
       this.#settled()
       notifySystemd({ STOPPING: 1 })
       this.#inventory.close()
+      this.#inventory.unlinkFiles()
       this.#control?.close(true)
       this.#control = undefined
       this.#finished = this.#drainAndEnd('stop', undefined, undefined)
     } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
       this.#host.exit(0)
     }
-    // While a reload runs: it ends first, one way or the other, and then sees that a stop was asked for.
+    // A reload that runs is given up where it still can be, and then sees that a stop was asked for.
+    this.#stopped.abort()
     await this.#finished
   }
 
@@ -203,6 +206,7 @@ export class Generation implements Handover {
 
   readonly #keeper: Doorkeeper = {
     isOurs: (server) => {
+      if (this.#listensPlainly()) return false
       if (this.#servers.has(server)) return true
       if (!server.listeners('request').some((listener) => this.#requestListeners.has(listener as never))) return false
       this.#servers.add(server)
@@ -225,12 +229,20 @@ export class Generation implements Handover {
     this.#connections.set(server, new Connections(server))
   }
 
+  /** Where listeners and signals belong to somebody else, everything is left to Node. Says so once. */
+  #listensPlainly(): boolean {
+    const reason = cluster.isWorker ? 'this is a cluster worker: its listeners belong to the primary'
+      : isMainThread ? undefined : 'this is a worker thread: only the main thread can hand a process over'
+    if (reason === undefined) return false
+    if (!this.#entered) this.#log('warn', `${reason}. The server listens as usual; it is neither drained nor reloaded.`)
+    this.#entered = true
+    return true
+  }
+
   /** Why no successor can take over from this process. */
   #cannotReload(): string | undefined {
     if (this.#off !== undefined) return this.#off
     if (!native) return nativeMissing
-    if (cluster.isWorker) return 'this is a cluster worker: its listeners belong to the primary'
-    if (!isMainThread) return 'this is a worker thread: only the main thread can hand a process over'
     const part = missing()
     return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
   }
@@ -240,10 +252,11 @@ export class Generation implements Handover {
     if (this.#entered) return
     this.#entered = true
     const cannot = this.#cannotReload()
-    if (cannot !== undefined) this.#log('warn', `${cannot}. The server listens as usual and cannot be reloaded.`)
-    if (cluster.isWorker || !isMainThread) return
     this.#installSignals()
-    if (cannot !== undefined) return
+    if (cannot !== undefined) {
+      this.#log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
+      return
+    }
     try {
       const contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
       if (contact) this.#take(contact)
@@ -284,7 +297,15 @@ export class Generation implements Handover {
       withdrawn: (error) => {
         this.#log('error', error.toString())
         const { is } = this.#machine.state
-        if (is === 'preparing' || is === 'ready') this.#machine.move(is, { is: 'ended' })
+        if (is !== 'preparing' && is !== 'ready') {
+          // It accepted already, and the predecessor never heard so: both serve. This one leaves, politely.
+          this.#inventory.ownsFiles = false
+          this.#control?.close(false)
+          this.#control = undefined
+          void this.stop()
+          return
+        }
+        this.#machine.move(is, { is: 'ended' })
         this.#host.exit(1)
       },
       predecessorEnded: (report) => { this.#predecessorEnded(report) }
@@ -424,6 +445,7 @@ export class Generation implements Handover {
         machine: this.#machine,
         self: this.#self,
         readyTimeoutMs: this.#settings.get().readyTimeout,
+        stopped: this.#stopped.signal,
         offer: () => this.#offer(),
         serves: () => this.#serves(),
         stopAccepting: () => {
@@ -610,6 +632,10 @@ export class Generation implements Handover {
 
   // ---- signals ----
 
+  readonly #tooEarly = (): void => {
+    this.#log('warn', `process ${process.pid} does not serve yet: the reload signal is ignored. Ask the process that serves.`)
+  }
+
   readonly #onReload = (signal: NodeJS.Signals): void => {
     if (signal === 'SIGHUP' && terminalIsGone()) {
       this.#onStop('SIGHUP')
@@ -635,6 +661,7 @@ export class Generation implements Handover {
     if (this.#installed !== undefined) return
     const { reloadSignal } = this.#settings.get()
     this.#installed = reloadSignal
+    for (const signal of [reloadSignal, 'SIGHUP'] as const) process.off(signal, this.#tooEarly)
     for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT'] as const) {
       const others = process.listenerCount(signal)
       if (others > 0) {

@@ -21,6 +21,8 @@ export interface PredecessorSide {
   readonly machine: StateMachine
   readonly self: Peer
   readonly readyTimeoutMs: number
+  /** Gives the handover up while it still can be. */
+  readonly stopped: AbortSignal
   offer(): { listeners: OfferedListener[]; fds: number[] }
   /** Who serves what, for the second part of an error message. */
   serves(): string
@@ -46,7 +48,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
   const deadline = deadlineIn(side.readyTimeoutMs)
   const successor: Peer = { pid: launched.pid, generation: self.generation + 1 }
   try {
-    const hello = await expect(channel, 'hello', deadline)
+    const hello = await expect(channel, 'hello', deadline, side.stopped)
     const greeted = performance.now()
     if (!speaks(hello.protocol)) {
       throw new Failure('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${hello.pid} speaks ${hello.protocol}`, 'Stop and start once, or go through a version in between')
@@ -58,7 +60,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     channel.sendDescriptors(fds)
     channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners })
 
-    const ready = await expect(channel, 'ready', deadline)
+    const ready = await expect(channel, 'ready', deadline, side.stopped)
     const prepared = performance.now()
 
     machine.move('offering', { is: 'committing', successor: known })
@@ -94,8 +96,9 @@ class Failure extends Error {
 /** The other side is gone. */
 class Gone extends Error {}
 
-async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline): Promise<MessageOf<T>> {
-  const message: Message | undefined = await channel.receive(deadline)
+async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal): Promise<MessageOf<T>> {
+  const message: Message | undefined = await channel.receive(deadline, stopped)
+  if (stopped?.aborted) throw new Failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing: this process drains and ends')
   if (message === undefined) throw new Gone()
   if (message.type === 'failed') throw new Failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again')
   if (message.type !== type) throw new Failure('HANDOVER_PROTOCOL', `expected "${type}", found "${message.type}"`, 'See whether another program holds the channel')

@@ -32,6 +32,7 @@ export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: n
     if (answer.type === 'refused') {
       throw new HandoverError('HANDOVER_REFUSED', `${answer.reason} (${answer.code}). This process took nothing over.`, { role: 'successor', state: 'taking' })
     }
+    if (answer.type === 'withdraw') throw withdrawal(answer.reason)
     if (answer.type !== 'offer') {
       throw new HandoverError('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}". The predecessor goes on serving.`, { role: 'successor', state: 'taking' })
     }
@@ -49,6 +50,9 @@ export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: n
     throw error
   }
 }
+
+const withdrawal = (reason: string): HandoverError =>
+  new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${reason}. It goes on serving; this process ends.`, { role: 'successor' })
 
 /** What `succeed` asks of the process that it runs in. */
 export interface SuccessorSide {
@@ -68,7 +72,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   let alone = false
   const withdrawn = (reason: string): void => {
     channel.close()
-    side.withdrawn(new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${reason}. It goes on serving; this process ends.`, { role: 'successor' }))
+    side.withdrawn(withdrawal(reason))
   }
 
   // The boot of the application, during which the predecessor may change its mind or die.
@@ -90,6 +94,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
 
   channel.unref()
   const last = alone ? undefined : await next
+  if (last?.type === 'withdraw') { withdrawn(last.reason); return }
   channel.close()
   side.predecessorEnded(last?.type === 'end' ? last.report : undefined)
 }
