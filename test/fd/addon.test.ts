@@ -35,7 +35,7 @@ const strange: readonly unknown[] = [
 ]
 
 describe('the addon', () => {
-  it.each(Object.keys(native) as (keyof Native)[])('answers an errno or throws for wrong arguments of %s, and leaks nothing', (name) => {
+  it.each(Object.keys(native) as (keyof Native)[])('answers an errno or throws for wrong arguments of %s, and leaves nothing open', (name) => {
     const call = native[name] as (...values: unknown[]) => unknown
     const before = openFds()
     const [a] = pair()
@@ -53,15 +53,16 @@ describe('the addon', () => {
     check()
     // A path is a string and would be made, so strings that are paths are left to the test below.
     const firsts = strange.filter((value) => !(typeof value === 'string' && ['listenUnix', 'connectUnix', 'sendDatagram'].includes(name)))
-    for (const first of firsts) for (const second of seconds) for (const third of strange) check(first, second, third)
+    let turn = 0
+    for (const first of firsts) for (const second of seconds) check(first, second, strange[turn++ % strange.length])
     if (['sendMessage', 'receiveMessage', 'watchOnce'].includes(name)) for (const second of strange) for (const third of strange) check(a, second, third)
     expect(openFds()).toBe(before + 2)
-  }, 120_000)
+  })
 
   it('says which argument is wrong', () => {
-    expect(() => native.sendMessage(1, 'x' as unknown as Uint8Array, [])).toThrow(new TypeError('argument 2 must be a Uint8Array'))
-    expect(() => native.sendMessage(1, new Uint8Array(1), [1.5])).toThrow(new TypeError('argument 3 must be an array of descriptors'))
-    expect(() => native.watchOnce(1, 'both' as 'readable', () => undefined)).toThrow(new TypeError("argument 2 must be 'readable' or 'writable'"))
+    expect(() => native.sendMessage(1, 'x' as unknown as Uint8Array, [])).toThrow(/^argument 2 must be a Uint8Array$/)
+    expect(() => native.sendMessage(1, new Uint8Array(1), [1.5])).toThrow(/^argument 3 must be an array of descriptors$/)
+    expect(() => native.watchOnce(1, 'both' as 'readable', () => undefined)).toThrow(/^argument 2 must be 'readable' or 'writable'$/)
   })
 
   it('answers -EINVAL for an empty path or one with a NUL, and -ENAMETOOLONG for one that does not fit', () => {

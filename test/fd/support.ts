@@ -5,7 +5,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -29,16 +29,17 @@ export function directory(): string {
 /** Two connected descriptors. What the test has not closed is closed after it. */
 export function pair(): [number, number] {
   const both = socketPair()
-  onTestFinished(() => { for (const fd of both) if (isOpen(fd)) closeSync(fd) })
+  const inodes = both.map(inodeOf)
+  // A number that the test closed may be something else by then.
+  onTestFinished(() => { closeFds(both.filter((fd, index) => inodeOf(fd) === inodes[index])) })
   return both
 }
 
-function isOpen(fd: number): boolean {
+function inodeOf(fd: number): number | undefined {
   try {
-    readdirSync(`/dev/fd/${fd}`)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
+    return fstatSync(fd).ino
+  } catch {
+    return undefined
   }
 }
 

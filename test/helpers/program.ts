@@ -9,7 +9,7 @@ import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-/** What the programs print: `listening`, `state`, `report`, `failed`, `draining`, `closed`, and whatever a test adds. */
+/** What the programs print: `listening`, `state`, `report`, `failed`, `draining`, `closed`, `exit`, and whatever a test adds. */
 export interface ProgramEvent {
   readonly event: string
   readonly pid: number

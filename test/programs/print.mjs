@@ -11,5 +11,6 @@ export function printEvents({ events }) {
   events.on('state', (change) => { print('state', change) })
   events.on('report', (report) => { print('report', { report }) })
   events.on('draining', () => { print('draining') })
+  process.on('exit', (code) => { print('exit', { code }) })
   events.on('failed', (error) => { print('failed', { code: error.code, message: error.message, stderr: error.stderr }) })
 }

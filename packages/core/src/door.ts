@@ -18,7 +18,7 @@ import * as inside from './private.js'
 
 /** What the generation decides. */
 export interface Doorkeeper {
-  isOurs(server: net.Server): boolean
+  isOurs(owner: net.Server | dgram.Socket): boolean
   /**
    * Before an adopted server listens. An offered listener: listen on that one. An error: the listen() must fail with it.
    * Undefined: bind.
@@ -144,6 +144,7 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
   const bind = socket.bind.bind(socket) as (...args: unknown[]) => dgram.Socket
   const kind = 'udp'
   socket.bind = ((...args: unknown[]): dgram.Socket => {
+    if (!keeper.isOurs(socket)) return bind(...args)
     const [first, second] = args
     const options = typeof first === 'object' && first !== null ? (first as { port?: number; address?: string; fd?: number }) : undefined
     const address = options ? options.address : typeof second === 'string' ? second : undefined
@@ -173,7 +174,7 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
     withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
     keeper.after(socket, asked, answer, 0)
     return socket
-  }) as typeof socket.bind
+  })
 }
 
 const socketType = (socket: dgram.Socket): string => (socket as unknown as { type: string }).type

@@ -208,7 +208,7 @@ export class Generation implements Handover {
     isOurs: (server) => {
       if (this.#listensPlainly()) return false
       if (this.#servers.has(server)) return true
-      if (!server.listeners('request').some((listener) => this.#requestListeners.has(listener as never))) return false
+      if (!(server instanceof net.Server) || !server.listeners('request').some((listener) => this.#requestListeners.has(listener as never))) return false
       this.#servers.add(server)
       this.#secondary.add(server)
       this.#track(server)

@@ -127,7 +127,7 @@ export function commandLine(): CommandLine {
   // process.execPath is where the binary is, not the link through which it was found.
   const searched = process.argv0.includes('/')
     ? [path.resolve(cwd, process.argv0)]
-    : (process.env['PATH'] ?? '').split(path.delimiter).filter(path.isAbsolute).map((folder) => path.join(folder, process.argv0)).filter(isExecutable).slice(0, 1)
+    : (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder)).map((folder) => path.join(folder, process.argv0)).filter(isExecutable).slice(0, 1)
   const file = searched.find((candidate) => sameFile(candidate, process.execPath)) ?? process.execPath
 
   // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
@@ -148,7 +148,7 @@ class StderrRelay {
   #socket: net.Socket | undefined
 
   constructor(addon: Native) {
-    ;[this.read, this.write] = check(addon.socketPair(), 'socketpair') as readonly [number, number]
+    ;[this.read, this.write] = check(addon.socketPair(), 'socketpair')
   }
 
   start(): void {
@@ -178,8 +178,8 @@ class StderrRelay {
 async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Launched> {
   if (!native) throw new Error('the addon is not loaded')
   const addon = native
-  const [messages, theirMessages] = check(addon.socketPair(), 'socketpair') as readonly [number, number]
-  const [descriptors, theirDescriptors] = check(addon.socketPair(), 'socketpair') as readonly [number, number]
+  const [messages, theirMessages] = check(addon.socketPair(), 'socketpair')
+  const [descriptors, theirDescriptors] = check(addon.socketPair(), 'socketpair')
   // On a terminal the lines are seen anyway, and a program that asks isTTY must get the answer it got before.
   const relay = isatty(2) ? undefined : new StderrRelay(addon)
 

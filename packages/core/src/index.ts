@@ -8,6 +8,7 @@ import type dgram from 'node:dgram'
 import type net from 'node:net'
 import { Generation, type Handover } from './generation.js'
 import type { HandoverOptions } from './options.js'
+import type { Report } from './report.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
 export type { Handover, HandoverEvents } from './generation.js'
@@ -15,8 +16,8 @@ export type { HandoverOptions, LogLevel } from './options.js'
 export type { CutRequest, Report } from './report.js'
 export type { StateName } from './states.js'
 
-const key = Symbol.for('@handover/core')
-const shared = globalThis as { [key]?: Generation }
+const key: unique symbol = Symbol.for('@handover/core')
+const shared = globalThis as unknown as Record<typeof key, Generation | undefined>
 const generation = (shared[key] ??= new Generation(process.env))
 
 /** The function of the package; it is at the same time the object of the process: `handover.generation`, `handover.reload()` and so on. */
@@ -46,7 +47,10 @@ export const handover = Object.defineProperties(adopt, {
   stop: { value: () => generation.stop() }
 }) as HandoverFunction
 
-export const { events, reload, ready, stop } = handover
+export const events = handover.events
+export const reload = (): Promise<Report> => generation.reload()
+export const ready = (): void => { generation.ready() }
+export const stop = (): Promise<void> => generation.stop()
 
 /**
  * For adapters: makes every server reloadable that answers with `listener`, whoever creates it and whenever.

@@ -114,7 +114,9 @@ export function systemError(errno: number, syscall: string): NodeJS.ErrnoExcepti
 }
 
 /** Unwraps an answer of the addon: throws the system error that a negative number stands for. */
-export function check<T>(answer: T | number, syscall: string): T {
+export function check(answer: number, syscall: string): number
+export function check<T extends object>(answer: T | number, syscall: string): T
+export function check(answer: unknown, syscall: string): unknown {
   if (typeof answer === 'number' && answer < 0) throw systemError(answer, syscall)
-  return answer as T
+  return answer
 }

@@ -6,6 +6,7 @@
  */
 
 import { constants } from 'node:os'
+import { inspect } from 'node:util'
 import { HandoverError } from './errors.js'
 
 export type LogLevel = 'info' | 'warn' | 'error'
@@ -47,7 +48,7 @@ const defaults: Settings = {
 type Key = keyof Settings
 
 function wrong(where: string, found: unknown, expected: string): HandoverError {
-  return new HandoverError('HANDOVER_OPTION', `${where} is ${JSON.stringify(found) ?? String(found)}, expected ${expected}. Nothing was changed. Correct the value.`)
+  return new HandoverError('HANDOVER_OPTION', `${where} is ${inspect(found)}, expected ${expected}. Nothing was changed. Correct the value.`)
 }
 
 // A timer of Node holds a signed 32-bit number of milliseconds.

@@ -23,7 +23,7 @@ interface DatagramHandle {
 
 type Inside = { _handle?: ListenHandle | null; _pipeName?: string; _parent?: net.Socket }
 
-const inside = (owner: object): Inside => owner as Inside
+const inside = (owner: object): Inside => owner
 
 /**
  * The descriptor of a server, a socket or a UDP socket. `_handle.fd` has no public counterpart; for dgram the handle stands behind a
@@ -74,7 +74,7 @@ const patched = new WeakMap<object, ListenHandle['listen']>()
 function patch(handle: ListenHandle): void {
   const prototype = Object.getPrototypeOf(handle) as ListenHandle
   if (patched.has(prototype)) return
-  const listen = prototype.listen
+  const { listen } = prototype as { listen: (this: ListenHandle, backlog: number) => number }
   if (typeof listen !== 'function') throw new Error('handle.listen is not a function')
   patched.set(prototype, listen)
   prototype.listen = function (this: ListenHandle, backlog: number): number {

@@ -69,7 +69,7 @@ export interface SuccessorSide {
 /** Resolves when the predecessor is gone. */
 export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<void> {
   let next = hear(channel)
-  let alone = false
+  let alone: boolean
   const withdrawn = (reason: string): void => {
     channel.close()
     side.withdrawn(withdrawal(reason))
@@ -77,7 +77,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
 
   // The boot of the application, during which the predecessor may change its mind or die.
   const first = await Promise.race([side.prepared, next])
-  if (first !== undefined && first.type === 'withdraw') { withdrawn(first.reason); return }
+  if (first?.type === 'withdraw') { withdrawn(first.reason); return }
   alone = first === undefined
   const ready = await side.prepared
   if (!alone) {

@@ -20,8 +20,8 @@ interface ExpressApp {
  * Returns the same app. `options` belong to the process; times are in milliseconds. Throws HANDOVER_OPTION.
  */
 export function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T {
-  adoptRequestListener(app as (...args: never[]) => unknown, options)
-  const listen = app.listen as (...args: unknown[]) => Server
+  adoptRequestListener(app, options)
+  const { listen } = app as unknown as { listen: (this: unknown, ...args: unknown[]) => Server }
   const express5 = app.lazyrouter === undefined
   app.listen = function (this: T, ...args: unknown[]): Server {
     const callback = args.at(-1)
@@ -33,6 +33,6 @@ export function handover<T extends ExpressApp>(app: T, options: HandoverOptions 
       }
     }
     return listen.apply(this, args)
-  } as T['listen']
+  }
   return app
 }

@@ -3,7 +3,7 @@
  *
  * Both run the same program at the same time, one with HANDOVER=off; rounds alternate between the two (off on, on off, …),
  * so that a machine that becomes slower meets both. Each round is a closed loop of keep-alive clients in another process.
- * A difference smaller than the spread between rounds of one side is noise.
+ * A difference whose sign is not the same in all pairs of neighbouring rounds is called noise.
  */
 
 import { nowMs, sleep } from './clock.js'
@@ -37,7 +37,7 @@ async function compare(app: App): Promise<void> {
   const sides: Side[] = []
   try {
     for (const handover of ['off', 'on']) {
-      const example = await Example.start({ script: scriptOf(app), version: '1.0.0', env: { HANDOVER: handover } })
+      const example = await Example.start({ script: scriptOf(app), version: '1.0.0', env: { HANDOVER: handover, NODE_ENV: 'production' } })
       sides.push({ name: handover === 'off' ? 'without' : 'with Handover', example, rounds: [] })
     }
     for (const { example } of sides) await measure(example.target) // for the optimizing compiler; not counted
@@ -55,14 +55,12 @@ async function compare(app: App): Promise<void> {
       const rates = rounds.map(({ perSecond }) => perSecond)
       return [name, count(median(rates)), count(Math.min(...rates)), count(Math.max(...rates)), ms(of(rounds, 'p50')), ms(of(rounds, 'p99'))]
     }),
-    ['difference', ...(['perSecond', 'p50', 'p99'] as const).flatMap((what) => {
-      const difference = percent(of(on.rounds, what) / of(off.rounds, what) - 1)
-      return what === 'perSecond' ? [difference, '', ''] : [difference]
-    })]
+    ['difference', change(off, on, 'perSecond'), '', '', change(off, on, 'p50'), change(off, on, 'p99')]
   ]))
-  const spread = Math.max(...sides.map(({ rounds }) => spreadOf(rounds.map(({ perSecond }) => perSecond))))
-  const difference = Math.abs(of(on.rounds, 'perSecond') / of(off.rounds, 'perSecond') - 1)
-  console.log(`\nspread between rounds of one side: ${percent(spread)} of the median; the difference is ${difference <= spread ? 'within' : 'above'} it`)
+  const pairs = off.rounds.map(({ perSecond }, pair) => on.rounds[pair]!.perSecond / perSecond - 1)
+  const sameSign = pairs.every((share) => share > 0) || pairs.every((share) => share < 0)
+  console.log(`\nrequests/s, pair by pair: ${pairs.map(percent).join(', ')}`)
+  console.log(sameSign ? 'the same sign in all pairs: a difference' : 'not the same sign in all pairs: noise')
 }
 
 async function measure(target: Target): Promise<Round> {
@@ -88,9 +86,8 @@ function of(rounds: readonly Round[], what: keyof Round): number {
   return median(rounds.map((round) => round[what]))
 }
 
-/** From the lowest to the highest, as a share of the median. */
-function spreadOf(values: readonly number[]): number {
-  return (Math.max(...values) - Math.min(...values)) / median(values)
+function change(from: Side, to: Side, what: keyof Round): string {
+  return percent(of(to.rounds, what) / of(from.rounds, what) - 1)
 }
 
 function percent(share: number): string {

@@ -1,0 +1,47 @@
+import js from '@eslint/js'
+import { defineConfig, globalIgnores } from 'eslint/config'
+import tseslint from 'typescript-eslint'
+
+// Imports point one way: adapters → core's index → generation → roles → channel → native.
+const only = (files, patterns) => ({ files, rules: { 'no-restricted-imports': ['error', { patterns }] } })
+const never = (group, message) => ({ group, message })
+
+const rolesNeverMeet = never(['./predecessor.js', './successor.js'], 'predecessor and successor know each other only through messages.ts.')
+const noWayUp = never(['./generation.js', './index.js'], 'Only the index and the adapters may know the generation: imports point from it to the roles, the channel and the addon.')
+const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./native.js', '!./listeners.js'], 'This file is pure: it imports no Node module and nothing that does.')
+
+export default defineConfig(
+  globalIgnores(['**/dist/', 'build/', '**/prebuilds/', 'test/programs/syntax-error.mjs', 'test/types/']),
+  js.configs.recommended,
+  {
+    languageOptions: {
+      globals: Object.fromEntries(['process', 'console', 'URL', 'URLSearchParams', 'Buffer', 'setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'setImmediate', 'performance', 'AbortController', 'AbortSignal', 'fetch', 'require', 'module', 'structuredClone'].map((name) => [name, 'readonly']))
+    }
+  },
+  {
+    files: ['packages/*/src/**/*.ts', 'packages/*/src/**/*.mts'],
+    extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
+    languageOptions: { parserOptions: { projectService: true } },
+    rules: {
+      // Errors are values here: what is thrown or logged is named before.
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowNullish: true, allowBoolean: true }],
+      '@typescript-eslint/no-unnecessary-condition': ['error', { allowConstantLoopConditions: true }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      '@typescript-eslint/no-confusing-void-expression': 'off',
+      '@typescript-eslint/no-empty-function': 'off',
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      '@typescript-eslint/no-unnecessary-boolean-literal-compare': 'off',
+      '@typescript-eslint/require-await': 'off',
+      '@typescript-eslint/consistent-type-definitions': 'off'
+    }
+  },
+  only(['packages/core/src/{errors,messages,report,states}.ts'], [pure]),
+  only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/{channel,control,connections,door,host,inventory,listeners,native,options,private,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/{fastify,express}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),
+  {
+    files: ['test/**/*.ts', 'vitest.config.mts'],
+    extends: [tseslint.configs.recommended],
+    rules: { '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }] }
+  }
+)
