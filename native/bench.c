@@ -4,6 +4,7 @@
  * Each message has one byte; the receiver closes what it gets; the byte 'E' ends the measure.
  */
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,8 @@ int main(int argc, char **argv) {
   int trip = strcmp(argv[1], "trip") == 0, count = atoi(argv[2]), pair[2], fds[MAX], got[MAX], gotCount;
   double seconds = atoi(argv[3]) / 1e3;
   if (count < 1 || count > MAX || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return 2;
-  for (int at = 0; at < count; at++) fds[at] = 0;
+  int file = open("/dev/null", O_RDONLY);  /* a socket would make the kernel look for cycles */
+  for (int at = 0; at < count; at++) fds[at] = file;
   pid_t child = fork();
   if (child == 0) {
     receiver(pair[1], trip);

@@ -160,25 +160,26 @@ describe('a wait does not outlive', () => {
     expect([result.status, result.signal, result.stderr]).toEqual([status, null, ''])
   })
 
+  const worker = `const { parentPort } = require('node:worker_threads'); ${load} const ready = () => parentPort.postMessage([a, b]);`
+
   it.each([
-    ['that is terminated', 'native.watchOnce(a, "readable", () => {}); parentPort.postMessage("waiting"); setInterval(() => {}, 1000)'],
-    ['that ends itself', 'native.watchOnce(a, "readable", () => {}); parentPort.postMessage("waiting"); setImmediate(() => process.exit())'],
-    ['that ends itself in the callback', 'native.watchOnce(a, "readable", () => {}); native.watchOnce(a, "writable", () => { parentPort.postMessage("waiting"); process.exit() })'],
-    ['that is terminated in an endless loop', 'native.watchOnce(a, "writable", () => { parentPort.postMessage("waiting"); for (;;); })'],
-    ['that is terminated while it receives', 'for (;;) { native.sendMessage(a, Buffer.alloc(1), [a, b]); const { fds } = native.receiveMessage(b, Buffer.alloc(1)); for (const fd of fds) require("fs").closeSync(fd); if (!globalThis.said) { globalThis.said = true; parentPort.postMessage("waiting") } }']
+    ['that is terminated', 'native.watchOnce(a, "readable", () => {}); setInterval(() => {}, 1000); ready()'],
+    ['that ends itself', 'native.watchOnce(a, "readable", () => {}); ready(); setImmediate(() => process.exit())'],
+    ['that ends itself in the callback', 'native.watchOnce(a, "readable", () => {}); native.watchOnce(a, "writable", () => { ready(); process.exit() })'],
+    ['that is terminated in an endless loop', 'native.watchOnce(a, "writable", () => { ready(); for (;;); })'],
+    ['that is terminated while it receives', 'const { closeSync } = require("node:fs"); ready(); for (;;) { native.sendMessage(a, Buffer.alloc(1), [a, b]); native.receiveMessage(b, Buffer.alloc(1)).fds.forEach(closeSync) }']
   ])('a worker %s', async (_what, script) => {
     const before = openFds()
     for (let round = 0; round < 5; round++) {
-      const worker = new Worker(`const { parentPort } = require('node:worker_threads'); ${load} parentPort.postMessage([a, b]); ${script}`, { eval: true })
-      const exit = once(worker, 'exit')
-      const [both] = await once(worker, 'message') as [number[]]
-      await once(worker, 'message')
-      await worker.terminate()
+      const thread = new Worker(worker + script, { eval: true })
+      const exit = once(thread, 'exit')
+      const [both] = await once(thread, 'message') as [number[]]
+      await thread.terminate()
       await exit
       closeFds(both)
     }
     // In the last case the worker may have been stopped between receiving and closing.
-    if (!script.startsWith('for')) expect(openFds()).toBe(before)
+    if (!script.includes('receiveMessage')) expect(openFds()).toBe(before)
   })
 })
 

@@ -3,7 +3,7 @@
  * print one JSON object a line. Ends everything it started, by process group.
  */
 
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -24,6 +24,8 @@ export interface ProgramOptions {
   readonly cwd?: string
   /** The Node binary; the one that runs the tests by default. */
   readonly node?: string
+  /** Descriptors of this process that the program inherits, by their number there. */
+  readonly descriptors?: Readonly<Record<number, number>>
 }
 
 export const programPath = (name: string): string => fileURLToPath(new URL(`../programs/${name}`, import.meta.url))
@@ -66,7 +68,7 @@ export class Program implements AsyncDisposable {
     const child = spawn(options.node ?? process.execPath, [...(options.execArgv ?? []), script, ...(options.args ?? [])], {
       detached: true,
       env,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: standardStreamsAnd(options.descriptors),
       ...(options.cwd !== undefined && { cwd: options.cwd })
     })
     return new Program(child)
@@ -140,6 +142,12 @@ export async function waitFor(condition: () => boolean | Promise<boolean>, ms = 
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${condition.toString()}`)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
+}
+
+function standardStreamsAnd(descriptors: Readonly<Record<number, number>> = {}): StdioOptions {
+  const stdio: (number | 'ignore' | 'pipe')[] = ['ignore', 'pipe', 'pipe']
+  for (const [at, fd] of Object.entries(descriptors)) stdio[Number(at)] = fd
+  return Array.from(stdio, (each) => each ?? 'ignore')
 }
 
 function processGroup(pgid: number): number[] {

@@ -5,8 +5,16 @@
 //   syntax-error        imports a file that does not parse
 //   listen-fails        binds a port that is in use
 //   silent-then-boot    takes 1 s to boot
+//   usr2:exit, usr2:throw   runs well until SIGUSR2, then process.exit(7) or an uncaught exception
+//   spawn               starts a `sleep` at boot and another one once it serves, both with its stderr; prints `spawned`
+//   talk-later          starts a child at boot that writes to stderr on every line of its standard input, which SIGUSR2 sends
+//   limit:N             may open N descriptors more than it has
+//   chatter-at:STATE    writes 4 MB to stderr when this process enters STATE
+import { execFileSync, spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import net from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import { print } from './print.mjs'
 
 export async function behave(word, handover) {
   const [name, argument] = word.split(/:(.*)/s)
@@ -30,6 +38,24 @@ export async function behave(word, handover) {
     case 'silent-then-boot': await wait(1000); break
     case 'kill-at': handover.events.on('state', ({ to }) => { if (to === argument) process.kill(process.pid, 'SIGKILL') }); break
     case 'exit-at': handover.events.on('state', ({ to }) => { if (to === argument) process.exit(7) }); break
+    case 'usr2': process.on('SIGUSR2', () => { if (argument === 'exit') process.exit(7); throw new Error('this generation throws while it serves') }); break
+    case 'spawn': {
+      const start = () => {
+        const child = spawn('sleep', ['300'], { stdio: ['ignore', 'ignore', 'inherit'] })
+        child.once('spawn', () => { print('spawned', { child: child.pid, state: handover.state }) })
+        child.unref()
+      }
+      start()
+      handover.events.on('state', ({ to }) => { if (to === 'serving') start() })
+      break
+    }
+    case 'talk-later': {
+      const child = spawn('sh', ['-c', 'while read line; do echo "$line" >&2; done'], { stdio: ['pipe', 'ignore', 'inherit'] })
+      process.on('SIGUSR2', () => { child.stdin.write('the child of the successor still has a stderr\n') })
+      break
+    }
+    case 'limit': execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${readdirSync('/proc/self/fd').length + Number(argument)}`]); break
+    case 'chatter-at': handover.events.on('state', ({ to }) => { if (to === argument) for (let kilobyte = 0; kilobyte < 4096; kilobyte++) process.stderr.write(`${'.'.repeat(1023)}\n`) }); break
     default: throw new Error(`no behaviour ${word}`)
   }
 }

@@ -99,17 +99,21 @@ function descriptorOf(connection: Connection, direction: Direction | undefined):
       throw wrongArgument(`Node still has ${connection.writableLength} bytes to write to the net.Socket`, 'Wait until they are written: the bytes would come after the descriptors')
     }
   }
-  // The kernel drops descriptors silently on a TCP socket, so the kind is checked before and not by the error.
+  return fd
+}
+
+/** What is wrong with the connection itself, when a call on it has failed; undefined when nothing is. */
+function complaint(connection: Connection, fd: number): HandoverError | undefined {
   const found = addon().describe(fd)
   if (typeof found === 'number') {
     const what = found === -EBADF ? 'is not open' : 'is not a socket'
-    throw wrongArgument(`${named(connection)} ${what}`, 'Give a connected Unix stream socket', systemError(found, 'getsockopt'))
+    return wrongArgument(`${named(connection)} ${what}`, 'Give a connected Unix stream socket', systemError(found, 'getsockname'))
   }
-  if (found.family !== 'unix' || found.type !== 'stream' || found.listening) {
-    throw wrongArgument(`${named(connection)} is a ${found.listening ? 'listening ' : ''}${found.family} ${found.type} socket`, 'Descriptors travel over a connected Unix stream socket')
-  }
-  return fd
+  if (found.family === 'unix' && found.type === 'stream' && !found.listening) return undefined
+  return wrongArgument(`${named(connection)} is a ${kindOf(found)}`, 'Descriptors travel over a connected Unix stream socket')
 }
+
+const kindOf = (found: SocketDescription): string => `${found.listening ? 'listening ' : ''}${found.family} ${found.type} socket`
 
 function mustNotBeRead(socket: net.Socket): void {
   const advice = 'Accept it with net.createServer({ pauseOnConnect: true }), or call pause() before it connects'
@@ -149,28 +153,32 @@ interface Transfer<T> {
 interface Queue {
   /** A duplicate: the caller may close the descriptor meanwhile, and its number may become something else. */
   readonly fd: number
+  /** All descriptors of one socket share it. */
+  readonly inode: number
   calls: number
   last: Promise<void>
 }
 
-/** By inode, which all descriptors of one socket share. */
+/** By inode. */
 const queues: Record<Direction, Map<number, Queue>> = { readable: new Map(), writable: new Map() }
 
-function queueOf(fd: number, direction: Direction): Queue {
-  const { ino } = fstatSync(fd)
-  const found = queues[direction].get(ino)
-  if (found) return found
-  const own = addon().duplicate(fd)
-  if (own < 0) throw wrongArgument('no descriptor is free to wait with', 'Raise the limit of open files (ulimit -n)', systemError(own, 'fcntl'))
-  const queue: Queue = { fd: own, calls: 0, last: Promise.resolve() }
-  queues[direction].set(ino, queue)
+function enter(fd: number, direction: Direction): Queue {
+  const inode = fstatSync(fd).ino
+  let queue = queues[direction].get(inode)
+  if (!queue) {
+    const own = addon().duplicate(fd)
+    if (own < 0) throw wrongArgument('no descriptor is free to wait with', 'Raise the limit of open files (ulimit -n)', systemError(own, 'fcntl'))
+    queue = { fd: own, inode, calls: 0, last: Promise.resolve() }
+    queues[direction].set(inode, queue)
+  }
+  queue.calls += 1
   return queue
 }
 
 function leave(queue: Queue, direction: Direction): void {
   queue.calls -= 1
   if (queue.calls > 0) return
-  queues[direction].delete(fstatSync(queue.fd).ino)
+  queues[direction].delete(queue.inode)
   closeSync(queue.fd)
 }
 
@@ -185,30 +193,29 @@ async function perform<T>(connection: Connection, transfer: Transfer<T>, options
     if (result !== undefined) return result
   }
 
-  const queue = queueOf(fd, direction)
+  const queue = enter(fd, direction)
   const before = queue.last
-  const { promise: done, resolve: finish } = withResolvers()
+  let finish = (): void => undefined
+  const done = new Promise<void>((resolve) => { finish = resolve })
   queue.last = before.then(() => done)
-  queue.calls += 1
-  const stop = stopOn(transfer, options)
+  const stop = new Stop(transfer, options)
   const socket = typeof connection === 'number' ? undefined : connection
   const onClose = (): void => {
     stop.now(new HandoverError('HANDOVER_FD_CLOSED', `this process destroyed the net.Socket during the call. ${transfer.soFar()} Connect again.`))
   }
   try {
-    await wait(stop.signal, (ready) => { void before.then(ready); return () => undefined })
+    if (queue.calls > 1) await stop.or((ready) => { void before.then(ready); return () => undefined })
     if (socket?.destroyed) onClose()
     socket?.on('close', onClose)
     for (;;) {
-      stop.signal.throwIfAborted()
-      const result = transfer.attempt(queue.fd)
-      if (result !== undefined) return result
-      await wait(stop.signal, (ready) => {
+      await stop.or((ready) => {
         // A negative status says only that there is an error; the next attempt says which.
         const cancel = addon().watchOnce(queue.fd, direction, ready)
         if (typeof cancel === 'number') throw wrongArgument(`${named(connection)} cannot be waited for`, 'See the cause', systemError(cancel, 'epoll_ctl'))
         return cancel
       })
+      const result = transfer.attempt(queue.fd)
+      if (result !== undefined) return result
     }
   } finally {
     socket?.off('close', onClose)
@@ -218,54 +225,50 @@ async function perform<T>(connection: Connection, transfer: Transfer<T>, options
   }
 }
 
-// Promise.withResolvers is not in Node 20.
-function withResolvers(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = (): void => undefined
-  const promise = new Promise<void>((settle) => { resolve = settle })
-  return { promise, resolve }
-}
+/** All that ends a wait before its time: the deadline, the caller's signal, the end of the socket. */
+class Stop {
+  #reason: { readonly error: unknown } | undefined
+  #interrupt: (() => void) | undefined
+  readonly #timer: NodeJS.Timeout | undefined
+  readonly #signal: AbortSignal | undefined
+  readonly #onAbort = (): void => { this.now(this.#signal?.reason) }
 
-/** One signal for all that ends a wait; its reason is what the call rejects with. */
-interface Stop {
-  readonly signal: AbortSignal
-  now(reason: unknown): void
-  forget(): void
-}
-
-function stopOn(transfer: Transfer<unknown>, { timeoutMs, signal }: WaitOptions): Stop {
-  const controller = new AbortController()
-  const now = (reason: unknown): void => { controller.abort(reason) }
-  const onAbort = (): void => { now(signal?.reason) }
-  signal?.addEventListener('abort', onAbort)
-  const timer = timeoutMs === undefined ? undefined : setTimeout(() => {
-    const did = transfer.direction === 'readable' ? 'sent nothing' : 'did not take the message'
-    now(new HandoverError('HANDOVER_FD_TIMEOUT', `the peer ${did} within ${timeoutMs} ms. ${transfer.soFar()} Try again, or give it longer.`))
-  }, timeoutMs)
-  return {
-    signal: controller.signal,
-    now,
-    forget() {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
-    }
+  constructor(transfer: Transfer<unknown>, { timeoutMs, signal }: WaitOptions) {
+    this.#signal = signal
+    signal?.addEventListener('abort', this.#onAbort)
+    if (timeoutMs === undefined) return
+    this.#timer = setTimeout(() => {
+      const did = transfer.direction === 'readable' ? 'sent nothing' : 'did not take the message'
+      this.now(new HandoverError('HANDOVER_FD_TIMEOUT', `the peer ${did} within ${timeoutMs} ms. ${transfer.soFar()} Try again, or give it longer.`))
+    }, timeoutMs)
   }
-}
 
-/** Resolves when `begin` calls `ready`; rejects when `stop` is aborted, after calling what `begin` answered. */
-function wait(stop: AbortSignal, begin: (ready: () => void) => () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stop.throwIfAborted()
-    const cancel = begin(() => {
-      stop.removeEventListener('abort', onStop)
-      resolve()
-    })
-    const onStop = (): void => {
-      cancel()
+  now(error: unknown): void {
+    this.#reason ??= { error }
+    this.#interrupt?.()
+  }
+
+  /** Resolves when `begin` calls `ready`; at a stop calls what `begin` answered, and rejects with the reason. */
+  or(begin: (ready: () => void) => () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's
-      reject(stop.reason)
-    }
-    stop.addEventListener('abort', onStop)
-  })
+      const refuse = (): void => { reject(this.#reason?.error) }
+      if (this.#reason) { refuse(); return }
+      const cancel = begin(() => {
+        this.#interrupt = undefined
+        resolve()
+      })
+      this.#interrupt = () => {
+        cancel()
+        refuse()
+      }
+    })
+  }
+
+  forget(): void {
+    clearTimeout(this.#timer)
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+  }
 }
 
 const isClosed = (errno: number): boolean => errno === -EPIPE || errno === -ECONNRESET
@@ -315,7 +318,7 @@ export async function sendFds(connection: Connection, fds: readonly number[], da
         // The descriptors go with the first byte (unix(7)); sent again they would arrive twice.
         const answer = api.sendMessage(fd, sent === 0 ? bytes : bytes.subarray(sent), sent === 0 ? fds : [])
         if (answer === -EAGAIN) return undefined
-        if (answer < 0) throw sendFailure(answer, fds, soFar())
+        if (answer < 0) throw complaint(connection, fd) ?? sendFailure(answer, fds, soFar())
         sent += answer
       }
       return true
@@ -349,13 +352,13 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
       const into = maxBytes <= scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
       const answer = api.receiveMessage(fd, into)
       if (answer === -EAGAIN) return undefined
-      if (typeof answer === 'number') throw receiveFailure(answer)
+      if (typeof answer === 'number') throw complaint(connection, fd) ?? receiveFailure(answer)
       const { bytes, fds, truncated } = answer
       if (truncated) {
         closeFds(fds)
         throw new HandoverError('HANDOVER_FD_TRUNCATED', `the kernel delivered only ${fds.length} descriptors of a message (MSG_CTRUNC). They were closed, and the ${bytes} bytes that came with them are lost. Raise the limit of open files (ulimit -n), or send fewer at a time.`)
       }
-      if (bytes === 0) throw new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection. Nothing was received. Connect again.')
+      if (bytes === 0 && fds.length === 0) throw new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection. Nothing was received. Connect again.')
       return { data: Buffer.from(into.subarray(0, bytes)), fds }
     }
   }, options)
@@ -382,21 +385,21 @@ export function socketPair(): [mine: number, theirs: number] {
 /**
  * Closes all of them, whatever happens in between. Works without the addon.
  *
- * @throws HANDOVER_FD_ARGUMENT that names those which were not open, with the first system error as cause.
+ * @throws HANDOVER_FD_ARGUMENT that names those which were not open, with the system error as cause.
  */
 export function closeFds(fds: readonly number[]): void {
-  const failed: number[] = []
-  let cause: unknown
-  for (const fd of fds) {
-    try {
-      closeSync(fd)
-    } catch (error) {
-      failed.push(fd)
-      cause ??= error
-    }
-  }
+  const failed = native ? native.close(fds) : fds.filter((fd) => !closes(fd))
   if (failed.length > 0) {
-    throw new HandoverError('HANDOVER_FD_ARGUMENT', `cannot close ${failed.join(', ')}. The other ${fds.length - failed.length} descriptors were closed. Close each descriptor once: its number may already be something else.`, { cause })
+    throw new HandoverError('HANDOVER_FD_ARGUMENT', `cannot close ${failed.join(', ')}. The other ${fds.length - failed.length} descriptors were closed. Close each descriptor once: its number may already be something else.`, { cause: systemError(-EBADF, 'close') })
+  }
+}
+
+function closes(fd: number): boolean {
+  try {
+    closeSync(fd)
+    return true
+  } catch {
+    return false
   }
 }
 
@@ -407,7 +410,10 @@ export function closeFds(fds: readonly number[]): void {
  * @throws HANDOVER_FD_ARGUMENT, HANDOVER_UNAVAILABLE.
  */
 export function peerCredentials(connection: Connection): PeerCredentials {
-  const answer = addon().peerCredentials(descriptorOf(connection, undefined))
+  const fd = descriptorOf(connection, undefined)
+  const wrong = complaint(connection, fd)
+  if (wrong) throw wrong
+  const answer = addon().peerCredentials(fd)
   if (typeof answer === 'number') throw wrongArgument(`${named(connection)} does not tell its peer`, 'Give a connected Unix socket', systemError(answer, 'getsockopt'))
   // What the kernel answers for a socket without a peer: uid and gid are -1.
   if (answer.uid === 0xffff_ffff) throw wrongArgument(`${named(connection)} has no peer`, 'Give a connected Unix socket')
@@ -485,7 +491,7 @@ export async function receiveListener<S extends net.Server = net.Server>(connect
     const message = await restOf(connection, data, until, options)
     const found = api.describe(fd)
     if (typeof found === 'number' || !found.listening || found.type !== 'stream' || found.family === 'other') {
-      const what = typeof found === 'number' ? systemError(found, 'getsockopt').message : `a ${found.listening ? 'listening ' : ''}${found.family} ${found.type} socket`
+      const what = typeof found === 'number' ? systemError(found, 'getsockopt').message : `a ${kindOf(found)}`
       throw new HandoverError('HANDOVER_NOT_A_SOCKET', `expected a listening stream socket${message.description ? ` (${message.description.name})` : ''}, found: ${what}. It was closed, and the server does not listen. See what the peer sends.`)
     }
     // As the second argument: Node ignores options.backlog where there is an fd.

@@ -48,9 +48,9 @@ export interface ReceivedMessage {
 export interface Native {
   /** A connected pair of AF_UNIX stream sockets, blocking. socketpair(2). */
   socketPair(): readonly [number, number] | number
-  /** One sendmsg(2) with MSG_DONTWAIT | MSG_NOSIGNAL; at most 252 descriptors. Bytes sent. */
+  /** One sendmsg(2) with MSG_DONTWAIT | MSG_NOSIGNAL; at most 252 descriptors. Bytes sent. -EPROTOTYPE: not a Unix socket. */
   sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): number
-  /** One recvmsg(2) with MSG_DONTWAIT | MSG_CMSG_CLOEXEC into `into`, with room for 252 descriptors. 0 bytes: end of file. */
+  /** One recvmsg(2) with MSG_DONTWAIT | MSG_CMSG_CLOEXEC into `into`, with room for 253 descriptors. 0 bytes: end of file. */
   receiveMessage(fd: number, into: Uint8Array): ReceivedMessage | number
   /** poll(2) for reading (or an end) on this thread. 1: readable, 0: the time is over. It blocks the event loop. */
   pollReadable(fd: number, timeoutMs: number): number
@@ -60,6 +60,8 @@ export interface Native {
    * It watches a duplicate of its own, so `fd` may be closed or be watched by others; the file stays open until the wait is over.
    */
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
+  /** close(2) of each. Those that could not be closed, because they were not open. */
+  close(fds: readonly number[]): number[]
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
   /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */
@@ -84,9 +86,10 @@ export interface Native {
 export const maxFdsPerMessage = 252
 
 const here = __dirname
+// The workspace's own build goes first: there, what an earlier `npm pack` left in prebuilds may be older.
 const candidates = [
-  path.join(here, '..', 'prebuilds', `${process.platform}-${process.arch}`, 'handover.node'),
-  path.join(here, '..', '..', '..', 'build', 'Release', 'handover.node')
+  path.join(here, '..', '..', '..', 'build', 'Release', 'handover.node'),
+  path.join(here, '..', 'prebuilds', `${process.platform}-${process.arch}`, 'handover.node')
 ]
 
 function load(): { native: Native | undefined; nativeMissing: string | undefined } {

@@ -6,6 +6,7 @@
 
 import type dgram from 'node:dgram'
 import net from 'node:net'
+import { constants } from 'node:os'
 import type tls from 'node:tls'
 
 /** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
@@ -62,23 +63,22 @@ export function plainSocketOf(socket: tls.TLSSocket): net.Socket | undefined {
   return inside(socket)._parent
 }
 
-/** listen(2) and the watching of a handle happen in `handle.listen`; what is put off waits here with its backlog. */
+/** listen(2) and the watching of a handle happen in `handle.listen`; a quiet handle puts it off, and its backlog waits here. */
 const putOff = new WeakMap<ListenHandle, number>()
-const quietFds = new Set<number>()
-const patched = new WeakMap<object, ListenHandle['listen']>()
+const patched = new WeakSet<object>()
 
 /**
- * Makes `handle.listen` of all handles like this one wait where their descriptor is in `quietFds`. Node has no way to open a listening
- * descriptor without accepting from it at once, and a successor must claim its listeners before it may accept.
+ * Makes `handle.listen` of all handles like this one wait where the handle is quiet. Node has no way to open a listening descriptor without
+ * accepting from it at once, and a successor must claim its listeners before it may accept.
  */
 function patch(handle: ListenHandle): void {
   const prototype = Object.getPrototypeOf(handle) as ListenHandle
   if (patched.has(prototype)) return
-  const { listen } = prototype as { listen: (this: ListenHandle, backlog: number) => number }
+  const { listen } = prototype
   if (typeof listen !== 'function') throw new Error('handle.listen is not a function')
-  patched.set(prototype, listen)
+  patched.add(prototype)
   prototype.listen = function (this: ListenHandle, backlog: number): number {
-    if (!quietFds.has(this.fd)) return listen.call(this, backlog)
+    if (!putOff.has(this)) return listen.call(this, backlog)
     putOff.set(this, backlog)
     return 0
   }
@@ -86,28 +86,28 @@ function patch(handle: ListenHandle): void {
 
 /** A handle for `fd`, which it owns from now on; it accepts nothing until `accept()`. */
 function quietHandle(fd: number): ListenHandle {
-  const server = net.createServer()
-  quietFds.add(fd)
-  server.listen({ fd })
-  quietFds.delete(fd)
-  const handle = inside(server)._handle
-  inside(server)._handle = null
-  if (!handle || !putOff.has(handle)) throw new Error(`descriptor ${fd} does not listen`)
+  // A socket is the public way to a handle that does not listen yet.
+  const socket = new net.Socket({ fd, readable: false, writable: false })
+  const handle = inside(socket)._handle
+  if (!handle) throw new Error('a socket has no _handle')
+  inside(socket)._handle = null
+  patch(handle)
+  putOff.set(handle, 0)
   return handle
 }
 
 /**
- * Lets the `server.listen({ fd })` that follows succeed without accepting: the server has its address, is `listening`, and accepts
- * when `accept(server)` is called. `duplicate` must be a duplicate of `fd`; it is closed again.
+ * Before `server.listen()` looks for a descriptor of its own: gives it `fd`. Whatever its arguments say, Node then listens on the handle that
+ * the server has, and this one accepts when `accept(server)` is called.
  */
-export function listenQuietly(fd: number, duplicate: number): void {
-  // A socket is the public way to a handle of the same class that does not listen yet.
-  const socket = new net.Socket({ fd: duplicate, readable: false, writable: false })
-  const handle = inside(socket)._handle
-  if (!handle) throw new Error('a socket has no _handle')
-  patch(handle)
-  socket.destroy()
-  quietFds.add(fd)
+export function listenQuietly(server: net.Server, fd: number): void {
+  inside(server)._handle = quietHandle(fd)
+}
+
+/** Lets the `server.listen()` that has begun fail, in Node's own way and time. */
+export function refuseToListen(server: net.Server): void {
+  const refusing: ListenHandle = { fd: -1, listen: () => -constants.errno.EPERM, close: () => undefined }
+  inside(server)._handle = refusing
 }
 
 /** The backlog that Node would have listened with, where `listenQuietly` put it off. */
@@ -122,7 +122,6 @@ export function accept(server: net.Server, backlog: number): number | undefined 
   const asked = handle ? putOff.get(handle) : undefined
   if (!handle || asked === undefined) return undefined
   putOff.delete(handle)
-  quietFds.delete(handle.fd)
   return handle.listen(Math.max(asked, backlog))
 }
 
@@ -133,7 +132,6 @@ export function accept(server: net.Server, backlog: number): number | undefined 
 export function stopAccepting(server: net.Server, duplicate: number): void {
   const before = inside(server)._handle
   if (!before) throw new Error('the server has no _handle')
-  patch(before)
   const after = quietHandle(duplicate)
   // 'onconnection' and the symbol of the owner: all that Node puts on the handle of a server.
   for (const key of Reflect.ownKeys(before)) Reflect.set(after, key, Reflect.get(before, key))

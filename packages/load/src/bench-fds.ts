@@ -6,9 +6,9 @@
 
 import { fork, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
+import { devNull, tmpdir } from 'node:os'
 import path from 'node:path'
 import { closeFds, receiveFds, sendFds, socketPair } from '@handover/core/fd'
 
@@ -49,7 +49,8 @@ async function measure(kind: 'rate' | 'trip', perMessage: number): Promise<numbe
   const child = spawn(process.execPath, [script, kind], { stdio: ['ignore', 'inherit', 'inherit', theirs] })
   const ended = once(child, 'exit')
   closeSync(theirs)
-  const fds = new Array<number>(perMessage).fill(0)
+  const file = openSync(devNull, 'r')
+  const fds = new Array<number>(perMessage).fill(file)
   const one = Buffer.from('x')
   // The first answer says that the other process is there, and warms both up.
   if (kind === 'trip') for (let trip = 0; trip < 100; trip++) await roundTrip(mine, fds, one)
@@ -60,9 +61,9 @@ async function measure(kind: 'rate' | 'trip', perMessage: number): Promise<numbe
     if (kind === 'trip') await roundTrip(mine, fds, one)
     else await sendFds(mine, fds, one)
   }
-  await roundTrip(mine, [0], end)
+  await roundTrip(mine, [file], end)
   const seconds = (performance.now() - start) / 1000
-  closeSync(mine)
+  closeFds([mine, file])
   await ended
   return (messages / seconds) * (kind === 'trip' ? 1 : perMessage)
 }

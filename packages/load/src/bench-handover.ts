@@ -1,24 +1,98 @@
 /**
- * What a handover takes: a minimal http server reloaded 20 times under light load, and how long each phase took.
+ * What a handover takes: a minimal http server reloaded 20 times under light load, and how long each phase took; then 20 handovers
+ * to processes that had booted before, which leaves the handover's own cost.
  *
  * The phases come from the reports that the server writes to stderr, as lines with JSON after `handover report `; the time
  * from the signal to the first new answer is the client's. Most of it is the boot of Node, not Handover.
  */
 
 import { sleep } from './clock.js'
-import { Example, scriptOf } from './example.js'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { Example } from './example.js'
 import { startLoadProcess } from './process.js'
 import { count, median, ms, table } from './table.js'
 
 const reloads = 20
 const pauseMs = 200
 const marker = 'handover report '
+const server = fileURLToPath(new URL('bench-server.js', import.meta.url))
 
 export async function benchHandover(): Promise<void> {
+  console.log('Reload by SIGHUP: most of it is the boot of Node.\n')
+  await benchReload()
+  console.log('\nHandover between two processes that have booted: from its first word to the last accept of the predecessor.\n')
+  await benchBooted()
+}
+
+/** Processes that wait with everything loaded and take over by name, one from the other. */
+async function benchBooted(): Promise<void> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
+  const versionFile = path.join(folder, 'version.txt')
+  writeFileSync(versionFile, '1')
+  const probe = net.createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const { port } = probe.address() as net.AddressInfo
+  probe.close()
+  const env = { ...process.env, HANDOVER_NAME: 'bench', HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '0', APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1' }
+  const commits: Record<string, number>[] = []
+  const boot = async (): Promise<{ go: () => void; switched: Promise<unknown>; kill: () => void }> => {
+    const child = spawn(process.execPath, [server], { env, stdio: ['pipe', 'ignore', 'pipe'] })
+    const lines = createInterface({ input: child.stderr })
+    const booted = new Promise<void>((resolve) => lines.on('line', (line) => { if (line === 'booted') resolve() }))
+    const switched = new Promise<void>((resolve) => lines.on('line', (line) => {
+      const durations = durationsOf(line)
+      if (durations === undefined || typeof durations['commit'] !== 'number') return
+      commits.push(durations as Record<string, number>)
+      resolve()
+    }))
+    await booted
+    return { go: () => child.stdin.write('\n'), switched, kill: () => child.kill('SIGKILL') }
+  }
+  const running = new Set<() => void>()
+  try {
+    let current = await boot()
+    running.add(current.kill)
+    current.go()
+    await answers(port)
+    for (let index = 0; index < reloads; index++) {
+      const next = await boot()
+      running.add(next.kill)
+      next.go()
+      await current.switched
+      current = next
+    }
+    const own = commits.map(({ prepare, commit }) => (prepare ?? 0) + (commit ?? 0))
+    const rows = [['offer to ready', commits.map((one) => one['prepare'] ?? 0)], ['ready to the last accept', commits.map((one) => one['commit'] ?? 0)], ['offer to the last accept', own]] as const
+    console.log(table([['ms', 'median', 'max', 'of'], ...rows.map(([name, values]) => [name, median(values).toFixed(2), Math.max(...values).toFixed(2), count(values.length)])]))
+  } finally {
+    for (const kill of running) kill()
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Resolves when something accepts on the port. */
+async function answers(port: number): Promise<void> {
+  for (;;) {
+    const socket = net.connect(port, '127.0.0.1')
+    const [event] = await Promise.race([once(socket, 'connect').then(() => ['yes']), once(socket, 'error').then(() => ['no'])]).catch(() => ['no'])
+    socket.destroy()
+    if (event === 'yes') return
+    await sleep(20)
+  }
+}
+
+async function benchReload(): Promise<void> {
   const phases = new Map<string, number[]>()
   let reports = 0
   const example = await Example.start({
-    script: scriptOf('http'),
+    script: server,
     version: '0',
     env: { HANDOVER_UNDO_WINDOW: '1000', HANDOVER_LINGER: '1000' },
     onStderr: (line) => {

@@ -1,0 +1,25 @@
+/**
+ * The server of `bench handover`: answers with its version, and writes its reports to stderr as `handover report {json}`.
+ *
+ * With WAIT=1 it boots, says `booted`, and listens only when a line comes on its standard input: a successor whose boot takes no time.
+ */
+
+import { readFileSync } from 'node:fs'
+import http from 'node:http'
+import { once } from 'node:events'
+import { handover } from '@handover/core'
+
+const version = readFileSync(process.env['APP_VERSION_FILE']!, 'utf8').trim()
+handover.events.on('report', (report) => {
+  // The successor hears the predecessor's last report as well.
+  if (report.predecessor.pid === process.pid) process.stderr.write(`handover report ${JSON.stringify(report)}\n`)
+})
+const server = handover(http.createServer((_request, response) => {
+  response.setHeader('x-version', version).setHeader('x-pid', process.pid).end('ok')
+}))
+if (process.env['WAIT'] === '1') {
+  process.stderr.write('booted\n')
+  await once(process.stdin, 'data')
+  process.stdin.destroy()
+}
+server.listen(Number(process.env['PORT']), '127.0.0.1')

@@ -1,0 +1,297 @@
+/**
+ * The promises of the README as functions that every fault test calls, and the scene they are checked in: a program with its
+ * generations, under the traffic of the strict client, whose next boot goes wrong in a way that the test chooses.
+ */
+
+import { mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { startLoad, type Load, type LoadOptions, type LoadResult, type Target } from '@handover/load'
+import { expect } from 'vitest'
+import { Program, descriptorsOf, programPath, waitFor, type ProgramEvent } from './program.js'
+
+export interface SceneOptions {
+  /** As in test/programs/server.mjs; `DIR` stands for the scene's directory. */
+  readonly listen?: string
+  /** HandoverOptions. */
+  readonly options?: Readonly<Record<string, unknown>>
+  readonly env?: Readonly<Record<string, string>>
+  /** The behaviour of the first boot. */
+  readonly behaviour?: string
+  /** False: no name, so no control socket. */
+  readonly named?: boolean
+}
+
+export class Scene implements AsyncDisposable {
+  readonly directory = mkdtempSync(path.join(tmpdir(), 'handover-fault-'))
+  readonly programs: Program[] = []
+  readonly #options: SceneOptions
+  #loads: Load[] = []
+
+  private constructor(options: SceneOptions) {
+    this.#options = options
+  }
+
+  /** Resolves when the first generation listens everywhere. */
+  static async start(options: SceneOptions = {}): Promise<Scene> {
+    const scene = new Scene(options)
+    scene.behave(options.behaviour ?? 'ok')
+    const program = scene.startAgain()
+    const places = (options.listen ?? '').split(',').length
+    await program.until(() => program.events.filter(({ event }) => event === 'listening').length === places)
+    return scene
+  }
+
+  /** The program of the first process. */
+  get program(): Program {
+    return this.programs[0]!
+  }
+
+  get events(): ProgramEvent[] {
+    return this.programs.flatMap((program) => program.events)
+  }
+
+  get stderr(): string {
+    return this.programs.map((program) => program.stderr).join('')
+  }
+
+  get alive(): number[] {
+    return this.programs.flatMap((program) => program.alive)
+  }
+
+  get controlSocket(): string {
+    return path.join(this.directory, 'scene.sock')
+  }
+
+  /** Where the first generation listens, in the order of `listen`. */
+  get targets(): Target[] {
+    return this.program.events.filter(({ event, pid }) => event === 'listening' && pid === this.program.pid).map(({ address }) => {
+      if (typeof address === 'string') return { path: address }
+      const { address: host, port } = address as { address: string; port: number }
+      return { host, port }
+    })
+  }
+
+  /** Looks anew whenever one of the programs says something. */
+  async until<T>(look: () => T | undefined | false): Promise<T> {
+    return await Promise.race(this.programs.map((program) => program.until(look)))
+  }
+
+  async event(name: string, where: (event: ProgramEvent) => boolean = () => true): Promise<ProgramEvent> {
+    return await this.until(() => this.events.find((event) => event.event === name && where(event)))
+  }
+
+  /** Resolves when this process is, or was, in this state. */
+  async state(name: string, where: (event: ProgramEvent) => boolean = () => true): Promise<ProgramEvent> {
+    return await this.event('state', (event) => event['to'] === name && where(event))
+  }
+
+  /** What every boot from now on does: see test/programs/behaviour.mjs and fake-successor.mjs. */
+  behave(word: string): void {
+    const file = path.join(this.directory, 'behaviour')
+    writeFileSync(`${file}.new`, word)
+    renameSync(`${file}.new`, file)
+  }
+
+  /** Starts the program, for the first time or once more: a rendezvous. */
+  startAgain(): Program {
+    const { listen = '127.0.0.1:0', options, env, named = true } = this.#options
+    const program = Program.start(programPath('fault.mjs'), {
+      env: {
+        ...(named && { HANDOVER_NAME: 'scene' }),
+        HANDOVER_DIR: this.directory,
+        BEHAVIOUR_FILE: path.join(this.directory, 'behaviour'),
+        LISTEN: listen.replaceAll('DIR', this.directory),
+        OPTIONS: JSON.stringify({ undoWindow: 300, drainTimeout: 10_000, ...options }),
+        ...env
+      }
+    })
+    this.programs.push(program)
+    return program
+  }
+
+  /** The strict client with some of every kind of traffic. */
+  load(options: LoadOptions = traffic, target = this.targets[0]!): Load {
+    const load = startLoad(target, options)
+    this.#loads.push(load)
+    return load
+  }
+
+  /** The generation that answers. */
+  async answering(target = this.targets[0]!): Promise<number> {
+    return (await ask(target, '/')).pid
+  }
+
+  /** Reloads by signal: the `report` of the switch or the `failed` of `pid`. */
+  async hangUp(pid: number): Promise<ProgramEvent> {
+    const before = this.events.length
+    process.kill(pid, 'SIGHUP')
+    return await this.until(() => this.events.slice(before).find((event) => event.pid === pid && (event.event === 'failed' || resultOf(event) === 'switched')))
+  }
+
+  /** A reload that works; resolves with the process of the successor when it serves. */
+  async reload(pid: number): Promise<number> {
+    this.behave('ok')
+    const report = await this.hangUp(pid)
+    expect(report, String(report['message'])).toMatchObject({ event: 'report' })
+    return (report['report'] as { successor: { pid: number } }).successor.pid
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const program of this.programs) await program[Symbol.asyncDispose]()
+    for (const load of this.#loads) await load.stop()
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+/** Enough of every kind that a closed port or a lost request is seen within some milliseconds, and little enough for two cores. */
+export const traffic: LoadOptions = {
+  keepAlive: { clients: 3, thinkMs: 5 },
+  newConnections: { clients: 2, thinkMs: 4 },
+  slow: { clients: 2, ms: 60 },
+  post: { clients: 1, pauseMs: 20 },
+  stream: { clients: 1, chunks: 4, ms: 15 },
+  answerTimeoutMs: 15_000
+}
+
+/** What the result of a `report` event is. */
+export const resultOf = (event: ProgramEvent): string | undefined => event.event === 'report' ? (event['report'] as { result: string }).result : undefined
+
+export interface Asked {
+  readonly status: number
+  /** The process that answered. */
+  readonly pid: number
+  readonly body: string
+}
+
+/** One request over a connection of its own. */
+export async function ask(target: Target, url: string): Promise<Asked> {
+  const where = 'path' in target ? { socketPath: target.path } : { host: target.host, port: target.port }
+  const answer = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    http.get({ ...where, path: url, agent: false }, resolve).on('error', reject)
+  })
+  const body = Buffer.concat(await answer.toArray()).toString()
+  return { status: answer.statusCode ?? 0, pid: Number(answer.headers['x-pid']), body }
+}
+
+// ---- the promises ----
+
+/** 1. The port never closes: no connect was refused or reset. Requests inside a process that was killed are another matter. */
+export function portNeverClosed(result: LoadResult): void {
+  expect(result.answers, 'there was traffic').toBeGreaterThan(0)
+  expect(result.losses.filter(({ reason }) => reason === 'refused' || reason === 'connect')).toEqual([])
+}
+
+/** 3. No request is lost. */
+export function nothingLost(result: LoadResult): void {
+  portNeverClosed(result)
+  expect(result.losses).toEqual([])
+}
+
+/** What a failed reload must leave as it was. */
+export interface Standing {
+  readonly pid: number
+  readonly generation: number
+  readonly state: string
+  readonly descriptors: Readonly<Record<string, number>>
+  readonly children: readonly number[]
+}
+
+export function standing(scene: Scene, pid: number): Standing {
+  const last = scene.events.findLast((event) => event.event === 'state' && event.pid === pid)
+  return { pid, generation: last?.generation ?? 0, state: String(last?.['to']), descriptors: kindsOf(pid), children: childrenOf(pid) }
+}
+
+export interface Failure {
+  readonly code: string
+  /** In the first part of the message. */
+  readonly says?: RegExp
+  /** The successor's last words, in the message and in `stderr` of the error. */
+  readonly stderr?: RegExp
+}
+
+/**
+ * 2. A failed reload changes nothing. Runs `attempt`, which resolves with the `failed` event, under traffic; then everything is as
+ * before, and the next reload works. Resolves with the process that serves then.
+ */
+export async function aFailedReloadChangesNothing(scene: Scene, pid: number, expected: Failure, attempt: () => Promise<ProgramEvent>): Promise<number> {
+  const load = scene.load()
+  await load.until(({ answers }) => answers > 0)
+  await waitFor(() => childrenOf(pid).length === 0)
+  const before = standing(scene, pid)
+  const failed = await attempt()
+  saysWhatServesAndWhatToDo(failed, pid, expected)
+  await isAsBefore(scene, before)
+  expect(await scene.answering()).toBe(pid)
+  const successor = await scene.reload(pid)
+  await load.until(({ versions }) => versions.some((version) => version.pid === successor))
+  nothingLost(await load.stop())
+  return successor
+}
+
+/** The predecessor, to the last descriptor. */
+export async function isAsBefore(scene: Scene, before: Standing): Promise<void> {
+  await waitFor(() => JSON.stringify(standing(scene, before.pid)) === JSON.stringify(before), 5_000).catch(() => undefined)
+  expect(standing(scene, before.pid)).toEqual(before)
+}
+
+/** The three parts of every message: what happened, who is serving now, what to do; and the last lines of stderr. */
+export function saysWhatServesAndWhatToDo(failed: ProgramEvent, pid: number, { code, says, stderr }: Failure): void {
+  expect(failed).toMatchObject({ event: 'failed', code })
+  const [what, serves, todo] = String(failed['message']).split('\n  ')
+  expect(what).toMatch(says ?? /./)
+  expect(what, 'a sentence').toMatch(/[^.]\.$/)
+  expect(serves).toMatch(new RegExp(`^Process ${pid} \\(generation ${failed.generation}\\) keeps serving tcp .+; no connection was lost\\.$`))
+  expect(todo).toMatch(/^[A-Z].+[.:]/)
+  if (!stderr) return
+  expect(failed['stderr']).toMatch(stderr)
+  expect(failed['message']).toMatch(stderr)
+}
+
+// ---- /proc ----
+
+/** The descriptors of a process by kind; connections of clients, which come and go, are left out. */
+export function kindsOf(pid: number): Record<string, number> {
+  const sockets = socketKinds(pid)
+  const kinds: Record<string, number> = {}
+  for (const link of descriptorsOf(pid).values()) {
+    const socket = /^socket:\[(\d+)\]$/.exec(link)?.[1]
+    const kind = socket === undefined ? link.replace(/:\[\d+\]$/, '') : (sockets.get(socket) ?? 'socket that is closing')
+    if (kind !== 'connection') kinds[kind] = (kinds[kind] ?? 0) + 1
+  }
+  return Object.fromEntries(Object.entries(kinds).sort())
+}
+
+/** Inode → kind. proc_pid_net(5). */
+function socketKinds(pid: number): Map<string, string> {
+  const kinds = new Map<string, string>()
+  const rows = (name: string): string[][] => readFileSync(`/proc/${pid}/net/${name}`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
+  for (const name of ['tcp', 'tcp6']) {
+    for (const [, local, , state, , , , , , inode] of rows(name)) kinds.set(inode!, state === '0A' ? `${name} listener ${local}` : 'connection')
+  }
+  for (const name of ['udp', 'udp6']) for (const [, local, , , , , , , , inode] of rows(name)) kinds.set(inode!, `${name} ${local}`)
+  for (const [, , , flags, , , inode, file] of rows('unix')) {
+    const listens = (parseInt(flags!, 16) & 0x1_0000) !== 0
+    kinds.set(inode!, listens ? `unix listener ${file?.replace(/\.new$|[^/]*$/, '')}` : file === undefined ? 'unix' : 'connection')
+  }
+  // Accepted and closed already: a connection that no table names any more.
+  return kinds
+}
+
+export function childrenOf(pid: number): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((child) => {
+    try {
+      const text = readFileSync(`/proc/${child}/stat`, 'utf8')
+      return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]) === pid
+    } catch {
+      return false
+    }
+  })
+}
+
+/** Whether the process holds the listener of this TCP port, listening or silent. */
+export function holdsListener(pid: number, port: number): boolean {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  return Object.keys(kindsOf(pid)).some((kind) => kind.includes('listener') && kind.endsWith(suffix))
+}

@@ -1,0 +1,71 @@
+/**
+ * What users install: the tarballs, in an empty folder, without any install script, reload a server.
+ */
+
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Program } from './helpers/program.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const folder = mkdtempSync(path.join(tmpdir(), 'handover-pack-'))
+const npm = (cwd: string, ...args: string[]): string => execFileSync('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+beforeAll(() => {
+  const tarballs = ['core', 'fastify', 'express'].map((name) => {
+    const [{ filename }] = JSON.parse(npm(path.join(root, 'packages', name), 'pack', '--json', '--pack-destination', folder)) as [{ filename: string }]
+    return `./${filename}`
+  })
+  writeFileSync(path.join(folder, 'package.json'), '{"private":true}')
+  const { devDependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }
+  npm(folder, 'install', '--ignore-scripts', ...tarballs, `fastify@${devDependencies['fastify']}`, `express@${devDependencies['express']}`)
+}, 180_000)
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const programs = {
+  'core.mjs': `import http from 'node:http'
+    import { handover } from '@handover/core'
+    const server = handover(http.createServer((req, res) => res.end('ok')))
+    server.listen(0, '127.0.0.1', () => console.log('listening'))`,
+  'core.cjs': `const http = require('node:http')
+    const { handover } = require('@handover/core')
+    const server = handover(http.createServer((req, res) => res.end('ok')))
+    server.listen(0, '127.0.0.1', () => console.log('listening'))`,
+  'fastify.mjs': `import Fastify from 'fastify'
+    import handover from '@handover/fastify'
+    const app = Fastify()
+    await app.register(handover)
+    await app.listen({ port: 0 })
+    console.log('listening')`,
+  'fastify.cjs': `const app = require('fastify')()
+    app.register(require('@handover/fastify'))
+    app.listen({ port: 0 }, (error) => { if (error) throw error; console.log('listening') })`,
+  'express.mjs': `import express from 'express'
+    import { handover } from '@handover/express'
+    handover(express()).listen(0, (error) => { if (error) throw error; console.log('listening') })`,
+  'express.cjs': `const { handover } = require('@handover/express')
+    handover(require('express')()).listen(0, (error) => { if (error) throw error; console.log('listening') })`
+}
+
+test.each(Object.entries(programs))('%s reloads with the packages that npm pack made, of which no install script ran', async (name, source) => {
+  const file = path.join(folder, name)
+  writeFileSync(file, source)
+  await using program = Program.start(file, { cwd: folder, env: { HANDOVER_UNDO_WINDOW: '0' } })
+  await program.until(() => program.lines.includes('listening'))
+  process.kill(program.pid, 'SIGHUP')
+  await program.stderrMatching(/generation 2 \(process \d+\) serves; \d listeners? kept/)
+  expect(await program.ended).toEqual({ code: 0, signal: null })
+})
+
+test('the tarball of the core carries the binary of this platform and no source of it', () => {
+  const core = path.join(folder, 'node_modules', '@handover', 'core')
+  expect(readdirSync(path.join(core, 'prebuilds', `${process.platform}-${process.arch}`))).toEqual(['handover.node'])
+  expect(readdirSync(core).sort()).toEqual(['PROTOCOL.md', 'README.md', 'dist', 'package.json', 'prebuilds'].sort())
+  const { scripts, dependencies } = JSON.parse(readFileSync(path.join(core, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>
+  expect(scripts?.['install']).toBeUndefined()
+  expect(dependencies).toBeUndefined()
+})

@@ -1,0 +1,97 @@
+// A server whose requests end when the test says so, for the tests of stop and drain. SIGUSR2 releases what is held.
+//   KIND       http (default), https, fastify, express5, express4
+//   LISTEN     a host (default 127.0.0.1), or unix:/path
+//   OPTIONS    JSON of HandoverOptions; SERVER  JSON of options for createServer
+//   SIGNALS    a signal that the program itself listens for: SIGTERM, or SIGTERM:later to add the listener after listen()
+// Routes: /  /held  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
+//         /keep-alive (says so itself)  /stop (calls handover.stop())  and an echo for upgraded connections.
+import { subscribe } from 'node:diagnostics_channel'
+import http from 'node:http'
+import https from 'node:https'
+import { handover } from '@handover/core'
+import { certificate } from './certificate.mjs'
+import { print, printEvents } from './print.mjs'
+
+const { env } = process
+const kind = env.KIND ?? 'http'
+const serverOptions = { keepAliveTimeout: 65_000, ...JSON.parse(env.SERVER ?? '{}'), ...(kind === 'https' && certificate()) }
+const options = { undoWindow: 100, linger: 20_000, ...JSON.parse(env.OPTIONS ?? '{}'), onClose: () => { print('closed') } }
+
+printEvents(handover)
+for (const name of ['state', 'report', 'draining', 'failed']) {
+  subscribe(`handover:${name}`, (message) => { print('diagnostics', { name, message }) })
+}
+
+let releasing = []
+process.on('SIGUSR2', () => { for (const release of releasing.splice(0)) release() })
+const released = () => new Promise((resolve) => { releasing.push(resolve) })
+
+const [ownSignal, later] = (env.SIGNALS ?? '').split(':')
+const ownListener = () => { print('own signal listener') }
+if (ownSignal && !later) process.on(ownSignal, ownListener)
+
+async function answer(req, res) {
+  const { pathname } = new URL(req.url, 'http://localhost')
+  if (pathname !== '/') print('request', { url: req.url })
+  switch (pathname) {
+    case '/held': await released(); break
+    case '/streaming':
+      res.write('first\n')
+      await released()
+      res.end('last\n')
+      return
+    case '/body': {
+      let length = 0
+      for await (const chunk of req) length += chunk.length
+      res.end(`${length} bytes`)
+      return
+    }
+    case '/keep-alive': res.setHeader('Connection', 'keep-alive'); break
+    case '/stop': void handover.stop(); break
+  }
+  res.end(`answer to ${req.url}`)
+}
+const handler = (req, res) => { answer(req, res).catch(() => res.destroy()) }
+
+function onUpgrade(req, socket) {
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
+  socket.on('data', (chunk) => socket.write(chunk)).on('end', () => socket.end()).on('error', () => {})
+  print('upgrade', { url: req.url })
+}
+
+const where = env.LISTEN?.startsWith('unix:') ? { path: env.LISTEN.slice(5) } : { port: 0, host: env.LISTEN ?? '127.0.0.1' }
+
+async function listenFastify() {
+  const [{ default: Fastify }, { default: plugin }] = await Promise.all([import('fastify'), import('@handover/fastify')])
+  const app = Fastify({ forceCloseConnections: false, ...JSON.parse(env.SERVER ?? '{}') })
+  await app.register(plugin, options)
+  app.addHook('preClose', async () => { print('preClose') })
+  app.addHook('onClose', async () => { print('onClose') })
+  app.get('/', async () => 'answer to /')
+  app.get('/held', async (request) => {
+    print('request', { url: request.url })
+    await released()
+    return `answer to ${request.url}`
+  })
+  app.server.on('upgrade', onUpgrade)
+  await app.listen(where)
+  return app.server
+}
+
+async function listen() {
+  if (kind === 'fastify') return listenFastify()
+  let server
+  if (kind === 'express5' || kind === 'express4') {
+    const [{ default: express }, { handover: adopt }] = await Promise.all([import(kind === 'express5' ? 'express' : 'express4'), import('@handover/express')])
+    server = http.createServer(serverOptions, adopt(express(), options).use(handler))
+  } else {
+    server = handover((kind === 'https' ? https : http).createServer(serverOptions, handler), options)
+  }
+  if (env.UPGRADE !== 'no') server.on('upgrade', onUpgrade)
+  await new Promise((resolve, reject) => server.once('error', reject).listen(where, resolve))
+  return server
+}
+
+const server = await listen()
+if (ownSignal && later) process.on(ownSignal, ownListener)
+print('listening', { address: server.address() })
