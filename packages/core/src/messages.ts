@@ -70,7 +70,7 @@ const listener: Check = (value) => {
 }
 
 /** The fields that each message must have. */
-const shapes: Readonly<Record<MessageType, Readonly<Record<string, Check>>>> = {
+export const shapes: Readonly<Record<MessageType, Readonly<Record<string, Check>>>> = {
   hello: { protocol: count, pid: count },
   offer: { protocol: count, pid: count, generation: count, listeners: list(listener) },
   refused: { code: string, reason: string },

@@ -1,0 +1,65 @@
+/**
+ * What stands in README.md and PROTOCOL.md is what the code does.
+ */
+
+import { readFileSync } from 'node:fs'
+import { errorTable } from '@handover/core'
+import { expect, test } from 'vitest'
+import { shapes } from '../packages/core/dist/messages.js'
+import { moves } from '../packages/core/dist/states.js'
+import { SettingsOfProcess, variableOf } from '../packages/core/dist/options.js'
+
+const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8')
+
+/** The rows of the Markdown table whose header begins with these cells. */
+function table(text: string, ...header: string[]): string[][] {
+  const lines = text.split('\n')
+  const cells = (line: string): string[] => line.split('|').slice(1, -1).map((cell) => cell.trim())
+  const at = lines.findIndex((line) => line.startsWith('|') && header.every((cell, index) => cells(line)[index] === cell))
+  expect(at, `a table with the columns ${header.join(', ')}`).toBeGreaterThanOrEqual(0)
+  const rows: string[][] = []
+  for (let index = at + 2; lines[index]?.startsWith('|'); index++) rows.push(cells(lines[index] ?? ''))
+  return rows
+}
+
+const words = (cell = ''): string[] => [...cell.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '')
+
+test('the table of errors in the README is the table in the code', () => {
+  const rows = table(read('README.md'), 'code', 'what happened', 'what to do')
+  expect(Object.fromEntries(rows.map(([code, what, todo]) => [words(code)[0], [what, todo]]))).toEqual(errorTable)
+})
+
+test('the table of states in PROTOCOL.md is the table in the code', () => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'state', 'may become')
+  expect(Object.fromEntries(rows.map(([state, next]) => [words(state)[0], words(next)]))).toEqual(moves)
+})
+
+test('the table of messages in PROTOCOL.md has every message with every required field', () => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'message', 'from', 'fields')
+  expect(Object.fromEntries(rows.map(([message, , fields]) => [words(message)[0], words(fields).map((field) => field.replace('[]', ''))]))).toEqual(Object.fromEntries(Object.entries(shapes).map(([type, shape]) => [type, Object.keys(shape)])))
+})
+
+test('the pictures of the README and of PROTOCOL.md name every state of a predecessor, in an order that the moves allow', () => {
+  for (const file of ['README.md', 'packages/core/PROTOCOL.md']) {
+    const picture = [...read(file).matchAll(/```\n([^`]*point of no return[^`]*)```/g)][0]?.[1] ?? ''
+    const states = [...picture.matchAll(/^ {1,3}([a-z]+)\b/gm)].map((match) => match[1]).filter((word): word is keyof typeof moves => word !== undefined && word in moves)
+    expect(states, file).toEqual(['serving', 'launching', 'offering', 'committing', 'draining', 'closing', 'ended'])
+    states.slice(1).forEach((state, index) => { expect(moves[states[index] as keyof typeof moves], `${states[index]} to ${state}`).toContain(state) })
+  }
+})
+
+test('the table of options in the README has every option with its default and its variable', () => {
+  const rows = table(read('README.md'), 'option', 'default', 'variable').filter(([, , variable]) => variable !== '')
+  const settings = new SettingsOfProcess({}).get()
+  expect(Object.fromEntries(rows.map(([option, value, variable]) => [words(option)[0], [value, words(variable)[0]]])))
+    .toEqual(Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, [value === undefined ? '' : String(value), variableOf(key as keyof typeof settings)]])))
+})
+
+test('the examples are at most 30 lines long and begin with the two commands that run them', () => {
+  for (const name of ['http', 'fastify', 'express']) {
+    const lines = read(`examples/${name}/server.mjs`).trimEnd().split('\n')
+    expect(lines.length).toBeLessThanOrEqual(30)
+    expect(lines[0]).toBe(`// node examples/${name}/server.mjs`)
+    expect(lines[1]).toMatch(/^\/\/ kill -HUP /)
+  }
+})
