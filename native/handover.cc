@@ -1,8 +1,9 @@
 /*
  * The addon: the system calls that Node does not offer, one function for each; packages/core/src/native.ts is its face.
  * A stateless skin. It promises: an argument of the wrong type is a TypeError and nothing a caller passes ends the
- * process; a failed call answers its negative errno; every descriptor it makes has FD_CLOEXEC; what arrived and cannot be
- * given to JavaScript is closed. It does not retry (beyond EINTR), log, wait (but for pollReadable, sendDatagram and lock,
+ * process; a failed call answers its negative errno; every descriptor it makes has FD_CLOEXEC; once descriptors have arrived
+ * nothing can fail. Lists of descriptors cross as Int32Arrays, because one element at a time costs more than the system
+ * calls. It does not retry (beyond EINTR), log, wait (but for pollReadable, sendDatagram and lock,
  * which say so), or know what a message means. Linux and macOS; no exceptions, Node-API 8.
  */
 
@@ -82,48 +83,44 @@ bool Wrong(const CallbackInfo& info, size_t index, const char* expected) {
   return false;
 }
 
-bool ToInt(napi_env env, napi_value value, int* result) {
-  double number;
-  if (napi_get_value_double(env, value, &number) != napi_ok) return false;
-  if (!(number >= INT_MIN && number <= INT_MAX)) return false;
-  *result = static_cast<int>(number);
-  return *result == number;
-}
-
 bool ReadInt(const CallbackInfo& info, size_t index, int* result) {
-  return ToInt(info.Env(), info[index], result) || Wrong(info, index, "a 32-bit integer");
+  double number;
+  if (napi_get_value_double(info.Env(), info[index], &number) == napi_ok && number >= INT_MIN && number <= INT_MAX) {
+    *result = static_cast<int>(number);
+    if (*result == number) return true;
+  }
+  return Wrong(info, index, "a 32-bit integer");
 }
 
-/** Read it last: a getter in another argument could detach the memory. */
-bool ReadBytes(const CallbackInfo& info, size_t index, iovec* result) {
+bool ReadArray(const CallbackInfo& info, size_t index, napi_typedarray_type wanted, void** data, size_t* length) {
   napi_env env = info.Env();
   bool typed = false;
-  napi_typedarray_type type = napi_int8_array;
-  if (napi_is_typedarray(env, info[index], &typed) != napi_ok || !typed ||
-      napi_get_typedarray_info(env, info[index], &type, &result->iov_len, &result->iov_base, nullptr, nullptr) != napi_ok ||
-      type != napi_uint8_array) {
-    return Wrong(info, index, "a Uint8Array");
-  }
+  napi_typedarray_type type = napi_float64_array;
+  return napi_is_typedarray(env, info[index], &typed) == napi_ok && typed &&
+         napi_get_typedarray_info(env, info[index], &type, length, data, nullptr, nullptr) == napi_ok && type == wanted;
+}
+
+bool ReadBytes(const CallbackInfo& info, size_t index, iovec* result) {
+  return ReadArray(info, index, napi_uint8_array, &result->iov_base, &result->iov_len) || Wrong(info, index, "a Uint8Array");
+}
+
+/** A list and, as the next argument, how many of it count. */
+struct Fds {
+  int* list = nullptr;
+  size_t room = 0;
+  int count = 0;
+  bool fits(size_t most) const { return count >= 0 && static_cast<size_t>(count) <= most && static_cast<size_t>(count) <= room; }
+};
+
+bool ReadList(const CallbackInfo& info, size_t index, Fds* result) {
+  void* list = nullptr;
+  if (!ReadArray(info, index, napi_int32_array, &list, &result->room)) return Wrong(info, index, "an Int32Array");
+  result->list = static_cast<int*>(list);
   return true;
 }
 
-/** `count` may come out larger than kMaxFds; `fds` is then not filled. */
-bool ReadFds(const CallbackInfo& info, size_t index, int* fds, size_t* count) {
-  napi_env env = info.Env();
-  bool array = false;
-  uint32_t length = 0;
-  if (napi_is_array(env, info[index], &array) != napi_ok || !array ||
-      napi_get_array_length(env, info[index], &length) != napi_ok) {
-    return Wrong(info, index, "an array of descriptors");
-  }
-  *count = length;
-  for (uint32_t at = 0; length <= kMaxFds && at < length; at++) {
-    napi_value element;
-    if (napi_get_element(env, info[index], at, &element) != napi_ok || !ToInt(env, element, &fds[at])) {
-      return Wrong(info, index, "an array of descriptors");
-    }
-  }
-  return true;
+bool ReadFds(const CallbackInfo& info, size_t index, Fds* result) {
+  return ReadList(info, index, result) && ReadInt(info, index + 1, &result->count);
 }
 
 struct UnixAddress {
@@ -162,8 +159,9 @@ int CheckUnix(int fd) {
   return error < 0 || name.ss_family == AF_UNIX ? error : -EPROTOTYPE;
 }
 
-ssize_t Send(int fd, const UnixAddress* to, iovec data, const int* fds, size_t count, int flags) {
-  if (count > kMaxFds) return -EINVAL;
+ssize_t Send(int fd, const UnixAddress* to, iovec data, const Fds& fds, int flags) {
+  if (!fds.fits(kMaxFds)) return -EINVAL;
+  size_t bytes = sizeof(int) * static_cast<size_t>(fds.count);
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)] = {};
   msghdr message{};
   message.msg_iov = &data;
@@ -172,54 +170,36 @@ ssize_t Send(int fd, const UnixAddress* to, iovec data, const int* fds, size_t c
     message.msg_name = const_cast<sockaddr_un*>(&to->address);
     message.msg_namelen = to->length;
   }
-  if (count > 0) {
+  if (bytes > 0) {
     message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    message.msg_controllen = CMSG_SPACE(bytes);
     cmsghdr* part = CMSG_FIRSTHDR(&message);
     part->cmsg_level = SOL_SOCKET;
     part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int) * count);
-    memcpy(CMSG_DATA(part), fds, sizeof(int) * count);
+    part->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(part), fds.list, bytes);
   }
   SetNoSigpipe(fd);
   return Try([&] { return sendmsg(fd, &message, flags); });
 }
 
 Value SendMessage(const CallbackInfo& info) {
-  int fd = -1, fds[kMaxFds];
-  size_t count = 0;
+  int fd = -1;
   iovec data{};
-  if (!ReadInt(info, 0, &fd) || !ReadFds(info, 2, fds, &count) || !ReadBytes(info, 1, &data)) return {};
+  Fds fds;
+  if (!ReadInt(info, 0, &fd) || !ReadBytes(info, 1, &data) || !ReadFds(info, 2, &fds)) return {};
   int error = CheckUnix(fd);
-  return Answer(info, error < 0 ? error : Send(fd, nullptr, data, fds, count, kSendFlags));
+  return Answer(info, error < 0 ? error : Send(fd, nullptr, data, fds, kSendFlags));
 }
 
-/** Descriptors that have arrived: closed at the end of the scope unless JavaScript has them. */
-struct Received {
-  int fds[kReceiveRoom / sizeof(int)];
-  size_t count = 0;
-  ~Received() {
-    while (count > 0) close(fds[--count]);
-  }
-  void Take(msghdr* message) {
-    const char* end = static_cast<char*>(message->msg_control) + message->msg_controllen;
-    for (cmsghdr* part = CMSG_FIRSTHDR(message); part != nullptr; part = CMSG_NXTHDR(message, part)) {
-      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-      // macOS leaves the whole length in a header whose descriptors were cut off.
-      size_t bytes = part->cmsg_len - CMSG_LEN(0), room = end - reinterpret_cast<char*>(CMSG_DATA(part));
-      size_t arrived = (bytes < room ? bytes : room) / sizeof(int);
-      memcpy(fds + count, CMSG_DATA(part), arrived * sizeof(int));
-      count += arrived;
-    }
-    for (size_t at = 0; at < count; at++) SetCloexec(fds[at]);
-  }
-};
-
+/** The list gets the number of descriptors, 1 where some were dropped (MSG_CTRUNC) and else 0, and the descriptors. */
 Value ReceiveMessage(const CallbackInfo& info) {
   int fd = -1;
   iovec into{};
-  if (!ReadInt(info, 0, &fd) || !ReadBytes(info, 1, &into)) return {};
-  if (into.iov_len == 0) return Answer(info, -EINVAL);  // the answer would read like an end of file
+  Fds result;
+  if (!ReadInt(info, 0, &fd) || !ReadBytes(info, 1, &into) || !ReadList(info, 2, &result)) return {};
+  // An answer of no bytes would read like an end of file, and all that can arrive must have its place.
+  if (into.iov_len == 0 || result.room < 2 + kReceiveRoom / sizeof(int)) return Answer(info, -EINVAL);
   int error = CheckUnix(fd);
   if (error < 0) return Answer(info, error);
 
@@ -232,38 +212,27 @@ Value ReceiveMessage(const CallbackInfo& info) {
   ssize_t bytes = Try([&] { return recvmsg(fd, &message, kReceiveFlags); });
   if (bytes < 0) return Answer(info, bytes);
 
-  Received received;
-  received.Take(&message);
-
-  napi_env env = info.Env();
-  napi_value result, number, list, truncated;
-  if (napi_create_object(env, &result) != napi_ok ||
-      napi_create_array_with_length(env, received.count, &list) != napi_ok ||
-      napi_create_int64(env, bytes, &number) != napi_ok ||
-      napi_get_boolean(env, (message.msg_flags & MSG_CTRUNC) != 0, &truncated) != napi_ok ||
-      napi_set_named_property(env, result, "bytes", number) != napi_ok ||
-      napi_set_named_property(env, result, "fds", list) != napi_ok ||
-      napi_set_named_property(env, result, "truncated", truncated) != napi_ok) {
-    return {};
+  int* fds = result.list + 2;
+  const char* end = control + message.msg_controllen;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    // macOS leaves the whole length in a header whose descriptors were cut off.
+    size_t length = part->cmsg_len - CMSG_LEN(0), room = end - reinterpret_cast<char*>(CMSG_DATA(part));
+    size_t arrived = (length < room ? length : room) / sizeof(int);
+    memcpy(fds, CMSG_DATA(part), arrived * sizeof(int));
+    fds += arrived;
   }
-  for (uint32_t at = 0; at < received.count; at++) {
-    if (napi_create_int32(env, received.fds[at], &number) != napi_ok ||
-        napi_set_element(env, list, at, number) != napi_ok) {
-      return {};
-    }
-  }
-  received.count = 0;
-  return Value(env, result);
+  result.list[0] = static_cast<int>(fds - result.list - 2);
+  result.list[1] = (message.msg_flags & MSG_CTRUNC) != 0;
+  for (int* each = result.list + 2; each < fds; each++) SetCloexec(*each);
+  return Answer(info, bytes);
 }
 
 Value SendDatagram(const CallbackInfo& info) {
   UnixAddress to;
-  int fds[kMaxFds];
-  size_t count = 0;
   iovec data{};
-  if (!ReadPath(info, 0, &to) || (!info[2].IsUndefined() && !ReadFds(info, 2, fds, &count)) || !ReadBytes(info, 1, &data)) {
-    return {};
-  }
+  Fds fds;
+  if (!ReadPath(info, 0, &to) || !ReadBytes(info, 1, &data) || !ReadFds(info, 2, &fds)) return {};
   if (to.error != 0) return Answer(info, to.error);
   if (to.address.sun_path[0] == '@') {  // the abstract namespace: a NUL in front and none at the end, unix(7)
     to.address.sun_path[0] = 0;
@@ -272,7 +241,7 @@ Value SendDatagram(const CallbackInfo& info) {
   Fd fd(Try([] { return socket(AF_UNIX, SOCK_DGRAM | kCloexec, 0); }));
   if (fd.value < 0) return Answer(info, fd.value);
   SetCloexec(fd.value);
-  return Answer(info, Send(fd.value, &to, data, fds, count, kSendFlags & ~MSG_DONTWAIT));
+  return Answer(info, Send(fd.value, &to, data, fds, kSendFlags & ~MSG_DONTWAIT));
 }
 
 // Waiting.
@@ -379,27 +348,17 @@ Value Duplicate(const CallbackInfo& info) {
   return Answer(info, Try([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }));
 }
 
-/** Many at once: through fs.closeSync a receiver spends more than half of its time in closing what it received. */
+/** Those that could not be closed come to the front of the list; answers how many they are. */
 Value Close(const CallbackInfo& info) {
-  napi_env env = info.Env();
-  bool array = false;
-  uint32_t length = 0;
-  Napi::Array failed = Napi::Array::New(env);
-  if (napi_is_array(env, info[0], &array) != napi_ok || !array || napi_get_array_length(env, info[0], &length) != napi_ok) {
-    Wrong(info, 0, "an array of descriptors");
-    return {};
-  }
-  for (uint32_t at = 0; at < length; at++) {
-    napi_value element;
-    int fd = -1;
-    if (napi_get_element(env, info[0], at, &element) != napi_ok || !ToInt(env, element, &fd)) {
-      Wrong(info, 0, "an array of descriptors");
-      return {};
-    }
+  Fds fds;
+  if (!ReadFds(info, 0, &fds)) return {};
+  if (!fds.fits(fds.room)) return Answer(info, -EINVAL);
+  int failed = 0;
+  for (int at = 0; at < fds.count; at++) {
     // Not again after EINTR: on Linux it is closed by then, close(2).
-    if (close(fd) != 0 && errno != EINTR) failed.Set(failed.Length(), element);
+    if (close(fds.list[at]) != 0 && errno != EINTR) fds.list[failed++] = fds.list[at];
   }
-  return failed;
+  return Answer(info, failed);
 }
 
 Value DuplicateTo(const CallbackInfo& info) {

@@ -18,7 +18,7 @@ const fake = (until: string, then: string, protocol?: number): string => `fake $
 
 describe('before it is ready', () => {
   beforeAll(async () => {
-    scene = await Scene.start({ listen: '127.0.0.1:0,unix:DIR/app.sock' })
+    scene = await Scene.start({ listen: '127.0.0.1:0,unix:DIR/app.sock', options: { undoWindow: 100 } })
     serving = scene.program.pid
   })
   afterAll(async () => { await scene[Symbol.asyncDispose]() })
@@ -79,7 +79,7 @@ describe('past readyTimeout', () => {
     ['hangs with the offer unread', fake('hello', 'hang')],
     ['hangs with the offer in its hands', fake('offer', 'hang')]
   ])('kills a successor that %s, and changes nothing', async (_how, behaviour) => {
-    await using scene = await Scene.start({ options: { readyTimeout: 4_000 } })
+    await using scene = await Scene.start({ options: { readyTimeout: 4_000, undoWindow: 100 } })
     await aFailedReloadChangesNothing(scene, scene.program.pid, { code: 'HANDOVER_SUCCESSOR_TIMEOUT', says: /did not become ready within 4000 ms and was killed/ }, async () => {
       scene.behave(behaviour)
       return await scene.hangUp(scene.program.pid)

@@ -3,13 +3,14 @@
  * count of open descriptors. Nothing here knows what a test expects.
  */
 
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, fstatSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
 import { closeFds, socketPair } from '@handover/core/fd'
 import { expect, onTestFinished } from 'vitest'
 
@@ -76,7 +77,8 @@ export interface Peer {
 /** Starts a process that has a connection to this one as descriptor 3. It is ended after the test. */
 export function startPeer(command: string, ...words: string[]): Peer {
   const [mine, theirs] = pair()
-  const child = spawn(command, words, { stdio: ['pipe', 'pipe', 'inherit', theirs] })
+  // The types of Node know only three streams.
+  const child = spawn(command, words, { stdio: ['pipe', 'pipe', 'inherit', theirs] }) as ChildProcessByStdio<Writable, Readable, null>
   closeSync(theirs)
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
   const exit = once(child, 'exit').then(([status]) => status as number | null)

@@ -218,7 +218,8 @@ export interface Failure {
 export async function aFailedReloadChangesNothing(scene: Scene, pid: number, expected: Failure, attempt: () => Promise<ProgramEvent>): Promise<number> {
   const load = scene.load()
   await load.until(({ answers }) => answers > 0)
-  await waitFor(() => childrenOf(pid).length === 0)
+  // The channel to its own predecessor is open until that one ends.
+  await waitFor(() => scene.alive.length === 1)
   const before = standing(scene, pid)
   const failed = await attempt()
   saysWhatServesAndWhatToDo(failed, pid, expected)
@@ -251,13 +252,13 @@ export function saysWhatServesAndWhatToDo(failed: ProgramEvent, pid: number, { c
 
 // ---- /proc ----
 
-/** The descriptors of a process by kind; connections of clients, which come and go, are left out. */
+/** The descriptors of a process by kind; connections of clients, which come and go, and what ended meanwhile are left out. */
 export function kindsOf(pid: number): Record<string, number> {
   const sockets = socketKinds(pid)
   const kinds: Record<string, number> = {}
   for (const link of descriptorsOf(pid).values()) {
     const socket = /^socket:\[(\d+)\]$/.exec(link)?.[1]
-    const kind = socket === undefined ? link.replace(/:\[\d+\]$/, '') : (sockets.get(socket) ?? 'socket that is closing')
+    const kind = socket === undefined ? link.replace(/:\[\d+\]$/, '') : (sockets.get(socket) ?? 'connection')
     if (kind !== 'connection') kinds[kind] = (kinds[kind] ?? 0) + 1
   }
   return Object.fromEntries(Object.entries(kinds).sort())
@@ -275,7 +276,6 @@ function socketKinds(pid: number): Map<string, string> {
     const listens = (parseInt(flags!, 16) & 0x1_0000) !== 0
     kinds.set(inode!, listens ? `unix listener ${file?.replace(/\.new$|[^/]*$/, '')}` : file === undefined ? 'unix' : 'connection')
   }
-  // Accepted and closed already: a connection that no table names any more.
   return kinds
 }
 

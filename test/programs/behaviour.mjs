@@ -9,7 +9,8 @@
 //   spawn               starts a `sleep` at boot and another one once it serves, both with its stderr; prints `spawned`
 //   talk-later          starts a child at boot that writes to stderr on every line of its standard input, which SIGUSR2 sends
 //   limit:N             may open N descriptors more than it has
-//   chatter-at:STATE    writes 4 MB to stderr when this process enters STATE
+//   kills:PID@STATE     kills another process when this one enters STATE
+//   chatter:PID         kills its predecessor when it has the offer, and writes 4 MB to stderr a moment later
 import { execFileSync, spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import net from 'node:net'
@@ -55,7 +56,16 @@ export async function behave(word, handover) {
       break
     }
     case 'limit': execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${readdirSync('/proc/self/fd').length + Number(argument)}`]); break
-    case 'chatter-at': handover.events.on('state', ({ to }) => { if (to === argument) for (let kilobyte = 0; kilobyte < 4096; kilobyte++) process.stderr.write(`${'.'.repeat(1023)}\n`) }); break
+    case 'kills': {
+      const [victim, state] = argument.split('@')
+      handover.events.on('state', ({ to }) => { if (to === state) process.kill(Number(victim), 'SIGKILL') })
+      break
+    }
+    case 'chatter': handover.events.on('state', ({ to }) => {
+      if (to !== 'preparing') return
+      process.kill(Number(argument), 'SIGKILL')
+      setTimeout(() => { for (let kilobyte = 0; kilobyte < 4096; kilobyte++) process.stderr.write(`${'.'.repeat(1023)}\n`) }, 100)
+    }); break
     default: throw new Error(`no behaviour ${word}`)
   }
 }

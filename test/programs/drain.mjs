@@ -2,13 +2,16 @@
 //   KIND       http (default), https, fastify, express5, express4
 //   LISTEN     a host (default 127.0.0.1), or unix:/path
 //   OPTIONS    JSON of HandoverOptions; SERVER  JSON of options for createServer
+//   BEHAVIOUR_FILE  one word of behaviour.mjs
 //   SIGNALS    a signal that the program itself listens for: SIGTERM, or SIGTERM:later to add the listener after listen()
 // Routes: /  /held  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
 //         /keep-alive (says so itself)  /stop (calls handover.stop())  and an echo for upgraded connections.
 import { subscribe } from 'node:diagnostics_channel'
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
 import { handover } from '@handover/core'
+import { behave } from './behaviour.mjs'
 import { certificate } from './certificate.mjs'
 import { print, printEvents } from './print.mjs'
 
@@ -21,6 +24,8 @@ printEvents(handover)
 for (const name of ['state', 'report', 'draining', 'failed']) {
   subscribe(`handover:${name}`, (message) => { print('diagnostics', { name, message }) })
 }
+
+if (env.BEHAVIOUR_FILE) await behave(readFileSync(env.BEHAVIOUR_FILE, 'utf8'), handover)
 
 let releasing = []
 process.on('SIGUSR2', () => { for (const release of releasing.splice(0)) release() })
@@ -49,7 +54,8 @@ async function answer(req, res) {
     case '/keep-alive': res.setHeader('Connection', 'keep-alive'); break
     case '/stop': void handover.stop(); break
   }
-  res.end(`answer to ${req.url}`)
+  const text = `answer to ${req.url}`
+  res.setHeader('Content-Length', text.length).end(text)
 }
 const handler = (req, res) => { answer(req, res).catch(() => res.destroy()) }
 

@@ -1,6 +1,7 @@
 // A successor that speaks the protocol raw, on the descriptors that it inherited, as far as `until` says; then it goes wrong as `then` says.
 //   until   start, hello, offer, ready, commit, serving
-//   then    exit:STATUS, kill, hang (with the channel open and the event loop blocked), close (lives on without the channel), say:TEXT, overlong, failed:REASON
+//   then    exit:STATUS, kill, wait (with the channel open), hang (the same with the event loop blocked), close (lives on without the
+//           channel), say:TEXT, overlong, failed:REASON
 //   protocol  the version that it says
 import { closeSync } from 'node:fs'
 import net from 'node:net'
@@ -41,6 +42,7 @@ export async function run({ until, then, protocol = 1 }) {
     case 'exit': process.exit(Number(argument)); break
     case 'kill': process.kill(process.pid, 'SIGKILL'); break
     case 'hang': for (;;) { /* blocks the event loop */ } // eslint-disable-line no-unreachable-loop
+    case 'wait': break
     case 'close': socket.destroy(); closeSync(descriptors); setInterval(() => undefined, 1000); break
     case 'say': await say(argument); break
     case 'overlong': socket.write('x'.repeat(1_048_577 + 65_536)); break

@@ -32,7 +32,7 @@ export interface DrainOptions {
 export async function start({ kind = 'http', options = {}, server = {}, env = {} }: DrainOptions = {}): Promise<Started> {
   const program = Program.start(programPath('drain.mjs'), { env: { KIND: kind, OPTIONS: JSON.stringify(options), SERVER: JSON.stringify(server), ...env } })
   onTestFinished(() => program[Symbol.asyncDispose]())
-  const { address } = await program.event('listening') as unknown as { address: Address }
+  const { address } = await Promise.race([program.event('listening'), program.ended.then(() => { throw new Error(`it ended before it listened: ${program.stderr}`) })]) as unknown as { address: Address }
   const client = async (): Promise<Client> => {
     const connected = await Client.connect(address, { tls: kind === 'https' })
     onTestFinished(() => { connected[Symbol.dispose]() })

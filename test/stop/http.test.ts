@@ -71,7 +71,7 @@ test('an answer whose head went out before the stop is finished', async () => {
 })
 
 test('a connection whose answer ended in the drain stays open for linger from then on', async () => {
-  const { program, idleClient, client, stop, release } = await start({ options: { linger: 1_500 } })
+  const { program, idleClient, client, stop, release } = await start({ options: { linger: 4_000 } })
   const idle = await idleClient()
   const reader = await client()
   reader.request('/streaming')
@@ -117,6 +117,15 @@ test('a connection that never sent a byte is closed after linger', async () => {
 test('a TLS connection that never sent a byte is closed after linger', async () => {
   const { program, address, idleClient, stop } = await start({ kind: 'https', options: { linger: 200, drainTimeout: 60_000 } })
   using silent = await Client.connect(address)
+  await idleClient()
+  await stop()
+  expect(await silent.over).toBe('closed')
+  expect(await endsWell(program)).toMatchObject({ connections: { open: 2, closedIdle: 2, cut: 0 } })
+})
+
+test('a TLS connection that never sent a request is closed after linger', async () => {
+  const { program, client, idleClient, stop } = await start({ kind: 'https', options: { linger: 200, drainTimeout: 60_000 } })
+  const silent = await client()
   await idleClient()
   await stop()
   expect(await silent.over).toBe('closed')

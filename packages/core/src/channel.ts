@@ -9,7 +9,7 @@ import { readSync, writeSync, closeSync } from 'node:fs'
 import net from 'node:net'
 import { HandoverError } from './errors.js'
 import { maxLineBytes, parseMessage, type Message } from './messages.js'
-import { check, maxFdsPerMessage, native, type Native } from './native.js'
+import { check, maxFdsPerMessage, native, systemError, type Native } from './native.js'
 
 /** A point in time, never a duration, so that several waits can share it. */
 export interface Deadline {
@@ -28,6 +28,8 @@ function addon(): Native {
   if (!native) throw new Error('the addon is not loaded')
   return native
 }
+
+const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
 
 const overlong = (): HandoverError =>
   new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
@@ -81,10 +83,12 @@ export class Channel {
     if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(message)}\n`)
   }
 
-  /** Descriptors that a following message counts; they stay open here. */
+  /** Descriptors that a following message counts; they stay open here. Where the other side is gone, `receive` says so. */
   sendDescriptors(fds: readonly number[]): void {
     for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
-      check(addon().sendMessage(this.#descriptors, new Uint8Array(1), fds.slice(at, at + maxFdsPerMessage)), 'sendmsg')
+      const sent = addon().sendMessage(this.#descriptors, new Uint8Array(1), fds.slice(at, at + maxFdsPerMessage))
+      if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
+      check(sent, 'sendmsg')
     }
   }
 
@@ -154,10 +158,14 @@ export class FirstContact {
     this.#descriptors = descriptors
   }
 
-  /** Throws a system error (EPIPE) where the other side is gone. */
+  /** Where the other side is gone, `hear` says so: its last word may still be there to be read. */
   say(message: Message): void {
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
-    for (let at = 0; at < line.length;) at += writeSync(this.#messages, line, at)
+    try {
+      for (let at = 0; at < line.length;) at += writeSync(this.#messages, line, at)
+    } catch (error) {
+      if (!isGone(error)) throw error
+    }
   }
 
   /** Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
@@ -176,7 +184,7 @@ export class FirstContact {
       try {
         bytes = readSync(this.#messages, chunk)
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ECONNRESET') return undefined
+        if (isGone(error)) return undefined
         throw error
       }
       if (bytes === 0) return undefined

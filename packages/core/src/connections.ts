@@ -13,7 +13,7 @@ import https from 'node:https'
 import type net from 'node:net'
 import tls from 'node:tls'
 import { native } from './native.js'
-import { fdOf, plainSocketOf } from './private.js'
+import { betweenRequests, fdOf, plainSocketOf } from './private.js'
 import type { CutRequest } from './report.js'
 
 interface Request {
@@ -28,9 +28,12 @@ type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
 interface Connection {
   /** Requests whose response is not flushed, in order of arrival. */
   readonly running: Map<ServerResponse, Request>
-  /** `socket.bytesRead` when the last response was out: more than that is the beginning of a request. */
-  bytesAnswered: number
   readonly protocol: Protocol
+  /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
+  readonly wire: net.Socket
+  bytesRead: number
+  /** When the last response was out, or bytes were last seen to have come in a drain. */
+  quietSince: number
 }
 
 interface Session {
@@ -45,6 +48,9 @@ export interface Drained {
   cut: number
   readonly requestsCut: CutRequest[]
 }
+
+/** How often a drain looks for connections that have been idle for `linger`. */
+const lookMs = 100
 
 const trackers = new WeakMap<object, Connections>()
 let watching = false
@@ -77,15 +83,21 @@ const withoutQuery = (target: string): string => target.split('?', 1)[0] ?? targ
 export class Connections {
   readonly #connections = new Map<net.Socket, Connection>()
   readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
+  readonly #server: net.Server
   #drain: Drain | undefined
 
   constructor(server: net.Server) {
+    this.#server = server
     trackers.set(server, this)
-    server.prependListener('connection', (socket: net.Socket) => { this.#add(socket, beneath(server)) })
+    server.prependListener('connection', (socket: net.Socket) => {
+      this.#add(socket, beneath(server), socket)
+      // A connection that was in the queue when the drain began.
+      if (this.#drain) this.#drain.result.open++
+    })
     server.prependListener('secureConnection', (socket: tls.TLSSocket) => {
       const below = plainSocketOf(socket)
       if (below) this.#connections.delete(below)
-      this.#add(socket, above(server, socket))
+      this.#add(socket, above(server, socket), below ?? socket)
     })
     if (speaksHttp2(server)) server.prependListener('session', (session: http2.ServerHttp2Session) => { this.#addSession(session) })
     watchRequests()
@@ -103,13 +115,11 @@ export class Connections {
     return count
   }
 
-  #add(socket: net.Socket, protocol: Connection['protocol']): void {
-    this.#connections.set(socket, { running: new Map(), bytesAnswered: socket.bytesRead, protocol })
+  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket): void {
+    this.#connections.set(socket, { running: new Map(), protocol, wire, bytesRead: 0, quietSince: 0 })
     socket.once('close', () => {
       if (this.#connections.delete(socket)) this.#drain?.ended(socket)
     })
-    // A connection that was in the queue when the drain began.
-    if (this.#drain) this.#drain.result.open++
   }
 
   #addSession(session: http2.ServerHttp2Session): void {
@@ -130,7 +140,7 @@ export class Connections {
     if (this.#drain) sayLast(connection)
     response.once('close', () => {
       connection.running.delete(response)
-      if (connection.running.size === 0) connection.bytesAnswered = socket.bytesRead
+      connection.quietSince = performance.now()
     })
   }
 
@@ -140,7 +150,7 @@ export class Connections {
    */
   drain(lingerMs: number): Drain {
     this.#drain?.undo()
-    const drain = new Drain(this.#connections, this.#sessions, lingerMs, () => { this.#drain = undefined })
+    const drain = new Drain(this.#server, this.#connections, this.#sessions, lingerMs, () => { this.#drain = undefined })
     this.#drain = drain
     return drain
   }
@@ -176,21 +186,30 @@ function sayGoaway(session: http2.ServerHttp2Session): void {
 export class Drain {
   readonly result: Drained
   readonly over: Promise<void>
+  readonly #server: net.Server
   readonly #connections: Map<net.Socket, Connection>
   readonly #sessions: Map<http2.ServerHttp2Session, Session>
+  readonly #lingerMs: number
   readonly #forget: () => void
   readonly #closedByUs = new Set<net.Socket>()
   #resolve: () => void = () => undefined
   #timer: NodeJS.Timeout
 
-  constructor(connections: Map<net.Socket, Connection>, sessions: Map<http2.ServerHttp2Session, Session>, lingerMs: number, forget: () => void) {
+  constructor(server: net.Server, connections: Map<net.Socket, Connection>, sessions: Map<http2.ServerHttp2Session, Session>, lingerMs: number, forget: () => void) {
+    this.#server = server
     this.#connections = connections
     this.#sessions = sessions
+    this.#lingerMs = lingerMs
     this.#forget = forget
     this.result = { open: connections.size, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
     this.over = new Promise((resolve) => { this.#resolve = resolve })
-    for (const connection of connections.values()) sayLast(connection)
     for (const session of sessions.keys()) sayGoaway(session)
+    const now = performance.now()
+    for (const connection of connections.values()) {
+      sayLast(connection)
+      connection.bytesRead = connection.wire.bytesRead
+      connection.quietSince = now
+    }
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     // The connections that the kernel already gave to this process appear within one turn of the loop.
     setImmediate(() => setImmediate(() => { this.#look() }))
@@ -208,12 +227,18 @@ export class Drain {
     this.#look()
   }
 
-  /** After `linger`: now, and whenever another one becomes idle. */
+  /** Closes what has been idle for `linger`; looks again and again, since others become idle. */
   #closeIdle(): void {
     // The check phase comes right after the poll phase: what had arrived has been read by now.
     setImmediate(() => {
-      for (const [socket, connection] of this.#connections) if (isIdle(socket, connection)) this.#close(socket, 'closedIdle')
-      if (this.#connections.size > 0) this.#timer = setTimeout(() => { this.#closeIdle() }, 100)
+      const now = performance.now()
+      const between = betweenRequests(this.#server)
+      for (const [socket, connection] of this.#connections) {
+        const { bytesRead } = connection.wire
+        if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
+        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, between)) this.#close(socket, 'closedIdle')
+      }
+      if (this.#connections.size > 0) this.#timer = setTimeout(() => { this.#closeIdle() }, lookMs)
     })
   }
 
@@ -226,12 +251,13 @@ export class Drain {
   /** At the deadline: closes what is idle and cuts the rest, naming the requests. */
   cut(): void {
     const now = performance.now()
+    const between = betweenRequests(this.#server)
     const name = (request: Request): void => {
       this.result.requestsCut.push({ method: request.method, path: withoutQuery(request.target), ms: Math.round(now - request.since) })
     }
     for (const [socket, connection] of this.#connections) {
       for (const request of connection.running.values()) name(request)
-      this.#close(socket, isIdle(socket, connection) ? 'closedIdle' : 'cut')
+      this.#close(socket, isIdle(socket, connection, between) ? 'closedIdle' : 'cut')
     }
     for (const [session, { streams }] of this.#sessions) {
       for (const request of streams.values()) name(request)
@@ -249,9 +275,9 @@ export class Drain {
 }
 
 /** No request has begun and nothing is unread. A connection that never sent a byte is idle. */
-function isIdle(socket: net.Socket, connection: Connection): boolean {
+function isIdle(socket: net.Socket, connection: Connection, between: ReadonlySet<net.Socket>): boolean {
   if (connection.protocol === 'http2' || connection.protocol === 'other') return false
-  if (connection.running.size > 0 || socket.bytesRead !== connection.bytesAnswered) return false
+  if (connection.running.size > 0 || !(between.has(socket) || socket.bytesRead === 0)) return false
   const fd = fdOf(socket)
   return fd === undefined || !native || native.pollReadable(fd, 0) === 0
 }

@@ -1,17 +1,17 @@
 /**
  * The door through which every listen() of an adopted server goes: inherit or bind.
  *
- * Node publishes `tracing:net.server.listen` before it binds, with options that may be changed; a descriptor put there is listened on instead. So
- * one subscription serves http, https, http2 and net, Fastify's hidden second server for `localhost`, and servers that a user made for an Express app.
- * For UDP there is no such channel: bind() of the instance is replaced.
+ * Node publishes `tracing:net.server.listen` before it binds, and listens on the handle that the server has by then. So one subscription serves
+ * http, https, http2 and net with all that listen() accepts, Fastify's hidden second server for `localhost`, and servers that a user made for an
+ * Express app. For UDP there is no such channel: bind() of the instance is replaced.
  */
 
 import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
-import { chmodSync } from 'node:fs'
+import { errorMonitor, type EventEmitter } from 'node:events'
 import type net from 'node:net'
 import { HandoverError } from './errors.js'
-import { bindUnix, defaultBacklog, type Offered } from './inventory.js'
+import { bindUnix, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import { check, native } from './native.js'
 import * as inside from './private.js'
@@ -29,83 +29,77 @@ export interface Doorkeeper {
 }
 
 interface ListenOptions {
-  fd?: number | undefined
-  port?: unknown
-  host?: unknown
-  path?: unknown
-  backlog?: unknown
-  ipv6Only?: unknown
-  readableAll?: unknown
-  writableAll?: unknown
-  _handle?: unknown
-  handle?: unknown
+  readonly fd?: unknown
+  readonly port?: unknown
+  readonly host?: unknown
+  readonly path?: unknown
+  readonly backlog?: unknown
+  readonly ipv6Only?: unknown
+  readonly readableAll?: unknown
+  readonly writableAll?: unknown
+  readonly _handle?: unknown
+  readonly handle?: unknown
 }
 
-/** Not a descriptor of any process: listen() on it fails in Node's usual way, with an 'error' event. */
-const noDescriptor = 0x7fff_ffff
-
+/** A listen() that has begun: with a host name it waits for the name to be resolved. */
 interface Call {
   readonly asked: Asked
   readonly claimed: Offered | undefined
   readonly error: HandoverError | undefined
   readonly backlog: number
-  /** Puts the user's options back as they were. */
-  readonly restore: () => void
 }
 
-/** What a listen() call asks for; undefined for a handle or arguments that Node will refuse. */
+const isPort = (port: unknown): boolean =>
+  (typeof port === 'number' || (typeof port === 'string' && port.trim() !== '')) && Number.isInteger(Number(port)) && Number(port) >= 0 && Number(port) <= 65_535
+
+/** What a listen() call asks for, read as Node reads it; undefined for a handle, and for arguments that Node will refuse. */
 function askedOf(options: ListenOptions): Asked | undefined {
-  if (options._handle !== undefined || options.handle !== undefined || typeof (options as { listen?: unknown }).listen === 'function') return undefined
-  if (typeof options.fd === 'number' && options.fd >= 0) return { kind: 'tcp', fd: options.fd }
-  const { port, host, path } = options
-  if (typeof path === 'string' && port === undefined) return { kind: 'unix', path }
-  if (typeof port !== 'number' && typeof port !== 'string' && port !== undefined && port !== null) return undefined
-  return {
-    kind: 'tcp',
-    port: Number(port ?? 0),
-    host: typeof host === 'string' && host !== '' ? host : undefined,
-    ipv6Only: options.ipv6Only === true
+  if (options._handle !== undefined || options.handle !== undefined || !isPlain(options)) return undefined
+  const { fd, host, path } = options
+  if (typeof fd === 'number' && fd >= 0) return { kind: 'tcp', fd }
+  const nothing = Object.keys(options).length === 0 || typeof options.port === 'function'
+  const port = nothing || ('port' in options && (options.port ?? undefined) === undefined) ? 0 : options.port
+  if (typeof port === 'number' || typeof port === 'string') {
+    if (!isPort(port)) return undefined
+    return { kind: 'tcp', port: Number(port), host: typeof host === 'string' && host !== '' ? host : undefined, ipv6Only: options.ipv6Only === true }
   }
+  return typeof path === 'string' && path !== '' ? { kind: 'unix', path } : undefined
 }
+
+// The types of servers know their own events only.
+const emitter = (owner: EventEmitter): EventEmitter => owner
+
+/** Node takes a handle or another server in the place of the options. */
+const isPlain = (options: object): boolean => typeof (options as { listen?: unknown }).listen !== 'function'
 
 export function openDoor(keeper: Doorkeeper): void {
   const calls = new WeakMap<net.Server, Call>()
 
-  const useFd = (options: ListenOptions, fd: number): (() => void) => {
-    const before = Object.getOwnPropertyDescriptor(options, 'fd')
-    options.fd = fd
-    return () => {
-      if (before) Object.defineProperty(options, 'fd', before)
-      else Reflect.deleteProperty(options, 'fd')
-    }
-  }
-
   const start = (server: net.Server, options: ListenOptions): Call | undefined => {
     const asked = askedOf(options)
     if (!asked) return undefined
-    const backlog = typeof options.backlog === 'number' ? options.backlog : 0
     const answer = keeper.before(server, asked)
-    const nothing = { asked, claimed: undefined, error: undefined, backlog, restore: () => undefined }
-    if (answer instanceof HandoverError) return { ...nothing, error: answer, restore: useFd(options, noDescriptor) }
-    if (answer) {
-      inside.listenQuietly(answer.fd, check(native?.duplicate(answer.fd) ?? -1, 'fcntl'))
-      return { ...nothing, claimed: answer, restore: useFd(options, answer.fd) }
+    const refused = answer instanceof HandoverError
+    const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, backlog: typeof options.backlog === 'number' ? options.backlog : 0 }
+    if (refused) {
+      inside.refuseToListen(server)
+    } else if (answer) {
+      inside.listenQuietly(server, answer.fd)
+    } else if (asked.path !== undefined && !asked.path.startsWith('\0')) {
+      const fd = bindUnix(asked.path)
+      if (fd !== undefined) inside.listenQuietly(server, fd)
     }
-    if (asked.kind !== 'unix' || asked.path === undefined || asked.path.startsWith('\0') || !native) return nothing
-    const fd = bindUnix(asked.path, backlog || defaultBacklog)
-    if (fd === undefined) return nothing
-    const mode = 0o755 | (options.readableAll === true ? 0o444 : 0) | (options.writableAll === true ? 0o222 : 0)
-    if (mode !== 0o755) chmodSync(asked.path, mode)
-    // Quiet for a moment, only to learn the backlog that Node makes of its arguments.
-    inside.listenQuietly(fd, check(native.duplicate(fd), 'fcntl'))
-    return { ...nothing, restore: useFd(options, fd) }
+    return call
   }
 
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
     const { server, options } = message as { server: net.Server; options: ListenOptions }
     if (!keeper.isOurs(server)) return
     const call = start(server, options)
-    if (call) calls.set(server, call)
+    if (!call) return
+    calls.set(server, call)
+    // A host name that cannot be resolved is told by the event alone.
+    emitter(server).once(errorMonitor, onError)
   })
 
   subscribe('tracing:net.server.listen:asyncEnd', (message) => {
@@ -113,23 +107,34 @@ export function openDoor(keeper: Doorkeeper): void {
     const call = calls.get(server)
     if (!call) return
     calls.delete(server)
-    call.restore()
-    if (call.asked.kind === 'unix' && call.asked.path !== undefined) inside.setPipeName(server, call.asked.path)
-    else if (call.claimed?.about.kind === 'unix') inside.setPipeName(server, call.claimed.about.address)
-    const backlog = Math.max(call.backlog, inside.quietBacklog(server) ?? 0)
-    if (!call.claimed) inside.accept(server, backlog)
-    keeper.after(server, call.asked, call.claimed, backlog || defaultBacklog)
+    emitter(server).off(errorMonitor, onError)
+    const { asked, claimed } = call
+    if (asked.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
+    const backlog = inside.quietBacklog(server) ?? call.backlog
+    if (!claimed) inside.accept(server, backlog)
+    keeper.after(server, asked, claimed, backlog)
   })
 
-  subscribe('tracing:net.server.listen:error', (message) => {
-    const { server, error } = message as { server: net.Server; error: Error }
+  const failed = (server: net.Server, error: Error): void => {
     const call = calls.get(server)
     if (!call) return
     calls.delete(server)
-    call.restore()
+    emitter(server).off(errorMonitor, onError)
     // The 'error' event comes in the next tick with this object: let it say what really happened.
     if (call.error) becomeHandoverError(error, call.error)
-    keeper.failed(server, call.claimed, error)
+    // The server owns what it claimed; the offer gets a copy back.
+    const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
+    if (call.claimed) inside.closeListener(server)
+    keeper.failed(server, claimed, error)
+  }
+
+  function onError(this: net.Server, error: Error): void {
+    failed(this, error)
+  }
+
+  subscribe('tracing:net.server.listen:error', (message) => {
+    const { server, error } = message as { server: net.Server; error: Error }
+    failed(server, error)
   })
 }
 
@@ -162,19 +167,29 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
       return socket
     }
     const failed = (error: Error): void => { keeper.failed(socket, answer, error) }
-    socket.once('error', failed)
-    socket.once('listening', () => { socket.off('error', failed) })
-    if (!answer) {
-      socket.once('listening', () => { keeper.after(socket, asked, undefined, 0) })
-      return bind(...args)
+    const bound = (): void => {
+      emitter(socket).off(errorMonitor, failed)
+      keeper.after(socket, asked, answer, 0)
     }
-    inside.bindQuietly(socket)
     const listening = args.findLast((argument) => typeof argument === 'function') as (() => void) | undefined
-    // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
-    withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
-    keeper.after(socket, asked, answer, 0)
+    try {
+      if (answer) {
+        inside.bindQuietly(socket)
+        // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
+        withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
+        bound()
+      } else {
+        emitter(socket).once(errorMonitor, failed)
+        socket.prependOnceListener('listening', bound)
+        bind(...args)
+      }
+    } catch (error) {
+      emitter(socket).off(errorMonitor, failed).off('listening', bound)
+      failed(error as Error)
+      throw error
+    }
     return socket
-  })
+  }) as typeof socket.bind
 }
 
 const socketType = (socket: dgram.Socket): string => (socket as unknown as { type: string }).type

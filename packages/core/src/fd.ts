@@ -86,7 +86,7 @@ const named = (connection: Connection): string => (typeof connection === 'number
 function descriptorOf(connection: Connection, direction: Direction | undefined): number {
   let fd: number | undefined
   if (typeof connection === 'number') {
-    if (!Number.isInteger(connection) || connection < 0) throw wrongArgument(`${connection} is no descriptor`, 'Give a small whole number')
+    if ((connection | 0) !== connection || connection < 0) throw wrongArgument(`${connection} is no descriptor`, 'Give a small whole number')
     fd = connection
   } else {
     if (!(connection instanceof net.Socket)) throw wrongArgument('the connection is neither a number nor a net.Socket', 'Give a descriptor or a net.Socket')
@@ -124,7 +124,7 @@ function mustNotBeRead(socket: net.Socket): void {
 }
 
 function checkDescriptors(fds: readonly number[]): void {
-  if (!Array.isArray(fds) || fds.length === 0 || !fds.every((fd) => Number.isInteger(fd) && fd >= 0)) {
+  if (!Array.isArray(fds) || fds.length === 0 || !fds.every((fd) => (fd | 0) === fd && fd >= 0)) {
     throw wrongArgument('the descriptors are not a list of one or more whole numbers', 'Give at least one descriptor')
   }
   if (fds.length > maxFdsPerMessage) {
@@ -349,7 +349,7 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
     direction: 'readable',
     soFar: () => 'Nothing was received.',
     attempt(fd) {
-      const into = maxBytes <= scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
+      const into = maxBytes === scratch.length ? scratch : maxBytes < scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
       const answer = api.receiveMessage(fd, into)
       if (answer === -EAGAIN) return undefined
       if (typeof answer === 'number') throw complaint(connection, fd) ?? receiveFailure(answer)
@@ -359,7 +359,9 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
         throw new HandoverError('HANDOVER_FD_TRUNCATED', `the kernel delivered only ${fds.length} descriptors of a message (MSG_CTRUNC). They were closed, and the ${bytes} bytes that came with them are lost. Raise the limit of open files (ulimit -n), or send fewer at a time.`)
       }
       if (bytes === 0 && fds.length === 0) throw new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection. Nothing was received. Connect again.')
-      return { data: Buffer.from(into.subarray(0, bytes)), fds }
+      const data = Buffer.allocUnsafe(bytes)
+      into.copy(data, 0, 0, bytes)
+      return { data, fds }
     }
   }, options)
 }
@@ -388,7 +390,11 @@ export function socketPair(): [mine: number, theirs: number] {
  * @throws HANDOVER_FD_ARGUMENT that names those which were not open, with the system error as cause.
  */
 export function closeFds(fds: readonly number[]): void {
-  const failed = native ? native.close(fds) : fds.filter((fd) => !closes(fd))
+  const failed: number[] = []
+  for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
+    const some = fds.length <= maxFdsPerMessage ? fds : fds.slice(at, at + maxFdsPerMessage)
+    failed.push(...(native ? native.close(some) : some.filter((fd) => !closes(fd))))
+  }
   if (failed.length > 0) {
     throw new HandoverError('HANDOVER_FD_ARGUMENT', `cannot close ${failed.join(', ')}. The other ${fds.length - failed.length} descriptors were closed. Close each descriptor once: its number may already be something else.`, { cause: systemError(-EBADF, 'close') })
   }
@@ -427,7 +433,7 @@ export function peerCredentials(connection: Connection): PeerCredentials {
  * @throws HANDOVER_NOT_A_SOCKET (it stays open), HANDOVER_FD_ARGUMENT when it is not open, HANDOVER_UNAVAILABLE.
  */
 export function describeFd(fd: number): SocketDescription {
-  if (!Number.isInteger(fd) || fd < 0) throw wrongArgument(`${fd} is no descriptor`, 'Give a small whole number')
+  if ((fd | 0) !== fd || fd < 0) throw wrongArgument(`${fd} is no descriptor`, 'Give a small whole number')
   const answer = addon().describe(fd)
   if (typeof answer !== 'number') return answer
   const cause = systemError(answer, 'getsockopt')
@@ -497,7 +503,7 @@ export async function receiveListener<S extends net.Server = net.Server>(connect
     // As the second argument: Node ignores options.backlog where there is an fd.
     own.listen({ fd }, backlogFor(found.backlog, message.description?.backlog ?? 0))
     // Node closes what it could not listen on, and leaves open what it could not take at all.
-    taken = own.listening || typeof api.describe(fd) === 'number'
+    taken = fdOf(own) === fd || typeof api.describe(fd) === 'number'
     await once(own, 'listening')
     if (found.family === 'unix') setPipeName(own, found.address)
     return { server: own, ...message }

@@ -93,6 +93,7 @@ export class Generation implements Handover {
   #doorIsOpen = false
   // As a successor, until it serves and then until the predecessor is gone.
   #predecessor: { readonly taken: Taken; gone: boolean } | undefined
+  #originalStderr: number | undefined
   #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
   #saidReady = false
   #listening = 0
@@ -106,6 +107,7 @@ export class Generation implements Handover {
 
   constructor(env: NodeJS.ProcessEnv) {
     this.#inheritance = takeInheritance(env)
+    this.#originalStderr = this.#inheritance?.stderr?.original
     this.#off = unavailable()
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
@@ -258,8 +260,8 @@ export class Generation implements Handover {
       return
     }
     try {
-      const contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
-      if (contact) this.#take(contact)
+      let contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
+      while (contact && !this.#take(contact)) contact = this.#find()
     } catch (error) {
       this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
       this.#log('error', this.#refusal.toString())
@@ -278,14 +280,14 @@ export class Generation implements Handover {
     return undefined
   }
 
-  #take(contact: FirstContact): void {
+  /** False where the predecessor died before it offered anything. */
+  #take(contact: FirstContact): boolean {
     this.#machine.move('idle', { is: 'taking' })
     const taken = takeOffer(contact, this.#inventory, Math.min(offerMs, this.#settings.get().readyTimeout))
     if (!taken) {
-      // The predecessor died before it offered anything: this is a first generation after all.
-      this.#restoreStderr()
-      this.#machine.move('taking', { is: 'serving' })
-      return
+      this.#machine.move('taking', { is: 'idle' })
+      this.#passOnStderr()
+      return false
     }
     this.#generation = taken.predecessor.generation + 1
     this.#predecessor = { taken, gone: false }
@@ -310,14 +312,11 @@ export class Generation implements Handover {
       },
       predecessorEnded: (report) => { this.#predecessorEnded(report) }
     })
+    return true
   }
 
   #bound(owner: net.Server | dgram.Socket, asked: Asked, claimed: Offered | undefined, backlog: number): void {
     this.#listening--
-    if (!native) {
-      if (this.#machine.state.is === 'idle') this.#machine.move('idle', { is: 'serving' })
-      return
-    }
     this.#inventory.add(owner, asked, claimed?.about, backlog)
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
@@ -382,25 +381,30 @@ export class Generation implements Handover {
     if (this.#stopRequested) void this.stop()
   }
 
-  /** Until now stderr led through the predecessor, which kept the last lines. What children still write there is passed on. */
+  /** Until now stderr led through the predecessor, which kept the last lines. */
   #restoreStderr(): void {
-    const stderr = this.#inheritance?.stderr
-    if (!stderr || !native) return
-    native.duplicateTo(stderr.original, 2)
-    closeSync(stderr.original)
+    if (this.#originalStderr === undefined || !native) return
+    native.duplicateTo(this.#originalStderr, 2)
+    closeSync(this.#originalStderr)
+    this.#originalStderr = undefined
+  }
+
+  /** The predecessor reads no more: what it left, and what children still write there, is passed on from here. */
+  #passOnStderr(): void {
+    this.#restoreStderr()
+    const relay = this.#inheritance?.stderr?.relay
+    if (relay === undefined) return
+    const socket = new net.Socket({ fd: relay, writable: false })
+    socket.on('data', (chunk) => { process.stderr.write(chunk) })
+    socket.on('error', () => undefined)
+    socket.unref()
   }
 
   #predecessorEnded(report: Report | undefined): void {
     if (this.#predecessor) this.#predecessor.gone = true
-    const relay = this.#inheritance?.stderr?.relay
-    if (relay !== undefined) {
-      const socket = new net.Socket({ fd: relay, writable: false })
-      socket.on('data', (chunk) => { process.stderr.write(chunk) })
-      socket.on('error', () => undefined)
-      socket.unref()
-    }
+    this.#passOnStderr()
     if (report) this.#report(report)
-    else this.#log('warn', `the predecessor ended without a report; ${this.#serves()}`)
+    else this.#log('warn', `the predecessor ended without a report; ${this.#machine.state.is === 'serving' ? this.#serves() : 'this process serves as soon as it is ready.'}`)
   }
 
   // ---- as a predecessor ----
@@ -418,9 +422,9 @@ export class Generation implements Handover {
     if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
     const { state } = this.#machine
     if (state.is === 'serving' && !this.#stopRequested) return undefined
-    const successor = state.is === 'draining' ? state.successor : undefined
-    return new HandoverError('HANDOVER_NOT_SERVING', successor
-      ? `process ${process.pid} (generation ${this.#generation}) is draining. Process ${successor.pid} (generation ${successor.generation}) serves. Ask that one.`
+    const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
+    return new HandoverError('HANDOVER_NOT_SERVING', server
+      ? `process ${process.pid} (generation ${this.#generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
       : `process ${process.pid} (generation ${this.#generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
   }
 
@@ -450,7 +454,6 @@ export class Generation implements Handover {
         serves: () => this.#serves(),
         stopAccepting: () => {
           this.#inventory.silence()
-          this.#inventory.ownsFiles = false
           this.#control?.pause()
         }
       }, launched, begun)
@@ -536,6 +539,7 @@ export class Generation implements Handover {
         return
       }
       this.#inventory.close()
+      this.#inventory.unlinkDropped(report?.listeners.dropped ?? [])
       this.#control?.close(false)
       this.#control = undefined
     }
@@ -582,11 +586,12 @@ export class Generation implements Handover {
 
   #undo(drains: readonly Drain[], report: Report | undefined, launched: Launched): void {
     this.#inventory.accept()
-    this.#inventory.ownsFiles = true
     this.#control?.listen()
     for (const drain of drains) drain.undo()
     this.#machine.move('draining', { is: 'serving' })
     launched.channel.close()
+    // It may live, and only have broken the channel.
+    launched.child?.kill()
     notifySystemd({ MAINPID: process.pid, READY: 1 })
     if (!report) return
     const stderr = launched.child?.stderr() ?? ''
@@ -662,15 +667,24 @@ export class Generation implements Handover {
     const { reloadSignal } = this.#settings.get()
     this.#installed = reloadSignal
     for (const signal of [reloadSignal, 'SIGHUP'] as const) process.off(signal, this.#tooEarly)
-    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT'] as const) {
-      const others = process.listenerCount(signal)
-      if (others > 0) {
-        this.#log('warn', `something else in this program listens for ${signal} (${others} listeners; close-with-grace is known to): it may end the process before the drain is over. Remove that listener.`)
-      }
-    }
+    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (process.listenerCount(signal) > 0) this.#warnOfListener(signal)
     process.on(reloadSignal, this.#onReload)
     process.on('SIGTERM', this.#onStop)
     process.on('SIGINT', this.#onStop)
+    process.on('newListener', this.#onListener)
+  }
+
+  readonly #warned = new Set<string>()
+
+  #warnOfListener(signal: string): void {
+    if (this.#warned.has(signal)) return
+    this.#warned.add(signal)
+    this.#log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it may end the process before the drain is over. Remove that listener.`)
+  }
+
+  /** Programs add their listeners after listen() as well. */
+  readonly #onListener = (event: string | symbol): void => {
+    if (event === this.#installed || event === 'SIGTERM' || event === 'SIGINT') this.#warnOfListener(event)
   }
 
   #removeSignals(): void {
@@ -678,6 +692,7 @@ export class Generation implements Handover {
     process.off(this.#installed, this.#onReload)
     process.off('SIGTERM', this.#onStop)
     process.off('SIGINT', this.#onStop)
+    process.off('newListener', this.#onListener)
     this.#installed = undefined
   }
 }

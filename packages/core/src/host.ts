@@ -147,8 +147,9 @@ class StderrRelay {
   #lines = ''
   #socket: net.Socket | undefined
 
-  constructor(addon: Native) {
-    ;[this.read, this.write] = check(addon.socketPair(), 'socketpair')
+  constructor([read, write]: readonly [number, number]) {
+    this.read = read
+    this.write = write
   }
 
   start(): void {
@@ -174,14 +175,30 @@ class StderrRelay {
   }
 }
 
+type Pair = readonly [number, number]
+
+/** For messages, for descriptors and, if asked for, for stderr: all of them, or none where descriptors are short. */
+function socketPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, Pair | undefined] {
+  const pairs: Pair[] = []
+  const pair = (): Pair => {
+    const made = check(addon.socketPair(), 'socketpair')
+    pairs.push(made)
+    return made
+  }
+  try {
+    return [pair(), pair(), forStderr ? pair() : undefined]
+  } catch (error) {
+    for (const fd of pairs.flat()) closeSync(fd)
+    throw error
+  }
+}
+
 /** Starts `command` as a successor of this process. Throws HANDOVER_SPAWN. */
 async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Launched> {
   if (!native) throw new Error('the addon is not loaded')
-  const addon = native
-  const [messages, theirMessages] = check(addon.socketPair(), 'socketpair')
-  const [descriptors, theirDescriptors] = check(addon.socketPair(), 'socketpair')
   // On a terminal the lines are seen anyway, and a program that asks isTTY must get the answer it got before.
-  const relay = isatty(2) ? undefined : new StderrRelay(addon)
+  const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = socketPairs(native, !isatty(2))
+  const relay = relayed && new StderrRelay(relayed)
 
   let child: ChildProcess
   try {

@@ -6,13 +6,13 @@
  */
 
 import type dgram from 'node:dgram'
-import { closeSync, linkSync, lstatSync, unlinkSync } from 'node:fs'
+import { closeSync, lstatSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { HandoverError } from './errors.js'
 import { find, keyOf, mismatch, nameOf, type Asked } from './listeners.js'
 import type { OfferedListener } from './messages.js'
-import { check, native, systemError, type Native } from './native.js'
+import { check, native, systemError, type Native, type SocketDescription } from './native.js'
 import * as inside from './private.js'
 
 /** Node's default; the kernel rounds it up. */
@@ -46,24 +46,25 @@ export function fileId(file: string): string | undefined {
 }
 
 /**
- * A listening Unix socket at `file`, whose close() leaves the file alone: bound under another name, because libuv unlinks the name that a
- * socket was bound to when the first process that holds it closes it. Undefined where the path is in use (or cannot be used): Node's own
- * listen() then says so in its own words.
+ * A listening Unix socket at `file`, whose close() leaves the file alone: libuv unlinks the path that it bound itself when the first process
+ * that holds the socket closes it. Undefined where the path cannot be used: Node's own listen() then says so in its own words.
  */
-export function bindUnix(file: string, backlog: number): number | undefined {
-  const temporary = path.join(path.dirname(file), `.${process.pid.toString(36)}${Math.random().toString(36).slice(2, 6)}`)
-  if (fileId(file) !== undefined) return undefined
-  const fd = addon().listenUnix(temporary, backlog)
-  if (fd < 0) return undefined
-  try {
-    linkSync(temporary, file)
-    return fd
-  } catch {
-    closeSync(fd)
-    return undefined
-  } finally {
-    unlinkSync(temporary)
-  }
+export function bindUnix(file: string): number | undefined {
+  const fd = native?.listenUnix(file, defaultBacklog) ?? -1
+  return fd < 0 ? undefined : fd
+}
+
+/** What a listener is; without the addon, what Node knows of it. */
+function describe(owner: net.Server | dgram.Socket): SocketDescription | undefined {
+  const fd = inside.fdOf(owner)
+  const found = fd === undefined ? undefined : native?.describe(fd)
+  if (typeof found === 'object') return found
+  const address = owner.address()
+  if (address === null) return undefined
+  const plain = { type: isServer(owner) ? 'stream' : 'dgram', listening: true, ipv6Only: false, backlog: 0 } as const
+  return typeof address === 'string'
+    ? { ...plain, family: 'unix', address, port: 0 }
+    : { ...plain, family: address.family === 'IPv6' ? 'inet6' : 'inet', address: address.address, port: address.port }
 }
 
 export class Inventory {
@@ -99,6 +100,7 @@ export class Inventory {
       throw error
     }
     listeners.forEach((about, index) => this.#offered.add({ about, fd: fds[index] ?? -1 }))
+    this.ownsFiles = false
   }
 
   /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */
@@ -130,13 +132,12 @@ export class Inventory {
 
   /** Records a listener that has come to be; `close` of the owner forgets it. */
   add(owner: net.Server | dgram.Socket, asked: Asked, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
-    const fd = inside.fdOf(owner)
-    const found = fd === undefined ? undefined : addon().describe(fd)
-    if (found === undefined || typeof found === 'number') return undefined
+    const found = describe(owner)
+    if (found === undefined) return undefined
     const unix = found.family === 'unix'
     const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
     const named = unix && at !== '' && !at.startsWith('\0')
-    const id = named ? fileId(at) : undefined
+    const id = named && native ? fileId(at) : undefined
     const about: OfferedListener = {
       name: unix ? nameOf({ ...found, address: at }) : nameOf(found),
       kind: found.type === 'dgram' ? 'udp' : unix ? 'unix' : 'tcp',
@@ -145,7 +146,7 @@ export class Inventory {
       port: found.port,
       ipv6: found.family === 'inet6',
       ipv6Only: found.ipv6Only,
-      backlog: Math.max(backlog, found.backlog),
+      backlog: Math.max(backlog, found.backlog, claimed?.backlog ?? 0) || defaultBacklog,
       ...(id !== undefined && { file: id })
     }
     const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined }
@@ -164,6 +165,7 @@ export class Inventory {
 
   /** Stops accepting on all listeners at once and keeps a silent copy of each. */
   silence(): void {
+    this.ownsFiles = false
     for (const { owner } of this.#listeners) {
       if (!isServer(owner)) {
         inside.stopReceiving(owner)
@@ -182,6 +184,7 @@ export class Inventory {
 
   /** Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. */
   accept(): void {
+    this.ownsFiles = true
     for (const { owner, about } of this.#listeners) {
       const answer = isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
       if (answer !== undefined && answer < 0) owner.emit('error', systemError(answer, 'listen'))
@@ -201,11 +204,16 @@ export class Inventory {
     for (const listener of this.#listeners) this.#unlink(listener)
   }
 
-  /** The successor owns the Unix paths now (or the predecessor again): this process must not remove them. */
+  /** The successor serves without these: so this process is the last on their paths. */
+  unlinkDropped(names: readonly string[]): void {
+    for (const listener of this.#listeners) if (names.includes(listener.about.name)) this.#unlink(listener, true)
+  }
+
+  /** False while another process serves on the Unix paths: this one must not remove them then. */
   ownsFiles = true
 
-  #unlink({ file, about }: Listener): void {
-    if (!this.ownsFiles || file === undefined || about.file === undefined || fileId(file) !== about.file) return
+  #unlink({ file, about }: Listener, owns = this.ownsFiles): void {
+    if (!owns || file === undefined || about.file === undefined || fileId(file) !== about.file) return
     try {
       unlinkSync(file)
     } catch { /* somebody removed it already */ }

@@ -60,7 +60,7 @@ export interface Native {
    * It watches a duplicate of its own, so `fd` may be closed or be watched by others; the file stays open until the wait is over.
    */
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
-  /** close(2) of each. Those that could not be closed, because they were not open. */
+  /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
@@ -85,6 +85,50 @@ export interface Native {
 /** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */
 export const maxFdsPerMessage = 252
 
+/**
+ * What the binary itself offers. Lists of descriptors cross the border in one piece: an array costs a call for each element, which
+ * for a full message is several times the system call.
+ */
+interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram'> {
+  sendMessage(fd: number, data: Uint8Array, fds: Int32Array, count: number): number
+  /** `result` gets the number of descriptors, 1 if truncated, and the descriptors. */
+  receiveMessage(fd: number, into: Uint8Array, result: Int32Array): number
+  /** Those that could not be closed come to the front; answers how many they are. */
+  close(fds: Int32Array, count: number): number
+  sendDatagram(path: string, data: Uint8Array, fds: Int32Array, count: number): number
+}
+
+/** The face that the rest sees. The list is used by one call at a time, since every call is synchronous. */
+function faceOf(binary: Binary): Native {
+  const list = new Int32Array(512)
+  function fill(fds: readonly number[]): number {
+    if (fds.length > maxFdsPerMessage) return -1 // which the binary answers with -EINVAL
+    for (let at = 0; at < fds.length; at++) {
+      const fd = fds[at]!
+      // An Int32Array would make another descriptor of it.
+      if ((fd | 0) !== fd) throw new TypeError(`${String(fd)} is not a 32-bit integer`)
+      list[at] = fd
+    }
+    return fds.length
+  }
+  return {
+    ...binary,
+    sendMessage: (fd, data, fds) => binary.sendMessage(fd, data, list, fill(fds)),
+    sendDatagram: (to, data, fds = []) => binary.sendDatagram(to, data, list, fill(fds)),
+    close(fds) {
+      const failed = binary.close(list, fill(fds))
+      return failed < 0 ? [...fds] : Array.from(list.subarray(0, failed))
+    },
+    receiveMessage(fd, into) {
+      const bytes = binary.receiveMessage(fd, into, list)
+      if (bytes < 0) return bytes
+      const fds = new Array<number>(list[0]!)
+      for (let at = 0; at < fds.length; at++) fds[at] = list[at + 2]!
+      return { bytes, fds, truncated: list[1] === 1 }
+    }
+  }
+}
+
 const here = __dirname
 // The workspace's own build goes first: there, what an earlier `npm pack` left in prebuilds may be older.
 const candidates = [
@@ -102,7 +146,7 @@ function load(): { native: Native | undefined; nativeMissing: string | undefined
   }
   try {
     // eslint-disable-next-line @typescript-eslint/no-require-imports -- an addon can only be required
-    return { native: require(file) as Native, nativeMissing: undefined }
+    return { native: faceOf(require(file) as Binary), nativeMissing: undefined }
   } catch (error) {
     return { native: undefined, nativeMissing: `the binary does not load: ${(error as Error).message}` }
   }

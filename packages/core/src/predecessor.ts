@@ -109,9 +109,10 @@ async function expect<T extends MessageType>(channel: Channel, type: T, deadline
 async function takeBack(side: PredecessorSide, { channel, child }: Launched, successor: Peer, cause: unknown): Promise<HandoverError> {
   const who = `process ${successor.pid || '?'} (generation ${successor.generation})`
   const timedOut = cause instanceof DeadlinePassed
-  const reason = cause instanceof Error ? cause.message : String(cause)
+  const reason = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
+  const wasReady = side.machine.state.is === 'committing'
 
-  channel.send({ type: 'withdraw', reason: timedOut ? 'it was not ready in time' : cause instanceof Gone ? 'the channel was closed' : reason })
+  channel.send({ type: 'withdraw', reason: timedOut ? `it did not ${wasReady ? 'serve' : 'become ready'} in time` : cause instanceof Gone ? 'the channel was closed' : reason })
   let ended: Ended | undefined
   if (child) {
     if (!(cause instanceof Gone) && !(cause instanceof Failure && cause.code === 'HANDOVER_SUCCESSOR_FAILED')) child.kill()
@@ -125,8 +126,8 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
 
   const how = ended === undefined ? '' : ended.signal === null ? ` with status ${ended.code}` : ` by ${ended.signal}`
   const [code, what, todo]: [ErrorCode, string, string] =
-    timedOut ? ['HANDOVER_SUCCESSOR_TIMEOUT', `${who} did not become ready within ${side.readyTimeoutMs} ms and was ${child ? 'killed' : 'told to end'}`, 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']
-    : cause instanceof Gone ? ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it was ready`, 'Repair the build and reload again']
+    timedOut ? ['HANDOVER_SUCCESSOR_TIMEOUT', `${who} did not ${wasReady ? `serve within ${commitMs}` : `become ready within ${side.readyTimeoutMs}`} ms and was ${child ? 'killed' : 'told to end'}`, wasReady ? 'See what blocks its event loop, then reload again' : 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']
+    : cause instanceof Gone ? ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, 'Repair the build and reload again']
     : cause instanceof Failure ? [cause.code, cause.code === 'HANDOVER_SUCCESSOR_FAILED' ? `${who} cannot serve: ${reason}` : reason, cause.todo]
     : cause instanceof HandoverError ? [cause.code, `${who}: ${reason}`, 'See whether another program holds the channel']
     : ['HANDOVER_PROTOCOL', `the handover to ${who} failed: ${reason}`, 'Reload again; if it stays so, report it']

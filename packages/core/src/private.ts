@@ -14,6 +14,8 @@ interface ListenHandle {
   readonly fd: number
   listen(backlog: number): number
   close(callback?: () => void): void
+  hasRef?(): boolean
+  unref?(): void
 }
 
 interface DatagramHandle {
@@ -63,6 +65,18 @@ export function plainSocketOf(socket: tls.TLSSocket): net.Socket | undefined {
   return inside(socket)._parent
 }
 
+/**
+ * The connections of an HTTP/1 server on which no request is being read: after the last byte of one, before the first of the next. Node's
+ * closeIdleConnections() asks the same list, and counting bytes is no answer: what came with the end of a request may be half of another.
+ * One that has sent nothing yet is not among them, nor one that was upgraded. Empty where there is no such list: then a drain waits for
+ * the clients until its deadline.
+ */
+export function betweenRequests(server: net.Server): Set<net.Socket> {
+  const symbol = Object.getOwnPropertySymbols(server).find((candidate) => candidate.description === 'http.server.connections')
+  const list = symbol && (server as unknown as Record<symbol, { idle?(): { socket: net.Socket }[] } | null>)[symbol]
+  return new Set(list?.idle?.().map((parser) => parser.socket))
+}
+
 /** listen(2) and the watching of a handle happen in `handle.listen`; a quiet handle puts it off, and its backlog waits here. */
 const putOff = new WeakMap<ListenHandle, number>()
 const patched = new WeakSet<object>()
@@ -74,7 +88,7 @@ const patched = new WeakSet<object>()
 function patch(handle: ListenHandle): void {
   const prototype = Object.getPrototypeOf(handle) as ListenHandle
   if (patched.has(prototype)) return
-  const { listen } = prototype
+  const { listen } = prototype as { listen: (this: ListenHandle, backlog: number) => number }
   if (typeof listen !== 'function') throw new Error('handle.listen is not a function')
   patched.add(prototype)
   prototype.listen = function (this: ListenHandle, backlog: number): number {
@@ -135,6 +149,7 @@ export function stopAccepting(server: net.Server, duplicate: number): void {
   const after = quietHandle(duplicate)
   // 'onconnection' and the symbol of the owner: all that Node puts on the handle of a server.
   for (const key of Reflect.ownKeys(before)) Reflect.set(after, key, Reflect.get(before, key))
+  if (before.hasRef?.() === false) after.unref?.()
   inside(server)._handle = after
   before.close()
 }

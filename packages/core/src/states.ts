@@ -33,7 +33,7 @@ export type StateName = State['is']
 
 export const moves = {
   idle: ['taking', 'serving'],
-  taking: ['preparing', 'serving', 'ended'],
+  taking: ['preparing', 'idle', 'ended'],
   preparing: ['ready', 'ended'],
   ready: ['serving', 'ended'],
   serving: ['launching', 'draining'],

@@ -42,12 +42,12 @@ export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: n
     inventory.take(answer.listeners, contact.takeDescriptors(answer.listeners.length))
     return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open() }
   } catch (error) {
+    const failure = error instanceof DeadlinePassed
+      ? new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
+      : error
+    contact.say({ type: 'failed', reason: (failure as Error).message })
     contact.close()
-    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return undefined
-    if (error instanceof DeadlinePassed) {
-      throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
-    }
-    throw error
+    throw failure
   }
 }
 
@@ -62,41 +62,46 @@ export interface SuccessorSide {
   serve(): void
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
-  /** The predecessor has ended its drain, or died (then there is no report). */
+  /** The predecessor has ended its drain, or died (then there is no report, and this process may not serve yet). */
   predecessorEnded(report: Report | undefined): void
 }
 
 /** Resolves when the predecessor is gone. */
 export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<void> {
   let next = hear(channel)
-  let alone: boolean
   const withdrawn = (reason: string): void => {
     channel.close()
     side.withdrawn(withdrawal(reason))
+  }
+  const ended = (report?: Report): void => {
+    channel.close()
+    side.predecessorEnded(report)
   }
 
   // The boot of the application, during which the predecessor may change its mind or die.
   const first = await Promise.race([side.prepared, next])
   if (first?.type === 'withdraw') { withdrawn(first.reason); return }
-  alone = first === undefined
+  let alone = first === undefined
+  if (alone) ended()
   const ready = await side.prepared
   if (!alone) {
     channel.send(ready)
     const word = await next
     if (word?.type === 'withdraw') { withdrawn(word.reason); return }
     alone = word === undefined
-    next = alone ? next : hear(channel)
+    if (alone) ended()
+    else next = hear(channel)
   }
 
   // ---- from here on this process accepts ----
   side.serve()
-  if (!alone) channel.send({ type: 'serving' })
+  if (alone) return
+  channel.send({ type: 'serving' })
 
   channel.unref()
-  const last = alone ? undefined : await next
+  const last = await next
   if (last?.type === 'withdraw') { withdrawn(last.reason); return }
-  channel.close()
-  side.predecessorEnded(last?.type === 'end' ? last.report : undefined)
+  ended(last?.type === 'end' ? last.report : undefined)
 }
 
 /** The predecessor's next word. Garbage from it counts as its end: it cannot be trusted with anything more. */
