@@ -373,10 +373,11 @@ Value Lock(const CallbackInfo& info) {
   return Answer(info, Try([&] { return flock(fd, LOCK_EX); }));
 }
 
-Value SocketPair(const CallbackInfo& info) {
+template <typename Make>
+Value Pair(const CallbackInfo& info, Make make) {
   Napi::Env env = info.Env();
   int pair[2];
-  int error = Try([&] { return socketpair(AF_UNIX, SOCK_STREAM | kCloexec, 0, pair); });
+  int error = Try([&] { return make(pair); });
   if (error < 0) return Answer(info, error);
   Fd first(pair[0]), second(pair[1]);
   Napi::Array result = Napi::Array::New(env, 2);
@@ -387,6 +388,18 @@ Value SocketPair(const CallbackInfo& info) {
   first.Release();
   second.Release();
   return result;
+}
+
+Value SocketPair(const CallbackInfo& info) {
+  return Pair(info, [](int* pair) { return socketpair(AF_UNIX, SOCK_STREAM | kCloexec, 0, pair); });
+}
+
+Value Pipe(const CallbackInfo& info) {
+#ifdef __linux__
+  return Pair(info, [](int* pair) { return pipe2(pair, O_CLOEXEC); });
+#else
+  return Pair(info, [](int* pair) { return pipe(pair); });
+#endif
 }
 
 Value ListenUnix(const CallbackInfo& info) {
@@ -516,6 +529,7 @@ Value Describe(const CallbackInfo& info) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("socketPair", Napi::Function::New(env, SocketPair));
+  exports.Set("pipe", Napi::Function::New(env, Pipe));
   exports.Set("sendMessage", Napi::Function::New(env, SendMessage));
   exports.Set("receiveMessage", Napi::Function::New(env, ReceiveMessage));
   exports.Set("pollReadable", Napi::Function::New(env, PollReadable));

@@ -45,11 +45,9 @@ describe('before it is ready', () => {
 
   const steps = ['start', 'hello', 'offer', 'ready', 'commit'] as const
   const mishaps: readonly [how: string, then: string, expected: Failure][] = [
-    ['exits with status 0', 'exit:0', { code: 'HANDOVER_SUCCESSOR_EXIT', says: /status 0/ }],
     ['is killed', 'kill', { code: 'HANDOVER_SUCCESSOR_EXIT', says: /SIGKILL/ }],
     ['sends a line that is no message', 'say:what?', { code: 'HANDOVER_PROTOCOL', says: /expected one of hello.+found "what\?"/ }],
     ['sends a message with a wrong field', 'say:{"type":"ready","kept":1,"added":[],"dropped":[]}', { code: 'HANDOVER_PROTOCOL', says: /valid "kept"/ }],
-    ['sends a message of an unknown type', 'say:{"type":"surrender"}', { code: 'HANDOVER_PROTOCOL', says: /surrender/ }],
     ['sends a message that only a predecessor sends', 'say:{"type":"commit"}', { code: 'HANDOVER_PROTOCOL', says: /expected "(hello|ready|serving)", found "commit"/ }],
     ['sends a line that is too long', 'overlong', { code: 'HANDOVER_PROTOCOL', says: /at most 1048576 bytes/ }],
     ['says that it cannot serve', 'failed:the cache is cold', { code: 'HANDOVER_SUCCESSOR_FAILED', says: /the cache is cold/ }]

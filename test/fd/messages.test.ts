@@ -131,11 +131,14 @@ describe('a received descriptor', () => {
     const [file] = files('x') as [number]
     await sendFds(a, [file], 'x')
     const { fds } = await receiveFds(b)
-    const child = spawn('cat', { stdio: ['pipe', 'ignore', 'inherit'] })
+    const child = spawn('cat', { stdio: ['pipe', 'pipe', 'inherit'] })
     onTestFinished(async () => {
       child.stdin.end()
       await once(child, 'exit')
     })
+    // Its echo says that exec(2) is over: spawn returns while the kernel is still closing descriptors.
+    child.stdin.write('x')
+    await once(child.stdout, 'data')
     const linkOf = (pid: number | string, fd: number | string): string => readlinkSync(`/proc/${pid}/fd/${fd}`)
     const inherited = readdirSync(`/proc/${child.pid}/fd`).map((fd) => linkOf(child.pid ?? 0, fd))
     for (const fd of [a, b, ...fds]) expect(inherited).not.toContain(linkOf('self', fd))

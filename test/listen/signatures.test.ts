@@ -103,6 +103,7 @@ beforeAll(async () => {
   names = withHandover.servers.map(({ name }) => name)
   program = start(withHandover.file)
   const first = await program.event('bound')
+  given.close()
   modes = [modesNow(withHandover.servers)]
   queues = [backlogs()]
   const toSecond = (await program.hangUp())['report'] as { listeners: typeof reports[0] }
@@ -122,7 +123,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await program[Symbol.asyncDispose]()
-  given.close()
   rmSync(folder, { recursive: true, force: true })
 })
 
@@ -162,7 +162,6 @@ describe.each(all)('%s', (name) => {
 
   test('is answered by the newest generation', async () => {
     const seen = of(2, name)
-    // Two that share a port share its connections.
     expect(await ask(seen.type, placeOf(seen))).toBe(pids[2])
   })
 })

@@ -4,7 +4,7 @@
 //   exit-at:STATE       the same with process.exit(7)
 //   syntax-error        imports a file that does not parse
 //   listen-fails        binds a port that is in use
-//   silent-then-boot    takes 1 s to boot
+//   silent-then-boot    prints `booting` and takes 1 s to boot
 //   usr2:exit, usr2:throw   runs well until SIGUSR2, then process.exit(7) or an uncaught exception
 //   spawn               starts a `sleep` at boot and another one once it serves, both with its stderr; prints `spawned`
 //   talk-later          starts a child at boot that writes to stderr on every line of its standard input, which SIGUSR2 sends
@@ -36,7 +36,7 @@ export async function behave(word, handover) {
       await new Promise((resolve) => second.once('listening', resolve))
       break
     }
-    case 'silent-then-boot': await wait(1000); break
+    case 'silent-then-boot': print('booting'); await wait(1000); break
     case 'kill-at': handover.events.on('state', ({ to }) => { if (to === argument) process.kill(process.pid, 'SIGKILL') }); break
     case 'exit-at': handover.events.on('state', ({ to }) => { if (to === argument) process.exit(7) }); break
     case 'usr2': process.on('SIGUSR2', () => { if (argument === 'exit') process.exit(7); throw new Error('this generation throws while it serves') }); break

@@ -46,6 +46,6 @@ export async function run({ until, then, protocol = 1 }) {
     case 'close': socket.destroy(); closeSync(descriptors); setInterval(() => undefined, 1000); break
     case 'say': await say(argument); break
     case 'overlong': socket.write('x'.repeat(1_048_577 + 65_536)); break
-    case 'failed': await say({ type: 'failed', reason: argument }); break
+    case 'failed': await say({ type: 'failed', reason: argument }); process.exit(1)
   }
 }

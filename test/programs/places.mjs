@@ -13,9 +13,15 @@ const { listen = [], udp = [], unlink = [], late = [], close = [], options } = J
 printEvents(handover)
 
 async function start(server, go) {
-  const failed = once(server, 'error').then(([error]) => { print('error', { error: { ...error, message: error.message, name: error.constructor.name } }) })
+  const settled = new Promise((resolve) => {
+    server.once('listening', resolve)
+    server.on('error', (error) => {
+      print('error', { error: { ...error, message: error.message, name: error.constructor.name } })
+      resolve()
+    })
+  })
   go()
-  await Promise.race([once(server, 'listening'), failed])
+  await settled
   return server
 }
 const serve = (place) => {
@@ -30,15 +36,6 @@ const bind = (place) => {
 for (const path of unlink) rmSync(path, { force: true })
 const servers = await Promise.all(listen.map(serve))
 const sockets = await Promise.all(udp.map(bind))
-print('bound', { addresses: [...servers, ...sockets].map((server) => { try { return server.address() } catch { return null } }) })
-
-for (const place of late) {
-  while (handover.state !== 'serving') await once(handover.events, 'state')
-  print('late', { address: (await serve(place)).address() })
-}
-for (const index of close) await new Promise((resolve) => servers[index].close(resolve))
-if (close.length > 0) print('closed-by-program')
-
 // Closes and listens again, on request: SIGUSR2.
 process.on('SIGUSR2', async () => {
   const address = servers[0].address()
@@ -48,3 +45,12 @@ process.on('SIGUSR2', async () => {
   await once(servers[0], 'listening')
   print('again', { address: servers[0].address() })
 })
+
+print('bound', { addresses: [...servers, ...sockets].map((server) => { try { return server.address() } catch { return null } }) })
+
+for (const place of late) {
+  while (handover.state !== 'serving') await once(handover.events, 'state')
+  print('late', { address: (await serve(place)).address() })
+}
+for (const index of close) await new Promise((resolve) => servers[index].close(resolve))
+if (close.length > 0) print('closed-by-program')

@@ -1,14 +1,16 @@
-# Runs a command on a terminal of its own, writes a line of JSON for what happens, and hangs up when told to by a line on stdin.
-# The events of the command come through the file named EVENTS, since its output goes to the terminal.
-import json, os, pty, sys
+# Runs a command on a terminal of its own, as a shell would: standard input and error are the terminal, standard output is descriptor 3.
+# Prints how the command ended. A line on standard input hangs up; the end of standard input ends the shell.
+import json, os, pty, signal, subprocess, sys
 
-pid, terminal = pty.fork()
-if pid == 0:
-    os.dup2(int(os.environ['EVENTS_FD']), 1)
-    os.execvp(sys.argv[1], sys.argv[1:])
+answers = os.dup(1)
+shell, terminal = pty.fork()
+if shell == 0:
+    command = subprocess.Popen(sys.argv[1:], stdout=3)
+    signal.signal(signal.SIGHUP, lambda *_: command.send_signal(signal.SIGHUP))
+    os.write(answers, json.dumps({'code': command.wait()}).encode() + b'\n')
+    signal.pause()
 
-print(json.dumps({'started': pid}), flush=True)
 sys.stdin.readline()
 os.close(terminal)
-_, status = os.waitpid(pid, 0)
-print(json.dumps({'code': os.waitstatus_to_exitcode(status)}), flush=True)
+sys.stdin.read()
+os.kill(shell, signal.SIGKILL)

@@ -16,7 +16,7 @@ type Line = Readonly<Record<string, unknown>>
 function onTerminal(options: object): { until: (look: (line: Line) => unknown) => Promise<Line>; hangUp: () => void; lines: Line[] } {
   const child = spawn('python3', [path.join(import.meta.dirname, 'terminal.py'), process.execPath, programPath('drain.mjs')], {
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
-    env: { ...process.env, EVENTS_FD: '3', OPTIONS: JSON.stringify(options) }
+    env: { ...process.env, OPTIONS: JSON.stringify(options) }
   })
   const lines: Line[] = []
   const watchers = new Set<() => void>()
@@ -28,14 +28,12 @@ function onTerminal(options: object): { until: (look: (line: Line) => unknown) =
   }
   onTestFinished(async () => {
     for (const { pid } of lines) if (typeof pid === 'number' && exists(pid)) process.kill(pid, 'SIGKILL')
-    if (child.exitCode === null) {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
+    child.stdin!.end()
+    if (child.exitCode === null) await once(child, 'exit')
   })
   return {
     lines,
-    hangUp: () => { child.stdin!.end('\n') },
+    hangUp: () => { child.stdin!.write('\n') },
     async until(look) {
       for (;;) {
         const found = lines.find(look)
@@ -72,7 +70,8 @@ test('SIGHUP from anybody else reloads a program on a terminal that is still the
   process.kill(pid as number, 'SIGHUP')
   const { pid: successor } = await until(({ event, to, generation }) => event === 'state' && to === 'serving' && generation === 2)
   await until(({ event, generation }) => event === 'exit' && generation === 1)
-  expect(exists(successor as number)).toBe(true)
+  expect(await until((line) => 'code' in line && !('event' in line))).toEqual({ code: 0 })
   process.kill(successor as number, 'SIGTERM')
+  expect(await until(({ event, generation }) => event === 'exit' && generation === 2)).toMatchObject({ code: 0 })
   await waitFor(() => !exists(successor as number))
 })

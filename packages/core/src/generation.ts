@@ -16,7 +16,7 @@ import { Connections, type Drain, type Drained } from './connections.js'
 import { controlPath, ControlServer, findOrBecome, type Caller } from './control.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { HandoverError } from './errors.js'
-import { takeInheritance, realHost, terminalIsGone, unavailable, type Host, type Inheritance, type Launched } from './host.js'
+import { leaveTerminal, takeInheritance, realHost, terminalIsGone, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
 import { Inventory, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, OfferedListener, Peer } from './messages.js'
@@ -84,10 +84,11 @@ export class Generation implements Handover {
   readonly #secondary = new WeakSet<net.Server>()
   readonly #connections = new Map<net.Server, Connections>()
   readonly #closeHooks: (() => unknown)[] = []
-  #log: Host['log'] = (level, line) => { process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
+  #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
   #generation = 1
   #lastReport: Report | undefined
   #entered = false
+  #resting = false
   #refusal: HandoverError | undefined
   #control: ControlServer | undefined
   #doorIsOpen = false
@@ -251,6 +252,7 @@ export class Generation implements Handover {
 
   /** The first listen() of the process: signals, and whoever serves already. */
   #enter(): void {
+    if (this.#resting) this.#wake()
     if (this.#entered) return
     this.#entered = true
     const cannot = this.#cannotReload()
@@ -395,7 +397,7 @@ export class Generation implements Handover {
     const relay = this.#inheritance?.stderr?.relay
     if (relay === undefined) return
     const socket = new net.Socket({ fd: relay, writable: false })
-    socket.on('data', (chunk) => { process.stderr.write(chunk) })
+    socket.on('data', writeStderr)
     socket.on('error', () => undefined)
     socket.unref()
   }
@@ -468,7 +470,8 @@ export class Generation implements Handover {
     this.#reloading = false
     // This process may itself have a predecessor that still could undo: its turn is over.
     this.#settled()
-    notifySystemd({ MAINPID: switched.successor.pid })
+    // READY once more: with NotifyAccess=main nobody listened to the successor yet.
+    notifySystemd({ READY: 1, MAINPID: switched.successor.pid })
     const report: Report = {
       result: 'switched',
       trigger,
@@ -621,12 +624,25 @@ export class Generation implements Handover {
     this.#emit('report', report)
   }
 
-  /** Every listener was closed by the program itself: nothing of ours stays. */
+  /** Every listener was closed by the program itself: nothing of ours stays, and the predecessor need not come back. */
   #rest(): void {
     if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
+    this.#resting = true
+    this.#settled()
     this.#removeSignals()
     this.#control?.close(true)
     this.#control = undefined
+  }
+
+  /** It listens again. */
+  #wake(): void {
+    this.#resting = false
+    this.#installSignals()
+    if (this.#cannotReload() !== undefined) return
+    const other = this.#find()
+    if (!other) return
+    other.close()
+    this.#log('warn', `another process has taken the name "${this.#settings.get().name ?? ''}" meanwhile: this one cannot be found by it.`)
   }
 
   readonly #onExit = (): void => {
@@ -643,6 +659,7 @@ export class Generation implements Handover {
 
   readonly #onReload = (signal: NodeJS.Signals): void => {
     if (signal === 'SIGHUP' && terminalIsGone()) {
+      leaveTerminal()
       this.#onStop('SIGHUP')
       return
     }

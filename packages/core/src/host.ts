@@ -19,7 +19,7 @@ const marker = 'HANDOVER_SUCCESSOR'
 const stderrLinesKept = 20
 
 // Asked now: a terminal that has gone away answers no.
-const beganOnTerminal = [0, 1, 2].some((fd) => isatty(fd))
+const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))
 
 export interface Ended {
   readonly code: number | null
@@ -140,6 +140,13 @@ export function commandLine(): CommandLine {
   return { file, args: [...process.execArgv, typedRelative ? path.join(cwd, typed ?? relative) : script, ...rest], cwd }
 }
 
+/** To standard error. Its terminal or its reader may be gone: the 'error' event of that must not end a server that drains. */
+export function writeStderr(text: string | Uint8Array): void {
+  process.stderr.write(text, (error) => {
+    if (error) process.stderr.once('error', () => undefined)
+  })
+}
+
 /** Standard error of a successor that is not ready: passed on, and its last lines kept. */
 class StderrRelay {
   readonly read: number
@@ -157,7 +164,7 @@ class StderrRelay {
     this.#socket = new net.Socket({ fd: this.read, writable: false })
     this.#socket.on('error', () => undefined)
     this.#socket.on('data', (chunk) => {
-      process.stderr.write(chunk)
+      writeStderr(chunk)
       this.#lines = `${this.#lines}${chunk.toString('utf8')}`.slice(-16_384)
     })
   }
@@ -178,15 +185,19 @@ class StderrRelay {
 type Pair = readonly [number, number]
 
 /** For messages, for descriptors and, if asked for, for stderr: all of them, or none where descriptors are short. */
-function socketPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, Pair | undefined] {
+function openPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, Pair | undefined] {
   const pairs: Pair[] = []
-  const pair = (): Pair => {
-    const made = check(addon.socketPair(), 'socketpair')
+  const keep = (made: Pair): Pair => {
     pairs.push(made)
     return made
   }
   try {
-    return [pair(), pair(), forStderr ? pair() : undefined]
+    return [
+      keep(check(addon.socketPair(), 'socketpair')),
+      keep(check(addon.socketPair(), 'socketpair')),
+      // A pipe, since /dev/stderr cannot be opened where it is a socket.
+      forStderr ? keep(check(addon.pipe(), 'pipe')) : undefined
+    ]
   } catch (error) {
     for (const fd of pairs.flat()) closeSync(fd)
     throw error
@@ -197,7 +208,7 @@ function socketPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, P
 async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Launched> {
   if (!native) throw new Error('the addon is not loaded')
   // On a terminal the lines are seen anyway, and a program that asks isTTY must get the answer it got before.
-  const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = socketPairs(native, !isatty(2))
+  const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
   const relay = relayed && new StderrRelay(relayed)
 
   let child: ChildProcess
@@ -247,13 +258,21 @@ async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Lau
 
 /** True where this process began on a terminal that has gone away: then SIGHUP means the end, as it always did. */
 export function terminalIsGone(): boolean {
-  if (!beganOnTerminal) return false
+  if (onTerminal.length === 0) return false
   try {
     closeSync(openSync('/dev/tty', 'r'))
     return false
   } catch {
     return true
   }
+}
+
+/** Lets go of a terminal that is gone: Node puts its mode back at the end of the process, and aborts where that fails. */
+export function leaveTerminal(): void {
+  if (!native) return
+  const nowhere = openSync('/dev/null', 'r+')
+  for (const fd of onTerminal) native.duplicateTo(nowhere, fd)
+  closeSync(nowhere)
 }
 
 /** Why this process can neither give nor take listeners, or undefined. */

@@ -48,6 +48,8 @@ export interface ReceivedMessage {
 export interface Native {
   /** A connected pair of AF_UNIX stream sockets, blocking. socketpair(2). */
   socketPair(): readonly [number, number] | number
+  /** [reading end, writing end]. pipe(2). */
+  pipe(): readonly [number, number] | number
   /** One sendmsg(2) with MSG_DONTWAIT | MSG_NOSIGNAL; at most 252 descriptors. Bytes sent. -EPROTOTYPE: not a Unix socket. */
   sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): number
   /** One recvmsg(2) with MSG_DONTWAIT | MSG_CMSG_CLOEXEC into `into`, with room for 253 descriptors. 0 bytes: end of file. */

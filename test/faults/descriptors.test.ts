@@ -1,0 +1,65 @@
+/** No descriptor goes where it does not belong: not into children, not from reload to reload, and none is lost when they are short. */
+
+import { execFileSync } from 'node:child_process'
+import { expect, it } from 'vitest'
+import { Scene, aFailedReloadChangesNothing, isAsBefore, kindsOf, standing } from '../helpers/invariants.js'
+import { descriptorsOf, waitFor } from '../helpers/program.js'
+
+it('a child of either generation, started at boot or while it serves, inherits standard input, output and error alone', async () => {
+  await using scene = await Scene.start({ listen: '127.0.0.1:0,unix:DIR/app.sock', behaviour: 'spawn', options: { undoWindow: 5_000 } })
+  await scene.hangUp(scene.program.pid)
+  const children = await scene.until(() => {
+    const found = scene.events.filter(({ event }) => event === 'spawned')
+    return found.length === 4 && found
+  })
+  for (const { child } of children) expect([...descriptorsOf(child as number).keys()].sort()).toEqual([0, 1, 2])
+})
+
+it('a process that serves after ten reloads holds what one held after the first', async () => {
+  await using scene = await Scene.start({ listen: '127.0.0.1:0,unix:DIR/app.sock', options: { undoWindow: 50 } })
+  let serving = await scene.reload(scene.program.pid)
+  await waitFor(() => scene.alive.length === 1)
+  const after = { first: kindsOf(serving), count: descriptorsOf(serving).size }
+  for (let reload = 2; reload <= 10; reload++) serving = await scene.reload(serving)
+  await waitFor(() => scene.alive.length === 1)
+  await waitFor(() => descriptorsOf(serving).size === after.count).catch(() => undefined)
+  expect(kindsOf(serving)).toEqual(after.first)
+})
+
+it('a child that the successor started at boot still has a stderr after the predecessor has ended', async () => {
+  await using scene = await Scene.start({ options: { undoWindow: 50 } })
+  scene.behave('talk-later')
+  await scene.hangUp(scene.program.pid)
+  const { pid } = await scene.state('serving', (event) => event.pid !== scene.program.pid)
+  await scene.program.ended
+  process.kill(pid, 'SIGUSR2')
+  await scene.program.stderrMatching(/^the child of the successor still has a stderr$/m)
+})
+
+it('a successor into which not all descriptors fit says so, and the predecessor serves on', async () => {
+  const listen = Array.from({ length: 40 }, () => '127.0.0.1:0').join(',')
+  await using scene = await Scene.start({ listen, options: { undoWindow: 100 } })
+  await aFailedReloadChangesNothing(scene, scene.program.pid, { code: 'HANDOVER_SUCCESSOR_FAILED', says: /only \d+ of 41 descriptors arrived/, stderr: /HANDOVER_FD_TRUNCATED/ }, async () => {
+    scene.behave('limit:20')
+    return await scene.hangUp(scene.program.pid)
+  })
+})
+
+it('a predecessor that is out of descriptors says so, holds none more than before, and reloads when it has some again', async () => {
+  await using scene = await Scene.start({ options: { undoWindow: 100 } })
+  const { pid } = scene.program
+  const before = standing(scene, pid)
+  const limit = (files: string): string => execFileSync('prlimit', ['--pid', String(pid), `--nofile=${files}`], { encoding: 'utf8' })
+  scene.behave('ok')
+  const open = Math.max(...descriptorsOf(pid).keys()) + 1
+  // From none to one less than a launch needs.
+  for (const spare of [0, 1, 2, 3, 4, 5, 6, 8]) {
+    limit(`${open + spare}:65536`)
+    const event = await scene.hangUp(pid)
+    expect(event, `${spare} to spare`).toMatchObject({ event: 'failed', code: spare < 6 ? 'HANDOVER_SPAWN' : expect.stringMatching(/^HANDOVER_/) })
+    expect(event['message']).toMatch(/\n {2}Process \d+ \(generation 1\) keeps serving .+; no connection was lost\.\n {2}[A-Z]/)
+    await isAsBefore(scene, before)
+  }
+  limit('1024:65536')
+  await scene.reload(pid)
+})
