@@ -85,6 +85,15 @@ describe('past readyTimeout', () => {
   })
 })
 
+describe('a Unix path that a successor adds', () => {
+  it.each(['1', 'kill'])('does not stand in the way of the next reload when the successor fails (%s)', async (status) => {
+    await using scene = await Scene.start({ options: { undoWindow: 100 } })
+    const { pid } = scene.program
+    scene.behave(`adds:${scene.directory}/added.sock:${status}`)
+    for (const attempt of ['first', 'second']) expect(await scene.hangUp(pid), `${attempt} attempt`).toMatchObject({ event: 'failed', code: 'HANDOVER_SUCCESSOR_EXIT' })
+  })
+})
+
 describe('what reload() and the caller learn', () => {
   it('rejects reload() with the error that is emitted', async () => {
     await using scene = await Scene.start()

@@ -4,14 +4,11 @@ import { existsSync } from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { Scene, ask, holdsListener, portNeverClosed, resultOf } from '../helpers/invariants.js'
+import { HeldRequest, Scene, ask, holdsListener, portNeverClosed, resultOf } from '../helpers/invariants.js'
 import { waitFor } from '../helpers/program.js'
 
 const listen = '127.0.0.1:0,unix:DIR/app.sock'
 const wide = { undoWindow: 30_000, drainTimeout: 40_000 }
-
-/** A request that takes `ms`, over its own connection; resolves when the whole answer is here. */
-const slow = (scene: Scene, ms: number): Promise<{ pid: number }> => ask(scene.targets[0]!, `/slow?ms=${ms}`)
 
 describe('within the undo window', () => {
   it.each<[how: string, behaviour: string, end: NodeJS.Signals]>([
@@ -60,7 +57,7 @@ describe('within the undo window', () => {
     await using scene = await Scene.start({ options: wide })
     scene.behave(`fake ${JSON.stringify({ until: 'serving', then: 'wait' })}`)
     const report = await scene.hangUp(scene.program.pid)
-    const waiting = [slow(scene, 0), slow(scene, 0), slow(scene, 0)]
+    const waiting = [1, 2, 3].map(() => ask(scene.targets[0]!, '/'))
     process.kill((report['report'] as { successor: { pid: number } }).successor.pid, 'SIGKILL')
     for (const { pid } of await Promise.all(waiting)) expect(pid).toBe(scene.program.pid)
   })
@@ -97,7 +94,8 @@ describe('within the undo window', () => {
   it('the second generation serves again, and not the first, when the third dies', async () => {
     await using scene = await Scene.start({ listen, options: wide })
     const first = scene.program.pid
-    const held = slow(scene, 3_000)
+    const held = new HeldRequest(scene.targets[0]!)
+    await scene.answering()
     const load = scene.load()
     const second = await scene.reload(first)
     await scene.state('serving', ({ pid }) => pid === second)
@@ -105,7 +103,7 @@ describe('within the undo window', () => {
     await load.until(({ versions }) => versions.some(({ pid }) => pid === third))
     process.kill(third, 'SIGKILL')
     await scene.event('report', (event) => event.pid === second && resultOf(event) === 'undone')
-    expect((await held).pid).toBe(first)
+    expect((await held.finish()).pid).toBe(first)
     for (const target of scene.targets) expect(await scene.answering(target)).toBe(second)
     await waitFor(() => scene.alive.length === 1)
     expect(scene.events.some((event) => event.event === 'failed' && event.pid === first)).toBe(false)
@@ -113,31 +111,34 @@ describe('within the undo window', () => {
   })
 })
 
+// Known: 1 serves again, because the channel to 2 has ended, and 3 commits alone for the same reason. See the report to the maintainers.
+it.todo('one generation serves, and not two, when the second is killed within the undo window of the first while a third boots')
+
 describe('after the undo window', () => {
   it('the predecessor holds no listener while it still drains', async () => {
-    await using scene = await Scene.start({ options: { undoWindow: 200, drainTimeout: 20_000 } })
+    await using scene = await Scene.start({ options: { undoWindow: 2_000, drainTimeout: 20_000 } })
     const first = scene.program.pid
     const { port } = scene.targets[0] as { port: number }
-    const held = slow(scene, 3_000)
-    await waitFor(async () => (await ask(scene.targets[0]!, '/')).status === 200)
+    const held = new HeldRequest(scene.targets[0]!)
+    await scene.answering()
     const second = await scene.reload(first)
     expect(holdsListener(first, port), 'within the window').toBe(true)
     await waitFor(() => !holdsListener(first, port))
     expect(scene.events.findLast((event) => event.event === 'state' && event.pid === first)).toMatchObject({ to: 'draining' })
     expect(holdsListener(second, port)).toBe(true)
-    expect((await held).pid).toBe(first)
+    expect((await held.finish()).pid).toBe(first)
   })
 
   it('the death of the successor is its own: the predecessor ends its drain and does not serve', async () => {
     await using scene = await Scene.start({ options: { undoWindow: 100, drainTimeout: 20_000 } })
     const first = scene.program.pid
     const { port } = scene.targets[0] as { port: number }
-    const held = slow(scene, 2_000)
-    await waitFor(async () => (await ask(scene.targets[0]!, '/')).status === 200)
+    const held = new HeldRequest(scene.targets[0]!)
+    await scene.answering()
     const second = await scene.reload(first)
     await waitFor(() => !holdsListener(first, port))
     process.kill(second, 'SIGKILL')
-    expect((await held).pid).toBe(first)
+    expect((await held.finish()).pid).toBe(first)
     expect(await scene.program.ended).toEqual({ code: 0, signal: null })
     expect(scene.events.some(({ event }) => event === 'failed')).toBe(false)
   })

@@ -100,6 +100,8 @@ export class Scene implements AsyncDisposable {
     const program = Program.start(programPath('fault.mjs'), {
       env: {
         ...(named && { HANDOVER_NAME: 'scene' }),
+        // Node 26 reads that file in a thread of its own, and has it open for as long as that takes.
+        NODE_EXTRA_CA_CERTS: undefined,
         HANDOVER_DIR: this.directory,
         BEHAVIOUR_FILE: path.join(this.directory, 'behaviour'),
         LISTEN: listen.replaceAll('DIR', this.directory),
@@ -168,11 +170,33 @@ export interface Asked {
 /** One request over a connection of its own. */
 export async function ask(target: Target, url: string): Promise<Asked> {
   const where = 'path' in target ? { socketPath: target.path } : { host: target.host, port: target.port }
-  const answer = await new Promise<http.IncomingMessage>((resolve, reject) => {
-    http.get({ ...where, path: url, agent: false }, resolve).on('error', reject)
-  })
+  return await answerTo(http.get({ ...where, path: url, agent: false }))
+}
+
+async function answerTo(request: http.ClientRequest): Promise<Asked> {
+  const answer = await new Promise<http.IncomingMessage>((resolve, reject) => { request.once('response', resolve).once('error', reject) })
   const body = Buffer.concat(await answer.toArray()).toString()
   return { status: answer.statusCode ?? 0, pid: Number(answer.headers['x-pid']), body }
+}
+
+/** A request that runs until the test ends it: half of its body has been sent. */
+export class HeldRequest {
+  /** The whole answer; rejects when there is none. */
+  readonly answered: Promise<Asked>
+  readonly #request: http.ClientRequest
+
+  constructor(target: Target) {
+    const where = 'path' in target ? { socketPath: target.path } : { host: target.host, port: target.port }
+    this.#request = http.request({ ...where, method: 'POST', path: '/echo', agent: false, headers: { 'content-length': 2 } })
+    this.answered = answerTo(this.#request)
+    this.answered.catch(() => undefined)
+    this.#request.write('a')
+  }
+
+  async finish(): Promise<Asked> {
+    this.#request.end('b')
+    return await this.answered
+  }
 }
 
 // ---- the promises ----

@@ -1,5 +1,5 @@
 // What can go wrong in a program, on request: one word, with an argument after a colon.
-//   throw, exit:3, exit:0, hang, never-listens, reject, write:some text to stderr then exit 1
+//   throw, exit:3, exit:0, hang, never-listens (prints `booting`), reject, write:some text to stderr then exit 1
 //   kill-at:STATE       kills itself with SIGKILL when this process enters STATE (preparing, ready, serving, offering, committing, draining)
 //   exit-at:STATE       the same with process.exit(7)
 //   syntax-error        imports a file that does not parse
@@ -8,6 +8,7 @@
 //   usr2:exit, usr2:throw   runs well until SIGUSR2, then process.exit(7) or an uncaught exception
 //   spawn               starts a `sleep` at boot and another one once it serves, both with its stderr; prints `spawned`
 //   talk-later          starts a child at boot that writes to stderr on every line of its standard input, which SIGUSR2 sends
+//   adds:PATH:STATUS    listens on a Unix path too, then exits with STATUS or, where it is `kill`, by SIGKILL
 //   limit:N             may open N descriptors more than it has
 //   kills:PID@STATE     kills another process when this one enters STATE
 //   chatter:PID         kills its predecessor when it has the offer, and writes 4 MB to stderr a moment later
@@ -25,8 +26,8 @@ export async function behave(word, handover) {
     case 'reject': return void Promise.reject(new Error('this build rejects at boot'))
     case 'write': process.stderr.write(`${argument}\n`); process.exit(1); break
     case 'exit': process.exit(Number(argument)); break
-    case 'hang': for (;;) { /* blocks the event loop */ } // eslint-disable-line no-unreachable-loop
-    case 'never-listens': setInterval(() => undefined, 1000); await new Promise(() => undefined); break
+    case 'hang': for (;;) { /* blocks the event loop */ }
+    case 'never-listens': print('booting'); setInterval(() => undefined, 1000); await new Promise(() => undefined); break
     case 'syntax-error': await import('./syntax-error.mjs'); break
     case 'listen-fails': {
       const busy = net.createServer().listen(0, '127.0.0.1')
@@ -53,6 +54,14 @@ export async function behave(word, handover) {
     case 'talk-later': {
       const child = spawn('sh', ['-c', 'while read line; do echo "$line" >&2; done'], { stdio: ['pipe', 'ignore', 'inherit'] })
       process.on('SIGUSR2', () => { child.stdin.write('the child of the successor still has a stderr\n') })
+      break
+    }
+    case 'adds': {
+      const [file, status] = argument.split(':')
+      const added = handover(net.createServer())
+      await new Promise((resolve) => added.listen(file, resolve))
+      if (status === 'kill') process.kill(process.pid, 'SIGKILL')
+      process.exit(Number(status))
       break
     }
     case 'limit': execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${readdirSync('/proc/self/fd').length + Number(argument)}`]); break

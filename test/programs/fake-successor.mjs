@@ -41,7 +41,7 @@ export async function run({ until, then, protocol = 1 }) {
   switch (how) {
     case 'exit': process.exit(Number(argument)); break
     case 'kill': process.kill(process.pid, 'SIGKILL'); break
-    case 'hang': for (;;) { /* blocks the event loop */ } // eslint-disable-line no-unreachable-loop
+    case 'hang': for (;;) { /* blocks the event loop */ }
     case 'wait': break
     case 'close': socket.destroy(); closeSync(descriptors); setInterval(() => undefined, 1000); break
     case 'say': await say(argument); break

@@ -1,7 +1,7 @@
 // An http program whose listeners change between versions, and which does to them what programs do.
 //   PLAN_FILE   JSON, read at every boot: { listen: [listen options, …], udp: [bind options, …], unlink: [path, …], late: [listen options, …],
 //               close: [index, …], options }
-// It prints `bound` with the addresses, or `error` for each listen() that fails. `late` is listened on once this process serves.
+// It prints `bound` with the addresses, or `error` for each listen() that fails. `late` and `close` come once this process serves.
 import dgram from 'node:dgram'
 import { once } from 'node:events'
 import { readFileSync, rmSync } from 'node:fs'
@@ -48,8 +48,8 @@ process.on('SIGUSR2', async () => {
 
 print('bound', { addresses: [...servers, ...sockets].map((server) => { try { return server.address() } catch { return null } }) })
 
+while (late.length + close.length > 0 && handover.state !== 'serving') await once(handover.events, 'state')
 for (const place of late) {
-  while (handover.state !== 'serving') await once(handover.events, 'state')
   print('late', { address: (await serve(place)).address() })
 }
 for (const index of close) await new Promise((resolve) => servers[index].close(resolve))

@@ -130,7 +130,7 @@ export class Connections {
       streams.set(stream, { method: String(headers[':method']), target: String(headers[':path']), since: performance.now() })
       stream.once('close', () => streams.delete(stream))
     })
-    if (this.#drain) sayGoaway(session)
+    this.#drain?.greet(session)
   }
 
   began(socket: net.Socket, request: IncomingMessage, response: ServerResponse): void {
@@ -171,16 +171,16 @@ function unsayLast(connection: Connection): void {
 }
 
 /**
- * A GOAWAY that names no last stream, then, when a ping has come back and so the client has seen it, the final one: no request that
- * crosses it on the way is refused. RFC 9113, section 6.8.
+ * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next turn of
+ * the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again (section 8.7).
+ * No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no answer to a ping either.
  */
 function sayGoaway(session: http2.ServerHttp2Session): void {
   if (session.destroyed || session.closed) return
   session.goaway(0, 2 ** 31 - 1)
-  const close = (): void => {
+  setImmediate(() => {
     if (!session.destroyed && !session.closed) session.close()
-  }
-  if (!session.ping(close)) close()
+  })
 }
 
 export class Drain {
@@ -203,7 +203,6 @@ export class Drain {
     this.#forget = forget
     this.result = { open: connections.size, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
     this.over = new Promise((resolve) => { this.#resolve = resolve })
-    for (const session of sessions.keys()) sayGoaway(session)
     const now = performance.now()
     for (const connection of connections.values()) {
       sayLast(connection)
@@ -211,8 +210,11 @@ export class Drain {
       connection.quietSince = now
     }
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
-    // The connections that the kernel already gave to this process appear within one turn of the loop.
-    setImmediate(() => setImmediate(() => { this.#look() }))
+    // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
+    setImmediate(() => setImmediate(() => {
+      for (const session of sessions.keys()) sayGoaway(session)
+      this.#look()
+    }))
   }
 
   #look(): void {
@@ -220,6 +222,13 @@ export class Drain {
       clearTimeout(this.#timer)
       this.#resolve()
     }
+  }
+
+  /** A session that begins in the drain gets what it came for, its first streams, before it is told to go. */
+  greet(session: http2.ServerHttp2Session): void {
+    const tell = (): void => { sayGoaway(session) }
+    session.once('stream', () => setImmediate(tell))
+    setTimeout(tell, this.#lingerMs).unref()
   }
 
   ended(socket: net.Socket): void {

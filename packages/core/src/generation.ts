@@ -79,9 +79,9 @@ export class Generation implements Handover {
   readonly #off: string | undefined
   readonly #inheritance: Inheritance | undefined
   readonly #servers = new WeakSet<net.Server | dgram.Socket>()
-  readonly #requestListeners = new Set<(...args: never[]) => unknown>()
-  /** A failure to listen of one that shares these is the framework's business: Fastify's second server for localhost. */
-  readonly #secondary = new WeakSet<net.Server>()
+  readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean }>()
+  /** A failure to listen of these is the framework's business: Fastify's second server for localhost. */
+  readonly #mayFail = new WeakSet<net.Server | dgram.Socket>()
   readonly #connections = new Map<net.Server, Connections>()
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
@@ -163,9 +163,9 @@ export class Generation implements Handover {
   }
 
   /** Adopts every server, of now or later, that answers with this function. */
-  adoptRequestListener(listener: (...args: never[]) => unknown): void {
+  adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean): void {
     if (this.#off !== undefined) return
-    this.#requestListeners.add(listener)
+    this.#requestListeners.set(listener, { mayFail })
     this.#openDoor()
   }
 
@@ -211,9 +211,11 @@ export class Generation implements Handover {
     isOurs: (server) => {
       if (this.#listensPlainly()) return false
       if (this.#servers.has(server)) return true
-      if (!(server instanceof net.Server) || !server.listeners('request').some((listener) => this.#requestListeners.has(listener as never))) return false
+      if (!(server instanceof net.Server)) return false
+      const found = server.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
+      if (!found) return false
       this.#servers.add(server)
-      this.#secondary.add(server)
+      if (found.mayFail) this.#mayFail.add(server)
       this.#track(server)
       return true
     },
@@ -333,7 +335,7 @@ export class Generation implements Handover {
   #notBound(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error): void {
     this.#listening--
     if (claimed) this.#inventory.giveBack(claimed)
-    if (owner instanceof net.Server && this.#secondary.has(owner)) {
+    if (this.#mayFail.has(owner)) {
       setImmediate(() => { this.#settle() })
       return
     }
@@ -494,7 +496,7 @@ export class Generation implements Handover {
       this.#machine.move('launching', { is: 'serving' })
       throw error instanceof HandoverError
         ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error.cause })
-        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(error as Error).message}.\n  ${this.#serves()}`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error })
+        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(error as Error).message}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error })
     }
   }
 
@@ -639,10 +641,14 @@ export class Generation implements Handover {
     this.#resting = false
     this.#installSignals()
     if (this.#cannotReload() !== undefined) return
-    const other = this.#find()
-    if (!other) return
-    other.close()
-    this.#log('warn', `another process has taken the name "${this.#settings.get().name ?? ''}" meanwhile: this one cannot be found by it.`)
+    try {
+      const other = this.#find()
+      if (!other) return
+      other.close()
+      throw new Error('another process has taken the name meanwhile')
+    } catch (error) {
+      this.#log('warn', `this process listens again and cannot be found by its name: ${(error as Error).message}`)
+    }
   }
 
   readonly #onExit = (): void => {

@@ -53,10 +53,10 @@ export const ready = (): void => { generation.ready() }
 export const stop = (): Promise<void> => generation.stop()
 
 /**
- * For adapters: makes every server reloadable that answers with `listener`, whoever creates it and whenever.
- * Throws HANDOVER_OPTION.
+ * For adapters: makes every server reloadable that answers with `listener`, whoever creates it and whenever. With `mayFail` a
+ * successor can serve although one of them does not listen. Throws HANDOVER_OPTION.
  */
-export function adoptRequestListener(listener: (...args: never[]) => unknown, options: HandoverOptions = {}): void {
+export function adoptRequestListener(listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}): void {
   generation.configure(options)
-  generation.adoptRequestListener(listener)
+  generation.adoptRequestListener(listener, mayFail)
 }

@@ -8,6 +8,7 @@
 import type dgram from 'node:dgram'
 import { closeSync, lstatSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
+import { constants } from 'node:os'
 import path from 'node:path'
 import { HandoverError } from './errors.js'
 import { find, keyOf, mismatch, nameOf, type Asked } from './listeners.js'
@@ -50,8 +51,17 @@ export function fileId(file: string): string | undefined {
  * that holds the socket closes it. Undefined where the path cannot be used: Node's own listen() then says so in its own words.
  */
 export function bindUnix(file: string): number | undefined {
+  if (isAbandoned(file)) unlinkSync(file)
   const fd = native?.listenUnix(file, defaultBacklog) ?? -1
   return fd < 0 ? undefined : fd
+}
+
+/** A socket on which nobody listens: what a process leaves that was killed, and what would fail every reload after one that failed. unix(7). */
+function isAbandoned(file: string): boolean {
+  if (!native || !lstatSync(file, { throwIfNoEntry: false })?.isSocket()) return false
+  const answer = native.connectUnix(file)
+  if (answer >= 0) closeSync(answer)
+  return answer === -constants.errno.ECONNREFUSED
 }
 
 /** What a listener is; without the addon, what Node knows of it. */

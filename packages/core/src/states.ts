@@ -61,10 +61,11 @@ export class StateMachine {
     return this.#state
   }
 
-  /** Throws when the process is not in `from`: that is a defect of ours, never of a user's. */
+  /** Throws when the process is not in `from`, or where a cast hid the move from the compiler: a defect of ours, never of a user's. */
   move<From extends StateName>(from: From, to: Next<From>): void {
     const next: State = to
-    if (this.#state.is !== from) throw new Error(`illegal move: ${from} to ${next.is} while ${this.#state.is}`)
+    const allowed: readonly StateName[] = moves[from]
+    if (this.#state.is !== from || !allowed.includes(next.is)) throw new Error(`illegal move: ${from} to ${next.is} while ${this.#state.is}`)
     this.#state = next
     this.#moved(from, next)
   }

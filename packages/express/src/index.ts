@@ -25,11 +25,12 @@ export function handover<T extends ExpressApp>(app: T, options: HandoverOptions 
   const express5 = app.lazyrouter === undefined
   app.listen = function (this: T, ...args: unknown[]): Server {
     const callback = args.at(-1)
-    // Express 5 calls it with an error as well. One that takes no error would say "listening" on EADDRINUSE: let the error be seen instead.
+    // Express 5 calls it with an error as well. One that takes no error would say "listening" on EADDRINUSE: let the error be seen instead, by
+    // the program's own 'error' listener where there is one.
     if (express5 && typeof callback === 'function' && callback.length === 0) {
-      args[args.length - 1] = function (this: unknown, error?: Error): void {
-        if (error) throw error
-        callback.call(this)
+      args[args.length - 1] = function (this: Server, error?: Error): void {
+        if (!error) callback.call(this)
+        else if (this.listenerCount('error') === 0) throw error
       }
     }
     return listen.apply(this, args)

@@ -1,0 +1,73 @@
+// What a TypeScript program writes that imports the packages as ES modules. It is compiled, never run: see types.test.ts.
+import dgram from 'node:dgram'
+import http from 'node:http'
+import http2 from 'node:http2'
+import net from 'node:net'
+import express, { type Express } from 'express'
+import Fastify from 'fastify'
+import { HandoverError, handover, ready, reload, stop, type ErrorCode, type Handover, type HandoverOptions, type Report, type StateName } from '@handover/core'
+import { sendFds, receiveFds } from '@handover/core/fd'
+import { handover as adopt } from '@handover/express'
+import plugin, { handover as named } from '@handover/fastify'
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+const same = <A, B>(_holds: Same<A, B>): void => undefined
+
+// core: the type of what is given comes back.
+const options: HandoverOptions = { name: 'app', readyTimeout: 1, drainTimeout: 1, undoWindow: 1, linger: 1, reloadSignal: 'SIGHUP', readyWhen: 'manual', onClose: async () => undefined, log: (level, line) => { console.log(level, line) } }
+const server = handover(http.createServer(), options)
+same<typeof server, http.Server>(true)
+const secure = handover(http2.createSecureServer())
+same<typeof secure, http2.Http2SecureServer>(true)
+const socket = handover(dgram.createSocket('udp4'))
+same<typeof socket, dgram.Socket>(true)
+handover(net.createServer()).listen(0).address()
+
+const generation: number = handover.generation
+const state: StateName = handover.state
+const report: Report = await reload()
+const kept: readonly string[] = report.listeners.kept
+const last: Report | undefined = handover.lastReport
+handover.events.on('failed', (error) => { const code: ErrorCode = error.code; console.log(code) })
+handover.events.on('state', ({ from, to }) => { console.log(from, to) })
+handover.events.on('report', ({ durations }) => { console.log(durations.drain) })
+ready()
+await stop()
+const error = new HandoverError('HANDOVER_OPTION', 'text')
+same<typeof error.code, ErrorCode>(true)
+console.log(generation, state, kept, last, sendFds, receiveFds)
+
+// @ts-expect-error -- not a server
+handover({})
+// @ts-expect-error -- no such option
+handover(server, { names: 'app' })
+// @ts-expect-error -- a number of milliseconds
+handover(server, { linger: '1s' })
+// @ts-expect-error -- no such code
+new HandoverError('HANDOVER_NOTHING', 'text')
+
+// Fastify: default and named, options checked, the decorator typed.
+const app = Fastify()
+await app.register(plugin, { drainTimeout: 30_000 })
+await app.register(named)
+same<typeof app.handover, Handover>(true)
+const reloaded: Promise<Report> = app.handover.reload()
+void reloaded
+// @ts-expect-error -- no such option
+await app.register(plugin, { drainTimeouts: 1 })
+// @ts-expect-error -- a number of milliseconds
+await app.register(plugin, { drainTimeout: 'soon' })
+await app.listen({ port: 3000 })
+
+// Fastify with another kind of server.
+const other = Fastify({ http2: true })
+await other.register(plugin)
+console.log(other.handover.generation)
+
+// Express: the app keeps its type.
+const web = adopt(express(), { name: 'web' })
+same<typeof web, Express>(true)
+web.get('/', (_request, response) => { response.send('ok') })
+web.listen(3000, (error) => { if (error) throw error })
+// @ts-expect-error -- not an app
+adopt({})
