@@ -268,7 +268,8 @@ describe('rendezvous', () => {
     await one.event('slow')
     await using two = world({ env })
     const { pid } = await listening(two, 2)
-    await two.event('state', ({ to }) => to === 'serving')
+    // For a moment both accept.
+    await one.event('draining')
     expect(await ask('http', { port, host })).toBe(pid)
     expect(await slow).toEqual({ status: 200, body: String(one.pid) })
     expect(await one.ended).toEqual({ code: 0, signal: null })

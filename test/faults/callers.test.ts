@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Scene, aFailedReloadChangesNothing, isAsBefore, standing } from '../helpers/invariants.js'
+import { Scene, aFailedReloadChangesNothing, isAsBefore, settled } from '../helpers/invariants.js'
 
 let scene: Scene
 let serving: number
@@ -113,7 +113,7 @@ describe('a caller', () => {
     ['with a token of its own making', '{"type":"messages","token":"../../../etc/passwd"}'],
     ['with a line that does not end', 'x'.repeat(5_000)]
   ])('that begins %s is told what is expected, and no reload begins', async (_how, line) => {
-    const before = standing(scene, serving)
+    const before = await settled(scene, serving)
     const { length } = states()
     const caller = await Caller.connect()
     caller.say(line)
@@ -125,7 +125,7 @@ describe('a caller', () => {
   })
 
   it('that connects a hundred times and says nothing leaves nothing behind', async () => {
-    const before = standing(scene, serving)
+    const before = await settled(scene, serving)
     const strangers = await Promise.all(Array.from({ length: 50 }, async () => await Caller.connect()))
     expect(await scene.answering()).toBe(serving)
     for (const stranger of strangers) stranger.hangUp()

@@ -222,6 +222,12 @@ export interface Standing {
   readonly children: readonly number[]
 }
 
+/** The same, once its own predecessor has ended and with it the channel to it. */
+export async function settled(scene: Scene, pid: number): Promise<Standing> {
+  await waitFor(() => scene.alive.length === 1)
+  return standing(scene, pid)
+}
+
 export function standing(scene: Scene, pid: number): Standing {
   const last = scene.events.findLast((event) => event.event === 'state' && event.pid === pid)
   return { pid, generation: last?.generation ?? 0, state: String(last?.['to']), descriptors: kindsOf(pid), children: childrenOf(pid) }
@@ -242,9 +248,7 @@ export interface Failure {
 export async function aFailedReloadChangesNothing(scene: Scene, pid: number, expected: Failure, attempt: () => Promise<ProgramEvent>): Promise<number> {
   const load = scene.load()
   await load.until(({ answers }) => answers > 0)
-  // The channel to its own predecessor is open until that one ends.
-  await waitFor(() => scene.alive.length === 1)
-  const before = standing(scene, pid)
+  const before = await settled(scene, pid)
   const failed = await attempt()
   saysWhatServesAndWhatToDo(failed, pid, expected)
   await isAsBefore(scene, before)

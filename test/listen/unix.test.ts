@@ -63,15 +63,17 @@ test('a program that unlinks its path before it listens, as many do, is reloaded
   expect(existsSync(file)).toBe(false)
 })
 
-test('a path that the new version drops is removed once nothing can be undone', async () => {
+test('a path that the new version drops is removed at the commit, and comes back when that version dies in the undo window', async () => {
   using folder = new Folder()
   const [kept, dropped] = [folder.at('kept.sock'), folder.at('dropped.sock')]
-  await using planned = new Planned({ listen: [{ path: kept }, { path: dropped }] })
+  await using planned = new Planned({ listen: [{ path: kept }, { path: dropped }], options: { undoWindow: 30_000 } })
   const { pid } = await planned.program.event('bound')
   planned.next({ listen: [{ path: kept }] })
   expect(await planned.reload()).toEqual({ kept: [`unix ${kept}`], added: [], dropped: [`unix ${dropped}`] })
-  await waitFor(() => !planned.program.alive.includes(pid))
   expect([existsSync(kept), existsSync(dropped)]).toEqual([true, false])
+  process.kill(planned.program.serving, 'SIGKILL')
+  await waitFor(() => existsSync(dropped))
+  expect([await ask('http', kept), await ask('http', dropped)]).toEqual([pid, pid])
 })
 
 test('a path of the greatest length that the kernel takes is kept', async () => {

@@ -25,7 +25,7 @@ async function start(server, go) {
   return server
 }
 const serve = (place) => {
-  const server = handover(http.createServer((req, res) => { res.end(String(process.pid)) }), { undoWindow: 200, linger: 200, ...options })
+  const server = handover(http.createServer((req, res) => { res.end(String(process.pid)) }), { undoWindow: 200, linger: 200, readyTimeout: 8_000, ...options })
   return start(server, () => server.listen(place))
 }
 const bind = (place) => {

@@ -29,7 +29,7 @@ describe.for(['h2', 'h2c', 'h2-allow1'])(`%s, reloaded ${reloads} times under lo
       await load.until(() => load.versions.has(String(generations.count)))
     }
     result = await load.stop()
-    console.log(`${kind}: ${reloads} reloads, ${result.answers} streams answered, ${result.lost.length} lost, ${result.told} told, ${result.sessions} sessions, ${result.goaways} GOAWAYs`)
+    console.log(`${kind}: ${reloads} reloads, ${result.answers} streams answered, ${result.lost.length} lost, ${result.told.length} told, ${result.sessions} sessions, ${result.goaways} GOAWAYs`)
   }, 300_000)
 
   afterAll(async () => { await generations[Symbol.asyncDispose]() })
@@ -37,6 +37,12 @@ describe.for(['h2', 'h2c', 'h2-allow1'])(`%s, reloaded ${reloads} times under lo
   test('no stream is lost', () => {
     expect(result).toMatchObject({ lost: [] })
     expect(result.answers).toBeGreaterThan(20 * reloads)
+  })
+
+  test('what was refused by a GOAWAY was not begun', () => {
+    const begun = new Set(generations.events.filter(({ event }) => event === 'request').map(({ url }) => url))
+    expect(begun.size).toBe(result.answers)
+    expect(result.told.filter((path) => begun.has(path))).toEqual([])
   })
 
   test('every session is told with GOAWAY before it ends', () => {

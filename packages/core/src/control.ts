@@ -77,15 +77,20 @@ export function findOrBecome(file: string): Found {
   try {
     const locked = addon().lock(lock)
     if (locked < 0) throw systemError(locked, 'flock')
-    const messages = addon().connectUnix(file)
-    if (messages >= 0) return { predecessor: contact(file, messages) }
-    const { code } = systemError(messages, 'connect')
-    // A socket file that nobody listens on is what a killed process leaves behind.
-    if (code !== 'ENOENT' && code !== 'ECONNREFUSED') throw systemError(messages, `connect ${file}`)
-    return { listening: bind(file) }
+    const predecessor = contact(file)
+    return predecessor ? { predecessor } : { listening: bind(file) }
   } finally {
     closeSync(lock)
   }
+}
+
+/** Undefined where nobody listens: no file, one that a killed process left behind, or one whose process ends at this moment. */
+function connect(file: string): number | undefined {
+  const fd = addon().connectUnix(file)
+  if (fd >= 0) return fd
+  const error = systemError(fd, `connect ${file}`)
+  if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') return undefined
+  throw error
 }
 
 function bind(file: string): number {
@@ -99,13 +104,17 @@ function bind(file: string): number {
   return fd
 }
 
-/** The second connection says which first one it belongs to; it says so first. */
-function contact(file: string, messages: number): FirstContact {
-  const descriptors = addon().connectUnix(file)
-  if (descriptors < 0) {
-    closeSync(messages)
-    throw systemError(descriptors, `connect ${file}`)
+/** The second connection says which first one it belongs to; it says so first. Undefined where nobody listens. */
+function contact(file: string): FirstContact | undefined {
+  const messages = connect(file)
+  if (messages === undefined) return undefined
+  let descriptors: number | undefined
+  try {
+    descriptors = connect(file)
+  } finally {
+    if (descriptors === undefined) closeSync(messages)
   }
+  if (descriptors === undefined) return undefined
   const token = randomBytes(16).toString('hex')
   const first = new FirstContact(messages, descriptors)
   try {

@@ -189,7 +189,7 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
       throw error
     }
     return socket
-  }) as typeof socket.bind
+  })
 }
 
 const socketType = (socket: dgram.Socket): string => (socket as unknown as { type: string }).type

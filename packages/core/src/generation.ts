@@ -17,7 +17,7 @@ import { controlPath, ControlServer, findOrBecome, type Caller } from './control
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { HandoverError } from './errors.js'
 import { leaveTerminal, takeInheritance, realHost, terminalIsGone, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
-import { Inventory, type Offered } from './inventory.js'
+import { Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, OfferedListener, Peer } from './messages.js'
 import { native, nativeMissing } from './native.js'
@@ -32,7 +32,7 @@ import { monotonicMicroseconds, notifySystemd } from './systemd.js'
 /** How long a listen() may wait for the offer of a process that is alive. */
 const offerMs = 10_000
 /** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
-const settleMs = 1_000
+const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
 /** What the drain leaves of `drainTimeout` for the close hooks. */
 const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
 
@@ -60,7 +60,10 @@ export interface Handover {
    * Rejects with a HandoverError where that failed: this process serves on and nothing has changed.
    */
   reload(): Promise<Report>
-  /** The application can serve. Needed only with `readyWhen: 'manual'`; does nothing in a first generation, which serves at once. */
+  /**
+   * The application can serve, and listens on all that it will. Needed only with `readyWhen: 'manual'`; does nothing in a first generation,
+   * which serves at once.
+   */
   ready(): void
   /** Drains and ends the process with status 0, within `drainTimeout`. */
   stop(): Promise<void>
@@ -95,6 +98,7 @@ export class Generation implements Handover {
   // As a successor, until it serves and then until the predecessor is gone.
   #predecessor: { readonly taken: Taken; gone: boolean } | undefined
   #originalStderr: number | undefined
+  #relay: number | undefined
   #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
   #saidReady = false
   #listening = 0
@@ -109,6 +113,7 @@ export class Generation implements Handover {
   constructor(env: NodeJS.ProcessEnv) {
     this.#inheritance = takeInheritance(env)
     this.#originalStderr = this.#inheritance?.stderr?.original
+    this.#relay = this.#inheritance?.stderr?.relay
     this.#off = unavailable()
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
@@ -156,6 +161,9 @@ export class Generation implements Handover {
 
   adopt(owner: net.Server | dgram.Socket): void {
     if (this.#off !== undefined || this.#servers.has(owner)) return
+    if (owner instanceof net.Server && owner.listening) {
+      throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
+    }
     this.#servers.add(owner)
     this.#openDoor()
     if (owner instanceof net.Server) this.#track(owner)
@@ -345,28 +353,18 @@ export class Generation implements Handover {
   /** Ready, once the program listens on everything that was offered. */
   #settle(): void {
     if (this.#machine.state.is !== 'preparing' || this.#listening > 0 || this.#inventory.listeners.length === 0) return
-    const { readyWhen } = this.#settings.get()
-    if (readyWhen === 'manual' ? !this.#saidReady : this.#inventory.unclaimed.some((name) => name !== 'control')) {
-      // The new version may have dropped a listener, which nobody can tell from one that is still to come.
-      if (readyWhen === 'listening') {
-        clearTimeout(this.#settling)
-        this.#settling = setTimeout(() => { this.#ready() }, settleMs)
-      }
-      return
-    }
-    this.#ready()
+    const { readyWhen, readyTimeout } = this.#settings.get()
+    clearTimeout(this.#settling)
+    if (this.#saidReady || (readyWhen === 'listening' && this.#inventory.unclaimed.every((name) => name === 'control'))) this.#ready()
+    // The new version may have dropped a listener, which nobody can tell from one that is still to come.
+    else if (readyWhen === 'listening') this.#settling = setTimeout(() => { this.#ready() }, settleMs(readyTimeout))
   }
 
   #ready(): void {
     clearTimeout(this.#settling)
     const { state } = this.#machine
     if (state.is !== 'preparing') return
-    const controlFd = this.#inventory.takeControl()
-    const { name } = this.#settings.get()
-    if (controlFd !== undefined) {
-      if (name === undefined) closeSync(controlFd)
-      else this.#control = new ControlServer(controlPath(name), controlFd, (caller) => { this.#called(caller) })
-    }
+    this.#takeControl()
     const listeners = this.#inventory.listeners
     const names = (kept: boolean): string[] => listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
     const dropped = this.#inventory.drop()
@@ -374,11 +372,34 @@ export class Generation implements Handover {
     this.#prepared?.({ type: 'ready', kept: names(true), added: names(false), dropped })
   }
 
+  /** The control socket that was offered, where this program still goes by the same name. */
+  #takeControl(): void {
+    const { name } = this.#settings.get()
+    if (name === undefined) return
+    const file = controlPath(name)
+    const fd = this.#inventory.takeControl(file)
+    if (fd !== undefined) this.#control = new ControlServer(file, fd, (caller) => { this.#called(caller) })
+  }
+
+  /** A program that has a name since this version, or another one, takes it when it serves. */
+  #takeName(): void {
+    if (this.#control) return
+    try {
+      const contact = this.#find()
+      if (!contact) return
+      contact.close()
+      this.#log('warn', `another process serves under the name ${this.#settings.get().name}. This one cannot be found by it. Choose another name.`)
+    } catch (error) {
+      this.#log('warn', `${(error as Error).message}. This process serves, and cannot be found by its name.`)
+    }
+  }
+
   /** The commit: from here on this process accepts. */
   #serve(): void {
     this.#machine.move('ready', { is: 'serving' })
-    this.#inventory.accept()
-    this.#control?.listen()
+    this.#inventory.accept(this.#notAgain)
+    if (this.#control) this.#control.listen()
+    else this.#takeName()
     this.#restoreStderr()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
@@ -396,7 +417,8 @@ export class Generation implements Handover {
   /** The predecessor reads no more: what it left, and what children still write there, is passed on from here. */
   #passOnStderr(): void {
     this.#restoreStderr()
-    const relay = this.#inheritance?.stderr?.relay
+    const relay = this.#relay
+    this.#relay = undefined
     if (relay === undefined) return
     const socket = new net.Socket({ fd: relay, writable: false })
     socket.on('data', writeStderr)
@@ -456,8 +478,8 @@ export class Generation implements Handover {
         stopped: this.#stopped.signal,
         offer: () => this.#offer(),
         serves: () => this.#serves(),
-        stopAccepting: () => {
-          this.#inventory.silence()
+        stopAccepting: (dropped) => {
+          this.#inventory.silence(dropped)
           this.#control?.pause()
         }
       }, launched, begun)
@@ -544,8 +566,7 @@ export class Generation implements Handover {
         return
       }
       this.#inventory.close()
-      this.#inventory.unlinkDropped(report?.listeners.dropped ?? [])
-      this.#control?.close(false)
+      this.#control?.close(report?.listeners.dropped.includes('control') ?? false)
       this.#control = undefined
     }
     await drained
@@ -590,7 +611,7 @@ export class Generation implements Handover {
   }
 
   #undo(drains: readonly Drain[], report: Report | undefined, launched: Launched): void {
-    this.#inventory.accept()
+    this.#inventory.accept(this.#notAgain)
     this.#control?.listen()
     for (const drain of drains) drain.undo()
     this.#machine.move('draining', { is: 'serving' })
@@ -604,6 +625,10 @@ export class Generation implements Handover {
     this.#log('error', error.toString())
     this.#emit('failed', error)
     this.#report({ ...report, result: 'undone' })
+  }
+
+  readonly #notAgain = (listener: Listener, error: Error): void => {
+    this.#log('error', `${listener.about.name} was dropped by the successor and cannot be listened on again: ${error.message}. The other listeners are served. Restart to get it back.`)
   }
 
   async #runCloseHooks(deadline: Deadline): Promise<void> {

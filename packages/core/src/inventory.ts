@@ -80,6 +80,8 @@ function describe(owner: net.Server | dgram.Socket): SocketDescription | undefin
 export class Inventory {
   readonly #listeners = new Set<Listener>()
   readonly #offered = new Set<Offered>()
+  /** Dropped at a commit that can still be undone. */
+  readonly #closed = new Set<Listener>()
 
   get listeners(): readonly Listener[] {
     return [...this.#listeners]
@@ -122,8 +124,9 @@ export class Inventory {
     return offered
   }
 
-  takeControl(): number | undefined {
-    const offered = [...this.#offered].find(({ about }) => about.kind === 'control')
+  /** The descriptor of the control socket that was offered, where it stands at this path. */
+  takeControl(file: string): number | undefined {
+    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && about.address === file)
     if (offered) this.#offered.delete(offered)
     return offered?.fd
   }
@@ -173,9 +176,22 @@ export class Inventory {
     return { listeners: open.map(({ about }) => about), fds: open.map(({ fd }) => fd) }
   }
 
-  /** Stops accepting on all listeners at once and keeps a silent copy of each. */
-  silence(): void {
+  /**
+   * Stops accepting on all listeners at once and keeps a silent copy of each but of those that the successor does without: connects to
+   * these are refused from now on.
+   */
+  silence(dropped: readonly string[]): void {
     this.ownsFiles = false
+    const left = [...dropped]
+    // Of two on one address the successor claimed the first.
+    for (const listener of this.listeners.toReversed()) {
+      const index = left.indexOf(listener.about.name)
+      if (index < 0 || !isServer(listener.owner)) continue
+      left.splice(index, 1)
+      inside.closeListener(listener.owner)
+      this.#unlink(listener, true)
+      this.#closed.add(listener)
+    }
     for (const { owner } of this.#listeners) {
       if (!isServer(owner)) {
         inside.stopReceiving(owner)
@@ -192,9 +208,21 @@ export class Inventory {
     }
   }
 
-  /** Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. */
-  accept(): void {
+  /**
+   * Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. What was closed then is listened on
+   * anew; `failed` hears of what cannot be.
+   */
+  accept(failed: (listener: Listener, error: Error) => void): void {
     this.ownsFiles = true
+    for (const listener of this.#closed) {
+      this.#listeners.delete(listener)
+      const { address, port, ipv6Only, backlog } = listener.about
+      const onError = (error: Error): void => { failed(listener, error) }
+      const server = listener.owner as net.Server
+      server.once('error', onError).once('listening', () => server.off('error', onError))
+      server.listen(listener.file === undefined ? { host: address, port, ipv6Only, backlog, exclusive: true } : { path: listener.file, backlog })
+    }
+    this.#closed.clear()
     for (const { owner, about } of this.#listeners) {
       const answer = isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
       if (answer !== undefined && answer < 0) owner.emit('error', systemError(answer, 'listen'))
@@ -212,11 +240,6 @@ export class Inventory {
   /** This process is the last on its Unix paths. */
   unlinkFiles(): void {
     for (const listener of this.#listeners) this.#unlink(listener)
-  }
-
-  /** The successor serves without these: so this process is the last on their paths. */
-  unlinkDropped(names: readonly string[]): void {
-    for (const listener of this.#listeners) if (names.includes(listener.about.name)) this.#unlink(listener, true)
   }
 
   /** False while another process serves on the Unix paths: this one must not remove them then. */

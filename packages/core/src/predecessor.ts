@@ -26,8 +26,8 @@ export interface PredecessorSide {
   offer(): { listeners: OfferedListener[]; fds: number[] }
   /** Who serves what, for the second part of an error message. */
   serves(): string
-  /** Closes every listener's handle at once, keeping silent copies. */
-  stopAccepting(): void
+  /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones. */
+  stopAccepting(dropped: readonly string[]): void
 }
 
 /** The handover up to the point of no return. */
@@ -69,7 +69,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
 
     // ---- the point of no return ----
     machine.move('committing', { is: 'draining', successor: known })
-    side.stopAccepting()
+    side.stopAccepting(ready.dropped)
     launched.child?.unref()
     const now = performance.now()
     return { successor: known, ready, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
