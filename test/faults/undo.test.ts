@@ -111,8 +111,20 @@ describe('within the undo window', () => {
   })
 })
 
-// Known: 1 serves again, because the channel to 2 has ended, and 3 commits alone for the same reason. See the report to the maintainers.
-it.todo('one generation serves, and not two, when the second is killed within the undo window of the first while a third boots')
+it('one generation serves, and not two, when the second is killed within the undo window of the first while a third boots', async () => {
+  await using scene = await Scene.start({ options: wide })
+  const first = scene.program.pid
+  const second = await scene.reload(first)
+  // The channel to the second has ended for both: the third commits alone, and the first must not come back as well.
+  scene.behave(`kills:${second}@preparing`)
+  process.kill(second, 'SIGHUP')
+  const { pid: third } = await scene.state('serving', ({ generation }) => generation === 3)
+  const load = scene.load()
+  await scene.event('report', (event) => event.pid === first && resultOf(event) === 'drained')
+  expect(scene.events.filter((event) => resultOf(event) === 'undone')).toEqual([])
+  await load.until(({ versions }) => versions.some(({ pid }) => pid === third))
+  portNeverClosed(await load.stop())
+})
 
 describe('after the undo window', () => {
   it('the predecessor holds no listener while it still drains', async () => {

@@ -1,9 +1,5 @@
 /**
- * The connections of one server: what each is doing, and the polite drain.
- *
- * The drain tells every client that the connection ends with the next answer, waits for the requests that run, and closes what
- * stays idle for `linger`. It never calls server.close() or closeIdleConnections(): both cut clients that are just writing, and stop
- * the header and body timeouts of the rest. What is left at the deadline is cut by name.
+ * The connections of one server, and what each is doing. It only watches; what is done about them in a drain stands in drain.ts.
  */
 
 import { subscribe } from 'node:diagnostics_channel'
@@ -12,20 +8,19 @@ import type http2 from 'node:http2'
 import https from 'node:https'
 import type net from 'node:net'
 import tls from 'node:tls'
-import { native } from './native.js'
-import { betweenRequests, fdOf, plainSocketOf } from './private.js'
-import type { CutRequest } from './report.js'
+import { Drain, sayLast } from './drain.js'
+import { plainSocketOf } from './private.js'
 
-interface Request {
+export interface Request {
   readonly method: string
   readonly target: string
   readonly since: number
 }
 
 /** `handshake`: under TLS, before there is a secure connection. Only in HTTP/1 and there can idle be told from busy. */
-type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
+export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
 
-interface Connection {
+export interface Connection {
   /** Requests whose response is not flushed, in order of arrival. */
   readonly running: Map<ServerResponse, Request>
   readonly protocol: Protocol
@@ -36,21 +31,9 @@ interface Connection {
   quietSince: number
 }
 
-interface Session {
+export interface Session {
   readonly streams: Map<http2.ServerHttp2Stream, Request>
 }
-
-/** What became of the connections of a drain. */
-export interface Drained {
-  open: number
-  drained: number
-  closedIdle: number
-  cut: number
-  readonly requestsCut: CutRequest[]
-}
-
-/** How often a drain looks for connections that have been idle for `linger`. */
-const lookMs = 100
 
 const trackers = new WeakMap<object, Connections>()
 let watching = false
@@ -77,8 +60,6 @@ function above(server: net.Server, socket: tls.TLSSocket): Protocol {
   if (speaksHttp2(server)) return socket.alpnProtocol === 'h2' ? 'http2' : 'http1'
   return server instanceof https.Server ? 'http1' : 'other'
 }
-
-const withoutQuery = (target: string): string => target.split('?', 1)[0] ?? target
 
 export class Connections {
   readonly #connections = new Map<net.Socket, Connection>()
@@ -154,139 +135,4 @@ export class Connections {
     this.#drain = drain
     return drain
   }
-}
-
-/** Says on the newest answer, and only there, that the connection ends with it: pipelined requests before it must all be answered. */
-function sayLast(connection: Connection): void {
-  const responses = [...connection.running.keys()].filter((response) => !response.headersSent)
-  const newest = responses.pop()
-  newest?.setHeader('Connection', 'close')
-  for (const earlier of responses) if (earlier.getHeader('connection') === 'close') earlier.removeHeader('Connection')
-}
-
-function unsayLast(connection: Connection): void {
-  for (const response of connection.running.keys()) {
-    if (!response.headersSent && response.getHeader('connection') === 'close') response.removeHeader('Connection')
-  }
-}
-
-/**
- * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next turn of
- * the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again (section 8.7).
- * No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no answer to a ping either.
- */
-function sayGoaway(session: http2.ServerHttp2Session): void {
-  if (session.destroyed || session.closed) return
-  session.goaway(0, 2 ** 31 - 1)
-  setImmediate(() => {
-    if (!session.destroyed && !session.closed) session.close()
-  })
-}
-
-export class Drain {
-  readonly result: Drained
-  readonly over: Promise<void>
-  readonly #server: net.Server
-  readonly #connections: Map<net.Socket, Connection>
-  readonly #sessions: Map<http2.ServerHttp2Session, Session>
-  readonly #lingerMs: number
-  readonly #forget: () => void
-  readonly #closedByUs = new Set<net.Socket>()
-  #resolve: () => void = () => undefined
-  #timer: NodeJS.Timeout
-
-  constructor(server: net.Server, connections: Map<net.Socket, Connection>, sessions: Map<http2.ServerHttp2Session, Session>, lingerMs: number, forget: () => void) {
-    this.#server = server
-    this.#connections = connections
-    this.#sessions = sessions
-    this.#lingerMs = lingerMs
-    this.#forget = forget
-    this.result = { open: connections.size, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
-    this.over = new Promise((resolve) => { this.#resolve = resolve })
-    const now = performance.now()
-    for (const connection of connections.values()) {
-      sayLast(connection)
-      connection.bytesRead = connection.wire.bytesRead
-      connection.quietSince = now
-    }
-    this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
-    // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
-    setImmediate(() => setImmediate(() => {
-      for (const session of sessions.keys()) sayGoaway(session)
-      this.#look()
-    }))
-  }
-
-  #look(): void {
-    if (this.#connections.size === 0) {
-      clearTimeout(this.#timer)
-      this.#resolve()
-    }
-  }
-
-  /** A session that begins in the drain gets what it came for, its first streams, before it is told to go. */
-  greet(session: http2.ServerHttp2Session): void {
-    const tell = (): void => { sayGoaway(session) }
-    session.once('stream', () => setImmediate(tell))
-    setTimeout(tell, this.#lingerMs).unref()
-  }
-
-  ended(socket: net.Socket): void {
-    if (!this.#closedByUs.delete(socket)) this.result.drained++
-    this.#look()
-  }
-
-  /** Closes what has been idle for `linger`; looks again and again, since others become idle. */
-  #closeIdle(): void {
-    // The check phase comes right after the poll phase: what had arrived has been read by now.
-    setImmediate(() => {
-      const now = performance.now()
-      const between = betweenRequests(this.#server)
-      for (const [socket, connection] of this.#connections) {
-        const { bytesRead } = connection.wire
-        if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
-        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, between)) this.#close(socket, 'closedIdle')
-      }
-      if (this.#connections.size > 0) this.#timer = setTimeout(() => { this.#closeIdle() }, lookMs)
-    })
-  }
-
-  #close(socket: net.Socket, as: 'closedIdle' | 'cut'): void {
-    this.#closedByUs.add(socket)
-    this.result[as]++
-    socket.destroy()
-  }
-
-  /** At the deadline: closes what is idle and cuts the rest, naming the requests. */
-  cut(): void {
-    const now = performance.now()
-    const between = betweenRequests(this.#server)
-    const name = (request: Request): void => {
-      this.result.requestsCut.push({ method: request.method, path: withoutQuery(request.target), ms: Math.round(now - request.since) })
-    }
-    for (const [socket, connection] of this.#connections) {
-      for (const request of connection.running.values()) name(request)
-      this.#close(socket, isIdle(socket, connection, between) ? 'closedIdle' : 'cut')
-    }
-    for (const [session, { streams }] of this.#sessions) {
-      for (const request of streams.values()) name(request)
-      session.destroy()
-    }
-  }
-
-  /** The process serves again: answers stop saying that they are the last. */
-  undo(): void {
-    clearTimeout(this.#timer)
-    for (const connection of this.#connections.values()) unsayLast(connection)
-    this.#forget()
-    this.#resolve()
-  }
-}
-
-/** No request has begun and nothing is unread. A connection that never sent a byte is idle. */
-function isIdle(socket: net.Socket, connection: Connection, between: ReadonlySet<net.Socket>): boolean {
-  if (connection.protocol === 'http2' || connection.protocol === 'other') return false
-  if (connection.running.size > 0 || !(between.has(socket) || socket.bytesRead === 0)) return false
-  const fd = fdOf(socket)
-  return fd === undefined || !native || native.pollReadable(fd, 0) === 0
 }

@@ -10,13 +10,15 @@ import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 import { closeSync } from 'node:fs'
 import net from 'node:net'
+import { constants } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
 import { deadlineIn, FirstContact, left, type Channel, type Deadline } from './channel.js'
-import { Connections, type Drain, type Drained } from './connections.js'
+import { Connections } from './connections.js'
 import { controlPath, ControlServer, findOrBecome, type Caller } from './control.js'
+import { drainAll, sum, type Drain } from './drain.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { HandoverError } from './errors.js'
-import { leaveTerminal, takeInheritance, realHost, terminalIsGone, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
+import { takeInheritance, realHost, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, OfferedListener, Peer } from './messages.js'
@@ -25,6 +27,7 @@ import { SettingsOfProcess, type HandoverOptions } from './options.js'
 import { handOver, watchSuccessor, type Switched } from './predecessor.js'
 import { missing } from './private.js'
 import { describeReport, type Report } from './report.js'
+import { Signals } from './signals.js'
 import { StateMachine, type StateName } from './states.js'
 import { succeed, takeOffer, type Taken } from './successor.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
@@ -121,7 +124,7 @@ export class Generation implements Handover {
       this.#emit('state', { from, to: to.is, generation: this.#generation })
     })
     // A successor will listen; a reload signal that comes before must not kill it.
-    if (this.#inheritance) process.on(this.#settings.get().reloadSignal, this.#tooEarly)
+    if (this.#inheritance) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
   }
 
   get generation(): number {
@@ -266,7 +269,7 @@ export class Generation implements Handover {
     if (this.#entered) return
     this.#entered = true
     const cannot = this.#cannotReload()
-    this.#installSignals()
+    this.#signals.install(this.#settings.get().reloadSignal)
     if (cannot !== undefined) {
       this.#log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
       return
@@ -381,7 +384,7 @@ export class Generation implements Handover {
     if (fd !== undefined) this.#control = new ControlServer(file, fd, (caller) => { this.#called(caller) })
   }
 
-  /** A program that has a name since this version, or another one, takes it when it serves. */
+  /** A program that has a name since this version, or another one, or that listens again, takes it. */
   #takeName(): void {
     if (this.#control) return
     try {
@@ -476,7 +479,11 @@ export class Generation implements Handover {
         self: this.#self,
         readyTimeoutMs: this.#settings.get().readyTimeout,
         stopped: this.#stopped.signal,
-        offer: () => this.#offer(),
+        offer: () => {
+          // From here on this process or its successor serves: a predecessor that came back as well would be one too many.
+          this.#settled()
+          return this.#offer()
+        },
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
           this.#inventory.silence(dropped)
@@ -656,7 +663,7 @@ export class Generation implements Handover {
     if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
     this.#resting = true
     this.#settled()
-    this.#removeSignals()
+    this.#signals.remove()
     this.#control?.close(true)
     this.#control = undefined
   }
@@ -664,16 +671,8 @@ export class Generation implements Handover {
   /** It listens again. */
   #wake(): void {
     this.#resting = false
-    this.#installSignals()
-    if (this.#cannotReload() !== undefined) return
-    try {
-      const other = this.#find()
-      if (!other) return
-      other.close()
-      throw new Error('another process has taken the name meanwhile')
-    } catch (error) {
-      this.#log('warn', `this process listens again and cannot be found by its name: ${(error as Error).message}`)
-    }
+    this.#signals.install(this.#settings.get().reloadSignal)
+    if (this.#cannotReload() === undefined) this.#takeName()
   }
 
   readonly #onExit = (): void => {
@@ -684,16 +683,7 @@ export class Generation implements Handover {
 
   // ---- signals ----
 
-  readonly #tooEarly = (): void => {
-    this.#log('warn', `process ${process.pid} does not serve yet: the reload signal is ignored. Ask the process that serves.`)
-  }
-
-  readonly #onReload = (signal: NodeJS.Signals): void => {
-    if (signal === 'SIGHUP' && terminalIsGone()) {
-      leaveTerminal()
-      this.#onStop('SIGHUP')
-      return
-    }
+  readonly #onReload = (): void => {
     this.#reload('signal').catch((error: unknown) => { this.#log('error', String(error)) })
   }
 
@@ -702,61 +692,11 @@ export class Generation implements Handover {
     if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
       this.#log('info', `generation ${this.#generation} (process ${process.pid}) ends at once on ${signal}`)
       this.#inventory.unlinkFiles()
-      this.#host.exit(128 + (signal === 'SIGINT' ? 2 : signal === 'SIGHUP' ? 1 : 15))
+      this.#host.exit(128 + constants.signals[signal])
       return
     }
     void this.stop()
   }
 
-  #installed: NodeJS.Signals | undefined
-
-  #installSignals(): void {
-    if (this.#installed !== undefined) return
-    const { reloadSignal } = this.#settings.get()
-    this.#installed = reloadSignal
-    for (const signal of [reloadSignal, 'SIGHUP'] as const) process.off(signal, this.#tooEarly)
-    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (process.listenerCount(signal) > 0) this.#warnOfListener(signal)
-    process.on(reloadSignal, this.#onReload)
-    process.on('SIGTERM', this.#onStop)
-    process.on('SIGINT', this.#onStop)
-    process.on('newListener', this.#onListener)
-  }
-
-  readonly #warned = new Set<string>()
-
-  #warnOfListener(signal: string): void {
-    if (this.#warned.has(signal)) return
-    this.#warned.add(signal)
-    this.#log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it may end the process before the drain is over. Remove that listener.`)
-  }
-
-  /** Programs add their listeners after listen() as well. */
-  readonly #onListener = (event: string | symbol): void => {
-    if (event === this.#installed || event === 'SIGTERM' || event === 'SIGINT') this.#warnOfListener(event)
-  }
-
-  #removeSignals(): void {
-    if (this.#installed === undefined) return
-    process.off(this.#installed, this.#onReload)
-    process.off('SIGTERM', this.#onStop)
-    process.off('SIGINT', this.#onStop)
-    process.off('newListener', this.#onListener)
-    this.#installed = undefined
-  }
-}
-
-/** Resolves when all are over; at the deadline it cuts what is left. */
-async function drainAll(drains: readonly Drain[], deadline: Deadline): Promise<void> {
-  const timer = setTimeout(() => { for (const drain of drains) drain.cut() }, left(deadline))
-  await Promise.all(drains.map((drain) => drain.over))
-  clearTimeout(timer)
-}
-
-function sum(results: readonly Drained[]): Drained {
-  const total: Drained = { open: 0, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
-  for (const result of results) {
-    for (const key of ['open', 'drained', 'closedIdle', 'cut'] as const) total[key] += result[key]
-    total.requestsCut.push(...result.requestsCut)
-  }
-  return total
+  readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
 }

@@ -1,0 +1,76 @@
+/**
+ * The signals of a process that serves: one reloads, SIGTERM and SIGINT stop. Installed at the first listen(), and removed when nothing
+ * listens any more. It warns once of listeners of the program's own for the same signals: they may end the process before the drain is over.
+ */
+
+import { leaveTerminal, terminalIsGone } from './host.js'
+import type { LogLevel } from './options.js'
+
+interface SignalsSide {
+  reload(): void
+  stop(signal: NodeJS.Signals): void
+  log(level: LogLevel, line: string): void
+}
+
+export class Signals {
+  readonly #side: SignalsSide
+  readonly #warned = new Set<string>()
+  #reloadSignal: NodeJS.Signals | undefined
+  #ignored: NodeJS.Signals | undefined
+
+  constructor(side: SignalsSide) {
+    this.#side = side
+  }
+
+  /** Until `install`: the default action of the reload signal would end a successor that boots. */
+  ignoreReload(signal: NodeJS.Signals): void {
+    this.#ignored = signal
+    process.on(signal, this.#tooEarly)
+  }
+
+  install(reloadSignal: NodeJS.Signals): void {
+    if (this.#reloadSignal !== undefined) return
+    if (this.#ignored !== undefined) process.off(this.#ignored, this.#tooEarly)
+    this.#reloadSignal = reloadSignal
+    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (process.listenerCount(signal) > 0) this.#warnOf(signal)
+    process.on(reloadSignal, this.#onReload)
+    process.on('SIGTERM', this.#onStop)
+    process.on('SIGINT', this.#onStop)
+    process.on('newListener', this.#onListener)
+  }
+
+  remove(): void {
+    if (this.#reloadSignal === undefined) return
+    process.off(this.#reloadSignal, this.#onReload)
+    process.off('SIGTERM', this.#onStop)
+    process.off('SIGINT', this.#onStop)
+    process.off('newListener', this.#onListener)
+    this.#reloadSignal = undefined
+  }
+
+  readonly #tooEarly = (): void => {
+    this.#side.log('warn', `process ${process.pid} does not serve yet: the reload signal is ignored. Ask the process that serves.`)
+  }
+
+  readonly #onReload = (signal: NodeJS.Signals): void => {
+    if (signal === 'SIGHUP' && terminalIsGone()) {
+      leaveTerminal()
+      this.#side.stop(signal)
+    } else {
+      this.#side.reload()
+    }
+  }
+
+  readonly #onStop = (signal: NodeJS.Signals): void => { this.#side.stop(signal) }
+
+  /** Programs add their listeners after listen() as well. */
+  readonly #onListener = (event: string | symbol): void => {
+    if (event === this.#reloadSignal || event === 'SIGTERM' || event === 'SIGINT') this.#warnOf(event)
+  }
+
+  #warnOf(signal: string): void {
+    if (this.#warned.has(signal)) return
+    this.#warned.add(signal)
+    this.#side.log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it may end the process before the drain is over. Remove that listener.`)
+  }
+}
