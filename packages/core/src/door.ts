@@ -23,8 +23,8 @@ export interface Doorkeeper {
    * Before an adopted server listens. An offered listener: listen on that one. An error: the listen() must fail with it.
    * Undefined: bind.
    */
-  before(owner: net.Server | dgram.Socket, asked: Asked): Offered | HandoverError | undefined
-  after(owner: net.Server | dgram.Socket, asked: Asked, claimed: Offered | undefined, backlog: number): void
+  before(owner: net.Server | dgram.Socket, asked: Asked | undefined): Offered | HandoverError | undefined
+  after(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void
   failed(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error): void
 }
 
@@ -43,7 +43,8 @@ interface ListenOptions {
 
 /** A listen() that has begun: with a host name it waits for the name to be resolved. */
 interface Call {
-  readonly asked: Asked
+  /** Undefined for a handle: the program opened it, and nothing can be claimed in its place. */
+  readonly asked: Asked | undefined
   readonly claimed: Offered | undefined
   readonly error: HandoverError | undefined
   readonly backlog: number
@@ -52,9 +53,12 @@ interface Call {
 const isPort = (port: unknown): boolean =>
   (typeof port === 'number' || (typeof port === 'string' && port.trim() !== '')) && Number.isInteger(Number(port)) && Number(port) >= 0 && Number(port) <= 65_535
 
-/** What a listen() call asks for, read as Node reads it; undefined for a handle, and for arguments that Node will refuse. */
+/** Node takes a handle or another server in the place of the options. */
+const isHandle = (options: ListenOptions): boolean =>
+  options._handle !== undefined || options.handle !== undefined || typeof (options as { listen?: unknown }).listen === 'function'
+
+/** What a listen() call asks for, read as Node reads it; undefined for arguments that Node will refuse. */
 function askedOf(options: ListenOptions): Asked | undefined {
-  if (options._handle !== undefined || options.handle !== undefined || !isPlain(options)) return undefined
   const { fd, host, path } = options
   if (typeof fd === 'number' && fd >= 0) return { kind: 'tcp', fd }
   const nothing = Object.keys(options).length === 0 || typeof options.port === 'function'
@@ -69,15 +73,13 @@ function askedOf(options: ListenOptions): Asked | undefined {
 // The types of servers know their own events only.
 const emitter = (owner: EventEmitter): EventEmitter => owner
 
-/** Node takes a handle or another server in the place of the options. */
-const isPlain = (options: object): boolean => typeof (options as { listen?: unknown }).listen !== 'function'
-
 export function openDoor(keeper: Doorkeeper): void {
   const calls = new WeakMap<net.Server, Call>()
 
   const start = (server: net.Server, options: ListenOptions): Call | undefined => {
-    const asked = askedOf(options)
-    if (!asked) return undefined
+    const handle = isHandle(options)
+    const asked = handle ? undefined : askedOf(options)
+    if (!asked && !handle) return undefined
     const answer = keeper.before(server, asked)
     const refused = answer instanceof HandoverError
     const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, backlog: typeof options.backlog === 'number' ? options.backlog : 0 }
@@ -85,7 +87,7 @@ export function openDoor(keeper: Doorkeeper): void {
       inside.refuseToListen(server)
     } else if (answer) {
       inside.listenQuietly(server, answer.fd)
-    } else if (asked.path !== undefined && !asked.path.startsWith('\0')) {
+    } else if (asked?.path !== undefined && !asked.path.startsWith('\0')) {
       const fd = bindUnix(asked.path)
       if (fd !== undefined) inside.listenQuietly(server, fd)
     }
@@ -109,7 +111,7 @@ export function openDoor(keeper: Doorkeeper): void {
     calls.delete(server)
     emitter(server).off(errorMonitor, onError)
     const { asked, claimed } = call
-    if (asked.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
+    if (asked?.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
     const backlog = inside.quietBacklog(server) ?? call.backlog
     if (!claimed) inside.accept(server, backlog)
     keeper.after(server, asked, claimed, backlog)

@@ -235,7 +235,7 @@ export class Generation implements Handover {
       if (this.#refusal) return this.#refusal
       this.#listening++
       clearTimeout(this.#settling)
-      return this.#inventory.claim(asked)
+      return asked && this.#inventory.claim(asked)
     },
     after: (owner, asked, claimed, backlog) => { this.#bound(owner, asked, claimed, backlog) },
     failed: (owner, claimed, error) => { this.#notBound(owner, claimed, error) }
@@ -330,7 +330,7 @@ export class Generation implements Handover {
     return true
   }
 
-  #bound(owner: net.Server | dgram.Socket, asked: Asked, claimed: Offered | undefined, backlog: number): void {
+  #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
     this.#listening--
     this.#inventory.add(owner, asked, claimed?.about, backlog)
     if (this.#machine.state.is === 'idle') {

@@ -144,10 +144,12 @@ export class Inventory {
   }
 
   /** Records a listener that has come to be; `close` of the owner forgets it. */
-  add(owner: net.Server | dgram.Socket, asked: Asked, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
+  add(owner: net.Server | dgram.Socket, call: Asked | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
     const found = describe(owner)
     if (found === undefined) return undefined
     const unix = found.family === 'unix'
+    // listen(handle) asks for nothing: what it is must do.
+    const asked: Asked = call ?? (unix ? { kind: 'unix', path: found.address } : { kind: 'tcp', host: found.address, port: found.port, ipv6Only: found.ipv6Only })
     const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
     const named = unix && at !== '' && !at.startsWith('\0')
     const id = named && native ? fileId(at) : undefined

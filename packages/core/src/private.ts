@@ -77,36 +77,26 @@ export function betweenRequests(server: net.Server): Set<net.Socket> {
   return new Set(list?.idle?.().map((parser) => parser.socket))
 }
 
-/** listen(2) and the watching of a handle happen in `handle.listen`; a quiet handle puts it off, and its backlog waits here. */
+/** The backlogs that Node would have listened with, of the handles that are quiet. */
 const putOff = new WeakMap<ListenHandle, number>()
-const patched = new WeakSet<object>()
 
 /**
- * Makes `handle.listen` of all handles like this one wait where the handle is quiet. Node has no way to open a listening descriptor without
- * accepting from it at once, and a successor must claim its listeners before it may accept.
+ * A handle for `fd`, which it owns from now on; it accepts nothing until `accept()`. Node has no way to open a listening descriptor without
+ * accepting from it at once, and a successor must claim its listeners before it may accept: listen(2) and the watching of the descriptor
+ * happen in `handle.listen`, so that is put off.
  */
-function patch(handle: ListenHandle): void {
-  const prototype = Object.getPrototypeOf(handle) as ListenHandle
-  if (patched.has(prototype)) return
-  const { listen } = prototype as { listen: (this: ListenHandle, backlog: number) => number }
-  if (typeof listen !== 'function') throw new Error('handle.listen is not a function')
-  patched.add(prototype)
-  prototype.listen = function (this: ListenHandle, backlog: number): number {
-    if (!putOff.has(this)) return listen.call(this, backlog)
-    putOff.set(this, backlog)
-    return 0
-  }
-}
-
-/** A handle for `fd`, which it owns from now on; it accepts nothing until `accept()`. */
 function quietHandle(fd: number): ListenHandle {
   // A socket is the public way to a handle that does not listen yet.
   const socket = new net.Socket({ fd, readable: false, writable: false })
   const handle = inside(socket)._handle
   if (!handle) throw new Error('a socket has no _handle')
   inside(socket)._handle = null
-  patch(handle)
+  if (typeof handle.listen !== 'function') throw new Error('a handle has no listen()')
   putOff.set(handle, 0)
+  handle.listen = (backlog) => {
+    putOff.set(handle, backlog)
+    return 0
+  }
   return handle
 }
 
@@ -136,6 +126,7 @@ export function accept(server: net.Server, backlog: number): number | undefined 
   const asked = handle ? putOff.get(handle) : undefined
   if (!handle || asked === undefined) return undefined
   putOff.delete(handle)
+  Reflect.deleteProperty(handle, 'listen')
   return handle.listen(Math.max(asked, backlog))
 }
 

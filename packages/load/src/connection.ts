@@ -151,6 +151,7 @@ export class Connection {
     try {
       for (const answer of this.#parser.feed(chunk)) {
         this.#take(answer)
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- #take may close it
         if (!this.#open) return
       }
     } catch (error) {

@@ -86,7 +86,7 @@ function wrongVersion(answer: Answer): string | undefined {
   if (header === undefined || !(answer.headers.get('content-type') ?? '').includes('json')) return undefined
   const found = parseObject(answer.body)
   if (found === undefined) return `a JSON object was expected, found ${shown(answer.body)}`
-  return found['version'] === undefined || found['version'] === header ? undefined : `version ${String(found['version'])} in the body, ${header} in the header`
+  return found['version'] === undefined || found['version'] === header ? undefined : `version ${JSON.stringify(found['version'])} in the body, ${header} in the header`
 }
 
 function wrongDigest(answer: Answer, sha256: string, length: number): string | undefined {

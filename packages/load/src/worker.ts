@@ -29,11 +29,11 @@ process.on('message', (message: ToWorker) => {
       break
     }
     case 'mark':
-      load?.mark(message.name)
+      void load?.mark(message.name)
       send({ type: 'marked', id: message.id })
       break
     case 'stop':
-      load?.stop().then((result) => send({ type: 'stopped', result }, () => process.exit()))
+      void load?.stop().then((result) => send({ type: 'stopped', result }, () => process.exit()))
       break
   }
 })
