@@ -92,6 +92,15 @@ describe('where a process cannot be handed over', () => {
     expect(await program.ended).toEqual({ code: null, signal: 'SIGHUP' })
   })
 
+  test.each(['Bun', 'Deno'])('%s is told by its global: a clear word, and plain listen', async (runtime) => {
+    await using program = world({ execArgv: ['--import', `data:text/javascript,globalThis.${runtime} = {}`], env: { NAME: 'off' } })
+    const { port, pid } = await listening(program)
+    expect(await ask('http', { port, host })).toBe(pid)
+    expect(program.stderr.match(new RegExp(`${runtime} has no descriptors to pass. The server listens as usual`, 'g'))).toHaveLength(1)
+    process.kill(pid, 'SIGHUP')
+    expect(await program.ended).toEqual({ code: null, signal: 'SIGHUP' })
+  })
+
   test('cluster workers share their port and their path as always, and say why they are not reloaded', () => {
     using folder = new Folder()
     const run = runModule(`import cluster from 'node:cluster'

@@ -18,7 +18,7 @@ import { controlPath, ControlServer, findOrBecome, type Caller } from './control
 import { drainAll, sum, type Drain } from './drain.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { HandoverError } from './errors.js'
-import { takeInheritance, realHost, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
+import { takeInheritance, realHost, switchedOff, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, OfferedListener, Peer } from './messages.js'
@@ -163,7 +163,7 @@ export class Generation implements Handover {
   }
 
   adopt(owner: net.Server | dgram.Socket): void {
-    if (this.#off !== undefined || this.#servers.has(owner)) return
+    if (this.#isOff() || this.#servers.has(owner)) return
     if (owner instanceof net.Server && owner.listening) {
       throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
     }
@@ -175,7 +175,7 @@ export class Generation implements Handover {
 
   /** Adopts every server, of now or later, that answers with this function. */
   adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean): void {
-    if (this.#off !== undefined) return
+    if (this.#isOff()) return
     this.#requestListeners.set(listener, { mayFail })
     this.#openDoor()
   }
@@ -208,6 +208,14 @@ export class Generation implements Handover {
     // A reload that runs is given up where it still can be, and then sees that a stop was asked for.
     this.#stopped.abort()
     await this.#finished
+  }
+
+  /** In another runtime it says so once; HANDOVER=off is what somebody asked for. */
+  #isOff(): boolean {
+    if (this.#off === undefined) return false
+    if (this.#off !== switchedOff && !this.#entered) this.#log('warn', `${this.#off}. The server listens as usual; it is neither drained nor reloaded.`)
+    this.#entered = true
+    return true
   }
 
   // ---- the door ----

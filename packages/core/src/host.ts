@@ -275,9 +275,11 @@ export function leaveTerminal(): void {
   closeSync(nowhere)
 }
 
+export const switchedOff = 'HANDOVER=off'
+
 /** Why this process can neither give nor take listeners, or undefined. */
 export function unavailable(): string | undefined {
-  if (process.env['HANDOVER'] === 'off') return 'HANDOVER=off'
+  if (process.env['HANDOVER'] === 'off') return switchedOff
   if ('Bun' in globalThis) return 'Bun has no descriptors to pass'
   if ('Deno' in globalThis) return 'Deno has no descriptors to pass'
   return undefined
