@@ -75,13 +75,17 @@ export async function ask(kind: Kind, place: Place): Promise<number> {
   }
 }
 
-/** Ports that nobody listens on, IPv4 or IPv6, TCP or UDP: the kernel chose them a moment ago. */
+/**
+ * Ports that nobody listens on, IPv4 or IPv6. They lie below those that the kernel gives to port 0 and to clients (ip(7), ip_local_port_range),
+ * or one of these could take them before the program does.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const held = await Promise.all(Array.from({ length: count }, async () => {
-    const server = net.createServer().listen(0)
-    await once(server, 'listening')
-    return server
-  }))
+  const held: net.Server[] = []
+  while (held.length < count) {
+    const server = net.createServer().listen(10_000 + Math.floor(Math.random() * 22_000))
+    const free = await once(server, 'listening').then(() => true, () => false)
+    if (free) held.push(server)
+  }
   const ports = held.map((server) => (server.address() as net.AddressInfo).port)
   await Promise.all(held.map(async (server) => { await once(server.close(), 'close') }))
   return ports

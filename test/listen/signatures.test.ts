@@ -166,6 +166,10 @@ describe.each(all)('%s', (name) => {
   })
 })
 
+test('Node has nothing to warn of', () => {
+  expect(program.stderr).not.toMatch(/Warning/)
+})
+
 test('all are kept and none is added or dropped', () => {
   for (const { kept, added, dropped } of reports) {
     expect(kept).toHaveLength(names.length)

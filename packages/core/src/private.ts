@@ -33,7 +33,7 @@ const inside = (owner: object): Inside => owner
  * symbol (`_handle` warns in 20 to 24 and is gone in 26). Undefined when there is none (closed, or in a cluster worker).
  */
 export function fdOf(owner: net.Server | net.Socket | dgram.Socket): number | undefined {
-  const fd = inside(owner)._handle === undefined ? datagramHandle(owner)?.fd : inside(owner)._handle?.fd
+  const fd = owner instanceof net.Server || owner instanceof net.Socket ? inside(owner)._handle?.fd : datagramHandle(owner)?.fd
   return typeof fd === 'number' && fd >= 0 ? fd : undefined
 }
 
