@@ -3,8 +3,8 @@
  * A stateless skin. It promises: an argument of the wrong type is a TypeError and nothing a caller passes ends the
  * process; a failed call answers its negative errno; every descriptor it makes has FD_CLOEXEC; once descriptors have arrived
  * nothing can fail. Lists of descriptors cross as Int32Arrays, because one element at a time costs more than the system
- * calls. It does not retry (beyond EINTR), log, wait (but for pollReadable, sendDatagram and lock,
- * which say so), or know what a message means. Linux and macOS; no exceptions, Node-API 8.
+ * calls. It does not retry (beyond EINTR), log, wait (but for pollReadable and lock, which say
+ * so), or know what a message means. Linux and macOS; no exceptions, Node-API 8.
  */
 
 #include <napi.h>
@@ -241,7 +241,7 @@ Value SendDatagram(const CallbackInfo& info) {
   Fd fd(Try([] { return socket(AF_UNIX, SOCK_DGRAM | kCloexec, 0); }));
   if (fd.value < 0) return Answer(info, fd.value);
   SetCloexec(fd.value);
-  return Answer(info, Send(fd.value, &to, data, fds, kSendFlags & ~MSG_DONTWAIT));
+  return Answer(info, Send(fd.value, &to, data, fds, kSendFlags));
 }
 
 // Waiting.

@@ -7,9 +7,10 @@
 
 import { readSync, writeSync, closeSync } from 'node:fs'
 import net from 'node:net'
+import { StringDecoder } from 'node:string_decoder'
 import { HandoverError } from './errors.js'
 import { maxLineBytes, parseMessage, type Message } from './messages.js'
-import { check, maxFdsPerMessage, native, systemError, type Native } from './native.js'
+import { addon, check, maxFdsPerMessage, systemError } from './native.js'
 
 /** A point in time, never a duration, so that several waits can share it. */
 export interface Deadline {
@@ -23,11 +24,6 @@ export const left = (deadline: Deadline): number => Math.max(0, deadline.at - pe
 
 /** Thrown by `receive` where the deadline passed; the role gives it its meaning. */
 export class DeadlinePassed extends Error {}
-
-function addon(): Native {
-  if (!native) throw new Error('the addon is not loaded')
-  return native
-}
 
 const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
 
@@ -106,6 +102,7 @@ export class Channel {
       await new Promise<void>((resolve, reject) => {
         const timer = deadline && setTimeout(() => {
           this.#wake = undefined
+          stopped?.removeEventListener('abort', wake)
           reject(new DeadlinePassed())
         }, left(deadline))
         const wake = (): void => {
@@ -151,6 +148,7 @@ export class Channel {
 export class FirstContact {
   readonly #messages: number
   readonly #descriptors: number
+  readonly #decoder = new StringDecoder('utf8')
   #rest = ''
 
   constructor(messages: number, descriptors: number) {
@@ -188,7 +186,7 @@ export class FirstContact {
         throw error
       }
       if (bytes === 0) return undefined
-      this.#rest += chunk.toString('utf8', 0, bytes)
+      this.#rest += this.#decoder.write(chunk.subarray(0, bytes))
     }
   }
 

@@ -14,7 +14,7 @@ import path from 'node:path'
 import { Channel, FirstContact } from './channel.js'
 import { HandoverError } from './errors.js'
 import type { Message } from './messages.js'
-import { native, systemError, type Native } from './native.js'
+import { addon, systemError } from './native.js'
 import { fdOf } from './private.js'
 
 const maxPathBytes = process.platform === 'linux' ? 107 : 103
@@ -22,15 +22,13 @@ const firstLineMs = 5_000
 const maxFirstLine = 4_096
 const maxStrangers = 64
 
-function addon(): Native {
-  if (!native) throw new Error('the addon is not loaded')
-  return native
-}
-
 /** HANDOVER_DIR, else a directory of this user. */
 function directory(): string {
   const given = process.env['HANDOVER_DIR']
-  if (given !== undefined && given !== '') return given
+  if (given !== undefined && given !== '') {
+    if (!path.isAbsolute(given)) throw wrong(`HANDOVER_DIR=${given}`, 'is a relative path, expected an absolute one', 'Two processes in different folders would not find each other.')
+    return given
+  }
   const runtime = process.env['XDG_RUNTIME_DIR']
   if (runtime !== undefined && runtime !== '') return path.join(runtime, 'handover')
   const uid = process.getuid?.() ?? 0
@@ -52,7 +50,7 @@ export function controlPath(name: string): string {
   const found = lstatSync(folder)
   if (!found.isDirectory()) throw wrong(folder, 'is not a directory', 'Set HANDOVER_DIR to a directory of this user.')
   if (found.uid !== process.getuid?.()) throw wrong(folder, `belongs to uid ${found.uid}, expected ${process.getuid?.()}`, 'Set HANDOVER_DIR to a directory of this user.')
-  if ((found.mode & 0o077) !== 0) throw wrong(folder, `has mode 0${(found.mode & 0o777).toString(8)}, expected 0700`, `chmod 700 ${folder}`)
+  if ((found.mode & 0o077) !== 0) throw wrong(folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Set HANDOVER_DIR to a directory of its own (mkdir -m 700).')
   const file = path.join(folder, `${name}.sock`)
   const bytes = Buffer.byteLength(file)
   if (bytes + 4 > maxPathBytes) throw wrong(file, `is ${bytes} bytes long, expected at most ${maxPathBytes - 4}`, 'Shorten the name or HANDOVER_DIR.')
@@ -140,26 +138,33 @@ interface Stranger {
   readonly rest: string
 }
 
-/** The listening end. `called` gets every process that asks to take over. */
+export interface ControlSide {
+  /** A process asks to take over. */
+  called(caller: Caller): void
+  warn(line: string): void
+}
+
+/** The listening end. */
 export class ControlServer {
   readonly file: string
   readonly fd: number
-  readonly #called: (caller: Caller) => void
+  readonly #side: ControlSide
   readonly #waiting = new Map<string, { messages?: Stranger; descriptors?: net.Socket }>()
   #server: net.Server | undefined
   #strangers = 0
 
   /** Owns `fd`, a listening descriptor; does not accept before `listen()`. */
-  constructor(file: string, fd: number, called: (caller: Caller) => void) {
+  constructor(file: string, fd: number, side: ControlSide) {
     this.file = file
     this.fd = fd
-    this.#called = called
+    this.#side = side
   }
 
   listen(): void {
     const duplicate = addon().duplicate(this.fd)
     if (duplicate < 0) throw systemError(duplicate, 'fcntl')
     this.#server = net.createServer({ pauseOnConnect: true }, (socket) => { this.#meet(socket) })
+    this.#server.on('error', (error) => { this.#side.warn(`the control socket ${this.file} cannot be used: ${error.message}`) })
     this.#server.listen({ fd: duplicate }, 128)
     this.#server.unref()
   }
@@ -177,12 +182,14 @@ export class ControlServer {
 
   /** For good. The file goes where this process is the last. */
   close(last: boolean): void {
+    // In this order: a process that finds nobody listening takes the path for its own.
+    if (last) {
+      try {
+        unlinkSync(this.file)
+      } catch { /* somebody removed it already */ }
+    }
     this.pause()
     closeSync(this.fd)
-    if (!last) return
-    try {
-      unlinkSync(this.file)
-    } catch { /* somebody removed it already */ }
   }
 
   #meet(socket: net.Socket): void {
@@ -257,7 +264,7 @@ export class ControlServer {
       return
     }
     messages.socket.ref()
-    this.#called({ channel: new Channel(messages.socket, fds[1], () => { descriptors.destroy() }, messages.rest), pid: peer.pid })
+    this.#side.called({ channel: new Channel(messages.socket, fds[1], () => { descriptors.destroy() }, messages.rest), pid: peer.pid })
     messages.socket.resume()
   }
 }

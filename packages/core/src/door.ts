@@ -25,7 +25,8 @@ export interface Doorkeeper {
    */
   before(owner: net.Server | dgram.Socket, asked: Asked | undefined): Offered | HandoverError | undefined
   after(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void
-  failed(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error): void
+  /** Without an error: the program closed it before it listened. */
+  failed(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error | undefined): void
 }
 
 interface ListenOptions {
@@ -101,7 +102,7 @@ export function openDoor(keeper: Doorkeeper): void {
     if (!call) return
     calls.set(server, call)
     // A host name that cannot be resolved is told by the event alone.
-    emitter(server).once(errorMonitor, onError)
+    emitter(server).once(errorMonitor, onError).once('close', onClose)
   })
 
   subscribe('tracing:net.server.listen:asyncEnd', (message) => {
@@ -109,7 +110,7 @@ export function openDoor(keeper: Doorkeeper): void {
     const call = calls.get(server)
     if (!call) return
     calls.delete(server)
-    emitter(server).off(errorMonitor, onError)
+    emitter(server).off(errorMonitor, onError).off('close', onClose)
     const { asked, claimed } = call
     if (asked?.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
     const backlog = inside.quietBacklog(server) ?? call.backlog
@@ -121,7 +122,7 @@ export function openDoor(keeper: Doorkeeper): void {
     const call = calls.get(server)
     if (!call) return
     calls.delete(server)
-    emitter(server).off(errorMonitor, onError)
+    emitter(server).off(errorMonitor, onError).off('close', onClose)
     // The 'error' event comes in the next tick with this object: let it say what really happened.
     if (call.error) becomeHandoverError(error, call.error)
     // The server owns what it claimed; the offer gets a copy back.
@@ -132,6 +133,13 @@ export function openDoor(keeper: Doorkeeper): void {
 
   function onError(this: net.Server, error: Error): void {
     failed(this, error)
+  }
+
+  /** While its host name was looked up. What it had claimed is closed with it. */
+  function onClose(this: net.Server): void {
+    if (!calls.delete(this)) return
+    emitter(this).off(errorMonitor, onError)
+    keeper.failed(this, undefined, undefined)
   }
 
   subscribe('tracing:net.server.listen:error', (message) => {

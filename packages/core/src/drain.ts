@@ -6,6 +6,7 @@
  * the rest.
  */
 
+import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { left, type Deadline } from './channel.js'
@@ -30,16 +31,22 @@ const withoutQuery = (target: string): string => target.split('?', 1)[0] ?? targ
 
 /** Says on the newest answer, and only there, that the connection ends with it: pipelined requests before it must all be answered. */
 export function sayLast(connection: Connection): void {
-  const responses = [...connection.running.keys()].filter((response) => !response.headersSent)
-  const newest = responses.pop()
-  newest?.setHeader('Connection', 'close')
-  for (const earlier of responses) if (earlier.getHeader('connection') === 'close') earlier.removeHeader('Connection')
+  const newest = [...connection.running.keys()].at(-1)
+  for (const response of connection.running.keys()) if (response !== newest) unmark(response)
+  if (!newest || newest.headersSent || newest.getHeader('connection') === 'close') return
+  newest.setHeader('Connection', 'close')
+  marked.add(newest)
+}
+
+/** The answers on which the drain, and not the application, said so. */
+const marked = new WeakSet<ServerResponse>()
+
+function unmark(response: ServerResponse): void {
+  if (marked.delete(response) && !response.headersSent) response.removeHeader('Connection')
 }
 
 function unsayLast(connection: Connection): void {
-  for (const response of connection.running.keys()) {
-    if (!response.headersSent && response.getHeader('connection') === 'close') response.removeHeader('Connection')
-  }
+  for (const response of connection.running.keys()) unmark(response)
 }
 
 /**
@@ -100,7 +107,9 @@ export class Drain {
 
   /** A session that begins in the drain gets what it came for, its first streams, before it is told to go. */
   greet(session: http2.ServerHttp2Session): void {
-    const tell = (): void => { sayGoaway(session) }
+    const tell = (): void => {
+      if (!this.#undone) sayGoaway(session)
+    }
     session.once('stream', () => setImmediate(tell))
     setTimeout(tell, this.#lingerMs).unref()
   }
@@ -147,6 +156,8 @@ export class Drain {
       for (const request of streams.values()) name(request)
       session.destroy()
     }
+    // Whatever a destroyed socket still waits for.
+    setImmediate(() => { this.#resolve() })
   }
 
   /** The process serves again: answers stop saying that they are the last. */

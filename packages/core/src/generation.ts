@@ -5,7 +5,7 @@
  */
 
 import cluster from 'node:cluster'
-import type dgram from 'node:dgram'
+import dgram from 'node:dgram'
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 import { closeSync } from 'node:fs'
@@ -14,12 +14,12 @@ import { constants } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
 import { deadlineIn, FirstContact, left, type Channel, type Deadline } from './channel.js'
 import { Connections } from './connections.js'
-import { controlPath, ControlServer, findOrBecome, type Caller } from './control.js'
+import { controlPath, ControlServer, findOrBecome, type Caller, type ControlSide } from './control.js'
 import { drainAll, sum, type Drain } from './drain.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { HandoverError } from './errors.js'
 import { takeInheritance, realHost, switchedOff, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
-import { Inventory, type Listener, type Offered } from './inventory.js'
+import { fileId, Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, OfferedListener, Peer } from './messages.js'
 import { native, nativeMissing } from './native.js'
@@ -34,6 +34,9 @@ import { monotonicMicroseconds, notifySystemd } from './systemd.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
 const offerMs = 10_000
+/** A process that hangs up before its offer has died, and the next look finds nobody; or it has no descriptor for us. */
+const mostTries = 10
+const betweenTriesMs = 50
 /** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
 const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
 /** What the drain leaves of `drainTimeout` for the close hooks. */
@@ -68,7 +71,10 @@ export interface Handover {
    * which serves at once.
    */
   ready(): void
-  /** Drains and ends the process with status 0, within `drainTimeout`. */
+  /**
+   * Drains and ends the process within `drainTimeout`, with status 0 or what the program set as process.exitCode. Do not await it in a request: the drain
+   * waits for the answer.
+   */
   stop(): Promise<void>
 }
 
@@ -88,6 +94,8 @@ export class Generation implements Handover {
   readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean }>()
   /** A failure to listen of these is the framework's business: Fastify's second server for localhost. */
   readonly #mayFail = new WeakSet<net.Server | dgram.Socket>()
+  readonly #trackers = new WeakMap<net.Server, Connections>()
+  /** Of the servers that listen, or have connections still. */
   readonly #connections = new Map<net.Server, Connections>()
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
@@ -100,6 +108,8 @@ export class Generation implements Handover {
   #doorIsOpen = false
   // As a successor, until it serves and then until the predecessor is gone.
   #predecessor: { readonly taken: Taken; gone: boolean } | undefined
+  #predecessorIsGone: () => void = () => undefined
+  readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
   #originalStderr: number | undefined
   #relay: number | undefined
   #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
@@ -111,6 +121,7 @@ export class Generation implements Handover {
   #stopRequested = false
   readonly #stopped = new AbortController()
   #endUndo: (() => void) | undefined
+  #running: Promise<Report> | undefined
   #finished: Promise<void> | undefined
 
   constructor(env: NodeJS.ProcessEnv) {
@@ -159,10 +170,13 @@ export class Generation implements Handover {
   configure(options: HandoverOptions): void {
     this.#settings.add(options)
     if (options.onClose) this.#closeHooks.push(options.onClose)
-    if (options.log) this.#log = options.log
+    if (options.log) this.#log = guarded(options.log)
   }
 
   adopt(owner: net.Server | dgram.Socket): void {
+    if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
+      throw new HandoverError('HANDOVER_OPTION', 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket. Nothing was changed. For an Express app use @handover/express, for Fastify register @handover/fastify.')
+    }
     if (this.#isOff() || this.#servers.has(owner)) return
     if (owner instanceof net.Server && owner.listening) {
       throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
@@ -201,12 +215,13 @@ export class Generation implements Handover {
       this.#inventory.unlinkFiles()
       this.#control?.close(true)
       this.#control = undefined
-      this.#finished = this.#drainAndEnd('stop', undefined, undefined)
+      this.#finish('stop', undefined, undefined)
     } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
       this.#host.exit(0)
     }
     // A reload that runs is given up where it still can be, and then sees that a stop was asked for.
     this.#stopped.abort()
+    await this.#running?.catch(() => undefined)
     await this.#finished
   }
 
@@ -250,7 +265,7 @@ export class Generation implements Handover {
   }
 
   #track(server: net.Server): void {
-    this.#connections.set(server, new Connections(server))
+    this.#trackers.set(server, new Connections(server))
   }
 
   /** Where listeners and signals belong to somebody else, everything is left to Node. Says so once. */
@@ -284,7 +299,11 @@ export class Generation implements Handover {
     }
     try {
       let contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
-      while (contact && !this.#take(contact)) contact = this.#find()
+      for (let tries = 1; contact && !this.#take(contact); tries++) {
+        if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
+        contact = this.#find()
+      }
     } catch (error) {
       this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
       this.#log('error', this.#refusal.toString())
@@ -298,7 +317,7 @@ export class Generation implements Handover {
     const file = controlPath(name)
     const found = findOrBecome(file)
     if ('predecessor' in found) return found.predecessor
-    this.#control = new ControlServer(file, found.listening, (caller) => { this.#called(caller) })
+    this.#control = new ControlServer(file, found.listening, this.#controlSide)
     this.#control.listen()
     return undefined
   }
@@ -318,7 +337,8 @@ export class Generation implements Handover {
     const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
     void succeed(taken, {
       prepared,
-      serve: () => { this.#serve() },
+      accept: () => { this.#accept() },
+      serving: () => { this.#serving() },
       withdrawn: (error) => {
         this.#log('error', error.toString())
         const { is } = this.#machine.state
@@ -346,15 +366,20 @@ export class Generation implements Handover {
       process.once('exit', this.#onExit)
       notifySystemd({ READY: 1, MAINPID: process.pid })
     }
-    owner.once('close', () => { setImmediate(() => { this.#rest() }) })
+    const tracker = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
+    if (owner instanceof net.Server && tracker) this.#connections.set(owner, tracker)
+    owner.once('close', () => {
+      if (owner instanceof net.Server) this.#connections.delete(owner)
+      setImmediate(() => { this.#rest() })
+    })
     // The 'listening' event, and what the program does in it, comes before this.
     setImmediate(() => { this.#settle() })
   }
 
-  #notBound(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error): void {
+  #notBound(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error | undefined): void {
     this.#listening--
     if (claimed) this.#inventory.giveBack(claimed)
-    if (this.#mayFail.has(owner)) {
+    if (!error || this.#mayFail.has(owner)) {
       setImmediate(() => { this.#settle() })
       return
     }
@@ -389,7 +414,7 @@ export class Generation implements Handover {
     if (name === undefined) return
     const file = controlPath(name)
     const fd = this.#inventory.takeControl(file)
-    if (fd !== undefined) this.#control = new ControlServer(file, fd, (caller) => { this.#called(caller) })
+    if (fd !== undefined) this.#control = new ControlServer(file, fd, this.#controlSide)
   }
 
   /** A program that has a name since this version, or another one, or that listens again, takes it. */
@@ -406,12 +431,15 @@ export class Generation implements Handover {
   }
 
   /** The commit: from here on this process accepts. */
-  #serve(): void {
-    this.#machine.move('ready', { is: 'serving' })
+  #accept(): void {
     this.#inventory.accept(this.#notAgain)
-    if (this.#control) this.#control.listen()
-    else this.#takeName()
+    this.#listenForCallers()
     this.#restoreStderr()
+  }
+
+  #serving(): void {
+    this.#machine.move('ready', { is: 'serving' })
+    if (!this.#control) this.#takeName()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
     if (this.#stopRequested) void this.stop()
@@ -439,8 +467,10 @@ export class Generation implements Handover {
 
   #predecessorEnded(report: Report | undefined): void {
     if (this.#predecessor) this.#predecessor.gone = true
+    this.#predecessorIsGone()
     this.#passOnStderr()
-    if (report) this.#report(report)
+    // It has logged that itself, mostly to the same place.
+    if (report) this.#publish(report)
     else this.#log('warn', `the predecessor ended without a report; ${this.#machine.state.is === 'serving' ? this.#serves() : 'this process serves as soon as it is ready.'}`)
   }
 
@@ -467,7 +497,7 @@ export class Generation implements Handover {
 
   async #reload(trigger: Report['trigger'], caller?: Caller): Promise<Report> {
     const refusal = this.#refuseReload() ?? (process.pid === 1 && !caller
-      ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or run it under an init.`)
+      ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
       : undefined)
     if (refusal) {
       caller?.channel.send({ type: 'refused', code: refusal.code, reason: refusal.message })
@@ -475,6 +505,11 @@ export class Generation implements Handover {
       throw refusal
     }
     this.#reloading = true
+    this.#running = this.#handOverTo(trigger, caller)
+    return await this.#running
+  }
+
+  async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined): Promise<Report> {
     const begun = performance.now()
     notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
     this.#machine.move('serving', { is: 'launching' })
@@ -494,8 +529,9 @@ export class Generation implements Handover {
         },
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
-          this.#inventory.silence(dropped)
+          const late = this.#inventory.silence(dropped)
           this.#control?.pause()
+          return late
         }
       }, launched, begun)
     } catch (error) {
@@ -510,7 +546,8 @@ export class Generation implements Handover {
     // This process may itself have a predecessor that still could undo: its turn is over.
     this.#settled()
     // READY once more: with NotifyAccess=main nobody listened to the successor yet.
-    notifySystemd({ READY: 1, MAINPID: switched.successor.pid })
+    // A pid that the successor only says itself may be one of another namespace.
+    notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }) })
     const report: Report = {
       result: 'switched',
       trigger,
@@ -522,7 +559,7 @@ export class Generation implements Handover {
       durations: { ...switched.durations, drain: null }
     }
     this.#report(report)
-    this.#finished = this.#drainAndEnd('handed over', report, launched)
+    this.#finish('handed over', report, launched)
     return report
   }
 
@@ -540,7 +577,8 @@ export class Generation implements Handover {
   #offer(): { listeners: OfferedListener[]; fds: number[] } {
     const { listeners, fds } = this.#inventory.offer()
     if (this.#control) {
-      listeners.push({ name: 'control', kind: 'control', asked: 'control', address: this.#control.file, port: 0, ipv6: false, ipv6Only: false, backlog: 128 })
+      const id = fileId(this.#control.file)
+      listeners.push({ name: 'control', kind: 'control', asked: 'control', address: this.#control.file, port: 0, ipv6: false, ipv6Only: false, backlog: 128, ...(id !== undefined && { file: id }) })
       fds.push(this.#control.fd)
     }
     return { listeners, fds }
@@ -552,8 +590,9 @@ export class Generation implements Handover {
     return open
   }
 
-  #called(caller: Caller): void {
-    this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) })
+  readonly #controlSide: ControlSide = {
+    called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
+    warn: (line) => { this.#log('warn', line) }
   }
 
   /** Tells the own predecessor that it need not come back. */
@@ -562,6 +601,13 @@ export class Generation implements Handover {
   }
 
   // ---- the drain and the end ----
+
+  #finish(ending: Ending, report: Report | undefined, launched: Launched | undefined): void {
+    this.#finished = this.#drainAndEnd(ending, report, launched).catch((error: unknown) => {
+      this.#log('error', `the drain failed, and the process ends: ${error instanceof Error ? error.stack : String(error)}`)
+      this.#host.exit(1)
+    })
+  }
 
   async #drainAndEnd(ending: Ending, report: Report | undefined, launched: Launched | undefined): Promise<void> {
     const { drainTimeout, undoWindow, linger } = this.#settings.get()
@@ -585,6 +631,8 @@ export class Generation implements Handover {
       this.#control = undefined
     }
     await drained
+    // Whoever stops this process, systemd for one, ends all that is left of the service with it: so the one before ends first.
+    if (ending === 'stop' && this.#predecessor && !this.#predecessor.gone) await beforeDeadline(this.#predecessorGone, deadline)
 
     this.#machine.move('draining', { is: 'closing' })
     await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(drainTimeout), left(deadline))))
@@ -626,8 +674,9 @@ export class Generation implements Handover {
   }
 
   #undo(drains: readonly Drain[], report: Report | undefined, launched: Launched): void {
+    const names = this.#inventory.names
     this.#inventory.accept(this.#notAgain)
-    this.#control?.listen()
+    this.#listenForCallers()
     for (const drain of drains) drain.undo()
     this.#machine.move('draining', { is: 'serving' })
     launched.channel.close()
@@ -636,14 +685,23 @@ export class Generation implements Handover {
     notifySystemd({ MAINPID: process.pid, READY: 1 })
     if (!report) return
     const stderr = launched.child?.stderr() ?? ''
-    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${process.pid} (generation ${this.#generation}) serves again ${this.#inventory.names.join(', ')}.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: this.#generation, stderr })
+    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${process.pid} (generation ${this.#generation}) serves again ${names.join(', ')}; the connections that the successor had accepted are gone.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: this.#generation, stderr })
     this.#log('error', error.toString())
     this.#emit('failed', error)
     this.#report({ ...report, result: 'undone' })
+    if (this.#stopRequested) void this.stop()
+  }
+
+  #listenForCallers(): void {
+    try {
+      this.#control?.listen()
+    } catch (error) {
+      this.#log('warn', `the control socket cannot be used: ${(error as Error).message}. This process serves, and cannot be found by its name.`)
+    }
   }
 
   readonly #notAgain = (listener: Listener, error: Error): void => {
-    this.#log('error', `${listener.about.name} was dropped by the successor and cannot be listened on again: ${error.message}. The other listeners are served. Restart to get it back.`)
+    this.#log('error', `${listener.about.name} cannot be listened on again: ${error.message}. The other listeners are served. Restart to get it back.`)
   }
 
   async #runCloseHooks(deadline: Deadline): Promise<void> {
@@ -654,15 +712,16 @@ export class Generation implements Handover {
         this.#log('error', `a close hook failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
       }
     }))
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<'late'>((resolve) => { timer = setTimeout(resolve, left(deadline), 'late') })
-    if ((await Promise.race([hooks, late])) === 'late') this.#log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
-    clearTimeout(timer)
+    if (!(await beforeDeadline(hooks, deadline))) this.#log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
   }
 
   #report(report: Report): void {
-    this.#lastReport = report
     this.#log(report.result === 'undone' || report.requestsCut.length > 0 ? 'warn' : 'info', describeReport(report))
+    this.#publish(report)
+  }
+
+  #publish(report: Report): void {
+    this.#lastReport = report
     this.#emit('report', report)
   }
 
@@ -707,4 +766,24 @@ export class Generation implements Handover {
   }
 
   readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
+}
+
+/** False where the deadline came first. */
+async function beforeDeadline(work: Promise<unknown>, deadline: Deadline): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => { timer = setTimeout(resolve, left(deadline), false) })
+  const inTime = await Promise.race([work.then(() => true), late])
+  clearTimeout(timer)
+  return inTime
+}
+
+/** A log of the program's that throws must not stop a handover half way. */
+function guarded(log: Host['log']): Host['log'] {
+  return (level, line) => {
+    try {
+      log(level, line)
+    } catch (error) {
+      writeStderr(`handover: ${level}: ${line}\nhandover: warn: the option log threw: ${String(error)}\n`)
+    }
+  }
 }

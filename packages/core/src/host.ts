@@ -16,6 +16,9 @@ import { check, native, type Native } from './native.js'
 /** Marks a successor: the descriptors of its end of the channel. Removed before any code of the program can run. */
 const marker = 'HANDOVER_SUCCESSOR'
 
+/** What belongs to this process alone: the mark, and the IPC channel of a process that was forked. */
+const notInherited = [marker, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
+
 const stderrLinesKept = 20
 
 // Asked now: a terminal that has gone away answers no.
@@ -79,7 +82,7 @@ function initialEnvironment(): NodeJS.ProcessEnv {
   } catch {
     env = { ...process.env }
   }
-  Reflect.deleteProperty(env, marker)
+  for (const key of notInherited) Reflect.deleteProperty(env, key)
   return env
 }
 
@@ -120,8 +123,13 @@ export interface CommandLine {
 
 /** Call it at the start of the process: the links still lead to what runs now. */
 export function commandLine(): CommandLine {
-  const physical = process.cwd()
   const logical = process.env['PWD']
+  let physical: string
+  try {
+    physical = process.cwd()
+  } catch {
+    physical = logical ?? '/' // it was removed
+  }
   const cwd = logical !== undefined && path.isAbsolute(logical) && sameFile(logical, physical) ? logical : physical
 
   // process.execPath is where the binary is, not the link through which it was found.
@@ -204,6 +212,9 @@ function openPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, Pai
   }
 }
 
+const spawnError = (command: CommandLine, cause: unknown): HandoverError =>
+  new HandoverError('HANDOVER_SPAWN', `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}.`, { cause })
+
 /** Starts `command` as a successor of this process. Throws HANDOVER_SPAWN. */
 async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Launched> {
   if (!native) throw new Error('the addon is not loaded')
@@ -219,6 +230,10 @@ async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Lau
       env: { ...env, [marker]: relay ? '3,4,5,6' : '3,4' },
       stdio: ['inherit', 'inherit', relay ? relay.write : 'inherit', theirMessages, theirDescriptors, ...(relay ? [2, relay.read] : [])]
     })
+  } catch (cause) {
+    closeSync(messages)
+    closeSync(descriptors)
+    throw spawnError(command, cause)
   } finally {
     closeSync(theirMessages)
     closeSync(theirDescriptors)
@@ -238,7 +253,7 @@ async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Lau
   } catch (cause) {
     channel.close()
     relay?.stop()
-    throw new HandoverError('HANDOVER_SPAWN', `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}.`, { cause })
+    throw spawnError(command, cause)
   }
   child.on('error', () => undefined)
   return {
@@ -257,29 +272,23 @@ async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Lau
 }
 
 /** True where this process began on a terminal that has gone away: then SIGHUP means the end, as it always did. */
-export function terminalIsGone(): boolean {
-  if (onTerminal.length === 0) return false
-  try {
-    closeSync(openSync('/dev/tty', 'r'))
-    return false
-  } catch {
-    return true
-  }
-}
+export const terminalIsGone = (): boolean => onTerminal.length > 0 && !onTerminal.some((fd) => isatty(fd))
 
 /** Lets go of a terminal that is gone: Node puts its mode back at the end of the process, and aborts where that fails. */
 export function leaveTerminal(): void {
   if (!native) return
-  const nowhere = openSync('/dev/null', 'r+')
-  for (const fd of onTerminal) native.duplicateTo(nowhere, fd)
-  closeSync(nowhere)
+  try {
+    const nowhere = openSync('/dev/null', 'r+')
+    for (const fd of onTerminal) native.duplicateTo(nowhere, fd)
+    closeSync(nowhere)
+  } catch { /* no descriptor is free: then the end is less orderly */ }
 }
 
 export const switchedOff = 'HANDOVER=off'
 
 /** Why this process can neither give nor take listeners, or undefined. */
 export function unavailable(): string | undefined {
-  if (process.env['HANDOVER'] === 'off') return switchedOff
+  if (/^(off|0|false|no)$/i.test(process.env['HANDOVER'] ?? '')) return switchedOff
   if ('Bun' in globalThis) return 'Bun has no descriptors to pass'
   if ('Deno' in globalThis) return 'Deno has no descriptors to pass'
   return undefined

@@ -13,7 +13,7 @@ import path from 'node:path'
 import { HandoverError } from './errors.js'
 import { find, keyOf, mismatch, nameOf, type Asked } from './listeners.js'
 import type { OfferedListener } from './messages.js'
-import { check, native, systemError, type Native, type SocketDescription } from './native.js'
+import { addon, check, native, systemError, type SocketDescription } from './native.js'
 import * as inside from './private.js'
 
 /** Node's default; the kernel rounds it up. */
@@ -31,11 +31,6 @@ export interface Listener {
 export interface Offered {
   readonly about: OfferedListener
   readonly fd: number
-}
-
-function addon(): Native {
-  if (!native) throw new Error('the addon is not loaded')
-  return native
 }
 
 const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
@@ -80,7 +75,9 @@ function describe(owner: net.Server | dgram.Socket): SocketDescription | undefin
 export class Inventory {
   readonly #listeners = new Set<Listener>()
   readonly #offered = new Set<Offered>()
-  /** Dropped at a commit that can still be undone. */
+  /** What the last offer had. */
+  #known: ReadonlySet<Listener> = new Set()
+  /** Without a silent copy after a commit that can still be undone. */
   readonly #closed = new Set<Listener>()
 
   get listeners(): readonly Listener[] {
@@ -124,9 +121,9 @@ export class Inventory {
     return offered
   }
 
-  /** The descriptor of the control socket that was offered, where it stands at this path. */
+  /** The descriptor of the control socket that was offered, where it stands at this path (which two containers may write differently). */
   takeControl(file: string): number | undefined {
-    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && about.address === file)
+    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && about.file === fileId(file))
     if (offered) this.#offered.delete(offered)
     return offered?.fd
   }
@@ -174,27 +171,32 @@ export class Inventory {
 
   /** What to offer, with the descriptors in the same order. */
   offer(): { listeners: OfferedListener[]; fds: number[] } {
-    const open = this.listeners.map((listener) => ({ about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+    const open = this.listeners.map((listener) => ({ listener, about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+    this.#known = new Set(open.map(({ listener }) => listener))
     return { listeners: open.map(({ about }) => about), fds: open.map(({ fd }) => fd) }
   }
 
   /**
    * Stops accepting on all listeners at once and keeps a silent copy of each but of those that the successor does without: connects to
-   * these are refused from now on.
+   * these are refused from now on. Answers the names of those that it has not heard of: they came to be after the offer.
    */
-  silence(dropped: readonly string[]): void {
+  silence(dropped: readonly string[]): string[] {
     this.ownsFiles = false
     const left = [...dropped]
+    const unknown: string[] = []
     // Of two on one address the successor claimed the first.
     for (const listener of this.listeners.toReversed()) {
       const index = left.indexOf(listener.about.name)
-      if (index < 0 || !isServer(listener.owner)) continue
-      left.splice(index, 1)
+      if (!this.#known.has(listener)) unknown.push(listener.about.name)
+      else if (index >= 0) left.splice(index, 1)
+      else continue
+      if (!isServer(listener.owner)) continue
       inside.closeListener(listener.owner)
       this.#unlink(listener, true)
       this.#closed.add(listener)
     }
-    for (const { owner } of this.#listeners) {
+    for (const listener of this.#listeners) {
+      const { owner } = listener
       if (!isServer(owner)) {
         inside.stopReceiving(owner)
         continue
@@ -204,10 +206,12 @@ export class Inventory {
       try {
         inside.stopAccepting(owner, check(addon().duplicate(fd), 'fcntl'))
       } catch {
-        // Out of descriptors: then without a way back, but never two processes that accept.
+        // Out of descriptors: then without a copy, but never two processes that accept.
         inside.closeListener(owner)
+        this.#closed.add(listener)
       }
     }
+    return unknown
   }
 
   /**
@@ -216,18 +220,24 @@ export class Inventory {
    */
   accept(failed: (listener: Listener, error: Error) => void): void {
     this.ownsFiles = true
-    for (const listener of this.#closed) {
-      this.#listeners.delete(listener)
+    const closed = [...this.#closed]
+    this.#closed.clear()
+    for (const listener of closed) this.#listeners.delete(listener)
+    for (const listener of this.#listeners) {
+      const { owner, about } = listener
+      const answer = isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
+      if (answer !== undefined && answer < 0) failed(listener, systemError(answer, 'listen'))
+    }
+    for (const listener of closed) {
       const { address, port, ipv6Only, backlog } = listener.about
       const onError = (error: Error): void => { failed(listener, error) }
       const server = listener.owner as net.Server
       server.once('error', onError).once('listening', () => server.off('error', onError))
-      server.listen(listener.file === undefined ? { host: address, port, ipv6Only, backlog, exclusive: true } : { path: listener.file, backlog })
-    }
-    this.#closed.clear()
-    for (const { owner, about } of this.#listeners) {
-      const answer = isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
-      if (answer !== undefined && answer < 0) owner.emit('error', systemError(answer, 'listen'))
+      try {
+        server.listen(listener.file === undefined ? { host: address, port, ipv6Only, backlog, exclusive: true } : { path: listener.file, backlog })
+      } catch (error) {
+        onError(error as Error)
+      }
     }
   }
 

@@ -156,6 +156,12 @@ function load(): { native: Native | undefined; nativeMissing: string | undefined
 
 export const { native, nativeMissing } = load()
 
+/** For what is reached only where the addon is loaded. */
+export function addon(): Native {
+  if (!native) throw new Error('the addon is not loaded')
+  return native
+}
+
 /** An Error as Node makes it for a failed system call: `errno` (negative), `code`, `syscall`. */
 export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
   const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error']

@@ -26,8 +26,8 @@ export interface PredecessorSide {
   offer(): { listeners: OfferedListener[]; fds: number[] }
   /** Who serves what, for the second part of an error message. */
   serves(): string
-  /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones. */
-  stopAccepting(dropped: readonly string[]): void
+  /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
+  stopAccepting(dropped: readonly string[]): readonly string[]
 }
 
 /** The handover up to the point of no return. */
@@ -69,10 +69,10 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
 
     // ---- the point of no return ----
     machine.move('committing', { is: 'draining', successor: known })
-    side.stopAccepting(ready.dropped)
+    const late = side.stopAccepting(ready.dropped)
     launched.child?.unref()
     const now = performance.now()
-    return { successor: known, ready, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
+    return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
   } catch (cause) {
     const error = await takeBack(side, launched, successor, cause)
     const { is } = machine.state
@@ -98,7 +98,7 @@ class Gone extends Error {}
 
 async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal): Promise<MessageOf<T>> {
   const message: Message | undefined = await channel.receive(deadline, stopped)
-  if (stopped?.aborted) throw new Failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing: this process drains and ends')
+  if (stopped?.aborted) throw new Failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing is left to do')
   if (message === undefined) throw new Gone()
   if (message.type === 'failed') throw new Failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again')
   if (message.type !== type) throw new Failure('HANDOVER_PROTOCOL', `expected "${type}", found "${message.type}"`, 'See whether another program holds the channel')
@@ -116,9 +116,10 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
   let ended: Ended | undefined
   if (child) {
     if (!(cause instanceof Gone) && !(cause instanceof Failure && cause.code === 'HANDOVER_SUCCESSOR_FAILED')) child.kill()
-    ended = await Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
+    const soon = (): Promise<Ended | undefined> => Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
+    ended = await soon()
     child.kill()
-    ended ??= await child.ended
+    ended ??= await soon()
     // What it wrote last is still on its way to us.
     await new Promise((resolve) => setImmediate(resolve))
   }
@@ -134,7 +135,7 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
   const stderr = child?.stderr() ?? ''
   return new HandoverError(
     code,
-    `${what}.\n  ${side.serves()}\n  ${todo}${stderr === '' ? '.' : `. Generation ${successor.generation} last wrote to stderr:\n${stderr.replace(/^/gm, '    ')}`}`,
+    `${what}.\n  ${code === 'HANDOVER_STOPPED' ? `Process ${side.self.pid} (generation ${side.self.generation}) answers what it has and ends.` : side.serves()}\n  ${todo}${stderr === '' ? '.' : `. Generation ${successor.generation} last wrote to stderr:\n${stderr.replace(/^/gm, '    ')}`}`,
     { role: 'predecessor', state: side.machine.state.is, generation: side.self.generation, cause, stderr }
   )
 }

@@ -5,9 +5,11 @@
  */
 
 import type dgram from 'node:dgram'
+import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import type tls from 'node:tls'
+import { addon, check } from './native.js'
 
 /** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
 interface ListenHandle {
@@ -170,15 +172,17 @@ export function stopReceiving(socket: dgram.Socket): void {
   datagramHandle(socket)?.recvStop()
 }
 
-/** Undefined when this Node has all of the above; else what is missing. */
+/** Undefined when this Node has all that a handover needs; else what is missing. Makes one quiet handle and throws it away. */
 export function missing(): string | undefined {
-  const server = net.createServer()
+  if (!('_handle' in net.createServer())) return 'net.Server has no _handle'
+  const [fd, other] = check(addon().socketPair(), 'socketpair')
+  closeSync(other)
   try {
-    if (!('_handle' in server)) return 'net.Server has no _handle'
-    const socket = new net.Socket()
-    if (!('_handle' in socket)) return 'net.Socket has no _handle'
-    return undefined
-  } finally {
-    server.close()
+    const handle = quietHandle(fd)
+    const works = handle.fd === fd
+    handle.close()
+    return works ? undefined : 'a handle has no fd'
+  } catch (error) {
+    return (error as Error).message
   }
 }

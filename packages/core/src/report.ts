@@ -39,9 +39,9 @@ export interface Report {
   readonly requestsCut: readonly CutRequest[]
   /** Milliseconds of each phase; null where a phase did not happen (yet). */
   readonly durations: {
-    /** From the trigger to the successor's hello. */
+    /** From the trigger to the successor's hello: Node starts, and the program boots up to its first listen(). */
     readonly launch: number | null
-    /** From hello to ready: the boot of the application. */
+    /** From hello to ready: it claims its listeners, and whatever else comes before it is ready. */
     readonly prepare: number | null
     /** From ready to the predecessor's last accept. */
     readonly commit: number | null

@@ -71,6 +71,6 @@ export class Signals {
   #warnOf(signal: string): void {
     if (this.#warned.has(signal)) return
     this.#warned.add(signal)
-    this.#side.log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it may end the process before the drain is over. Remove that listener.`)
+    this.#side.log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it runs as well, and may end the process before the drain is over. Remove that listener.`)
   }
 }

@@ -59,7 +59,9 @@ export interface SuccessorSide {
   /** The application has booted: resolves with the word for the predecessor. */
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. */
-  serve(): void
+  accept(): void
+  /** It accepts, and the predecessor has been told. */
+  serving(): void
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
   /** The predecessor has ended its drain, or died (then there is no report, and this process may not serve yet). */
@@ -94,9 +96,10 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   }
 
   // ---- from here on this process accepts ----
-  side.serve()
+  side.accept()
+  if (!alone) channel.send({ type: 'serving' })
+  side.serving()
   if (alone) return
-  channel.send({ type: 'serving' })
 
   channel.unref()
   const last = await next
