@@ -89,7 +89,7 @@ describe('the predecessor', () => {
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
     const stop = new AbortController()
-    const stopAccepting = vi.fn()
+    const stopAccepting = vi.fn(() => [])
     const done = handOver({
       machine, self: { pid: 1, generation: 4 }, readyTimeoutMs, stopped: stop.signal,
       offer: () => ({ listeners: [], fds: [] }), serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting

@@ -101,6 +101,7 @@ export class Generation implements Handover {
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
   #generation = 1
   #lastReport: Report | undefined
+  #obstacle: { readonly is: string | undefined } | undefined
   #entered = false
   #resting = false
   #refusal: HandoverError | undefined
@@ -206,8 +207,12 @@ export class Generation implements Handover {
   async stop(): Promise<void> {
     this.#stopRequested = true
     this.#endUndo?.()
+    // A reload that runs is given up where it still can be. Without one this yields for a moment all the same: a stop from within a state
+    // event comes after what it interrupts.
+    this.#stopped.abort()
+    await this.#running?.catch(() => undefined)
     const { is } = this.#machine.state
-    if (is === 'serving' && !this.#reloading) {
+    if (is === 'serving') {
       this.#machine.move('serving', { is: 'draining' })
       this.#settled()
       notifySystemd({ STOPPING: 1 })
@@ -219,9 +224,6 @@ export class Generation implements Handover {
     } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
       this.#host.exit(0)
     }
-    // A reload that runs is given up where it still can be, and then sees that a stop was asked for.
-    this.#stopped.abort()
-    await this.#running?.catch(() => undefined)
     await this.#finished
   }
 
@@ -278,12 +280,10 @@ export class Generation implements Handover {
     return true
   }
 
-  /** Why no successor can take over from this process. */
+  /** Why no successor can take over from this process. Looked for once. */
   #cannotReload(): string | undefined {
-    if (this.#off !== undefined) return this.#off
-    if (!native) return nativeMissing
-    const part = missing()
-    return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+    this.#obstacle ??= { is: this.#off ?? (native ? unsupported() : nativeMissing) }
+    return this.#obstacle.is
   }
 
   /** The first listen() of the process: signals, and whoever serves already. */
@@ -337,8 +337,7 @@ export class Generation implements Handover {
     const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
     void succeed(taken, {
       prepared,
-      accept: () => { this.#accept() },
-      serving: () => { this.#serving() },
+      serve: () => { this.#serve() },
       withdrawn: (error) => {
         this.#log('error', error.toString())
         const { is } = this.#machine.state
@@ -431,18 +430,14 @@ export class Generation implements Handover {
   }
 
   /** The commit: from here on this process accepts. */
-  #accept(): void {
+  #serve(): void {
+    this.#machine.move('ready', { is: 'serving' })
     this.#inventory.accept(this.#notAgain)
     this.#listenForCallers()
-    this.#restoreStderr()
-  }
-
-  #serving(): void {
-    this.#machine.move('ready', { is: 'serving' })
     if (!this.#control) this.#takeName()
+    this.#restoreStderr()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
-    if (this.#stopRequested) void this.stop()
   }
 
   /** Until now stderr led through the predecessor, which kept the last lines. */
@@ -539,7 +534,6 @@ export class Generation implements Handover {
       notifySystemd({ READY: 1 })
       const failure = error as HandoverError
       this.#emit('failed', failure)
-      if (this.#stopRequested) void this.stop()
       throw failure
     }
     this.#reloading = false
@@ -786,4 +780,9 @@ function guarded(log: Host['log']): Host['log'] {
       writeStderr(`handover: ${level}: ${line}\nhandover: warn: the option log threw: ${String(error)}\n`)
     }
   }
+}
+
+function unsupported(): string | undefined {
+  const part = missing()
+  return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
 }

@@ -59,9 +59,7 @@ export interface SuccessorSide {
   /** The application has booted: resolves with the word for the predecessor. */
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. */
-  accept(): void
-  /** It accepts, and the predecessor has been told. */
-  serving(): void
+  serve(): void
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
   /** The predecessor has ended its drain, or died (then there is no report, and this process may not serve yet). */
@@ -96,10 +94,9 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   }
 
   // ---- from here on this process accepts ----
-  side.accept()
-  if (!alone) channel.send({ type: 'serving' })
-  side.serving()
+  side.serve()
   if (alone) return
+  channel.send({ type: 'serving' })
 
   channel.unref()
   const last = await next
