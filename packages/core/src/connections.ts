@@ -1,5 +1,5 @@
 /**
- * The connections of one server, and what each is doing. It only watches; what is done about them in a drain stands in drain.ts.
+ * The connections of one server, and what each is doing. What is done about them in a drain stands in drain.ts.
  */
 
 import { subscribe } from 'node:diagnostics_channel'
@@ -126,8 +126,8 @@ export class Connections {
   }
 
   /**
-   * Begins the drain. `lingerMs`: how long an idle connection may stay. Resolves when no connection is left;
-   * `cut()` ends it before, `undo()` gives it up.
+   * Begins the drain. `lingerMs`: how long an idle connection may stay. Its `over` resolves when no connection is left; `cut()` ends it before,
+   * `undo()` gives it up.
    */
   drain(lingerMs: number): Drain {
     this.#drain?.undo()

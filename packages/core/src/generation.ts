@@ -117,6 +117,8 @@ export class Generation implements Handover {
   #saidReady = false
   #listening = 0
   #settling: NodeJS.Timeout | undefined
+  /** The listeners of a move of the state are being called. */
+  #telling = false
   // While it ends.
   #reloading = false
   #stopRequested = false
@@ -133,7 +135,9 @@ export class Generation implements Handover {
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
     this.#machine = new StateMachine((from, to) => {
+      this.#telling = true
       this.#emit('state', { from, to: to.is, generation: this.#generation })
+      this.#telling = false
     })
     // A successor will listen; a reload signal that comes before must not kill it.
     if (this.#inheritance) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
@@ -207,10 +211,9 @@ export class Generation implements Handover {
   async stop(): Promise<void> {
     this.#stopRequested = true
     this.#endUndo?.()
-    // A reload that runs is given up where it still can be. Without one this yields for a moment all the same: a stop from within a state
-    // event comes after what it interrupts.
+    // A reload that runs is given up where it still can be; a stop from within a state event comes after what it interrupts.
     this.#stopped.abort()
-    await this.#running?.catch(() => undefined)
+    if (this.#reloading || this.#telling) await this.#running?.catch(() => undefined)
     const { is } = this.#machine.state
     if (is === 'serving') {
       this.#machine.move('serving', { is: 'draining' })

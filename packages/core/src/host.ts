@@ -1,6 +1,6 @@
 /**
- * The world outside: the command line and the environment that this process was started with, starting a successor, the clock
- * of the log, the end of the process. Everything that a test wants to replace is in the `Host` object.
+ * The world outside: the command line and the environment that this process was started with, starting a successor, standard error, the
+ * terminal, the end of the process. Everything that a test wants to replace is in the `Host` object.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
