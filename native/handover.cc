@@ -17,6 +17,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -373,6 +374,13 @@ Value Lock(const CallbackInfo& info) {
   return Answer(info, Try([&] { return flock(fd, LOCK_EX); }));
 }
 
+/** RLIMIT_NOFILE, the soft limit; a double holds "unlimited" well enough. */
+Value OpenFilesLimit(const CallbackInfo& info) {
+  rlimit limit{};
+  int error = Try([&] { return getrlimit(RLIMIT_NOFILE, &limit); });
+  return error < 0 ? Answer(info, error) : Napi::Number::New(info.Env(), static_cast<double>(limit.rlim_cur));
+}
+
 template <typename Make>
 Value Pair(const CallbackInfo& info, Make make) {
   Napi::Env env = info.Env();
@@ -543,6 +551,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("connectUnix", Napi::Function::New(env, ConnectUnix));
   exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram));
   exports.Set("lock", Napi::Function::New(env, Lock));
+  exports.Set("openFilesLimit", Napi::Function::New(env, OpenFilesLimit));
   return exports;
 }
 

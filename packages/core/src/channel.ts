@@ -89,6 +89,15 @@ export class Channel {
   }
 
   /**
+   * The descriptors of one message of `sendDescriptors`, at most 252, which a word that was just received counts: fewer where this process may open no
+   * more. None where the other side sent none.
+   */
+  takeDescriptors(): number[] {
+    const received = addon().receiveMessage(this.#descriptors, new Uint8Array(1))
+    return typeof received === 'number' ? [] : received.fds
+  }
+
+  /**
    * The next message; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
    * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
    */

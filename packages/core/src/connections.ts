@@ -8,8 +8,9 @@ import type http2 from 'node:http2'
 import https from 'node:https'
 import type net from 'node:net'
 import tls from 'node:tls'
-import { Drain, sayLast } from './drain.js'
-import { plainSocketOf } from './private.js'
+import { Drain, type DrainOptions } from './drain.js'
+import type { MovedConnection } from './messages.js'
+import { adoptDescriptor, hasParser, plainSocketOf, primeParser } from './private.js'
 
 export interface Request {
   readonly method: string
@@ -26,9 +27,28 @@ export interface Connection {
   readonly protocol: Protocol
   /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
   readonly wire: net.Socket
+  /** As performance.now(); before the start of this process where it was moved here. */
+  readonly openedAt: number
+  /** The requests that it carried before it was moved here. */
+  readonly requestsBefore: number
+  requests: number
   bytesRead: number
   /** When the last response was out, or bytes were last seen to have come in a drain. */
   quietSince: number
+  /** Its keep-alive timer was set when it was moved here, so Node does not know that the next request must end it. */
+  timerInherited: boolean
+  /** In a drain that moves connections: why this one does not move. It is then drained politely. */
+  stays?: string | undefined
+  /** In a drain: on its way to the successor. */
+  leaving?: boolean
+  /** In a drain: nothing is read from it, since its client sends requests before it has the answers. */
+  held?: boolean
+}
+
+/** What a connection is called in reports. */
+export function kindOf(socket: net.Socket, { protocol, wire }: Connection): string {
+  if (protocol === 'http1') return wire !== socket ? 'https' : socket.destroyed || hasParser(socket) ? 'http' : 'upgraded'
+  return protocol === 'other' ? 'socket' : protocol === 'handshake' ? 'https' : 'http2'
 }
 
 export interface Session {
@@ -61,19 +81,26 @@ function above(server: net.Server, socket: tls.TLSSocket): Protocol {
   return server instanceof https.Server ? 'http1' : 'other'
 }
 
+/** Asked once for each connection that could move. */
+export type CanMove = (socket: net.Socket) => boolean
+
 export class Connections {
   readonly #connections = new Map<net.Socket, Connection>()
   readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
   readonly #server: net.Server
+  readonly #canMove: CanMove | undefined
   #drain: Drain | undefined
+  /** The connection that is being adopted, whose 'connection' event comes from here. */
+  #adopting: MovedConnection | undefined
 
-  constructor(server: net.Server) {
+  constructor(server: net.Server, canMove?: CanMove) {
     this.#server = server
+    this.#canMove = canMove
     trackers.set(server, this)
     server.prependListener('connection', (socket: net.Socket) => {
       this.#add(socket, beneath(server), socket)
-      // A connection that was in the queue when the drain began.
-      if (this.#drain) this.#drain.result.open++
+      // It was in the queue when the drain began, or comes from a generation before.
+      this.#drain?.added(socket)
     })
     server.prependListener('secureConnection', (socket: tls.TLSSocket) => {
       const below = plainSocketOf(socket)
@@ -97,10 +124,93 @@ export class Connections {
   }
 
   #add(socket: net.Socket, protocol: Protocol, wire: net.Socket): void {
-    this.#connections.set(socket, { running: new Map(), protocol, wire, bytesRead: 0, quietSince: 0 })
-    socket.once('close', () => {
-      if (this.#connections.delete(socket)) this.#drain?.ended(socket)
+    const about = this.#adopting
+    const now = performance.now()
+    this.#connections.set(socket, {
+      running: new Map(),
+      protocol,
+      wire,
+      openedAt: now - (about?.ageMs ?? 0),
+      requestsBefore: about?.requests ?? 0,
+      requests: about?.requests ?? 0,
+      bytesRead: 0,
+      quietSince: now - (about?.idleMs ?? 0),
+      timerInherited: false
     })
+    socket.once('close', () => {
+      const connection = this.#connections.get(socket)
+      if (connection && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
+    })
+  }
+
+  /**
+   * A connection that a predecessor moved here, as if it had always been here. For an HTTP server that is all; for the others the application gets the
+   * socket. Throws where the descriptor cannot be used, or what a listener for 'connection' throws; it is closed then.
+   */
+  adopt(fd: number, about: MovedConnection): net.Socket {
+    const server = this.#server
+    const socket = adoptDescriptor(fd, server)
+    this.#adopting = about
+    try {
+      if (about.kind !== 'http') {
+        this.#add(socket, 'other', socket)
+        this.#drain?.added(socket)
+      } else {
+        server.emit('connection', socket)
+        if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
+        else this.#goOnIdle(socket, about.idleMs)
+      }
+      return socket
+    } catch (error) {
+      socket.destroy()
+      throw error
+    } finally {
+      this.#adopting = undefined
+    }
+  }
+
+  /** Between two requests: the keep-alive timer has run for a while already. */
+  #goOnIdle(socket: net.Socket, idleMs: number): void {
+    primeParser(socket)
+    const timeoutMs = keepAliveMs(this.#server)
+    const connection = this.#connections.get(socket)
+    if (timeoutMs === undefined || !connection) return
+    connection.timerInherited = true
+    socket.setTimeout(Math.max(1, timeoutMs - idleMs))
+  }
+
+  /** `headersTimeout` for one that has sent nothing: Node counts from now, the client from when it connected. */
+  #limitFirstRequest(socket: net.Socket, { ageMs }: MovedConnection): void {
+    const { headersTimeout } = this.#server as http.Server
+    if (!(headersTimeout > 0)) return
+    const timer = setTimeout(() => {
+      // The HTTP server answers this error with 408, or with the application's 'clientError'.
+      if (socket.bytesRead === 0 && !socket.destroyed) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
+    }, Math.max(1, headersTimeout - ageMs))
+    timer.unref()
+    socket.once('close', () => { clearTimeout(timer) })
+  }
+
+  has(socket: net.Socket): boolean {
+    return this.#connections.has(socket)
+  }
+
+  /** The application has moved it: it is nobody's here any more. */
+  moved(socket: net.Socket, kind: string): void {
+    const connection = this.#connections.get(socket)
+    if (connection && this.#connections.delete(socket)) this.#drain?.moved(kind)
+  }
+
+  /** The application holds it for a move of its own. */
+  setLeaving(socket: net.Socket, leaving: boolean): void {
+    const connection = this.#connections.get(socket)
+    if (connection) connection.leaving = leaving
+  }
+
+  /** What a move says of a connection. */
+  about(socket: net.Socket): { ageMs: number; requests: number } | undefined {
+    const connection = this.#connections.get(socket)
+    return connection && { ageMs: Math.round(performance.now() - connection.openedAt), requests: connection.requests }
   }
 
   #addSession(session: http2.ServerHttp2Session): void {
@@ -118,21 +228,33 @@ export class Connections {
     const connection = this.#connections.get(socket)
     if (!connection) return
     connection.running.set(response, { method: request.method ?? '', target: request.url ?? '', since: performance.now() })
-    if (this.#drain) sayLast(connection)
+    connection.requests++
+    if (connection.timerInherited) {
+      connection.timerInherited = false
+      socket.setTimeout((this.#server as http.Server).timeout)
+    }
+    // Node counts the requests of a connection from when it came into this process.
+    const most = (this.#server as http.Server).maxRequestsPerSocket ?? 0
+    if (most > 0 && connection.requestsBefore > 0 && connection.requests >= most) response.setHeader('Connection', 'close')
+    this.#drain?.began(socket, connection)
     response.once('close', () => {
       connection.running.delete(response)
       connection.quietSince = performance.now()
+      this.#drain?.answered(socket)
     })
   }
 
-  /**
-   * Begins the drain. `lingerMs`: how long an idle connection may stay. Its `over` resolves when no connection is left; `cut()` ends it before,
-   * `undo()` gives it up.
-   */
-  drain(lingerMs: number): Drain {
+  /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
+  drain(options: DrainOptions): Drain {
     this.#drain?.undo()
-    const drain = new Drain(this.#server, this.#connections, this.#sessions, lingerMs, () => { this.#drain = undefined })
+    const drain = new Drain({ server: this.#server, connections: this.#connections, sessions: this.#sessions, canMove: this.#canMove }, options, () => { this.#drain = undefined })
     this.#drain = drain
     return drain
   }
+}
+
+/** How long an idle connection may stay, as Node counts it: it gives a second more than it promises, or what the option says. */
+export function keepAliveMs(server: net.Server): number | undefined {
+  const { keepAliveTimeout, keepAliveTimeoutBuffer = 1_000 } = server as http.Server & { keepAliveTimeoutBuffer?: number }
+  return keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : undefined
 }

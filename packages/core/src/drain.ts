@@ -1,31 +1,66 @@
 /**
- * The polite drain of one server: tells every client that its connection ends with the next answer, waits for the requests that run,
- * and closes what stays idle for `linger`. What is left at the deadline is cut by name.
+ * The drain of one server: every connection leaves. Where there is a successor that takes them they are moved, as soon as movable.ts allows; what
+ * cannot move is drained politely: every client is told that its connection ends with the next answer, requests that run are waited for, and what stays
+ * idle for `linger` is closed. What is left at the deadline is cut by name.
  *
- * It never calls server.close() or closeIdleConnections(): both cut clients that are just writing, and stop the header and body timeouts of
- * the rest.
+ * It never calls server.close() or closeIdleConnections(): both cut clients that are just writing and responses that are not flushed, and stop the
+ * header and body timeouts of the rest.
  */
 
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { left, type Deadline } from './channel.js'
-import type { Connection, Request, Session } from './connections.js'
+import { kindOf, keepAliveMs, type CanMove, type Connection, type Request, type Session } from './connections.js'
+import { standingOf, unmovable } from './movable.js'
+import type { Leaving, Mover } from './moving.js'
 import { native } from './native.js'
-import { betweenRequests, fdOf } from './private.js'
-import type { CutRequest } from './report.js'
+import { fdOf, hasParser, holdReading, isEventStream, isReading, readingRequests, releaseReading } from './private.js'
+import type { ConnectionCounts, CutRequest } from './report.js'
+
+type Counts = { -readonly [Key in keyof ConnectionCounts]: number }
+const noCounts = (): Counts => ({ moved: 0, drained: 0, closedIdle: 0, cut: 0 })
 
 /** What became of the connections of a drain. */
 export interface Drained {
   open: number
+  moved: number
   drained: number
   closedIdle: number
   cut: number
+  readonly kinds: Record<string, Counts>
+  /** Why connections did not move, and how many. */
+  readonly stayed: Record<string, number>
   readonly requestsCut: CutRequest[]
 }
 
-/** How often a drain looks for connections that have been idle for `linger`. */
-const lookMs = 100
+export const nothingDrained = (): Drained => ({ open: 0, moved: 0, drained: 0, closedIdle: 0, cut: 0, kinds: {}, stayed: {}, requestsCut: [] })
+
+export interface DrainOptions {
+  /** How long an idle connection that cannot move may stay. */
+  readonly lingerMs: number
+  readonly deadline: Deadline
+  /** Where connections can go; absent where the successor takes none of this server's. */
+  readonly route?: { readonly mover: Mover; readonly listener: string } | undefined
+  /** Why there is no route although there is a successor. */
+  readonly stays?: string | undefined
+}
+
+/** The connections of one server, as connections.ts keeps them. */
+export interface Drainable {
+  readonly server: net.Server
+  readonly connections: Map<net.Socket, Connection>
+  readonly sessions: Map<http2.ServerHttp2Session, Session>
+  readonly canMove: CanMove | undefined
+}
+
+/** How often a drain looks for connections that have become movable, or idle for `linger`. */
+const lookMs = 50
+const lookIdleMs = 100
+/** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
+const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
+/** How soon a client of server-sent events should come back, in milliseconds. */
+const retryMs = 1_000
 
 const withoutQuery = (target: string): string => target.split('?', 1)[0] ?? target
 
@@ -63,47 +98,66 @@ function sayGoaway(session: http2.ServerHttp2Session): void {
 }
 
 export class Drain {
-  readonly result: Drained
-  readonly over: Promise<void>
-  readonly #server: net.Server
-  readonly #connections: Map<net.Socket, Connection>
-  readonly #sessions: Map<http2.ServerHttp2Session, Session>
+  readonly result = nothingDrained()
+  readonly #of: Drainable
   readonly #lingerMs: number
+  #route: DrainOptions['route']
   readonly #forget: () => void
   readonly #closedByUs = new Set<net.Socket>()
-  #resolve: () => void = () => undefined
+  /** To be looked at, whether they can move. */
+  #candidates: Set<net.Socket>
+  #lookedAt = 0
+  #whenEmpty: (() => void)[] = []
+  #forced = false
   #undone = false
   #timer: NodeJS.Timeout
+  readonly #farewell: NodeJS.Timeout
 
-  constructor(server: net.Server, connections: Map<net.Socket, Connection>, sessions: Map<http2.ServerHttp2Session, Session>, lingerMs: number, forget: () => void) {
-    this.#server = server
-    this.#connections = connections
-    this.#sessions = sessions
+  constructor(of: Drainable, { lingerMs, deadline, route, stays }: DrainOptions, forget: () => void) {
+    this.#of = of
     this.#lingerMs = lingerMs
+    this.#route = route
     this.#forget = forget
-    this.result = { open: connections.size, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
-    this.over = new Promise((resolve) => { this.#resolve = resolve })
-    const now = performance.now()
-    for (const connection of connections.values()) {
-      sayLast(connection)
+    this.#candidates = new Set(route ? of.connections.keys() : [])
+    this.result.open = of.connections.size
+    for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
-      connection.quietSince = now
+      if (!route) this.#stay(socket, connection, stays && (unmovable(socket, connection) ?? stays))
     }
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
+    const window = farewellMs(deadline)
+    this.#farewell = setTimeout(() => { this.#endStreams(window) }, left(deadline) - window)
+    this.#farewell.unref()
+    route?.mover.add(this.#leaving)
     // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
     setImmediate(() => setImmediate(() => {
       if (this.#undone) return
-      for (const session of sessions.keys()) sayGoaway(session)
+      for (const session of of.sessions.keys()) sayGoaway(session)
       this.#look()
     }))
   }
 
-  #look(): void {
-    if (this.#connections.size === 0) {
-      clearTimeout(this.#timer)
-      this.#resolve()
-    }
+  get isEmpty(): boolean {
+    return this.#forced || this.#undone || this.#of.connections.size === 0
   }
+
+  /** Resolves when no connection is left; more may come later from a generation before. */
+  async empty(): Promise<void> {
+    // What the kernel already gave to this process appears within one turn of the loop.
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    if (!this.isEmpty) await new Promise<void>((resolve) => { this.#whenEmpty.push(resolve) })
+  }
+
+  #look(): void {
+    if (!this.isEmpty) return
+    for (const resolve of this.#whenEmpty.splice(0)) resolve()
+  }
+
+  #count(kind: string): Counts {
+    return (this.result.kinds[kind] ??= noCounts())
+  }
+
+  // ---- what the connections do ----
 
   /** A session that begins in the drain gets what it came for, its first streams, before it is told to go. */
   greet(session: http2.ServerHttp2Session): void {
@@ -114,10 +168,150 @@ export class Drain {
     setTimeout(tell, this.#lingerMs).unref()
   }
 
-  ended(socket: net.Socket): void {
-    if (!this.#closedByUs.delete(socket)) this.result.drained++
+  added(socket: net.Socket): void {
+    this.result.open++
+    if (this.#route) this.#candidate(socket)
+  }
+
+  began(socket: net.Socket, connection: Connection): void {
+    if (!this.#moves(connection)) sayLast(connection)
+    // A client that does not wait for answers would never let its connection be idle.
+    else if (connection.running.size > 1) this.#candidate(socket)
+  }
+
+  answered(socket: net.Socket): void {
+    if (this.#route) this.#candidate(socket)
+  }
+
+  ended(socket: net.Socket, connection: Connection): void {
+    if (!this.#closedByUs.delete(socket)) this.#tally(socket, connection, 'drained')
     this.#look()
   }
+
+  #tally(socket: net.Socket, connection: Connection, as: 'drained' | 'closedIdle' | 'cut'): void {
+    this.result[as]++
+    this.#count(kindOf(socket, connection))[as]++
+    const { stays = '' } = connection
+    if (stays !== '') this.result.stayed[stays] = (this.result.stayed[stays] ?? 0) + 1
+  }
+
+  /** The application has moved one. */
+  moved(kind: string): void {
+    this.result.moved++
+    this.#count(kind).moved++
+    this.#look()
+  }
+
+  // ---- moving ----
+
+  #moves(connection: Connection): boolean {
+    return this.#route !== undefined && connection.stays === undefined
+  }
+
+  #candidate(socket: net.Socket): void {
+    this.#candidates.add(socket)
+    this.#route?.mover.wake()
+  }
+
+  readonly #leaving = function* (this: Drain, until: number): Generator<Leaving> {
+    const { server, connections } = this.#of
+    const reading = readingRequests(server)
+    if (!reading || !this.#route) return
+    const now = performance.now()
+    if (this.#candidates.size === 0 && now - this.#lookedAt >= lookMs) {
+      this.#lookedAt = now
+      this.#candidates = new Set(connections.keys())
+    }
+    for (const socket of this.#candidates) {
+      this.#candidates.delete(socket)
+      const connection = connections.get(socket)
+      if (!connection || connection.stays !== undefined || connection.leaving === true) continue
+      const standing = standingOf(socket, connection, reading)
+      if (standing === 'now') {
+        if (this.#vetoed(socket)) this.#stay(socket, connection, 'vetoed by canMove')
+        else yield this.#leave(socket, connection, this.#route)
+      } else if (standing !== 'later') {
+        this.#stay(socket, connection, standing.stays)
+      } else if (connection.running.size > 1 && !reading.has(socket) && isReading(socket) === true) {
+        connection.held = true
+        holdReading(socket)
+      }
+      if (performance.now() > until) return
+    }
+  }.bind(this)
+
+  #vetoed(socket: net.Socket): boolean {
+    try {
+      return this.#of.canMove?.(socket) === false
+    } catch {
+      return true
+    }
+  }
+
+  /** Holds it still, in the same turn of the loop in which the rule was asked. */
+  #leave(socket: net.Socket, connection: Connection, { listener }: NonNullable<DrainOptions['route']>): Leaving {
+    const now = performance.now()
+    const { server } = this.#of
+    connection.leaving = true
+    socket.setTimeout(0)
+    holdReading(socket)
+    const fresh = connection.requests === 0 && socket.bytesRead === 0
+    return {
+      fd: () => fdOf(socket),
+      about: {
+        kind: 'http',
+        listener,
+        ageMs: Math.round(now - connection.openedAt),
+        ...(!fresh && { idleMs: Math.max(0, Math.round(now - connection.quietSince)) }),
+        requests: connection.requests
+      },
+      left: () => {
+        if (!this.#of.connections.delete(socket)) return
+        this.moved('http')
+        socket.destroy()
+      },
+      back: () => {
+        connection.leaving = false
+        if (socket.destroyed) return
+        if (!fresh) {
+          const timeoutMs = keepAliveMs(server)
+          if (timeoutMs !== undefined) {
+            connection.timerInherited = true
+            socket.setTimeout(Math.max(1, timeoutMs - (performance.now() - connection.quietSince)))
+          }
+        }
+        connection.held = false
+        releaseReading(socket)
+      }
+    }
+  }
+
+  /** It does not move: from now on it is drained politely. */
+  #stay(socket: net.Socket, connection: Connection, reason: string | undefined): void {
+    connection.stays = reason ?? ''
+    this.#release(socket, connection)
+    connection.quietSince = performance.now()
+    sayLast(connection)
+  }
+
+  #release(socket: net.Socket, connection: Connection): void {
+    if (connection.held !== true) return
+    connection.held = false
+    releaseReading(socket)
+  }
+
+  /** Nothing moves any more: those that are left are drained politely. */
+  stopMoving(reason: string): void {
+    if (!this.#route) return
+    this.#route.mover.remove(this.#leaving)
+    this.#route = undefined
+    this.#candidates.clear()
+    for (const [socket, connection] of this.#of.connections) {
+      if (connection.stays === undefined && connection.leaving !== true) this.#stay(socket, connection, reason)
+    }
+  }
+
+  // ---- the polite way, and the end ----
 
   /** Closes what has been idle for `linger`; looks again and again, since others become idle. */
   #closeIdle(): void {
@@ -125,70 +319,106 @@ export class Drain {
     setImmediate(() => {
       if (this.#undone) return
       const now = performance.now()
-      const between = betweenRequests(this.#server)
-      for (const [socket, connection] of this.#connections) {
+      const reading = readingRequests(this.#of.server)
+      for (const [socket, connection] of this.#of.connections) {
+        if (this.#moves(connection) || connection.leaving === true) continue
         const { bytesRead } = connection.wire
         if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
-        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, between)) this.#close(socket, 'closedIdle')
+        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, reading)) this.#close(socket, connection, 'closedIdle')
       }
-      if (this.#connections.size > 0) this.#timer = setTimeout(() => { this.#closeIdle() }, lookMs)
+      if (this.#of.connections.size > 0 || this.#route) this.#timer = setTimeout(() => { this.#closeIdle() }, lookIdleMs)
     })
   }
 
-  #close(socket: net.Socket, as: 'closedIdle' | 'cut'): void {
+  #close(socket: net.Socket, connection: Connection, as: 'closedIdle' | 'cut'): void {
     this.#closedByUs.add(socket)
-    this.result[as]++
+    this.#tally(socket, connection, as)
     socket.destroy()
+  }
+
+  /** Server-sent events end as their clients expect an end, with a hint when to come back. */
+  #endStreams(windowMs: number): void {
+    if (this.#undone) return
+    for (const { running } of this.#of.connections.values()) {
+      for (const response of running.keys()) {
+        if (!isEventStream(response)) continue
+        setTimeout(() => {
+          if (this.#undone || response.writableEnded || response.destroyed) return
+          response.write(`retry: ${retryMs}\n\n`)
+          response.end()
+        }, Math.random() * windowMs * 0.8).unref()
+      }
+    }
   }
 
   /** At the deadline: closes what is idle and cuts the rest, naming the requests. */
   cut(): void {
     const now = performance.now()
-    const between = betweenRequests(this.#server)
+    const reading = readingRequests(this.#of.server)
     const name = (request: Request): void => {
       this.result.requestsCut.push({ method: request.method, path: withoutQuery(request.target), ms: Math.round(now - request.since) })
     }
-    for (const [socket, connection] of this.#connections) {
+    for (const [socket, connection] of this.#of.connections) {
+      // On its way at this moment: the successor has it, or takes it as soon as it can.
+      if (connection.leaving === true) {
+        this.#of.connections.delete(socket)
+        this.moved('http')
+        continue
+      }
       for (const request of connection.running.values()) name(request)
-      this.#close(socket, isIdle(socket, connection, between) ? 'closedIdle' : 'cut')
+      this.#close(socket, connection, isIdle(socket, connection, reading) ? 'closedIdle' : 'cut')
     }
-    for (const [session, { streams }] of this.#sessions) {
+    for (const [session, { streams }] of this.#of.sessions) {
       for (const request of streams.values()) name(request)
       session.destroy()
     }
+    this.#forced = true
     // Whatever a destroyed socket still waits for.
-    setImmediate(() => { this.#resolve() })
+    setImmediate(() => { this.#look() })
   }
 
   /** The process serves again: answers stop saying that they are the last. */
   undo(): void {
     this.#undone = true
     clearTimeout(this.#timer)
-    for (const connection of this.#connections.values()) unsayLast(connection)
+    clearTimeout(this.#farewell)
+    this.#route?.mover.remove(this.#leaving)
+    for (const [socket, connection] of this.#of.connections) {
+      unsayLast(connection)
+      this.#release(socket, connection)
+      connection.stays = undefined
+    }
     this.#forget()
-    this.#resolve()
+    this.#look()
   }
 }
 
 /** No request has begun and nothing is unread. A connection that never sent a byte is idle. */
-function isIdle(socket: net.Socket, connection: Connection, between: ReadonlySet<net.Socket>): boolean {
-  if (connection.protocol === 'http2' || connection.protocol === 'other') return false
-  if (connection.running.size > 0 || !(between.has(socket) || socket.bytesRead === 0)) return false
+function isIdle(socket: net.Socket, { protocol, running }: Connection, reading: ReadonlySet<net.Socket> | undefined): boolean {
+  if (protocol === 'http2' || protocol === 'other' || running.size > 0) return false
+  const between = socket.bytesRead === 0 || (reading !== undefined && hasParser(socket) && !reading.has(socket))
+  if (!between) return false
   const fd = fdOf(socket)
   return fd === undefined || !native || native.pollReadable(fd, 0) === 0
 }
 
-/** Resolves when all are over; at the deadline it cuts what is left. */
+/** Resolves when none of them has a connection left; at the deadline it cuts what is left. */
 export async function drainAll(drains: readonly Drain[], deadline: Deadline): Promise<void> {
   const timer = setTimeout(() => { for (const drain of drains) drain.cut() }, left(deadline))
-  await Promise.all(drains.map((drain) => drain.over))
+  do await Promise.all(drains.map((drain) => drain.empty()))
+  while (!drains.every((drain) => drain.isEmpty))
   clearTimeout(timer)
 }
 
 export function sum(results: readonly Drained[]): Drained {
-  const total: Drained = { open: 0, drained: 0, closedIdle: 0, cut: 0, requestsCut: [] }
+  const total = nothingDrained()
   for (const result of results) {
-    for (const key of ['open', 'drained', 'closedIdle', 'cut'] as const) total[key] += result[key]
+    for (const key of ['open', 'moved', 'drained', 'closedIdle', 'cut'] as const) total[key] += result[key]
+    for (const [kind, counts] of Object.entries(result.kinds)) {
+      const all = (total.kinds[kind] ??= noCounts())
+      for (const key of ['moved', 'drained', 'closedIdle', 'cut'] as const) all[key] += counts[key]
+    }
+    for (const [reason, count] of Object.entries(result.stayed)) total.stayed[reason] = (total.stayed[reason] ?? 0) + count
     total.requestsCut.push(...result.requestsCut)
   }
   return total

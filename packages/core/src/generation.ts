@@ -9,25 +9,29 @@ import dgram from 'node:dgram'
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 import { closeSync } from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
-import { deadlineIn, FirstContact, left, type Channel, type Deadline } from './channel.js'
-import { Connections } from './connections.js'
+import { Adopter } from './adopting.js'
+import { deadlineIn, FirstContact, left, type Deadline } from './channel.js'
+import { Connections, type CanMove } from './connections.js'
 import { controlPath, ControlServer, findOrBecome, type Caller, type ControlSide } from './control.js'
-import { drainAll, sum, type Drain } from './drain.js'
+import { drainAll, nothingDrained, sum, type Drain, type DrainOptions } from './drain.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { HandoverError } from './errors.js'
-import { takeInheritance, realHost, switchedOff, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
+import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
 import { fileId, Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
-import type { MessageOf, OfferedListener, Peer } from './messages.js'
+import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
+import { Mover } from './moving.js'
 import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions } from './options.js'
 import { handOver, watchSuccessor, type Switched } from './predecessor.js'
-import { missing } from './private.js'
+import { cannotMove, missing } from './private.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
+import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { StateMachine, type StateName } from './states.js'
 import { succeed, takeOffer, type Taken } from './successor.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
@@ -47,10 +51,17 @@ export interface HandoverEvents {
   state: [change: { from: StateName; to: StateName; generation: number }]
   /** At the switch, at the end of the drain (in both processes), when a reload was undone, and after a stop. */
   report: [report: Report]
-  /** The drain begins: the time to say goodbye on connections that only the application understands. */
-  draining: []
+  /** The drain begins: the time to move() connections that only the application understands, or to say goodbye on them. */
+  draining: [drain: Draining]
   /** A reload failed: this process serves on. */
   failed: [error: HandoverError]
+}
+
+export interface Draining {
+  /** Null where the process is stopped: then nothing can move. */
+  readonly successor: Peer | null
+  /** What is still open is cut this many milliseconds from now. */
+  readonly endsInMs: number
 }
 
 export interface Handover {
@@ -76,9 +87,22 @@ export interface Handover {
    * waits for the answer.
    */
   stop(): Promise<void>
+  /**
+   * Moves a connection of the application's own protocol to the successor: call it in a drain (`events.on('draining', …)`), when no part of a message is in
+   * the application's hands. `socket`: plain TCP or Unix. From the call on nothing is read from it, and what is written to it does not leave.
+   *
+   * Resolves true when the successor has it: this copy then emits nothing any more. Resolves false where it stays, and goes on as before: there is no
+   * successor, it does not know `kind`, the socket is TLS or ends. Rejects with HANDOVER_STATE or HANDOVER_OPTION.
+   */
+  move(socket: net.Socket, options: MoveOptions): Promise<boolean>
+  /** Takes connections of this kind that a predecessor moves here. Call it before listen(). Throws HANDOVER_OPTION. */
+  onMoved(kind: string, take: OnMoved): void
 }
 
 type Ending = 'stop' | 'handed over'
+
+/** A successor that serves. */
+type Successor = Launched & { readonly takes: Takes | undefined }
 
 const noReport = { kept: [], added: [], dropped: [] }
 
@@ -91,12 +115,18 @@ export class Generation implements Handover {
   readonly #off: string | undefined
   readonly #inheritance: Inheritance | undefined
   readonly #servers = new WeakSet<net.Server | dgram.Socket>()
-  readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean }>()
+  readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
   /** A failure to listen of these is the framework's business: Fastify's second server for localhost. */
   readonly #mayFail = new WeakSet<net.Server | dgram.Socket>()
   readonly #trackers = new WeakMap<net.Server, Connections>()
   /** Of the servers that listen, or have connections still. */
   readonly #connections = new Map<net.Server, Connections>()
+  readonly #socketMoves = new SocketMoves()
+  /** As a successor: takes connections of the predecessor. */
+  #adopter: Adopter | undefined
+  /** As a predecessor: moves connections to the successor. */
+  #mover: Mover | undefined
+  #cannotMove: { readonly is: string | undefined } | undefined
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
   #generation = 1
@@ -178,7 +208,7 @@ export class Generation implements Handover {
     if (options.log) this.#log = guarded(options.log)
   }
 
-  adopt(owner: net.Server | dgram.Socket): void {
+  adopt(owner: net.Server | dgram.Socket, canMove?: CanMove): void {
     if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
       throw new HandoverError('HANDOVER_OPTION', 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket. Nothing was changed. For an Express app use @handover/express, for Fastify register @handover/fastify.')
     }
@@ -188,14 +218,14 @@ export class Generation implements Handover {
     }
     this.#servers.add(owner)
     this.#openDoor()
-    if (owner instanceof net.Server) this.#track(owner)
+    if (owner instanceof net.Server) this.#track(owner, canMove)
     else openDatagramDoor(this.#keeper, owner)
   }
 
   /** Adopts every server, of now or later, that answers with this function. */
-  adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean): void {
+  adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean, canMove?: CanMove): void {
     if (this.#isOff()) return
-    this.#requestListeners.set(listener, { mayFail })
+    this.#requestListeners.set(listener, { mayFail, canMove })
     this.#openDoor()
   }
 
@@ -230,6 +260,15 @@ export class Generation implements Handover {
     await this.#finished
   }
 
+  async move(socket: net.Socket, options: MoveOptions): Promise<boolean> {
+    const [server, connections] = [...this.#connections].find(([, tracker]) => tracker.has(socket)) ?? []
+    return await this.#socketMoves.move(socket, options, this.#mover, connections, (server && this.#inventory.of(server)?.about.name) ?? '')
+  }
+
+  onMoved(kind: string, take: OnMoved): void {
+    this.#socketMoves.onMoved(kind, take)
+  }
+
   /** In another runtime it says so once; HANDOVER=off is what somebody asked for. */
   #isOff(): boolean {
     if (this.#off === undefined) return false
@@ -255,7 +294,7 @@ export class Generation implements Handover {
       if (!found) return false
       this.#servers.add(server)
       if (found.mayFail) this.#mayFail.add(server)
-      this.#track(server)
+      this.#track(server, found.canMove)
       return true
     },
     before: (_owner, asked) => {
@@ -269,8 +308,8 @@ export class Generation implements Handover {
     failed: (owner, claimed, error) => { this.#notBound(owner, claimed, error) }
   }
 
-  #track(server: net.Server): void {
-    this.#trackers.set(server, new Connections(server))
+  #track(server: net.Server, canMove: CanMove | undefined): void {
+    this.#trackers.set(server, new Connections(server, canMove))
   }
 
   /** Where listeners and signals belong to somebody else, everything is left to Node. Says so once. */
@@ -289,6 +328,16 @@ export class Generation implements Handover {
     return this.#obstacle.is
   }
 
+  /** Whether connections can move to and from this process. Looked for once, and said once where they cannot. */
+  #moveIsOn(): boolean {
+    if (!this.#settings.get().move) return false
+    if (!this.#cannotMove) {
+      this.#cannotMove = { is: cannotMove() }
+      if (this.#cannotMove.is !== undefined) this.#log('warn', `live connections are not moved: this version of Node (${process.version}) keeps them in another way: ${this.#cannotMove.is}. At a reload they are drained politely.`)
+    }
+    return this.#cannotMove.is === undefined
+  }
+
   /** The first listen() of the process: signals, and whoever serves already. */
   #enter(): void {
     if (this.#resting) this.#wake()
@@ -300,6 +349,7 @@ export class Generation implements Handover {
       this.#log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
       return
     }
+    this.#moveIsOn()
     try {
       let contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
@@ -336,11 +386,18 @@ export class Generation implements Handover {
     }
     this.#generation = taken.predecessor.generation + 1
     this.#predecessor = { taken, gone: false }
+    const adopter = new Adopter(taken.channel, { adopt: (fd, about) => { this.#adopt(fd, about) } })
+    this.#adopter = adopter
     this.#machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
     void succeed(taken, {
       prepared,
-      serve: () => { this.#serve() },
+      serve: () => {
+        this.#serve()
+        return this.#takes()
+      },
+      take: (connections) => { adopter.take(connections) },
+      allTaken: () => adopter.idle(),
       withdrawn: (error) => {
         this.#log('error', error.toString())
         const { is } = this.#machine.state
@@ -441,6 +498,25 @@ export class Generation implements Handover {
     this.#restoreStderr()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
+  }
+
+  #takes(): Takes | undefined {
+    if (!this.#moveIsOn()) return undefined
+    const listeners = this.#inventory.listeners.filter(({ owner }) => owner instanceof http.Server).map(({ about }) => about.name)
+    return { listeners, kinds: this.#socketMoves.kinds, room: descriptorRoom() }
+  }
+
+  /** A connection of the predecessor. */
+  #adopt(fd: number, about: MovedConnection): void {
+    const owner = this.#inventory.named(about.listener)?.owner
+    const connections = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
+    try {
+      if (about.kind !== 'http') this.#socketMoves.take(fd, about, connections)
+      else if (connections) connections.adopt(fd, about)
+      else closeSync(fd) // the program closed its server since
+    } catch (error) {
+      this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    }
   }
 
   /** Until now stderr led through the predecessor, which kept the last lines. */
@@ -551,12 +627,12 @@ export class Generation implements Handover {
       predecessor: this.#self,
       successor: switched.successor,
       listeners: { kept: switched.ready.kept, added: switched.ready.added, dropped: switched.ready.dropped },
-      connections: { open: this.#openConnections(), drained: 0, closedIdle: 0, cut: 0 },
+      connections: connectionsOf({ ...nothingDrained(), open: this.#openConnections() }),
       requestsCut: [],
-      durations: { ...switched.durations, drain: null }
+      durations: { ...switched.durations, move: null, drain: null }
     }
     this.#report(report)
-    this.#finish('handed over', report, launched)
+    this.#finish('handed over', report, { ...launched, takes: switched.takes })
     return report
   }
 
@@ -599,28 +675,39 @@ export class Generation implements Handover {
 
   // ---- the drain and the end ----
 
-  #finish(ending: Ending, report: Report | undefined, launched: Launched | undefined): void {
-    this.#finished = this.#drainAndEnd(ending, report, launched).catch((error: unknown) => {
+  #finish(ending: Ending, report: Report | undefined, successor: Successor | undefined): void {
+    this.#finished = this.#drainAndEnd(ending, report, successor).catch((error: unknown) => {
       this.#log('error', `the drain failed, and the process ends: ${error instanceof Error ? error.stack : String(error)}`)
       this.#host.exit(1)
     })
   }
 
-  async #drainAndEnd(ending: Ending, report: Report | undefined, launched: Launched | undefined): Promise<void> {
-    const { drainTimeout, undoWindow, linger } = this.#settings.get()
+  async #drainAndEnd(ending: Ending, report: Report | undefined, successor: Successor | undefined): Promise<void> {
+    const { drainTimeout, undoWindow, linger, move } = this.#settings.get()
     const begun = performance.now()
     const deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
-    const drains = [...this.#connections.values()].map((connections) => connections.drain(linger))
+    // Nobody goes on with what comes from a generation before: that one drains by itself.
+    if (ending === 'stop') this.#adopter?.refuse()
+    const mover = successor?.takes && this.#moveIsOn() ? new Mover(successor.channel, successor.takes, (reason) => {
+      for (const drain of drains) drain.stopMoving(reason)
+    }) : undefined
+    this.#mover = mover
+    const stays = ending === 'stop' ? undefined : move ? 'not taken by the successor' : 'moving is off'
+    const drains = [...this.#connections].map(([server, connections]) => connections.drain({ lingerMs: linger, deadline, ...this.#routeOf(server, mover, stays) }))
     if (ending === 'stop' && this.#openConnections() > 0) {
       this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connections; signal again to end at once`)
     }
-    this.#emit('draining')
+    this.#emit('draining', { successor: report?.successor ?? null, endsInMs: Math.round(left(deadline)) })
 
     const drained = drainAll(drains, deadline)
-    if (launched) {
-      const undone = await this.#undoWindow(launched.channel, deadlineIn(Math.min(undoWindow, left(deadline))))
+    if (successor) {
+      const gone = watchSuccessor(successor.channel, {
+        settled: () => { this.#endUndo?.() },
+        taken: (count) => { mover?.taken(count) }
+      }).then(() => { mover?.end('the successor ended', true) })
+      const undone = await this.#undoWindow(gone, deadlineIn(Math.min(undoWindow, left(deadline))))
       if (undone) {
-        this.#undo(drains, report, launched)
+        this.#undo(drains, report, successor)
         return
       }
       this.#inventory.close()
@@ -628,8 +715,8 @@ export class Generation implements Handover {
       this.#control = undefined
     }
     await drained
-    // Whoever stops this process, systemd for one, ends all that is left of the service with it: so the one before ends first.
-    if (ending === 'stop' && this.#predecessor && !this.#predecessor.gone) await beforeDeadline(this.#predecessorGone, deadline)
+    await this.#outlastPredecessor(ending, drains, deadline)
+    this.#adopter?.refuse()
 
     this.#machine.move('draining', { is: 'closing' })
     await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(drainTimeout), left(deadline))))
@@ -640,23 +727,39 @@ export class Generation implements Handover {
       predecessor: this.#self,
       successor: report?.successor ?? null,
       listeners: report?.listeners ?? noReport,
-      connections: { open: result.open, drained: result.drained, closedIdle: result.closedIdle, cut: result.cut },
+      connections: connectionsOf(result),
       requestsCut: result.requestsCut,
-      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), drain: performance.now() - begun }
+      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: mover?.firstPassMs ?? null, drain: performance.now() - begun }
     }
     this.#machine.move('closing', { is: 'ended' })
     this.#report(final)
-    if (launched) {
-      launched.channel.send({ type: 'end', report: final })
+    if (successor) {
+      successor.channel.send({ type: 'end', report: final })
       // Closing with something unread would take the last word away from the successor: it closes first.
-      await launched.channel.closed(deadlineIn(1_000))
+      await successor.channel.closed(deadlineIn(1_000))
     }
     this.#inventory.unlinkFiles()
     this.#host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
   }
 
+  /** Where the connections of this server can go. */
+  #routeOf(server: net.Server, mover: Mover | undefined, stays: string | undefined): Pick<DrainOptions, 'route' | 'stays'> {
+    const listener = this.#inventory.of(server)?.about.name
+    return mover && listener !== undefined && mover.takesListener(listener) ? { route: { mover, listener } } : { stays }
+  }
+
+  /**
+   * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with it; and where
+   * there is a successor, the connections of that older one come through here.
+   */
+  async #outlastPredecessor(ending: Ending, drains: readonly Drain[], deadline: Deadline): Promise<void> {
+    if (!this.#predecessor || this.#predecessor.gone || (ending === 'handed over' && !this.#mover)) return
+    await beforeDeadline(this.#predecessorGone, deadline)
+    await drainAll(drains, deadline)
+  }
+
   /** True where the successor died while this process could still take over again. */
-  async #undoWindow(channel: Channel, deadline: Deadline): Promise<boolean> {
+  async #undoWindow(gone: Promise<void>, deadline: Deadline): Promise<boolean> {
     let timer: NodeJS.Timeout | undefined
     const over = new Promise<'settled'>((resolve) => {
       const end = (): void => { resolve('settled') }
@@ -664,17 +767,18 @@ export class Generation implements Handover {
       timer = setTimeout(end, left(deadline))
       if (this.#stopRequested) end()
     })
-    const outcome = await Promise.race([watchSuccessor(channel), over])
+    const outcome = await Promise.race([gone.then(() => 'successor died' as const), over])
     clearTimeout(timer)
     this.#endUndo = undefined
     return outcome === 'successor died' && !this.#stopRequested
   }
 
-  #undo(drains: readonly Drain[], report: Report | undefined, launched: Launched): void {
+  #undo(drains: readonly Drain[], report: Report | undefined, launched: Successor): void {
     const names = this.#inventory.names
     this.#inventory.accept(this.#notAgain)
     this.#listenForCallers()
     for (const drain of drains) drain.undo()
+    this.#mover = undefined
     this.#machine.move('draining', { is: 'serving' })
     launched.channel.close()
     // It may live, and only have broken the channel.
@@ -764,6 +868,8 @@ export class Generation implements Handover {
 
   readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
 }
+
+const connectionsOf = ({ requestsCut: _, ...connections }: ReturnType<typeof nothingDrained>): Report['connections'] => connections
 
 /** False where the deadline came first. */
 async function beforeDeadline(work: Promise<unknown>, deadline: Deadline): Promise<boolean> {

@@ -4,7 +4,7 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { accessSync, closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs'
+import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { isatty } from 'node:tty'
@@ -268,6 +268,20 @@ async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Lau
         relay?.unref()
       }
     }
+  }
+}
+
+/**
+ * How many descriptors this process can still open, less a reserve for what it opens to do its work. Where the descriptors cannot be counted: a
+ * quarter of the limit.
+ */
+export function descriptorRoom(): number {
+  const limit = native?.openFilesLimit() ?? 0
+  const reserve = Math.max(64, Math.round(Math.min(limit, 100_000) / 50))
+  try {
+    return Math.max(0, Math.min(limit, 1_000_000_000) - readdirSync('/proc/self/fd').length - reserve)
+  } catch {
+    return Math.max(0, Math.floor(Math.min(limit, 1_000_000_000) / 4))
   }
 }
 

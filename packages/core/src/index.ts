@@ -11,9 +11,10 @@ import type { HandoverOptions } from './options.js'
 import type { Report } from './report.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
-export type { Handover, HandoverEvents } from './generation.js'
+export type { Draining, Handover, HandoverEvents } from './generation.js'
 export type { HandoverOptions, LogLevel } from './options.js'
-export type { CutRequest, Report } from './report.js'
+export type { ConnectionCounts, CutRequest, Report } from './report.js'
+export type { MoveOptions, OnMoved } from './socket-moves.js'
 export type { StateName } from './states.js'
 
 const key: unique symbol = Symbol.for('@handover/core')
@@ -33,7 +34,7 @@ export interface HandoverFunction extends Handover {
 
 function adopt<T extends net.Server | dgram.Socket>(server: T, options: HandoverOptions = {}): T {
   generation.configure(options)
-  generation.adopt(server)
+  generation.adopt(server, options.canMove)
   return server
 }
 
@@ -44,13 +45,17 @@ export const handover = Object.defineProperties(adopt, {
   events: { value: generation.events },
   reload: { value: () => generation.reload() },
   ready: { value: () => { generation.ready() } },
-  stop: { value: () => generation.stop() }
+  stop: { value: () => generation.stop() },
+  move: { value: (...args: Parameters<Handover['move']>) => generation.move(...args) },
+  onMoved: { value: (...args: Parameters<Handover['onMoved']>) => { generation.onMoved(...args) } }
 }) as HandoverFunction
 
 export const events = handover.events
 export const reload = (): Promise<Report> => generation.reload()
 export const ready = (): void => { generation.ready() }
 export const stop = (): Promise<void> => generation.stop()
+export const move: Handover['move'] = (socket, options) => generation.move(socket, options)
+export const onMoved: Handover['onMoved'] = (kind, take) => { generation.onMoved(kind, take) }
 
 /**
  * For adapters: makes every server reloadable that answers with `listener`, whoever creates it and whenever. With `mayFail` a
@@ -58,5 +63,5 @@ export const stop = (): Promise<void> => generation.stop()
  */
 export function adoptRequestListener(listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}): void {
   generation.configure(options)
-  generation.adoptRequestListener(listener, mayFail)
+  generation.adoptRequestListener(listener, mayFail, options.canMove)
 }

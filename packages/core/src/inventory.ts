@@ -10,6 +10,7 @@ import { closeSync, lstatSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
+import tls from 'node:tls'
 import { HandoverError } from './errors.js'
 import { find, keyOf, mismatch, nameOf, type Asked } from './listeners.js'
 import type { OfferedListener } from './messages.js'
@@ -163,6 +164,8 @@ export class Inventory {
     }
     const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined }
     this.#listeners.add(listener)
+    // A client that comes back resumes its TLS session, as if the process had stayed.
+    if (claimed?.ticketKeys !== undefined && owner instanceof tls.Server && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(claimed.ticketKeys, 'base64'))
     owner.once('close', () => {
       if (this.#listeners.delete(listener)) this.#unlink(listener)
     })
@@ -173,7 +176,22 @@ export class Inventory {
   offer(): { listeners: OfferedListener[]; fds: number[] } {
     const open = this.listeners.map((listener) => ({ listener, about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
     this.#known = new Set(open.map(({ listener }) => listener))
-    return { listeners: open.map(({ about }) => about), fds: open.map(({ fd }) => fd) }
+    return {
+      listeners: open.map(({ listener: { owner }, about }) => (owner instanceof tls.Server ? { ...about, ticketKeys: owner.getTicketKeys().toString('base64') } : about)),
+      fds: open.map(({ fd }) => fd)
+    }
+  }
+
+  /** The listener of this name. */
+  named(name: string): Listener | undefined {
+    for (const listener of this.#listeners) if (listener.about.name === name) return listener
+    return undefined
+  }
+
+  /** The listener of this server. */
+  of(server: net.Server): Listener | undefined {
+    for (const listener of this.#listeners) if (listener.owner === server) return listener
+    return undefined
   }
 
   /**

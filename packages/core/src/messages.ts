@@ -30,6 +30,36 @@ export interface OfferedListener {
   readonly backlog: number
   /** Device and inode of a Unix socket's file, so that a file that was replaced is noticed. */
   readonly file?: string
+  /** Of a TLS server: the keys of its session tickets in base64, so that a client that comes back resumes its session. */
+  readonly ticketKeys?: string
+}
+
+/** What a successor can take of the connections that live. */
+export interface Takes {
+  /** The names of its listeners whose plain HTTP/1.1 connections it serves. */
+  readonly listeners: readonly string[]
+  /** The kinds that the application knows (onMoved). */
+  readonly kinds: readonly string[]
+  /** How many descriptors it can still open. */
+  readonly room: number
+}
+
+/** A live connection on its way. */
+export interface MovedConnection {
+  /** `http`, or what the application named in move(). */
+  readonly kind: string
+  /** The name of the listener that it came through; '' where that is not one of ours. */
+  readonly listener: string
+  /** How long it has been open, in milliseconds. */
+  readonly ageMs: number
+  /** How long it has been idle between two requests, in milliseconds; absent where nothing was ever read from it, and for other kinds. */
+  readonly idleMs?: number
+  /** How many requests it has carried. */
+  readonly requests: number
+  /** The state that the application gave to move(), in the text form of the package devalue. */
+  readonly state?: string
+  /** Bytes that were read and are not used yet, in base64. */
+  readonly unread?: string
 }
 
 export type Message =
@@ -45,12 +75,16 @@ export type Message =
   | { readonly type: 'failed'; readonly reason: string }
   /** P → S: accept from now on. */
   | { readonly type: 'commit' }
-  /** S → P: it accepts. The point of no return. */
-  | { readonly type: 'serving' }
+  /** S → P: it accepts. The point of no return. Without `takes` nothing can be moved to it. */
+  | { readonly type: 'serving'; readonly takes?: Takes }
   /** P → S before `serving`: the offer is taken back; the successor must end. */
   | { readonly type: 'withdraw'; readonly reason: string }
   /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
+  /** P → S after `serving`: connections, after one message with their descriptors in the same order. */
+  | { readonly type: 'move'; readonly connections: readonly MovedConnection[] }
+  /** S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before. */
+  | { readonly type: 'taken'; readonly count: number }
   /** P → S: the drain is over and the process ends. */
   | { readonly type: 'end'; readonly report: Report }
 
@@ -62,12 +96,15 @@ const string: Check = (value) => typeof value === 'string'
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
 const object: Check = (value) => typeof value === 'object' && value !== null
 const list = (of: Check): Check => (value) => Array.isArray(value) && value.every(of)
-const listener: Check = (value) => {
+const optional = (check: Check): Check => (value) => value === undefined || check(value)
+const shape = (fields: Readonly<Record<string, Check>>): Check => (value) => {
   if (!object(value)) return false
-  const it = value as Record<string, unknown>
-  return string(it['name']) && string(it['asked']) && string(it['address']) && count(it['port']) && count(it['backlog']) &&
-    ['tcp', 'unix', 'udp', 'control'].includes(it['kind'] as string)
+  return Object.keys(fields).every((field) => fields[field]?.((value as Record<string, unknown>)[field]))
 }
+const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
+const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string) })
+const takes = shape({ listeners: list(string), kinds: list(string), room: count })
+const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
 
 /** The fields that each message must have. */
 export const shapes: Readonly<Record<MessageType, Readonly<Record<string, Check>>>> = {
@@ -77,9 +114,11 @@ export const shapes: Readonly<Record<MessageType, Readonly<Record<string, Check>
   ready: { kept: list(string), added: list(string), dropped: list(string) },
   failed: { reason: string },
   commit: {},
-  serving: {},
+  serving: { takes: optional(takes) },
   withdraw: { reason: string },
   settled: {},
+  move: { connections: list(connection) },
+  taken: { count },
   end: { report: object }
 }
 
@@ -95,9 +134,9 @@ export function parseMessage(line: string): Message {
     value = undefined
   }
   const type = object(value) ? (value as { type?: unknown }).type : undefined
-  const shape = typeof type === 'string' && Object.hasOwn(shapes, type) ? shapes[type as MessageType] : undefined
-  const wrong = shape && Object.keys(shape).find((field) => !shape[field]?.((value as Record<string, unknown>)[field]))
-  if (shape === undefined || wrong !== undefined) {
+  const fields = typeof type === 'string' && Object.hasOwn(shapes, type) ? shapes[type as MessageType] : undefined
+  const wrong = fields && Object.keys(fields).find((field) => !fields[field]?.((value as Record<string, unknown>)[field]))
+  if (fields === undefined || wrong !== undefined) {
     const found = line.length > 200 ? `${line.slice(0, 200)}… (${line.length} characters)` : line
     throw new HandoverError('HANDOVER_PROTOCOL', `expected one of ${Object.keys(shapes).join(', ')}${wrong === undefined ? '' : ` with a valid "${wrong}"`}, found ${JSON.stringify(found)}.`)
   }

@@ -82,6 +82,8 @@ export interface Native {
   sendDatagram(path: string, data: Uint8Array, fds?: readonly number[]): number
   /** flock(2) LOCK_EX, blocking; released when the descriptor is closed. */
   lock(fd: number): number
+  /** getrlimit(2): how many descriptors this process may have open (RLIMIT_NOFILE, the soft limit). */
+  openFilesLimit(): number
 }
 
 /** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */

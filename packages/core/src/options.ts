@@ -5,6 +5,7 @@
  * one generation; two servers that ask for different values are told so.
  */
 
+import type { Socket } from 'node:net'
 import { constants } from 'node:os'
 import { inspect } from 'node:util'
 import { HandoverError } from './errors.js'
@@ -26,14 +27,21 @@ export interface HandoverOptions {
   reloadSignal?: NodeJS.Signals
   /** `listening`: ready when the app listens. `manual`: when it calls ready(). HANDOVER_READY_WHEN. */
   readyWhen?: 'listening' | 'manual'
+  /** Whether plain HTTP/1.1 connections move to the successor instead of being ended politely. true. HANDOVER_MOVE. */
+  move?: boolean
   /** Runs once, after the drain, before the process ends. */
   onClose?: () => unknown
+  /**
+   * Whether a plain HTTP/1.1 connection may move to the successor: false where the application keeps something about this very connection. Asked once
+   * for each in a reload; it belongs to the server that it is given with, not to the process.
+   */
+  canMove?: (socket: Socket) => boolean
   /** Where log lines go; standard error by default. */
   log?: (level: LogLevel, line: string) => void
 }
 
 /** The options that have a value in every process. */
-export type Settings = Readonly<Required<Omit<HandoverOptions, 'name' | 'onClose' | 'log'>>> & { readonly name: string | undefined }
+export type Settings = Readonly<Required<Omit<HandoverOptions, 'name' | 'onClose' | 'canMove' | 'log'>>> & { readonly name: string | undefined }
 
 const defaults: Settings = {
   name: undefined,
@@ -42,7 +50,8 @@ const defaults: Settings = {
   undoWindow: 10_000,
   linger: 10_000,
   reloadSignal: 'SIGHUP',
-  readyWhen: 'listening'
+  readyWhen: 'listening',
+  move: true
 }
 
 type Key = keyof Settings
@@ -61,6 +70,8 @@ const milliseconds = (where: string, value: unknown): number => {
 }
 
 const taken = new Set(['SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCHLD', 'SIGPROF', 'SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGABRT'])
+
+const words = new Map([...['true', 'on', 'yes', '1'].map((word) => [word, true] as const), ...['false', 'off', 'no', '0'].map((word) => [word, false] as const)])
 
 const readers: { readonly [K in Key]: (where: string, value: unknown) => Settings[K] } = {
   name: (where, value) => {
@@ -83,11 +94,16 @@ const readers: { readonly [K in Key]: (where: string, value: unknown) => Setting
   readyWhen: (where, value) => {
     if (value !== 'listening' && value !== 'manual') throw wrong(where, value, '"listening" or "manual"')
     return value
+  },
+  move: (where, value) => {
+    const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value
+    if (typeof word !== 'boolean') throw wrong(where, value, 'true or false')
+    return word
   }
 }
 
 const keys = Object.keys(defaults) as Key[]
-const notSettings = new Set(['onClose', 'log'])
+const notSettings = new Set(['onClose', 'canMove', 'log'])
 
 /** `readyTimeout` → `HANDOVER_READY_TIMEOUT`. */
 export function variableOf(key: Key): string {

@@ -8,7 +8,7 @@
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
 import { HandoverError, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './host.js'
-import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer } from './messages.js'
+import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from './messages.js'
 import type { StateMachine } from './states.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
@@ -34,6 +34,8 @@ export interface PredecessorSide {
 export interface Switched {
   readonly successor: Peer
   readonly ready: MessageOf<'ready'>
+  /** What it can take of the connections; absent where nothing. */
+  readonly takes: Takes | undefined
   readonly durations: { readonly launch: number; readonly prepare: number; readonly commit: number }
 }
 
@@ -65,14 +67,14 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
 
     machine.move('offering', { is: 'committing', successor: known })
     channel.send({ type: 'commit' })
-    await expect(channel, 'serving', deadlineIn(commitMs))
+    const { takes } = await expect(channel, 'serving', deadlineIn(commitMs))
 
     // ---- the point of no return ----
     machine.move('committing', { is: 'draining', successor: known })
     const late = side.stopAccepting(ready.dropped)
     launched.child?.unref()
     const now = performance.now()
-    return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
+    return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, takes, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
   } catch (cause) {
     const error = await takeBack(side, launched, successor, cause)
     const { is } = machine.state
@@ -140,14 +142,20 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
   )
 }
 
-/** How the time after the switch ended for the predecessor. */
-export type Outcome = 'settled' | 'successor died'
+/** What the successor may say after the switch. */
+export interface SuccessorWords {
+  /** It needs no undo any more. */
+  settled(): void
+  /** It has the first `count` of the oldest connections on their way. */
+  taken(count: number): void
+}
 
-/** Listens to the successor after the switch. Resolves with `settled` when it needs no undo any more, or when it died. */
-export async function watchSuccessor(channel: Channel): Promise<Outcome> {
+/** Listens to the successor after the switch. Resolves when it is gone. */
+export async function watchSuccessor(channel: Channel, hears: SuccessorWords): Promise<void> {
   for (;;) {
     const message = await channel.receive().catch(() => undefined)
-    if (message === undefined) return 'successor died'
-    if (message.type === 'settled') return 'settled'
+    if (message === undefined) return
+    if (message.type === 'settled') hears.settled()
+    else if (message.type === 'taken') hears.taken(message.count)
   }
 }

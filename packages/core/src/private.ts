@@ -6,6 +6,7 @@
 
 import type dgram from 'node:dgram'
 import { closeSync } from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
 import type tls from 'node:tls'
@@ -62,21 +63,160 @@ export function isReading(socket: net.Socket): boolean | undefined {
   return typeof reading === 'boolean' ? reading : undefined
 }
 
+/** Keys of session tickets that the program gave itself: `options.ticketKeys`, which may be shared with other machines. */
+export function hasOwnTicketKeys(server: tls.Server): boolean {
+  return (server as unknown as { ticketKeys?: unknown }).ticketKeys !== undefined
+}
+
 /** The plain socket under a TLS socket that a server accepted, so that the two count as one connection. */
 export function plainSocketOf(socket: tls.TLSSocket): net.Socket | undefined {
   return inside(socket)._parent
 }
 
-/**
- * The connections of an HTTP/1 server on which no request is being read: after the last byte of one, before the first of the next. Node's
- * closeIdleConnections() asks the same list, and counting bytes is no answer: what came with the end of a request may be half of another.
- * One that has sent nothing yet is not among them, nor one that was upgraded. Empty where there is no such list: then a drain waits for
- * the clients until its deadline.
- */
-export function betweenRequests(server: net.Server): Set<net.Socket> {
+/** `bufferSize` of old: bytes that were written and that the kernel has not taken yet, in the stream and in the queue of libuv. */
+export function unsentBytes(socket: net.Socket): number {
+  return socket.writableLength + (connectionHandle(socket)?.writeQueueSize ?? 0)
+}
+
+/** What Node keeps in `socket._handle` of a connection. */
+interface ConnectionHandle {
+  readonly fd: number
+  readonly writeQueueSize: number
+  reading: boolean
+  readStart(): number
+  readStop(): number
+}
+
+interface Parser {
+  socket: net.Socket | null
+  _consumed?: boolean
+  execute(data: Buffer): unknown
+  [slot: number]: unknown
+}
+
+/** What Node and its HTTP server put on a socket. `_paused` is HTTP's own word for a socket that it must not resume by itself. */
+interface SocketInside {
+  _handle?: ConnectionHandle | null
+  parser?: Parser | null
+  _httpMessage?: object | null
+  _paused?: boolean
+  server?: net.Server
+  _server?: net.Server
+  _readableState?: { decoder?: { lastNeed?: number } | null }
+}
+
+const socketInside = (socket: net.Socket): SocketInside => socket as unknown as SocketInside
+const connectionHandle = (socket: net.Socket): ConnectionHandle | undefined => socketInside(socket)._handle ?? undefined
+
+/** Whether an HTTP parser, and nobody else, reads from the socket. False after an upgrade, and where somebody listens for 'data'. */
+export function isParsed(socket: net.Socket): boolean {
+  const { parser } = socketInside(socket)
+  return parser != null && parser.socket === socket && parser._consumed === true
+}
+
+/** Whether the parser is still there: an upgraded socket has none. */
+export function hasParser(socket: net.Socket): boolean {
+  return socketInside(socket).parser?.socket === socket
+}
+
+/** Whether a response is attached to the socket. */
+export function isAnswering(socket: net.Socket): boolean {
+  return socketInside(socket)._httpMessage != null
+}
+
+/** Whether this response is one of server-sent events that has begun. `getHeader` does not know what went to writeHead(); `_header` does. */
+export function isEventStream(response: http.ServerResponse): boolean {
+  if (!response.headersSent) return false
+  const { _header: head } = response as unknown as { _header?: string | null }
+  return /^content-type:[ \t]*text\/event-stream/im.test(head ?? '')
+}
+
+/** Part of a character that setEncoding() has read and cannot give away yet. */
+export function holdsHalfCharacter(socket: net.Socket): boolean {
+  return (socketInside(socket)._readableState?.decoder?.lastNeed ?? 0) > 0
+}
+
+interface ConnectionsList {
+  active(): { socket: net.Socket }[]
+}
+
+/** Node's own list of the connections of an HTTP/1 server; it comes to be when the server listens. */
+function connectionsList(server: net.Server): ConnectionsList | undefined {
   const symbol = Object.getOwnPropertySymbols(server).find((candidate) => candidate.description === 'http.server.connections')
-  const list = symbol && (server as unknown as Record<symbol, { idle?(): { socket: net.Socket }[] } | null>)[symbol]
-  return new Set(list?.idle?.().map((parser) => parser.socket))
+  const list = symbol && (server as unknown as Record<symbol, ConnectionsList | null>)[symbol]
+  return typeof list?.active === 'function' ? list : undefined
+}
+
+/**
+ * The connections of an HTTP/1 server on which a request is being read: from its first byte to its last. Those that have sent nothing at all are
+ * among them too, those that were upgraded are not. Counting bytes is no answer: what came with the end of a request may be half of another. Node's own
+ * `idle()` lists connections that have sent nothing in one version and not in another. Undefined where there is no such list.
+ */
+export function readingRequests(server: net.Server): Set<net.Socket> | undefined {
+  const list = connectionsList(server)
+  return list && new Set(list.active().map((parser) => parser.socket))
+}
+
+/**
+ * Stops reading at once; the bytes stay in the kernel. pause() would leave a handle that a parser reads from, and HTTP resumes a socket when an answer
+ * is out, unless `_paused` says that it must not.
+ */
+export function holdReading(socket: net.Socket): void {
+  const handle = connectionHandle(socket)
+  if (!handle) return
+  socketInside(socket)._paused = true
+  handle.reading = false
+  handle.readStop()
+}
+
+/** Undoes `holdReading`. */
+export function releaseReading(socket: net.Socket): void {
+  const handle = connectionHandle(socket)
+  if (!handle) return
+  socketInside(socket)._paused = false
+  handle.reading = true
+  handle.readStart()
+}
+
+/**
+ * A socket for the descriptor of a connection, counted by `server` as if that had accepted it; no event is emitted. Throws where the descriptor is not
+ * a stream socket, and closes it.
+ */
+export function adoptDescriptor(fd: number, server: net.Server | undefined): net.Socket {
+  const { allowHalfOpen, highWaterMark } = (server ?? {}) as { allowHalfOpen?: boolean; highWaterMark?: number }
+  let socket: net.Socket
+  try {
+    socket = new net.Socket({ fd, readable: true, writable: true, ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) } as net.SocketConstructorOpts)
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+  if (server) {
+    Object.assign(socketInside(socket), { server, _server: server })
+    const counted = server as unknown as { _connections?: number }
+    if (typeof counted._connections === 'number') counted._connections++
+  }
+  return socket
+}
+
+const dummyRequest = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+/** kOnMessageBegin to kOnMessageComplete of Node's parser. */
+const callbackSlots = [0, 1, 2, 3, 4]
+
+/**
+ * Brings the parser of an adopted connection to where it is between two requests, by a request that nobody hears of: else Node counts the time since it was
+ * adopted as the time of a request that is slow to come, and answers 408 into an idle connection.
+ */
+export function primeParser(socket: net.Socket): void {
+  const { parser } = socketInside(socket)
+  if (!parser) throw new Error('a socket under an HTTP server has no parser')
+  const callbacks = callbackSlots.map((slot) => parser[slot])
+  for (const slot of callbackSlots) parser[slot] = undefined
+  try {
+    parser.execute(dummyRequest)
+  } finally {
+    for (const [index, slot] of callbackSlots.entries()) parser[slot] = callbacks[index]
+  }
 }
 
 /** The backlogs that Node would have listened with, of the handles that are quiet. */
@@ -184,5 +324,34 @@ export function missing(): string | undefined {
     return works ? undefined : 'a handle has no fd'
   } catch (error) {
     return (error as Error).message
+  }
+}
+
+/** Undefined where this Node keeps connections as moving them needs; else what is different. Tries it on a connection of its own. */
+export function cannotMove(): string | undefined {
+  const [fd, other] = check(addon().socketPair(), 'socketpair')
+  const server = http.createServer()
+  let socket: net.Socket | undefined
+  try {
+    server.emit('listening') // it makes the list of connections then
+    socket = adoptDescriptor(fd, server)
+    server.emit('connection', socket)
+    const handle = connectionHandle(socket)
+    if (handle?.fd !== fd || typeof handle.writeQueueSize !== 'number' || typeof handle.reading !== 'boolean') return 'a connection has no fd, writeQueueSize or reading'
+    if (!isParsed(socket)) return 'a connection has no parser that reads it'
+    if (readingRequests(server)?.has(socket) !== true) return 'a connection that has sent nothing is not listed'
+    primeParser(socket)
+    if (readingRequests(server)?.has(socket) !== false) return 'a parser cannot be brought between two requests'
+    holdReading(socket)
+    const held = handle.reading
+    releaseReading(socket)
+    return held || !connectionHandle(socket)?.reading ? 'reading cannot be held' : undefined
+  } catch (error) {
+    return (error as Error).message
+  } finally {
+    if (socket) socket.destroy()
+    else closeSync(fd)
+    closeSync(other)
+    server.close()
   }
 }

@@ -10,6 +10,14 @@ export interface CutRequest {
   readonly ms: number
 }
 
+/** What became of the connections of one kind. */
+export interface ConnectionCounts {
+  readonly moved: number
+  readonly drained: number
+  readonly closedIdle: number
+  readonly cut: number
+}
+
 export interface Report {
   /**
    * `switched`: the successor serves, the predecessor drains. `drained`: the predecessor has ended its drain.
@@ -24,16 +32,22 @@ export interface Report {
     readonly added: readonly string[]
     readonly dropped: readonly string[]
   }
-  /** Connections of the predecessor. After `switched` only `open` is known; then open = drained + closedIdle + cut. */
-  readonly connections: {
-    /** When the drain began. */
+  /** Connections of the predecessor. After `switched` only `open` is known; then open = moved + drained + closedIdle + cut. */
+  readonly connections: ConnectionCounts & {
+    /** When the drain began, and those that came to this process since. */
     readonly open: number
+    /** Still open, and served by the successor. */
+    readonly moved: number
     /** Ended by themselves, or after an answer that said `Connection: close` (or GOAWAY). */
     readonly drained: number
     /** Idle for `linger`, or until the drain deadline, and then closed. */
     readonly closedIdle: number
     /** Open in the middle of something at the drain deadline. */
     readonly cut: number
+    /** The same by kind: `http`, `https`, `http2`, `upgraded`, `socket`, and what the application names in move(). */
+    readonly kinds: Readonly<Record<string, ConnectionCounts>>
+    /** Why connections were not moved, and how many: `TLS`, `HTTP/2`, `vetoed by canMove` … Empty where there was no successor. */
+    readonly stayed: Readonly<Record<string, number>>
   }
   /** The requests that the drain deadline cut. */
   readonly requestsCut: readonly CutRequest[]
@@ -45,6 +59,8 @@ export interface Report {
     readonly prepare: number | null
     /** From ready to the predecessor's last accept. */
     readonly commit: number | null
+    /** From the begin of the drain until all connections that could move at once were served by the successor. */
+    readonly move: number | null
     readonly drain: number | null
   }
 }
@@ -61,8 +77,10 @@ export function describeReport(report: Report): string {
     ...(listeners.added.length > 0 ? [`added ${listeners.added.join(', ')}`] : []),
     ...(listeners.dropped.length > 0 ? [`dropped ${listeners.dropped.join(', ')}`] : [])
   ].join(', ')
-  const end = `${plural(connections.drained, 'connection')} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
+  const stayed = Object.entries(connections.stayed).map(([reason, count]) => `${count} ${reason}`)
+  const end = `${plural(connections.moved, 'connection')} moved, ${connections.drained} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
     ` in ${ms(durations.drain)}` +
+    (stayed.length > 0 ? `; not moved: ${stayed.join(', ')}` : '') +
     (report.requestsCut.length > 0 ? `; cut: ${report.requestsCut.map((cut) => `${cut.method} ${cut.path} after ${cut.ms} ms`).join(', ')}` : '')
   switch (report.result) {
     case 'switched':

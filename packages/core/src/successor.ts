@@ -8,7 +8,7 @@
 import { DeadlinePassed, deadlineIn, type Channel, type FirstContact } from './channel.js'
 import { HandoverError } from './errors.js'
 import type { Inventory } from './inventory.js'
-import { protocol, speaks, type MessageOf, type Peer } from './messages.js'
+import { protocol, speaks, type MessageOf, type MovedConnection, type Peer, type Takes } from './messages.js'
 import type { Report } from './report.js'
 
 /** What was taken over: from whom, and the channel on which the rest is said. */
@@ -58,8 +58,12 @@ const withdrawal = (reason: string): HandoverError =>
 export interface SuccessorSide {
   /** The application has booted: resolves with the word for the predecessor. */
   readonly prepared: Promise<MessageOf<'ready'>>
-  /** Begin to accept. */
-  serve(): void
+  /** Begin to accept. Answers what it can take of the predecessor's connections. */
+  serve(): Takes | undefined
+  /** Takes connections, whose descriptors have come. */
+  take(connections: readonly MovedConnection[]): void
+  /** Resolves when all of them are served. */
+  allTaken(): Promise<void>
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
   /** The predecessor has ended its drain, or died (then there is no report, and this process may not serve yet). */
@@ -73,7 +77,9 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
     channel.close()
     side.withdrawn(withdrawal(reason))
   }
-  const ended = (report?: Report): void => {
+  const ended = async (report?: Report): Promise<void> => {
+    // What it sent before its end is nobody's but ours.
+    await side.allTaken()
     channel.close()
     side.predecessorEnded(report)
   }
@@ -82,32 +88,33 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   const first = await Promise.race([side.prepared, next])
   if (first?.type === 'withdraw') { withdrawn(first.reason); return }
   let alone = first === undefined
-  if (alone) ended()
+  if (alone) await ended()
   const ready = await side.prepared
   if (!alone) {
     channel.send(ready)
     const word = await next
     if (word?.type === 'withdraw') { withdrawn(word.reason); return }
     alone = word === undefined
-    if (alone) ended()
+    if (alone) await ended()
     else next = hear(channel)
   }
 
   // ---- from here on this process accepts ----
-  side.serve()
+  const takes = side.serve()
   if (alone) return
-  channel.send({ type: 'serving' })
+  channel.send({ type: 'serving', ...(takes && { takes }) })
 
   channel.unref()
-  const last = await next
+  let last = await next
+  for (; last?.type === 'move'; last = await hear(channel)) side.take(last.connections)
   if (last?.type === 'withdraw') { withdrawn(last.reason); return }
-  ended(last?.type === 'end' ? last.report : undefined)
+  await ended(last?.type === 'end' ? last.report : undefined)
 }
 
 /** The predecessor's next word. Garbage from it counts as its end: it cannot be trusted with anything more. */
-async function hear(channel: Channel): Promise<MessageOf<'withdraw' | 'commit' | 'end'> | undefined> {
+async function hear(channel: Channel): Promise<MessageOf<'withdraw' | 'commit' | 'move' | 'end'> | undefined> {
   for (;;) {
     const message = await channel.receive().catch(() => undefined)
-    if (message === undefined || message.type === 'withdraw' || message.type === 'commit' || message.type === 'end') return message
+    if (message === undefined || message.type === 'withdraw' || message.type === 'commit' || message.type === 'move' || message.type === 'end') return message
   }
 }
