@@ -37,7 +37,7 @@ export default defineConfig(
   },
   only(['packages/core/src/{errors,messages,report,states}.ts'], [pure]),
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
-  only(['packages/core/src/{channel,control,connections,door,drain,signals,host,inventory,listeners,native,options,private,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/{adopting,channel,control,connections,door,drain,signals,host,inventory,listeners,movable,moving,native,options,private,socket-moves,state-text,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/{fastify,express}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),
   {
     files: ['test/**/*.ts', 'vitest.config.mts'],

@@ -5,6 +5,8 @@ import { maxLineBytes, parseMessage, protocol, shapes, speaks, type Message, typ
 
 const listener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 } as const
 
+const connection = { kind: 'http', listener: 'tcp 0.0.0.0:3000', ageMs: 61_000, idleMs: 250, requests: 7 } as const
+
 const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } = {
   hello: { type: 'hello', protocol: 1, pid: 4312 },
   offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2' }] },
@@ -12,9 +14,11 @@ const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } =
   ready: { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'] },
   failed: { type: 'failed', reason: 'EADDRINUSE' },
   commit: { type: 'commit' },
-  serving: { type: 'serving' },
+  serving: { type: 'serving', takes: { listeners: ['tcp 0.0.0.0:3000'], kinds: ['chat'], room: 900 } },
   withdraw: { type: 'withdraw', reason: 'it was not ready in time' },
   settled: { type: 'settled' },
+  move: { type: 'move', connections: [connection, { ...connection, kind: 'chat', state: '[1]', unread: 'aGVsbG8=' }] },
+  taken: { type: 'taken', count: 2 },
   end: { type: 'end', report: { result: 'drained' } as never }
 }
 const types = Object.keys(examples) as MessageType[]
@@ -26,9 +30,10 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   reason: (value) => typeof value === 'string',
   report: (value) => typeof value === 'object' && value !== null,
   kept: (value) => Array.isArray(value) && value.every((name) => typeof name === 'string'),
-  listeners: (value) => Array.isArray(value) && value.length === 0
+  listeners: (value) => Array.isArray(value) && value.length === 0,
+  takes: (value) => value === undefined
 }
-Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], dropped: right['kept'] })
+Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], dropped: right['kept'], connections: right['listeners'], count: right['protocol'] })
 
 const wrongFields = types.flatMap((type) => Object.keys(shapes[type]).flatMap((field) =>
   values.filter((value) => !right[field]!(value)).map((value) => [type, field, JSON.stringify(value) ?? 'nothing', value] as const)))
@@ -37,6 +42,12 @@ const wrongListeners = ([
   ['name', undefined], ['name', 1], ['asked', null], ['address', 7], ['port', -1], ['port', '3000'], ['backlog', undefined], ['backlog', 1.5],
   ['kind', 'sctp'], ['kind', undefined], ['kind', 'constructor']
 ] as const).map(([field, value]) => [field, JSON.stringify(value) ?? 'nothing', value] as const)
+
+const wrongConnections = ([
+  ['kind', undefined], ['kind', 1], ['listener', null], ['ageMs', -1], ['ageMs', undefined], ['idleMs', 'long'], ['idleMs', 1.5], ['requests', undefined], ['state', 1], ['unread', []]
+] as const).map(([field, value]) => [field, JSON.stringify(value) ?? 'nothing', value] as const)
+
+const wrongTakes = ([['listeners', undefined], ['listeners', [1]], ['kinds', 'chat'], ['room', -1], ['room', undefined]] as const).map(([field, value]) => [field, JSON.stringify(value) ?? 'nothing', value] as const)
 
 describe('a line', () => {
   it.each(types)('that is a right "%s" is read as it is', (type) => {
@@ -53,6 +64,14 @@ describe('a line', () => {
 
   it.each(wrongListeners)('"offer" with a listener whose "%s" is %s is refused', (field, _text, value) => {
     expect(() => parseMessage(JSON.stringify({ ...examples.offer, listeners: [listener, { ...listener, [field]: value }] }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "listeners"') }))
+  })
+
+  it.each(wrongConnections)('"move" with a connection whose "%s" is %s is refused', (field, _text, value) => {
+    expect(() => parseMessage(JSON.stringify({ ...examples.move, connections: [connection, { ...connection, [field]: value }] }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "connections"') }))
+  })
+
+  it.each(wrongTakes)('"serving" that takes with a "%s" of %s is refused', (field, _text, value) => {
+    expect(() => parseMessage(JSON.stringify({ ...examples.serving, takes: { ...examples.serving.takes, [field]: value } }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "takes"') }))
   })
 
   it.each(['', ' ', 'hello', '{', 'null', '1', '"hello"', '[]', '{}', '{"type":null}', '{"type":["hello"]}', '{"type":"surrender"}', '{"type":"toString"}', '{"type":"__proto__"}', '\0', '{"type":"commit"}x'])('%j is no message, and the error says what was found', (line) => {

@@ -17,12 +17,13 @@ const wrong: readonly (readonly [Key, unknown])[] = [
   ...milliseconds.flatMap((key) => [-1, 1.5, NaN, Infinity, 2 ** 31, '1s', '', '-1', '1e3', null, true, {}].map((value) => [key, value] as const)),
   ...['', '.hidden', 'a/b', '../a', 'a b', 'ä', 'x'.repeat(65), 7, null].map((value) => ['name', value] as const),
   ...['HUP', 'sighup', 'SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGNONE', 'constructor', 1, null].map((value) => ['reloadSignal', value] as const),
-  ...['ready', '', 'MANUAL', true, null].map((value) => ['readyWhen', value] as const)
+  ...['ready', '', 'MANUAL', true, null].map((value) => ['readyWhen', value] as const),
+  ...['maybe', '', 0, 1, null, {}].map((value) => ['move', value] as const)
 ]
 
 describe('the defaults', () => {
   it('are those of the documentation', () => {
-    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening' })
+    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening', move: true })
   })
 
   it('stand where an option is undefined or a variable is empty', () => {
@@ -35,7 +36,8 @@ describe('a value', () => {
     ...milliseconds.flatMap((key): [Key, unknown, string][] => [[key, 0, '0'], [key, 250, '250'], [key, 2 ** 31 - 1, '2147483647']]),
     ['name', 'shop', 'shop'], ['name', 'A-b_c.9', 'A-b_c.9'], ['name', 'x'.repeat(64), 'x'.repeat(64)],
     ['reloadSignal', 'SIGUSR2', 'SIGUSR2'], ['reloadSignal', 'SIGHUP', 'SIGHUP'],
-    ['readyWhen', 'manual', 'manual'], ['readyWhen', 'listening', 'listening']
+    ['readyWhen', 'manual', 'manual'], ['readyWhen', 'listening', 'listening'],
+    ['move', true, 'on'], ['move', true, 'TRUE'], ['move', true, '1'], ['move', false, 'off'], ['move', false, 'no'], ['move', false, '0'], ['move', false, 'false']
   ])('of %s can be %j, as an option and as a variable', (key, value, text) => {
     expect(settings({ [key]: value })[key]).toBe(value)
     expect(settings({}, { [variableOf(key)]: text })[key]).toBe(value)
@@ -57,7 +59,7 @@ describe('a value', () => {
 describe('the settings of a process', () => {
   it.each<[Key, string]>([
     ['name', 'HANDOVER_NAME'], ['readyTimeout', 'HANDOVER_READY_TIMEOUT'], ['drainTimeout', 'HANDOVER_DRAIN_TIMEOUT'], ['undoWindow', 'HANDOVER_UNDO_WINDOW'],
-    ['linger', 'HANDOVER_LINGER'], ['reloadSignal', 'HANDOVER_RELOAD_SIGNAL'], ['readyWhen', 'HANDOVER_READY_WHEN']
+    ['linger', 'HANDOVER_LINGER'], ['reloadSignal', 'HANDOVER_RELOAD_SIGNAL'], ['readyWhen', 'HANDOVER_READY_WHEN'], ['move', 'HANDOVER_MOVE']
   ])('have a variable for %s: %s', (key, variable) => {
     expect(variableOf(key)).toBe(variable)
   })

@@ -195,15 +195,17 @@ describe('the predecessor', () => {
     await expect(done).resolves.toMatchObject({ successor: { pid: 77 } })
   })
 
-  it.each<[what: string, act: (peer: Peer) => void, outcome: string]>([
-    ['"settled" ends the undo window', (peer) => { peer.say({ type: 'settled' }) }, 'settled'],
-    ['the end of the channel is the death of the successor', (peer) => { peer.die() }, 'successor died'],
-    ['garbage counts as its death', (peer) => { peer.say('garbage') }, 'successor died']
+  it.each<[what: string, act: (peer: Peer) => void, outcome: readonly unknown[]]>([
+    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.die() }, ['settled', 7, 'gone']],
+    ['the end of the channel is the death of the successor', (peer) => { peer.die() }, ['gone']],
+    ['garbage counts as its death', (peer) => { peer.say('garbage'); peer.say({ type: 'settled' }) }, ['gone']]
   ])('after the switch: %s', async (_what, act, outcome) => {
     const { channel, peer } = connected()
-    const watched = watchSuccessor(channel)
+    const heard: unknown[] = []
+    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) } })
     act(peer)
-    expect(await watched).toBe(outcome)
+    await watched
+    expect([...heard, 'gone']).toEqual(outcome)
     channel.close()
   })
 })
@@ -215,7 +217,12 @@ describe('the successor', () => {
     let boot: () => void = () => undefined
     const side: SuccessorSide = {
       prepared: new Promise((resolve) => { boot = () => { resolve(ready) } }),
-      serve: () => { log.push('serves') },
+      serve: () => {
+        log.push('serves')
+        return undefined
+      },
+      take: (connections) => { log.push(`takes ${connections.length}`) },
+      allTaken: async () => undefined,
       withdrawn: ({ code, message }) => { log.push(`withdrawn: ${code}`); expect(message).toContain('a better one came') },
       predecessorEnded: (report) => { log.push(report ? 'report' : 'no report') }
     }

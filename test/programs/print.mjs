@@ -10,7 +10,7 @@ export function print(event, detail = {}) {
 export function printEvents({ events }) {
   events.on('state', (change) => { print('state', change) })
   events.on('report', (report) => { print('report', { report }) })
-  events.on('draining', () => { print('draining') })
+  events.on('draining', (drain) => { print('draining', drain) })
   process.on('exit', (code) => { print('exit', { code }) })
   events.on('failed', (error) => { print('failed', { code: error.code, message: error.message, stderr: error.stderr }) })
 }

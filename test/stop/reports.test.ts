@@ -27,9 +27,9 @@ test('the final report of a stop counts every connection by what became of it', 
     predecessor: { pid: program.pid, generation: 1 },
     successor: null,
     listeners: { kept: [], added: [], dropped: [] },
-    connections: { open: 4, drained: 1, closedIdle: 2, cut: 1 },
+    connections: { open: 4, moved: 0, drained: 1, closedIdle: 2, cut: 1, kinds: { http: { moved: 0, drained: 1, closedIdle: 2, cut: 0 }, upgraded: { cut: 1 } }, stayed: {} },
     requestsCut: [],
-    durations: { launch: null, prepare: null, commit: null, drain: expect.any(Number) as number }
+    durations: { launch: null, prepare: null, commit: null, move: null, drain: expect.any(Number) as number }
   })
 })
 
@@ -48,7 +48,7 @@ test('after a reload both processes get the final report of the predecessor', as
     trigger: 'signal',
     predecessor: { pid: program.pid, generation: 1 },
     successor: { pid: successor, generation: 2 },
-    connections: { open: 3, drained: 0, closedIdle: 0, cut: 0 },
+    connections: { open: 3, moved: 0, drained: 0, closedIdle: 0, cut: 0, kinds: {}, stayed: {} },
     durations: { launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number, drain: null }
   })
   release()
@@ -57,8 +57,8 @@ test('after a reload both processes get the final report of the predecessor', as
   expect(theirs!['report']).toEqual(own!['report'])
   expect(own!['report']).toMatchObject({
     trigger: 'signal',
-    connections: { open: 3, drained: 1, closedIdle: 1, cut: 1 },
-    durations: { launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number, drain: expect.any(Number) as number }
+    connections: { open: 3, moved: 2, drained: 0, closedIdle: 0, cut: 1, kinds: { http: { moved: 2 }, upgraded: { cut: 1 } }, stayed: { upgraded: 1 } },
+    durations: { launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number, move: expect.any(Number) as number, drain: expect.any(Number) as number }
   })
 })
 
@@ -81,7 +81,7 @@ test('node:diagnostics_channel carries the same events as handover.events', asyn
   await waitFor(() => program.alive.length === 0)
   await program.until(() => program.events.filter(({ event }) => event === 'exit').length === 2)
   for (const name of ['state', 'report', 'draining']) {
-    const events = program.events.filter(({ event }) => event === name).map(({ event: _event, ...detail }) => name === 'report' ? { pid: detail.pid, message: detail['report'] } : { pid: detail.pid, message: 'to' in detail ? { from: detail['from'], to: detail['to'], generation: detail.generation } : {} })
+    const events = program.events.filter(({ event }) => event === name).map(({ event: _event, ...detail }) => name === 'report' ? { pid: detail.pid, message: detail['report'] } : { pid: detail.pid, message: 'to' in detail ? { from: detail['from'], to: detail['to'], generation: detail.generation } : { successor: detail['successor'], endsInMs: detail['endsInMs'] } })
     const published = program.events.filter((event) => event.event === 'diagnostics' && event['name'] === name).map(({ pid, message }) => ({ pid, message }))
     expect(published.length).toBeGreaterThan(0)
     expect(published).toEqual(events)

@@ -55,6 +55,19 @@ export interface Session {
   readonly streams: Map<http2.ServerHttp2Stream, Request>
 }
 
+/** What an HTTP server is asked about its connections. A server of another protocol has none of it. */
+interface HttpLimits {
+  /** All in milliseconds. */
+  readonly headersTimeout?: number
+  readonly timeout?: number
+  readonly keepAliveTimeout?: number
+  /** Node gives a second more than it promises; since 22 an option says how much. */
+  readonly keepAliveTimeoutBuffer?: number
+  readonly maxRequestsPerSocket?: number | null
+}
+
+const limitsOf = (server: net.Server & HttpLimits): HttpLimits => server
+
 const trackers = new WeakMap<object, Connections>()
 let watching = false
 
@@ -181,7 +194,7 @@ export class Connections {
 
   /** `headersTimeout` for one that has sent nothing: Node counts from now, the client from when it connected. */
   #limitFirstRequest(socket: net.Socket, { ageMs }: MovedConnection): void {
-    const { headersTimeout } = this.#server as http.Server
+    const { headersTimeout = 0 } = limitsOf(this.#server)
     if (!(headersTimeout > 0)) return
     const timer = setTimeout(() => {
       // The HTTP server answers this error with 408, or with the application's 'clientError'.
@@ -231,10 +244,10 @@ export class Connections {
     connection.requests++
     if (connection.timerInherited) {
       connection.timerInherited = false
-      socket.setTimeout((this.#server as http.Server).timeout)
+      socket.setTimeout(limitsOf(this.#server).timeout ?? 0)
     }
     // Node counts the requests of a connection from when it came into this process.
-    const most = (this.#server as http.Server).maxRequestsPerSocket ?? 0
+    const most = limitsOf(this.#server).maxRequestsPerSocket ?? 0
     if (most > 0 && connection.requestsBefore > 0 && connection.requests >= most) response.setHeader('Connection', 'close')
     this.#drain?.began(socket, connection)
     response.once('close', () => {
@@ -253,8 +266,8 @@ export class Connections {
   }
 }
 
-/** How long an idle connection may stay, as Node counts it: it gives a second more than it promises, or what the option says. */
+/** How long an idle connection may stay, as Node counts it; undefined: for ever. */
 export function keepAliveMs(server: net.Server): number | undefined {
-  const { keepAliveTimeout, keepAliveTimeoutBuffer = 1_000 } = server as http.Server & { keepAliveTimeoutBuffer?: number }
+  const { keepAliveTimeout = 0, keepAliveTimeoutBuffer = 1_000 } = limitsOf(server)
   return keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : undefined
 }

@@ -196,7 +196,7 @@ export class Generation implements Handover {
     } catch (error) {
       this.#log('error', `a listener of "${event}" threw: ${String(error)}`)
     }
-    diagnosticsChannel(`handover:${event}`).publish(detail ?? {})
+    diagnosticsChannel(`handover:${event}`).publish(detail)
   }
 
   // ---- what programs call ----
@@ -262,7 +262,7 @@ export class Generation implements Handover {
 
   async move(socket: net.Socket, options: MoveOptions): Promise<boolean> {
     const [server, connections] = [...this.#connections].find(([, tracker]) => tracker.has(socket)) ?? []
-    return await this.#socketMoves.move(socket, options, this.#mover, connections, (server && this.#inventory.of(server)?.about.name) ?? '')
+    return await this.#socketMoves.move(socket, options, this.#mover, connections, server ? (this.#inventory.of(server)?.about.name ?? '') : '')
   }
 
   onMoved(kind: string, take: OnMoved): void {

@@ -44,6 +44,8 @@ export class Mover {
   #inFlight = 0
   #room: number
   #pumping = false
+  /** It has looked at all there was. */
+  #passed = false
   #timer: NodeJS.Timeout
   #ended: string | undefined
   readonly #onEnd: (reason: string) => void
@@ -125,7 +127,13 @@ export class Mover {
     const stopped = full()
     this.#sendAll(found)
     if (late && !stopped) this.wake()
-    if (!late && this.#inFlight === 0) this.firstPassMs ??= performance.now() - this.#begun
+    if (!late && !stopped) this.#passed = true
+    this.#noteFirstPass()
+  }
+
+  /** Whenever nothing is in flight: the drain may end with the last answer, and the next look never comes. */
+  #noteFirstPass(): void {
+    if (this.#passed && this.#inFlight === 0) this.firstPassMs ??= performance.now() - this.#begun
   }
 
   #sendAll(found: readonly Leaving[]): void {
@@ -180,6 +188,7 @@ export class Mover {
       if (index < count) leaving.left()
       else leaving.back()
     }
+    this.#noteFirstPass()
     if (count < batch.length) this.end(count === 0 ? 'the successor takes no more' : 'the successor ran out of descriptors')
     else this.wake()
   }

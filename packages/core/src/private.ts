@@ -111,7 +111,7 @@ const connectionHandle = (socket: net.Socket): ConnectionHandle | undefined => s
 /** Whether an HTTP parser, and nobody else, reads from the socket. False after an upgrade, and where somebody listens for 'data'. */
 export function isParsed(socket: net.Socket): boolean {
   const { parser } = socketInside(socket)
-  return parser != null && parser.socket === socket && parser._consumed === true
+  return parser?.socket === socket && parser._consumed === true
 }
 
 /** Whether the parser is still there: an upgraded socket has none. */
@@ -186,7 +186,7 @@ export function adoptDescriptor(fd: number, server: net.Server | undefined): net
   const { allowHalfOpen, highWaterMark } = (server ?? {}) as { allowHalfOpen?: boolean; highWaterMark?: number }
   let socket: net.Socket
   try {
-    socket = new net.Socket({ fd, readable: true, writable: true, ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) } as net.SocketConstructorOpts)
+    socket = new net.Socket({ fd, readable: true, writable: true, ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) })
   } catch (error) {
     closeSync(fd)
     throw error

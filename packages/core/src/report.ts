@@ -78,7 +78,8 @@ export function describeReport(report: Report): string {
     ...(listeners.dropped.length > 0 ? [`dropped ${listeners.dropped.join(', ')}`] : [])
   ].join(', ')
   const stayed = Object.entries(connections.stayed).map(([reason, count]) => `${count} ${reason}`)
-  const end = `${plural(connections.moved, 'connection')} moved, ${connections.drained} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
+  const moved = report.successor ? `${plural(connections.moved, 'connection')} moved, ${connections.drained}` : plural(connections.drained, 'connection')
+  const end = `${moved} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
     ` in ${ms(durations.drain)}` +
     (stayed.length > 0 ? `; not moved: ${stayed.join(', ')}` : '') +
     (report.requestsCut.length > 0 ? `; cut: ${report.requestsCut.map((cut) => `${cut.method} ${cut.path} after ${cut.ms} ms`).join(', ')}` : '')

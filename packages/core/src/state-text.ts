@@ -5,7 +5,12 @@
 
 import { HandoverError } from './errors.js'
 
-type Devalue = typeof import('devalue', { with: { 'resolution-mode': 'import' } })
+/** The part of it that is used. Its types are written for ES modules. */
+interface Devalue {
+  stringify(value: unknown): string
+  parse(text: string): unknown
+}
+
 let loaded: Devalue | undefined
 // It is an ES module, and needed only where state moves.
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- this file is CommonJS, and import() would be asynchronous
