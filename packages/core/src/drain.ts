@@ -255,6 +255,7 @@ export class Drain {
     connection.leaving = true
     socket.setTimeout(0)
     holdReading(socket)
+    socket.cork()
     const fresh = connection.requests === 0 && socket.bytesRead === 0
     return {
       fd: () => fdOf(socket),
@@ -273,6 +274,7 @@ export class Drain {
       back: () => {
         connection.leaving = false
         if (socket.destroyed) return
+        socket.uncork()
         if (!fresh) {
           const timeoutMs = keepAliveMs(server)
           if (timeoutMs !== undefined) {
@@ -385,7 +387,8 @@ export class Drain {
     this.#route?.mover.remove(this.#leaving)
     for (const [socket, connection] of this.#of.connections) {
       unsayLast(connection)
-      this.#release(socket, connection)
+      // What is on its way stays held until the successor has answered.
+      if (connection.leaving !== true) this.#release(socket, connection)
       connection.stays = undefined
     }
     this.#forget()

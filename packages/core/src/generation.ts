@@ -26,7 +26,7 @@ import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Mover } from './moving.js'
 import { native, nativeMissing } from './native.js'
-import { SettingsOfProcess, type HandoverOptions } from './options.js'
+import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { handOver, watchSuccessor, type Switched } from './predecessor.js'
 import { cannotMove, missing } from './private.js'
 import { describeReport, type Report } from './report.js'
@@ -206,6 +206,11 @@ export class Generation implements Handover {
     this.#settings.add(options)
     if (options.onClose) this.#closeHooks.push(options.onClose)
     if (options.log) this.#log = guarded(options.log)
+  }
+
+  /** A line where those of this process go. */
+  log(level: LogLevel, line: string): void {
+    this.#log(level, line)
   }
 
   adopt(owner: net.Server | dgram.Socket, canMove?: CanMove): void {
@@ -683,7 +688,7 @@ export class Generation implements Handover {
   }
 
   async #drainAndEnd(ending: Ending, report: Report | undefined, successor: Successor | undefined): Promise<void> {
-    const { drainTimeout, undoWindow, linger, move } = this.#settings.get()
+    const { drainTimeout, undoWindow, linger } = this.#settings.get()
     const begun = performance.now()
     const deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
     // Nobody goes on with what comes from a generation before: that one drains by itself.
@@ -692,7 +697,7 @@ export class Generation implements Handover {
       for (const drain of drains) drain.stopMoving(reason)
     }) : undefined
     this.#mover = mover
-    const stays = ending === 'stop' ? undefined : move ? 'not taken by the successor' : 'moving is off'
+    const stays = ending === 'stop' ? undefined : this.#moveIsOn() ? 'not taken by the successor' : 'moving is off'
     const drains = [...this.#connections].map(([server, connections]) => connections.drain({ lingerMs: linger, deadline, ...this.#routeOf(server, mover, stays) }))
     if (ending === 'stop' && this.#openConnections() > 0) {
       this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connections; signal again to end at once`)

@@ -1,11 +1,12 @@
 /**
  * The server of `bench handover`: answers with its version, and writes its reports to stderr as `handover report {json}`.
  *
- * With WAIT=1 it boots, says `booted`, and listens only when a line comes on its standard input: a successor whose boot takes no time.
+ * With TLS_KEY and TLS_CERT, the names of two files, it speaks https. With WAIT=1 it boots, says `booted`, and listens only when a line comes on its standard input: a successor whose boot takes no time.
  */
 
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
+import https from 'node:https'
 import { once } from 'node:events'
 import { handover } from '@handover/core'
 
@@ -14,9 +15,12 @@ handover.events.on('report', (report) => {
   // The successor hears the predecessor's last report as well.
   if (report.predecessor.pid === process.pid) process.stderr.write(`handover report ${JSON.stringify(report)}\n`)
 })
-const server = handover(http.createServer((_request, response) => {
+const answer: http.RequestListener = (_request, response) => {
   response.setHeader('x-version', version).setHeader('x-pid', process.pid).end('ok')
-}))
+}
+const { TLS_KEY: key, TLS_CERT: cert } = process.env
+const options = { keepAliveTimeout: 65_000 }
+const server = handover(key !== undefined && cert !== undefined ? https.createServer({ ...options, key: readFileSync(key), cert: readFileSync(cert) }, answer) : http.createServer(options, answer))
 if (process.env['WAIT'] === '1') {
   process.stderr.write('booted\n')
   await once(process.stdin, 'data')
