@@ -14,7 +14,7 @@ import { Program } from './helpers/program.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-test.each(['http', 'fastify', 'express'])('examples/%s starts, and after kill -HUP its new version answers on the same port', async (name) => {
+test.each(['http', 'fastify', 'express', 'events', 'websocket'])('examples/%s starts, and after kill -HUP its new version answers on the same port', async (name) => {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-example-'))
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1.0.0')

@@ -5,6 +5,7 @@
 
 import { mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { startLoad, type Load, type LoadOptions, type LoadResult, type Target } from '@handover/load'
@@ -197,6 +198,94 @@ export class HeldRequest {
     this.#request.end('b')
     return await this.answered
   }
+}
+
+/** One connection that stays open between requests, as raw as it can be: a lost answer or a close is seen at once. */
+export class KeptConnection {
+  /** How it ended: undefined while it is open. */
+  closed: 'end' | 'reset' | undefined
+  /** Closed although a request had been sent and not answered. */
+  lost = false
+  /** The last answer said that the connection ends with it. */
+  toldToGo = false
+  readonly #socket: net.Socket
+  #text = ''
+  #wake: ((answer: number | 'closed') => void) | undefined
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket
+    socket.setEncoding('latin1').on('data', (text: string) => {
+      this.#text += text
+      const head = this.#text.indexOf('\r\n\r\n')
+      const length = Number(/content-length: (\d+)/i.exec(this.#text)?.[1])
+      if (head < 0 || this.#text.length < head + 4 + length) return
+      this.toldToGo = /connection: close/i.test(this.#text.slice(0, head))
+      const pid = Number(/x-pid: (\d+)/.exec(this.#text)?.[1])
+      this.#text = ''
+      this.#answer(pid)
+    })
+    socket.on('error', () => { this.closed = 'reset' })
+    socket.on('close', () => {
+      this.closed ??= 'end'
+      this.lost ||= this.#wake !== undefined
+      this.#answer('closed')
+    })
+  }
+
+  #answer(answer: number | 'closed'): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.(answer)
+  }
+
+  /** Opens them and has each answered once, some at a time. */
+  static async open(count: number, target: Target): Promise<KeptConnection[]> {
+    const { host = '127.0.0.1', port = 0 } = target as { host?: string; port?: number }
+    const all: KeptConnection[] = []
+    while (all.length < count) {
+      const some = await Promise.all(Array.from({ length: Math.min(100, count - all.length) }, async () => {
+        const socket = net.connect({ host, port })
+        await new Promise<void>((resolve, reject) => { socket.once('connect', resolve).once('error', reject) })
+        const connection = new KeptConnection(socket)
+        await connection.ask()
+        return connection
+      }))
+      all.push(...some)
+    }
+    return all
+  }
+
+  /** The process that answers. */
+  async ask(url = '/'): Promise<number | 'closed'> {
+    if (this.closed || this.toldToGo) return 'closed'
+    return await new Promise((resolve) => {
+      this.#wake = resolve
+      this.#socket.write(`GET ${url} HTTP/1.1\r\nHost: a\r\n\r\n`)
+    })
+  }
+
+  /** Sends a request but for its last byte. */
+  begin(): void {
+    this.#socket.write('POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na')
+  }
+
+  async finish(): Promise<number | 'closed'> {
+    return await new Promise((resolve) => {
+      this.#wake = resolve
+      this.#socket.write('b')
+    })
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+}
+
+/** Asks on all of them: how many each process answered, and how many are closed. */
+export async function answersOf(connections: readonly KeptConnection[], url?: string): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (const answer of await Promise.all(connections.map((connection) => connection.ask(url)))) counts[answer] = (counts[answer] ?? 0) + 1
+  return counts
 }
 
 // ---- the promises ----

@@ -16,10 +16,10 @@ interface Ended {
   readonly stderr: string
 }
 
-function runTool(name: string, ...args: string[]): Promise<Ended> {
+function runTool(name: string, env: NodeJS.ProcessEnv, ...args: string[]): Promise<Ended> {
   const file = fileURLToPath(new URL(`../../packages/load/dist/${name}.js`, import.meta.url))
   return new Promise((resolve) => {
-    execFile(process.execPath, [file, ...args], (error, stdout, stderr) => resolve({ status: error === null ? 0 : error.code, stdout, stderr }))
+    execFile(process.execPath, [file, ...args], { env: { ...process.env, ...env } }, (error, stdout, stderr) => resolve({ status: error === null ? 0 : error.code, stdout, stderr }))
   })
 }
 
@@ -56,6 +56,27 @@ test('a program that does not start is an error with its last words', async () =
   })
 })
 
+test('the demo counts what was opened, moved and closed by the server in each reload, and ends with status 0 where nothing was lost or closed', async () => {
+  const { status, stdout, stderr } = await runTool('demo', {}, '--app', 'http', '--reloads', '2', '--seconds', '3', '--json')
+  expect(status, `${stderr}${stdout.slice(0, 2_000)}`).toBe(0)
+  const { reloads, connections, failures, result } = JSON.parse(stdout) as { reloads: { opened: number; moved: number; closed: number }[]; connections: object; failures: unknown[]; result: { lost: number } }
+  expect({ failures, lost: result.lost }).toEqual({ failures: [], lost: 0 })
+  expect(reloads).toHaveLength(2)
+  for (const reload of reloads) {
+    expect(reload.closed).toBe(0)
+    expect(reload.moved).toBeGreaterThan(0)
+  }
+  expect(connections).toMatchObject({ opened: 75, moved: reloads.reduce((sum, { moved }) => sum + moved, 0), closed: 0 })
+})
+
+test('the demo ends with status 1 where the server closed connections, and says how many', async () => {
+  const { status, stdout } = await runTool('demo', { HANDOVER_MOVE: 'off' }, '--app', 'http', '--reloads', '1', '--seconds', '2')
+  expect(status).toBe(1)
+  const closed = Number(/^all +\d+ +0 +(\d+)$/m.exec(stdout)?.[1])
+  expect(closed).toBeGreaterThan(0)
+  expect(stdout).toContain(`0 requests were lost, ${closed} connections were closed by the server.`)
+})
+
 test.each([
   ['demo', ['--no-such-option']],
   ['demo', ['--app', 'koa']],
@@ -63,7 +84,7 @@ test.each([
   ['demo', ['--seconds', 'ten']],
   ['bench', ['no-such-bench']]
 ] as const)('%s %j ends with status 2 and one line', async (name, args) => {
-  const { status, stdout, stderr } = await runTool(name, ...args)
+  const { status, stdout, stderr } = await runTool(name, {}, ...args)
   expect(status).toBe(2)
   expect(stdout).toBe('')
   expect(stderr.trimEnd().split('\n')).toHaveLength(1)

@@ -12,8 +12,13 @@
 //   limit:N             may open N descriptors more than it has
 //   kills:PID@STATE     kills another process when this one enters STATE
 //   chatter:PID         kills its predecessor when it has the offer, and writes 4 MB to stderr a moment later
+//   late-limit:N        may open N descriptors more than it has when it has told its predecessor how many it can take
+//   limit-at:STATE      may open none more than it has when it enters STATE
+//   at-adopted:N:WHAT   when it has N connections of its predecessor, prints `adopted` and does WHAT before it goes on: kill, suspend (SIGSTOP),
+//                       block (for a second), stop, term (SIGTERM), kills:PID, tell (nothing else)
 import { execFileSync, spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { print } from './print.mjs'
@@ -64,7 +69,23 @@ export async function behave(word, handover) {
       process.exit(Number(status))
       break
     }
-    case 'limit': execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${readdirSync('/proc/self/fd').length + Number(argument)}`]); break
+    case 'limit': limitFiles(Number(argument)); break
+    // `serving` is said in the turn of the loop in which the state is entered.
+    case 'late-limit': handover.events.on('state', ({ to }) => { if (to === 'serving') setImmediate(limitFiles, Number(argument)) }); break
+    case 'limit-at': handover.events.on('state', ({ to }) => { if (to === argument) limitFiles(0) }); break
+    case 'at-adopted': {
+      const [count, what, victim] = argument.split(':')
+      atAdopted(handover, Number(count), {
+        kill: () => process.kill(process.pid, 'SIGKILL'),
+        suspend: () => process.kill(process.pid, 'SIGSTOP'),
+        block: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000),
+        stop: () => { void handover.stop() },
+        term: () => process.kill(process.pid, 'SIGTERM'),
+        kills: () => process.kill(Number(victim), 'SIGKILL'),
+        tell: () => undefined
+      }[what])
+      break
+    }
     case 'kills': {
       const [victim, state] = argument.split('@')
       handover.events.on('state', ({ to }) => { if (to === state) process.kill(Number(victim), 'SIGKILL') })
@@ -76,5 +97,23 @@ export async function behave(word, handover) {
       setTimeout(() => { for (let kilobyte = 0; kilobyte < 4096; kilobyte++) process.stderr.write(`${'.'.repeat(1023)}\n`) }, 100)
     }); break
     default: throw new Error(`no behaviour ${word}`)
+  }
+}
+
+function limitFiles(more) {
+  execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${readdirSync('/proc/self/fd').length + more}`])
+}
+
+/** A connection that was moved here is the only one that comes before a client has connected to this process. */
+function atAdopted(handover, count, act) {
+  const { emit } = http.Server.prototype
+  let adopted = 0
+  http.Server.prototype.emit = function (event, ...args) {
+    const answer = emit.call(this, event, ...args)
+    if (event === 'connection' && handover.state === 'serving' && ++adopted === count) {
+      print('adopted', { count })
+      act()
+    }
+    return answer
   }
 }

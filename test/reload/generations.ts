@@ -21,6 +21,8 @@ export interface GenerationsOptions {
   readonly listen: string
   readonly env: Readonly<Record<string, string>>
   readonly tls?: boolean
+  /** The Node binary, or its name in the PATH of `env`. */
+  readonly node?: string
 }
 
 export class Generations implements AsyncDisposable {
@@ -89,6 +91,7 @@ export class Generations implements AsyncDisposable {
 
   #startProgram(): void {
     this.programs.push(Program.start(this.#options.script ?? programPath('server.mjs'), {
+      ...(this.#options.node !== undefined && { node: this.#options.node }),
       env: {
         HANDOVER_NAME: 'generations',
         HANDOVER_DIR: this.directory,

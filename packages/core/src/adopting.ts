@@ -7,9 +7,15 @@
 import { closeSync } from 'node:fs'
 import type { Channel } from './channel.js'
 import type { MovedConnection } from './messages.js'
+import { native } from './native.js'
 
 /** How long one turn of the loop may go on with this. */
 const turnMs = 10
+/**
+ * How many descriptors stay free. A process without any closes the clients that it accepts (libuv does), and has no log, no reload and no way back. What
+ * it promised the predecessor leaves twice as many; the limit, or what else it has open, may have changed since.
+ */
+const mostSpared = 32
 
 export interface AdoptingSide {
   /** Makes a connection of a descriptor, which belongs to it from then on. */
@@ -19,14 +25,16 @@ export interface AdoptingSide {
 export class Adopter {
   readonly #channel: Channel
   readonly #side: AdoptingSide
+  readonly #spared: number
   readonly #batches: (readonly MovedConnection[])[] = []
   #running = false
   #refusing = false
   #idle: (() => void)[] = []
 
-  constructor(channel: Channel, side: AdoptingSide) {
+  constructor(channel: Channel, side: AdoptingSide, spared = mostSpared) {
     this.#channel = channel
     this.#side = side
+    this.#spared = spared
   }
 
   /** Connections were acknowledged and are not served yet. */
@@ -49,19 +57,24 @@ export class Adopter {
     if (!this.#running) void this.#run()
   }
 
+  /** How many of these are kept, of which `named` were announced. */
+  #keeps(fds: readonly number[], named: number): number {
+    if (this.#refusing) return 0
+    // open(2): a new descriptor is the lowest that is free. All below it are in use.
+    const end = (native?.openFilesLimit() ?? Infinity) - this.#spared
+    const over = fds.findIndex((fd, index) => fd >= end || index >= named)
+    return over < 0 ? fds.length : over
+  }
+
   async #run(): Promise<void> {
     this.#running = true
     for (let batch = this.#batches.shift(); batch; batch = this.#batches.shift()) {
       const fds = this.#channel.takeDescriptors()
-      if (this.#refusing) {
-        for (const fd of fds.splice(0)) closeSync(fd)
-      }
+      for (const fd of fds.splice(this.#keeps(fds, batch.length))) closeSync(fd)
       this.#channel.send({ type: 'taken', count: fds.length })
       let until = performance.now() + turnMs
       for (const [index, fd] of fds.entries()) {
-        const about = batch[index]
-        if (about) this.#side.adopt(fd, about)
-        else closeSync(fd)
+        this.#side.adopt(fd, batch[index]!)
         if (performance.now() < until) continue
         await new Promise((resolve) => setImmediate(resolve))
         until = performance.now() + turnMs

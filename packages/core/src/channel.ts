@@ -11,6 +11,7 @@ import { StringDecoder } from 'node:string_decoder'
 import { HandoverError } from './errors.js'
 import { maxLineBytes, parseMessage, type Message } from './messages.js'
 import { addon, check, maxFdsPerMessage, systemError } from './native.js'
+import { fdOf } from './private.js'
 
 /** A point in time, never a duration, so that several waits can share it. */
 export interface Deadline {
@@ -37,6 +38,7 @@ export class Channel {
   readonly #queue: (Message | HandoverError)[] = []
   #rest = ''
   #ended = false
+  #closed = false
   #wake: (() => void) | undefined
 
   /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
@@ -75,8 +77,14 @@ export class Channel {
     this.#wake?.()
   }
 
+  /** Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write. */
   send(message: Message): void {
-    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(message)}\n`)
+    if (this.#socket.destroyed) return
+    const line = Buffer.from(`${JSON.stringify(message)}\n`)
+    const fd = this.#socket.writableLength === 0 ? fdOf(this.#socket) : undefined
+    const sent = fd === undefined ? 0 : addon().sendMessage(fd, line, [])
+    if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
+    if (sent < line.length) this.#socket.write(line.subarray(Math.max(0, sent)))
   }
 
   /** Descriptors that a following message counts; they stay open here. Where the other side is gone, `receive` says so. */
@@ -93,6 +101,7 @@ export class Channel {
    * more. None where the other side sent none.
    */
   takeDescriptors(): number[] {
+    if (this.#closed) return []
     const received = addon().receiveMessage(this.#descriptors, new Uint8Array(1))
     return typeof received === 'number' ? [] : received.fds
   }
@@ -133,6 +142,8 @@ export class Channel {
 
   /** Sends what is still to be sent, then closes. `receive` answers undefined afterwards. */
   close(): void {
+    if (this.#closed) return
+    this.#closed = true
     this.#socket.end(() => this.#socket.destroy())
     this.#closeDescriptors()
   }

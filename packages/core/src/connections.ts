@@ -45,9 +45,9 @@ export interface Connection {
   held?: boolean
 }
 
-/** What a connection is called in reports. */
+/** What a connection is called in reports. Node frees the parser of a connection that ends only after our own listener for its 'close'. */
 export function kindOf(socket: net.Socket, { protocol, wire }: Connection): string {
-  if (protocol === 'http1') return wire !== socket ? 'https' : socket.destroyed || hasParser(socket) ? 'http' : 'upgraded'
+  if (protocol === 'http1') return wire !== socket ? 'https' : hasParser(socket) ? 'http' : 'upgraded'
   return protocol === 'other' ? 'socket' : protocol === 'handshake' ? 'https' : 'http2'
 }
 
@@ -117,8 +117,9 @@ export class Connections {
     })
     server.prependListener('secureConnection', (socket: tls.TLSSocket) => {
       const below = plainSocketOf(socket)
+      const stays = below && this.#connections.get(below)?.stays
       if (below) this.#connections.delete(below)
-      this.#add(socket, above(server, socket), below ?? socket)
+      this.#add(socket, above(server, socket), below ?? socket, stays)
     })
     if (speaksHttp2(server)) server.prependListener('session', (session: http2.ServerHttp2Session) => { this.#addSession(session) })
     watchRequests()
@@ -136,7 +137,7 @@ export class Connections {
     return count
   }
 
-  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket): void {
+  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket, stays?: string): void {
     const about = this.#adopting
     const now = performance.now()
     this.#connections.set(socket, {
@@ -148,7 +149,8 @@ export class Connections {
       requests: about?.requests ?? 0,
       bytesRead: 0,
       quietSince: now - (about?.idleMs ?? 0),
-      timerInherited: false
+      timerInherited: false,
+      stays
     })
     socket.once('close', () => {
       const connection = this.#connections.get(socket)
@@ -198,7 +200,7 @@ export class Connections {
     if (!(headersTimeout > 0)) return
     const timer = setTimeout(() => {
       // The HTTP server answers this error with 408, or with the application's 'clientError'.
-      if (socket.bytesRead === 0 && !socket.destroyed) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
+      if (socket.bytesRead === 0 && !socket.destroyed && this.#connections.get(socket)?.leaving !== true) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
     }, Math.max(1, headersTimeout - ageMs))
     timer.unref()
     socket.once('close', () => { clearTimeout(timer) })

@@ -102,6 +102,8 @@ export class Drain {
   readonly #of: Drainable
   readonly #lingerMs: number
   #route: DrainOptions['route']
+  /** Why nothing moves, where that is so although there is a successor. */
+  #stays: string | undefined
   readonly #forget: () => void
   readonly #closedByUs = new Set<net.Socket>()
   /** To be looked at, whether they can move. */
@@ -110,6 +112,7 @@ export class Drain {
   #whenEmpty: (() => void)[] = []
   #forced = false
   #undone = false
+  readonly #begun = performance.now()
   #timer: NodeJS.Timeout
   readonly #farewell: NodeJS.Timeout
 
@@ -117,12 +120,13 @@ export class Drain {
     this.#of = of
     this.#lingerMs = lingerMs
     this.#route = route
+    this.#stays = stays
     this.#forget = forget
     this.#candidates = new Set(route ? of.connections.keys() : [])
     this.result.open = of.connections.size
     for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
-      if (!route) this.#stay(socket, connection, stays && (unmovable(socket, connection) ?? stays))
+      if (!route) this.#stay(socket, connection, this.#whyNot(socket, connection))
     }
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const window = farewellMs(deadline)
@@ -170,13 +174,15 @@ export class Drain {
 
   added(socket: net.Socket): void {
     this.result.open++
+    const connection = this.#of.connections.get(socket)
     if (this.#route) this.#candidate(socket)
+    // However long it has been idle where it comes from: only here does its client hear that it ends.
+    else if (connection) this.#stay(socket, connection, this.#whyNot(socket, connection))
   }
 
   began(socket: net.Socket, connection: Connection): void {
     if (!this.#moves(connection)) sayLast(connection)
-    // A client that does not wait for answers would never let its connection be idle.
-    else if (connection.running.size > 1) this.#candidate(socket)
+    else this.#candidate(socket)
   }
 
   answered(socket: net.Socket): void {
@@ -203,6 +209,11 @@ export class Drain {
   }
 
   // ---- moving ----
+
+  /** Where there is no route. */
+  #whyNot(socket: net.Socket, connection: Connection): string | undefined {
+    return this.#stays && (unmovable(socket, connection) ?? this.#stays)
+  }
 
   #moves(connection: Connection): boolean {
     return this.#route !== undefined && connection.stays === undefined
@@ -232,13 +243,22 @@ export class Drain {
         else yield this.#leave(socket, connection, this.#route)
       } else if (standing !== 'later') {
         this.#stay(socket, connection, standing.stays)
-      } else if (connection.running.size > 1 && !reading.has(socket) && isReading(socket) === true) {
+      } else if (this.#presses(connection) && !reading.has(socket) && isReading(socket) === true) {
         connection.held = true
         holdReading(socket)
       }
       if (performance.now() > until) return
     }
   }.bind(this)
+
+  /**
+   * A client that does not wait for answers, or sends the next request before the answer to the last one is seen to be out, would never let its connection be
+   * idle. Others are read from while they wait, since only so is it seen that they leave.
+   */
+  #presses({ running }: Connection): boolean {
+    const newest = [...running.values()].at(-1)
+    return running.size > 1 || (newest !== undefined && newest.since > this.#begun)
+  }
 
   #vetoed(socket: net.Socket): boolean {
     try {
@@ -284,6 +304,8 @@ export class Drain {
         }
         connection.held = false
         releaseReading(socket)
+        // Others have ended the move meanwhile.
+        if (!this.#route && !this.#undone) this.#stay(socket, connection, this.#whyNot(socket, connection))
       }
     }
   }
@@ -307,6 +329,7 @@ export class Drain {
     if (!this.#route) return
     this.#route.mover.remove(this.#leaving)
     this.#route = undefined
+    this.#stays = reason
     this.#candidates.clear()
     for (const [socket, connection] of this.#of.connections) {
       if (connection.stays === undefined && connection.leaving !== true) this.#stay(socket, connection, reason)
@@ -328,7 +351,8 @@ export class Drain {
         if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
         else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, reading)) this.#close(socket, connection, 'closedIdle')
       }
-      if (this.#of.connections.size > 0 || this.#route) this.#timer = setTimeout(() => { this.#closeIdle() }, lookIdleMs)
+      // Also where there are none: some may still come from a generation before.
+      if (!this.#forced) this.#timer = setTimeout(() => { this.#closeIdle() }, lookIdleMs)
     })
   }
 

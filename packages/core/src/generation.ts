@@ -28,7 +28,7 @@ import { Mover } from './moving.js'
 import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { handOver, watchSuccessor, type Switched } from './predecessor.js'
-import { cannotMove, missing } from './private.js'
+import { cannotMove, holdOpen, missing } from './private.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
@@ -254,7 +254,7 @@ export class Generation implements Handover {
       this.#machine.move('serving', { is: 'draining' })
       this.#settled()
       notifySystemd({ STOPPING: 1 })
-      this.#inventory.close()
+      this.#closeListeners()
       this.#inventory.unlinkFiles()
       this.#control?.close(true)
       this.#control = undefined
@@ -518,7 +518,10 @@ export class Generation implements Handover {
     try {
       if (about.kind !== 'http') this.#socketMoves.take(fd, about, connections)
       else if (connections) connections.adopt(fd, about)
-      else closeSync(fd) // the program closed its server since
+      else {
+        closeSync(fd)
+        throw new Error(`nothing listens as "${about.listener}" any more`)
+      }
     } catch (error) {
       this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
     }
@@ -715,7 +718,7 @@ export class Generation implements Handover {
         this.#undo(drains, report, successor)
         return
       }
-      this.#inventory.close()
+      this.#closeListeners()
       this.#control?.close(report?.listeners.dropped.includes('control') ?? false)
       this.#control = undefined
     }
@@ -745,6 +748,15 @@ export class Generation implements Handover {
     }
     this.#inventory.unlinkFiles()
     this.#host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
+  }
+
+  /** While an older generation lives, the servers stay as they are for the connections that still come from it. */
+  #closeListeners(): void {
+    if (this.#predecessor && !this.#predecessor.gone) {
+      const releases = [...this.#connections.keys()].map(holdOpen)
+      void this.#predecessorGone.then(() => { for (const release of releases) release() })
+    }
+    this.#inventory.close()
   }
 
   /** Where the connections of this server can go. */
@@ -780,6 +792,7 @@ export class Generation implements Handover {
 
   #undo(drains: readonly Drain[], report: Report | undefined, launched: Successor): void {
     const names = this.#inventory.names
+    const result = sum(drains.map((drain) => drain.result))
     this.#inventory.accept(this.#notAgain)
     this.#listenForCallers()
     for (const drain of drains) drain.undo()
@@ -791,10 +804,10 @@ export class Generation implements Handover {
     notifySystemd({ MAINPID: process.pid, READY: 1 })
     if (!report) return
     const stderr = launched.child?.stderr() ?? ''
-    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${process.pid} (generation ${this.#generation}) serves again ${names.join(', ')}; the connections that the successor had accepted are gone.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: this.#generation, stderr })
+    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${process.pid} (generation ${this.#generation}) serves again ${names.join(', ')}; the connections that the successor had accepted${result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''} are gone.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: this.#generation, stderr })
     this.#log('error', error.toString())
     this.#emit('failed', error)
-    this.#report({ ...report, result: 'undone' })
+    this.#report({ ...report, result: 'undone', connections: connectionsOf(result) })
     if (this.#stopRequested) void this.stop()
   }
 

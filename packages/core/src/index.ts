@@ -7,7 +7,7 @@
 import type dgram from 'node:dgram'
 import type net from 'node:net'
 import { Generation, type Handover } from './generation.js'
-import type { HandoverOptions } from './options.js'
+import type { HandoverOptions, LogLevel } from './options.js'
 import type { Report } from './report.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
@@ -65,3 +65,6 @@ export function adoptRequestListener(listener: (...args: never[]) => unknown, op
   generation.configure(options)
   generation.adoptRequestListener(listener, mayFail, options.canMove)
 }
+
+/** For adapters: a line in the log of this process. */
+export const log = (level: LogLevel, line: string): void => { generation.log(level, line) }

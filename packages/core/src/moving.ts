@@ -7,7 +7,7 @@
  */
 
 import type { Channel } from './channel.js'
-import type { MovedConnection, Takes } from './messages.js'
+import { maxLineBytes, type MovedConnection, type Takes } from './messages.js'
 
 /** A connection that is held still. Exactly one of `left` and `back` is called. */
 export interface Leaving {
@@ -141,6 +141,11 @@ export class Mover {
     let bytes = 0
     for (const leaving of found) {
       const size = (leaving.about.state?.length ?? 0) + (leaving.about.unread?.length ?? 0)
+      // As a message it would be too long to be read: unread bytes have no limit of their own.
+      if (size > batchBytes && JSON.stringify(leaving.about).length > maxLineBytes - 1_024) {
+        leaving.back()
+        continue
+      }
       if (batch.length === batchSize || (batch.length > 0 && bytes + size > batchBytes)) {
         this.#sendBatch(batch)
         batch = []

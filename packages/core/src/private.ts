@@ -136,6 +136,11 @@ export function holdsHalfCharacter(socket: net.Socket): boolean {
   return (socketInside(socket)._readableState?.decoder?.lastNeed ?? 0) > 0
 }
 
+/** The server that a connection came through: Node keeps it for HTTP servers, `adoptDescriptor` for the others. */
+export function serverOf(socket: net.Socket): net.Server | undefined {
+  return socketInside(socket).server
+}
+
 interface ConnectionsList {
   active(): { socket: net.Socket }[]
 }
@@ -197,6 +202,20 @@ export function adoptDescriptor(fd: number, server: net.Server | undefined): net
     if (typeof counted._connections === 'number') counted._connections++
   }
   return socket
+}
+
+/**
+ * A server whose listener is closed emits 'close' with its last connection. This one may still get some that were moved: it counts as having one more until the
+ * function that is answered is called.
+ */
+export function holdOpen(server: net.Server): () => void {
+  const counted = server as unknown as { _connections?: number; _emitCloseIfDrained?: () => void }
+  if (typeof counted._connections !== 'number' || typeof counted._emitCloseIfDrained !== 'function') return () => undefined
+  counted._connections++
+  return () => {
+    counted._connections!--
+    counted._emitCloseIfDrained?.()
+  }
 }
 
 const dummyRequest = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n')

@@ -66,8 +66,9 @@ export class SocketMoves {
   }
 
   /** `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the successor has it. */
-  async move(socket: net.Socket, { kind, state }: MoveOptions, mover: Mover | undefined, connections: Connections | undefined, listener: string): Promise<boolean> {
+  async move(socket: net.Socket, options: MoveOptions | undefined, mover: Mover | undefined, connections: Connections | undefined, listener: string): Promise<boolean> {
     if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
+    const { kind, state } = options ?? {}
     if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`move() was given the kind ${JSON.stringify(kind)}`, 'Give the name that onMoved() knows, not "http"')
     const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
     if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
@@ -82,6 +83,9 @@ export class SocketMoves {
     const wasReading = isReading(socket) === true
     holdReading(socket)
     const { unread, putBack } = takeUnread(socket)
+    // To take a full buffer makes the stream read on.
+    const readsAgain = isReading(socket) === true
+    if (readsAgain) holdReading(socket)
     const flushed = await this.#flush(socket)
     return await new Promise<boolean>((resolve) => {
       const about = connections?.about(socket) ?? { ageMs: 0, requests: 0 }
@@ -101,7 +105,7 @@ export class SocketMoves {
           if (!socket.destroyed) {
             putBack()
             socket.uncork()
-            if (wasReading) releaseReading(socket)
+            if (wasReading || readsAgain) releaseReading(socket)
           }
           resolve(false)
         }

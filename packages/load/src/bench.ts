@@ -8,7 +8,9 @@
 const benches: Readonly<Record<string, readonly [file: string, run: string]>> = {
   fds: ['./bench-fds.js', 'benchFds'],
   http: ['./bench-http.js', 'benchHttp'],
-  handover: ['./bench-handover.js', 'benchHandover']
+  handover: ['./bench-handover.js', 'benchHandover'],
+  move: ['./bench-move.js', 'benchMove'],
+  idle: ['./bench-idle.js', 'benchIdle']
 }
 
 async function main(names: readonly string[]): Promise<number> {

@@ -35,7 +35,7 @@ export interface SlowGroup extends Group {
 export interface PostGroup extends Group {
   /** The body's length. Default 4096. */
   readonly bytes?: number
-  /** The pause between its two halves. Default 50. */
+  /** The pause between its two halves. Default 50; 0 sends the whole request in one write. */
   readonly pauseMs?: number
 }
 
@@ -61,6 +61,11 @@ export interface LoadOptions {
   readonly pipelined?: PipelinedGroup | readonly PipelinedGroup[]
   /** A request without a whole answer is lost after this. Default 30 000. */
   readonly answerTimeoutMs?: number
+  /**
+   * Every client but those of `new` connects before the first of them sends anything. Node accepts one connection in each turn of its loop: under many
+   * requests, those that come late wait in the kernel's queue for seconds. Default false.
+   */
+  readonly connectFirst?: boolean
   /** Think times and bodies are the same for the same seed. Default 1. */
   readonly seed?: number
 }
@@ -96,10 +101,24 @@ class Run {
   readonly tally = new Tally()
   stopping = false
   readonly #pauses = new Set<() => void>()
+  /** Clients that have not tried to connect yet, where all do so before anything is sent. */
+  #connecting = 0
+  #allConnected: () => void = () => {}
+  readonly #whenAllConnected = new Promise<void>((resolve) => { this.#allConnected = resolve })
 
   constructor(target: Target, answerTimeoutMs: number) {
     this.target = target
     this.answerTimeoutMs = answerTimeoutMs
+  }
+
+  willConnect(): void {
+    this.#connecting += 1
+  }
+
+  /** Resolves when every other has connected, or failed to. */
+  async connected(): Promise<void> {
+    if (--this.#connecting === 0) this.#allConnected()
+    await this.#whenAllConnected
   }
 
   /** Ends early when the load stops. */
@@ -137,7 +156,9 @@ export function startTalliedLoad(target: Target, options: LoadOptions): { load: 
       run.tally.addClients(kind, group.clients)
       for (let index = 0; index < group.clients; index++) {
         const random = seededRandom((options.seed ?? 1) * 1_000_003 + clients.length)
-        clients.push(runClient(run, kind, group, `${options.seed ?? 1}-${clients.length}`, random))
+        const connectFirst = options.connectFirst === true && kind !== 'new'
+        if (connectFirst) run.willConnect()
+        clients.push(runClient(run, kind, group, `${options.seed ?? 1}-${clients.length}`, random, connectFirst))
       }
     }
   }
@@ -172,11 +193,15 @@ function described({ answers, lost, inFlight, versions, notes }: LoadStats): str
 }
 
 /** One client, from its start to the stop. */
-async function runClient(run: Run, kind: Kind, group: AnyGroup, id: string, random: Random): Promise<void> {
+async function runClient(run: Run, kind: Kind, group: AnyGroup, id: string, random: Random, connectFirst: boolean): Promise<void> {
   const { tally, answerTimeoutMs } = run
   const { thinkMs = kind === 'new' ? 5 : 0, roundTripMs = 0, depth = 4 } = group
   const nextRequest = requestsOf(kind, shapeOf(kind, group), run.target, id, random)
   let connection: Connection | undefined
+  if (connectFirst) {
+    connection = await firstConnection(run, kind)
+    await run.connected()
+  }
   if (thinkMs > 0) await run.pause(random() * Math.min(thinkMs, 1000)) // so that they do not march in step
 
   while (!run.stopping && tally.isOn(kind)) {
@@ -223,6 +248,16 @@ function judge(run: Run, kind: Kind, startedAt: number, request: Request, outcom
   if (wrong !== undefined) return because('wrong', wrong)
   run.tally.answered(kind, startedAt, answer)
   return true
+}
+
+/** A connect without a request: where it fails, one is lost all the same. */
+async function firstConnection(run: Run, kind: Kind): Promise<Connection | undefined> {
+  const startedAt = nowMs()
+  const opened = await openConnection(run, kind)
+  if (opened instanceof Connection) return opened
+  run.tally.begun(kind)
+  run.tally.lost(kind, startedAt, opened, 0)
+  return undefined
 }
 
 async function openConnection(run: Run, kind: Kind): Promise<Connection | Failure> {

@@ -1,9 +1,9 @@
 /**
- * `npm run demo`: an example server under load, reloaded again and again with visibly new code, and a table of what the
- * clients saw.
+ * `npm run demo`: an example server under load, reloaded again and again with visibly new code, and tables of what the
+ * clients saw and of what became of their connections.
  *
- * Everything is real: processes, sockets, signals. It exits with 1 if a request was lost, a reload failed or a process did
- * not end, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
+ * Everything is real: processes, sockets, signals. It exits with 1 if a request was lost, the server closed a connection, a
+ * reload failed or a process did not end, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
  */
 
 import { parseArgs } from 'node:util'
@@ -21,10 +21,22 @@ interface Options {
   readonly json: boolean
 }
 
+/** Connections that are kept for more than one request: how many the clients opened and the server closed, from one reload to the next. */
+interface Kept {
+  readonly opened: number
+  readonly closed: number
+}
+
+interface SummaryOfReload extends Omit<Reloaded, 'signalledAt'>, Kept {
+  /** As the predecessor's last report says; null where it made none. */
+  readonly moved: number | null
+}
+
 interface Summary {
   readonly app: App
-  readonly reloads: readonly Omit<Reloaded, 'signalledAt'>[]
+  readonly reloads: readonly SummaryOfReload[]
   readonly reloadsAsked: number
+  readonly connections: { readonly atFirst: Kept; readonly opened: number; readonly moved: number; readonly closed: number }
   /** Why the demo failed, apart from lost requests. */
   readonly failures: readonly string[]
   readonly stderr: string
@@ -81,19 +93,28 @@ async function run(options: Options, interrupted: Promise<never>): Promise<Summa
   const tell = progress(options)
   const failures: string[] = []
   const reloaded: Reloaded[] = []
+  /** At each reload, and at the end. */
+  const kept: Kept[] = []
+  const movedBy = new Map<number, number>()
   const example = await Promise.race([interrupted, Example.start({
     script: scriptOf(options.app),
     version: '1.0.0',
+    onReport: ({ result, predecessor, connections }) => {
+      if (result === 'drained') movedBy.set(predecessor.pid, connections.moved)
+    },
     env: { HANDOVER_UNDO_WINDOW: process.env['HANDOVER_UNDO_WINDOW'] ?? '2000' } // so that the end does not wait for it
   })])
   const clients = startLoadProcess(example.target, load)
   try {
     let pid = await Promise.race([interrupted, firstPid()])
+    const predecessors: number[] = []
     const startedAt = nowMs()
     const gapMs = options.seconds * 1000 / (options.reloads + 1)
     for (let index = 1; index <= options.reloads && failures.length === 0; index++) {
       await Promise.race([interrupted, watch(startedAt + index * gapMs)])
       await clients.mark('reload')
+      kept.push(keptIn(clients.stats()))
+      predecessors.push(pid)
       try {
         const done = await Promise.race([interrupted, example.reload(clients, pid, `1.0.${index}`, reloadTimeoutMs)])
         reloaded.push(done)
@@ -108,16 +129,22 @@ async function run(options: Options, interrupted: Promise<never>): Promise<Summa
     }
     if (failures.length === 0) await Promise.race([interrupted, watch(startedAt + options.seconds * 1000)])
     const result = await Promise.race([interrupted, clients.stop()])
+    kept.push(keptIn(result))
     for (const seen of result.versions) example.saw(seen.pid)
     if (result.answers === 0) failures.push('no request was answered')
     tell.note('waiting for the end of the server')
     const late = await Promise.race([interrupted, example.end(endTimeoutMs, failures.length === 0 ? [pid] : example.living())])
     if (late.length > 0) failures.push(`process ${late.join(', ')} did not end within ${endTimeoutMs / 1000} s of SIGTERM and was killed`)
     tell.note('')
+    const { opened, closed } = kept.at(-1)!
+    if (closed > 0) failures.push(`the server closed ${count(closed)} connections`)
     return {
       app: options.app,
-      reloads: reloaded.map(({ version, pid: by, firstAnswerMs }) => ({ version, pid: by, firstAnswerMs })),
+      reloads: reloaded.map(({ version, pid: by, firstAnswerMs }, index) => ({
+        version, pid: by, firstAnswerMs, ...since(kept[index]!, kept[index + 1]!), moved: movedBy.get(predecessors[index]!) ?? null
+      })),
       reloadsAsked: options.reloads,
+      connections: { atFirst: kept[0]!, opened, moved: [...movedBy.values()].reduce((sum, moved) => sum + moved, 0), closed },
       failures,
       stderr: example.stderr,
       result
@@ -142,6 +169,14 @@ async function run(options: Options, interrupted: Promise<never>): Promise<Summa
   }
 }
 
+/** Of all kinds but the one that opens a connection for each request. */
+function keptIn({ opened, closedByServer, kinds }: LoadStats): Kept {
+  const { new: brief } = kinds
+  return { opened: opened - (brief?.opened ?? 0), closed: closedByServer.total - (brief?.closedByServer.total ?? 0) }
+}
+
+const since = (before: Kept, after: Kept): Kept => ({ opened: after.opened - before.opened, closed: after.closed - before.closed })
+
 function seenBy({ requests, lost }: LoadStats): string {
   return `${count(requests)} requests, ${count(lost)} lost`
 }
@@ -156,7 +191,7 @@ function progress({ json }: Options): { line(text: string): void; note(text: str
   }
 }
 
-function report({ app, reloads, reloadsAsked, failures, stderr, result }: Summary): string {
+function report({ app, reloads, reloadsAsked, connections, failures, stderr, result }: Summary): string {
   const { kinds, latency, closedByServer } = result
   const lines: string[] = ['', `${app}: ${reloads.length} of ${reloadsAsked} reloads in ${result.seconds.toFixed(1)} s of load`, '']
   lines.push(table([
@@ -167,6 +202,12 @@ function report({ app, reloads, reloadsAsked, failures, stderr, result }: Summar
     ['all', '', count(result.requests), count(result.lost), count(result.opened), closedText(closedByServer)]
   ]))
   lines.push(...result.notes.map((note) => `  ${note}`), '')
+  lines.push(table([
+    ['kept connections', 'opened', 'moved', 'closed by server'],
+    ['before the first reload', count(connections.atFirst.opened), '', count(connections.atFirst.closed)],
+    ...reloads.map(({ version, opened, moved, closed }) => [`reload to ${version}`, count(opened), moved === null ? '?' : count(moved), count(closed)]),
+    ['all', count(connections.opened), count(connections.moved), count(connections.closed)]
+  ]), '')
   lines.push(table([
     ['latency of quick requests, ms', 'count', 'p50', 'p99', 'max'],
     ...Object.entries(latency).map(([mark, found]) => [
@@ -191,8 +232,8 @@ function report({ app, reloads, reloadsAsked, failures, stderr, result }: Summar
   for (const failure of failures) lines.push(coloured(31, failure))
   if (failures.length > 0 && stderr !== '') lines.push('the last lines of the server:', ...stderr.split('\n').map((line) => `  ${line}`))
   lines.push(result.lost === 0 && failures.length === 0
-    ? coloured(32, `No request was lost; ${closedByServer.total === 0 ? 'no connection was closed' : `${count(closedByServer.total)} connections were closed politely`}.`)
-    : coloured(31, `${count(result.lost)} requests were lost.`))
+    ? coloured(32, `No request was lost, no connection was closed; ${count(connections.moved)} times one moved to a new process.`)
+    : coloured(31, `${count(result.lost)} requests were lost, ${count(connections.closed)} connections were closed by the server.`))
   return lines.join('\n')
 }
 

@@ -15,8 +15,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import type { Report } from '@handover/core'
 import type { Load } from './client.js'
 import { nowMs, sleep } from './clock.js'
+import { reportMarker } from './messages.js'
 import type { VersionStats } from './tally.js'
 
 export const apps = ['fastify', 'express', 'http'] as const
@@ -32,6 +34,8 @@ export interface ExampleOptions {
   readonly version: string
   readonly env?: Readonly<Record<string, string>>
   readonly onStderr?: (line: string) => void
+  /** Every report that one of its processes makes. */
+  readonly onReport?: (report: Report) => void
   /** The port is open after this, or the start has failed. Default 30 000. */
   readonly startTimeoutMs?: number
 }
@@ -47,6 +51,7 @@ export interface Reloaded {
 
 const tokenName = 'HANDOVER_LOAD_TOKEN'
 const linesKept = 20
+const withReporter = { NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --import=${new URL('reporter.js', import.meta.url).href}` }
 
 export class Example {
   readonly target: { readonly host: string; readonly port: number }
@@ -74,7 +79,7 @@ export class Example {
     }
   }
 
-  private constructor({ script, env, onStderr }: ExampleOptions, directory: string, port: number) {
+  private constructor({ script, env, onStderr, onReport }: ExampleOptions, directory: string, port: number) {
     this.#directory = directory
     this.#token = randomUUID()
     this.target = { host: '127.0.0.1', port }
@@ -82,11 +87,15 @@ export class Example {
     this.#child = spawn(process.execPath, [script], {
       stdio: ['ignore', 'ignore', 'pipe'],
       detached: true, // Ctrl-C is for the parent, which ends everything in order
-      env: { ...process.env, ...env, PORT: String(port), APP_VERSION_FILE: this.#versionFile, [tokenName]: this.#token }
+      env: { ...process.env, ...env, ...(onReport && withReporter), PORT: String(port), APP_VERSION_FILE: this.#versionFile, [tokenName]: this.#token }
     })
     if (this.#child.pid !== undefined) this.#pids.add(this.#child.pid)
     this.#child.on('error', (error) => this.#stderr.push(error.message))
     readline.createInterface({ input: this.#child.stderr! }).on('line', (line) => {
+      if (onReport && line.startsWith(reportMarker)) {
+        onReport(JSON.parse(line.slice(reportMarker.length)) as Report)
+        return
+      }
       this.#stderr.push(line)
       if (this.#stderr.length > linesKept) this.#stderr.shift()
       onStderr?.(line)

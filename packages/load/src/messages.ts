@@ -1,5 +1,5 @@
 /**
- * The messages between startLoadProcess() and the worker that it forks. Types only.
+ * The messages between startLoadProcess() and the worker that it forks, and the word before a report on the stderr of a server.
  */
 
 import type { LoadOptions } from './client.js'
@@ -15,3 +15,6 @@ export type FromWorker =
   | { readonly type: 'stats'; readonly stats: LoadStats }
   | { readonly type: 'marked'; readonly id: number }
   | { readonly type: 'stopped'; readonly result: LoadResult }
+
+/** What a report of a server begins with, on its stderr. */
+export const reportMarker = 'handover report '

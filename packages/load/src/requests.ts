@@ -14,7 +14,7 @@ export const kinds = ['keep-alive', 'new', 'slow', 'post', 'stream', 'pipelined'
 
 /**
  * `keep-alive`: GETs on one connection. `new`: a connection for each GET. `slow`: GETs of a slow resource, `post`: POSTs
- * whose body goes in two halves with a pause between, `stream`: GETs of a body that comes in chunks over a while, all three
+ * whose body goes in two halves with a pause between (or at once), `stream`: GETs of a body that comes in chunks over a while, all three
  * on keep-alive connections. `pipelined`: several GETs in one write.
  */
 export type Kind = typeof kinds[number]
@@ -69,6 +69,7 @@ export function requestsOf(kind: Kind, shape: RequestShape, target: Target, id: 
         const sha256 = createHash('sha256').update(body).digest('hex')
         const fields = `content-type: application/octet-stream\r\ncontent-length: ${body.length}\r\n`
         const request = build('POST', '/echo', (answer) => wrongDigest(answer, sha256, body.length), fields)
+        if (shape.pauseMs === 0) return { ...request, head: Buffer.concat([request.head, body]) }
         const half = body.length >> 1
         return { ...request, head: Buffer.concat([request.head, body.subarray(0, half)]), rest: body.subarray(half), pauseMs: shape.pauseMs }
       }

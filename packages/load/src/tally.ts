@@ -72,6 +72,8 @@ export interface LoadStats {
   readonly answers: number
   readonly lost: number
   readonly inFlight: number
+  readonly clients: number
+  /** Connections that were established. As many as `clients` where none was ever closed (and there are no `new` ones). */
   readonly opened: number
   readonly closedByServer: ClosedByServer
   readonly kinds: Readonly<Partial<Record<Kind, KindStats>>>
@@ -191,6 +193,7 @@ export class Tally {
       answers,
       lost,
       inFlight,
+      clients: sum((tally) => tally.clients),
       opened: sum((tally) => tally.opened),
       closedByServer: closedOf(all),
       kinds: Object.fromEntries(kinds.flatMap((kind) => {
