@@ -91,7 +91,7 @@ describe('the predecessor', () => {
     return { wire, held, ends, mover, waiting }
   }
 
-  it('sends one message of descriptors before each "move", as many as that names, and at most 32', async () => {
+  it('sends one message of descriptors before each "move", as many as that names, and at most 64', async () => {
     const { wire } = moving({ count: 100 })
     await looks()
     expect(wire.sent).toBe(100)
@@ -99,7 +99,7 @@ describe('the predecessor', () => {
       const [descriptors, move] = wire.said.slice(at, at + 2)
       if (descriptors?.type !== 'descriptors' || move?.type !== 'move') throw new Error(`${descriptors?.type} and ${move?.type}`)
       expect(descriptors.fds.length).toBe(move.connections.length)
-      expect(move.connections.length).toBeLessThanOrEqual(32)
+      expect(move.connections.length).toBeLessThanOrEqual(64)
     }
   })
 
@@ -162,7 +162,7 @@ describe('the predecessor', () => {
     mover.taken(first.length)
     mover.end('the successor ended', true)
     expect([held.count('left'), held.count('back')]).toEqual([first.length, 256 - first.length])
-    mover.taken(32)
+    mover.taken(64)
     await looks()
     expect([wire.sent, ends, mover.ended]).toEqual([256, ['the successor ended'], 'the successor ended'])
   })

@@ -10,7 +10,7 @@ import type { MovedConnection } from './messages.js'
 import { native } from './native.js'
 
 /** How long one turn of the loop may go on with this. */
-const turnMs = 10
+const turnMs = 5
 /**
  * How many descriptors stay free. A process without any closes the clients that it accepts (libuv does), and has no log, no reload and no way back. What
  * it promised the predecessor leaves twice as many; the limit, or what else it has open, may have changed since.
@@ -68,11 +68,11 @@ export class Adopter {
 
   async #run(): Promise<void> {
     this.#running = true
+    let until = performance.now() + turnMs
     for (let batch = this.#batches.shift(); batch; batch = this.#batches.shift()) {
       const fds = this.#channel.takeDescriptors()
       for (const fd of fds.splice(this.#keeps(fds, batch.length))) closeSync(fd)
       this.#channel.send({ type: 'taken', count: fds.length })
-      let until = performance.now() + turnMs
       for (const [index, fd] of fds.entries()) {
         this.#side.adopt(fd, batch[index]!)
         if (performance.now() < until) continue

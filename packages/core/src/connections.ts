@@ -39,8 +39,8 @@ export interface Connection {
   timerInherited: boolean
   /** In a drain that moves connections: why this one does not move. It is then drained politely. */
   stays?: string | undefined
-  /** In a drain: on its way to the successor. */
-  leaving?: boolean
+  /** In a drain: the kind under which it is on its way to the successor. */
+  leaving?: string | undefined
   /** In a drain: nothing is read from it, since its client sends requests before it has the answers. */
   held?: boolean
 }
@@ -200,7 +200,7 @@ export class Connections {
     if (!(headersTimeout > 0)) return
     const timer = setTimeout(() => {
       // The HTTP server answers this error with 408, or with the application's 'clientError'.
-      if (socket.bytesRead === 0 && !socket.destroyed && this.#connections.get(socket)?.leaving !== true) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
+      if (socket.bytesRead === 0 && !socket.destroyed && this.#connections.get(socket)?.leaving === undefined) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
     }, Math.max(1, headersTimeout - ageMs))
     timer.unref()
     socket.once('close', () => { clearTimeout(timer) })
@@ -217,9 +217,9 @@ export class Connections {
   }
 
   /** The application holds it for a move of its own. */
-  setLeaving(socket: net.Socket, leaving: boolean): void {
+  setLeaving(socket: net.Socket, kind: string | undefined): void {
     const connection = this.#connections.get(socket)
-    if (connection) connection.leaving = leaving
+    if (connection) connection.leaving = kind
   }
 
   /** What a move says of a connection. */

@@ -236,7 +236,7 @@ export class Drain {
     for (const socket of this.#candidates) {
       this.#candidates.delete(socket)
       const connection = connections.get(socket)
-      if (!connection || connection.stays !== undefined || connection.leaving === true) continue
+      if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       const standing = standingOf(socket, connection, reading)
       if (standing === 'now') {
         if (this.#vetoed(socket)) this.#stay(socket, connection, 'vetoed by canMove')
@@ -272,7 +272,7 @@ export class Drain {
   #leave(socket: net.Socket, connection: Connection, { listener }: NonNullable<DrainOptions['route']>): Leaving {
     const now = performance.now()
     const { server } = this.#of
-    connection.leaving = true
+    connection.leaving = 'http'
     socket.setTimeout(0)
     holdReading(socket)
     socket.cork()
@@ -292,7 +292,7 @@ export class Drain {
         socket.destroy()
       },
       back: () => {
-        connection.leaving = false
+        connection.leaving = undefined
         if (socket.destroyed) return
         socket.uncork()
         if (!fresh) {
@@ -332,7 +332,7 @@ export class Drain {
     this.#stays = reason
     this.#candidates.clear()
     for (const [socket, connection] of this.#of.connections) {
-      if (connection.stays === undefined && connection.leaving !== true) this.#stay(socket, connection, reason)
+      if (connection.stays === undefined && connection.leaving === undefined) this.#stay(socket, connection, reason)
     }
   }
 
@@ -346,7 +346,7 @@ export class Drain {
       const now = performance.now()
       const reading = readingRequests(this.#of.server)
       for (const [socket, connection] of this.#of.connections) {
-        if (this.#moves(connection) || connection.leaving === true) continue
+        if (this.#moves(connection) || connection.leaving !== undefined) continue
         const { bytesRead } = connection.wire
         if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
         else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, reading)) this.#close(socket, connection, 'closedIdle')
@@ -386,9 +386,9 @@ export class Drain {
     }
     for (const [socket, connection] of this.#of.connections) {
       // On its way at this moment: the successor has it, or takes it as soon as it can.
-      if (connection.leaving === true) {
+      if (connection.leaving !== undefined) {
         this.#of.connections.delete(socket)
-        this.moved('http')
+        this.moved(connection.leaving)
         continue
       }
       for (const request of connection.running.values()) name(request)
@@ -412,7 +412,7 @@ export class Drain {
     for (const [socket, connection] of this.#of.connections) {
       unsayLast(connection)
       // What is on its way stays held until the successor has answered.
-      if (connection.leaving !== true) this.#release(socket, connection)
+      if (connection.leaving === undefined) this.#release(socket, connection)
       connection.stays = undefined
     }
     this.#forget()

@@ -712,7 +712,7 @@ export class Generation implements Handover {
       const gone = watchSuccessor(successor.channel, {
         settled: () => { this.#endUndo?.() },
         taken: (count) => { mover?.taken(count) }
-      }).then(() => { mover?.end('the successor ended', true) })
+      }).then((how) => { mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone') })
       const undone = await this.#undoWindow(gone, deadlineIn(Math.min(undoWindow, left(deadline))))
       if (undone) {
         this.#undo(drains, report, successor)
@@ -792,6 +792,9 @@ export class Generation implements Handover {
 
   #undo(drains: readonly Drain[], report: Report | undefined, launched: Successor): void {
     const names = this.#inventory.names
+    // It may live, and only have broken the channel.
+    launched.child?.kill()
+    this.#mover?.end('the successor ended', true)
     const result = sum(drains.map((drain) => drain.result))
     this.#inventory.accept(this.#notAgain)
     this.#listenForCallers()
@@ -799,8 +802,6 @@ export class Generation implements Handover {
     this.#mover = undefined
     this.#machine.move('draining', { is: 'serving' })
     launched.channel.close()
-    // It may live, and only have broken the channel.
-    launched.child?.kill()
     notifySystemd({ MAINPID: process.pid, READY: 1 })
     if (!report) return
     const stderr = launched.child?.stderr() ?? ''

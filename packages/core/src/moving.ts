@@ -25,7 +25,7 @@ export type Source = (until: number) => Iterable<Leaving>
 
 /** The kernel allows a user as many descriptors in flight as RLIMIT_NOFILE (ETOOMANYREFS, unix(7)); it need never come near. */
 const mostInFlight = 256
-const batchSize = 32
+const batchSize = 64
 /** Of one message, well below `maxLineBytes`. */
 const batchBytes = 262_144
 /** How long one turn of the loop may go on with this. */

@@ -150,11 +150,12 @@ export interface SuccessorWords {
   taken(count: number): void
 }
 
-/** Listens to the successor after the switch. Resolves when it is gone. */
-export async function watchSuccessor(channel: Channel, hears: SuccessorWords): Promise<void> {
+/** Listens to the successor after the switch. Resolves when it is gone, or cannot be trusted any more: then it may live, and hold what was sent to it. */
+export async function watchSuccessor(channel: Channel, hears: SuccessorWords): Promise<'gone' | 'garbage'> {
   for (;;) {
-    const message = await channel.receive().catch(() => undefined)
-    if (message === undefined) return
+    const message = await channel.receive().catch(() => 'garbage' as const)
+    if (message === undefined) return 'gone'
+    if (message === 'garbage') return message
     if (message.type === 'settled') hears.settled()
     else if (message.type === 'taken') hears.taken(message.count)
   }

@@ -79,7 +79,7 @@ export class SocketMoves {
     if (cannot || !mover?.takesKind(kind)) return false
 
     this.#leaving.add(socket)
-    connections?.setLeaving(socket, true)
+    connections?.setLeaving(socket, kind)
     const wasReading = isReading(socket) === true
     holdReading(socket)
     const { unread, putBack } = takeUnread(socket)
@@ -101,7 +101,7 @@ export class SocketMoves {
         },
         back: () => {
           this.#leaving.delete(socket)
-          connections?.setLeaving(socket, false)
+          connections?.setLeaving(socket, undefined)
           if (!socket.destroyed) {
             putBack()
             socket.uncork()
