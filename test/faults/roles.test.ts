@@ -204,7 +204,8 @@ describe('the predecessor', () => {
     const heard: unknown[] = []
     const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) } })
     act(peer)
-    expect([...heard, await watched]).toEqual(outcome)
+    heard.push(await watched)
+    expect(heard).toEqual(outcome)
     channel.close()
   })
 })
