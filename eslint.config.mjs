@@ -37,7 +37,8 @@ export default defineConfig(
   },
   only(['packages/core/src/{errors,messages,report,states}.ts'], [pure]),
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
-  only(['packages/core/src/{adopting,channel,control,connections,door,drain,signals,host,inventory,listeners,movable,moving,native,options,private,socket-moves,state-text,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/ending.ts'], [never(['./successor.js'], 'The end of a generation is the predecessor\'s.'), noWayUp]),
+  only(['packages/core/src/{adopting,channel,control,connections,door,drain,name,signals,stderr,host,inventory,listeners,movable,moving,native,options,private,socket-moves,state-text,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/ws*.ts'], [never(['./*.js', '!./index.js', '!./private.js', '!./ws.js', '!./ws-*.js'], 'WebSockets move by the public face alone, as the protocol of any application would; what Node hides stands in private.ts.')]),
   only(['packages/{fastify,express}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),
   {

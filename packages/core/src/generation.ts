@@ -14,25 +14,26 @@ import net from 'node:net'
 import { constants } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
 import { Adopter } from './adopting.js'
-import { deadlineIn, FirstContact, left, type Deadline } from './channel.js'
+import { FirstContact } from './channel.js'
 import { Connections, type CanMove } from './connections.js'
-import { controlPath, ControlServer, findOrBecome, type Caller, type ControlSide } from './control.js'
-import { drainAll, nothingDrained, sum, type Drain, type DrainOptions } from './drain.js'
+import type { Caller } from './control.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
+import { Ending, openCounts, type Draining, type Served } from './ending.js'
 import { HandoverError } from './errors.js'
-import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, writeStderr, type Host, type Inheritance, type Launched } from './host.js'
-import { fileId, Inventory, type Listener, type Offered } from './inventory.js'
+import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance, type Launched } from './host.js'
+import { Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
-import { Mover } from './moving.js'
+import { Name } from './name.js'
 import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
-import { handOver, watchSuccessor, type Switched } from './predecessor.js'
-import { cannotMove, holdOpen, missing } from './private.js'
+import { handOver, type Switched } from './predecessor.js'
+import { cannotMove, missing } from './private.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { StateMachine, type StateName } from './states.js'
+import { writeStderr } from './stderr.js'
 import { succeed, takeOffer, type Taken } from './successor.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
 
@@ -43,8 +44,6 @@ const mostTries = 10
 const betweenTriesMs = 50
 /** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
 const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
-/** What the drain leaves of `drainTimeout` for the close hooks. */
-const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
 
 export interface HandoverEvents {
   /** Every move of the state. */
@@ -55,13 +54,6 @@ export interface HandoverEvents {
   draining: [drain: Draining]
   /** A reload failed: this process serves on. */
   failed: [error: HandoverError]
-}
-
-export interface Draining {
-  /** Null where the process is stopped: then nothing can move. */
-  readonly successor: Peer | null
-  /** What is still open is cut this many milliseconds from now. */
-  readonly endsInMs: number
 }
 
 export interface Handover {
@@ -99,13 +91,6 @@ export interface Handover {
   onMoved(kind: string, take: OnMoved): void
 }
 
-type Ending = 'stop' | 'handed over'
-
-/** A successor that serves. */
-type Successor = Launched & { readonly takes: Takes | undefined }
-
-const noReport = { kept: [], added: [], dropped: [] }
-
 export class Generation implements Handover {
   readonly events = new EventEmitter<HandoverEvents>()
   readonly #settings: SettingsOfProcess
@@ -124,8 +109,6 @@ export class Generation implements Handover {
   readonly #socketMoves = new SocketMoves()
   /** As a successor: takes connections of the predecessor. */
   #adopter: Adopter | undefined
-  /** As a predecessor: moves connections to the successor. */
-  #mover: Mover | undefined
   #cannotMove: { readonly is: string | undefined } | undefined
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
@@ -135,14 +118,15 @@ export class Generation implements Handover {
   #entered = false
   #resting = false
   #refusal: HandoverError | undefined
-  #control: ControlServer | undefined
+  readonly #name = new Name(() => this.#settings.get().name, {
+    called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
+    warn: (line) => { this.#log('warn', line) }
+  })
   #doorIsOpen = false
   // As a successor, until it serves and then until the predecessor is gone.
   #predecessor: { readonly taken: Taken; gone: boolean } | undefined
   #predecessorIsGone: () => void = () => undefined
   readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
-  #originalStderr: number | undefined
-  #relay: number | undefined
   #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
   #saidReady = false
   #listening = 0
@@ -153,14 +137,12 @@ export class Generation implements Handover {
   #reloading = false
   #stopRequested = false
   readonly #stopped = new AbortController()
-  #endUndo: (() => void) | undefined
+  #ending: Ending | undefined
   #running: Promise<Report> | undefined
   #finished: Promise<void> | undefined
 
   constructor(env: NodeJS.ProcessEnv) {
     this.#inheritance = takeInheritance(env)
-    this.#originalStderr = this.#inheritance?.stderr?.original
-    this.#relay = this.#inheritance?.stderr?.relay
     this.#off = unavailable()
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
@@ -245,7 +227,7 @@ export class Generation implements Handover {
 
   async stop(): Promise<void> {
     this.#stopRequested = true
-    this.#endUndo?.()
+    this.#ending?.settle()
     // A reload that runs is given up where it still can be; a stop from within a state event comes after what it interrupts.
     this.#stopped.abort()
     if (this.#reloading || this.#telling) await this.#running?.catch(() => undefined)
@@ -254,11 +236,7 @@ export class Generation implements Handover {
       this.#machine.move('serving', { is: 'draining' })
       this.#settled()
       notifySystemd({ STOPPING: 1 })
-      this.#closeListeners()
-      this.#inventory.unlinkFiles()
-      this.#control?.close(true)
-      this.#control = undefined
-      this.#finish('stop', undefined, undefined)
+      this.#finish(undefined)
     } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
       this.#host.exit(0)
     }
@@ -267,7 +245,7 @@ export class Generation implements Handover {
 
   async move(socket: net.Socket, options: MoveOptions): Promise<boolean> {
     const [server, connections] = [...this.#connections].find(([, tracker]) => tracker.has(socket)) ?? []
-    return await this.#socketMoves.move(socket, options, this.#mover, connections, server ? (this.#inventory.of(server)?.about.name ?? '') : '')
+    return await this.#socketMoves.move(socket, options, this.#ending?.mover, connections, server ? (this.#inventory.of(server)?.about.name ?? '') : '')
   }
 
   onMoved(kind: string, take: OnMoved): void {
@@ -356,28 +334,16 @@ export class Generation implements Handover {
     }
     this.#moveIsOn()
     try {
-      let contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#find()
+      let contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#name.find()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
         if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
-        contact = this.#find()
+        contact = this.#name.find()
       }
     } catch (error) {
       this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
       this.#log('error', this.#refusal.toString())
     }
-  }
-
-  /** By its name: a process that serves, or (undefined) nobody, and then the name is ours. */
-  #find(): FirstContact | undefined {
-    const { name } = this.#settings.get()
-    if (name === undefined) return undefined
-    const file = controlPath(name)
-    const found = findOrBecome(file)
-    if ('predecessor' in found) return found.predecessor
-    this.#control = new ControlServer(file, found.listening, this.#controlSide)
-    this.#control.listen()
-    return undefined
   }
 
   /** False where the predecessor died before it offered anything. */
@@ -386,7 +352,7 @@ export class Generation implements Handover {
     const taken = takeOffer(contact, this.#inventory, Math.min(offerMs, this.#settings.get().readyTimeout))
     if (!taken) {
       this.#machine.move('taking', { is: 'idle' })
-      this.#passOnStderr()
+      this.#inheritance?.stderr?.passOn()
       return false
     }
     this.#generation = taken.predecessor.generation + 1
@@ -409,8 +375,7 @@ export class Generation implements Handover {
         if (is !== 'preparing' && is !== 'ready') {
           // It accepted already, and the predecessor never heard so: both serve. This one leaves, politely.
           this.#inventory.ownsFiles = false
-          this.#control?.close(false)
-          this.#control = undefined
+          this.#name.leave(false)
           void this.stop()
           return
         }
@@ -464,7 +429,7 @@ export class Generation implements Handover {
     clearTimeout(this.#settling)
     const { state } = this.#machine
     if (state.is !== 'preparing') return
-    this.#takeControl()
+    this.#name.inherit(this.#inventory)
     const listeners = this.#inventory.listeners
     const names = (kept: boolean): string[] => listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
     const dropped = this.#inventory.drop()
@@ -472,35 +437,12 @@ export class Generation implements Handover {
     this.#prepared?.({ type: 'ready', kept: names(true), added: names(false), dropped })
   }
 
-  /** The control socket that was offered, where this program still goes by the same name. */
-  #takeControl(): void {
-    const { name } = this.#settings.get()
-    if (name === undefined) return
-    const file = controlPath(name)
-    const fd = this.#inventory.takeControl(file)
-    if (fd !== undefined) this.#control = new ControlServer(file, fd, this.#controlSide)
-  }
-
-  /** A program that has a name since this version, or another one, or that listens again, takes it. */
-  #takeName(): void {
-    if (this.#control) return
-    try {
-      const contact = this.#find()
-      if (!contact) return
-      contact.close()
-      this.#log('warn', `another process serves under the name ${this.#settings.get().name}. This one cannot be found by it. Choose another name.`)
-    } catch (error) {
-      this.#log('warn', `${(error as Error).message}. This process serves, and cannot be found by its name.`)
-    }
-  }
-
   /** The commit: from here on this process accepts. */
   #serve(): void {
     this.#machine.move('ready', { is: 'serving' })
     this.#inventory.accept(this.#notAgain)
-    this.#listenForCallers()
-    if (!this.#control) this.#takeName()
-    this.#restoreStderr()
+    this.#name.serve()
+    this.#inheritance?.stderr?.restore()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
   }
@@ -527,30 +469,10 @@ export class Generation implements Handover {
     }
   }
 
-  /** Until now stderr led through the predecessor, which kept the last lines. */
-  #restoreStderr(): void {
-    if (this.#originalStderr === undefined || !native) return
-    native.duplicateTo(this.#originalStderr, 2)
-    closeSync(this.#originalStderr)
-    this.#originalStderr = undefined
-  }
-
-  /** The predecessor reads no more: what it left, and what children still write there, is passed on from here. */
-  #passOnStderr(): void {
-    this.#restoreStderr()
-    const relay = this.#relay
-    this.#relay = undefined
-    if (relay === undefined) return
-    const socket = new net.Socket({ fd: relay, writable: false })
-    socket.on('data', writeStderr)
-    socket.on('error', () => undefined)
-    socket.unref()
-  }
-
   #predecessorEnded(report: Report | undefined): void {
     if (this.#predecessor) this.#predecessor.gone = true
     this.#predecessorIsGone()
-    this.#passOnStderr()
+    this.#inheritance?.stderr?.passOn()
     // It has logged that itself, mostly to the same place.
     if (report) this.#publish(report)
     else this.#log('warn', `the predecessor ended without a report; ${this.#machine.state.is === 'serving' ? this.#serves() : 'this process serves as soon as it is ready.'}`)
@@ -612,7 +534,7 @@ export class Generation implements Handover {
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
           const late = this.#inventory.silence(dropped)
-          this.#control?.pause()
+          this.#name.pause()
           return late
         }
       }, launched, begun)
@@ -635,12 +557,12 @@ export class Generation implements Handover {
       predecessor: this.#self,
       successor: switched.successor,
       listeners: { kept: switched.ready.kept, added: switched.ready.added, dropped: switched.ready.dropped },
-      connections: connectionsOf({ ...nothingDrained(), open: this.#openConnections() }),
+      connections: openCounts(this.#openConnections()),
       requestsCut: [],
       durations: { ...switched.durations, move: null, drain: null }
     }
     this.#report(report)
-    this.#finish('handed over', report, { ...launched, takes: switched.takes })
+    this.#finish({ launched, takes: switched.takes, report })
     return report
   }
 
@@ -657,23 +579,14 @@ export class Generation implements Handover {
 
   #offer(): { listeners: OfferedListener[]; fds: number[] } {
     const { listeners, fds } = this.#inventory.offer()
-    if (this.#control) {
-      const id = fileId(this.#control.file)
-      listeners.push({ name: 'control', kind: 'control', asked: 'control', address: this.#control.file, port: 0, ipv6: false, ipv6Only: false, backlog: 128, ...(id !== undefined && { file: id }) })
-      fds.push(this.#control.fd)
-    }
-    return { listeners, fds }
+    const control = this.#name.offered
+    return control ? { listeners: [...listeners, control.about], fds: [...fds, control.fd] } : { listeners, fds }
   }
 
   #openConnections(): number {
     let open = 0
     for (const connections of this.#connections.values()) open += connections.open
     return open
-  }
-
-  readonly #controlSide: ControlSide = {
-    called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
-    warn: (line) => { this.#log('warn', line) }
   }
 
   /** Tells the own predecessor that it need not come back. */
@@ -683,156 +596,43 @@ export class Generation implements Handover {
 
   // ---- the drain and the end ----
 
-  #finish(ending: Ending, report: Report | undefined, successor: Successor | undefined): void {
-    this.#finished = this.#drainAndEnd(ending, report, successor).catch((error: unknown) => {
+  #finish(served: Served | undefined): void {
+    const ending = new Ending({
+      self: this.#self,
+      machine: this.#machine,
+      inventory: this.#inventory,
+      name: this.#name,
+      host: this.#host,
+      settings: this.#settings.get(),
+      connections: this.#connections,
+      closeHooks: this.#closeHooks,
+      adopter: this.#adopter,
+      olderEnds: () => (this.#predecessor && !this.#predecessor.gone ? this.#predecessorGone : undefined),
+      moveIsOn: () => this.#moveIsOn(),
+      stopRequested: () => this.#stopRequested,
+      draining: (drain) => { this.#emit('draining', drain) },
+      report: (report) => { this.#report(report) },
+      undone: (error, report) => {
+        this.#ending = undefined
+        this.#log('error', error.toString())
+        this.#emit('failed', error)
+        this.#report(report)
+        if (this.#stopRequested) void this.stop()
+      },
+      notAgain: this.#notAgain
+    }, served)
+    this.#ending = ending
+    if (!served && this.#openConnections() > 0) {
+      this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connections; signal again to end at once`)
+    }
+    this.#finished = ending.run().catch((error: unknown) => {
       this.#log('error', `the drain failed, and the process ends: ${error instanceof Error ? error.stack : String(error)}`)
       this.#host.exit(1)
     })
   }
 
-  async #drainAndEnd(ending: Ending, report: Report | undefined, successor: Successor | undefined): Promise<void> {
-    const { drainTimeout, undoWindow, linger } = this.#settings.get()
-    const begun = performance.now()
-    const deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
-    // Nobody goes on with what comes from a generation before: that one drains by itself.
-    if (ending === 'stop') this.#adopter?.refuse()
-    const mover = successor?.takes && this.#moveIsOn() ? new Mover(successor.channel, successor.takes, (reason) => {
-      for (const drain of drains) drain.stopMoving(reason)
-    }) : undefined
-    this.#mover = mover
-    const stays = ending === 'stop' ? undefined : this.#moveIsOn() ? 'not taken by the successor' : 'moving is off'
-    const drains = [...this.#connections].map(([server, connections]) => connections.drain({ lingerMs: linger, deadline, ...this.#routeOf(server, mover, stays) }))
-    if (ending === 'stop' && this.#openConnections() > 0) {
-      this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connections; signal again to end at once`)
-    }
-    this.#emit('draining', { successor: report?.successor ?? null, endsInMs: Math.round(left(deadline)) })
-
-    const drained = drainAll(drains, deadline)
-    if (successor) {
-      const gone = watchSuccessor(successor.channel, {
-        settled: () => { this.#endUndo?.() },
-        taken: (count) => { mover?.taken(count) }
-      }).then((how) => { mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone') })
-      const undone = await this.#undoWindow(gone, deadlineIn(Math.min(undoWindow, left(deadline))))
-      if (undone) {
-        this.#undo(drains, report, successor)
-        return
-      }
-      this.#closeListeners()
-      this.#control?.close(report?.listeners.dropped.includes('control') ?? false)
-      this.#control = undefined
-    }
-    await drained
-    await this.#outlastPredecessor(ending, drains, deadline)
-    this.#adopter?.refuse()
-
-    this.#machine.move('draining', { is: 'closing' })
-    await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(drainTimeout), left(deadline))))
-    const result = sum(drains.map((drain) => drain.result))
-    const final: Report = {
-      result: ending === 'stop' ? 'stopped' : 'drained',
-      trigger: report?.trigger ?? 'stop',
-      predecessor: this.#self,
-      successor: report?.successor ?? null,
-      listeners: report?.listeners ?? noReport,
-      connections: connectionsOf(result),
-      requestsCut: result.requestsCut,
-      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: mover?.firstPassMs ?? null, drain: performance.now() - begun }
-    }
-    this.#machine.move('closing', { is: 'ended' })
-    this.#report(final)
-    if (successor) {
-      successor.channel.send({ type: 'end', report: final })
-      // Closing with something unread would take the last word away from the successor: it closes first.
-      await successor.channel.closed(deadlineIn(1_000))
-    }
-    this.#inventory.unlinkFiles()
-    this.#host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
-  }
-
-  /** While an older generation lives, the servers stay as they are for the connections that still come from it. */
-  #closeListeners(): void {
-    if (this.#predecessor && !this.#predecessor.gone) {
-      const releases = [...this.#connections.keys()].map(holdOpen)
-      void this.#predecessorGone.then(() => { for (const release of releases) release() })
-    }
-    this.#inventory.close()
-  }
-
-  /** Where the connections of this server can go. */
-  #routeOf(server: net.Server, mover: Mover | undefined, stays: string | undefined): Pick<DrainOptions, 'route' | 'stays'> {
-    const listener = this.#inventory.of(server)?.about.name
-    return mover && listener !== undefined && mover.takesListener(listener) ? { route: { mover, listener } } : { stays }
-  }
-
-  /**
-   * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with it; and where
-   * there is a successor, the connections of that older one come through here.
-   */
-  async #outlastPredecessor(ending: Ending, drains: readonly Drain[], deadline: Deadline): Promise<void> {
-    if (!this.#predecessor || this.#predecessor.gone || (ending === 'handed over' && !this.#mover)) return
-    await beforeDeadline(this.#predecessorGone, deadline)
-    await drainAll(drains, deadline)
-  }
-
-  /** True where the successor died while this process could still take over again. */
-  async #undoWindow(gone: Promise<void>, deadline: Deadline): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined
-    const over = new Promise<'settled'>((resolve) => {
-      const end = (): void => { resolve('settled') }
-      this.#endUndo = end
-      timer = setTimeout(end, left(deadline))
-      if (this.#stopRequested) end()
-    })
-    const outcome = await Promise.race([gone.then(() => 'successor died' as const), over])
-    clearTimeout(timer)
-    this.#endUndo = undefined
-    return outcome === 'successor died' && !this.#stopRequested
-  }
-
-  #undo(drains: readonly Drain[], report: Report | undefined, launched: Successor): void {
-    const names = this.#inventory.names
-    // It may live, and only have broken the channel.
-    launched.child?.kill()
-    this.#mover?.end('the successor ended', true)
-    const result = sum(drains.map((drain) => drain.result))
-    this.#inventory.accept(this.#notAgain)
-    this.#listenForCallers()
-    for (const drain of drains) drain.undo()
-    this.#mover = undefined
-    this.#machine.move('draining', { is: 'serving' })
-    launched.channel.close()
-    notifySystemd({ MAINPID: process.pid, READY: 1 })
-    if (!report) return
-    const stderr = launched.child?.stderr() ?? ''
-    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${process.pid} (generation ${this.#generation}) serves again ${names.join(', ')}; the connections that the successor had accepted${result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''} are gone.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: this.#generation, stderr })
-    this.#log('error', error.toString())
-    this.#emit('failed', error)
-    this.#report({ ...report, result: 'undone', connections: connectionsOf(result) })
-    if (this.#stopRequested) void this.stop()
-  }
-
-  #listenForCallers(): void {
-    try {
-      this.#control?.listen()
-    } catch (error) {
-      this.#log('warn', `the control socket cannot be used: ${(error as Error).message}. This process serves, and cannot be found by its name.`)
-    }
-  }
-
   readonly #notAgain = (listener: Listener, error: Error): void => {
     this.#log('error', `${listener.about.name} cannot be listened on again: ${error.message}. The other listeners are served. Restart to get it back.`)
-  }
-
-  async #runCloseHooks(deadline: Deadline): Promise<void> {
-    const hooks = Promise.all(this.#closeHooks.map(async (hook) => {
-      try {
-        await hook()
-      } catch (error) {
-        this.#log('error', `a close hook failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
-      }
-    }))
-    if (!(await beforeDeadline(hooks, deadline))) this.#log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
   }
 
   #report(report: Report): void {
@@ -851,15 +651,14 @@ export class Generation implements Handover {
     this.#resting = true
     this.#settled()
     this.#signals.remove()
-    this.#control?.close(true)
-    this.#control = undefined
+    this.#name.leave(true)
   }
 
   /** It listens again. */
   #wake(): void {
     this.#resting = false
     this.#signals.install(this.#settings.get().reloadSignal)
-    if (this.#cannotReload() === undefined) this.#takeName()
+    if (this.#cannotReload() === undefined) this.#name.take()
   }
 
   readonly #onExit = (): void => {
@@ -886,17 +685,6 @@ export class Generation implements Handover {
   }
 
   readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
-}
-
-const connectionsOf = ({ requestsCut: _, ...connections }: ReturnType<typeof nothingDrained>): Report['connections'] => connections
-
-/** False where the deadline came first. */
-async function beforeDeadline(work: Promise<unknown>, deadline: Deadline): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>((resolve) => { timer = setTimeout(resolve, left(deadline), false) })
-  const inTime = await Promise.race([work.then(() => true), late])
-  clearTimeout(timer)
-  return inTime
 }
 
 /** A log of the program's that throws must not stop a handover half way. */

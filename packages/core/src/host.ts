@@ -1,6 +1,6 @@
 /**
- * The world outside: the command line and the environment that this process was started with, starting a successor, standard error, the
- * terminal, the end of the process. Everything that a test wants to replace is in the `Host` object.
+ * The world outside: the command line and the environment that this process was started with, starting a successor, the terminal, the end of the
+ * process. Everything that a test wants to replace is in the `Host` object.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -12,14 +12,13 @@ import { Channel } from './channel.js'
 import { HandoverError } from './errors.js'
 import type { LogLevel } from './options.js'
 import { check, native, type Native } from './native.js'
+import { InheritedStderr, StderrRelay } from './stderr.js'
 
 /** Marks a successor: the descriptors of its end of the channel. Removed before any code of the program can run. */
 const marker = 'HANDOVER_SUCCESSOR'
 
 /** What belongs to this process alone: the mark, and the IPC channel of a process that was forked. */
 const notInherited = [marker, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
-
-const stderrLinesKept = 20
 
 // Asked now: a terminal that has gone away answers no.
 const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))
@@ -56,7 +55,7 @@ export interface Inheritance {
   readonly messages: number
   readonly descriptors: number
   /** Where stderr really goes: until the commit descriptor 2 leads through the predecessor. */
-  readonly stderr?: { readonly original: number; readonly relay: number }
+  readonly stderr?: InheritedStderr
 }
 
 /** Reads and removes the mark. Call it before anything else. */
@@ -67,7 +66,7 @@ export function takeInheritance(env: NodeJS.ProcessEnv): Inheritance | undefined
   if (messages === undefined || descriptors === undefined || !native) return undefined
   // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
   if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
-  return { messages, descriptors, ...(original !== undefined && relay !== undefined && { stderr: { original, relay } }) }
+  return { messages, descriptors, ...(original !== undefined && relay !== undefined && { stderr: new InheritedStderr(original, relay) }) }
 }
 
 /**
@@ -146,48 +145,6 @@ export function commandLine(): CommandLine {
   const inside = !relative.startsWith('..') && !path.isAbsolute(relative)
   const typedRelative = typed === undefined ? inside : !path.isAbsolute(typed) && path.resolve(physical, typed) === script
   return { file, args: [...process.execArgv, typedRelative ? path.join(cwd, typed ?? relative) : script, ...rest], cwd }
-}
-
-/** To standard error. Its terminal or its reader may be gone: the 'error' event of that must not end a server that drains. */
-export function writeStderr(text: string | Uint8Array): void {
-  process.stderr.write(text, (error) => {
-    if (error) process.stderr.once('error', () => undefined)
-  })
-}
-
-/** Standard error of a successor that is not ready: passed on, and its last lines kept. */
-class StderrRelay {
-  readonly read: number
-  readonly write: number
-  #lines = ''
-  #socket: net.Socket | undefined
-
-  constructor([read, write]: readonly [number, number]) {
-    this.read = read
-    this.write = write
-  }
-
-  start(): void {
-    closeSync(this.write)
-    this.#socket = new net.Socket({ fd: this.read, writable: false })
-    this.#socket.on('error', () => undefined)
-    this.#socket.on('data', (chunk) => {
-      writeStderr(chunk)
-      this.#lines = `${this.#lines}${chunk.toString('utf8')}`.slice(-16_384)
-    })
-  }
-
-  unref(): void {
-    this.#socket?.unref()
-  }
-
-  stop(): void {
-    this.#socket?.destroy()
-  }
-
-  lines(): string {
-    return this.#lines.trimEnd().split('\n').slice(-stderrLinesKept).join('\n')
-  }
 }
 
 type Pair = readonly [number, number]

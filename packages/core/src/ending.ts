@@ -1,0 +1,245 @@
+/**
+ * How a generation ends: its connections move or drain, it can take over again while the undo window is open, older generations end before it, the close
+ * hooks run, the last word is said. Top to bottom as in the sequence diagram; the undo is the only way back.
+ */
+
+import type net from 'node:net'
+import type { Adopter } from './adopting.js'
+import { deadlineIn, left, type Deadline } from './channel.js'
+import type { Connections } from './connections.js'
+import { drainAll, nothingDrained, sum, type Drain, type DrainOptions, type Drained } from './drain.js'
+import { HandoverError } from './errors.js'
+import type { Host, Launched } from './host.js'
+import type { Inventory, Listener } from './inventory.js'
+import type { Peer, Takes } from './messages.js'
+import { Mover } from './moving.js'
+import type { Name } from './name.js'
+import type { Settings } from './options.js'
+import { watchSuccessor } from './predecessor.js'
+import { holdOpen } from './private.js'
+import type { Report } from './report.js'
+import type { StateMachine } from './states.js'
+import { notifySystemd } from './systemd.js'
+
+/** What the drain leaves of `drainTimeout` for the close hooks. */
+const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
+
+const noListeners = { kept: [], added: [], dropped: [] }
+
+/** A successor that serves, and the report of the switch to it. */
+export interface Served {
+  readonly launched: Launched
+  readonly takes: Takes | undefined
+  readonly report: Report
+}
+
+export interface Draining {
+  /** Null where the process is stopped: then nothing can move. */
+  readonly successor: Peer | null
+  /** What is still open is cut this many milliseconds from now. */
+  readonly endsInMs: number
+}
+
+/** What the end asks of the process that it runs in. */
+export interface EndingSide {
+  readonly self: Peer
+  readonly machine: StateMachine
+  readonly inventory: Inventory
+  readonly name: Name
+  readonly host: Host
+  readonly settings: Settings
+  /** Of the servers that listen, or have connections still. */
+  readonly connections: ReadonlyMap<net.Server, Connections>
+  readonly closeHooks: readonly (() => unknown)[]
+  /** Takes the connections of an older generation that lives. */
+  readonly adopter: Adopter | undefined
+  /** Undefined where no older generation lives; resolves when it has ended. */
+  olderEnds(): Promise<void> | undefined
+  moveIsOn(): boolean
+  stopRequested(): boolean
+  draining(drain: Draining): void
+  report(report: Report): void
+  /** The process serves again. */
+  undone(error: HandoverError, report: Report): void
+  /** A listener that an undo cannot get back. */
+  notAgain(listener: Listener, error: Error): void
+}
+
+export class Ending {
+  readonly #side: EndingSide
+  /** Undefined after a stop. */
+  readonly #served: Served | undefined
+  readonly #begun = performance.now()
+  readonly #deadline: Deadline
+  readonly #drains: readonly Drain[]
+  /** Moves connections to the successor. */
+  readonly mover: Mover | undefined
+  #endUndo: (() => void) | undefined
+
+  /** Begins the drain. */
+  constructor(side: EndingSide, served: Served | undefined) {
+    this.#side = side
+    this.#served = served
+    const { drainTimeout, linger: lingerMs } = side.settings
+    this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
+    if (!served) {
+      this.#closeListeners()
+      side.inventory.unlinkFiles()
+      side.name.leave(true)
+      // Nobody goes on with what comes from a generation before: that one drains by itself.
+      side.adopter?.refuse()
+    }
+    this.mover = served?.takes && side.moveIsOn() ? new Mover(served.launched.channel, served.takes, (reason) => {
+      for (const drain of this.#drains) drain.stopMoving(reason)
+    }) : undefined
+    this.#drains = [...side.connections].map(([server, connections]) => connections.drain({ lingerMs, deadline: this.#deadline, ...this.#routeOf(server) }))
+  }
+
+  /** Where the connections of this server can go, or why nowhere. */
+  #routeOf(server: net.Server): Pick<DrainOptions, 'route' | 'stays'> {
+    const { mover } = this
+    const listener = this.#side.inventory.of(server)?.about.name
+    if (mover && listener !== undefined && mover.takesListener(listener)) return { route: { mover, listener } }
+    return { stays: !this.#served ? undefined : this.#side.moveIsOn() ? 'not taken by the successor' : 'moving is off' }
+  }
+
+  /** The undo window is over: nobody needs this process to come back. */
+  settle(): void {
+    this.#endUndo?.()
+  }
+
+  /** Resolves when the process has ended, or serves again. */
+  async run(): Promise<void> {
+    const { machine, inventory, name, settings, host, adopter } = this.#side
+    this.#side.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
+    const drained = drainAll(this.#drains, this.#deadline)
+    if (this.#served) {
+      if (await this.#undoWindow(this.#served)) {
+        this.#undo(this.#served)
+        return
+      }
+      this.#closeListeners()
+      name.leave(this.#served.report.listeners.dropped.includes('control'))
+    }
+    await drained
+    await this.#outlastOlder()
+    adopter?.refuse()
+
+    machine.move('draining', { is: 'closing' })
+    await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
+    const report = this.#finalReport()
+    machine.move('closing', { is: 'ended' })
+    this.#side.report(report)
+    if (this.#served) {
+      const { channel } = this.#served.launched
+      channel.send({ type: 'end', report })
+      // Closing with something unread would take the last word away from the successor: it closes first.
+      await channel.closed(deadlineIn(1_000))
+    }
+    inventory.unlinkFiles()
+    host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
+  }
+
+  /** True where the successor died while this process could still take over again. */
+  async #undoWindow({ launched: { channel } }: Served): Promise<boolean> {
+    const { mover } = this
+    const died = watchSuccessor(channel, {
+      settled: () => { this.settle() },
+      taken: (count) => { mover?.taken(count) }
+    }).then((how) => {
+      mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
+      return true
+    })
+    let timer: NodeJS.Timeout | undefined
+    const over = new Promise<false>((resolve) => {
+      this.#endUndo = () => { resolve(false) }
+      timer = setTimeout(resolve, Math.min(this.#side.settings.undoWindow, left(this.#deadline)), false)
+      if (this.#side.stopRequested()) resolve(false)
+    })
+    const undo = await Promise.race([died, over])
+    clearTimeout(timer)
+    this.#endUndo = undefined
+    return undo && !this.#side.stopRequested()
+  }
+
+  #undo({ launched: { channel, child }, report }: Served): void {
+    const { inventory, name, machine, self } = this.#side
+    const names = inventory.names
+    // It may live, and only have broken the channel.
+    child?.kill()
+    this.mover?.end('the successor ended', true)
+    const result = sum(this.#drains.map((drain) => drain.result))
+    inventory.accept((listener, error) => { this.#side.notAgain(listener, error) })
+    name.serve()
+    for (const drain of this.#drains) drain.undo()
+    machine.move('draining', { is: 'serving' })
+    channel.close()
+    notifySystemd({ MAINPID: process.pid, READY: 1 })
+    const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
+    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${self.pid} (generation ${self.generation}) serves again ${names.join(', ')}; the connections that the successor had accepted${moved} are gone.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
+    this.#side.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
+  }
+
+  /** While an older generation lives, the servers stay as they are for the connections that still come from it. */
+  #closeListeners(): void {
+    const older = this.#side.olderEnds()
+    if (older) {
+      const releases = [...this.#side.connections.keys()].map(holdOpen)
+      void older.then(() => { for (const release of releases) release() })
+    }
+    this.#side.inventory.close()
+  }
+
+  /**
+   * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with it; and where
+   * there is a successor, the connections of that older one come through here.
+   */
+  async #outlastOlder(): Promise<void> {
+    const older = this.#side.olderEnds()
+    if (!older || (this.#served && !this.mover)) return
+    await beforeDeadline(older, this.#deadline)
+    await drainAll(this.#drains, this.#deadline)
+  }
+
+  async #runCloseHooks(deadline: Deadline): Promise<void> {
+    const { closeHooks, host } = this.#side
+    const hooks = Promise.all(closeHooks.map(async (hook) => {
+      try {
+        await hook()
+      } catch (error) {
+        host.log('error', `a close hook failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+      }
+    }))
+    if (!(await beforeDeadline(hooks, deadline))) host.log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
+  }
+
+  #finalReport(): Report {
+    const { report } = this.#served ?? {}
+    const result = sum(this.#drains.map((drain) => drain.result))
+    return {
+      result: report ? 'drained' : 'stopped',
+      trigger: report?.trigger ?? 'stop',
+      predecessor: this.#side.self,
+      successor: report?.successor ?? null,
+      listeners: report?.listeners ?? noListeners,
+      connections: countsOf(result),
+      requestsCut: result.requestsCut,
+      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: performance.now() - this.#begun }
+    }
+  }
+}
+
+/** The connections of a report. */
+export const countsOf = ({ requestsCut: _, ...counts }: Drained): Report['connections'] => counts
+
+/** Of a report in which the drain has only begun. */
+export const openCounts = (open: number): Report['connections'] => countsOf({ ...nothingDrained(), open })
+
+/** False where the deadline came first. */
+async function beforeDeadline(work: Promise<unknown>, deadline: Deadline): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => { timer = setTimeout(resolve, left(deadline), false) })
+  const inTime = await Promise.race([work.then(() => true), late])
+  clearTimeout(timer)
+  return inTime
+}
