@@ -36,7 +36,7 @@ class Held {
       expect(this.fates[index], 'exactly one of left() and back() is called, and once').toBe('held')
       this.fates[index] = fate
     }
-    return { fd, about, left: once('left'), back: once('back') }
+    return { fd, about, sent: () => undefined, left: once('left'), back: once('back') }
   }
 
   many(count: number): Leaving[] {

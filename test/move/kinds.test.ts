@@ -112,7 +112,8 @@ describe('canMove', () => {
     await moving.arrived(1)
     await goesOn(other)
     await isToldToGo(kept)
-    expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 1, drained: 1, stayed: { 'vetoed by canMove': 1 } } })
+    expect(await moving.report({ complains: true })).toMatchObject({ connections: { open: 2, moved: 1, drained: 1, stayed: { 'vetoed by canMove': 1 } } })
+    expect(moving.program.stderr.match(/warn: canMove threw Error/g)).toHaveLength(1)
   })
 
   test('is asked once for each connection of each reload, and not while a request runs', async () => {

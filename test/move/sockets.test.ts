@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { inspect } from 'node:util'
 import { handover } from '@handover/core'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { type Address, Client } from '../helpers/client.js'
@@ -90,7 +91,7 @@ describe('wrong arguments', () => {
   })
 
   test.each([[undefined], [''], ['http'], [7]])('move() with the kind %j rejects', async (kind) => {
-    await expect(handover.move(await someSocket(), { kind: kind as never })).rejects.toMatchObject({ code: 'HANDOVER_OPTION', message: expect.stringContaining(`the kind ${JSON.stringify(kind)}`) })
+    await expect(handover.move(await someSocket(), { kind: kind as never })).rejects.toMatchObject({ code: 'HANDOVER_OPTION', message: expect.stringContaining(`the kind ${inspect(kind)}`) })
   })
 
   test('move() without options rejects', async () => {
@@ -246,6 +247,19 @@ describe('a move resolves true', () => {
     expect(client.text).toHaveLength(size + 'hello from 2\n'.length)
     expect(client.text.slice(0, size)).toBe('x'.repeat(size))
     await isAnsweredBy(client, 2)
+  })
+
+  test('and where its client never reads that, it is cut at the drain deadline, and the report says so', async () => {
+    const sockets = await Sockets.start({ options: { drainTimeout: 2_000 } })
+    const client = await Client.connect((await sockets.program.event('listening'))['address'] as Address)
+    onTestFinished(() => { client[Symbol.dispose]() })
+    client.socket.pause()
+    client.send(JSON.stringify({ id: 'backlog', write: 20_000_000 }))
+    await sockets.program.event('connected')
+    await sockets.program.hangUp()
+    const drained = await sockets.program.event('report', ({ pid, report }) => pid === sockets.program.pid && (report as { result: string }).result === 'drained')
+    expect(drained['report']).toMatchObject({ connections: { open: 1, moved: 0, cut: 1, kinds: { socket: { cut: 1 } }, stayed: { 'its client does not read': 1 } } })
+    await sockets.program.event('tried', ({ id, moved }) => id === 'backlog' && moved === false)
   })
 
   test('and the copy that stays behind is silent, also when the client leaves later', async () => {

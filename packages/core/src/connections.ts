@@ -9,6 +9,7 @@ import https from 'node:https'
 import type net from 'node:net'
 import tls from 'node:tls'
 import { Drain, type DrainOptions } from './drain.js'
+import { foreign, upgraded } from './movable.js'
 import type { MovedConnection } from './messages.js'
 import { adoptDescriptor, hasParser, plainSocketOf, primeParser } from './private.js'
 
@@ -39,8 +40,8 @@ export interface Connection {
   timerInherited: boolean
   /** In a drain that moves connections: why this one does not move. It is then drained politely. */
   stays?: string | undefined
-  /** In a drain: the kind under which it is on its way to the successor. */
-  leaving?: string | undefined
+  /** In a drain: held for a move of this kind, and whether it is on its way already. */
+  leaving?: { readonly kind: string; sent: boolean } | undefined
   /** In a drain: nothing is read from it, since its client sends requests before it has the answers. */
   held?: boolean
 }
@@ -217,9 +218,15 @@ export class Connections {
   }
 
   /** The application holds it for a move of its own. */
-  setLeaving(socket: net.Socket, kind: string | undefined): void {
+  setLeaving(socket: net.Socket, leaving: Connection['leaving']): void {
     const connection = this.#connections.get(socket)
-    if (connection) connection.leaving = kind
+    if (connection) connection.leaving = leaving
+  }
+
+  /** Says more of why a connection stays than the drain can know. */
+  noteStay(socket: net.Socket, reason: string): void {
+    const connection = this.#connections.get(socket)
+    if (connection?.stays === upgraded || connection?.stays === foreign) connection.stays = reason
   }
 
   /** What a move says of a connection. */

@@ -131,6 +131,8 @@ export class Drain {
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const window = farewellMs(deadline)
     this.#farewell = setTimeout(() => { this.#endStreams(window) }, left(deadline) - window)
+    // In a stop there is no successor to wait for, and whoever stops a process does not wait long.
+    if (!route && stays === undefined) this.#endStreams(Math.min(window, 2_000))
     this.#farewell.unref()
     route?.mover.add(this.#leaving)
     // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
@@ -239,7 +241,7 @@ export class Drain {
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       const standing = standingOf(socket, connection, reading)
       if (standing === 'now') {
-        if (this.#vetoed(socket)) this.#stay(socket, connection, 'vetoed by canMove')
+        if (this.#of.canMove?.(socket) === false) this.#stay(socket, connection, 'vetoed by canMove')
         else yield this.#leave(socket, connection, this.#route)
       } else if (standing !== 'later') {
         this.#stay(socket, connection, standing.stays)
@@ -260,19 +262,12 @@ export class Drain {
     return running.size > 1 || (newest !== undefined && newest.since > this.#begun)
   }
 
-  #vetoed(socket: net.Socket): boolean {
-    try {
-      return this.#of.canMove?.(socket) === false
-    } catch {
-      return true
-    }
-  }
-
   /** Holds it still, in the same turn of the loop in which the rule was asked. */
   #leave(socket: net.Socket, connection: Connection, { listener }: NonNullable<DrainOptions['route']>): Leaving {
     const now = performance.now()
     const { server } = this.#of
-    connection.leaving = 'http'
+    const leaving = { kind: 'http', sent: false }
+    connection.leaving = leaving
     socket.setTimeout(0)
     holdReading(socket)
     socket.cork()
@@ -286,6 +281,7 @@ export class Drain {
         ...(!fresh && { idleMs: Math.max(0, Math.round(now - connection.quietSince)) }),
         requests: connection.requests
       },
+      sent: () => { leaving.sent = true },
       left: () => {
         if (!this.#of.connections.delete(socket)) return
         this.moved('http')
@@ -386,11 +382,13 @@ export class Drain {
     }
     for (const [socket, connection] of this.#of.connections) {
       // On its way at this moment: the successor has it, or takes it as soon as it can.
-      if (connection.leaving !== undefined) {
+      if (connection.leaving?.sent === true) {
         this.#of.connections.delete(socket)
-        this.moved(connection.leaving)
+        this.moved(connection.leaving.kind)
         continue
       }
+      // Held until the kernel takes what was written to it before.
+      if (connection.leaving) connection.stays = 'its client does not read'
       for (const request of connection.running.values()) name(request)
       this.#close(socket, connection, isIdle(socket, connection, reading) ? 'closedIdle' : 'cut')
     }

@@ -7,11 +7,12 @@
 import cluster from 'node:cluster'
 import dgram from 'node:dgram'
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
-import { EventEmitter } from 'node:events'
+import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import { closeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
+import { inspect } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import { Adopter } from './adopting.js'
 import { FirstContact } from './channel.js'
@@ -92,7 +93,7 @@ export interface Handover {
 }
 
 export class Generation implements Handover {
-  readonly events = new EventEmitter<HandoverEvents>()
+  readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
   readonly #settings: SettingsOfProcess
   readonly #machine: StateMachine
   readonly #inventory = new Inventory()
@@ -146,6 +147,8 @@ export class Generation implements Handover {
     this.#off = unavailable()
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
+    // What an async listener of the application rejects with must not end a process that drains.
+    Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
     this.#machine = new StateMachine((from, to) => {
       this.#telling = true
       this.#emit('state', { from, to: to.is, generation: this.#generation })
@@ -250,6 +253,12 @@ export class Generation implements Handover {
 
   onMoved(kind: string, take: OnMoved): void {
     this.#socketMoves.onMoved(kind, take)
+    if (this.#predecessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
+  }
+
+  /** Says more of why a connection stays than the drain can know. */
+  noteStay(socket: net.Socket, reason: string): void {
+    for (const tracker of this.#connections.values()) if (tracker.has(socket)) tracker.noteStay(socket, reason)
   }
 
   /** In another runtime it says so once; HANDOVER=off is what somebody asked for. */
@@ -292,7 +301,25 @@ export class Generation implements Handover {
   }
 
   #track(server: net.Server, canMove: CanMove | undefined): void {
-    this.#trackers.set(server, new Connections(server, canMove))
+    this.#trackers.set(server, new Connections(server, canMove && this.#guardCanMove(canMove)))
+  }
+
+  /** Anything but a clear yes keeps a connection here. What is no answer at all is said once. */
+  #guardCanMove(canMove: CanMove): CanMove {
+    let said = false
+    const say = (what: string): false => {
+      if (!said) this.#log('warn', `canMove ${what}: the connection stays, and is drained politely. It must answer true or false at once. This is said once.`)
+      said = true
+      return false
+    }
+    return (socket) => {
+      try {
+        const answer: unknown = canMove(socket)
+        return typeof answer === 'boolean' ? answer : say(`answered ${inspect(answer)}`)
+      } catch (error) {
+        return say(`threw ${textOf(error)}`)
+      }
+    }
   }
 
   /** Where listeners and signals belong to somebody else, everything is left to Node. Says so once. */
@@ -465,7 +492,7 @@ export class Generation implements Handover {
         throw new Error(`nothing listens as "${about.listener}" any more`)
       }
     } catch (error) {
-      this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+      this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
     }
   }
 
@@ -623,10 +650,10 @@ export class Generation implements Handover {
     }, served)
     this.#ending = ending
     if (!served && this.#openConnections() > 0) {
-      this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connections; signal again to end at once`)
+      this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connection${this.#openConnections() === 1 ? '' : 's'}; signal again to end at once`)
     }
     this.#finished = ending.run().catch((error: unknown) => {
-      this.#log('error', `the drain failed, and the process ends: ${error instanceof Error ? error.stack : String(error)}`)
+      this.#log('error', `the drain failed, and the process ends: ${textOf(error)}`)
       this.#host.exit(1)
     })
   }
@@ -686,6 +713,8 @@ export class Generation implements Handover {
 
   readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
 }
+
+const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
 
 /** A log of the program's that throws must not stop a handover half way. */
 function guarded(log: Host['log']): Host['log'] {

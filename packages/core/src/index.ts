@@ -69,3 +69,6 @@ export function adoptRequestListener(listener: (...args: never[]) => unknown, op
 
 /** For adapters: a line in the log of this process. */
 export const log = (level: LogLevel, line: string): void => { generation.log(level, line) }
+
+/** For adapters: why a connection is not moved, for the report. */
+export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }

@@ -13,6 +13,10 @@ import { fdOf, hasParser, isAnswering, isParsed, unsentBytes } from './private.j
 /** `now`, `later` (something of it is here; look again), or why it stays for the whole drain. */
 export type Standing = 'now' | 'later' | { readonly stays: string }
 
+/** Why a connection stays where the application has not moved it itself. */
+export const upgraded = 'upgraded'
+export const foreign = 'protocol of the application'
+
 /** Why a connection can never be moved, whatever it does: what it speaks. */
 export function unmovable(socket: net.Socket, { protocol, wire }: Connection): string | undefined {
   if (protocol === 'http2') return 'HTTP/2'
@@ -26,11 +30,11 @@ export function unmovable(socket: net.Socket, { protocol, wire }: Connection): s
 export function standingOf(socket: net.Socket, connection: Connection, reading: ReadonlySet<net.Socket>): Standing {
   const never = unmovable(socket, connection)
   if (never !== undefined) return { stays: never }
-  if (connection.protocol === 'other') return { stays: 'protocol of the application' }
+  if (connection.protocol === 'other') return { stays: foreign }
   if (connection.running.size > 0 || isAnswering(socket)) return 'later'
   // It ends by itself.
   if (socket.destroyed || !socket.readable || !socket.writable || fdOf(socket) === undefined) return 'later'
-  if (!hasParser(socket)) return { stays: 'upgraded' }
+  if (!hasParser(socket)) return { stays: upgraded }
   if (!isParsed(socket)) return { stays: 'read by the application' }
   if (socket.readableLength > 0 || unsentBytes(socket) > 0) return 'later'
   return socket.bytesRead === 0 || !reading.has(socket) ? 'now' : 'later'

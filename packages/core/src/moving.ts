@@ -14,6 +14,8 @@ export interface Leaving {
   /** Undefined where it was closed meanwhile. */
   fd(): number | undefined
   readonly about: MovedConnection
+  /** It is on its way: from here on only the successor's answer says whose it is. */
+  sent(): void
   /** The successor has it: let go of this copy. */
   left(): void
   /** It stays after all: go on with it. */
@@ -181,6 +183,7 @@ export class Mover {
     this.#inFlight += batch.length
     this.#room -= batch.length
     this.#flying.push(batch)
+    for (const leaving of batch) leaving.sent()
     this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about) })
   }
 

@@ -127,7 +127,11 @@ export class SettingsOfProcess {
 
   add(options: HandoverOptions): void {
     for (const [key, value] of Object.entries(options)) {
-      if (value === undefined || notSettings.has(key)) continue
+      if (value === undefined) continue
+      if (notSettings.has(key)) {
+        if (typeof value !== 'function') throw wrong(`the option ${key}`, value, 'a function')
+        continue
+      }
       if (!Object.hasOwn(defaults, key)) {
         throw new HandoverError('HANDOVER_OPTION', `the option "${key}" does not exist. Nothing was changed. Known options: ${[...keys, ...notSettings].join(', ')}.`)
       }

@@ -361,10 +361,16 @@ export function cannotMove(): string | undefined {
     if (readingRequests(server)?.has(socket) !== true) return 'a connection that has sent nothing is not listed'
     primeParser(socket)
     if (readingRequests(server)?.has(socket) !== false) return 'a parser cannot be brought between two requests'
+    const response = new http.ServerResponse(new http.IncomingMessage(socket))
+    response.assignSocket(socket)
+    const answering = isAnswering(socket)
+    response.detachSocket(socket)
+    if (!answering || isAnswering(socket)) return 'a response cannot be seen on its connection'
     holdReading(socket)
-    const held = handle.reading
+    // uv_read_stop always answers 0, also where nothing is read.
+    if (handle.readStop() !== 0) return 'reading cannot be stopped'
     releaseReading(socket)
-    return held || !connectionHandle(socket)?.reading ? 'reading cannot be held' : undefined
+    return undefined
   } catch (error) {
     return (error as Error).message
   } finally {

@@ -8,6 +8,7 @@
 
 import net from 'node:net'
 import tls from 'node:tls'
+import { inspect } from 'node:util'
 import type { Connections } from './connections.js'
 import { HandoverError } from './errors.js'
 import type { MovedConnection } from './messages.js'
@@ -59,7 +60,7 @@ export class SocketMoves {
   }
 
   onMoved(kind: string, take: OnMoved): void {
-    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`onMoved() was given the kind ${JSON.stringify(kind)}`, 'Give a name of your own, not "http"')
+    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`onMoved() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
     if (typeof take !== 'function') throw wrong('onMoved() was given no function', 'Give (socket, state) => …')
     if (this.#takers.has(kind)) throw wrong(`onMoved("${kind}") was called twice`, 'Give each kind one function')
     this.#takers.set(kind, take)
@@ -69,7 +70,7 @@ export class SocketMoves {
   async move(socket: net.Socket, options: MoveOptions | undefined, mover: Mover | undefined, connections: Connections | undefined, listener: string): Promise<boolean> {
     if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
-    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`move() was given the kind ${JSON.stringify(kind)}`, 'Give the name that onMoved() knows, not "http"')
+    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
     const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
     if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
       throw new HandoverError('HANDOVER_STATE', `the state of a connection of kind "${kind}" is ${Buffer.byteLength(text)} bytes long, expected at most ${mostStateBytes}. Nothing was changed. Give less, and keep the rest where both processes can read it.`)
@@ -79,7 +80,8 @@ export class SocketMoves {
     if (cannot || !mover?.takesKind(kind)) return false
 
     this.#leaving.add(socket)
-    connections?.setLeaving(socket, kind)
+    const leaving = { kind, sent: false }
+    connections?.setLeaving(socket, leaving)
     const wasReading = isReading(socket) === true
     holdReading(socket)
     const { unread, putBack } = takeUnread(socket)
@@ -92,6 +94,7 @@ export class SocketMoves {
       mover.send({
         fd: () => (flushed && !socket.destroyed ? fdOf(socket) : undefined),
         about: { kind, listener, ...about, ...(text !== undefined && { state: text }), ...(unread.length > 0 && { unread: unread.toString('base64') }) },
+        sent: () => { leaving.sent = true },
         left: () => {
           connections?.moved(socket, kind)
           // Its 'close' would say that the client has gone.
