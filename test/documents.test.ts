@@ -2,7 +2,10 @@
  * What stands in README.md and PROTOCOL.md is what the code does.
  */
 
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { errorTable } from '@handover/core'
 import { expect, test } from 'vitest'
 import { shapes } from '../packages/core/dist/messages.js'
@@ -53,6 +56,21 @@ test('the table of options in the README has every option with its default and i
   const settings = new SettingsOfProcess({}).get()
   expect(Object.fromEntries(rows.map(([option, value, variable]) => [words(option)[0], [value, words(variable)[0]]])))
     .toEqual(Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, [value === undefined ? '' : String(value), variableOf(key as keyof typeof settings)]])))
+})
+
+test('every piece of JavaScript in the README is a whole module', () => {
+  const pieces = [...read('README.md').matchAll(/^```js\n(.*?)^```$/gms)].map((match) => match[1] ?? '')
+  expect(pieces.length).toBeGreaterThan(3)
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-documents-'))
+  try {
+    for (const [index, piece] of pieces.entries()) {
+      const file = path.join(folder, `${index}.mjs`)
+      writeFileSync(file, piece)
+      expect(spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' }), piece).toMatchObject({ status: 0, stderr: '' })
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('the examples are at most 30 lines long and begin with the two commands that run them', () => {

@@ -3,6 +3,7 @@
 import net from 'node:net'
 import { handover } from '@handover/core'
 
+const longestLine = 10_000 // in bytes; half a line goes along in the state, which has its limit too
 const members = new Map() // socket → { name, rest: what has come of a line that is not whole yet }
 let leaving = false
 // All members leave the predecessor at once, and are heard here from then on; but they arrive one by one.
@@ -25,15 +26,17 @@ function welcome(socket, member) {
   socket.setEncoding('latin1') // bytes as they are: with utf8, half a character could not move
   socket.on('data', (text) => {
     const lines = (member.rest + text).split('\n')
+    if (lines.some((line) => line.length > longestLine)) return socket.destroy()
     member.rest = lines.pop()
     for (const line of lines) hear(member, line)
   })
-  socket.on('error', () => {}).on('close', () => { if (members.delete(socket)) say(`* ${member.name} has left`) })
+  socket.on('error', () => {}).on('close', () => { if (members.delete(socket) && member.name) say(`* ${member.name} has left`) })
   if (leaving) move(socket, member)
 }
 
 async function move(socket, member) {
-  if (await handover.move(socket, { kind: 'chat', state: member })) members.delete(socket)
+  const moved = await handover.move(socket, { kind: 'chat', state: member }).catch(console.error)
+  if (moved) members.delete(socket)
 }
 
 handover.onMoved('chat', (socket, member) => {
@@ -47,7 +50,8 @@ handover.events.on('draining', () => {
 handover.events.on('state', ({ to }) => {
   if (to !== 'serving') return
   leaving = false
-  setTimeout(() => { said = undefined }, 30_000).unref() // drainTimeout: nobody is on the way any more
+  // As long as drainTimeout is by default: the predecessor has ended by then, and nobody is on the way any more.
+  setTimeout(() => { said = undefined }, 30_000).unref()
 })
 
 const server = handover(net.createServer((socket) => { welcome(socket, { name: '', rest: '' }) }))

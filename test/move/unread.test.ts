@@ -145,8 +145,12 @@ test('requests that are sent in the very moment of the switch, by 100 clients at
     await reloaded
     expect(clients.every(isOpen)).toBe(true)
   }
-  const reports = moving.program.events.filter(({ event, pid, report }) => event === 'report' && (report as { predecessor: { pid: number } }).predecessor.pid === pid).map(({ report }) => report as { result: string })
-  for (const report of reports.filter(({ result }) => result === 'drained')) expect(report).toMatchObject({ connections: { open: 100, moved: 100 } })
+  const ended = (): unknown[] => moving.program.events.filter(({ event, pid, report }) => {
+    const { result, predecessor } = (report ?? {}) as { result?: string; predecessor?: { pid: number } }
+    return event === 'report' && result === 'drained' && predecessor?.pid === pid
+  }).map(({ report }) => report)
+  await moving.program.until(() => ended().length === reloads)
+  for (const report of ended()) expect(report).toMatchObject({ connections: { open: 100, moved: 100 } })
   await moving.report()
 })
 

@@ -1,9 +1,12 @@
 // The same for a program that is CommonJS: import compiles to require().
 import http = require('node:http')
+import net = require('node:net')
 import express = require('express')
 import Fastify = require('fastify')
+import WebSocket = require('ws')
 import core = require('@handover/core')
 import fd = require('@handover/core/fd')
+import sockets = require('@handover/core/ws')
 import adopter = require('@handover/express')
 import byName = require('@handover/fastify')
 import plugin, { handover } from '@handover/fastify'
@@ -15,6 +18,25 @@ const server = core.handover(http.createServer(), { name: 'app' })
 same<typeof server, http.Server>(true)
 const report: Promise<core.Report> = core.reload()
 console.log(report, core.handover.state, fd.sendFds)
+core.handover(http.createServer(), { move: false })
+core.handover(http.createServer(), { canMove: ({ destroyed }) => !destroyed })
+// @ts-expect-error -- its answer is needed at once
+core.handover(http.createServer(), { canMove: async () => true })
+
+core.handover.events.on('draining', ({ endsInMs }: core.Draining) => { console.log(endsInMs) })
+const moved: Promise<boolean> = core.move(new net.Socket(), { kind: 'chat', state: { name: 'me' } })
+core.handover.onMoved('chat', (socket, state) => { console.log(socket.remotePort, state as { name: string }, moved) })
+// @ts-expect-error -- what comes from another program is to be looked at first
+core.onMoved('word', (_socket, state) => { console.log(state.name) })
+// @ts-expect-error -- no kind
+void core.move(new net.Socket(), { state: {} })
+
+const wss = new WebSocket.WebSocketServer({ noServer: true })
+sockets.moveWebSockets(wss, { save: ({ protocol }) => ({ protocol }), restore: (_ws, state) => { same<typeof state, { protocol: string }>(true) } })
+// @ts-expect-error -- no restore
+sockets.moveWebSockets(wss, { save: () => null })
+// @ts-expect-error -- not a WebSocketServer
+sockets.moveWebSockets(server, { save: () => null, restore: () => undefined })
 
 async function main(): Promise<void> {
   const app = Fastify()

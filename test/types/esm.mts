@@ -5,8 +5,10 @@ import http2 from 'node:http2'
 import net from 'node:net'
 import express, { type Express } from 'express'
 import Fastify from 'fastify'
-import { HandoverError, handover, ready, reload, stop, type ErrorCode, type Handover, type HandoverOptions, type Report, type StateName } from '@handover/core'
+import { WebSocketServer, type WebSocket } from 'ws'
+import { HandoverError, handover, move, onMoved, ready, reload, stop, type Draining, type ErrorCode, type Handover, type HandoverOptions, type Report, type StateName } from '@handover/core'
 import { sendFds, receiveFds } from '@handover/core/fd'
+import { moveWebSockets } from '@handover/core/ws'
 import { handover as adopt } from '@handover/express'
 import plugin, { handover as named } from '@handover/fastify'
 
@@ -22,6 +24,8 @@ same<typeof secure, http2.Http2SecureServer>(true)
 const socket = handover(dgram.createSocket('udp4'))
 same<typeof socket, dgram.Socket>(true)
 handover(net.createServer()).listen(0).address()
+handover(http.createServer(), { move: false })
+handover(http.createServer(), { canMove: (connection) => { same<typeof connection, net.Socket>(true); return !connection.destroyed } })
 
 const generation: number = handover.generation
 const state: StateName = handover.state
@@ -43,8 +47,41 @@ handover({})
 handover(server, { names: 'app' })
 // @ts-expect-error -- a number of milliseconds
 handover(server, { linger: '1s' })
+// @ts-expect-error -- its answer is needed at once
+handover(server, { canMove: async () => true })
 // @ts-expect-error -- no such code
 new HandoverError('HANDOVER_NOTHING', 'text')
+
+// Connections of the program's own protocol.
+handover.events.on('draining', ({ successor, endsInMs }: Draining) => {
+  const pid: number | undefined = successor?.pid
+  console.log(pid, endsInMs.toFixed())
+})
+const moved: boolean = await handover.move(new net.Socket(), { kind: 'chat', state: { name: 'me', rest: '' } })
+const movedToo: boolean = await move(new net.Socket(), { kind: 'chat' })
+handover.onMoved('chat', (connection, about) => {
+  same<typeof connection, net.Socket>(true)
+  same<typeof about, unknown>(true)
+})
+onMoved('line', (_connection, about) => { console.log((about as { name: string }).name, moved, movedToo) })
+// @ts-expect-error -- what comes from another program is to be looked at first
+onMoved('word', (_connection, about) => { console.log(about.name) })
+// @ts-expect-error -- no kind
+await move(new net.Socket(), { state: {} })
+
+// WebSockets of the package ws: save() says what restore() gets.
+interface Member { name: string }
+const members = new WeakMap<WebSocket, Member>()
+const wss = new WebSocketServer({ noServer: true })
+moveWebSockets(wss, {
+  save: (ws) => { same<typeof ws, WebSocket>(true); return members.get(ws) ?? null },
+  restore: (ws, member) => { same<typeof member, Member>(true); members.set(ws, member) },
+  kind: 'members'
+})
+// @ts-expect-error -- no restore
+moveWebSockets(wss, { save: () => null })
+// @ts-expect-error -- not a WebSocketServer
+moveWebSockets(server, { save: () => null, restore: () => undefined })
 
 // Fastify: default and named, options checked, the decorator typed.
 const app = Fastify()
