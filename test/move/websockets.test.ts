@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import type { Report } from '@handover/core'
+import { handover, type Report } from '@handover/core'
 import { moveWebSockets } from '@handover/core/ws'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocketServer, type WebSocket } from 'ws'
@@ -32,7 +32,7 @@ async function start(env: Readonly<Record<string, string>> = {}, finished: (end:
   return {
     program,
     async connect(options) {
-      const client = await NumberedClient.connect(address, options)
+      const client = await ('TLS' in env ? NumberedClient.connect(address.replace('ws:', 'wss:'), { ...options, rejectUnauthorized: false }) : NumberedClient.connect(address, options))
       finished(() => { client[Symbol.dispose]() })
       return client
     }
@@ -142,18 +142,20 @@ test('a client that reads slowly keeps its WebSocket in the predecessor until th
   client.ws.send('many 24')
   const { bufferedAmount } = await program.event('queued')
   expect(bufferedAmount).toBeGreaterThan(1_000_000)
+  // It came later, so it is looked at after the other.
+  const witness = await connect({ path: '/ws?witness' })
   await program.hangUp()
-  const other = await connect()
-  other.send()
-  await other.settled()
-  expect(eventsOf(program, 'asked')).toEqual([])
+  await program.event('connection', ({ moved, url }) => moved === true && url === '/ws?witness')
+  witness.send()
+  await witness.settled()
+  expect(eventsOf(program, 'asked')).toHaveLength(1)
   client.ws.resume()
   await client.until(() => client.others.length === 24 * 16)
-  await program.event('connection', ({ moved }) => moved === true)
+  await program.event('connection', ({ moved, url }) => moved === true && url === '/ws')
   client.others.forEach((text, index) => { expect(text.startsWith(`${index + 1} `)).toBe(true) })
   client.send()
   await client.settled()
-  expect((await drained(program)).connections).toMatchObject({ moved: 1, cut: 0 })
+  expect((await drained(program)).connections).toMatchObject({ moved: 2, cut: 0, stayed: {} })
 })
 
 test('clients with permessage-deflate are told 1012 before the drain deadline, each at its own time, and find the successor', async () => {
@@ -171,28 +173,36 @@ test('clients with permessage-deflate are told 1012 before the drain deadline, e
   expect(ends.map(({ code }) => code)).toEqual(clients.map(() => 1012))
   const times = ends.map(({ at }) => at)
   expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(50)
-  expect(program.stderr).toMatch(/told 1012, service restart: 20 permessage-deflate/)
+  expect(program.stderr).toMatch(/20 WebSockets are told 1012, service restart: 20 permessage-deflate\n/)
   const again = await connect({ perMessageDeflate: true })
   await servedBy(again, program.serving)
-  expect((await drained(program)).connections).toMatchObject({ open: 21, moved: 1, drained: 20, closedIdle: 0, cut: 0 })
+  expect((await drained(program)).connections).toMatchObject({ open: 21, moved: 1, drained: 20, closedIdle: 0, cut: 0, stayed: { 'permessage-deflate': 20 } })
   expect(plain.errors).toEqual([])
 })
 
 describe.concurrent('a WebSocket stays where it is, works, and is told 1012 in the end', () => {
   const short = '{"drainTimeout":5000,"undoWindow":100}'
   test.for([
-    ['save() says null to the end', { SAVE: 'null' }, /1 save\(\) says null/],
-    ['save() throws', { SAVE: 'throw' }, /error: save\(\) threw, so a WebSocket stays for now.*: Error: save failed[^]*1 save\(\) throws/],
-    ['its state cannot be sent', { SAVE: 'function' }, /HANDOVER_STATE\]: the state of a connection of kind "websocket" holds a function at state\.fail[^]*1 its state cannot be sent/],
-    ['save() is asynchronous', { SAVE: 'promise' }, /HANDOVER_STATE[^]*1 its state cannot be sent/],
-    ['moving is off', { OPTIONS: '{"drainTimeout":5000,"undoWindow":100,"move":false}' }, /1 not taken by the successor/],
-    ['the successor does not know WebSockets', { UNKNOWN: 'FILE' }, /1 not taken by the successor/]
-  ] as const)('where %s', async ([, env, logged], context) => {
+    ['save() says null to the end', { SAVE: 'null' }, 'save() says nothing', /told 1012, service restart: 1 save\(\) says nothing\n/],
+    ['save() says undefined to the end', { SAVE: 'undefined' }, 'save() says nothing', /1 save\(\) says nothing\n/],
+    ['save() throws', { SAVE: 'throw' }, 'save() throws', /error: save\(\) threw, so a WebSocket stays for now.*: Error: save failed[^]*1 save\(\) throws/],
+    ['save() is async', { SAVE: 'promise' }, 'save() is async', /error: save\(\) answered a promise.*: it must not be async[^]*1 save\(\) is async/],
+    ['its state cannot be sent', { SAVE: 'function' }, 'its state cannot be sent', /HANDOVER_STATE\]: the state of a connection of kind "websocket" holds a function at state\.fail[^]*1 its state cannot be sent/],
+    ['moving is off', { OPTIONS: '{"drainTimeout":5000,"undoWindow":100,"move":false}' }, 'moving is off', /1 not taken by the successor/],
+    ['the successor does not know WebSockets', { UNKNOWN: 'FILE' }, 'not taken by the successor', /1 not taken by the successor/],
+    ['the application has removed all listeners for messages', { MUTE: '1' }, 'a message is not delivered yet', /1 a message is not delivered yet/],
+    ['its first message came before its connection event', { KIND: 'noServer', LATE: '1' }, 'not seen from the beginning', /1 not seen from the beginning/],
+    ['it came over TLS', { TLS: '1' }, 'TLS', /1 TLS\n/]
+  ] as const)('where %s', async ([, env, stays, logged], context) => {
     const finished = context.onTestFinished
     const directory = mkdtempSync(path.join(tmpdir(), 'handover-ws-'))
     finished(() => { rmSync(directory, { recursive: true }) })
     const { program, connect } = await start({ OPTIONS: short, PUSH_MS: '50', ...env, ...('UNKNOWN' in env && { UNKNOWN: path.join(directory, 'booted') }) }, finished)
     const client = await connect()
+    if ('LATE' in env) client.ws.send('nobody hears this')
+    await client.until(() => client.pushed > 0)
+    client.send()
+    await client.settled()
     await program.hangUp()
     const before = client.pushed
     client.send()
@@ -203,17 +213,57 @@ describe.concurrent('a WebSocket stays where it is, works, and is told 1012 in t
     expect(client.errors).toEqual([])
     const { connections } = await drained(program)
     expect(connections).toMatchObject({ open: 1, moved: 0, drained: 1, cut: 0 })
+    expect(connections.stayed).toEqual({ [stays]: 1 })
     expect(program.stderr).toMatch(logged)
-    expect(program.stderr.match(/HANDOVER_STATE|save\(\) threw/g)?.length ?? 0).toBeLessThan(2)
+    expect(program.stderr.match(/HANDOVER_STATE|save\(\) (threw|answered)/g)?.length ?? 0).toBeLessThan(2)
   })
 
-  test('where the process is stopped', async (context) => {
-    const { program, connect } = await start({ OPTIONS: '{"drainTimeout":5000}' }, context.onTestFinished)
+})
+
+test('in a stop all are told 1012 at once, each at its own time, and the process does not wait for its drain deadline', async () => {
+  const drainTimeout = 60_000
+  const { program, connect } = await start({ OPTIONS: JSON.stringify({ drainTimeout }) })
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect()))
+  process.kill(program.pid, 'SIGTERM')
+  const ends = await Promise.all(clients.map(async (client) => ({ code: await client.over().catch(() => client.closed), at: performance.now() })))
+  expect(ends.map(({ code }) => code)).toEqual(clients.map(() => 1012))
+  const times = ends.map(({ at }) => at)
+  expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(50)
+  expect(await program.ended).toEqual({ code: 0, signal: null })
+  const { connections, durations } = await drained(program)
+  expect(connections).toMatchObject({ open: 20, drained: 20, cut: 0, stayed: {} })
+  expect(durations.drain).toBeLessThan(drainTimeout / 4)
+  expect(program.stderr).toMatch(/: 20 WebSockets are told 1012, service restart\n/)
+})
+
+describe.for([
+  ['close', 4000],
+  ['terminate', 1006]
+] as const)('%s() after save', ([asked, code]) => {
+  test('is not heard where the WebSocket has moved', async () => {
+    const { program, connect } = await start({ AFTER_SAVE: asked, PUSH_MS: '20' })
     const client = await connect()
-    process.kill(program.pid, 'SIGTERM')
-    expect(await client.over().catch(() => client.closed)).toBe(1012)
-    expect(await program.ended).toEqual({ code: 0, signal: null })
-    expect((await drained(program)).connections).toMatchObject({ open: 1, drained: 1, cut: 0 })
+    await program.hangUp()
+    await servedBy(client, program.serving)
+    await program.event('sentAfterSave')
+    client.send()
+    await client.settled()
+    expect(client.errors).toEqual([])
+  })
+
+  test('is done when the WebSocket comes back', async () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'handover-ws-'))
+    onTestFinished(() => { rmSync(directory, { recursive: true }) })
+    const block = path.join(directory, 'block')
+    writeFileSync(block, '')
+    const { program, connect } = await start({ AFTER_SAVE: asked, BLOCK: block, OPTIONS: '{"undoWindow":30000,"drainTimeout":60000}' })
+    const client = await connect()
+    await program.hangUp()
+    await program.event('sentAfterSave')
+    expect(client.closed).toBeUndefined()
+    process.kill(program.serving, 'SIGKILL')
+    expect(await client.over().catch(() => client.closed)).toBe(code)
+    await program.event('close', ({ pid }) => pid === program.pid)
   })
 })
 
@@ -300,16 +350,34 @@ describe('what cannot be used is refused with HANDOVER_OPTION', () => {
   const options = { save: (ws: WebSocket) => ws.protocol, restore: (ws: WebSocket, state: string) => { ws.send(state) } }
   const server = new WebSocketServer({ noServer: true })
   const without = { save: options.save } as unknown as typeof options
+  const withKind = (kind: unknown): typeof options => ({ ...options, kind }) as typeof options
 
   test.for([
     ['an HTTP server', () => { moveWebSockets(http.createServer() as unknown as WebSocketServer, options) }, /something else than a WebSocketServer/],
     ['nothing', () => { moveWebSockets(undefined as unknown as WebSocketServer, options) }, /something else than a WebSocketServer/],
+    ['a server without options', () => { moveWebSockets(Object.assign(new WebSocketServer({ noServer: true }), { options: null }) as unknown as WebSocketServer, options) }, /something else than a WebSocketServer/],
     ['no restore', () => { moveWebSockets(server, without) }, /no save or no restore/],
-    ['a kind that is taken by HTTP', () => { moveWebSockets(server, { ...options, kind: 'http' }) }, /the kind "http"/],
+    ['no options', () => { moveWebSockets(server, null as unknown as typeof options) }, /no save or no restore/],
+    ['an unknown option', () => { moveWebSockets(server, { ...options, knd: 'a' } as typeof options) }, /the option 'knd', which does not exist.*Known options: save, restore, kind/],
+    ['a kind that is taken by HTTP', () => { moveWebSockets(server, withKind('http')) }, /moveWebSockets\(\) was given the kind 'http'/],
+    ['an empty kind', () => { moveWebSockets(server, withKind('')) }, /moveWebSockets\(\) was given the kind ''/],
+    ['a BigInt as kind', () => { moveWebSockets(server, withKind(1n)) }, /moveWebSockets\(\) was given the kind 1n/],
+    ['a symbol as kind', () => { moveWebSockets(server, withKind(Symbol('a'))) }, /moveWebSockets\(\) was given the kind Symbol\(a\)/],
     ['the same server twice', () => { for (const kind of ['once', 'twice']) moveWebSockets(server, { ...options, kind }) }, /twice with one WebSocketServer/],
-    ['a second server of the same kind', () => { for (let index = 0; index < 2; index++) moveWebSockets(new WebSocketServer({ noServer: true }), options) }, /onMoved\("websocket"\) was called twice/]
+    ['a second server of the same kind', () => { for (let index = 0; index < 2; index++) moveWebSockets(new WebSocketServer({ noServer: true }), options) }, /moveWebSockets\(\) was given the kind 'websocket', which another call of moveWebSockets\(\)/]
   ] as const)('%s', ([, act, message]) => {
     expect(act).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringMatching(message) }))
+  })
+
+  test('and a server that is refused because of its kind has no listener of ours, and can be given again with another', () => {
+    moveWebSockets(new WebSocketServer({ noServer: true }), withKind('taken'))
+    const refused = new WebSocketServer({ noServer: true })
+    const listeners = (): number[] => [...['headers', 'connection'].map((name) => refused.listenerCount(name)), ...(['draining', 'state'] as const).map((name) => handover.events.listenerCount(name))]
+    const before = listeners()
+    expect(() => { moveWebSockets(refused, withKind('taken')) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
+    expect(listeners()).toEqual(before)
+    moveWebSockets(refused, withKind('free'))
+    expect(listeners()).toEqual(before.map((count) => count + 1))
   })
 
   test('a server with a port of its own', async () => {

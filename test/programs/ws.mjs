@@ -4,16 +4,22 @@
 //   WSS        JSON of options for the WebSocketServer
 //   OPTIONS    JSON of HandoverOptions
 //   PUSH_MS    how often it pushes (100; 0: never)
-//   SAVE, RESTORE    throw: that one does; SAVE also: null, function (which cannot be sent), null-twice, promise
+//   SAVE, RESTORE    throw: that one does; SAVE also: null, undefined, function (which cannot be sent), null-twice, promise
+//   AFTER_SAVE close, terminate: what each WebSocket is asked right after save
+//   MUTE       removeAllListeners('message') for each WebSocket
+//   LATE       with noServer: 'connection' is emitted when the first message has come, which nobody hears
+//   TLS        over TLS
 //   REFUSE     from this generation on upgrades are answered 401
 //   BLOCK      while this file exists, a successor that serves stands still, its event loop too
 //   UNKNOWN    a file that the first boot makes; the others do not know WebSockets
 // The message `many <megabytes>` is answered with so much, in numbered messages; `part` with the first half of a message, `rest` with the other.
 import { existsSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
+import https from 'node:https'
 import { handover } from '@handover/core'
 import { moveWebSockets } from '@handover/core/ws'
 import { WebSocketServer } from 'ws'
+import { certificate } from './certificate.mjs'
 import { print, printEvents } from './print.mjs'
 
 const { env } = process
@@ -37,6 +43,7 @@ const moves = {
     if (times === 1) print('asked', { readyState: ws.readyState })
     if (SAVE === 'throw') throw new Error('save failed')
     if (SAVE === 'null' || (SAVE === 'null-twice' && times <= 2)) return null
+    if (SAVE === 'undefined') return undefined
     if (SAVE === 'promise') return Promise.reject(new Error('save is asynchronous'))
     const state = states.get(ws)
     // The successor's is another, so the old one must not be able to tell.
@@ -52,6 +59,8 @@ const moves = {
 }
 const told = new Set()
 function afterSave(ws) {
+  if (env.AFTER_SAVE === 'close') ws.close(4000, 'enough')
+  if (env.AFTER_SAVE === 'terminate') ws.terminate()
   if (told.has('save')) return
   told.add('save')
   ws.send('after save', (error) => { print('sentAfterSave', { error: error?.message, readyState: ws.readyState }) })
@@ -63,6 +72,7 @@ function connected(ws, request) {
   const state = states.get(ws)
   print('connection', { moved, url: request.url, protocol: ws.protocol, cookie: request.headers.cookie, offered: request.headers['sec-websocket-protocol'], method: request.method, remote: request.socket.remoteAddress })
   const bad = (what) => { print('bad', { what, state }) }
+  if (env.MUTE) ws.removeAllListeners('message')
   ws.on('message', (data, isBinary) => {
     const text = data.toString('latin1', 0, 40)
     if (text.startsWith('many ')) return sendMany(ws, Number(text.slice(5)))
@@ -122,13 +132,16 @@ async function fastify() {
 }
 
 async function plain() {
-  const server = handover(http.createServer(), options)
+  const server = handover(env.TLS ? https.createServer(certificate()) : http.createServer(), options)
   const wss = new WebSocketServer({ ...(KIND === 'noServer' ? { noServer: true } : { server }), ...wssOptions, ...(env.VERIFY && { verifyClient: () => handover.generation === 1 }) })
   take(wss)
   wss.on('connection', connected)
   if (KIND === 'noServer') {
     server.on('upgrade', (request, socket, head) => {
-      wss.handleUpgrade(request, socket, head, (ws) => { wss.emit('connection', ws, request) })
+      wss.handleUpgrade(request, socket, head, (ws) => {
+        if (env.LATE) ws.once('message', () => { wss.emit('connection', ws, request) })
+        else wss.emit('connection', ws, request)
+      })
     })
   }
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -1,7 +1,7 @@
 /**
  * @handover/core/ws: WebSockets of the package `ws` move to the successor with the application's state, between two messages. Their clients see nothing.
  *
- * What cannot move stays until shortly before the drain deadline and is then told 1012, service restart. Where a message ends is counted on the raw
+ * What cannot move stays until shortly before the drain deadline, in a stop at once, and is then told 1012, service restart. Where a message ends is counted on the raw
  * bytes and compared with what ws has delivered: its public face says nothing about that, and its insides are nobody's business.
  */
 
@@ -10,7 +10,8 @@ import type { IncomingMessage } from 'node:http'
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
-import { HandoverError, handover, log, type Draining } from './index.js'
+import { inspect } from 'node:util'
+import { HandoverError, handover, log, noteStay, type Draining } from './index.js'
 import { arrive, serviceRestart, type Saved, type SavedRequest } from './ws-arriving.js'
 import { FrameCounter } from './ws-frames.js'
 
@@ -22,7 +23,10 @@ export interface MovableWebSocket extends EventEmitter {
   readonly protocol: string
   readonly isPaused?: boolean
   send(data: string): void
+  pause(): void
+  resume(): void
   close(code?: number, reason?: string): void
+  terminate(): void
 }
 
 /** What is needed of a WebSocketServer of the package ws 8. */
@@ -35,11 +39,11 @@ export interface MovableWebSocketServer<W extends MovableWebSocket> extends Even
 
 export interface MoveWebSocketsOptions<W, State> {
   /**
-   * What the successor must know of this WebSocket: plain data, at most 256 KiB; null: not now. Asked in a drain, between two messages, again and again
-   * until the WebSocket has moved, so it only looks and changes nothing. In the same step `ws` stops sending.
+   * What the successor must know of this WebSocket: plain data, at most 256 KiB; null or undefined: not now. Asked in a drain, between two messages, again
+   * and again until the WebSocket has moved, so it only looks and changes nothing. In the same step `ws` stops sending: it must not be async.
    */
-  save(ws: W): State | null
-  /** Puts into a WebSocket what `save` answered, before the application's 'connection' handler runs with it. */
+  save(ws: W): State | null | undefined
+  /** Puts into a WebSocket what `save` answered, before the application's 'connection' handler runs with it. It must not be async either. */
   restore(ws: W, state: State): void
   /** The name in the report, the same in both processes. Each WebSocketServer of a process needs one of its own. `websocket` */
   readonly kind?: string
@@ -55,8 +59,11 @@ const againMs = 1_000
 const mostHeld = 256
 /** How long one turn of the loop may go on with this. */
 const turnMs = 5
-/** Before the deadline those that stay are told one after the other, so that they do not come back at the same moment. */
+/** Those that stay are told one after the other, so that they do not come back at the same moment: before the deadline, and in a stop from its beginning. */
 const farewellMs = (endsInMs: number): number => Math.min(5_000, endsInMs / 5)
+const stopFarewellMs = (endsInMs: number): number => Math.min(2_000, endsInMs / 5)
+/** What a WebSocket that is held can be asked, and does later if it stays after all. */
+const putOff = ['pause', 'resume', 'close', 'terminate'] as const
 
 interface Connection<W> {
   readonly ws: W
@@ -68,7 +75,8 @@ interface Connection<W> {
   readonly delivered: { messages: number; pings: number; pongs: number }
   /** The application has sent the first part of a message, and not the last. */
   sendsParts: boolean
-  held: boolean
+  /** While it is on its way: what it was asked meanwhile. */
+  held: Held | undefined
   /** `bufferedAmount` of what was sent while it was held. */
   refusedBytes: number
   /** As performance.now(). */
@@ -76,11 +84,24 @@ interface Connection<W> {
   stays: string
 }
 
+interface Held {
+  readonly calls: { readonly name: (typeof putOff)[number]; readonly args: readonly unknown[] }[]
+  /** What the application itself had put over the functions of ws. */
+  readonly own: readonly (readonly [name: string, own: PropertyDescriptor])[]
+}
+
+/** One whose messages cannot be counted. */
+interface Uncounted {
+  readonly socket: Duplex
+  readonly stays: string
+}
+
 /** The drain that runs. Times as performance.now(). */
 interface Leaving<W> {
   readonly moves: boolean
   readonly farewellAt: number
-  readonly endsAt: number
+  /** The rest of the time is for the answers of the clients. */
+  readonly farewellUntil: number
   readonly looking: NodeJS.Timeout
   readonly farewells: Map<W, NodeJS.Timeout>
   readonly complaints: Set<string>
@@ -92,7 +113,7 @@ interface Leaving<W> {
 
 const moving = new WeakSet<object>()
 
-const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}.`)
+const wrong = (what: string, todo: string, cause?: unknown): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}.`, cause === undefined ? {} : { cause })
 
 /**
  * Moves the WebSockets of `wss` in every reload. Call it before listen(). `wss`: made with `noServer` or `server`, or the `websocketServer` of
@@ -102,24 +123,35 @@ const wrong = (what: string, todo: string): HandoverError => new HandoverError('
  * listens for 'connection', and for routes of @fastify/websocket, the upgrade goes through the HTTP server again, hooks and all. Throws HANDOVER_OPTION.
  */
 export function moveWebSockets<W extends MovableWebSocket, State>(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>): void {
-  const given = wss as Partial<MovableWebSocketServer<W>> | null | undefined
-  if (typeof given?.handleUpgrade !== 'function' || typeof given.on !== 'function' || typeof given.options !== 'object') {
+  const given = wss as { [Key in keyof MovableWebSocketServer<W>]?: MovableWebSocketServer<W>[Key] | null } | null | undefined
+  if (typeof given?.handleUpgrade !== 'function' || typeof given.prependListener !== 'function' || typeof given.options !== 'object' || given.options === null) {
     throw wrong('moveWebSockets() was given something else than a WebSocketServer of the package ws', 'Give new WebSocketServer({ noServer: true }) or ({ server }), or the websocketServer of @fastify/websocket')
   }
   if ((given.options as { port?: number | null }).port != null) {
     throw wrong('moveWebSockets() was given a WebSocketServer with a port of its own', 'Give handover() an http server, and new WebSocketServer({ server }) that one')
   }
-  const { save, restore } = (options as Partial<typeof options> | undefined) ?? {}
+  const { save, restore, kind = 'websocket', ...unknown } = (options as Partial<typeof options> | null | undefined) ?? {}
   if (typeof save !== 'function' || typeof restore !== 'function') throw wrong('moveWebSockets() was given no save or no restore', 'Give { save: (ws) => …, restore: (ws, state) => … }')
+  for (const key of Object.keys(unknown)) throw wrong(`moveWebSockets() was given the option ${inspect(key)}, which does not exist`, 'Known options: save, restore, kind')
+  if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`moveWebSockets() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
   if (moving.has(wss)) throw wrong('moveWebSockets() was called twice with one WebSocketServer', 'Call it once')
-  handover.onMoved(options.kind ?? 'websocket', new WebSockets(wss, options).arrive)
+  // What is refused must leave no listener behind.
+  try {
+    handover.onMoved(kind, (socket, state) => { sockets.arrive(socket, state as Saved) })
+  } catch (cause) {
+    if (!(cause instanceof HandoverError)) throw cause
+    throw wrong(`moveWebSockets() was given the kind ${inspect(kind)}, which another call of moveWebSockets() or onMoved() in this process has`, 'Give each WebSocketServer a kind of its own', cause)
+  }
+  const sockets = new WebSockets(wss, options, kind)
   moving.add(wss)
 }
 
 class WebSockets<W extends MovableWebSocket, State> {
   readonly #wss: MovableWebSocketServer<W>
   readonly #options: MoveWebSocketsOptions<W, State>
+  readonly #kind: string
   readonly #connections = new Map<W, Connection<W>>()
+  readonly #uncounted = new WeakMap<W, Uncounted>()
   /** What had been read of a socket when ws began to read it. */
   readonly #begun = new WeakMap<net.Socket, number>()
   /** The requests that are played again. */
@@ -127,9 +159,10 @@ class WebSockets<W extends MovableWebSocket, State> {
   #held = 0
   #leaving: Leaving<W> | undefined
 
-  constructor(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>) {
+  constructor(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>, kind: string) {
     this.#wss = wss
     this.#options = options
+    this.#kind = kind
     wss.prependListener('headers', (_headers: string[], { socket }: IncomingMessage) => {
       if (socket instanceof net.Socket) this.#begun.set(socket, socket.bytesRead)
     })
@@ -145,8 +178,7 @@ class WebSockets<W extends MovableWebSocket, State> {
   // ---- what comes ----
 
   /** A WebSocket of the predecessor. */
-  readonly arrive = (socket: net.Socket, state: unknown): void => {
-    const saved = state as Saved
+  arrive(socket: net.Socket, saved: Saved): void {
     arrive(this.#wss, socket, saved, (request) => { this.#arriving.set(request, saved) })
   }
 
@@ -154,9 +186,10 @@ class WebSockets<W extends MovableWebSocket, State> {
     const { socket } = request
     const saved = this.#arriving.get(request)
     if (saved) request.headers = saved.request.headers
-    // What came before cannot be counted any more, so that one stays. TLS keeps its keys to itself.
-    const isWhole = socket instanceof net.Socket && !(socket instanceof tls.TLSSocket) && this.#begun.get(socket) === socket.bytesRead
-    if (isWhole) this.#watch(ws, socket, request, saved)
+    // TLS keeps its keys to itself. What came before cannot be counted any more, so that one stays.
+    if (socket instanceof tls.TLSSocket) this.#uncounted.set(ws, { socket, stays: 'TLS' })
+    else if (!(socket instanceof net.Socket) || this.#begun.get(socket) !== socket.bytesRead) this.#uncounted.set(ws, { socket, stays: notSeen })
+    else this.#watch(ws, socket, request, saved)
     if (saved) this.#restore(ws, saved.state as State)
   }
 
@@ -173,7 +206,7 @@ class WebSockets<W extends MovableWebSocket, State> {
       came: new FrameCounter(),
       delivered,
       sendsParts: false,
-      held: false,
+      held: undefined,
       refusedBytes: 0,
       notBefore: 0,
       stays: ''
@@ -218,10 +251,13 @@ class WebSockets<W extends MovableWebSocket, State> {
     for (const connection of this.#connections.values()) connection.notBefore = 0
     const looking = setInterval(() => { this.#look() }, lookMs)
     looking.unref()
+    const moves = successor !== null
+    // In a stop nobody is waited for, and whoever stops a process does not wait long.
+    const farewellAt = moves ? now + endsInMs - farewellMs(endsInMs) : now
     this.#leaving = {
-      moves: successor !== null,
-      farewellAt: now + endsInMs - farewellMs(endsInMs),
-      endsAt: now + endsInMs,
+      moves,
+      farewellAt,
+      farewellUntil: farewellAt + (moves ? farewellMs(endsInMs) * 0.6 : stopFarewellMs(endsInMs)),
       looking,
       farewells: new Map(),
       complaints: new Set(),
@@ -275,13 +311,13 @@ class WebSockets<W extends MovableWebSocket, State> {
 
   #tryToLeave(connection: Connection<W>, leaving: Leaving<W>): void {
     const { ws } = connection
-    if (connection.held || !isOpen(ws) || performance.now() < connection.notBefore) return
+    if (connection.held !== undefined || !isOpen(ws) || performance.now() < connection.notBefore) return
     const obstacle = obstacleOf(connection)
     if (obstacle !== undefined) {
       connection.stays = obstacle
       return
     }
-    let state: State | null
+    let state: State | null | undefined
     try {
       state = this.#options.save(ws)
     } catch (error) {
@@ -289,8 +325,14 @@ class WebSockets<W extends MovableWebSocket, State> {
       this.#complain(leaving, 'save', `save() threw, so a WebSocket stays for now (others are not logged): ${textOf(error)}`)
       return
     }
-    if (state === null) connection.stays = 'save() says null'
-    else if (isOpen(ws)) this.#leave(connection, state, leaving)
+    if (state === null || state === undefined) connection.stays = 'save() says nothing'
+    else if (isPromise(state)) {
+      connection.stays = 'save() is async'
+      connection.notBefore = Infinity
+      this.#complain(leaving, 'save', 'save() answered a promise, so a WebSocket stays (others are not logged): it must not be async, since messages would come while it works')
+      // Its failure must not end the process as well.
+      state.then(undefined, () => undefined)
+    } else if (isOpen(ws)) this.#leave(connection, state, leaving)
   }
 
   #leave(connection: Connection<W>, state: State, leaving: Leaving<W>): void {
@@ -298,7 +340,7 @@ class WebSockets<W extends MovableWebSocket, State> {
     const { protocol } = ws
     this.#hold(connection)
     const saved: Saved = { state, request, protocol, routed }
-    handover.move(socket, { kind: this.#options.kind ?? 'websocket', state: saved }).then((moved) => {
+    handover.move(socket, { kind: this.#kind, state: saved }).then((moved) => {
       if (moved) {
         this.#held--
         this.#connections.delete(ws)
@@ -313,27 +355,40 @@ class WebSockets<W extends MovableWebSocket, State> {
       connection.stays = 'its state cannot be sent'
       connection.notBefore = Infinity
       this.#complain(leaving, 'state', `a WebSocket stays (others are not logged): ${String(error)}`)
-      // A promise that the application gave by mistake must not end the process as well.
-      if (state instanceof Promise) state.catch(() => undefined)
       this.#wake(leaving)
     })
   }
 
   /** For the application it is closed from here on: nothing can be sent, and what is tried is reported to its callback, as ws does then. */
   #hold(connection: Connection<W>): void {
+    const { ws } = connection
+    const calls: Held['calls'] = []
+    const own = putOff.flatMap((name) => {
+      const descriptor = Object.getOwnPropertyDescriptor(ws, name)
+      return descriptor ? [[name, descriptor] as const] : []
+    })
     this.#held++
-    connection.held = true
-    Object.defineProperty(connection.ws, 'readyState', { value: closed, configurable: true, enumerable: true })
-    this.#wss.clients?.delete(connection.ws)
+    connection.held = { calls, own }
+    Object.defineProperty(ws, 'readyState', { value: closed, configurable: true, enumerable: true })
+    for (const name of putOff) Object.defineProperty(ws, name, { value: (...args: unknown[]) => { calls.push({ name, args }) }, configurable: true, writable: true })
+    this.#wss.clients?.delete(ws)
   }
 
   #release(connection: Connection<W>): void {
-    const { ws, socket } = connection
+    const { ws, socket, held } = connection
     this.#held--
-    connection.held = false
-    Reflect.deleteProperty(ws, 'readyState')
+    connection.held = undefined
+    for (const name of ['readyState', ...putOff]) Reflect.deleteProperty(ws, name)
+    for (const [name, descriptor] of held?.own ?? []) Object.defineProperty(ws, name, descriptor)
     connection.refusedBytes = ws.bufferedAmount - socket.writableLength
     if (ws.readyState !== closed) this.#wss.clients?.add(ws)
+    for (const { name, args } of held?.calls ?? []) {
+      try {
+        ws[name](...args as [])
+      } catch (error) {
+        log('error', `${name}() failed, which a WebSocket was asked while it was on its way to the successor: ${textOf(error)}`)
+      }
+    }
   }
 
   #complain(leaving: Leaving<W>, about: 'save' | 'state', line: string): void {
@@ -349,23 +404,29 @@ class WebSockets<W extends MovableWebSocket, State> {
     const reasons = new Map<string, number>()
     for (const ws of all) {
       if (!isOpen(ws) || leaving.farewells.has(ws)) continue
-      const { stays = 'TLS, or not seen from the beginning' } = this.#connections.get(ws) ?? {}
-      reasons.set(stays, (reasons.get(stays) ?? 0) + 1)
+      const { socket, stays } = this.#connections.get(ws) ?? this.#uncounted.get(ws) ?? { socket: undefined, stays: notSeen }
+      const reason = stays === '' ? 'came too late' : stays
+      reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
+      if (leaving.moves && socket instanceof net.Socket) noteStay(socket, reason)
       const timer = setTimeout(() => {
         // It is on its way just now; if it comes back, it is told then.
         if (!isOpen(ws)) leaving.farewells.delete(ws)
         else ws.close(serviceRestart, 'service restart')
-      // The rest of the time is for their answers.
-      }, Math.random() * Math.max(0, leaving.endsAt - performance.now()) * 0.6)
+      }, Math.random() * Math.max(0, leaving.farewellUntil - performance.now()))
       timer.unref()
       leaving.farewells.set(ws, timer)
     }
     if (leaving.saidGoodbye || reasons.size === 0) return
     leaving.saidGoodbye = true
-    const why = leaving.moves ? `: ${[...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ')}` : ''
-    log('info', `WebSockets that are still here are told ${serviceRestart}, service restart${why}`)
+    const count = [...reasons.values()].reduce((sum, each) => sum + each)
+    const why = leaving.moves ? `: ${[...reasons].map(([reason, times]) => `${times} ${reason}`).join(', ')}` : ''
+    log('info', `${count} WebSocket${count === 1 ? ' is' : 's are'} told ${serviceRestart}, service restart${why}`)
   }
 }
+
+const notSeen = 'not seen from the beginning'
+
+const isPromise = (state: unknown): state is PromiseLike<unknown> => typeof (state as Partial<PromiseLike<unknown>>).then === 'function'
 
 const isOpen = ({ readyState }: MovableWebSocket): boolean => readyState === open
 
