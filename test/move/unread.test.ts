@@ -171,3 +171,22 @@ describe('server.getConnections()', () => {
     expect(await moving.report()).toMatchObject({ connections: { open: 5, moved: 5 } })
   })
 })
+
+test('what a client has pipelined behind an answer that ends its connection does not cost it that answer', async () => {
+  const moving = await Moving.start()
+  const client = await moving.client()
+  client.socket.pause()
+  client.request('/held').request('/big', { headers: 'Connection: close\r\n' })
+  await moving.began('/held')
+  const witness = await moving.idleClient()
+  await moving.reload()
+  // The first look is over: nothing more is read from the one that pipelines.
+  await moving.arrived(1)
+  client.request('/')
+  await goesOn(witness)
+  moving.release()
+  client.socket.resume()
+  expect(await client.over).toBe('closed')
+  expect(client.text.length).toBeGreaterThan(8_388_608)
+  expect(client.text).toMatch(/Connection: close/)
+})

@@ -1,7 +1,7 @@
 /**
  * The successor's side of a move: takes the descriptors, says how many it has, and only then makes connections of them, a few milliseconds at a time.
  *
- * What it has acknowledged is its own: a process that ends must answer `busy` with no before it goes, and refuse what comes later.
+ * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
 
 import { closeSync } from 'node:fs'
@@ -35,11 +35,6 @@ export class Adopter {
     this.#channel = channel
     this.#side = side
     this.#spared = spared
-  }
-
-  /** Connections were acknowledged and are not served yet. */
-  get busy(): boolean {
-    return this.#running
   }
 
   /** Resolves when nothing is in hand. */

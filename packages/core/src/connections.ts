@@ -11,7 +11,7 @@ import tls from 'node:tls'
 import { Drain, type DrainOptions } from './drain.js'
 import { foreign, upgraded } from './movable.js'
 import type { MovedConnection } from './messages.js'
-import { adoptDescriptor, hasParser, plainSocketOf, primeParser } from './private.js'
+import { adoptDescriptor, discardUnread, endsConnection, hasParser, plainSocketOf, primeParser } from './private.js'
 
 export interface Request {
   readonly method: string
@@ -253,12 +253,14 @@ export class Connections {
     connection.requests++
     if (connection.timerInherited) {
       connection.timerInherited = false
-      socket.setTimeout(limitsOf(this.#server).timeout ?? 0)
+      socket.setTimeout(inactivityMs(this.#server))
     }
     // Node counts the requests of a connection from when it came into this process.
     const most = limitsOf(this.#server).maxRequestsPerSocket ?? 0
     if (most > 0 && connection.requestsBefore > 0 && connection.requests >= most) response.setHeader('Connection', 'close')
     this.#drain?.began(socket, connection)
+    // Before Node's own listener, which closes the connection.
+    response.prependOnceListener('finish', () => { if (connection.held === true && endsConnection(response)) discardUnread(socket) })
     response.once('close', () => {
       connection.running.delete(response)
       connection.quietSince = performance.now()
@@ -274,6 +276,9 @@ export class Connections {
     return drain
   }
 }
+
+/** `server.timeout`: how long nothing may happen on a connection; 0: for ever. */
+export const inactivityMs = (server: net.Server): number => limitsOf(server).timeout ?? 0
 
 /** How long an idle connection may stay, as Node counts it; undefined: for ever. */
 export function keepAliveMs(server: net.Server): number | undefined {

@@ -11,11 +11,11 @@ import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { left, type Deadline } from './channel.js'
-import { kindOf, keepAliveMs, type CanMove, type Connection, type Request, type Session } from './connections.js'
+import { inactivityMs, keepAliveMs, kindOf, type CanMove, type Connection, type Request, type Session } from './connections.js'
 import { standingOf, unmovable } from './movable.js'
 import type { Leaving, Mover } from './moving.js'
 import { native } from './native.js'
-import { fdOf, hasParser, holdReading, isEventStream, isReading, readingRequests, releaseReading } from './private.js'
+import { fdOf, hasParser, holdReading, isEncoded, isEventStream, isReading, readingRequests, releaseReading } from './private.js'
 import type { ConnectionCounts, CutRequest } from './report.js'
 
 type Counts = { -readonly [Key in keyof ConnectionCounts]: number }
@@ -57,6 +57,8 @@ export interface Drainable {
 /** How often a drain looks for connections that have become movable, or idle for `linger`. */
 const lookMs = 50
 const lookIdleMs = 100
+/** How many idle connections one turn of the loop closes: some milliseconds' worth. */
+const closedAtOnce = 250
 /** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
 const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
 /** How soon a client of server-sent events should come back, in milliseconds. */
@@ -290,14 +292,15 @@ export class Drain {
       back: () => {
         connection.leaving = undefined
         if (socket.destroyed) return
-        socket.uncork()
-        if (!fresh) {
-          const timeoutMs = keepAliveMs(server)
-          if (timeoutMs !== undefined) {
-            connection.timerInherited = true
-            socket.setTimeout(Math.max(1, timeoutMs - (performance.now() - connection.quietSince)))
-          }
+        // Counted at the deadline already, as one on its way.
+        if (!this.#of.connections.has(socket)) {
+          socket.destroy()
+          return
         }
+        socket.uncork()
+        const idleMs = fresh ? undefined : keepAliveMs(server)
+        connection.timerInherited = idleMs !== undefined
+        socket.setTimeout(idleMs === undefined ? inactivityMs(server) : Math.max(1, idleMs - (performance.now() - connection.quietSince)))
         connection.held = false
         releaseReading(socket)
         // Others have ended the move meanwhile.
@@ -341,14 +344,19 @@ export class Drain {
       if (this.#undone) return
       const now = performance.now()
       const reading = readingRequests(this.#of.server)
+      let closed = 0
       for (const [socket, connection] of this.#of.connections) {
-        if (this.#moves(connection) || connection.leaving !== undefined) continue
+        if (closed === closedAtOnce) break
+        if (socket.destroyed || this.#moves(connection) || connection.leaving !== undefined) continue
         const { bytesRead } = connection.wire
         if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
-        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, reading)) this.#close(socket, connection, 'closedIdle')
+        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, reading)) {
+          this.#close(socket, connection, 'closedIdle')
+          closed++
+        }
       }
       // Also where there are none: some may still come from a generation before.
-      if (!this.#forced) this.#timer = setTimeout(() => { this.#closeIdle() }, lookIdleMs)
+      if (!this.#forced) this.#timer = setTimeout(() => { this.#closeIdle() }, closed === closedAtOnce ? 1 : lookIdleMs)
     })
   }
 
@@ -366,7 +374,8 @@ export class Drain {
         if (!isEventStream(response)) continue
         setTimeout(() => {
           if (this.#undone || response.writableEnded || response.destroyed) return
-          response.write(`retry: ${retryMs}\n\n`)
+          // Compressed, it would be no part of the stream.
+          if (!isEncoded(response)) response.write(`retry: ${retryMs}\n\n`)
           response.end()
         }, Math.random() * windowMs * 0.8).unref()
       }

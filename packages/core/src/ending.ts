@@ -26,6 +26,9 @@ const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTime
 
 const noListeners = { kept: [], added: [], dropped: [] }
 
+/** `garbage`: it cannot be trusted any more, and may live. */
+type Death = 'gone' | 'garbage'
+
 /** A successor that serves, and the report of the switch to it. */
 export interface Served {
   readonly launched: Launched
@@ -82,8 +85,9 @@ export class Ending {
     this.#served = served
     const { drainTimeout, linger: lingerMs } = side.settings
     this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
+    this.#keepServersForOlder()
     if (!served) {
-      this.#closeListeners()
+      side.inventory.close()
       side.inventory.unlinkFiles()
       side.name.leave(true)
       // Nobody goes on with what comes from a generation before: that one drains by itself.
@@ -114,16 +118,20 @@ export class Ending {
     this.#side.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
     const drained = drainAll(this.#drains, this.#deadline)
     if (this.#served) {
-      if (await this.#undoWindow(this.#served)) {
-        this.#undo(this.#served)
+      const died = await this.#undoWindow(this.#served)
+      if (died) {
+        this.#undo(this.#served, died)
         return
       }
-      this.#closeListeners()
+      inventory.close()
       name.leave(this.#served.report.listeners.dropped.includes('control'))
     }
     await drained
     await this.#outlastOlder()
     adopter?.refuse()
+    // Nothing more comes from here on. What came from the older generation after the drain seemed over is drained now.
+    await adopter?.idle()
+    await drainAll(this.#drains, this.#deadline)
 
     machine.move('draining', { is: 'closing' })
     await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
@@ -140,34 +148,35 @@ export class Ending {
     host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
   }
 
-  /** True where the successor died while this process could still take over again. */
-  async #undoWindow({ launched: { channel } }: Served): Promise<boolean> {
+  /** How the successor died, where it did so while this process could still take over again. */
+  async #undoWindow({ launched: { channel } }: Served): Promise<Death | undefined> {
     const { mover } = this
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
       taken: (count) => { mover?.taken(count) }
     }).then((how) => {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
-      return true
+      return how
     })
     let timer: NodeJS.Timeout | undefined
-    const over = new Promise<false>((resolve) => {
-      this.#endUndo = () => { resolve(false) }
-      timer = setTimeout(resolve, Math.min(this.#side.settings.undoWindow, left(this.#deadline)), false)
-      if (this.#side.stopRequested()) resolve(false)
+    const over = new Promise<undefined>((resolve) => {
+      const end = (): void => { resolve(undefined) }
+      this.#endUndo = end
+      timer = setTimeout(end, Math.min(this.#side.settings.undoWindow, left(this.#deadline)))
+      if (this.#side.stopRequested()) end()
     })
-    const undo = await Promise.race([died, over])
+    const how = await Promise.race([died, over])
     clearTimeout(timer)
     this.#endUndo = undefined
-    return undo && !this.#side.stopRequested()
+    return this.#side.stopRequested() ? undefined : how
   }
 
-  #undo({ launched: { channel, child }, report }: Served): void {
+  #undo({ launched: { channel, child }, report }: Served, how: Death): void {
     const { inventory, name, machine, self } = this.#side
     const names = inventory.names
     // It may live, and only have broken the channel.
     child?.kill()
-    this.mover?.end('the successor ended', true)
+    this.mover?.end('the successor ended', how === 'gone' || child !== undefined)
     const result = sum(this.#drains.map((drain) => drain.result))
     inventory.accept((listener, error) => { this.#side.notAgain(listener, error) })
     name.serve()
@@ -180,14 +189,12 @@ export class Ending {
     this.#side.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
   }
 
-  /** While an older generation lives, the servers stay as they are for the connections that still come from it. */
-  #closeListeners(): void {
+  /** While an older generation lives, connections still come from it: a server that the successor does without must not end before. */
+  #keepServersForOlder(): void {
     const older = this.#side.olderEnds()
-    if (older) {
-      const releases = [...this.#side.connections.keys()].map(holdOpen)
-      void older.then(() => { for (const release of releases) release() })
-    }
-    this.#side.inventory.close()
+    if (!older) return
+    const releases = [...this.#side.connections.keys()].map(holdOpen)
+    void older.then(() => { for (const release of releases) release() })
   }
 
   /**
@@ -198,7 +205,6 @@ export class Ending {
     const older = this.#side.olderEnds()
     if (!older || (this.#served && !this.mover)) return
     await beforeDeadline(older, this.#deadline)
-    await drainAll(this.#drains, this.#deadline)
   }
 
   async #runCloseHooks(deadline: Deadline): Promise<void> {

@@ -202,7 +202,11 @@ export class Generation implements Handover {
     if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
       throw new HandoverError('HANDOVER_OPTION', 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket. Nothing was changed. For an Express app use @handover/express, for Fastify register @handover/fastify.')
     }
-    if (this.#isOff() || this.#servers.has(owner)) return
+    if (this.#isOff()) return
+    if (this.#servers.has(owner)) {
+      if (canMove) throw new HandoverError('HANDOVER_OPTION', 'canMove was given for a server that handover() knows already. Nothing was changed. Give it with the first call.')
+      return
+    }
     if (owner instanceof net.Server && owner.listening) {
       throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
     }

@@ -175,7 +175,7 @@ export class Mover {
     try {
       this.#channel.sendDescriptors(fds)
     } catch (error) {
-      // The kernel takes no more descriptors at this moment, for one. The next look tries again.
+      // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again at the next look; a move() answers false.
       for (const leaving of batch) leaving.back()
       if (!isPassing(error)) this.end(`descriptors cannot be sent: ${(error as Error).message}`)
       return

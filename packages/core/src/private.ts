@@ -5,7 +5,7 @@
  */
 
 import type dgram from 'node:dgram'
-import { closeSync } from 'node:fs'
+import { closeSync, readSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
@@ -129,6 +129,32 @@ export function isEventStream(response: http.ServerResponse): boolean {
   if (!response.headersSent) return false
   const { _header: head } = response as unknown as { _header?: string | null }
   return /^content-type:[ \t]*text\/event-stream/im.test(head ?? '')
+}
+
+/** Whether the answer, whose head is out, has a content-encoding. */
+export function isEncoded(response: http.ServerResponse): boolean {
+  return /^content-encoding:/im.test((response as unknown as { _header?: string | null })._header ?? '')
+}
+
+/** Whether the connection ends with this answer, as far as its head is written: `shouldKeepAlive` does not know what the application's head says. */
+export function endsConnection(response: http.ServerResponse): boolean {
+  return (response as unknown as { _last?: boolean })._last === true
+}
+
+/** A client that never stops sending is not waited for. */
+const mostDiscarded = 1_048_576
+
+/**
+ * Reads away what waits in the kernel for a connection that is held and will be closed: to close with something unread makes the kernel throw away what it
+ * has not sent yet (RFC 2525, section 2.17).
+ */
+export function discardUnread(socket: net.Socket): void {
+  const fd = fdOf(socket)
+  if (fd === undefined) return
+  const chunk = Buffer.allocUnsafe(65_536)
+  try {
+    for (let bytes = 0, read = 1; read > 0 && bytes < mostDiscarded; bytes += read) read = readSync(fd, chunk)
+  } catch { /* EAGAIN: that was all */ }
 }
 
 /** Part of a character that setEncoding() has read and cannot give away yet. */
@@ -348,10 +374,13 @@ export function missing(): string | undefined {
 
 /** Undefined where this Node keeps connections as moving them needs; else what is different. Tries it on a connection of its own. */
 export function cannotMove(): string | undefined {
-  const [fd, other] = check(addon().socketPair(), 'socketpair')
   const server = http.createServer()
   let socket: net.Socket | undefined
+  let other: number | undefined
   try {
+    const pair = check(addon().socketPair(), 'socketpair')
+    const [fd] = pair
+    other = pair[1]
     server.emit('listening') // it makes the list of connections then
     socket = adoptDescriptor(fd, server)
     server.emit('connection', socket)
@@ -367,16 +396,15 @@ export function cannotMove(): string | undefined {
     response.detachSocket(socket)
     if (!answering || isAnswering(socket)) return 'a response cannot be seen on its connection'
     holdReading(socket)
-    // uv_read_stop always answers 0, also where nothing is read.
+    // That reading stops cannot be seen within one turn of the loop; that the handle knows how to stop, and answers 0 as uv_read_stop does, can.
     if (handle.readStop() !== 0) return 'reading cannot be stopped'
     releaseReading(socket)
     return undefined
   } catch (error) {
     return (error as Error).message
   } finally {
-    if (socket) socket.destroy()
-    else closeSync(fd)
-    closeSync(other)
+    socket?.destroy()
+    if (other !== undefined) closeSync(other)
     server.close()
   }
 }

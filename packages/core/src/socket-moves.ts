@@ -34,7 +34,7 @@ const wrong = (what: string, todo: string): HandoverError => new HandoverError('
 /** A held socket's own 'data' listeners, which must not hear what is read from its buffer. */
 function takeUnread(socket: net.Socket): { unread: Buffer; putBack: () => void } {
   if (socket.readableLength === 0) return { unread: Buffer.alloc(0), putBack: () => undefined }
-  const listeners = socket.listeners('data') as ((chunk: Buffer) => void)[]
+  const listeners = socket.rawListeners('data') as ((chunk: Buffer) => void)[]
   for (const listener of listeners) socket.off('data', listener)
   const encoding = socket.readableEncoding
   const chunks: Buffer[] = []

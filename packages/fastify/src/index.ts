@@ -32,7 +32,7 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
     }
   }
   core(app.server, all)
-  for (const listener of app.server.listeners('request')) adoptRequestListener(listener as (...args: never[]) => unknown, {}, { mayFail: true })
+  for (const listener of app.server.listeners('request')) adoptRequestListener(listener as (...args: never[]) => unknown, own.canMove ? { canMove: own.canMove } : {}, { mayFail: true })
   app.decorate('handover', core)
 }
 
