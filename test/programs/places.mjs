@@ -25,7 +25,11 @@ async function start(server, go) {
   return server
 }
 const serve = (place) => {
-  const server = handover(http.createServer((req, res) => { res.end(String(process.pid)) }), { undoWindow: 200, linger: 200, readyTimeout: 8_000, ...options })
+  const server = handover(http.createServer({ keepAliveTimeout: 60_000 }, (req, res) => {
+    const ms = Number(new URL(req.url, 'http://localhost').searchParams.get('ms'))
+    setTimeout(() => res.end(`${process.pid}\n`), ms)
+    if (ms > 0) print('asked', { url: req.url })
+  }), { undoWindow: 200, linger: 200, readyTimeout: 8_000, ...options })
   return start(server, () => server.listen(place))
 }
 const bind = (place) => {
