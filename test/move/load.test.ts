@@ -30,6 +30,7 @@ describe.for([['http', most], ['fastify', Math.min(8, most)], ['express5', Math.
     try {
       // The client has a connection as soon as it is in the kernel's queue: a successor may be the one that accepts it.
       await generations.until(() => accepted(generations) === 500)
+      await load.until(({ versions }) => versions.some(({ version }) => version === '1'), 60_000)
       await reload(generations, reloads, triggers, () => load.until(({ versions }) => versions.some(({ version }) => version === String(generations.count)), 60_000))
       await drained(generations)
       result = await load.stop()
