@@ -1,0 +1,112 @@
+/**
+ * What a process, and an app of several, says of itself to `handover status`, and what can be asked by the control socket. Pure.
+ *
+ * A request is one line of JSON; the answer is any number of `progress` lines and one other line, and then the connection closes. Nothing here holds
+ * a command line, an environment variable or anything of the application's.
+ */
+
+import type { Peer } from './messages.js'
+import type { Report } from './report.js'
+import type { StateName } from './states.js'
+
+export interface ProcessStatus {
+  readonly pid: number
+  readonly generation: number
+  readonly state: StateName
+  /** The name of the app; null where it has none. */
+  readonly name: string | null
+  /** Under a keeper: the pid of that, and which of the workers it is, from 0. Else null. */
+  readonly keeper: number | null
+  readonly slot: number | null
+  /** HANDOVER_VERSION, else of the package.json next to the script or above; null where there is none. */
+  readonly version: string | null
+  /** Of Node, without the v. */
+  readonly node: string
+  readonly ageMs: number
+  /** The names of its listeners: `tcp 0.0.0.0:3000`. */
+  readonly listeners: readonly string[]
+  /** Open connections by kind: `http`, `https`, `http2`, `upgraded`, `socket`. */
+  readonly connections: Readonly<Record<string, number>>
+  /** `failed`: those that were answered with a status of 500 or more. */
+  readonly requests: { readonly inFlight: number; readonly total: number; readonly failed: number }
+  /** What a drain still waits for, for people: `GET /slow for 12 s`, `3 upgraded`. Empty in any other state. */
+  readonly waitsFor: readonly string[]
+  /** While it drains: when what is left is cut, in milliseconds. */
+  readonly endsInMs: number | null
+  /** Resident set, in bytes. */
+  readonly memory: number
+  /** The longest delay of the event loop since the last status, in milliseconds; null the first time. */
+  readonly loopDelayMs: number | null
+  readonly lastReport: Report | null
+}
+
+export interface KeeperStatus {
+  readonly pid: number
+  readonly version: string
+  readonly node: string
+  readonly ageMs: number
+  /** How many workers there should be. */
+  readonly workers: number
+  /** How many workers ended without being asked to, since the keeper began. */
+  readonly crashes: number
+  /** Workers that do not live: since when, and when the next try is. */
+  readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
+}
+
+export interface AppStatus {
+  /** Null where it has none. */
+  readonly name: string | null
+  /** Null where the processes run without one. */
+  readonly keeper: KeeperStatus | null
+  /** Every generation that lives, the serving ones first. */
+  readonly processes: readonly ProcessStatus[]
+  readonly lastReload: ReloadOutcome | null
+}
+
+/** What `handover reload` can ask for. Without a keeper only `wait` and `bakeMs` mean something; the others are refused. */
+export interface ReloadRequest {
+  /** Answer only when the old generations have ended. */
+  readonly wait?: boolean
+  /** How many workers go first and are watched. 1. */
+  readonly canary?: number
+  /** How long those are watched before the rest follows, in milliseconds. 3,000. */
+  readonly bakeMs?: number
+  /** A path that must answer 2xx in every successor before it accepts anything. */
+  readonly probe?: string
+  /** After the canary, all workers at once instead of one after the other. */
+  readonly parallel?: boolean
+  /** Another number of workers from now on. */
+  readonly workers?: number
+  /** The new version may listen on less than the old one. */
+  readonly allowDrop?: boolean
+  /** Not the app: the keeper itself. */
+  readonly keeper?: boolean
+}
+
+export interface ReloadOutcome {
+  readonly ok: boolean
+  /** When it began, as Date.now(). */
+  readonly at: number
+  readonly ms: number
+  /** Which process took over from which; `slot` is null without a keeper. */
+  readonly switched: readonly { readonly slot: number | null; readonly from: Peer | null; readonly to: Peer; readonly version: string | null }[]
+  /** Of each handover; the drains are in it where `wait` was asked for. */
+  readonly reports: readonly Report[]
+  /** Who serves now. */
+  readonly serving: readonly Peer[]
+  /** Where it is not ok: the message has what happened, who serves now, and what to do. `stderr`: the last lines of the successor. */
+  readonly error?: { readonly code: string; readonly message: string; readonly stderr: string }
+}
+
+export type ControlRequest =
+  | { readonly type: 'request'; readonly verb: 'status' }
+  | { readonly type: 'request'; readonly verb: 'reload'; readonly options: ReloadRequest }
+  /** Answered when the drain has begun; the connection closes when the process has ended. */
+  | { readonly type: 'request'; readonly verb: 'stop' }
+
+export type ControlAnswer =
+  | { readonly type: 'progress'; readonly text: string }
+  | { readonly type: 'status'; readonly app: AppStatus }
+  | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
+  | { readonly type: 'stopping'; readonly pids: readonly number[] }
+  | { readonly type: 'refused'; readonly code: string; readonly reason: string }
