@@ -17,7 +17,8 @@ import type { Leaving } from '../../packages/core/dist/moving.js'
 const load = createRequire(import.meta.url)
 const { Adopter } = load('../../packages/core/dist/adopting.js') as typeof import('../../packages/core/dist/adopting.js')
 const channels = load('../../packages/core/dist/channel.js') as typeof import('../../packages/core/dist/channel.js')
-const { maxLineBytes } = load('../../packages/core/dist/messages.js') as typeof import('../../packages/core/dist/messages.js')
+const { parseMessage } = load('../../packages/core/dist/messages.js') as typeof import('../../packages/core/dist/messages.js')
+const { maxLineBytes } = load('../../packages/core/dist/lines.js') as typeof import('../../packages/core/dist/lines.js')
 const { Mover } = load('../../packages/core/dist/moving.js') as typeof import('../../packages/core/dist/moving.js')
 const { native } = load('../../packages/core/dist/native.js') as typeof import('../../packages/core/dist/native.js')
 const { succeed } = load('../../packages/core/dist/successor.js') as typeof import('../../packages/core/dist/successor.js')
@@ -357,7 +358,7 @@ describe('the successor', () => {
       send(theirs, theirDescriptors)
       closeSync(theirs)
       closeSync(theirDescriptors)
-      const channel = new channels.Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) })
+      const channel = new channels.Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
       const adopted: MovedConnection[] = []
       const adopter = new Adopter(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {

@@ -7,13 +7,14 @@ import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Channel, FirstContact } from '../../packages/core/dist/channel.js'
-import type { Launched } from '../../packages/core/dist/host.js'
+import type { Launched } from '../../packages/core/dist/launch.js'
 import type { Message } from '../../packages/core/dist/messages.js'
 import type { SuccessorSide } from '../../packages/core/dist/successor.js'
 
 // Required, not imported: Vitest would load a second copy of each module, whose classes are not those that the roles know.
 const load = createRequire(import.meta.url)
 const channels = load('../../packages/core/dist/channel.js') as typeof import('../../packages/core/dist/channel.js')
+const { parseMessage } = load('../../packages/core/dist/messages.js') as typeof import('../../packages/core/dist/messages.js')
 const { Inventory } = load('../../packages/core/dist/inventory.js') as typeof import('../../packages/core/dist/inventory.js')
 const { native } = load('../../packages/core/dist/native.js') as typeof import('../../packages/core/dist/native.js')
 const { handOver, watchSuccessor } = load('../../packages/core/dist/predecessor.js') as typeof import('../../packages/core/dist/predecessor.js')
@@ -77,7 +78,7 @@ function connected(): { channel: Channel; peer: Peer } {
   const [descriptors, theirDescriptors] = socketPair()
   const peer = new Peer(theirs, theirDescriptors)
   peers.push(peer)
-  return { channel: new channels.Channel(new net.Socket({ fd: ours }), descriptors, () => { closeSync(descriptors) }), peer }
+  return { channel: new channels.Channel(new net.Socket({ fd: ours }), descriptors, () => { closeSync(descriptors) }, parseMessage), peer }
 }
 
 const ready = { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: [] } as const

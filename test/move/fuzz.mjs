@@ -32,6 +32,7 @@ if (given.mutation !== undefined) {
 }
 const { Adopter } = core('adopting')
 const { Channel, deadlineIn } = core('channel')
+const { parseMessage } = core('messages')
 const { Connections } = core('connections')
 const { Mover } = core('moving')
 const { native } = core('native')
@@ -95,7 +96,7 @@ class Side {
 function connected() {
   const [holding, taking] = native.socketPair()
   const [holdingDescriptors, takingDescriptors] = native.socketPair()
-  const channel = (messages, descriptors) => new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) })
+  const channel = (messages, descriptors) => new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
   return { holding: channel(holding, holdingDescriptors), taking: channel(taking, takingDescriptors) }
 }
 

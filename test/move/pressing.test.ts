@@ -16,6 +16,7 @@ const { Adopter } = load('../../packages/core/dist/adopting.js') as typeof impor
 const { Channel, deadlineIn } = load('../../packages/core/dist/channel.js') as typeof import('../../packages/core/dist/channel.js')
 const { Connections } = load('../../packages/core/dist/connections.js') as typeof import('../../packages/core/dist/connections.js')
 const { Mover } = load('../../packages/core/dist/moving.js') as typeof import('../../packages/core/dist/moving.js')
+const { parseMessage } = load('../../packages/core/dist/messages.js') as typeof import('../../packages/core/dist/messages.js')
 
 const request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
@@ -31,8 +32,8 @@ async function serving(name: string, answered: (response: http.ServerResponse) =
 function drainInto(from: InstanceType<typeof Connections>, to: InstanceType<typeof Connections>): void {
   const [messages, theirMessages] = socketPair()
   const [descriptors, theirDescriptors] = socketPair()
-  const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) })
-  const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) })
+  const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
+  const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, parseMessage)
   const mover = new Mover(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
   const adopter = new Adopter(theirs, { adopt: (fd, about) => { to.adopt(fd, about) } })
   void (async () => {

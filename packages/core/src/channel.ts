@@ -9,7 +9,8 @@ import { readSync, writeSync, closeSync } from 'node:fs'
 import net from 'node:net'
 import { StringDecoder } from 'node:string_decoder'
 import { HandoverError } from './errors.js'
-import { maxLineBytes, parseMessage, type Message } from './messages.js'
+import { maxLineBytes } from './lines.js'
+import { parseMessage, type Message } from './messages.js'
 import { addon, check, maxFdsPerMessage, systemError } from './native.js'
 import { fdOf } from './private.js'
 
@@ -31,21 +32,24 @@ const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((er
 const overlong = (): HandoverError =>
   new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
 
-export class Channel {
+/** `Hears`: what the other side says; of the roles as long as nothing else is said. */
+export class Channel<Hears extends { readonly type: string } = Message, Says extends { readonly type: string } = Message> {
   readonly #socket: net.Socket
   readonly #descriptors: number
   readonly #closeDescriptors: () => void
-  readonly #queue: (Message | HandoverError)[] = []
+  readonly #parse: (line: string) => Hears
+  readonly #queue: (Hears | HandoverError)[] = []
   #rest = ''
   #ended = false
   #closed = false
   #wake: (() => void) | undefined
 
   /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
-  constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, alreadyRead = '') {
+  constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, parse: (line: string) => Hears, alreadyRead = '') {
     this.#socket = socket
     this.#descriptors = descriptors
     this.#closeDescriptors = closeDescriptors
+    this.#parse = parse
     socket.setEncoding('utf8')
     socket.on('data', (text: string) => { this.#read(text) })
     // An error (ECONNRESET) is followed by 'close', which says the same: the other side is gone.
@@ -59,7 +63,7 @@ export class Channel {
     this.#rest = lines.pop() ?? ''
     for (const line of lines) {
       try {
-        this.#queue.push(parseMessage(line))
+        this.#queue.push(this.#parse(line))
       } catch (error) {
         this.#queue.push(error as HandoverError)
       }
@@ -78,7 +82,7 @@ export class Channel {
   }
 
   /** Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write. */
-  send(message: Message): void {
+  send(message: Says): void {
     if (this.#socket.destroyed) return
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
     const fd = this.#socket.writableLength === 0 ? fdOf(this.#socket) : undefined
@@ -110,7 +114,7 @@ export class Channel {
    * The next message; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
    * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
    */
-  async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Message | undefined> {
+  async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Hears | undefined> {
     for (;;) {
       if (stopped?.aborted) return undefined
       const next = this.#queue.shift()
@@ -230,7 +234,7 @@ export class FirstContact {
   }
 
   open(): Channel {
-    return new Channel(new net.Socket({ fd: this.#messages }), this.#descriptors, () => { closeSync(this.#descriptors) }, this.#rest)
+    return new Channel(new net.Socket({ fd: this.#messages }), this.#descriptors, () => { closeSync(this.#descriptors) }, parseMessage, this.#rest)
   }
 
   close(): void {

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Channel, FirstContact } from './channel.js'
 import { HandoverError } from './errors.js'
-import type { Message } from './messages.js'
+import { parseMessage, type Message } from './messages.js'
 import { addon, systemError } from './native.js'
 import { fdOf } from './private.js'
 
@@ -264,7 +264,7 @@ export class ControlServer {
       return
     }
     messages.socket.ref()
-    this.#side.called({ channel: new Channel(messages.socket, fds[1], () => { descriptors.destroy() }, messages.rest), pid: peer.pid })
+    this.#side.called({ channel: new Channel(messages.socket, fds[1], () => { descriptors.destroy() }, parseMessage, messages.rest), pid: peer.pid })
     messages.socket.resume()
   }
 }

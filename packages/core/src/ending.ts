@@ -9,7 +9,8 @@ import { deadlineIn, left, type Deadline } from './channel.js'
 import type { Connections } from './connections.js'
 import { drainAll, nothingDrained, sum, type Drain, type DrainOptions, type Drained } from './drain.js'
 import { HandoverError } from './errors.js'
-import type { Host, Launched } from './host.js'
+import type { Host } from './host.js'
+import type { Launched } from './launch.js'
 import type { Inventory, Listener } from './inventory.js'
 import type { Peer, Takes } from './messages.js'
 import { Mover } from './moving.js'
@@ -24,10 +25,13 @@ import { notifySystemd } from './systemd.js'
 /** What the drain leaves of `drainTimeout` for the close hooks. */
 const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
 
+/** How long a successor that is recalled may take to say which connections it has. */
+const answerMs = 1_000
+
 const noListeners = { kept: [], added: [], dropped: [] }
 
-/** `garbage`: it cannot be trusted any more, and may live. */
-type Death = 'gone' | 'garbage'
+/** How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `recalled`: it lives, and is not good enough. */
+type Lost = 'gone' | 'garbage' | { readonly recalled: string }
 
 /** A successor that serves, and the report of the switch to it. */
 export interface Served {
@@ -58,6 +62,8 @@ export interface EndingSide {
   readonly adopter: Adopter | undefined
   /** Undefined where no older generation lives; resolves when it has ended. */
   olderEnds(): Promise<void> | undefined
+  /** A keeper says when the undo window is over. */
+  undoIsKept(): boolean
   moveIsOn(): boolean
   stopRequested(): boolean
   draining(drain: Draining): void
@@ -77,7 +83,7 @@ export class Ending {
   readonly #drains: readonly Drain[]
   /** Moves connections to the successor. */
   readonly mover: Mover | undefined
-  #endUndo: (() => void) | undefined
+  #endUndo: ((lost?: Lost) => void) | undefined
 
   /** Begins the drain. */
   constructor(side: EndingSide, served: Served | undefined) {
@@ -112,15 +118,20 @@ export class Ending {
     this.#endUndo?.()
   }
 
+  /** Takes over again from a successor that lives, where the undo window is still open. */
+  recall(reason: string): void {
+    this.#endUndo?.({ recalled: reason })
+  }
+
   /** Resolves when the process has ended, or serves again. */
   async run(): Promise<void> {
     const { machine, inventory, name, settings, host, adopter } = this.#side
     this.#side.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
     const drained = drainAll(this.#drains, this.#deadline)
     if (this.#served) {
-      const died = await this.#undoWindow(this.#served)
-      if (died) {
-        this.#undo(this.#served, died)
+      const lost = await this.#undoWindow(this.#served)
+      if (lost !== undefined) {
+        await this.#undo(this.#served, lost)
         return
       }
       inventory.close()
@@ -148,8 +159,8 @@ export class Ending {
     host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
   }
 
-  /** How the successor died, where it did so while this process could still take over again. */
-  async #undoWindow({ launched: { channel } }: Served): Promise<Death | undefined> {
+  /** How the successor was lost, where that was while this process could still take over again. */
+  async #undoWindow({ launched: { channel } }: Served): Promise<Lost | undefined> {
     const { mover } = this
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
@@ -159,11 +170,10 @@ export class Ending {
       return how
     })
     let timer: NodeJS.Timeout | undefined
-    const over = new Promise<undefined>((resolve) => {
-      const end = (): void => { resolve(undefined) }
-      this.#endUndo = end
-      timer = setTimeout(end, Math.min(this.#side.settings.undoWindow, left(this.#deadline)))
-      if (this.#side.stopRequested()) end()
+    const over = new Promise<Lost | undefined>((resolve) => {
+      this.#endUndo = resolve
+      if (!this.#side.undoIsKept()) timer = setTimeout(() => { resolve(undefined) }, Math.min(this.#side.settings.undoWindow, left(this.#deadline)))
+      if (this.#side.stopRequested()) resolve(undefined)
     })
     const how = await Promise.race([died, over])
     clearTimeout(timer)
@@ -171,21 +181,33 @@ export class Ending {
     return this.#side.stopRequested() ? undefined : how
   }
 
-  #undo({ launched: { channel, child }, report }: Served, how: Death): void {
+  async #undo({ launched: { channel, child }, report }: Served, lost: Lost): Promise<void> {
     const { inventory, name, machine, self } = this.#side
     const names = inventory.names
-    // It may live, and only have broken the channel.
-    child?.kill()
-    this.mover?.end('the successor ended', how === 'gone' || child !== undefined)
+    const recalled = typeof lost === 'object'
+    if (recalled) {
+      await this.mover?.halt('the successor was recalled', deadlineIn(answerMs))
+    } else {
+      // It may live, and only have broken the channel.
+      child?.kill()
+      this.mover?.end('the successor ended', lost === 'gone' || child !== undefined)
+    }
     const result = sum(this.#drains.map((drain) => drain.result))
     inventory.accept((listener, error) => { this.#side.notAgain(listener, error) })
     name.serve()
     for (const drain of this.#drains) drain.undo()
     machine.move('draining', { is: 'serving' })
+    // Only now: for a moment both accept, and never nobody.
+    if (recalled) channel.send({ type: 'withdraw', reason: lost.recalled })
     channel.close()
     notifySystemd({ MAINPID: process.pid, READY: 1 })
+    const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${names.join(', ')}`
+    const who = `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'})`
     const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
-    const error = new HandoverError('HANDOVER_UNDONE', `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'}) died within the undo window.\n  Process ${self.pid} (generation ${self.generation}) serves again ${names.join(', ')}; the connections that the successor had accepted${moved} are gone.\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
+    const text = recalled
+      ? `${who} was recalled: ${lost.recalled}.\n  ${serves}; the successor answers what it has${result.moved > 0 ? `, also on ${result.moved} connections that had moved to it,` : ''} and ends.`
+      : `${who} died within the undo window.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
+    const error = new HandoverError('HANDOVER_UNDONE', `${text}\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
     this.#side.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
   }
 

@@ -35,6 +35,8 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable
 
+export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(errorTable, text)
+
 export type Role = 'predecessor' | 'successor'
 
 export interface ErrorContext {

@@ -18,11 +18,14 @@ import { Adopter } from './adopting.js'
 import { FirstContact } from './channel.js'
 import { Connections, type CanMove } from './connections.js'
 import type { Caller } from './control.js'
+import { Covering, serveProbe, spoken } from './covering.js'
 import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
 import { Ending, openCounts, type Draining, type Served } from './ending.js'
 import { HandoverError } from './errors.js'
-import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance, type Launched } from './host.js'
+import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
+import { Kept, takeLine, type Passed } from './kept.js'
+import { channelTo, type Launched } from './launch.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
@@ -34,6 +37,7 @@ import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { StateMachine, type StateName } from './states.js'
+import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
 import { succeed, takeOffer, type Taken } from './successor.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
@@ -119,7 +123,15 @@ export class Generation implements Handover {
   #entered = false
   #resting = false
   #refusal: HandoverError | undefined
-  readonly #name = new Name(() => this.#settings.get().name, {
+  /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
+  #kept: Kept | undefined
+  /** What the keeper wants to be offered to a successor beside what this process has. */
+  #more: readonly Passed[] = []
+  /** Booted; the keeper has not said yet whether this process may serve. */
+  #awaitsKeeper = false
+  readonly #covering = new Covering(this.#inventory, (line) => { this.#log('warn', line) })
+  // Under a keeper that one has the name.
+  readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
     called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
     warn: (line) => { this.#log('warn', line) }
   })
@@ -151,9 +163,11 @@ export class Generation implements Handover {
     Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
     this.#machine = new StateMachine((from, to) => {
       this.#telling = true
+      this.#kept?.state(to.is, this.#generation)
       this.#emit('state', { from, to: to.is, generation: this.#generation })
       this.#telling = false
     })
+    this.#kept = this.#takeKeeper(env)
     // A successor will listen; a reload signal that comes before must not kill it.
     if (this.#inheritance) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
   }
@@ -229,7 +243,7 @@ export class Generation implements Handover {
   }
 
   async reload(): Promise<Report> {
-    return await this.#reload('call')
+    return this.#kept ? await this.#askKeeper(this.#kept) : await this.#reload('call')
   }
 
   async stop(): Promise<void> {
@@ -413,7 +427,7 @@ export class Generation implements Handover {
         this.#machine.move(is, { is: 'ended' })
         this.#host.exit(1)
       },
-      predecessorEnded: (report) => { this.#predecessorEnded(report) }
+      predecessorEnded: (report, orderly) => { this.#predecessorEnded(report, orderly) }
     })
     return true
   }
@@ -421,6 +435,7 @@ export class Generation implements Handover {
   #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
     this.#listening--
     this.#inventory.add(owner, asked, claimed?.about, backlog)
+    this.#tellKeeper()
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
       process.once('exit', this.#onExit)
@@ -458,14 +473,31 @@ export class Generation implements Handover {
 
   #ready(): void {
     clearTimeout(this.#settling)
+    if (this.#machine.state.is !== 'preparing' || this.#awaitsKeeper) return
+    if (!this.#kept) {
+      this.#sayReady()
+      return
+    }
+    this.#awaitsKeeper = true
+    void this.#kept.booted({ ...this.#claims, dropped: this.#inventory.unclaimed.filter((name) => name !== 'control') }, spoken(this.#inventory)).then((veto) => {
+      if (veto === undefined) this.#sayReady()
+      else this.#predecessor?.taken.channel.send({ type: 'failed', reason: veto })
+    })
+  }
+
+  get #claims(): { kept: string[]; added: string[] } {
+    const names = (kept: boolean): string[] => this.#inventory.listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
+    return { kept: names(true), added: names(false) }
+  }
+
+  #sayReady(): void {
     const { state } = this.#machine
     if (state.is !== 'preparing') return
     this.#name.inherit(this.#inventory)
-    const listeners = this.#inventory.listeners
-    const names = (kept: boolean): string[] => listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
+    const claims = this.#claims
     const dropped = this.#inventory.drop()
     this.#machine.move('preparing', { is: 'ready', predecessor: state.predecessor })
-    this.#prepared?.({ type: 'ready', kept: names(true), added: names(false), dropped })
+    this.#prepared?.({ type: 'ready', ...claims, dropped })
   }
 
   /** The commit: from here on this process accepts. */
@@ -473,7 +505,9 @@ export class Generation implements Handover {
     this.#machine.move('ready', { is: 'serving' })
     this.#inventory.accept(this.#notAgain)
     this.#name.serve()
-    this.#inheritance?.stderr?.restore()
+    // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
+    if (!this.#kept) this.#inheritance?.stderr?.restore()
+    this.#tellKeeper()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
   }
@@ -500,13 +534,13 @@ export class Generation implements Handover {
     }
   }
 
-  #predecessorEnded(report: Report | undefined): void {
+  #predecessorEnded(report: Report | undefined, orderly: boolean): void {
     if (this.#predecessor) this.#predecessor.gone = true
     this.#predecessorIsGone()
-    this.#inheritance?.stderr?.passOn()
+    if (!this.#kept) this.#inheritance?.stderr?.passOn()
     // It has logged that itself, mostly to the same place.
     if (report) this.#publish(report)
-    else this.#log('warn', `the predecessor ended without a report; ${this.#machine.state.is === 'serving' ? this.#serves() : 'this process serves as soon as it is ready.'}`)
+    else if (!orderly) this.#log('warn', `the predecessor ended without a report; ${this.#machine.state.is === 'serving' ? this.#serves() : 'this process serves as soon as it is ready.'}`)
   }
 
   // ---- as a predecessor ----
@@ -564,6 +598,7 @@ export class Generation implements Handover {
         },
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
+          this.#covering.close()
           const late = this.#inventory.silence(dropped)
           this.#name.pause()
           return late
@@ -575,6 +610,8 @@ export class Generation implements Handover {
       const failure = error as HandoverError
       this.#emit('failed', failure)
       throw failure
+    } finally {
+      for (const { fd } of this.#more) closeSync(fd)
     }
     this.#reloading = false
     // This process may itself have a predecessor that still could undo: its turn is over.
@@ -611,7 +648,8 @@ export class Generation implements Handover {
   #offer(): { listeners: OfferedListener[]; fds: number[] } {
     const { listeners, fds } = this.#inventory.offer()
     const control = this.#name.offered
-    return control ? { listeners: [...listeners, control.about], fds: [...fds, control.fd] } : { listeners, fds }
+    const all = [...listeners.map((about, index) => ({ about, fd: fds[index]! })), ...(control ? [control] : []), ...this.#more]
+    return { listeners: all.map(({ about }) => about), fds: all.map(({ fd }) => fd) }
   }
 
   #openConnections(): number {
@@ -623,6 +661,67 @@ export class Generation implements Handover {
   /** Tells the own predecessor that it need not come back. */
   #settled(): void {
     if (this.#predecessor && !this.#predecessor.gone) this.#predecessor.taken.channel.send({ type: 'settled' })
+  }
+
+  status(): ProcessStatus {
+    return {
+      pid: process.pid, generation: this.#generation, state: this.state, name: this.#settings.get().name ?? null, keeper: this.#kept?.keeper ?? null, slot: this.#kept?.slot ?? null,
+      version: null, node: process.versions.node, ageMs: Math.round(performance.now()), listeners: this.#inventory.names, connections: {}, requests: { inFlight: 0, total: 0, failed: 0 },
+      waitsFor: [], endsInMs: null, memory: process.memoryUsage.rss(), loopDelayMs: null, lastReport: this.#lastReport ?? null
+    }
+  }
+
+  // ---- under a keeper ----
+
+  #takeKeeper(env: NodeJS.ProcessEnv): Kept | undefined {
+    const taken = takeLine(env)
+    if (!taken || this.#off !== undefined) return undefined
+    this.#inventory.filesAreKept = true
+    return new Kept(taken.line, taken.slot, taken.keeper, {
+      reload: (pid, [messages, descriptors], more) => {
+        this.#more = more
+        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }).catch((error: unknown) => { this.#kept?.failed(error as HandoverError) })
+      },
+      recall: (reason) => { this.#ending?.recall(reason) },
+      settle: () => {
+        this.#ending?.settle()
+        this.#inheritance?.stderr?.restore()
+      },
+      cover: (listeners) => { this.#covering.cover(listeners) },
+      probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
+      stop: (last) => {
+        if (last) this.#inventory.filesAreKept = false
+        void this.stop()
+      },
+      status: () => this.status(),
+      gone: () => {
+        this.#kept = undefined
+        this.#inventory.filesAreKept = false
+        this.#covering.close()
+        this.#inheritance?.stderr?.passOn()
+        this.#ending?.settle()
+        this.#log('warn', `the keeper is gone. ${this.#machine.state.is === 'serving' ? this.#serves() : ''}`)
+      },
+      warn: (line) => { this.#log('warn', line) }
+    })
+  }
+
+  /** Copies of what this process listens on, so that it outlives the process. */
+  #tellKeeper(): void {
+    if (!this.#kept || !['serving', 'launching', 'offering', 'committing'].includes(this.#machine.state.is)) return
+    const { listeners, fds } = this.#inventory.copies()
+    try {
+      this.#kept.serves(listeners, fds)
+    } catch (error) {
+      this.#log('warn', `the keeper does not get copies of ${listeners.map(({ name }) => name).join(', ')}: ${(error as Error).message}`)
+    }
+  }
+
+  async #askKeeper(kept: Kept): Promise<Report> {
+    const error = await kept.wants()
+    if (error) throw error
+    if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${process.pid} has no part in the reload. Ask the process that serves.`)
+    return this.#lastReport
   }
 
   // ---- the drain and the end ----
@@ -639,12 +738,15 @@ export class Generation implements Handover {
       closeHooks: this.#closeHooks,
       adopter: this.#adopter,
       olderEnds: () => (this.#predecessor && !this.#predecessor.gone ? this.#predecessorGone : undefined),
+      undoIsKept: () => this.#kept !== undefined,
       moveIsOn: () => this.#moveIsOn(),
       stopRequested: () => this.#stopRequested,
       draining: (drain) => { this.#emit('draining', drain) },
       report: (report) => { this.#report(report) },
       undone: (error, report) => {
         this.#ending = undefined
+        this.#tellKeeper()
+        this.#kept?.failed(error)
         this.#log('error', error.toString())
         this.#emit('failed', error)
         this.#report(report)
@@ -673,11 +775,13 @@ export class Generation implements Handover {
 
   #publish(report: Report): void {
     this.#lastReport = report
+    this.#kept?.report(report)
     this.#emit('report', report)
   }
 
   /** Every listener was closed by the program itself: nothing of ours stays, and the predecessor need not come back. */
   #rest(): void {
+    this.#tellKeeper()
     if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
     this.#resting = true
     this.#settled()
@@ -701,7 +805,7 @@ export class Generation implements Handover {
   // ---- signals ----
 
   readonly #onReload = (): void => {
-    this.#reload('signal').catch((error: unknown) => { this.#log('error', String(error)) })
+    ;(this.#kept ? this.#askKeeper(this.#kept) : this.#reload('signal')).catch((error: unknown) => { this.#log('error', String(error)) })
   }
 
   readonly #onStop = (signal: NodeJS.Signals): void => {

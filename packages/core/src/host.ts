@@ -1,48 +1,20 @@
 /**
- * The world outside: the command line and the environment that this process was started with, starting a successor, the terminal, the end of the
- * process. Everything that a test wants to replace is in the `Host` object.
+ * The world outside: what this process inherited, the environment that it was started with, the terminal, the end of the process. Everything that a test wants to replace is in the `Host` object.
  */
 
-import { spawn, type ChildProcess } from 'node:child_process'
-import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
-import net from 'node:net'
-import path from 'node:path'
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
-import { Channel } from './channel.js'
-import { HandoverError } from './errors.js'
+import { keeperMark } from './kept.js'
+import { commandLine, launch, successorMark, type Launched } from './launch.js'
+import { native } from './native.js'
 import type { LogLevel } from './options.js'
-import { check, native, type Native } from './native.js'
-import { InheritedStderr, StderrRelay } from './stderr.js'
+import { InheritedStderr } from './stderr.js'
 
-/** Marks a successor: the descriptors of its end of the channel. Removed before any code of the program can run. */
-const marker = 'HANDOVER_SUCCESSOR'
-
-/** What belongs to this process alone: the mark, and the IPC channel of a process that was forked. */
-const notInherited = [marker, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
+/** What belongs to this process alone: the marks, and the IPC channel of a process that was forked. */
+const notInherited = [successorMark, keeperMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
 
 // Asked now: a terminal that has gone away answers no.
 const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))
-
-export interface Ended {
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-}
-
-/** A successor, whoever started it. */
-export interface Launched {
-  readonly channel: Channel
-  /** 0 where it is not known (another pid namespace). */
-  readonly pid: number
-  /** Absent where this process did not start it. */
-  readonly child?: {
-    readonly ended: Promise<Ended>
-    /** The last lines that it wrote to stderr before it served; empty where stderr is a terminal. */
-    stderr(): string
-    kill(): void
-    /** This process may end before the child. */
-    unref(): void
-  }
-}
 
 export interface Host {
   launch(): Promise<Launched>
@@ -60,8 +32,8 @@ export interface Inheritance {
 
 /** Reads and removes the mark. Call it before anything else. */
 export function takeInheritance(env: NodeJS.ProcessEnv): Inheritance | undefined {
-  const mark = env[marker]
-  Reflect.deleteProperty(env, marker)
+  const mark = env[successorMark]
+  Reflect.deleteProperty(env, successorMark)
   const [messages, descriptors, original, relay] = (mark ?? '').split(',').map(Number)
   if (messages === undefined || descriptors === undefined || !native) return undefined
   // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
@@ -73,7 +45,7 @@ export function takeInheritance(env: NodeJS.ProcessEnv): Inheritance | undefined
  * The environment that this process was started with: what the program set since (dotenv, for one) must not hide what a new
  * version would set. proc(5); elsewhere the environment of now.
  */
-function initialEnvironment(): NodeJS.ProcessEnv {
+export function initialEnvironment(): NodeJS.ProcessEnv {
   let env: NodeJS.ProcessEnv
   try {
     const pairs = readFileSync('/proc/self/environ', 'utf8').split('\0').filter((pair) => pair.indexOf('=') > 0)
@@ -83,149 +55,6 @@ function initialEnvironment(): NodeJS.ProcessEnv {
   }
   for (const key of notInherited) Reflect.deleteProperty(env, key)
   return env
-}
-
-const sameFile = (a: string, b: string): boolean => {
-  try {
-    return realpathSync(a) === realpathSync(b)
-  } catch {
-    return false
-  }
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The words of the command line as they were typed, or undefined (not Linux, or process.title was set before). */
-function typedArguments(): string[] | undefined {
-  try {
-    const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0')
-    words.pop()
-    return words.length === 1 + process.execArgv.length + process.argv.length - 1 ? words : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** How to start this program again: what a person would type, so that symlinks that moved since are followed anew. */
-export interface CommandLine {
-  readonly file: string
-  readonly args: readonly string[]
-  readonly cwd: string
-}
-
-/** Call it at the start of the process: the links still lead to what runs now. */
-export function commandLine(): CommandLine {
-  const logical = process.env['PWD']
-  let physical: string
-  try {
-    physical = process.cwd()
-  } catch {
-    physical = logical ?? '/' // it was removed
-  }
-  const cwd = logical !== undefined && path.isAbsolute(logical) && sameFile(logical, physical) ? logical : physical
-
-  // process.execPath is where the binary is, not the link through which it was found.
-  const searched = process.argv0.includes('/')
-    ? [path.resolve(cwd, process.argv0)]
-    : (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder)).map((folder) => path.join(folder, process.argv0)).filter(isExecutable).slice(0, 1)
-  const file = searched.find((candidate) => sameFile(candidate, process.execPath)) ?? process.execPath
-
-  // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
-  const [, script, ...rest] = process.argv
-  if (script === undefined) return { file, args: process.execArgv, cwd }
-  const typed = typedArguments()?.[1 + process.execArgv.length]
-  const relative = path.relative(physical, script)
-  const inside = !relative.startsWith('..') && !path.isAbsolute(relative)
-  const typedRelative = typed === undefined ? inside : !path.isAbsolute(typed) && path.resolve(physical, typed) === script
-  return { file, args: [...process.execArgv, typedRelative ? path.join(cwd, typed ?? relative) : script, ...rest], cwd }
-}
-
-type Pair = readonly [number, number]
-
-/** For messages, for descriptors and, if asked for, for stderr: all of them, or none where descriptors are short. */
-function openPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, Pair | undefined] {
-  const pairs: Pair[] = []
-  const keep = (made: Pair): Pair => {
-    pairs.push(made)
-    return made
-  }
-  try {
-    return [
-      keep(check(addon.socketPair(), 'socketpair')),
-      keep(check(addon.socketPair(), 'socketpair')),
-      // A pipe, since /dev/stderr cannot be opened where it is a socket.
-      forStderr ? keep(check(addon.pipe(), 'pipe')) : undefined
-    ]
-  } catch (error) {
-    for (const fd of pairs.flat()) closeSync(fd)
-    throw error
-  }
-}
-
-const spawnError = (command: CommandLine, cause: unknown): HandoverError =>
-  new HandoverError('HANDOVER_SPAWN', `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}.`, { cause })
-
-/** Starts `command` as a successor of this process. Throws HANDOVER_SPAWN. */
-async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Launched> {
-  if (!native) throw new Error('the addon is not loaded')
-  // On a terminal the lines are seen anyway, and a program that asks isTTY must get the answer it got before.
-  const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
-  const relay = relayed && new StderrRelay(relayed)
-
-  let child: ChildProcess
-  try {
-    child = spawn(command.file, command.args, {
-      cwd: command.cwd,
-      argv0: process.argv0,
-      env: { ...env, [marker]: relay ? '3,4,5,6' : '3,4' },
-      stdio: ['inherit', 'inherit', relay ? relay.write : 'inherit', theirMessages, theirDescriptors, ...(relay ? [2, relay.read] : [])]
-    })
-  } catch (cause) {
-    closeSync(messages)
-    closeSync(descriptors)
-    throw spawnError(command, cause)
-  } finally {
-    closeSync(theirMessages)
-    closeSync(theirDescriptors)
-    relay?.start()
-  }
-  const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) })
-  const ended = new Promise<Ended>((resolve) => {
-    // 'close' would wait for every process that inherited its stdio.
-    child.once('exit', (code, signal) => { resolve({ code, signal }) })
-  })
-  void ended.then(() => relay?.unref())
-  try {
-    await new Promise<void>((resolve, reject) => {
-      child.once('spawn', resolve)
-      child.once('error', reject)
-    })
-  } catch (cause) {
-    channel.close()
-    relay?.stop()
-    throw spawnError(command, cause)
-  }
-  child.on('error', () => undefined)
-  return {
-    channel,
-    pid: child.pid ?? 0,
-    child: {
-      ended,
-      stderr: () => relay?.lines() ?? '',
-      kill: () => { child.kill('SIGKILL') },
-      unref: () => {
-        child.unref()
-        relay?.unref()
-      }
-    }
-  }
 }
 
 /**

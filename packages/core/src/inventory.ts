@@ -174,8 +174,17 @@ export class Inventory {
 
   /** What to offer, with the descriptors in the same order. */
   offer(): { listeners: OfferedListener[]; fds: number[] } {
-    const open = this.listeners.map((listener) => ({ listener, about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
-    this.#known = new Set(open.map(({ listener }) => listener))
+    this.#known = new Set(this.#open.map(({ listener }) => listener))
+    return this.copies()
+  }
+
+  get #open(): { listener: Listener; about: OfferedListener; fd: number }[] {
+    return this.listeners.map((listener) => ({ listener, about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+  }
+
+  /** The same for a keeper: nothing changes by it. */
+  copies(): { listeners: OfferedListener[]; fds: number[] } {
+    const open = this.#open
     return {
       listeners: open.map(({ listener: { owner }, about }) => (owner instanceof tls.Server ? { ...about, ticketKeys: owner.getTicketKeys().toString('base64') } : about)),
       fds: open.map(({ fd }) => fd)
@@ -274,9 +283,11 @@ export class Inventory {
 
   /** False while another process serves on the Unix paths: this one must not remove them then. */
   ownsFiles = true
+  /** The keeper goes on with them after this process. */
+  filesAreKept = false
 
   #unlink({ file, about }: Listener, owns = this.ownsFiles): void {
-    if (!owns || file === undefined || about.file === undefined || fileId(file) !== about.file) return
+    if (!owns || this.filesAreKept || file === undefined || about.file === undefined || fileId(file) !== about.file) return
     try {
       unlinkSync(file)
     } catch { /* somebody removed it already */ }

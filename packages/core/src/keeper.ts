@@ -2,4 +2,16 @@
  * What the command `handover` is made of, for that package alone: not a public face, and it changes without notice.
  */
 
+export { Channel, DeadlinePassed, deadlineIn, left, type Deadline } from './channel.js'
+export { HandoverError, isErrorCode, type ErrorCode } from './errors.js'
+export { initialEnvironment, terminalIsGone, leaveTerminal, unavailable } from './host.js'
+export { keeperMark } from './kept.js'
+export { keeperProtocol, parseWorkerMessage, type KeeperMessage, type ServerProtocol, type Spoken, type WorkerMessage } from './keeper-messages.js'
+export { channelTo, openPairs, start, startingPoint, type CommandLine, type Ended, type Started } from './launch.js'
+export type { OfferedListener, Peer } from './messages.js'
+export { addon, check, native, nativeMissing, systemError } from './native.js'
+export { handOver } from './predecessor.js'
+export type { Report } from './report.js'
+export { StateMachine, type StateName } from './states.js'
 export type * from './status.js'
+export { monotonicMicroseconds, notifySystemd } from './systemd.js'

@@ -1,15 +1,14 @@
 /**
  * What predecessor and successor say to each other: the only thing that both sides import.
  *
- * One JSON object a line, at most `maxLineBytes` long. Descriptors travel on a second socket, always before the message that
+ * One JSON object a line. Descriptors travel on a second socket, always before the message that
  * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
  */
 
-import { HandoverError } from './errors.js'
+import { count, list, object, optional, reader, shape, string, type Check, type Shapes } from './lines.js'
 import type { Report } from './report.js'
 
 export const protocol = 1
-export const maxLineBytes = 1_048_576
 
 export interface Peer {
   readonly pid: number
@@ -85,29 +84,19 @@ export type Message =
   | { readonly type: 'move'; readonly connections: readonly MovedConnection[] }
   /** S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before. */
   | { readonly type: 'taken'; readonly count: number }
-  /** P → S: the drain is over and the process ends. */
-  | { readonly type: 'end'; readonly report: Report }
+  /** P → S: the drain is over and the process ends. Without a report a keeper stood in for a predecessor. */
+  | { readonly type: 'end'; readonly report?: Report }
 
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
-type Check = (value: unknown) => boolean
-const string: Check = (value) => typeof value === 'string'
-const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
-const object: Check = (value) => typeof value === 'object' && value !== null
-const list = (of: Check): Check => (value) => Array.isArray(value) && value.every(of)
-const optional = (check: Check): Check => (value) => value === undefined || check(value)
-const shape = (fields: Readonly<Record<string, Check>>): Check => (value) => {
-  if (!object(value)) return false
-  return Object.keys(fields).every((field) => fields[field]?.((value as Record<string, unknown>)[field]))
-}
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
-const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string) })
+export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string) })
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
 
 /** The fields that each message must have. */
-export const shapes: Readonly<Record<MessageType, Readonly<Record<string, Check>>>> = {
+export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count },
   offer: { protocol: count, pid: count, generation: count, listeners: list(listener) },
   refused: { code: string, reason: string },
@@ -119,29 +108,11 @@ export const shapes: Readonly<Record<MessageType, Readonly<Record<string, Check>
   settled: {},
   move: { connections: list(connection) },
   taken: { count },
-  end: { report: object }
+  end: { report: optional(object) }
 }
 
-/**
- * Reads one line. Throws HANDOVER_PROTOCOL with what was found where it is not a message; unknown extra fields pass, so that
- * a neighbouring version may add some.
- */
-export function parseMessage(line: string): Message {
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch {
-    value = undefined
-  }
-  const type = object(value) ? (value as { type?: unknown }).type : undefined
-  const fields = typeof type === 'string' && Object.hasOwn(shapes, type) ? shapes[type as MessageType] : undefined
-  const wrong = fields && Object.keys(fields).find((field) => !fields[field]?.((value as Record<string, unknown>)[field]))
-  if (fields === undefined || wrong !== undefined) {
-    const found = line.length > 200 ? `${line.slice(0, 200)}… (${line.length} characters)` : line
-    throw new HandoverError('HANDOVER_PROTOCOL', `expected one of ${Object.keys(shapes).join(', ')}${wrong === undefined ? '' : ` with a valid "${wrong}"`}, found ${JSON.stringify(found)}.`)
-  }
-  return value as Message
-}
+/** Reads one line. Throws HANDOVER_PROTOCOL. */
+export const parseMessage = reader<Message>(shapes)
 
 /** N talks to N±1. */
 export function speaks(theirs: number): boolean {

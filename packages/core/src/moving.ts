@@ -6,8 +6,9 @@
  * still, so that nothing is read from it or written to it by this process while it is on its way.
  */
 
-import type { Channel } from './channel.js'
-import { maxLineBytes, type MovedConnection, type Takes } from './messages.js'
+import { left, type Channel, type Deadline } from './channel.js'
+import { maxLineBytes } from './lines.js'
+import type { MovedConnection, Takes } from './messages.js'
 
 /** A connection that is held still. Exactly one of `left` and `back` is called. */
 export interface Leaving {
@@ -50,6 +51,7 @@ export class Mover {
   #passed = false
   #timer: NodeJS.Timeout
   #ended: string | undefined
+  #answered: (() => void) | undefined
   readonly #onEnd: (reason: string) => void
   readonly #begun = performance.now()
   /** Milliseconds until nothing more could move at once, for the report. */
@@ -135,6 +137,7 @@ export class Mover {
 
   /** Whenever nothing is in flight: the drain may end with the last answer, and the next look never comes. */
   #noteFirstPass(): void {
+    if (this.#inFlight === 0) this.#answered?.()
     if (this.#passed && this.#inFlight === 0) this.firstPassMs ??= performance.now() - this.#begun
   }
 
@@ -199,6 +202,19 @@ export class Mover {
     this.#noteFirstPass()
     if (count < batch.length) this.end(count === 0 ? 'the successor takes no more' : 'the successor ran out of descriptors')
     else this.wake()
+  }
+
+  /** Nothing moves any more. Resolves when the successor, which lives, has answered for what is on its way, or at the deadline. */
+  async halt(reason: string, deadline: Deadline): Promise<void> {
+    this.end(reason)
+    if (this.#inFlight === 0) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, left(deadline))
+      this.#answered = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
   }
 
   /** Nothing moves any more. What is on its way may still be answered, unless the successor is `gone`. */

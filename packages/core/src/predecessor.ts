@@ -7,7 +7,7 @@
 
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
 import { HandoverError, type ErrorCode } from './errors.js'
-import type { Ended, Launched } from './host.js'
+import type { Ended, Launched } from './launch.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from './messages.js'
 import type { StateMachine } from './states.js'
 

@@ -10,7 +10,7 @@ import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
 import type tls from 'node:tls'
-import { addon, check } from './native.js'
+import { addon, check, systemError } from './native.js'
 
 /** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
 interface ListenHandle {
@@ -330,6 +330,28 @@ export function stopAccepting(server: net.Server, duplicate: number): void {
   if (before.hasRef?.() === false) after.unref?.()
   inside(server)._handle = after
   before.close()
+}
+
+/**
+ * Accepts for `server` from one more listening descriptor, which it owns from now on, until the function that is answered is called. Throws where the
+ * server has no handle, or listen(2) fails.
+ */
+export function acceptAlso(server: net.Server, fd: number, backlog: number): () => void {
+  const handle = quietHandle(fd)
+  const own = inside(server)._handle
+  if (!own) {
+    handle.close()
+    throw new Error('the server has no _handle')
+  }
+  for (const key of Reflect.ownKeys(own)) if (key !== 'listen') Reflect.set(handle, key, Reflect.get(own, key))
+  Reflect.deleteProperty(handle, 'listen')
+  handle.unref?.()
+  const answer = handle.listen(backlog)
+  if (answer < 0) {
+    handle.close()
+    throw systemError(answer, 'listen')
+  }
+  return () => { handle.close() }
 }
 
 /** Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others. */

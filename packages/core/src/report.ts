@@ -24,7 +24,7 @@ export interface Report {
    * `undone`: the successor died in the undo window and the predecessor serves again. `stopped`: a drain without a successor.
    */
   readonly result: 'switched' | 'drained' | 'undone' | 'stopped'
-  readonly trigger: 'signal' | 'call' | 'rendezvous' | 'stop'
+  readonly trigger: 'signal' | 'call' | 'rendezvous' | 'keeper' | 'stop'
   readonly predecessor: { readonly pid: number; readonly generation: number }
   readonly successor: { readonly pid: number; readonly generation: number } | null
   readonly listeners: {

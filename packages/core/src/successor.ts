@@ -66,8 +66,8 @@ export interface SuccessorSide {
   allTaken(): Promise<void>
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
-  /** The predecessor has ended its drain, or died (then there is no report, and this process may not serve yet). */
-  predecessorEnded(report: Report | undefined): void
+  /** The predecessor has ended its drain, or (not `orderly`) died: then there is no report, and this process may not serve yet. */
+  predecessorEnded(report: Report | undefined, orderly: boolean): void
 }
 
 /** Resolves when the predecessor is gone. */
@@ -77,11 +77,11 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
     channel.close()
     side.withdrawn(withdrawal(reason))
   }
-  const ended = async (report?: Report): Promise<void> => {
+  const ended = async (end?: MessageOf<'end'>): Promise<void> => {
     // What it sent before its end is nobody's but ours.
     await side.allTaken()
     channel.close()
-    side.predecessorEnded(report)
+    side.predecessorEnded(end?.report, end !== undefined)
   }
 
   // The boot of the application, during which the predecessor may change its mind or die.
@@ -108,7 +108,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   let last = await next
   for (; last?.type === 'move'; last = await hear(channel)) side.take(last.connections)
   if (last?.type === 'withdraw') { withdrawn(last.reason); return }
-  await ended(last?.type === 'end' ? last.report : undefined)
+  await ended(last?.type === 'end' ? last : undefined)
 }
 
 /** The predecessor's next word. Garbage from it counts as its end: it cannot be trusted with anything more. */

@@ -1,0 +1,70 @@
+/**
+ * What a worker does for others on its keeper's word: it accepts from the listeners of a worker that does not live, and answers a probe before it accepts
+ * anything of its own.
+ */
+
+import http from 'node:http'
+import https from 'node:https'
+import net from 'node:net'
+import tls from 'node:tls'
+import type { Inventory } from './inventory.js'
+import type { Passed } from './kept.js'
+import type { ServerProtocol, Spoken } from './keeper-messages.js'
+import { acceptAlso, adoptDescriptor } from './private.js'
+import { closeSync } from 'node:fs'
+
+export class Covering {
+  readonly #inventory: Inventory
+  readonly #warn: (line: string) => void
+  #closers: (() => void)[] = []
+
+  constructor(inventory: Inventory, warn: (line: string) => void) {
+    this.#inventory = inventory
+    this.#warn = warn
+  }
+
+  /** Accepts from exactly these beside its own. */
+  cover(listeners: readonly Passed[]): void {
+    const before = this.#closers
+    this.#closers = []
+    for (const { about, fd } of listeners) {
+      const owner = this.#inventory.named(about.name)?.owner
+      if (!(owner instanceof net.Server)) {
+        closeSync(fd)
+        continue
+      }
+      try {
+        this.#closers.push(acceptAlso(owner, fd, about.backlog))
+      } catch (error) {
+        this.#warn(`connections that wait for another worker on ${about.name} cannot be accepted here: ${(error as Error).message}`)
+      }
+    }
+    for (const close of before) close()
+  }
+
+  close(): void {
+    for (const close of this.#closers.splice(0)) close()
+  }
+}
+
+function protocolOf(server: net.Server): ServerProtocol {
+  // http2 exports no class of its servers.
+  if ('updateSettings' in server) return server instanceof tls.Server ? 'http2-tls' : 'http2'
+  if (server instanceof https.Server) return 'https'
+  return server instanceof http.Server ? 'http' : 'other'
+}
+
+/** What is spoken on each listener. */
+export function spoken(inventory: Inventory): Spoken[] {
+  return inventory.listeners.flatMap(({ owner, about }) => (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
+}
+
+/** Serves one connection as if it had come by this listener. */
+export function serveProbe(inventory: Inventory, listener: string, fd: number): void {
+  const owner = inventory.named(listener)?.owner
+  if (!(owner instanceof net.Server)) {
+    closeSync(fd)
+    return
+  }
+  owner.emit('connection', adoptDescriptor(fd, owner))
+}

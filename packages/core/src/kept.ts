@@ -1,0 +1,181 @@
+/**
+ * A worker's side of the line to its keeper. It says what this process does and passes on copies of its listeners; it hears what the keeper wants.
+ *
+ * Nothing here decides: the generation does. Where the keeper is gone, the process goes on as one without.
+ */
+
+import { closeSync } from 'node:fs'
+import net from 'node:net'
+import { Channel } from './channel.js'
+import { HandoverError, isErrorCode } from './errors.js'
+import { keeperProtocol, parseKeeperMessage, type KeeperMessage, type Spoken, type WorkerMessage } from './keeper-messages.js'
+import type { OfferedListener } from './messages.js'
+import { native } from './native.js'
+import type { Report } from './report.js'
+import type { StateName } from './states.js'
+import type { ProcessStatus } from './status.js'
+
+/** Marks a worker: the descriptors of its line to the keeper, and its slot. */
+export const keeperMark = 'HANDOVER_KEEPER'
+
+/** Both ends say how many descriptors follow by a list of listeners, or by the word itself. */
+export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
+
+export interface KeptSide {
+  /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
+  reload(pid: number, channel: readonly [number, number], more: readonly Passed[]): void
+  recall(reason: string): void
+  settle(): void
+  cover(listeners: readonly Passed[]): void
+  probe(listener: string, fd: number): void
+  stop(last: boolean): void
+  status(): ProcessStatus
+  gone(): void
+  warn(line: string): void
+}
+
+/** A listener with a descriptor of it, which belongs to the one who is given it. */
+export interface Passed {
+  readonly about: OfferedListener
+  readonly fd: number
+}
+
+export class Kept {
+  readonly slot: number
+  readonly keeper: number
+  readonly #line: KeeperLine
+  readonly #side: KeptSide
+  #gate: ((veto: string | undefined) => void) | undefined
+  readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
+
+  constructor(line: KeeperLine, slot: number, keeper: number, side: KeptSide) {
+    this.#line = line
+    this.slot = slot
+    this.keeper = keeper
+    this.#side = side
+    line.unref()
+    line.send({ type: 'hello', protocol: keeperProtocol, pid: process.pid })
+    void this.#hear()
+  }
+
+  async #hear(): Promise<void> {
+    for (;;) {
+      let word: KeeperMessage | undefined
+      try {
+        word = await this.#line.receive()
+      } catch (error) {
+        // A newer keeper may say more than this version knows.
+        this.#side.warn(`the keeper said something unknown: ${(error as Error).message}`)
+        continue
+      }
+      if (word === undefined) break
+      this.#heard(word)
+    }
+    this.#line.close()
+    this.#gate?.(undefined)
+    for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))
+    this.#side.gone()
+  }
+
+  #heard(word: KeeperMessage): void {
+    const side = this.#side
+    switch (word.type) {
+      case 'proceed':
+        this.#gate?.(undefined)
+        break
+      case 'veto':
+        this.#gate?.(word.reason)
+        break
+      case 'probe': {
+        const fds = this.#take(1)
+        if (fds) side.probe(word.listener, fds[0]!)
+        break
+      }
+      case 'reload': {
+        const fds = this.#take(2 + word.listeners.length)
+        if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)))
+        else this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', `process ${process.pid} could not take the descriptors of its successor's channel. It serves on. Raise the limit of open files (ulimit -n).`))
+        break
+      }
+      case 'recall':
+        side.recall(word.reason)
+        break
+      case 'settle':
+        side.settle()
+        break
+      case 'cover': {
+        const fds = this.#take(word.listeners.length)
+        if (fds) side.cover(passed(word.listeners, fds))
+        break
+      }
+      case 'stop':
+        side.stop(word.last)
+        break
+      case 'ask':
+        this.#line.send({ type: 'status', id: word.id, status: side.status() })
+        break
+      case 'outcome':
+        for (const resolve of this.#wanting.splice(0)) resolve(word.ok ? undefined : new HandoverError(isErrorCode(word.code) ? word.code : 'HANDOVER_SUCCESSOR_FAILED', word.message))
+    }
+  }
+
+  /** All or none. */
+  #take(count: number): number[] | undefined {
+    const fds: number[] = []
+    while (fds.length < count) {
+      const more = this.#line.takeDescriptors()
+      if (more.length === 0) break
+      fds.push(...more)
+    }
+    if (fds.length === count) return fds
+    for (const fd of fds) closeSync(fd)
+    this.#side.warn(`the keeper sent ${count} descriptors, and ${fds.length} arrived: raise the limit of open files (ulimit -n)`)
+    return undefined
+  }
+
+  state(state: StateName, generation: number): void {
+    this.#line.send({ type: 'state', state, generation })
+  }
+
+  /** Resolves with why this process must not serve; undefined where it may, also where the keeper is gone. */
+  async booted(claims: { readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[] }, speaks: readonly Spoken[]): Promise<string | undefined> {
+    return await new Promise((resolve) => {
+      this.#gate = resolve
+      this.#line.send({ type: 'booted', ...claims, speaks })
+    })
+  }
+
+  serves(listeners: readonly OfferedListener[], fds: readonly number[]): void {
+    this.#line.sendDescriptors(fds)
+    this.#line.send({ type: 'serves', listeners })
+  }
+
+  report(report: Report): void {
+    this.#line.send({ type: 'report', report })
+  }
+
+  failed(error: HandoverError): void {
+    this.#line.send({ type: 'failed', code: error.code, message: error.message, stderr: error.stderr ?? '' })
+  }
+
+  /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
+  async wants(): Promise<HandoverError | undefined> {
+    return await new Promise((resolve) => {
+      this.#wanting.push(resolve)
+      this.#line.send({ type: 'wants' })
+    })
+  }
+}
+
+const passed = (listeners: readonly OfferedListener[], fds: readonly number[]): Passed[] => listeners.map((about, index) => ({ about, fd: fds[index]! }))
+
+/** The line that this process was started with. Reads and removes the mark. */
+export function takeLine(env: NodeJS.ProcessEnv): { readonly line: KeeperLine; readonly slot: number; readonly keeper: number } | undefined {
+  const mark = env[keeperMark]
+  Reflect.deleteProperty(env, keeperMark)
+  const [messages, descriptors, slot, keeper] = (mark ?? '').split(',').map(Number)
+  if (messages === undefined || descriptors === undefined || slot === undefined || keeper === undefined || !native) return undefined
+  // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
+  if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
+  return { line: new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseKeeperMessage), slot, keeper }
+}
