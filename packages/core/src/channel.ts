@@ -122,11 +122,11 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
       if (next !== undefined) return next
       if (this.#ended) return undefined
       await new Promise<void>((resolve, reject) => {
-        const timer = deadline && setTimeout(() => {
+        const timer = deadline && Number.isFinite(deadline.at) ? setTimeout(() => {
           this.#wake = undefined
           stopped?.removeEventListener('abort', wake)
           reject(new DeadlinePassed())
-        }, left(deadline))
+        }, left(deadline)) : undefined
         const wake = (): void => {
           this.#wake = undefined
           clearTimeout(timer)

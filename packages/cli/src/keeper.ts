@@ -1,0 +1,355 @@
+/**
+ * The keeper: it holds copies of the listeners, keeps a worker alive in every slot, and hands over from one generation to the next. It never runs code of
+ * the application. What a reload is careful about stands in reload.ts; signals, the name and the end of the process in run.ts.
+ */
+
+import { constants } from 'node:os'
+import { HandoverError, type AppStatus, type CommandLine, type Ended, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import type { Members } from './members.js'
+import { reload } from './reload.js'
+import { Slot, type SlotSide } from './slot.js'
+import type { Worker } from './worker.js'
+
+export interface KeeperOptions {
+  readonly name: string
+  readonly version: string
+  readonly workers: number
+  /** How long a worker's event loop may be blocked, in milliseconds; 0: for ever. */
+  readonly hangTimeoutMs: number
+  readonly readyTimeoutMs: number
+  readonly env: NodeJS.ProcessEnv
+  command(): CommandLine
+  log(level: 'info' | 'warn' | 'error', line: string): void
+  /** Something serves, for the first time. */
+  served(): void
+  /** Nothing is left to do: the status of what was run. */
+  ended(status: number): void
+}
+
+/** Waits between tries, by how many failed in a row: at once, then longer and longer. */
+const backoffMs = (failures: number): number => (failures === 0 ? 0 : Math.min(100 * 2 ** (failures - 1), 10_000))
+/** From here on it is said that this build does not start, and tried slowly. */
+const manyFailures = 5
+const slowMs = 15_000
+/** A worker that lived that long was no failure. */
+const stableMs = 10_000
+/** How long a worker may take to answer, where nothing depends on it. */
+const statusMs = 1_000
+/** While it stops: a worker that does not answer for that long is killed. */
+const deafMs = 10_000
+
+interface Trouble {
+  failures: number
+  reason: string
+  nextAt: number
+  timer: NodeJS.Timeout | undefined
+}
+
+export class Keeper {
+  readonly options: KeeperOptions
+  readonly members: Members
+  readonly slots: Slot[] = []
+  #count: number
+  #crashes = 0
+  readonly #startedAt: number
+  #served = false
+  #stopping: { status: number } | undefined
+  #reloading: Promise<ReloadOutcome> | undefined
+  lastReload: ReloadOutcome | null = null
+  readonly #trouble = new Map<Slot, Trouble>()
+  readonly #stable = new Map<Worker, NodeJS.Timeout>()
+  readonly #covered = new WeakMap<Worker, string>()
+  readonly #reports: ((slot: Slot, report: Report) => void)[] = []
+  #watch: NodeJS.Timeout | undefined
+
+  constructor(options: KeeperOptions, members: Members, startedAt = Date.now()) {
+    this.options = options
+    this.members = members
+    this.#count = options.workers
+    this.#startedAt = startedAt
+  }
+
+  /** Those that should have a worker. */
+  get active(): readonly Slot[] {
+    return this.slots.slice(0, this.#count)
+  }
+
+  get servers(): Worker[] {
+    return this.slots.flatMap(({ server }) => (server ? [server] : []))
+  }
+
+  get workers(): Worker[] {
+    return this.slots.flatMap((slot) => [...slot.workers])
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  get stopping(): boolean {
+    return this.#stopping !== undefined
+  }
+
+  readonly #slotSide = (): SlotSide => ({
+    members: this.members,
+    env: this.options.env,
+    command: () => this.options.command(),
+    readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
+    serves: () => this.serves(),
+    changed: () => { this.#changed() },
+    crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
+    left: (slot, worker) => { this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`) },
+    wants: (worker) => { void this.#wanted(worker) },
+    report: (slot, report) => { for (const hear of this.#reports) hear(slot, report) },
+    warn: (line) => { this.options.log('warn', line) }
+  })
+
+  slot(index: number): Slot {
+    return (this.slots[index] ??= new Slot(index, this.#slotSide()))
+  }
+
+  /** Who serves now, as the second part of an error. */
+  serves(): string {
+    const names = this.members.names
+    const servers = this.servers
+    if (names.length === 0) return 'Nobody serves.'
+    return servers.length === 0
+      ? `Nobody serves: the keeper (process ${process.pid}) keeps ${names.join(', ')}, and connects wait.`
+      : `${servers.map(({ pid, generation }) => `Process ${pid} (generation ${generation})`).join(', ')} keep${servers.length === 1 ? 's' : ''} serving ${names.join(', ')}; no connection was lost.`
+  }
+
+  // ---- the first start ----
+
+  /** Starts the first worker, and the others when that serves: it is the one that binds. */
+  async run(): Promise<void> {
+    const first = this.slot(0)
+    this.#watchHangs()
+    try {
+      await first.start(true)
+    } catch (error) {
+      if (this.#stopping) return
+      const how = first.lastEnd
+      // A program that did its work and never listened.
+      if (how?.code === 0) this.options.ended(0)
+      else {
+        this.options.log('error', firstLine(error))
+        this.options.ended(statusOf(how))
+      }
+      return
+    }
+    await Promise.all(this.active.length < this.#count ? Array.from({ length: this.#count - 1 }, (_, index) => this.#startSlot(this.slot(index + 1))) : [])
+  }
+
+  /** Starts a worker in an empty slot; where that fails, tries again later. */
+  async #startSlot(slot: Slot): Promise<void> {
+    if (this.#stopping || slot.server) return
+    const trouble = this.#trouble.get(slot)
+    if (trouble) {
+      clearTimeout(trouble.timer)
+      trouble.timer = undefined
+    }
+    try {
+      await slot.start()
+    } catch (error) {
+      if (this.#stopping) return
+      this.#retry(slot, firstLine(error))
+    }
+  }
+
+  // ---- crashes ----
+
+  #crashed(slot: Slot, worker: Worker, how: Ended): void {
+    if (this.#stopping || slot.index >= this.#count || worker.retiring) return
+    this.#crashes++
+    this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
+  }
+
+  #retry(slot: Slot, reason: string): void {
+    const trouble = this.#trouble.get(slot) ?? { failures: 0, reason, nextAt: 0, timer: undefined }
+    this.#trouble.set(slot, trouble)
+    clearTimeout(trouble.timer)
+    const many = trouble.failures >= manyFailures
+    const waitMs = many ? slowMs : backoffMs(trouble.failures)
+    trouble.failures++
+    trouble.reason = reason
+    trouble.nextAt = Date.now() + waitMs
+    const when = waitMs === 0 ? 'the next one is started' : `the next try is in ${waitMs / 1_000} s`
+    if (!many) this.options.log('warn', `${reason}; ${when}. ${this.serves()}`)
+    else if (trouble.failures === manyFailures + 1) this.options.log('error', `${reason}. It does not start: ${trouble.failures} tries in a row failed. ${this.serves()} The keeper goes on trying every ${slowMs / 1_000} s; repair the build, and handover reload tries at once.`)
+    trouble.timer = setTimeout(() => { void this.#startSlot(slot) }, waitMs)
+  }
+
+  /** Something tries this slot now: no try of ours is due. */
+  forgetTrouble(slot: Slot): void {
+    clearTimeout(this.#trouble.get(slot)?.timer)
+  }
+
+  /** Who serves what has changed. */
+  #changed(): void {
+    if (!this.#served && this.servers.length > 0) {
+      this.#served = true
+      this.options.served()
+    }
+    for (const slot of this.slots) {
+      const { server } = slot
+      if (!server || this.#stable.has(server)) continue
+      const timer = setTimeout(() => { if (slot.server === server) this.#trouble.delete(slot) }, stableMs)
+      timer.unref()
+      this.#stable.set(server, timer)
+      void server.ended.then(() => {
+        clearTimeout(timer)
+        this.#stable.delete(server)
+      })
+    }
+    this.#cover()
+  }
+
+  /** Connections that wait for a worker that does not live are accepted by the others. */
+  #cover(): void {
+    const orphans = this.members.orphans(this.slots.filter(({ server }) => server).map(({ index }) => index))
+    const key = orphans.fds.join(',')
+    for (const server of this.servers) {
+      if ((this.#covered.get(server) ?? '') === key) continue
+      this.#covered.set(server, key)
+      server.say({ type: 'cover', listeners: orphans.listeners }, orphans.fds)
+    }
+  }
+
+  #watchHangs(): void {
+    const { hangTimeoutMs } = this.options
+    if (hangTimeoutMs === 0) return
+    this.#watch = setInterval(() => {
+      for (const worker of this.servers) void this.#checkHang(worker)
+    }, Math.max(100, hangTimeoutMs / 2))
+  }
+
+  async #checkHang(worker: Worker): Promise<void> {
+    const { hangTimeoutMs, log } = this.options
+    if ((await worker.ask(hangTimeoutMs)) !== undefined || worker.how || worker.retiring) return
+    log('error', `process ${worker.pid} (generation ${worker.generation}) has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
+    worker.kill()
+  }
+
+  // ---- reload ----
+
+  /** One at a time. Throws HANDOVER_RELOAD_RUNNING or HANDOVER_NOT_SERVING. */
+  async reload(request: ReloadRequest, progress: (text: string) => void = () => undefined): Promise<ReloadOutcome> {
+    if (this.#stopping) throw new HandoverError('HANDOVER_NOT_SERVING', `the keeper (process ${process.pid}) is stopping. Nothing was changed. Start it again.`)
+    if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
+    if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves.`)
+    this.#reloading = reload(this, request, progress)
+    try {
+      this.lastReload = await this.#reloading
+      return this.lastReload
+    } finally {
+      this.#reloading = undefined
+    }
+  }
+
+  /** From now on. The workers above it are stopped; what waits for them is accepted by the others. */
+  setCount(count: number): void {
+    this.#count = count
+    for (const slot of this.slots.slice(count)) {
+      this.forgetTrouble(slot)
+      this.#trouble.delete(slot)
+      slot.server?.stop(false)
+    }
+  }
+
+  /** Calls back for each report of a worker until the function that is answered is called. */
+  onReport(hear: (slot: Slot, report: Report) => void): () => void {
+    this.#reports.push(hear)
+    return () => { this.#reports.splice(this.#reports.indexOf(hear), 1) }
+  }
+
+  async #wanted(worker: Worker): Promise<void> {
+    let outcome: ReloadOutcome | undefined
+    let error: { code: string; message: string } | undefined
+    try {
+      outcome = await this.reload({})
+      error = outcome.error
+    } catch (cause) {
+      error = cause as HandoverError
+    }
+    worker.say({ type: 'outcome', ok: error === undefined, code: error?.code ?? '', message: error?.message ?? '' })
+  }
+
+  // ---- status ----
+
+  async status(): Promise<AppStatus> {
+    const { name, version } = this.options
+    const processes = await Promise.all(this.workers.map(async (worker) => (await worker.ask(statusMs)) ?? silent(worker, name)))
+    const rank = (state: string): number => ['serving', 'launching', 'offering', 'committing'].includes(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
+    return {
+      name,
+      keeper: {
+        pid: process.pid,
+        version,
+        node: process.versions.node,
+        ageMs: Date.now() - this.#startedAt,
+        workers: this.#count,
+        crashes: this.#crashes,
+        down: this.active.filter((slot) => !slot.server).map((slot) => {
+          const trouble = this.#trouble.get(slot)
+          return { slot: slot.index, reason: trouble?.reason ?? 'it is being started', nextTryInMs: Math.max(0, (trouble?.nextAt ?? 0) - Date.now()) }
+        })
+      },
+      processes: processes.map((status) => ({ ...status, name })).sort((a, b) => rank(a.state) - rank(b.state) || (a.slot ?? 0) - (b.slot ?? 0) || a.generation - b.generation),
+      lastReload: this.lastReload
+    }
+  }
+
+  // ---- the end ----
+
+  /** Drains and ends all workers. Resolves when all have ended. */
+  async stop(): Promise<void> {
+    if (!this.#stopping) {
+      this.#stopping = { status: 0 }
+      clearInterval(this.#watch)
+      for (const slot of this.slots) {
+        clearTimeout(this.#trouble.get(slot)?.timer)
+        slot.abort()
+        slot.settle()
+      }
+      for (const worker of this.workers) {
+        void worker.ended.then((how) => { if (this.#stopping) this.#stopping.status ||= statusOf(how) })
+        worker.stop(true)
+      }
+      const deaf = setInterval(() => { for (const worker of this.workers) void this.#killDeaf(worker) }, deafMs)
+      await this.#allEnded()
+      clearInterval(deaf)
+      this.members.close()
+      this.options.ended(this.#stopping.status)
+      return
+    }
+    await this.#allEnded()
+  }
+
+  /** At once. */
+  end(signal: NodeJS.Signals): void {
+    for (const worker of this.workers) worker.signal(signal)
+    setTimeout(() => { for (const worker of this.workers) worker.kill() }, statusMs)
+  }
+
+  async #killDeaf(worker: Worker): Promise<void> {
+    if ((await worker.ask(deafMs)) === undefined && !worker.how) worker.kill()
+  }
+
+  async #allEnded(): Promise<void> {
+    while (this.workers.length > 0) await Promise.all(this.workers.map(({ ended }) => ended))
+  }
+}
+
+/** The exit status that a shell would give. */
+export function statusOf(how: Ended | undefined): number {
+  if (!how) return 1
+  return how.signal === null ? (how.code ?? 0) : 128 + constants.signals[how.signal]
+}
+
+const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!
+
+/** What the keeper itself knows of a process that does not answer. */
+const silent = (worker: Worker, name: string): ProcessStatus => ({
+  pid: worker.pid, generation: worker.generation, state: worker.state, name, keeper: process.pid, slot: worker.slot, version: null, node: '', ageMs: Date.now() - worker.startedAt, listeners: [], connections: {},
+  requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null, lastReport: null
+})

@@ -1,0 +1,152 @@
+/**
+ * A careful reload: some workers go first and are watched, then the others; until all of them serve, every one can be taken back. So in the end either all
+ * workers are of the new generation, or all of the old one.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HandoverError, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import type { Keeper } from './keeper.js'
+import type { Demands, Replacement, Slot } from './slot.js'
+import type { Worker } from './worker.js'
+
+const defaultBakeMs = 3_000
+/** How often those that went first are looked at. */
+const lookMs = 200
+/** Of the answers of a canary: fewer failures than that say nothing. */
+const fewFailures = 5
+const statusMs = 1_000
+
+const peer = (worker: Worker): Peer => ({ pid: worker.pid, generation: worker.generation })
+
+export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void): Promise<ReloadOutcome> {
+  const at = Date.now()
+  const begun = performance.now()
+  const done: Replacement[] = []
+  const reports: Report[] = []
+  const ended: Promise<unknown>[] = []
+  const forget = keeper.onReport((_slot, report) => { reports.push(report) })
+  const before = await rates(keeper.servers)
+  const demands: Demands = { allowDrop: request.allowDrop ?? false, probe: request.probe }
+  const count = request.workers ?? keeper.count
+  const slots = keeper.active.slice(0, count)
+  const first = slots.slice(0, Math.max(1, request.canary ?? 1))
+  const bakeMs = request.bakeMs ?? defaultBakeMs
+
+  const replace = async (slot: Slot): Promise<void> => {
+    keeper.forgetTrouble(slot)
+    progress(`worker ${slot.index}: ${slot.server ? `process ${slot.server.pid} (generation ${slot.server.generation}) hands over` : 'is started'}`)
+    const replacement = await slot.replace(demands)
+    done.push(replacement)
+    if (replacement.from) ended.push(replacement.from.ended)
+    progress(`worker ${slot.index}: process ${replacement.to.pid} (generation ${replacement.to.generation}) serves`)
+  }
+
+  let error: HandoverError | undefined
+  try {
+    for (const slot of first) await replace(slot)
+    if (bakeMs > 0) {
+      progress(`watching ${first.length === 1 ? 'it' : 'them'} for ${bakeMs / 1_000} s`)
+      await bake(done, bakeMs, request, before)
+    }
+    const rest = slots.slice(first.length)
+    if (request.parallel) await allOf(rest.map(replace))
+    else for (const slot of rest) await replace(slot)
+    if (count > keeper.count) {
+      const more = Array.from({ length: count - keeper.count }, (_, index) => keeper.slot(keeper.count + index))
+      await allOf(more.map(replace))
+    }
+    check(done)
+  } catch (cause) {
+    error = cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(cause as Error).message}.\n  ${keeper.serves()}\n  Check the limits of the keeper (ulimit -n, ulimit -u), then reload again.`, { cause })
+  }
+
+  if (error) {
+    const kept = await takeBack(keeper, done, error)
+    if (kept.length > 0) {
+      error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${kept.map(({ to }) => `process ${to.pid} (generation ${to.generation})`).join(', ')}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
+    }
+  } else {
+    for (const { slot } of done) slot.settle()
+    if (count !== keeper.count) keeper.setCount(count)
+    if (demands.allowDrop) keeper.members.dropUnserved()
+    if (request.wait) {
+      progress('waiting until the old generations have ended')
+      await Promise.all(ended)
+    }
+  }
+  forget()
+  return {
+    ok: error === undefined,
+    at,
+    ms: Math.round(performance.now() - begun),
+    switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to }) => ({ slot: slot.index, from: from && peer(from), to: peer(to), version: (await to.ask(statusMs))?.version ?? null }))),
+    reports,
+    serving: keeper.servers.map(peer),
+    ...(error && { error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
+  }
+}
+
+/** Those that could not be taken back. */
+async function takeBack(keeper: Keeper, done: readonly Replacement[], error: HandoverError): Promise<Replacement[]> {
+  const reason = `the reload failed (${error.code})`
+  const kept: Replacement[] = []
+  await Promise.all(done.map(async (replacement) => {
+    const { slot, from, to } = replacement
+    if (from === null) {
+      // A worker of a slot that is to be: without it all is as before.
+      if (slot.index >= keeper.count) to.stop(false)
+      return
+    }
+    if (!(await slot.recall(reason)) && slot.server === to) kept.push(replacement)
+    slot.settle()
+  }))
+  return kept
+}
+
+/** Waits for all, and throws the first that failed. */
+async function allOf(work: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((result) => result.status === 'rejected')
+  if (failed) throw failed.reason
+}
+
+function check(done: readonly Replacement[]): void {
+  for (const { failure } of done) {
+    const error = failure()
+    if (error) throw error
+  }
+}
+
+/** Watches those that went first. Throws what speaks against going on. */
+async function bake(done: readonly Replacement[], bakeMs: number, request: ReloadRequest, before: Rates): Promise<void> {
+  const until = performance.now() + bakeMs
+  const watched = request.canary !== undefined || request.bakeMs !== undefined
+  for (let left = bakeMs; left > 0; left = until - performance.now()) {
+    await sleep(Math.min(lookMs, left))
+    check(done)
+    for (const { slot, to } of done) {
+      const reason = (request.probe === undefined ? undefined : await slot.probe(to, request.probe)) ?? (watched ? failing(await to.ask(statusMs), before) : undefined)
+      check(done)
+      if (reason !== undefined) throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `process ${to.pid} (generation ${to.generation}) served, and is taken back: ${reason}.\n  The generation before serves again; no connection was lost.\n  Repair it and reload again.`, { stderr: to.stderr })
+    }
+  }
+}
+
+/** How the workers of before did: the share of answers with a status of 500 or more. */
+interface Rates {
+  readonly failed: number
+}
+
+async function rates(workers: readonly Worker[]): Promise<Rates> {
+  const all = (await Promise.all(workers.map((worker) => worker.ask(statusMs)))).filter((status) => status !== undefined)
+  const total = all.reduce((sum, { requests }) => sum + requests.total, 0)
+  return { failed: total === 0 ? 0 : all.reduce((sum, { requests }) => sum + requests.failed, 0) / total }
+}
+
+/** More than twice as many failures as before, and more than one in a hundred. */
+function failing(status: ProcessStatus | undefined, before: Rates): string | undefined {
+  if (!status) return 'it does not answer: its event loop is blocked'
+  const { total, failed } = status.requests
+  const share = total === 0 ? 0 : failed / total
+  if (failed < fewFailures || share <= 0.01 + 2 * before.failed) return undefined
+  return `${failed} of its ${total} answers had a status of 500 or more (before: ${(before.failed * 100).toFixed(1)} %)`
+}

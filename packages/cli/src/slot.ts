@@ -1,0 +1,346 @@
+/**
+ * One worker's place: the generation that serves in it, those before it that drain, the one that is being started. It starts, hands over, takes back and
+ * notices crashes; when to do what is the keeper's business.
+ */
+
+import { closeSync } from 'node:fs'
+import { channelTo, handOver, HandoverError, isErrorCode, StateMachine, type CommandLine, type Ended, type OfferedListener, type Report, type StateName } from '@handover/core/keeper'
+import type { Members } from './members.js'
+import { probe } from './probe.js'
+import { socketPair, startWorker, type Fresh, type Worker, type WorkerSide } from './worker.js'
+
+/** How long a predecessor may take to begin, and an undo to end. */
+const answerMs = 10_000
+/** How long the end of a worker may take to be noticed by the other one of its slot. */
+const noticeMs = 2_000
+const probeMs = 10_000
+
+type Claims = Parameters<WorkerSide['booted']>[1]
+
+export interface SlotSide {
+  readonly members: Members
+  readonly env: NodeJS.ProcessEnv
+  command(): CommandLine
+  readyTimeoutMs(first: boolean): number
+  /** Who serves while this slot does not, for the second part of an error. */
+  serves(): string
+  /** What serves in this slot, or what it listens on, has changed. */
+  changed(slot: Slot): void
+  /** The worker that served is gone, and nobody took over. */
+  crashed(slot: Slot, worker: Worker, how: Ended): void
+  /** The worker that served was told to stop, and not by the keeper: it drains. */
+  left(slot: Slot, worker: Worker): void
+  wants(worker: Worker): void
+  report(slot: Slot, report: Report): void
+  warn(line: string): void
+}
+
+/** What a new generation must be before it may serve. */
+export interface Demands {
+  readonly allowDrop: boolean
+  readonly probe: string | undefined
+}
+
+export interface Replacement {
+  readonly slot: Slot
+  /** Null where nobody served in the slot. */
+  readonly from: Worker | null
+  readonly to: Worker
+  /** Undefined while nothing went wrong: then why the old generation serves again, or nobody. */
+  failure(): HandoverError | undefined
+}
+
+/** One generation hands over to the next. Ends once. */
+interface Handover {
+  readonly from: Worker
+  readonly to: Worker
+  /** The predecessor died with the offer made: the successor serves by itself, or not at all. */
+  alone: boolean
+  began(): void
+  end(error?: HandoverError): void
+}
+
+/** A handover that is not settled: who could serve again. */
+interface Undo {
+  readonly from: Worker
+  readonly to: Worker
+  failure: HandoverError | undefined
+  /** Called when it serves again, or never can. */
+  over?: () => void
+}
+
+export class Slot {
+  readonly index: number
+  readonly #side: SlotSide
+  readonly workers = new Set<Worker>()
+  /** Who accepts. */
+  server: Worker | undefined
+  /** How the last worker that ended did so. */
+  lastEnd: Ended | undefined
+  #booting: { readonly worker: Worker; decide(claims: Claims): void } | undefined
+  #handover: Handover | undefined
+  #undo: Undo | undefined
+  #generation = 0
+  readonly #stopped = new AbortController()
+
+  constructor(index: number, side: SlotSide) {
+    this.index = index
+    this.#side = side
+  }
+
+  /** The keeper stops: what is being started is given up. */
+  abort(): void {
+    this.#stopped.abort()
+  }
+
+  // ---- starting where nobody serves ----
+
+  /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
+  async start(first = false): Promise<Worker> {
+    const begun = performance.now()
+    const { members } = this.#side
+    const { worker, started } = await this.#launch()
+    this.#booting = { worker, decide: () => { worker.say({ type: 'proceed' }) } }
+    const machine = new StateMachine(() => undefined)
+    machine.move('idle', { is: 'serving' })
+    machine.move('serving', { is: 'launching' })
+    const channel = channelTo(started)
+    try {
+      await handOver({
+        machine,
+        self: { pid: process.pid, generation: this.#generation },
+        readyTimeoutMs: this.#side.readyTimeoutMs(first),
+        stopped: this.#stopped.signal,
+        offer: () => members.offerFor(this.index),
+        serves: () => this.#side.serves(),
+        stopAccepting: () => []
+      }, { channel, pid: worker.pid, child: started.child }, begun)
+      channel.send({ type: 'end' })
+      worker.say({ type: 'settle' })
+      this.#serve(worker)
+      return worker
+    } catch (error) {
+      worker.retiring = true
+      worker.kill()
+      throw error
+    } finally {
+      this.#booting = undefined
+      channel.close()
+    }
+  }
+
+  async #launch(): Promise<Fresh> {
+    const fresh = await startWorker(this.#side.command(), this.#side.env, this.index, this.#workerSide)
+    this.workers.add(fresh.worker)
+    return fresh
+  }
+
+  // ---- handing over ----
+
+  /** Replaces the worker that serves, or starts one. Resolves when the new one serves. Throws a HandoverError: then all is as before. */
+  async replace(demands: Demands): Promise<Replacement> {
+    const from = this.server
+    if (!from) {
+      const to = await this.start()
+      return { slot: this, from: null, to, failure: () => (this.server === to ? undefined : this.#gone(to, 'ended soon after it had begun to serve')) }
+    }
+    const { worker: to, started } = await this.#launch()
+    const more = this.#side.members.extrasFor(this.index)
+    const mine = this.#side.members.namesOf(this.index)
+    this.#booting = {
+      worker: to,
+      decide: (claims) => {
+        void this.#judge(to, claims.dropped.filter((name) => mine.includes(name)), claims.added, demands).then((veto) => { to.say(veto === undefined ? { type: 'proceed' } : { type: 'veto', reason: veto }) })
+      }
+    }
+    const over = this.#handOver(from, to)
+    from.say({ type: 'reload', pid: to.pid, listeners: more.listeners }, [started.messages, started.descriptors, ...more.fds])
+    closeSync(started.messages)
+    closeSync(started.descriptors)
+    const error = await over
+    this.#booting = undefined
+    if (error) {
+      to.retiring = true
+      to.kill()
+      // Nobody else does something about it.
+      if (!this.server && from.how) this.#side.crashed(this, from, from.how)
+      throw this.#withStderr(error, to)
+    }
+    const undo = this.#undo
+    return { slot: this, from, to, failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure, to) : undefined) }
+  }
+
+  /** Resolves when the new generation serves, or with what went wrong. */
+  async #handOver(from: Worker, to: Worker): Promise<HandoverError | undefined> {
+    return await new Promise((resolve) => {
+      // The predecessor must show that it heard: one whose event loop is blocked never would.
+      const timer = setTimeout(() => {
+        this.#handover?.end(new HandoverError('HANDOVER_PREDECESSOR_SILENT', `process ${from.pid} (generation ${from.generation}) did not answer within ${answerMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`))
+      }, answerMs)
+      this.#handover = {
+        from,
+        to,
+        alone: false,
+        began: () => { clearTimeout(timer) },
+        end: (error) => {
+          clearTimeout(timer)
+          this.#handover = undefined
+          if (!error) {
+            from.retiring = true
+            this.#undo = { from, to, failure: undefined }
+            this.#serve(to)
+          }
+          resolve(error)
+        }
+      }
+    })
+  }
+
+  /** Why a successor that has booted must not serve. */
+  async #judge(to: Worker, dropped: readonly string[], added: readonly string[], demands: Demands): Promise<string | undefined> {
+    if (dropped.length > 0 && !demands.allowDrop) {
+      return `it listens on ${added.length > 0 ? added.join(', ') : 'nothing new'} and no more on ${dropped.join(', ')}, which is served now. If that is meant, reload with --allow-drop`
+    }
+    return demands.probe === undefined ? undefined : await this.probe(to, demands.probe)
+  }
+
+  /** Why the worker does not answer as it should; undefined where it does. It may, but need not, serve already. */
+  async probe(worker: Worker, path: string): Promise<string | undefined> {
+    const spoken = worker.speaks.find(({ protocol }) => protocol !== 'other')
+    if (!spoken || spoken.protocol === 'other') return `the probe GET ${path} has nowhere to go: no listener speaks HTTP`
+    let ours: number, theirs: number
+    try {
+      [ours, theirs] = socketPair()
+    } catch (error) {
+      return `the probe GET ${path} could not be sent: ${(error as Error).message}`
+    }
+    worker.say({ type: 'probe', listener: spoken.listener }, [theirs])
+    closeSync(theirs)
+    const answer = await probe(ours, { protocol: spoken.protocol, path, host: 'localhost', deadlineMs: probeMs })
+    return answer.ok ? undefined : `the probe GET ${path} ${answer.reason}`
+  }
+
+  #serve(worker: Worker): void {
+    this.server = worker
+    this.#generation = worker.generation
+    this.#side.changed(this)
+    // It died in this very moment.
+    if (worker.how) this.#ended(worker, worker.how)
+  }
+
+  /** Nobody needs to come back any more. */
+  settle(): void {
+    if (!this.#undo) return
+    const { from, to } = this.#undo
+    this.#undo = undefined
+    from.say({ type: 'settle' })
+    to.say({ type: 'settle' })
+  }
+
+  /** The generation before serves again, and the new one leaves. False where that cannot be. */
+  async recall(reason: string): Promise<boolean> {
+    const undo = this.#undo
+    if (!undo) return false
+    if (!undo.failure && !undo.from.how) {
+      const over = new Promise<void>((resolve) => { undo.over = resolve })
+      const timer = setTimeout(() => { undo.over?.() }, answerMs)
+      undo.to.retiring = true
+      undo.from.say({ type: 'recall', reason })
+      await over
+      clearTimeout(timer)
+    }
+    return this.server === undo.from
+  }
+
+  // ---- what workers say ----
+
+  readonly #workerSide: WorkerSide = {
+    state: (worker, state) => { this.#state(worker, state) },
+    booted: (worker, claims) => {
+      if (this.#booting?.worker === worker) this.#booting.decide(claims)
+      else worker.say({ type: 'proceed' })
+    },
+    serves: (worker, listeners, fds) => { this.#holds(worker, listeners, fds) },
+    report: (worker, report) => {
+      // Both sides of a handover have its report.
+      if (report.predecessor.pid !== worker.pid) return
+      this.#side.report(this, report)
+      if (report.result === 'switched' && this.#handover?.from === worker) this.#handover.end()
+    },
+    failed: (worker, { code, message, stderr }) => {
+      const error = new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', message, { stderr })
+      if (this.#handover?.from === worker) this.#handover.end(error)
+      else if (this.#undo?.from === worker) this.#undo.failure ??= error
+    },
+    wants: (worker) => { this.#side.wants(worker) },
+    ended: (worker, how) => { this.#ended(worker, how) },
+    warn: (line) => { this.#side.warn(line) }
+  }
+
+  #state(worker: Worker, state: StateName): void {
+    if (state === 'launching' && this.#handover?.from === worker) this.#handover.began()
+    if (state === 'draining' && worker === this.server && this.#handover?.from !== worker && !worker.retiring) {
+      worker.retiring = true
+      this.server = undefined
+      this.#side.changed(this)
+      this.#side.left(this, worker)
+    }
+    if (state !== 'serving') return
+    if (this.#handover?.to === worker && this.#handover.alone) this.#handover.end()
+    // It serves again: an undo.
+    if (this.#undo?.from === worker && this.server !== worker) {
+      worker.retiring = false
+      this.#undo.to.retiring = true
+      this.#serve(worker)
+      this.#undo.over?.()
+    }
+  }
+
+  #holds(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void {
+    if (worker.retiring && this.#undo?.from !== worker) {
+      for (const fd of fds) closeSync(fd)
+      return
+    }
+    this.#side.members.hold(this.index, listeners, fds)
+    if (worker === this.server) this.#side.changed(this)
+  }
+
+  #ended(worker: Worker, how: Ended): void {
+    this.workers.delete(worker)
+    this.lastEnd = how
+    const handover = this.#handover
+    const undo = this.#undo
+    if (handover?.to === worker) {
+      // The predecessor notices as well, and has the better words for it.
+      if (handover.from.how) handover.end(this.#gone(worker, 'ended before it served'))
+      else setTimeout(() => { if (this.#handover === handover) handover.end(this.#gone(worker, 'ended before it served')) }, noticeMs)
+    }
+    if (undo?.from === worker) undo.over?.()
+    if (worker !== this.server) return
+    this.server = undefined
+    this.#side.changed(this)
+    if (handover?.from === worker) {
+      // One that has its offer serves by itself.
+      if (handover.to.how || !['preparing', 'ready', 'serving'].includes(handover.to.state)) handover.end(this.#gone(worker, 'ended while it handed over'))
+      else if (handover.to.state === 'serving') handover.end()
+      else handover.alone = true
+    } else if (undo?.to === worker && !undo.from.how) {
+      undo.failure ??= this.#gone(worker, 'ended soon after it had begun to serve')
+      // The generation before notices by itself, and serves again within milliseconds.
+      setTimeout(() => { if (!this.server) this.#side.crashed(this, worker, how) }, noticeMs)
+    } else {
+      this.#side.crashed(this, worker, how)
+    }
+  }
+
+  #gone(worker: Worker, what: string): HandoverError {
+    const { code, signal } = worker.how ?? { code: null, signal: null }
+    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `process ${worker.pid} (generation ${worker.generation}) ${what}${signal === null ? (code === null ? '' : `, with status ${code}`) : `, by ${signal}`}.\n  ${this.#side.serves()}\n  Repair the build and reload again.`, { stderr: worker.stderr })
+  }
+
+  #withStderr(error: HandoverError, worker: Worker): HandoverError {
+    const { stderr } = worker
+    if (stderr === '' || (error.stderr ?? '') !== '') return error
+    return new HandoverError(error.code, error.message, { stderr, cause: error.cause })
+  }
+}

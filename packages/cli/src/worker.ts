@@ -1,0 +1,213 @@
+/**
+ * One process that the keeper started, and the line to it. It says what it hears and does what it is told; what follows is the slot's business.
+ */
+
+import { closeSync } from 'node:fs'
+import net from 'node:net'
+import { addon, Channel, check, keeperMark, openPairs, parseWorkerMessage, start, type CommandLine, type Ended, type KeeperMessage, type OfferedListener, type ProcessStatus, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
+
+type Line = Channel<WorkerMessage, KeeperMessage>
+type Booted = Extract<WorkerMessage, { type: 'booted' }>
+type WorkerWord<T extends WorkerMessage['type']> = Extract<WorkerMessage, { type: T }>
+
+/** What a worker tells its slot. */
+export interface WorkerSide {
+  state(worker: Worker, state: StateName): void
+  booted(worker: Worker, claims: Booted): void
+  serves(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void
+  report(worker: Worker, report: WorkerWord<'report'>['report']): void
+  failed(worker: Worker, failure: WorkerWord<'failed'>): void
+  wants(worker: Worker): void
+  /** The process is gone. */
+  ended(worker: Worker, how: Ended): void
+  warn(line: string): void
+}
+
+/** How long a process that hung up may take to be gone. */
+const exitMs = 2_000
+
+export class Worker {
+  readonly pid: number
+  readonly slot: number
+  readonly startedAt: number
+  generation = 0
+  state: StateName = 'idle'
+  /** Of the last `booted`. */
+  speaks: readonly Spoken[] = []
+  /** It handed over, or was asked to end: its end is no crash. */
+  retiring = false
+  /** How it ended; undefined while it lives. */
+  how: Ended | undefined
+  readonly ended: Promise<Ended>
+  readonly #line: Line
+  readonly #stderr: () => string
+  readonly #side: WorkerSide
+  readonly #asked = new Map<number, (status: ProcessStatus | undefined) => void>()
+  #asks = 0
+  #said = false
+
+  constructor(line: Line, about: { pid: number; slot: number; startedAt: number; ended?: Promise<Ended>; stderr?: () => string }, side: WorkerSide) {
+    this.#line = line
+    this.pid = about.pid
+    this.slot = about.slot
+    this.startedAt = about.startedAt
+    this.#stderr = about.stderr ?? (() => '')
+    this.#side = side
+    const hungUp = this.#hear()
+    // One that another keeper started is nobody's to wait for: it is gone when it hangs up.
+    this.ended = about.ended ?? hungUp.then(() => ({ code: null, signal: null }))
+    void this.ended.then((how) => {
+      this.how = how
+      for (const resolve of this.#asked.values()) resolve(undefined)
+      side.ended(this, how)
+    })
+    // A line that breaks although the process lives: nothing is known of it any more.
+    if (about.ended) void hungUp.then(() => setTimeout(() => { this.kill() }, exitMs).unref())
+  }
+
+  /** It has spoken: the addon and the line work in it. */
+  get said(): boolean {
+    return this.#said
+  }
+
+  /** The last lines that it wrote to stderr, until it was settled. */
+  get stderr(): string {
+    return this.#stderr()
+  }
+
+  async #hear(): Promise<void> {
+    for (;;) {
+      let word: WorkerMessage | undefined
+      try {
+        word = await this.#line.receive()
+      } catch (error) {
+        this.#side.warn(`process ${this.pid} said something unknown: ${(error as Error).message}`)
+        continue
+      }
+      if (word === undefined) break
+      this.#heard(word)
+    }
+    this.#line.close()
+  }
+
+  #heard(word: WorkerMessage): void {
+    const side = this.#side
+    switch (word.type) {
+      case 'hello':
+        this.#said = true
+        break
+      case 'state':
+        this.state = word.state
+        this.generation = word.generation
+        side.state(this, word.state)
+        break
+      case 'booted':
+        this.speaks = word.speaks
+        side.booted(this, word)
+        break
+      case 'serves': {
+        const fds = this.#take(word.listeners.length)
+        if (fds) side.serves(this, word.listeners, fds)
+        break
+      }
+      case 'report':
+        side.report(this, word.report)
+        break
+      case 'failed':
+        side.failed(this, word)
+        break
+      case 'wants':
+        side.wants(this)
+        break
+      case 'status':
+        this.#asked.get(word.id)?.(word.status)
+        this.#asked.delete(word.id)
+    }
+  }
+
+  #take(count: number): number[] | undefined {
+    const fds: number[] = []
+    while (fds.length < count) {
+      const more = this.#line.takeDescriptors()
+      if (more.length === 0) break
+      fds.push(...more)
+    }
+    if (fds.length === count) return fds
+    for (const fd of fds) closeSync(fd)
+    this.#side.warn(`process ${this.pid} sent ${count} listeners, and ${fds.length} arrived: should it die, its port closes. Raise the limit of open files of the keeper (ulimit -n)`)
+    return undefined
+  }
+
+  say(word: KeeperMessage, fds: readonly number[] = []): void {
+    try {
+      this.#line.sendDescriptors(fds)
+      this.#line.send(word)
+    } catch (error) {
+      this.#side.warn(`process ${this.pid} cannot be told "${word.type}": ${(error as Error).message}`)
+    }
+  }
+
+  /** Undefined where it does not answer in time: its event loop is blocked, or it is gone. */
+  async ask(timeoutMs: number): Promise<ProcessStatus | undefined> {
+    const id = ++this.#asks
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        this.#asked.delete(id)
+        resolve(undefined)
+      }, timeoutMs)
+      this.#asked.set(id, (status) => {
+        clearTimeout(timer)
+        resolve(status)
+      })
+      this.say({ type: 'ask', id })
+    })
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    // Its pid may be another's by now.
+    if (this.how) return
+    try {
+      process.kill(this.pid, signal)
+    } catch { /* it is gone */ }
+  }
+
+  kill(): void {
+    this.signal('SIGKILL')
+  }
+
+  /** Drains and ends it. `last`: nobody serves after it. */
+  stop(last: boolean): void {
+    this.retiring = true
+    if (this.#said && this.state !== 'idle') this.say({ type: 'stop', last })
+    // It has not loaded anything of ours yet, or never listened: then its own listeners for the signal are all there is.
+    else this.signal('SIGTERM')
+  }
+}
+
+/** A process as it was started: the worker, and the raw ends of the channel on which a predecessor, or the keeper in its place, makes the offer. */
+export interface Fresh {
+  readonly worker: Worker
+  readonly started: Started
+}
+
+/** Starts a worker of this slot. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
+export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, side: WorkerSide): Promise<Fresh> {
+  const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
+  let started: Started
+  try {
+    started = await start(command, env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid)] })
+  } catch (error) {
+    closeSync(messages)
+    closeSync(descriptors)
+    throw error
+  } finally {
+    closeSync(theirMessages)
+    closeSync(theirDescriptors)
+  }
+  const line: Line = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseWorkerMessage)
+  const worker = new Worker(line, { pid: started.pid, slot, startedAt: Date.now(), ended: started.child.ended, stderr: () => started.child.stderr() }, side)
+  return { worker, started }
+}
+
+/** A connected pair: one end for a worker, one for us. Throws the system's error. */
+export const socketPair = (): readonly [number, number] => check(addon().socketPair(), 'socketpair')
