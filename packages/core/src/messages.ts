@@ -32,6 +32,8 @@ export interface OfferedListener {
   readonly file?: string
   /** Of a TLS server: the keys of its session tickets in base64, so that a client that comes back resumes its session. */
   readonly ticketKeys?: string
+  /** It is bound and does not listen yet: it does when it is accepted on. TCP only. */
+  readonly bound?: boolean
 }
 
 /** What a successor can take of the connections that live. */
@@ -93,6 +95,7 @@ export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 type Check = (value: unknown) => boolean
 const string: Check = (value) => typeof value === 'string'
+const boolean: Check = (value) => typeof value === 'boolean'
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
 const object: Check = (value) => typeof value === 'object' && value !== null
 const list = (of: Check): Check => (value) => Array.isArray(value) && value.every(of)
@@ -102,7 +105,7 @@ const shape = (fields: Readonly<Record<string, Check>>): Check => (value) => {
   return Object.keys(fields).every((field) => fields[field]?.((value as Record<string, unknown>)[field]))
 }
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
-const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string) })
+const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean) })
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
 
