@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <climits>
@@ -535,6 +536,62 @@ Value Describe(const CallbackInfo& info) {
   return result;
 }
 
+// SO_REUSEPORT groups.
+
+Value SetReusePort(const CallbackInfo& info) {
+  int fd = -1, on = 1;
+  if (!ReadInt(info, 0, &fd)) return {};
+  return Answer(info, Try([&] { return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); }));
+}
+
+/** Bound where `fd` is bound: the address comes from the kernel, so a scope is part of it. It does not listen. */
+Value BindBeside(const CallbackInfo& info) {
+  int beside = -1, type = 0, protocol = 0, ipv6Only = 0, on = 1;
+  if (!ReadInt(info, 0, &beside)) return {};
+  int error = Option(beside, SOL_SOCKET, SO_TYPE, &type);
+  if (error < 0) return Answer(info, error);
+  sockaddr_storage name{};
+  socklen_t length = sizeof name;
+  error = Try([&] { return getsockname(beside, reinterpret_cast<sockaddr*>(&name), &length); });
+  if (error < 0) return Answer(info, error);
+  if (type != SOCK_STREAM || (name.ss_family != AF_INET && name.ss_family != AF_INET6)) return Answer(info, -EPROTOTYPE);
+#ifdef SO_PROTOCOL
+  if (Option(beside, SOL_SOCKET, SO_PROTOCOL, &protocol) < 0) protocol = 0;
+#endif
+  Fd fd(Try([&] { return socket(name.ss_family, SOCK_STREAM | kCloexec, protocol); }));
+  if (fd.value < 0) return Answer(info, fd.value);
+  SetCloexec(fd.value);
+  error = Try([&] { return setsockopt(fd.value, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); });
+  if (error == 0) error = Try([&] { return setsockopt(fd.value, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); });
+  if (error == 0 && name.ss_family == AF_INET6 && (error = Option(beside, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6Only)) == 0) {
+    error = Try([&] { return setsockopt(fd.value, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6Only, sizeof ipv6Only); });
+  }
+#ifdef SO_BINDTOIFINDEX
+  int interface = 0;  // else the new one would be open to networks that the other is not
+  if (error == 0 && Option(beside, SOL_SOCKET, SO_BINDTOIFINDEX, &interface) == 0 && interface != 0) {
+    error = Try([&] { return setsockopt(fd.value, SOL_SOCKET, SO_BINDTOIFINDEX, &interface, sizeof interface); });
+  }
+#endif
+  if (error == 0) error = Try([&] { return bind(fd.value, reinterpret_cast<sockaddr*>(&name), length); });
+  return Answer(info, error < 0 ? error : fd.Release());
+}
+
+// Processes.
+
+/** The pid of a process that has ended and waits for this one to take notice, and goes on waiting; 0 where there is none yet. */
+Value EndedProcess(const CallbackInfo& info) {
+  siginfo_t about{};
+  int error = Try([&] { return waitid(P_ALL, 0, &about, WEXITED | WNOHANG | WNOWAIT); });
+  return Answer(info, error < 0 ? error : about.si_pid);
+}
+
+Value Reap(const CallbackInfo& info) {
+  int pid = 0;
+  if (!ReadInt(info, 0, &pid)) return {};
+  if (pid <= 0) return Answer(info, -EINVAL);  // which waitpid takes for any process, or for a group
+  return Answer(info, Try([&] { return waitpid(pid, nullptr, WNOHANG); }));
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("socketPair", Napi::Function::New(env, SocketPair));
   exports.Set("pipe", Napi::Function::New(env, Pipe));
@@ -552,6 +609,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram));
   exports.Set("lock", Napi::Function::New(env, Lock));
   exports.Set("openFilesLimit", Napi::Function::New(env, OpenFilesLimit));
+  exports.Set("setReusePort", Napi::Function::New(env, SetReusePort));
+  exports.Set("bindBeside", Napi::Function::New(env, BindBeside));
+  exports.Set("endedProcess", Napi::Function::New(env, EndedProcess));
+  exports.Set("reap", Napi::Function::New(env, Reap));
   return exports;
 }
 

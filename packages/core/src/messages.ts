@@ -5,7 +5,7 @@
  * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
  */
 
-import { count, list, object, optional, reader, shape, string, type Check, type Shapes } from './lines.js'
+import { boolean, count, list, object, optional, reader, shape, string, type Check, type Shapes } from './lines.js'
 import type { Report } from './report.js'
 
 export const protocol = 1
@@ -31,6 +31,8 @@ export interface OfferedListener {
   readonly file?: string
   /** Of a TLS server: the keys of its session tickets in base64, so that a client that comes back resumes its session. */
   readonly ticketKeys?: string
+  /** It is bound and does not listen yet: it does when it is accepted on. TCP only. */
+  readonly bound?: boolean
 }
 
 /** What a successor can take of the connections that live. */
@@ -91,7 +93,7 @@ export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
-export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string) })
+export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean) })
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
 

@@ -84,6 +84,20 @@ export interface Native {
   lock(fd: number): number
   /** getrlimit(2): how many descriptors this process may have open (RLIMIT_NOFILE, the soft limit). */
   openFilesLimit(): number
+  /**
+   * SO_REUSEPORT; 0. On Linux a socket that listens already may get it: from then on sockets of the same user id may join it
+   * (bindBeside). What it has queued stays. socket(7)
+   */
+  setReusePort(fd: number): number
+  /**
+   * Another TCP socket at the address, the port, the scope and the interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; it does not listen. Both join
+   * one group when it does. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: somebody there does not have SO_REUSEPORT, or has another user id.
+   */
+  bindBeside(fd: number): number
+  /** The pid of a process of ours that has ended and that nobody waited for; it stays as it is. 0: there is none. -ECHILD: there can be none. waitid(2), WNOWAIT. */
+  endedProcess(): number
+  /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
+  reap(pid: number): number
 }
 
 /** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */
