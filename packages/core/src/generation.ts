@@ -26,10 +26,10 @@ import { Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
-import { native, nativeMissing } from './native.js'
+import { check, native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { handOver, type Switched } from './predecessor.js'
-import { cannotMove, missing, sharesPort } from './private.js'
+import { cannotMove, fdOf, missing, sharesPort } from './private.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
@@ -108,6 +108,8 @@ export class Generation implements Handover {
   #everything = false
   /** Nobody gave us these: they are adopted because everything is. */
   readonly #strangers = new WeakSet<net.Server | dgram.Socket>()
+  /** Copies of what they claimed, until this process is ready. */
+  readonly #spares = new Set<Offered>()
   readonly #trackers = new WeakMap<net.Server, Connections>()
   /** Of the servers that listen, or have connections still. */
   readonly #connections = new Map<net.Server, Connections>()
@@ -442,12 +444,22 @@ export class Generation implements Handover {
     }
     const tracker = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
     if (owner instanceof net.Server && tracker) this.#connections.set(owner, tracker)
+    if (claimed) this.#keepSpare(owner, claimed)
     owner.once('close', () => {
       if (owner instanceof net.Server) this.#connections.delete(owner)
       setImmediate(() => { this.#rest() })
     })
     // The 'listening' event, and what the program does in it, comes before this.
     setImmediate(() => { this.#settle() })
+  }
+
+  /** A stranger that closes what it claimed before this process serves only looked whether the port is free: the next listen() gets it. */
+  #keepSpare(owner: net.Server | dgram.Socket, claimed: Offered): void {
+    const fd = fdOf(owner)
+    if (!native || fd === undefined || !this.#strangers.has(owner) || this.#machine.state.is !== 'preparing') return
+    const spare = { ...claimed, fd: check(native.duplicate(fd), 'fcntl') }
+    this.#spares.add(spare)
+    owner.once('close', () => { if (this.#spares.delete(spare)) this.#inventory.giveBack(spare) })
   }
 
   #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
@@ -479,6 +491,8 @@ export class Generation implements Handover {
     clearTimeout(this.#settling)
     const { state } = this.#machine
     if (state.is !== 'preparing') return
+    for (const { fd } of this.#spares) closeSync(fd)
+    this.#spares.clear()
     this.#name.inherit(this.#inventory)
     const listeners = this.#inventory.listeners
     const names = (kept: boolean): string[] => listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)

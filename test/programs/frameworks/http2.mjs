@@ -3,6 +3,6 @@ import http2 from 'node:http2'
 import { setTimeout as wait } from 'node:timers/promises'
 
 http2.createServer(async (req, res) => {
-  if (req.url.startsWith('/slow')) await wait(50)
-  res.writeHead(200, { 'x-pid': String(process.pid), 'content-type': 'text/plain' }).end(req.url)
+  await wait(Number(new URL(req.url, 'http://localhost').searchParams.get('ms')))
+  res.end(`1 ${process.pid}`)
 }).listen(process.env.PORT, '127.0.0.1')

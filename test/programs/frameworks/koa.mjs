@@ -9,6 +9,7 @@ app.use(async (context, next) => {
   else await next()
 })
 app.use((context) => {
+  context.status = 200
   context.respond = false
   answer(context.req, context.res)
 })
