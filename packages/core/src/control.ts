@@ -12,6 +12,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Channel, FirstContact } from './channel.js'
+import { passDoor } from './door.js'
 import { HandoverError } from './errors.js'
 import { parseMessage, type Message } from './messages.js'
 import { addon, systemError } from './native.js'
@@ -163,7 +164,7 @@ export class ControlServer {
   listen(): void {
     const duplicate = addon().duplicate(this.fd)
     if (duplicate < 0) throw systemError(duplicate, 'fcntl')
-    this.#server = net.createServer({ pauseOnConnect: true }, (socket) => { this.#meet(socket) })
+    this.#server = passDoor(net.createServer({ pauseOnConnect: true }, (socket) => { this.#meet(socket) }))
     this.#server.on('error', (error) => { this.#side.warn(`the control socket ${this.file} cannot be used: ${error.message}`) })
     this.#server.listen({ fd: duplicate }, 128)
     this.#server.unref()

@@ -18,7 +18,8 @@ import * as inside from './private.js'
 
 /** What the generation decides. */
 export interface Doorkeeper {
-  isOurs(owner: net.Server | dgram.Socket): boolean
+  /** `asked`: of a UDP socket, of which many belong to clients. */
+  isOurs(owner: net.Server | dgram.Socket, asked?: Asked): boolean
   /**
    * Before an adopted server listens. An offered listener: listen on that one. An error: the listen() must fail with it.
    * Undefined: bind.
@@ -26,7 +27,15 @@ export interface Doorkeeper {
   before(owner: net.Server | dgram.Socket, asked: Asked | undefined): Offered | HandoverError | undefined
   after(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void
   /** Without an error: the program closed it before it listened. */
-  failed(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error | undefined): void
+  failed(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void
+}
+
+const withoutDoor = new WeakSet<net.Server>()
+
+/** For servers of Handover's own: whatever else is adopted, these are none of the program's listeners. */
+export function passDoor<T extends net.Server>(server: T): T {
+  withoutDoor.add(server)
+  return server
 }
 
 interface ListenOptions {
@@ -97,7 +106,7 @@ export function openDoor(keeper: Doorkeeper): void {
 
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
     const { server, options } = message as { server: net.Server; options: ListenOptions }
-    if (!keeper.isOurs(server)) return
+    if (withoutDoor.has(server) || !keeper.isOurs(server)) return
     const call = start(server, options)
     if (!call) return
     calls.set(server, call)
@@ -128,7 +137,7 @@ export function openDoor(keeper: Doorkeeper): void {
     // The server owns what it claimed; the offer gets a copy back.
     const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
     if (call.claimed) inside.closeListener(server)
-    keeper.failed(server, claimed, error)
+    keeper.failed(server, call.asked, claimed, error)
   }
 
   function onError(this: net.Server, error: Error): void {
@@ -139,7 +148,7 @@ export function openDoor(keeper: Doorkeeper): void {
   function onClose(this: net.Server): void {
     if (!calls.delete(this)) return
     emitter(this).off(errorMonitor, onError)
-    keeper.failed(this, undefined, undefined)
+    keeper.failed(this, undefined, undefined, undefined)
   }
 
   subscribe('tracing:net.server.listen:error', (message) => {
@@ -154,12 +163,20 @@ function becomeHandoverError(error: Error, is: HandoverError): void {
   Object.setPrototypeOf(error, HandoverError.prototype)
 }
 
+/** The same for every UDP socket that is made from now on; Node tells of each before its maker can bind it. */
+export function openDatagramDoors(keeper: Doorkeeper): void {
+  subscribe('udp.socket', (message) => { openDatagramDoor(keeper, (message as { socket: dgram.Socket }).socket) })
+}
+
+const withDatagramDoor = new WeakSet<dgram.Socket>()
+
 /** The same for a UDP socket. */
 export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void {
+  if (withDatagramDoor.has(socket)) return
+  withDatagramDoor.add(socket)
   const bind = socket.bind.bind(socket) as (...args: unknown[]) => dgram.Socket
   const kind = 'udp'
   socket.bind = ((...args: unknown[]): dgram.Socket => {
-    if (!keeper.isOurs(socket)) return bind(...args)
     const [first, second] = args
     const options = typeof first === 'object' && first !== null ? (first as { port?: number; address?: string; fd?: number }) : undefined
     const address = options ? options.address : typeof second === 'string' ? second : undefined
@@ -167,16 +184,17 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
     const asked: Asked = typeof options?.fd === 'number'
       ? { kind, fd: options.fd }
       : { kind, port: Number((options ? options.port : typeof first === 'function' ? 0 : first) ?? 0), host: address === undefined || address === '' ? any : address }
+    if (!keeper.isOurs(socket, asked)) return bind(...args)
 
     const answer = keeper.before(socket, asked)
     if (answer instanceof HandoverError) {
       process.nextTick(() => {
-        keeper.failed(socket, undefined, answer)
+        keeper.failed(socket, asked, undefined, answer)
         socket.emit('error', answer)
       })
       return socket
     }
-    const failed = (error: Error): void => { keeper.failed(socket, answer, error) }
+    const failed = (error: Error): void => { keeper.failed(socket, asked, answer, error) }
     const bound = (): void => {
       emitter(socket).off(errorMonitor, failed)
       keeper.after(socket, asked, answer, 0)

@@ -19,7 +19,7 @@ import { FirstContact } from './channel.js'
 import { Connections, type CanMove } from './connections.js'
 import type { Caller } from './control.js'
 import { Covering, serveProbe, spoken } from './covering.js'
-import { openDatagramDoor, openDoor, type Doorkeeper } from './door.js'
+import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
 import { Ending, openCounts, type Draining, type Served } from './ending.js'
 import { HandoverError } from './errors.js'
 import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance } from './host.js'
@@ -29,10 +29,10 @@ import { channelTo, type Launched } from './launch.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
-import { native, nativeMissing } from './native.js'
+import { check, native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { handOver, type Switched } from './predecessor.js'
-import { cannotMove, missing } from './private.js'
+import { cannotMove, fdOf, missing, sharesPort } from './private.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
@@ -108,6 +108,12 @@ export class Generation implements Handover {
   readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
   /** A failure to listen of these is the framework's business: Fastify's second server for localhost. */
   readonly #mayFail = new WeakSet<net.Server | dgram.Socket>()
+  /** Whatever listens is adopted. */
+  #everything = false
+  /** Nobody gave us these: they are adopted because everything is. */
+  readonly #strangers = new WeakSet<net.Server | dgram.Socket>()
+  /** Copies of what they claimed, until this process is ready. */
+  readonly #spares = new Set<Offered>()
   readonly #trackers = new WeakMap<net.Server, Connections>()
   /** Of the servers that listen, or have connections still. */
   readonly #connections = new Map<net.Server, Connections>()
@@ -237,6 +243,14 @@ export class Generation implements Handover {
     this.#openDoor()
   }
 
+  /** Adopts every server that listens from now on, and every UDP socket that is made from now on and bound to a port of its own. */
+  adoptEverything(): void {
+    if (this.#everything || this.#isOff()) return
+    this.#everything = true
+    this.#openDoor()
+    openDatagramDoors(this.#keeper)
+  }
+
   ready(): void {
     this.#saidReady = true
     this.#settle()
@@ -296,15 +310,15 @@ export class Generation implements Handover {
   }
 
   readonly #keeper: Doorkeeper = {
-    isOurs: (server) => {
+    isOurs: (owner, asked) => {
+      if (this.#servers.has(owner)) return !this.#listensPlainly()
+      const found = owner.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
+      if (!found && !(this.#everything && (owner instanceof net.Server || isServing(owner, asked)))) return false
       if (this.#listensPlainly()) return false
-      if (this.#servers.has(server)) return true
-      if (!(server instanceof net.Server)) return false
-      const found = server.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
-      if (!found) return false
-      this.#servers.add(server)
-      if (found.mayFail) this.#mayFail.add(server)
-      this.#track(server, found.canMove)
+      this.#servers.add(owner)
+      if (!found) this.#strangers.add(owner)
+      else if (found.mayFail) this.#mayFail.add(owner)
+      if (owner instanceof net.Server) this.#track(owner, found?.canMove)
       return true
     },
     before: (_owner, asked) => {
@@ -315,7 +329,7 @@ export class Generation implements Handover {
       return asked && this.#inventory.claim(asked)
     },
     after: (owner, asked, claimed, backlog) => { this.#bound(owner, asked, claimed, backlog) },
-    failed: (owner, claimed, error) => { this.#notBound(owner, claimed, error) }
+    failed: (owner, asked, claimed, error) => { this.#notBound(owner, asked, claimed, error) }
   }
 
   #track(server: net.Server, canMove: CanMove | undefined): void {
@@ -343,7 +357,9 @@ export class Generation implements Handover {
   /** Where listeners and signals belong to somebody else, everything is left to Node. Says so once. */
   #listensPlainly(): boolean {
     const reason = cluster.isWorker ? 'this is a cluster worker: its listeners belong to the primary'
-      : isMainThread ? undefined : 'this is a worker thread: only the main thread can hand a process over'
+      : !isMainThread ? 'this is a worker thread: only the main thread can hand a process over'
+      : this.#everything && Object.keys(cluster.workers ?? {}).length > 0 ? 'this program has cluster workers, which share its listeners: run it without cluster, and let Handover start the workers'
+      : undefined
     if (reason === undefined) return false
     if (!this.#entered) this.#log('warn', `${reason}. The server listens as usual; it is neither drained nor reloaded.`)
     this.#entered = true
@@ -443,6 +459,7 @@ export class Generation implements Handover {
     }
     const tracker = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
     if (owner instanceof net.Server && tracker) this.#connections.set(owner, tracker)
+    if (claimed) this.#keepSpare(owner, claimed)
     owner.once('close', () => {
       if (owner instanceof net.Server) this.#connections.delete(owner)
       setImmediate(() => { this.#rest() })
@@ -451,14 +468,28 @@ export class Generation implements Handover {
     setImmediate(() => { this.#settle() })
   }
 
-  #notBound(owner: net.Server | dgram.Socket, claimed: Offered | undefined, error: Error | undefined): void {
+  /** A stranger that closes what it claimed before this process serves only looked whether the port is free: the next listen() gets it. */
+  #keepSpare(owner: net.Server | dgram.Socket, claimed: Offered): void {
+    const fd = fdOf(owner)
+    if (!native || fd === undefined || !this.#strangers.has(owner) || this.#machine.state.is !== 'preparing') return
+    const spare = { ...claimed, fd: check(native.duplicate(fd), 'fcntl') }
+    this.#spares.add(spare)
+    owner.once('close', () => { if (this.#spares.delete(spare)) this.#inventory.giveBack(spare) })
+  }
+
+  #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
     this.#listening--
     if (claimed) this.#inventory.giveBack(claimed)
-    if (!error || this.#mayFail.has(owner)) {
+    if (!error || this.#mayFail.has(owner) || (this.#strangers.has(owner) && this.#listensOn(asked?.port))) {
       setImmediate(() => { this.#settle() })
       return
     }
     if (this.#machine.state.is === 'preparing') this.#predecessor?.taken.channel.send({ type: 'failed', reason: error.message })
+  }
+
+  /** Another server has this port: a framework's second one for `localhost`, whose error it keeps to itself, can do without. */
+  #listensOn(port: number | undefined): boolean {
+    return port !== undefined && port > 0 && this.#inventory.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
   }
 
   /** Ready, once the program listens on everything that was offered. */
@@ -493,6 +524,8 @@ export class Generation implements Handover {
   #sayReady(): void {
     const { state } = this.#machine
     if (state.is !== 'preparing') return
+    for (const { fd } of this.#spares) closeSync(fd)
+    this.#spares.clear()
     this.#name.inherit(this.#inventory)
     const claims = this.#claims
     const dropped = this.#inventory.drop()
@@ -821,6 +854,9 @@ export class Generation implements Handover {
 
   readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
 }
+
+/** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
+const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
 
 const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
 

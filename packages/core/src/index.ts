@@ -6,9 +6,10 @@
 
 import type dgram from 'node:dgram'
 import type net from 'node:net'
-import { Generation, type Handover } from './generation.js'
+import type { Handover } from './generation.js'
 import type { HandoverOptions, LogLevel } from './options.js'
 import type { Report } from './report.js'
+import { generationOfProcess } from './this-process.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
 export type { Draining } from './ending.js'
@@ -18,9 +19,7 @@ export type { ConnectionCounts, CutRequest, Report } from './report.js'
 export type { MoveOptions, OnMoved } from './socket-moves.js'
 export type { StateName } from './states.js'
 
-const key: unique symbol = Symbol.for('@handover/core')
-const shared = globalThis as unknown as Record<typeof key, Generation | undefined>
-const generation = (shared[key] ??= new Generation(process.env))
+const generation = generationOfProcess()
 
 /** The function of the package; it is at the same time the object of the process: `handover.generation`, `handover.reload()` and so on. */
 export interface HandoverFunction extends Handover {

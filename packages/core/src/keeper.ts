@@ -2,6 +2,9 @@
  * What the command `handover` is made of, for that package alone: not a public face, and it changes without notice.
  */
 
+import type { HandoverOptions } from './options.js'
+import { generationOfProcess } from './this-process.js'
+
 export { Channel, DeadlinePassed, deadlineIn, left, type Deadline } from './channel.js'
 export { HandoverError, isErrorCode, type ErrorCode } from './errors.js'
 export { initialEnvironment, terminalIsGone, leaveTerminal, unavailable } from './host.js'
@@ -15,3 +18,14 @@ export type { Report } from './report.js'
 export { StateMachine, type StateName } from './states.js'
 export type * from './status.js'
 export { monotonicMicroseconds, notifySystemd } from './systemd.js'
+
+/**
+ * Adopts whatever listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net when it
+ * listens, and every UDP socket that is bound to a port of its own. What the program gives to an adapter as well goes by the adapter's options.
+ * `options` belong to the process. Throws HANDOVER_OPTION.
+ */
+export function adoptEverything(options: HandoverOptions = {}): void {
+  const generation = generationOfProcess()
+  generation.configure(options)
+  generation.adoptEverything()
+}

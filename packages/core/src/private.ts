@@ -40,10 +40,23 @@ export function fdOf(owner: net.Server | net.Socket | dgram.Socket): number | un
   return typeof fd === 'number' && fd >= 0 ? fd : undefined
 }
 
-function datagramHandle(owner: object): DatagramHandle | undefined {
+interface DatagramState {
+  readonly handle?: DatagramHandle | null
+  readonly reuseAddr?: boolean
+  readonly reusePort?: boolean
+}
+
+function datagramState(owner: object): DatagramState | undefined {
   const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === 'state symbol')
-  if (symbol === undefined) return undefined
-  return (owner as Record<symbol, { handle?: DatagramHandle }>)[symbol]?.handle ?? undefined
+  return symbol && (owner as Record<symbol, DatagramState | undefined>)[symbol]
+}
+
+const datagramHandle = (owner: object): DatagramHandle | undefined => datagramState(owner)?.handle ?? undefined
+
+/** Whether another process may bind the same UDP port: what multicast asks for, where a group that is joined already cannot be joined again. */
+export function sharesPort(socket: dgram.Socket): boolean {
+  const { reuseAddr, reusePort } = datagramState(socket) ?? {}
+  return reuseAddr === true || reusePort === true
 }
 
 /**
