@@ -8,7 +8,7 @@ const never = (group, message) => ({ group, message })
 
 const rolesNeverMeet = never(['./predecessor.js', './successor.js'], 'predecessor and successor know each other only through messages.ts.')
 const noWayUp = never(['./generation.js', './index.js'], 'Only the index and the adapters may know the generation: imports point from it to the roles, the channel and the addon.')
-const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./native.js', '!./listeners.js'], 'This file is pure: it imports no Node module and nothing that does.')
+const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./status.js', '!./native.js', '!./listeners.js'], 'This file is pure: it imports no Node module and nothing that does.')
 
 export default defineConfig(
   globalIgnores(['**/dist/', 'build/', '**/prebuilds/', 'test/programs/syntax-error.mjs', 'test/types/']),
@@ -35,12 +35,13 @@ export default defineConfig(
       '@typescript-eslint/consistent-type-definitions': 'off'
     }
   },
-  only(['packages/core/src/{errors,messages,report,states}.ts'], [pure]),
+  only(['packages/core/src/{errors,messages,report,requests,states,status}.ts'], [pure]),
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/ending.ts'], [never(['./successor.js'], 'The end of a generation is the predecessor\'s.'), noWayUp]),
-  only(['packages/core/src/{adopting,channel,control,connections,door,drain,name,signals,stderr,host,inventory,listeners,movable,moving,native,options,private,socket-moves,state-text,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/{adopting,answers,channel,control,connections,door,drain,name,signals,stderr,host,inventory,listeners,movable,moving,native,options,own-socket,private,process-status,socket-moves,state-text,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/ws*.ts'], [never(['./*.js', '!./index.js', '!./private.js', '!./ws.js', '!./ws-*.js'], 'WebSockets move by the public face alone, as the protocol of any application would; what Node hides stands in private.ts.')]),
   only(['packages/{fastify,express}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),
+  only(['packages/cli/src/*.ts'], [{ regex: '^@handover/core(?!/keeper$)|/core/(src|dist)/', message: 'The command never becomes a generation itself: it uses @handover/core/keeper alone.' }]),
   {
     files: ['test/**/*.ts', 'vitest.config.mts'],
     extends: [tseslint.configs.recommended],
