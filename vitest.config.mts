@@ -1,8 +1,16 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { defineConfig } from 'vitest/config'
+
+// Where the programs under test have their control sockets, unless a test gives them another place.
+const controlDirectory = mkdtempSync(path.join(tmpdir(), 'handover-control-'))
+process.once('exit', () => { rmSync(controlDirectory, { recursive: true, force: true }) })
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    env: { HANDOVER_DIR: controlDirectory },
     // Real processes under real load: two files at a time is what two cores can carry.
     maxWorkers: 2,
     pool: 'forks',

@@ -256,6 +256,11 @@ test('what a program put into its environment does not hide what a new version p
   expect((await listening(program, 2)).fromFile).toBe('two')
 })
 
+/** Of names, without those that every process has for itself. */
+const controlSockets = (folder: Folder): string[] => readdirSync(folder.at('control')).filter((name) => !name.startsWith('@'))
+/** The pids of those. */
+const ownSockets = (folder: Folder): number[] => readdirSync(folder.at('control')).filter((name) => name.startsWith('@')).map((name) => Number(/^@(\d+)-[0-9a-f]{8}\.sock$/.exec(name)?.[1]))
+
 describe('rendezvous', () => {
   test('two that have no name are two, on two ports', async () => {
     using folder = new Folder()
@@ -264,7 +269,8 @@ describe('rendezvous', () => {
     await using two = world({ env })
     const [first, second] = [await listening(one), await listening(two)]
     expect([await ask('http', { port: first.port, host }), await ask('http', { port: second.port, host })]).toEqual([first.pid, second.pid])
-    expect(existsSync(folder.at('control'))).toBe(false)
+    expect(controlSockets(folder)).toEqual([])
+    expect(ownSockets(folder).sort()).toEqual([first.pid, second.pid].sort())
   })
 
   test.each([['the option', { NAME: 'app' }], ['HANDOVER_NAME', { HANDOVER_NAME: 'app' }]])('by %s: the second start takes over, the first drains and ends with status 0', async (_how, name) => {
@@ -282,7 +288,7 @@ describe('rendezvous', () => {
     expect(await ask('http', { port, host })).toBe(pid)
     expect(await slow).toEqual({ status: 200, body: String(one.pid) })
     expect(await one.ended).toEqual({ code: 0, signal: null })
-    expect(readdirSync(folder.at('control'))).toEqual(['app.sock'])
+    expect(controlSockets(folder)).toEqual(['app.sock'])
 
     await using three = world({ env })
     await listening(three, 3)
@@ -301,7 +307,7 @@ describe('rendezvous', () => {
       process.kill(one.pid, 'SIGKILL')
       await one.ended
     }
-    expect(readdirSync(folder.at('control'))).toEqual(['app.sock'])
+    expect(controlSockets(folder)).toEqual(['app.sock'])
     await using two = world({ env })
     expect((await listening(two)).pid).toBe(two.pid)
   })

@@ -207,11 +207,13 @@ export class Keeper {
   /** Connections that wait for a worker that does not live are accepted by the others. */
   #cover(): void {
     const orphans = this.members.orphans(this.slots.filter(({ server }) => server).map(({ index }) => index))
-    const key = orphans.fds.join(',')
-    for (const server of this.servers) {
+    for (const { index, server } of this.slots) {
+      if (!server) continue
+      const mine = orphans.filter(({ by }) => by.includes(index))
+      const key = mine.map(({ fd }) => fd).join(',')
       if ((this.#covered.get(server) ?? '') === key) continue
       this.#covered.set(server, key)
-      server.say({ type: 'cover', listeners: orphans.listeners }, orphans.fds)
+      server.say({ type: 'cover', listeners: mine.map(({ listener }) => listener) }, mine.map(({ fd }) => fd))
     }
   }
 
@@ -254,6 +256,12 @@ export class Keeper {
       this.#trouble.delete(slot)
       slot.server?.stop(false)
     }
+  }
+
+  /** A reload is over: what no worker serves any more is closed. */
+  settleMembers(): void {
+    this.members.settle(this.active.map(({ index }) => index))
+    this.#cover()
   }
 
   /** Calls back for each report of a worker until the function that is answered is called. */

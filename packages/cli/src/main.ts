@@ -1,4 +1,39 @@
 #!/usr/bin/env node
-/** The command `handover`. */
+/**
+ * The command `handover`. Exit status: 0 done, 1 it could not be done, 2 it was asked wrongly.
+ */
 
-export {}
+import { parseCommand, type Command } from './arguments.js'
+import { Failure } from './failure.js'
+import { version } from './version.js'
+
+async function run(command: Command): Promise<number> {
+  switch (command.is) {
+    case 'print':
+      process.stdout.write(command.text)
+      return 0
+    case 'version':
+      process.stdout.write(`${version}\n`)
+      return 0
+    case 'reload': return await (await import('./reload-command.js')).reload(command)
+    case 'status': return await (await import('./status-command.js')).showStatus(command)
+    case 'stop': return await (await import('./stop-command.js')).stop(command)
+    case 'run':
+    case 'drill':
+      throw new Failure(`handover: this version (${version}) has no command ${command.is}. Use a newer one.`)
+  }
+}
+
+// Whoever read the output may be gone, head(1) or a pager: what was asked for is still done, and the exit status says how.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+
+async function main(): Promise<void> {
+  try {
+    process.exitCode = await run(parseCommand(process.argv.slice(2)))
+  } catch (error) {
+    process.stderr.write(`${error instanceof Failure ? error.message : `handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`}\n`)
+    process.exitCode = error instanceof Failure ? error.status : 1
+  }
+}
+
+void main()

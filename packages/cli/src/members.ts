@@ -91,6 +91,11 @@ export class Members {
     return [...new Set(this.#members.filter(({ state }) => state === 'served').map(({ listener }) => listener.name))]
   }
 
+  /** The names of what this slot serves. */
+  namesOf(slot: number): string[] {
+    return this.#members.filter((member) => member.slot === slot && member.state === 'served').map(({ listener }) => listener.name)
+  }
+
   /**
    * The worker of this slot serves exactly these from now on; the descriptors are owned from here on. What the slot served before is dropped for it, and kept for
    * the others and for an undo until `settle`. Throws EBADF where a descriptor is not open, and holds what it held before.

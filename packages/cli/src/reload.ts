@@ -68,7 +68,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
   } else {
     for (const { slot } of done) slot.settle()
     if (count !== keeper.count) keeper.setCount(count)
-    if (demands.allowDrop) keeper.members.dropUnserved()
+    keeper.settleMembers()
     if (request.wait) {
       progress('waiting until the old generations have ended')
       await Promise.all(ended)

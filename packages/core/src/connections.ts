@@ -19,6 +19,9 @@ export interface Request {
   readonly since: number
 }
 
+/** The requests of this process since it began, on all its servers, also those that are closed. `failed`: answered with a status of 500 or more. */
+export const requestCounts = { total: 0, failed: 0 }
+
 /** `handshake`: under TLS, before there is a secure connection. Only in HTTP/1 and there can idle be told from busy. */
 export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
 
@@ -138,6 +141,14 @@ export class Connections {
     return count
   }
 
+  get all(): IterableIterator<[net.Socket, Connection]> {
+    return this.#connections.entries()
+  }
+
+  get sessions(): IterableIterator<Session> {
+    return this.#sessions.values()
+  }
+
   #add(socket: net.Socket, protocol: Protocol, wire: net.Socket, stays?: string): void {
     const about = this.#adopting
     const now = performance.now()
@@ -241,7 +252,11 @@ export class Connections {
     session.once('close', () => { this.#sessions.delete(session) })
     session.on('stream', (stream, headers) => {
       streams.set(stream, { method: String(headers[':method']), target: String(headers[':path']), since: performance.now() })
-      stream.once('close', () => streams.delete(stream))
+      requestCounts.total++
+      stream.once('close', () => {
+        streams.delete(stream)
+        if (Number(stream.sentHeaders[':status']) >= 500) requestCounts.failed++
+      })
     })
     this.#drain?.greet(session)
   }
@@ -251,6 +266,7 @@ export class Connections {
     if (!connection) return
     connection.running.set(response, { method: request.method ?? '', target: request.url ?? '', since: performance.now() })
     connection.requests++
+    requestCounts.total++
     if (connection.timerInherited) {
       connection.timerInherited = false
       socket.setTimeout(inactivityMs(this.#server))
@@ -263,6 +279,7 @@ export class Connections {
     response.prependOnceListener('finish', () => { if (connection.held === true && endsConnection(response)) discardUnread(socket) })
     response.once('close', () => {
       connection.running.delete(response)
+      if (response.headersSent && response.statusCode >= 500) requestCounts.failed++
       connection.quietSince = performance.now()
       this.#drain?.answered(socket)
     })

@@ -1,6 +1,6 @@
 /**
- * The control socket: where a process that was given a name can be found. The one that serves listens, the one that wants to
- * take over connects, twice: once for messages, once for descriptors.
+ * The control socket: where a process can be found. The one that serves listens; the one that wants to take over connects, twice: once for messages,
+ * once for descriptors. The command `handover` connects once and asks.
  *
  * The socket stands in a directory of mode 0700, is bound under a temporary name and renamed into place, and passes to the successor
  * with the listeners, so that it never disappears. Both sides check the other's uid.
@@ -17,17 +17,29 @@ import { HandoverError } from './errors.js'
 import { parseMessage, type Message } from './messages.js'
 import { addon, systemError } from './native.js'
 import { fdOf } from './private.js'
+import { parseFirstLine, type Greeting } from './requests.js'
+import type { ControlAnswer, ControlRequest } from './status.js'
 
 const maxPathBytes = process.platform === 'linux' ? 107 : 103
 const firstLineMs = 5_000
 const maxFirstLine = 4_096
 const maxStrangers = 64
+const maxClients = 64
+/** How long a client may take to read its last answer. */
+const lastAnswerMs = 5_000
+
+/** Why somebody looks for the directory, for the second part of an error. */
+const consequences = {
+  serving: 'This process took nothing over and listens to nothing.',
+  asking: 'Nothing was asked.'
+} as const
+type Reason = keyof typeof consequences
 
 /** HANDOVER_DIR, else a directory of this user. */
-function directory(): string {
+function directory(reason: Reason): string {
   const given = process.env['HANDOVER_DIR']
   if (given !== undefined && given !== '') {
-    if (!path.isAbsolute(given)) throw wrong(`HANDOVER_DIR=${given}`, 'is a relative path, expected an absolute one', 'Two processes in different folders would not find each other.')
+    if (!path.isAbsolute(given)) throw wrong(reason, `HANDOVER_DIR=${given}`, 'is a relative path, expected an absolute one', 'Two processes in different folders would not find each other.')
     return given
   }
   const runtime = process.env['XDG_RUNTIME_DIR']
@@ -36,25 +48,45 @@ function directory(): string {
   return uid === 0 ? '/run/handover' : path.join(tmpdir(), `handover-${uid}`)
 }
 
-function wrong(file: string, what: string, todo: string): HandoverError {
-  return new HandoverError('HANDOVER_CONTROL_SOCKET', `${file} ${what}. This process took nothing over and listens to nothing. ${todo}`)
+function wrong(reason: Reason, file: string, what: string, todo: string): HandoverError {
+  return new HandoverError('HANDOVER_CONTROL_SOCKET', `${file} ${what}. ${consequences[reason]} ${todo}`)
+}
+
+function checkDirectory(reason: Reason, folder: string): void {
+  const found = lstatSync(folder)
+  if (!found.isDirectory()) throw wrong(reason, folder, 'is not a directory', 'Set HANDOVER_DIR to a directory of this user.')
+  if (found.uid !== process.getuid?.()) throw wrong(reason, folder, `belongs to uid ${found.uid}, expected ${process.getuid?.()}`, 'Set HANDOVER_DIR to a directory of this user.')
+  if ((found.mode & 0o077) !== 0) throw wrong(reason, folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Set HANDOVER_DIR to a directory of its own (mkdir -m 700).')
+}
+
+/** The directory of the control sockets, made where there is none, and ours alone. Throws HANDOVER_CONTROL_SOCKET. */
+export function controlDirectory(): string {
+  const folder = directory('serving')
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw wrong('serving', folder, `cannot be made (${(cause as NodeJS.ErrnoException).code ?? ''})`, 'Set HANDOVER_DIR to a directory of this user.')
+  }
+  checkDirectory('serving', folder)
+  return folder
+}
+
+/** The same for one that only asks: makes nothing. `exists` is false where no process of this user ever had a control socket. Throws HANDOVER_CONTROL_SOCKET. */
+export function findControlDirectory(): { readonly folder: string; readonly exists: boolean } {
+  const folder = directory('asking')
+  const bytes = Buffer.byteLength(folder)
+  const most = maxPathBytes - 4 - '/x.sock'.length
+  if (bytes > most) throw wrong('asking', folder, `is ${bytes} bytes long, expected at most ${most}`, 'No process can listen there. Shorten HANDOVER_DIR.')
+  if (!lstatSync(folder, { throwIfNoEntry: false })) return { folder, exists: false }
+  checkDirectory('asking', folder)
+  return { folder, exists: true }
 }
 
 /** The path of the control socket for a name, in a directory that is ours alone. Throws HANDOVER_CONTROL_SOCKET. */
 export function controlPath(name: string): string {
-  const folder = directory()
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-  } catch (cause) {
-    throw wrong(folder, `cannot be made (${(cause as NodeJS.ErrnoException).code ?? ''})`, 'Set HANDOVER_DIR to a directory of this user.')
-  }
-  const found = lstatSync(folder)
-  if (!found.isDirectory()) throw wrong(folder, 'is not a directory', 'Set HANDOVER_DIR to a directory of this user.')
-  if (found.uid !== process.getuid?.()) throw wrong(folder, `belongs to uid ${found.uid}, expected ${process.getuid?.()}`, 'Set HANDOVER_DIR to a directory of this user.')
-  if ((found.mode & 0o077) !== 0) throw wrong(folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Set HANDOVER_DIR to a directory of its own (mkdir -m 700).')
-  const file = path.join(folder, `${name}.sock`)
+  const file = path.join(controlDirectory(), `${name}.sock`)
   const bytes = Buffer.byteLength(file)
-  if (bytes + 4 > maxPathBytes) throw wrong(file, `is ${bytes} bytes long, expected at most ${maxPathBytes - 4}`, 'Shorten the name or HANDOVER_DIR.')
+  if (bytes + 4 > maxPathBytes) throw wrong('serving', file, `is ${bytes} bytes long, expected at most ${maxPathBytes - 4}`, 'Shorten the name or HANDOVER_DIR.')
   return file
 }
 
@@ -67,6 +99,22 @@ function checkPeer(fd: number, who: string): void {
   }
 }
 
+/**
+ * A connection to a control socket, for one request. Undefined where nobody listens. Throws HANDOVER_PEER_UID where another user's process listens, and system
+ * errors: EACCES where the socket is another user's, EAGAIN where so many wait already that the process seems to hang.
+ */
+export function connectControl(file: string): net.Socket | undefined {
+  const fd = connect(file)
+  if (fd === undefined) return undefined
+  try {
+    checkPeer(fd, 'process that holds the control socket')
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+  return new net.Socket({ fd })
+}
+
 /** What the first listen() of a named process finds: a process that serves under the name, or a free name which is now ours. */
 export type Found = { readonly predecessor: FirstContact } | { readonly listening: number }
 
@@ -77,7 +125,7 @@ export function findOrBecome(file: string): Found {
     const locked = addon().lock(lock)
     if (locked < 0) throw systemError(locked, 'flock')
     const predecessor = contact(file)
-    return predecessor ? { predecessor } : { listening: bind(file) }
+    return predecessor ? { predecessor } : { listening: listenAt(file) }
   } finally {
     closeSync(lock)
   }
@@ -92,7 +140,8 @@ function connect(file: string): number | undefined {
   throw error
 }
 
-function bind(file: string): number {
+/** A descriptor that listens at `file`: never seen half made, and in the place of whatever stood there. */
+export function listenAt(file: string): number {
   const temporary = `${file}.new`
   try {
     unlinkSync(temporary)
@@ -139,9 +188,20 @@ interface Stranger {
   readonly rest: string
 }
 
+/** Who asked something. The connection does not keep this process alive. */
+export interface Client {
+  readonly closed: boolean
+  answer(answer: ControlAnswer): void
+  /** After the last answer. */
+  end(): void
+  onClose(hear: () => void): void
+}
+
 export interface ControlSide {
   /** A process asks to take over. */
   called(caller: Caller): void
+  /** A request of the command `handover`. */
+  asked(request: ControlRequest, client: Client): void
   warn(line: string): void
 }
 
@@ -153,6 +213,7 @@ export class ControlServer {
   readonly #waiting = new Map<string, { messages?: Stranger; descriptors?: net.Socket }>()
   #server: net.Server | undefined
   #strangers = 0
+  #clients = 0
 
   /** Owns `fd`, a listening descriptor; does not accept before `listen()`. */
   constructor(file: string, fd: number, side: ControlSide) {
@@ -213,7 +274,7 @@ export class ControlServer {
       return
     }
     this.#strangers++
-    const timer = setTimeout(() => { refuse(`nothing was said within ${firstLineMs} ms`) }, firstLineMs).unref()
+    const timer = setTimeout(() => { refuse(`no whole line was said within ${firstLineMs} ms`) }, firstLineMs).unref()
     const met = (): void => {
       clearTimeout(timer)
       socket.off('data', read)
@@ -229,18 +290,38 @@ export class ControlServer {
       if (end < 0 && text.length <= maxFirstLine) return
       socket.pause()
       met()
-      const line = end < 0 ? undefined : greeting(text.slice(0, end))
-      if (!line) {
-        refuse('the first line must be {"type":"messages"|"descriptors","token":"…"}')
+      let first: Greeting | ControlRequest
+      try {
+        first = parseFirstLine(end < 0 || end > maxFirstLine ? '' : text.slice(0, end))
+      } catch (error) {
+        refuse((error as Error).message)
         return
       }
-      this.#pair(line, { socket, rest: text.slice(end + 1) })
+      if (first.type !== 'request') this.#pair(first, { socket, rest: text.slice(end + 1) })
+      else if (this.#clients < maxClients) this.#serve(first, socket)
+      else refuse(`${maxClients} others wait for an answer`)
     }
     socket.on('data', read)
     socket.resume()
   }
 
-  #pair(line: { type: 'messages' | 'descriptors'; token: string }, stranger: Stranger): void {
+  #serve(request: ControlRequest, socket: net.Socket): void {
+    this.#clients++
+    socket.once('close', () => { this.#clients-- })
+    // What else it says is read away: so its end is seen.
+    socket.resume()
+    this.#side.asked(request, {
+      get closed() { return socket.destroyed },
+      answer: (answer) => { if (socket.writable) socket.write(`${JSON.stringify(answer)}\n`) },
+      end: () => {
+        socket.end(() => { socket.destroy() })
+        setTimeout(() => { socket.destroy() }, lastAnswerMs).unref()
+      },
+      onClose: (hear) => { socket.once('close', hear) }
+    })
+  }
+
+  #pair(line: Greeting, stranger: Stranger): void {
     const pair = this.#waiting.get(line.token) ?? {}
     this.#waiting.set(line.token, pair)
     const forget = (): void => {
@@ -269,12 +350,3 @@ export class ControlServer {
     messages.socket.resume()
   }
 }
-
-function greeting(line: string): { type: 'messages' | 'descriptors'; token: string } | undefined {
-  try {
-    const { type, token } = JSON.parse(line) as { type?: unknown; token?: unknown }
-    if ((type === 'messages' || type === 'descriptors') && typeof token === 'string' && /^[0-9a-f]{32}$/.test(token)) return { type, token }
-  } catch { /* garbage */ }
-  return undefined
-}
-

@@ -113,6 +113,11 @@ export class Ending {
     return { stays: !this.#served ? undefined : this.#side.moveIsOn() ? 'not taken by the successor' : 'moving is off' }
   }
 
+  /** When what is left is cut. */
+  get endsInMs(): number {
+    return Math.max(0, Math.round(left(this.#deadline)))
+  }
+
   /** The undo window is over: nobody needs this process to come back. */
   settle(): void {
     this.#endUndo?.()

@@ -15,6 +15,7 @@ import { constants } from 'node:os'
 import { inspect } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import { Adopter } from './adopting.js'
+import { Answers } from './answers.js'
 import { FirstContact } from './channel.js'
 import { Connections, type CanMove } from './connections.js'
 import type { Caller } from './control.js'
@@ -31,8 +32,10 @@ import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from '.
 import { Name } from './name.js'
 import { check, native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
+import { OwnSocket } from './own-socket.js'
 import { handOver, type Switched } from './predecessor.js'
 import { cannotMove, fdOf, missing, sharesPort } from './private.js'
+import { Portrait, type Place } from './process-status.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
@@ -139,8 +142,16 @@ export class Generation implements Handover {
   // Under a keeper that one has the name.
   readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
     called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
+    asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) }
   })
+  readonly #ownSocket = new OwnSocket({
+    isNamed: () => this.#settings.get().name !== undefined,
+    asked: (request, client) => { this.#answers.answer(request, client) },
+    warn: (line) => { this.#log('warn', line) }
+  })
+  readonly #portrait = new Portrait()
+  readonly #answers: Answers
   #doorIsOpen = false
   // As a successor, until it serves and then until the predecessor is gone.
   #predecessor: { readonly taken: Taken; gone: boolean } | undefined
@@ -165,6 +176,15 @@ export class Generation implements Handover {
     this.#off = unavailable()
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
+    const settings = this.#settings
+    this.#answers = new Answers({
+      get name() { return settings.get().name },
+      get undoWindowMs() { return settings.get().undoWindow },
+      status: () => this.status(),
+      serving: () => this.#servingNow(),
+      reload: () => this.#reload('call'),
+      stop: () => this.stop()
+    })
     // What an async listener of the application rejects with must not end a process that drains.
     Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
     this.#machine = new StateMachine((from, to) => {
@@ -286,6 +306,19 @@ export class Generation implements Handover {
   onMoved(kind: string, take: OnMoved): void {
     this.#socketMoves.onMoved(kind, take)
     if (this.#predecessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
+  }
+
+  /** What `handover status` shows of this process. `place`: which worker of which keeper it is. */
+  status(place: Place | undefined = this.#kept): ProcessStatus {
+    return this.#portrait.status({
+      generation: this.#generation,
+      state: this.#machine.state.is,
+      name: this.#settings.get().name,
+      listeners: this.#inventory.names,
+      connections: this.#connections.values(),
+      endsInMs: this.#ending?.endsInMs,
+      lastReport: this.#lastReport
+    }, place)
   }
 
   /** Says more of why a connection stays than the drain can know. */
@@ -451,12 +484,13 @@ export class Generation implements Handover {
   #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
     this.#listening--
     this.#inventory.add(owner, asked, claimed?.about, backlog)
-    this.#tellKeeper()
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
       process.once('exit', this.#onExit)
       notifySystemd({ READY: 1, MAINPID: process.pid })
     }
+    this.#tellKeeper()
+    if (this.#machine.state.is === 'serving') this.#canBeAsked()
     const tracker = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
     if (owner instanceof net.Server && tracker) this.#connections.set(owner, tracker)
     if (claimed) this.#keepSpare(owner, claimed)
@@ -541,8 +575,14 @@ export class Generation implements Handover {
     // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
     if (!this.#kept) this.#inheritance?.stderr?.restore()
     this.#tellKeeper()
+    this.#canBeAsked()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
+  }
+
+  #canBeAsked(): void {
+    this.#portrait.noteVersion()
+    if (native) this.#ownSocket.open()
   }
 
   #takes(): Takes | undefined {
@@ -583,6 +623,13 @@ export class Generation implements Handover {
     return `Process ${process.pid} (generation ${this.#generation}) keeps serving${names.length > 0 ? ` ${names.join(', ')}` : ''}; no connection was lost.`
   }
 
+  #servingNow(): Peer[] {
+    const { state } = this.#machine
+    if (state.is === 'draining') return state.successor ? [state.successor] : []
+    if ('predecessor' in state) return [state.predecessor]
+    return ['serving', 'launching', 'offering', 'committing'].includes(state.is) ? [this.#self] : []
+  }
+
   /** Why a reload cannot begin now. */
   #refuseReload(): HandoverError | undefined {
     const cannot = this.#cannotReload()
@@ -607,7 +654,7 @@ export class Generation implements Handover {
       throw refusal
     }
     this.#reloading = true
-    this.#running = this.#handOverTo(trigger, caller)
+    this.#running = this.#answers.record(this.#handOverTo(trigger, caller))
     return await this.#running
   }
 
@@ -696,14 +743,6 @@ export class Generation implements Handover {
     if (this.#predecessor && !this.#predecessor.gone) this.#predecessor.taken.channel.send({ type: 'settled' })
   }
 
-  status(): ProcessStatus {
-    return {
-      pid: process.pid, generation: this.#generation, state: this.state, name: this.#settings.get().name ?? null, keeper: this.#kept?.keeper ?? null, slot: this.#kept?.slot ?? null,
-      version: null, node: process.versions.node, ageMs: Math.round(performance.now()), listeners: this.#inventory.names, connections: {}, requests: { inFlight: 0, total: 0, failed: 0 },
-      waitsFor: [], endsInMs: null, memory: process.memoryUsage.rss(), loopDelayMs: null, lastReport: this.#lastReport ?? null
-    }
-  }
-
   // ---- under a keeper ----
 
   #takeKeeper(env: NodeJS.ProcessEnv): Kept | undefined {
@@ -783,6 +822,7 @@ export class Generation implements Handover {
         this.#log('error', error.toString())
         this.#emit('failed', error)
         this.#report(report)
+        this.#answers.undone(error)
         if (this.#stopRequested) void this.stop()
       },
       notAgain: this.#notAgain
@@ -809,6 +849,7 @@ export class Generation implements Handover {
   #publish(report: Report): void {
     this.#lastReport = report
     this.#kept?.report(report)
+    this.#answers.reported(report)
     this.#emit('report', report)
   }
 
@@ -820,6 +861,7 @@ export class Generation implements Handover {
     this.#settled()
     this.#signals.remove()
     this.#name.leave(true)
+    this.#ownSocket.close()
   }
 
   /** It listens again. */

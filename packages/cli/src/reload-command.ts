@@ -1,0 +1,59 @@
+/** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
+
+import type { ControlAnswer, Peer, ReloadOutcome } from '@handover/core/keeper'
+import { chooseApp, fileOf, findApps, titleOf } from './apps.js'
+import type { Command } from './arguments.js'
+import { ask } from './ask.js'
+import { Failure } from './failure.js'
+import { duration, number } from './words.js'
+
+/** Answers the exit status. Throws a Failure where nobody could be asked, or the request was refused. */
+export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
+  const deadline = performance.now() + timeoutMs
+  const app = chooseApp(await findApps(), target)
+  let outcome: ReloadOutcome | undefined
+  for await (const answer of ask(fileOf(app), { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
+    switch (answer.type) {
+      case 'progress': if (!json) process.stdout.write(`${answer.text}\n`); break
+      case 'reload': outcome = answer.outcome; break
+      default: throw refusal(answer)
+    }
+  }
+  if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
+  const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
+  if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
+  else if (known.ok) process.stdout.write(known.switched.map((change) => `${describeSwitch(known, change)}\n`).join(''))
+  if (!known.ok) process.stderr.write(describeFailure(known))
+  return known.ok ? 0 : 1
+}
+
+/** Why a request was not done, or what else came in its place. */
+export function refusal(answer: ControlAnswer): Failure {
+  return new Failure(`handover: ${answer.type === 'refused' ? `${answer.reason.replace(/\.?$/, '.')} (${answer.code})` : `expected another answer than "${answer.type}". The process may be of a version too far away.`}`)
+}
+
+/** A predecessor without a keeper does not know the version of its successor; that one does. */
+async function withVersions(switched: ReloadOutcome['switched']): Promise<ReloadOutcome['switched']> {
+  if (switched.every(({ version }) => version !== null)) return switched
+  const { apps } = await findApps().catch(() => ({ apps: [] }))
+  const processes = apps.flatMap((app) => app.processes)
+  return switched.map((change) => ({ ...change, version: change.version ?? processes.find(({ pid, generation }) => pid === change.to.pid && generation === change.to.generation)?.version ?? null }))
+}
+
+const named = ({ pid, generation }: Peer, version: string | null = null): string => `generation ${generation} (process ${pid}${version === null ? '' : `, version ${version}`})`
+
+function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version }: ReloadOutcome['switched'][number]): string {
+  const report = reports.find(({ successor }) => successor?.pid === to.pid)
+  const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
+  const ended = report?.result === 'drained' ? `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
+  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''} after ${duration(ms)}${ended}`
+}
+
+/** What happened, who serves now, what to do, and what the successor wrote last. */
+function describeFailure({ error, serving }: ReloadOutcome): string {
+  const { code = '', message = 'no reason was given', stderr = '' } = error ?? {}
+  const lines = [`handover: the reload failed (${code}): ${message}`]
+  if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) lines.push(`  ${serving.map((peer) => named(peer)).join(', ')} serves.`)
+  if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))
+  return `${lines.join('\n')}\n`
+}

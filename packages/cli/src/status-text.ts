@@ -1,0 +1,104 @@
+/**
+ * `handover status` for people: 80 columns, what serves before what drains, and nothing that needs a legend. Pure.
+ */
+
+import type { ProcessStatus } from '@handover/core/keeper'
+import { titleOf, type App } from './apps.js'
+import { cut, duration, megabytes, number, plural, printable, wrap } from './words.js'
+
+export interface Paper {
+  readonly width: number
+  readonly colours: boolean
+  /** As Date.now(). */
+  readonly now: number
+}
+
+type Ink = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
+const codes: Readonly<Record<Ink, number>> = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 }
+
+interface Column {
+  readonly head: string
+  readonly align: 'left' | 'right'
+  readonly of: (process: ProcessStatus) => string
+}
+
+const openOf = ({ connections }: ProcessStatus): number => Object.values(connections).reduce((sum, count) => sum + count, 0)
+
+const slot: Column = { head: 'SLOT', align: 'right', of: (process) => String(process.slot ?? '-') }
+const columns: readonly Column[] = [
+  { head: 'PID', align: 'right', of: ({ pid }) => String(pid) },
+  { head: 'GEN', align: 'right', of: ({ generation }) => String(generation) },
+  { head: 'STATE', align: 'left', of: ({ state }) => state },
+  { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', 12) },
+  { head: 'AGE', align: 'right', of: ({ ageMs }) => duration(ageMs) },
+  { head: 'CONNS', align: 'right', of: (process) => number(openOf(process)) },
+  { head: 'BUSY', align: 'right', of: ({ requests }) => number(requests.inFlight) },
+  { head: 'MEMORY', align: 'right', of: ({ memory }) => megabytes(memory) },
+  { head: 'DELAY', align: 'right', of: ({ loopDelayMs }) => (loopDelayMs === null ? '-' : duration(loopDelayMs)) }
+]
+
+const inkOf: Partial<Record<ProcessStatus['state'], Ink>> = { serving: 'green', draining: 'yellow', closing: 'yellow' }
+
+/** All apps, with an empty line between two. */
+export function describeApps(apps: readonly App[], paper: Paper): string {
+  const clean = JSON.parse(JSON.stringify(apps), (_key, value: unknown) => (typeof value === 'string' ? printable(value) : value)) as App[]
+  return clean.map((app) => describeApp(app, paper)).join('\n')
+}
+
+function describeApp(app: App, { width, colours, now }: Paper): string {
+  const paint = (ink: Ink | undefined, text: string): string => (colours && ink ? `\u{1b}[${codes[ink]}m${text}\u{1b}[0m` : text)
+  const lines: string[] = [paint('bold', titleOf(app))]
+  const fact = (label: string, text: string, ink?: Ink): void => {
+    const indent = ' '.repeat(12)
+    lines.push(`  ${paint('dim', label.padEnd(10))}${paint(ink, wrap(text, width - indent.length, indent))}`)
+  }
+
+  const serving = app.processes.filter(({ state }) => state !== 'draining' && state !== 'closing')
+  const listeners = [...new Set(serving.flatMap((process) => process.listeners))]
+  if (listeners.length > 0) fact('listens', listeners.join(', '))
+  const { keeper, lostKeeper } = app
+  if (keeper) {
+    fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`}`)
+    for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}; next try in ${duration(down.nextTryInMs)}`, 'red')
+  }
+  if (lostKeeper !== null) fact('keeper', `process ${lostKeeper} is gone; its workers go on without it`, 'red')
+  const { lastReload } = app
+  if (lastReload) {
+    const ago = `${duration(Math.max(0, now - lastReload.at))} ago`
+    if (lastReload.ok) fact('reload', `${ago}, done in ${duration(lastReload.ms)}: ${describeSwitches(app)}`)
+    else fact('reload', `${ago}, failed: ${lastReload.error?.message.split(/\n|\u{fffd}/u, 1)[0] ?? ''}${lastReload.error ? ` (${lastReload.error.code})` : ''}`, 'red')
+  }
+
+  const shown = keeper || lostKeeper !== null ? [slot, ...columns] : columns
+  const cells = app.processes.map((process) => shown.map(({ of }) => of(process)))
+  const widths = shown.map(({ head }, index) => Math.max(head.length, ...cells.map((row) => row[index]?.length ?? 0)))
+  const row = (texts: readonly string[], inks: readonly (Ink | undefined)[] = []): string => texts.map((text, index) => {
+    const wide = widths[index] ?? 0
+    return paint(inks[index], shown[index]?.align === 'left' ? text.padEnd(wide) : text.padStart(wide))
+  }).join('  ').trimEnd()
+  lines.push('', `  ${paint('dim', row(shown.map(({ head }) => head)))}`)
+  app.processes.forEach((process, index) => {
+    lines.push(`  ${row(cells[index] ?? [], shown.map(({ head }) => (head === 'STATE' ? inkOf[process.state] : undefined)))}`)
+    const indent = ' '.repeat(6)
+    for (const detail of detailsOf(process)) lines.push(paint('dim', `${indent}${wrap(detail, width - indent.length, indent)}`))
+  })
+  return `${lines.join('\n')}\n`
+}
+
+/** What a table has no room for. */
+function detailsOf({ connections, requests, waitsFor, endsInMs, node, state }: ProcessStatus): string[] {
+  const kinds = Object.entries(connections).filter(([, count]) => count > 0).map(([kind, count]) => `${number(count)} ${kind}`)
+  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), `Node ${node}`]
+  const drains = state === 'draining' || state === 'closing'
+  const waits = waitsFor.length > 0 ? `waits for ${waitsFor.join(', ')}` : 'waits for nothing but its undo window'
+  return [facts.join(' · '), ...(drains ? [`${waits}${endsInMs === null ? '' : `; ends in ${duration(endsInMs)} at the latest`}`] : [])]
+}
+
+function describeSwitches({ lastReload }: App): string {
+  const { switched = [], reports = [] } = lastReload ?? {}
+  const [first] = switched
+  const moved = reports.reduce((sum, { connections }) => sum + connections.moved, 0)
+  const cuts = reports.reduce((sum, { connections }) => sum + connections.cut, 0)
+  const what = first ? `generation ${first.from?.generation ?? '-'} to ${first.to.generation}${switched.length > 1 ? ` in ${switched.length} slots` : ''}` : 'nothing was switched'
+  return [what, ...(moved > 0 ? [`${plural(moved, 'connection')} moved`] : []), ...(cuts > 0 ? [`${cuts} cut`] : [])].join(', ')
+}

@@ -1,0 +1,125 @@
+/**
+ * What this process says of itself when it is asked: generation.ts gives what it knows, the rest is read here. Holds no command line, no environment variable
+ * but HANDOVER_VERSION, and of a request its method and its path without the query.
+ */
+
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
+import { kindOf, requestCounts, type Connection, type Connections, type Request } from './connections.js'
+import type { Report } from './report.js'
+import type { StateName } from './states.js'
+import type { ProcessStatus } from './status.js'
+
+/** What generation.ts knows. */
+export interface Portrayed {
+  readonly generation: number
+  readonly state: StateName
+  readonly name: string | undefined
+  readonly listeners: readonly string[]
+  /** Of every server that listens, or has connections still. */
+  readonly connections: Iterable<Connections>
+  /** Undefined where it does not drain. */
+  readonly endsInMs: number | undefined
+  readonly lastReport: Report | undefined
+}
+
+/** Which worker of which keeper this process is. */
+export interface Place {
+  readonly keeper: number
+  readonly slot: number
+}
+
+const delayResolutionMs = 20
+const mostWaitedFor = 20
+const longestPath = 200
+
+export class Portrait {
+  #version: string | null | undefined
+  #delay: IntervalHistogram | undefined
+
+  /** Reads the version of the program, once: later the files may be those of the next one. */
+  noteVersion(): void {
+    this.#version ??= packageVersion()
+  }
+
+  status(of: Portrayed, place?: Place): ProcessStatus {
+    this.noteVersion()
+    const open = [...of.connections].flatMap((connections) => [...connections.all])
+    const sessions = [...of.connections].flatMap((connections) => [...connections.sessions])
+    const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap(({ streams }) => [...streams.values()])]
+    return {
+      pid: process.pid,
+      generation: of.generation,
+      state: of.state,
+      name: of.name ?? null,
+      keeper: place?.keeper ?? null,
+      slot: place?.slot ?? null,
+      version: nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null,
+      node: process.versions.node,
+      ageMs: Math.round(process.uptime() * 1_000),
+      listeners: of.listeners,
+      connections: countBy(open, ([socket, connection]) => kindOf(socket, connection)),
+      requests: { inFlight: running.length, total: requestCounts.total, failed: requestCounts.failed },
+      waitsFor: of.state === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
+      endsInMs: of.endsInMs ?? null,
+      memory: process.memoryUsage.rss(),
+      loopDelayMs: this.#longestDelay(),
+      lastReport: of.lastReport ?? null
+    }
+  }
+
+  /** Since the last status: the histogram counts from one tick of its timer to the next. */
+  #longestDelay(): number | null {
+    if (!this.#delay) {
+      this.#delay = monitorEventLoopDelay({ resolution: delayResolutionMs })
+      this.#delay.enable()
+      return null
+    }
+    const { max } = this.#delay
+    this.#delay.reset()
+    return Math.max(0, Math.round((max / 1e6 - delayResolutionMs) * 10) / 10)
+  }
+}
+
+function countBy<T>(items: readonly T[], kind: (item: T) => string): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const item of items) counts[kind(item)] = (counts[kind(item)] ?? 0) + 1
+  return counts
+}
+
+/** The oldest requests first, then the connections that have none. */
+function waitedFor(running: readonly Request[], quiet: readonly (readonly [Parameters<typeof kindOf>[0], Connection])[]): string[] {
+  const now = performance.now()
+  const requests = [...running].sort((a, b) => a.since - b.since).map(({ method, target, since }) => `${method} ${pathOf(target)} for ${duration(now - since)}`)
+  // Of HTTP/1 the parser tells that nobody took the connection over; it waits for its next request.
+  const kinds = countBy(quiet, ([socket, connection]) => {
+    const kind = kindOf(socket, connection)
+    return kind === 'http' || kind === 'https' ? 'idle' : kind
+  })
+  const others = Object.entries(kinds).map(([kind, count]) => `${count} ${kind}`)
+  const all = [...requests, ...others]
+  return all.length <= mostWaitedFor + 1 ? all : [...all.slice(0, mostWaitedFor), `and ${all.length - mostWaitedFor} more`]
+}
+
+function pathOf(target: string): string {
+  const [plain = ''] = target.split(/[?#]/, 1)
+  return plain.length > longestPath ? `${plain.slice(0, longestPath)}…` : plain
+}
+
+const duration = (ms: number): string => (ms < 1_000 ? `${Math.round(ms)} ms` : `${Math.round(ms / 1_000)} s`)
+
+const nonEmpty = (text: string | undefined): string | undefined => (text === '' ? undefined : text)
+
+/** Of the package.json next to the script, or the nearest above that has one. */
+function packageVersion(): string | null {
+  const script = process.argv[1]
+  if (script === undefined) return null
+  for (let folder = path.dirname(script); ; folder = path.dirname(folder)) {
+    try {
+      const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as { version?: unknown }
+      if (typeof version === 'string') return version
+    } catch { /* there is none, or it is none */ }
+    if (folder === path.dirname(folder)) return null
+  }
+}

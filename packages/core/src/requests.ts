@@ -1,0 +1,76 @@
+/**
+ * Reads the first line of a connection to the control socket: the greeting of a process that wants to take over, or a request of the command `handover`.
+ * Whatever is not exactly one of them is refused with what was found. Pure.
+ */
+
+import { HandoverError } from './errors.js'
+import type { ControlRequest, ReloadRequest } from './status.js'
+
+/** One of the two connections of a process that wants to take over; `token` says which belong together. */
+export interface Greeting {
+  readonly type: 'messages' | 'descriptors'
+  readonly token: string
+}
+
+type Check = (value: unknown) => boolean
+const flag: Check = (value) => typeof value === 'boolean'
+const from = (least: number, most: number): Check => (value) => Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
+
+/** The options of a reload: each is checked, and an unknown one is refused rather than ignored, since it may be what makes the reload careful. */
+const reloadOptions: { readonly [Option in keyof Required<ReloadRequest>]: readonly [Check, expected: string] } = {
+  wait: [flag, 'true or false'],
+  canary: [from(1, 1_024), 'a whole number from 1 to 1024'],
+  // A timer of Node holds a signed 32-bit number of milliseconds.
+  bakeMs: [from(0, 2_147_483_647), 'a whole number of milliseconds from 0 to 2147483647'],
+  // It becomes the first line of an HTTP request.
+  probe: [(value) => typeof value === 'string' && /^\/[\x21-\x7e]{0,2000}$/.test(value), 'a path that begins with "/", without spaces'],
+  parallel: [flag, 'true or false'],
+  workers: [from(1, 1_024), 'a whole number from 1 to 1024'],
+  allowDrop: [flag, 'true or false'],
+  keeper: [flag, 'true or false']
+}
+
+const wrong = (text: string): HandoverError => new HandoverError('HANDOVER_PROTOCOL', text)
+const shown = (value: unknown): string => {
+  const text = JSON.stringify(value) as string | undefined ?? 'nothing'
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text
+}
+
+const expected = 'the first line must be {"type":"messages"|"descriptors","token":"…"} or {"type":"request","verb":"status"|"reload"|"stop"}'
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Throws HANDOVER_PROTOCOL. Unknown extra fields beside the verb pass, so that a neighbouring version may add some. */
+export function parseFirstLine(line: string): Greeting | ControlRequest {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch { /* garbage */ }
+  if (!isObject(value)) throw wrong(expected)
+  const { type, token } = value
+  if (type === 'request') return parseRequest(value)
+  if ((type === 'messages' || type === 'descriptors') && typeof token === 'string' && /^[0-9a-f]{32}$/.test(token)) return { type, token }
+  throw wrong(expected)
+}
+
+function parseRequest({ verb, options = {} }: Record<string, unknown>): ControlRequest {
+  switch (verb) {
+    case 'status':
+    case 'stop':
+      return { type: 'request', verb }
+    case 'reload':
+      return { type: 'request', verb, options: parseOptions(options) }
+    default:
+      throw wrong(`the verb of a request is ${shown(verb)}, expected "status", "reload" or "stop"`)
+  }
+}
+
+function parseOptions(options: unknown): ReloadRequest {
+  if (!isObject(options)) throw wrong(`the options of a reload are ${shown(options)}, expected an object`)
+  for (const [name, value] of Object.entries(options)) {
+    const [check, what] = Object.hasOwn(reloadOptions, name) ? reloadOptions[name as keyof ReloadRequest] : []
+    if (!check) throw wrong(`${shown(name)} is not an option of a reload, expected some of ${Object.keys(reloadOptions).join(', ')}`)
+    if (!check(value)) throw wrong(`the option ${name} of a reload is ${shown(value)}, expected ${what}`)
+  }
+  return options
+}
