@@ -2,7 +2,7 @@
  * What a handover takes: a minimal http server reloaded 20 times under light load, and how long each phase took; then 20 handovers
  * to processes that had booted before, which leaves the handover's own cost.
  *
- * The phases come from the reports that the server writes to stderr, as lines with JSON after `handover report `; the time
+ * The phases come from the reports that the server writes to stderr, as lines with JSON after reportMarker; the time
  * from the signal to the first new answer is the client's. Most of it is the boot of Node, not Handover.
  */
 
@@ -16,12 +16,12 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Example } from './example.js'
+import { reportMarker } from './messages.js'
 import { startLoadProcess } from './process.js'
 import { count, median, ms, table } from './table.js'
 
 const reloads = 20
 const pauseMs = 200
-const marker = 'handover report '
 const server = fileURLToPath(new URL('bench-server.js', import.meta.url))
 
 export async function benchHandover(): Promise<void> {
@@ -119,7 +119,7 @@ async function benchReload(): Promise<void> {
     const rows = [...phases, ['signal to first new answer', firstAnswers] as const]
     console.log(table([['ms', 'median', 'max', 'of'], ...rows.map(([name, values]) => [name, ms(median(values)), ms(Math.max(...values)), count(values.length)])]))
     console.log(`\n${count(result.requests)} requests, ${count(result.lost)} lost, ${reports} reports of ${reloads} reloads`)
-    if (reports === 0) console.log(`The server wrote no line with "${marker.trim()}": the phases are not known.`)
+    if (reports === 0) console.log(`The server wrote no line with "${reportMarker.trim()}": the phases are not known.`)
   } finally {
     load.kill()
     await example.end(2000)
@@ -131,10 +131,10 @@ async function benchReload(): Promise<void> {
  * phases again; so of the second only the drain is counted.
  */
 function durationsOf(line: string): Record<string, unknown> | undefined {
-  const at = line.indexOf(marker)
+  const at = line.indexOf(reportMarker)
   if (at === -1) return undefined
   try {
-    const report = JSON.parse(line.slice(at + marker.length)) as { readonly result?: string; readonly durations?: Record<string, unknown> }
+    const report = JSON.parse(line.slice(at + reportMarker.length)) as { readonly result?: string; readonly durations?: Record<string, unknown> }
     if (report.result === 'drained') return { drain: report.durations?.['drain'] }
     return report.result === 'switched' ? report.durations : undefined
   } catch {
