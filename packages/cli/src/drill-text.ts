@@ -52,7 +52,7 @@ const linesOfLosses = 10
 
 /** Many lines; the last one is the verdict. */
 export function describeDrill(drill: DrillResult): string {
-  if (drill.result === 'not reloaded') return [...lossLines(drill.losses, drill.name), `Not reloaded: ${drill.because}`].join('\n')
+  if (drill.result === 'not reloaded') return [...lossLines(drill.losses), `Not reloaded: ${drill.because}`].join('\n')
   const { name, status, requests, answers, lost, phases, keptOpen, newEachTime, losses } = drill
   return [
     `GET ${name}: ${plural(keptOpen.clients, 'client')} on connections that stay open, ${newEachTime.clients} with a new one each time; ${status} is the right answer.`,
@@ -64,7 +64,7 @@ export function describeDrill(drill: DrillResult): string {
     `Connections that stay open: ${plural(keptOpen.before.opened, 'was', 'were')} opened before the reload and ${keptOpen.since.opened} since; since then the server closed ${closedText(keptOpen.since.closedByServer)}.`,
     `New connections for one request each: ${count(newEachTime.before.opened)} before the reload, ${count(newEachTime.since.opened)} since.`,
     '',
-    ...lossLines(losses, name),
+    ...lossLines(losses),
     lost === 0
       ? `Nothing was lost: ${count(requests)} requests were sent and ${count(answers)} answered${drill.result === 'reloaded' ? '' : ', but the reload failed'}.`
       : `LOST: ${count(lost)} of ${plural(requests, 'request')}.${hints(losses)}`
@@ -90,17 +90,17 @@ function closedText({ total, announced, idle, idleReset }: ClosedByServer): stri
   return total === 0 ? 'none' : `${count(total)} (${count(announced)} announced by Connection: close, ${count(idle)} idle and unannounced, ${count(idleReset)} idle and reset)`
 }
 
-function lossLines(losses: readonly Loss[], name: string): string[] {
+function lossLines(losses: readonly Loss[]): string[] {
   if (losses.length === 0) return []
-  return ['Lost:', ...losses.slice(0, linesOfLosses).map((loss) => `  ${lossText(loss, name)}`), ...losses.length > linesOfLosses ? ['  … all of them with --json'] : [], '']
+  return ['Lost:', ...losses.slice(0, linesOfLosses).map((loss) => `  ${lossText(loss)}`), ...losses.length > linesOfLosses ? ['  … all of them with --json'] : [], '']
 }
 
 /** When, which connection, what was sent, what came. */
-function lossText({ atMs, afterMs, kind, localPort, request, reason, error, bytes }: Loss, name: string): string {
+function lossText({ atMs, afterMs, kind, localPort, request, reason, error, bytes }: Loss): string {
   const when = `${atMs < 0 ? '-' : '+'}${(Math.abs(atMs) / 1000).toFixed(3)} s`
   const connection = `${kind === 'new' ? 'new connection' : 'connection that stays open'}${localPort === undefined ? '' : ` from port ${localPort}`}`
-  const sent = request === 0 ? 'nothing could be sent' : `request ${request} on it, GET ${name}, was sent`
-  return `${when}  ${connection}: ${sent}; after ${afterMs.toFixed(1)} ms: ${whatCame(reason, error)} (${plural(bytes, 'byte')} came)`
+  const sent = request === 0 ? 'nothing could be sent' : `its request ${request} was sent`
+  return `${when}  ${connection}: ${sent}; after ${afterMs.toFixed(1)} ms: ${whatCame(reason, error)}${bytes === 0 ? '' : ` (${plural(bytes, 'byte')} came)`}`
 }
 
 function whatCame(reason: LossReason, error: string): string {
