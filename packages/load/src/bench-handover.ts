@@ -6,16 +6,15 @@
  * from the signal to the first new answer is the client's. Most of it is the boot of Node, not Handover.
  */
 
-import { sleep } from './clock.js'
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { Example } from './example.js'
+import { probe } from './client.js'
+import { sleep } from './clock.js'
+import { Example, freePort } from './example.js'
 import { reportMarker } from './messages.js'
 import { startLoadProcess } from './process.js'
 import { count, median, ms, table } from './table.js'
@@ -36,10 +35,7 @@ async function benchBooted(): Promise<void> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1')
-  const probe = net.createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as net.AddressInfo
-  probe.close()
+  const port = await freePort()
   const env = { ...process.env, HANDOVER_NAME: 'bench', HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '0', APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1' }
   const commits: Record<string, number>[] = []
   const boot = async (): Promise<{ go: () => void; switched: Promise<unknown>; kill: () => void }> => {
@@ -60,7 +56,7 @@ async function benchBooted(): Promise<void> {
     let current = await boot()
     running.add(current.kill)
     current.go()
-    await answers(port)
+    while ((await probe({ host: '127.0.0.1', port })).answer === undefined) await sleep(20)
     for (let index = 0; index < reloads; index++) {
       const next = await boot()
       running.add(next.kill)
@@ -74,17 +70,6 @@ async function benchBooted(): Promise<void> {
   } finally {
     for (const kill of running) kill()
     rmSync(folder, { recursive: true, force: true })
-  }
-}
-
-/** Resolves when something accepts on the port. */
-async function answers(port: number): Promise<void> {
-  for (;;) {
-    const socket = net.connect(port, '127.0.0.1')
-    const [event] = await Promise.race([once(socket, 'connect').then(() => ['yes']), once(socket, 'error').then(() => ['no'])]).catch(() => ['no'])
-    socket.destroy()
-    if (event === 'yes') return
-    await sleep(20)
   }
 }
 
