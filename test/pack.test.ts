@@ -15,7 +15,7 @@ const folder = mkdtempSync(path.join(tmpdir(), 'handover-pack-'))
 const npm = (cwd: string, ...args: string[]): string => execFileSync('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
 beforeAll(() => {
-  const tarballs = ['core', 'fastify', 'express'].map((name) => {
+  const tarballs = ['core', 'fastify', 'express', 'load'].map((name) => {
     const [{ filename }] = JSON.parse(npm(path.join(root, 'packages', name), 'pack', '--json', '--pack-destination', folder)) as [{ filename: string }]
     return `./${filename}`
   })
@@ -68,4 +68,13 @@ test('the tarball of the core carries the binary of this platform and no source 
   const { scripts, dependencies } = JSON.parse(readFileSync(path.join(core, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>
   expect(scripts?.['install']).toBeUndefined()
   expect(Object.keys(dependencies ?? {})).toEqual(['devalue'])
+})
+
+test('the tarball of the load client is whole, and has none of the benches and the demo', () => {
+  const dist = path.join(folder, 'node_modules', '@handover', 'load', 'dist')
+  const files = readdirSync(dist).filter((name) => name.endsWith('.js'))
+  const imported = files.flatMap((name) => [...readFileSync(path.join(dist, name), 'utf8').matchAll(/^(?:import|export) .*?from '(.*?)'/gm)].map((match) => match[1]!))
+  expect(imported.filter((name) => name.startsWith('.') && !files.includes(path.basename(name)))).toEqual([])
+  expect(imported.filter((name) => !name.startsWith('.') && !name.startsWith('node:'))).toEqual([])
+  expect(files.filter((name) => /^(bench|demo|example|reporter|table)/.test(name))).toEqual([])
 })

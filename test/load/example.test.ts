@@ -5,7 +5,8 @@
 
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { Example, startLoad } from '@handover/load'
+import { startLoad } from '@handover/load'
+import { Example } from '../../packages/load/dist/example.js'
 import { expect, test } from 'vitest'
 
 const script = fileURLToPath(new URL('./fixtures/reloadable.mjs', import.meta.url))

@@ -2,26 +2,25 @@
  * What a handover takes: a minimal http server reloaded 20 times under light load, and how long each phase took; then 20 handovers
  * to processes that had booted before, which leaves the handover's own cost.
  *
- * The phases come from the reports that the server writes to stderr, as lines with JSON after `handover report `; the time
+ * The phases come from the reports that the server writes to stderr, as lines with JSON after reportMarker; the time
  * from the signal to the first new answer is the client's. Most of it is the boot of Node, not Handover.
  */
 
-import { sleep } from './clock.js'
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { Example } from './example.js'
+import { probe } from './client.js'
+import { sleep } from './clock.js'
+import { Example, freePort } from './example.js'
+import { reportMarker } from './messages.js'
 import { startLoadProcess } from './process.js'
 import { count, median, ms, table } from './table.js'
 
 const reloads = 20
 const pauseMs = 200
-const marker = 'handover report '
 const server = fileURLToPath(new URL('bench-server.js', import.meta.url))
 
 export async function benchHandover(): Promise<void> {
@@ -36,10 +35,7 @@ async function benchBooted(): Promise<void> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1')
-  const probe = net.createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as net.AddressInfo
-  probe.close()
+  const port = await freePort()
   const env = { ...process.env, HANDOVER_NAME: 'bench', HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '0', APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1' }
   const commits: Record<string, number>[] = []
   const boot = async (): Promise<{ go: () => void; switched: Promise<unknown>; kill: () => void }> => {
@@ -60,7 +56,7 @@ async function benchBooted(): Promise<void> {
     let current = await boot()
     running.add(current.kill)
     current.go()
-    await answers(port)
+    while ((await probe({ host: '127.0.0.1', port })).answer === undefined) await sleep(20)
     for (let index = 0; index < reloads; index++) {
       const next = await boot()
       running.add(next.kill)
@@ -74,17 +70,6 @@ async function benchBooted(): Promise<void> {
   } finally {
     for (const kill of running) kill()
     rmSync(folder, { recursive: true, force: true })
-  }
-}
-
-/** Resolves when something accepts on the port. */
-async function answers(port: number): Promise<void> {
-  for (;;) {
-    const socket = net.connect(port, '127.0.0.1')
-    const [event] = await Promise.race([once(socket, 'connect').then(() => ['yes']), once(socket, 'error').then(() => ['no'])]).catch(() => ['no'])
-    socket.destroy()
-    if (event === 'yes') return
-    await sleep(20)
   }
 }
 
@@ -119,7 +104,7 @@ async function benchReload(): Promise<void> {
     const rows = [...phases, ['signal to first new answer', firstAnswers] as const]
     console.log(table([['ms', 'median', 'max', 'of'], ...rows.map(([name, values]) => [name, ms(median(values)), ms(Math.max(...values)), count(values.length)])]))
     console.log(`\n${count(result.requests)} requests, ${count(result.lost)} lost, ${reports} reports of ${reloads} reloads`)
-    if (reports === 0) console.log(`The server wrote no line with "${marker.trim()}": the phases are not known.`)
+    if (reports === 0) console.log(`The server wrote no line with "${reportMarker.trim()}": the phases are not known.`)
   } finally {
     load.kill()
     await example.end(2000)
@@ -131,10 +116,10 @@ async function benchReload(): Promise<void> {
  * phases again; so of the second only the drain is counted.
  */
 function durationsOf(line: string): Record<string, unknown> | undefined {
-  const at = line.indexOf(marker)
+  const at = line.indexOf(reportMarker)
   if (at === -1) return undefined
   try {
-    const report = JSON.parse(line.slice(at + marker.length)) as { readonly result?: string; readonly durations?: Record<string, unknown> }
+    const report = JSON.parse(line.slice(at + reportMarker.length)) as { readonly result?: string; readonly durations?: Record<string, unknown> }
     if (report.result === 'drained') return { drain: report.durations?.['drain'] }
     return report.result === 'switched' ? report.durations : undefined
   } catch {

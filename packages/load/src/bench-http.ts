@@ -12,7 +12,8 @@ import { type App, Example, scriptOf } from './example.js'
 import { startLoadProcess } from './process.js'
 import { count, median, ms, table } from './table.js'
 
-interface Round {
+/** One measure of a server. */
+export interface Round {
   readonly perSecond: number
   readonly p50: number
   readonly p99: number
@@ -63,7 +64,8 @@ async function compare(app: App): Promise<void> {
   console.log(sameSign ? 'the same sign in all pairs: a difference' : 'not the same sign in all pairs: noise')
 }
 
-async function measure(target: Target): Promise<Round> {
+/** A closed loop of keep-alive clients in another process. Rejects when a request is lost. */
+export async function measure(target: Target): Promise<Round> {
   const load = startLoadProcess(target, { keepAlive: { clients } })
   try {
     await load.until(({ answers }) => answers > 0)

@@ -1,5 +1,5 @@
 /**
- * The server of `bench handover`: answers with its version, and writes its reports to stderr as `handover report {json}`.
+ * The server of `bench handover`: answers with its version, and writes its reports to stderr as reporter.ts does.
  *
  * With TLS_KEY and TLS_CERT, the names of two files, it speaks https. With WAIT=1 it boots, says `booted`, and listens only when a line comes on its standard input: a successor whose boot takes no time.
  */
@@ -9,12 +9,9 @@ import http from 'node:http'
 import https from 'node:https'
 import { once } from 'node:events'
 import { handover } from '@handover/core'
+import './reporter.js'
 
 const version = readFileSync(process.env['APP_VERSION_FILE']!, 'utf8').trim()
-handover.events.on('report', (report) => {
-  // The successor hears the predecessor's last report as well.
-  if (report.predecessor.pid === process.pid) process.stderr.write(`handover report ${JSON.stringify(report)}\n`)
-})
 const answer: http.RequestListener = (_request, response) => {
   response.setHeader('x-version', version).setHeader('x-pid', process.pid).end('ok')
 }

@@ -10,7 +10,8 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   http: ['./bench-http.js', 'benchHttp'],
   handover: ['./bench-handover.js', 'benchHandover'],
   move: ['./bench-move.js', 'benchMove'],
-  idle: ['./bench-idle.js', 'benchIdle']
+  idle: ['./bench-idle.js', 'benchIdle'],
+  workers: ['./bench-workers.js', 'benchWorkers']
 }
 
 async function main(names: readonly string[]): Promise<number> {

@@ -68,6 +68,11 @@ export interface LoadOptions {
   readonly connectFirst?: boolean
   /** Think times and bodies are the same for the same seed. Default 1. */
   readonly seed?: number
+  /**
+   * For a server that does not keep the contract of reference.ts: an answer is right when it is whole and has this status, whatever else it says. For
+   * `keep-alive`, `new` and `pipelined`. Without it any status below 400 is right, and the contract counts.
+   */
+  readonly expectStatus?: number
 }
 
 export interface Load {
@@ -93,11 +98,13 @@ const optionOf = {
 } as const satisfies Record<Kind, keyof LoadOptions>
 
 const pauseAfterLossMs = 10
+const closedAtOnce: Failure = { reason: 'closed', error: 'the server closed the connection at once', bytes: 0 }
 
 /** What all clients of one load share. */
 class Run {
   readonly target: Target
   readonly answerTimeoutMs: number
+  readonly expectStatus: number | undefined
   readonly tally = new Tally()
   stopping = false
   readonly #pauses = new Set<() => void>()
@@ -106,9 +113,10 @@ class Run {
   #allConnected: () => void = () => {}
   readonly #whenAllConnected = new Promise<void>((resolve) => { this.#allConnected = resolve })
 
-  constructor(target: Target, answerTimeoutMs: number) {
+  constructor(target: Target, { answerTimeoutMs = 30_000, expectStatus }: LoadOptions) {
     this.target = target
     this.answerTimeoutMs = answerTimeoutMs
+    this.expectStatus = expectStatus
   }
 
   willConnect(): void {
@@ -148,7 +156,7 @@ export function startLoad(target: Target, options: LoadOptions): Load {
 
 /** For worker.ts, which also wants to hear of new versions. */
 export function startTalliedLoad(target: Target, options: LoadOptions): { load: Load; tally: Tally } {
-  const run = new Run(target, options.answerTimeoutMs ?? 30_000)
+  const run = new Run(target, options)
   const clients: Promise<void>[] = []
   for (const kind of kinds) {
     const groups = options[optionOf[kind]] ?? []
@@ -192,6 +200,16 @@ function described({ answers, lost, inFlight, versions, notes }: LoadStats): str
   return JSON.stringify({ answers, lost, inFlight, versions: versions.map(({ version, pid }) => `${version} of ${pid}`), notes })
 }
 
+/** One GET on a connection of its own, for what a server answers before any load. Its status is for the caller to judge. Never rejects. */
+export async function probe(target: Target, path = '/', timeoutMs = 30_000): Promise<Outcome> {
+  const connection = await connect(target, timeoutMs, { closedIdle: () => {}, unexpected: () => {} })
+  if (!(connection instanceof Connection)) return { failure: connection }
+  const nextRequest = requestsOf('keep-alive', shapeOf('keep-alive', { clients: 1, path }), target, 'probe', seededRandom(1))
+  const outcome = connection.open ? await connection.request(nextRequest(), timeoutMs) : { failure: closedAtOnce }
+  connection.close()
+  return outcome
+}
+
 /** One client, from its start to the stop. */
 async function runClient(run: Run, kind: Kind, group: AnyGroup, id: string, random: Random, connectFirst: boolean): Promise<void> {
   const { tally, answerTimeoutMs } = run
@@ -218,7 +236,7 @@ async function runClient(run: Run, kind: Kind, group: AnyGroup, id: string, rand
       connection = opened
     }
     const outcomes = !connection.open
-      ? requests.map((): Outcome => ({ failure: { reason: 'closed', error: 'the server closed the connection at once', bytes: 0 } }))
+      ? requests.map((): Outcome => ({ failure: closedAtOnce }))
       : kind === 'pipelined'
         ? await connection.pipeline(requests, answerTimeoutMs)
         : [await connection.request(requests[0]!, answerTimeoutMs, roundTripMs)]
@@ -241,11 +259,15 @@ function judge(run: Run, kind: Kind, startedAt: number, request: Request, outcom
   }
   const { answer } = outcome
   if (answer === undefined) return lose(outcome.failure)
-  if (run.tally.missing(kind, answer)) return false
   const because = (reason: LossReason, error: string): false => lose({ reason, error, bytes: answer.bytes })
-  if (answer.status >= 400) return because('status', `status ${answer.status}`)
-  const wrong = request.check(answer)
-  if (wrong !== undefined) return because('wrong', wrong)
+  if (run.expectStatus !== undefined) {
+    if (answer.status !== run.expectStatus) return because('status', `status ${answer.status} instead of ${run.expectStatus}`)
+  } else {
+    if (run.tally.missing(kind, answer)) return false
+    if (answer.status >= 400) return because('status', `status ${answer.status}`)
+    const wrong = request.check(answer)
+    if (wrong !== undefined) return because('wrong', wrong)
+  }
   run.tally.answered(kind, startedAt, answer)
   return true
 }

@@ -28,7 +28,7 @@ export type LossReason =
   | 'closed'
   /** The server closed the connection within the answer. */
   | 'cut'
-  /** Status 400 or above. */
+  /** Status 400 or above; where one status is expected, any other. */
   | 'status'
   /** A whole answer, but not to this request: wrong digest, wrong content, another request's id. */
   | 'wrong'

@@ -31,6 +31,7 @@ export function scriptOf(app: App): string {
 
 export interface ExampleOptions {
   readonly script: string
+  readonly args?: readonly string[]
   readonly version: string
   readonly env?: Readonly<Record<string, string>>
   readonly onStderr?: (line: string) => void
@@ -79,12 +80,12 @@ export class Example {
     }
   }
 
-  private constructor({ script, env, onStderr, onReport }: ExampleOptions, directory: string, port: number) {
+  private constructor({ script, args = [], env, onStderr, onReport }: ExampleOptions, directory: string, port: number) {
     this.#directory = directory
     this.#token = randomUUID()
     this.target = { host: '127.0.0.1', port }
     process.on('exit', this.#onExit)
-    this.#child = spawn(process.execPath, [script], {
+    this.#child = spawn(process.execPath, [script, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       detached: true, // Ctrl-C is for the parent, which ends everything in order
       env: { ...process.env, ...env, ...(onReport && withReporter), PORT: String(port), APP_VERSION_FILE: this.#versionFile, [tokenName]: this.#token }
@@ -216,7 +217,8 @@ export class Example {
   }
 }
 
-function freePort(): Promise<number> {
+/** Of 127.0.0.1, free just now. */
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = net.createServer().on('error', reject).listen(0, '127.0.0.1', () => {
       const { port } = server.address() as net.AddressInfo

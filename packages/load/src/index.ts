@@ -1,12 +1,14 @@
 /**
- * The face of the private package @handover/load: the strict client, in this process or in one of its own, and the contract
- * that servers under load keep.
+ * The face of @handover/load: the strict client, in this process or in one of its own, for any server, and the contract that servers keep of which it
+ * looks at every byte.
+ *
+ * The demo and the benches are programs of this repository: they are neither here nor in the tarball.
  */
 
+export type { Answer } from './answer.js'
 export { nowMs } from './clock.js'
-export { type Group, type Load, type LoadOptions, type PipelinedGroup, type PostGroup, type SlowGroup, type StreamGroup, startLoad } from './client.js'
-export { type App, type ExampleOptions, type Reloaded, Example, apps, scriptOf } from './example.js'
-export type { LossReason, Target } from './connection.js'
+export { type Group, type Load, type LoadOptions, type PipelinedGroup, type PostGroup, type SlowGroup, type StreamGroup, probe, startLoad } from './client.js'
+export type { Failure, LossReason, Outcome, Target } from './connection.js'
 export type { Latency } from './histogram.js'
 export { type LoadProcess, startLoadProcess } from './process.js'
 export { referenceHandler } from './reference.js'

@@ -1,6 +1,6 @@
 /**
  * Loaded into a server before its own program (node --import): writes the reports that the process makes to stderr, as lines of JSON after
- * `handover report `. The server need not know of it, and its own log may go anywhere.
+ * reportMarker. The server need not know of it, and its own log may go anywhere.
  */
 
 import { subscribe } from 'node:diagnostics_channel'
