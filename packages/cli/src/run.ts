@@ -1,0 +1,220 @@
+/**
+ * `handover run`: this process becomes the keeper. Its signals, its name, its end; made to be PID 1.
+ *
+ * It is as small as it can be: whatever happens to the application happens in the workers.
+ */
+
+import { subscribe } from 'node:diagnostics_channel'
+import type { ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import type { RunOptions } from './arguments.js'
+import { ask, NobodyListens } from './ask.js'
+import { Failure } from './failure.js'
+import { Keeper } from './keeper.js'
+import { Members } from './members.js'
+import { reapOrphans } from './reap.js'
+import { version } from './version.js'
+
+/** They belong to the keeper: systemd talks to the main process alone. */
+const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']
+
+/** What has a meaning to applications only, and the default action of some would end the keeper. */
+const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
+
+const defaultReadyTimeoutMs = 60_000
+
+function log(level: 'info' | 'warn' | 'error', line: string): void {
+  process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`)
+}
+
+/** Ends the process with the status of what it ran. Throws a Failure where nothing was started. */
+export async function run(options: RunOptions): Promise<never> {
+  const off = unavailable() ?? (native ? undefined : nativeMissing)
+  if (off !== undefined) throw new Failure(`handover run: ${off}. Nothing was started. Start the script with node itself.`)
+  const { file, cwd } = startingPoint()
+  const command = commandFor(options, file, cwd)
+  const given = options.name ?? (process.env['HANDOVER_NAME'] === '' ? undefined : process.env['HANDOVER_NAME'])
+  const name = given ?? defaultName(cwd, options.script)
+  const env = initialEnvironment()
+  for (const variable of notInherited) Reflect.deleteProperty(env, variable)
+
+  // Whatever happens from here on, no signal may find the default action.
+  const children = ownChildren()
+  reapOrphans((pid) => [...children].some((child) => child.pid === pid))
+
+  return await new Promise<never>((_resolve, reject) => {
+    const keeper: Keeper = new Keeper({
+      name,
+      version,
+      workers: options.workers,
+      hangTimeoutMs: options.hangTimeoutMs ?? 0,
+      readyTimeoutMs: readyTimeout(env),
+      env,
+      command: () => command,
+      log,
+      served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
+      ended: (status) => {
+        control?.close(true)
+        process.exit(status)
+      }
+    }, new Members({ shared: options.shared || process.platform !== 'linux' }))
+    let control: ControlServer | undefined
+    listenForSignals(keeper)
+    takeName(name, given !== undefined, keeper).then((server) => {
+      control = server
+      // Nothing else keeps this process alive while no worker does.
+      setInterval(() => undefined, 2 ** 31 - 1)
+      void keeper.run()
+    }, reject)
+  })
+}
+
+function commandFor({ script, args, nodeOptions }: RunOptions, file: string, cwd: string): CommandLine {
+  try {
+    createRequire(path.join(cwd, 'from-here.js')).resolve(path.resolve(cwd, script))
+  } catch {
+    throw new Failure(`handover run: ${script} does not exist in ${cwd}. Nothing was started. Give the path of a script, as to node.`)
+  }
+  return { file, args: ['--require', path.join(__dirname, 'preload.js'), ...nodeOptions, script, ...args], cwd }
+}
+
+/** The package's name, else the script's. */
+function defaultName(cwd: string, script: string): string {
+  let name: unknown
+  try {
+    name = (JSON.parse(readFileSync(path.join(cwd, 'package.json'), 'utf8')) as { name?: unknown }).name
+  } catch { /* there is none, or it is broken */ }
+  const text = typeof name === 'string' && name !== '' ? name : path.basename(script, path.extname(script))
+  return text.replace(/^@/, '').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^\.+/, '').slice(0, 64) || 'app'
+}
+
+function readyTimeout(env: NodeJS.ProcessEnv): number {
+  const text = env['HANDOVER_READY_TIMEOUT'] ?? ''
+  return /^\d+$/.test(text) ? Number(text) : defaultReadyTimeoutMs
+}
+
+/** Every process that this one starts, from the first moment on. */
+function ownChildren(): ReadonlySet<ChildProcess> {
+  const children = new Set<ChildProcess>()
+  subscribe('child_process', (message) => {
+    const { process: child } = message as { process: ChildProcess }
+    children.add(child)
+    child.once('exit', () => { children.delete(child) })
+  })
+  return children
+}
+
+// ---- the name ----
+
+/** Where a name was not asked for, a directory that cannot be used is no reason not to start. */
+async function takeName(name: string, given: boolean, keeper: Keeper): Promise<ControlServer | undefined> {
+  let file: string
+  try {
+    file = controlPath(name)
+    await refuseSecond(file, name)
+    const found = findOrBecome(file)
+    if ('predecessor' in found) {
+      found.predecessor.close()
+      throw new Failure(`handover run: another process has just taken the name ${name}. Nothing was started. Choose another one with --name.`)
+    }
+    const server = new ControlServer(file, found.listening, controlSide(keeper))
+    server.listen()
+    return server
+  } catch (error) {
+    if (error instanceof Failure) throw error
+    const { message } = error as Error
+    if (given) throw new Failure(`handover run: ${firstSentence(message)}. Nothing was started. Set HANDOVER_DIR to a directory of this user, or choose another --name.`)
+    log('warn', `${firstSentence(message)}. The commands handover reload, status and stop do not find this app; SIGHUP reloads it.`)
+    return undefined
+  }
+}
+
+const firstSentence = (text: string): string => text.split('. ', 1)[0]!.replace(/\.$/, '')
+
+async function refuseSecond(file: string, name: string): Promise<void> {
+  try {
+    for await (const answer of ask(file, { type: 'request', verb: 'status' }, () => 3_000)) {
+      const pid = answer.type === 'status' ? (answer.app.keeper?.pid ?? answer.app.processes[0]?.pid) : undefined
+      throw new Failure(`handover run: an app with the name ${name} runs already${pid === undefined ? '' : ` (process ${pid})`}. Nothing was started. Reload that one (handover reload ${name}), or choose another --name.`)
+    }
+  } catch (error) {
+    if (!(error instanceof NobodyListens)) throw error
+  }
+}
+
+function controlSide(keeper: Keeper): ControlSide {
+  return {
+    called: ({ channel }) => {
+      channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload` })
+      channel.close()
+    },
+    asked: (request, client) => { void answer(keeper, request, client) },
+    warn: (line) => { log('warn', line) }
+  }
+}
+
+async function answer(keeper: Keeper, request: ControlRequest, client: Client): Promise<void> {
+  try {
+    switch (request.verb) {
+      case 'status':
+        client.answer({ type: 'status', app: await keeper.status() })
+        break
+      case 'reload':
+        client.answer({ type: 'reload', outcome: await keeper.reload(request.options, (text) => { client.answer({ type: 'progress', text }) }) })
+        break
+      case 'stop':
+        client.answer({ type: 'stopping', pids: [process.pid, ...keeper.workers.map(({ pid }) => pid)] })
+        // The connection closes with the process.
+        notifySystemd({ STOPPING: 1 })
+        await keeper.stop()
+    }
+  } catch (error) {
+    const { code, message } = error instanceof HandoverError ? error : { code: 'HANDOVER_PROTOCOL', message: String(error) }
+    client.answer({ type: 'refused', code, reason: message })
+  }
+  client.end()
+}
+
+// ---- signals ----
+
+function listenForSignals(keeper: Keeper): void {
+  const stop = (signal: NodeJS.Signals): void => {
+    if (keeper.stopping) {
+      keeper.end(signal)
+      return
+    }
+    notifySystemd({ STOPPING: 1 })
+    void keeper.stop()
+  }
+  const reload = (signal: NodeJS.Signals): void => {
+    if (signal === 'SIGHUP' && terminalIsGone()) {
+      leaveTerminal()
+      stop(signal)
+      return
+    }
+    notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
+    void keeper.reload({}).then(({ ok, switched, error }) => {
+      if (ok) log('info', `reloaded: ${switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`).join(', ')} serve${switched.length === 1 ? 's' : ''}`)
+      else log('error', `${error?.code}: ${error?.message}`)
+    }, (error: unknown) => { log('error', String(error)) }).finally(() => { notifySystemd({ READY: 1 }) })
+  }
+  const reloadSignal = (process.env['HANDOVER_RELOAD_SIGNAL'] ?? 'SIGHUP') as NodeJS.Signals
+  process.on('SIGTERM', stop).on('SIGINT', stop)
+  listen(reloadSignal, reload)
+  // Without a meaning to us it must not end us either.
+  for (const signal of [...forwarded, 'SIGHUP' as const]) {
+    if (signal !== reloadSignal) listen(signal, () => { for (const worker of keeper.servers) worker.signal(signal) })
+  }
+}
+
+/** Not every system has every signal. */
+function listen(signal: NodeJS.Signals, hear: (signal: NodeJS.Signals) => void): void {
+  try {
+    process.on(signal, hear)
+  } catch {
+    log('warn', `this system has no signal ${signal}`)
+  }
+}
