@@ -1,9 +1,9 @@
 /** What the keeper holds, with real sockets: servers of this process stand for the workers, which have copies as a worker has. */
 
+import dgram from 'node:dgram'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import net from 'node:net'
-import dgram from 'node:dgram'
 import path from 'node:path'
 import { closeFds, describeFd } from '@handover/core/fd'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -15,8 +15,8 @@ const linux = process.platform === 'linux'
 const ipv6 = linux && existsSync('/proc/net/if_inet6') && readFileSync('/proc/net/if_inet6', 'utf8').includes(' lo')
 
 const fdOf = (owner: object): number => {
-  const inside = owner as { _handle?: { fd: number }; [key: symbol]: { handle: { fd: number } } }
-  if (inside._handle) return inside._handle.fd
+  if (owner instanceof net.Server) return (owner as unknown as { _handle: { fd: number } })._handle.fd
+  const inside = owner as Record<symbol, { handle: { fd: number } }>
   const state = Object.getOwnPropertySymbols(owner).find((symbol) => symbol.description === 'state symbol')
   return state ? inside[state]!.handle.fd : -1
 }
@@ -35,11 +35,14 @@ class Worker {
   readonly servers: net.Server[] = []
   answered = 0
 
-  constructor(readonly slot: number) {
+  readonly slot: number
+
+  constructor(slot: number) {
+    this.slot = slot
     onTestFinished(() => { this.crash() })
   }
 
-  async listen(where: net.ListenOptions): Promise<net.Server> {
+  async listen(where: net.ListenOptions & { fd?: number }): Promise<net.Server> {
     const server = net.createServer((socket) => {
       this.answered++
       socket.on('error', () => undefined).end(`${this.slot}`)
@@ -72,9 +75,8 @@ class Worker {
   }
 }
 
-/** The text of one answer; the error code where there is none. */
-async function ask(where: net.NetConnectOpts): Promise<string> {
-  const socket = net.connect(where)
+/** All that comes; the error code where there is an error. */
+async function read(socket: net.Socket): Promise<string> {
   let all = ''
   try {
     for await (const text of socket.setEncoding('utf8')) all += text as string
@@ -84,25 +86,15 @@ async function ask(where: net.NetConnectOpts): Promise<string> {
   }
 }
 
+const ask = (where: net.NetConnectOpts): Promise<string> => read(net.connect(where))
 const askAll = (count: number, where: net.NetConnectOpts): Promise<string[]> => Promise.all(Array.from({ length: count }, () => ask(where)))
 
 /** Connections in the kernel's queue, whose handshake is over. */
 async function connectAll(count: number, where: net.NetConnectOpts): Promise<{ answers: Promise<string[]> }> {
-  const answers = Array.from({ length: count }, async () => {
-    const socket = net.connect(where)
-    await once(socket, 'connect')
-    return { answer: (async () => {
-      let all = ''
-      try {
-        for await (const text of socket.setEncoding('utf8')) all += text as string
-        return all
-      } catch (error) {
-        return (error as NodeJS.ErrnoException).code ?? 'error'
-      }
-    })() }
-  })
-  const connected = await Promise.all(answers)
-  return { answers: Promise.all(connected.map(({ answer }) => answer)) }
+  const sockets = Array.from({ length: count }, () => net.connect(where))
+  const answers = Promise.all(sockets.map(read))
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')))
+  return { answers }
 }
 
 function keeper(options?: { shared: boolean }): Members {
@@ -259,7 +251,7 @@ describe('a listener', () => {
     const members = keeper()
     const { workers, port } = await four(members)
     for (const worker of workers) {
-      const successor = await new Worker(worker.slot).listen({ host: '127.0.0.1', port: 0 }).then((server) => server)
+      const successor = await new Worker(worker.slot).listen({ host: '127.0.0.1', port: 0 })
       members.hold(worker.slot, [about(fdOf(successor))], [addon().duplicate(fdOf(successor))])
       worker.crash()
       const dropped = `tcp 127.0.0.1:${port}`

@@ -1,0 +1,131 @@
+/**
+ * One real GET over a connection that no client has: how the keeper asks a successor whether it serves before it is let near traffic.
+ *
+ * Only a whole answer with 2xx is a yes; redirects, hangs, resets and garbage are not. It never throws and never leaves the descriptor open. A certificate is not
+ * verified: the other end of the connection is a process that the keeper started itself.
+ */
+
+import { closeSync } from 'node:fs'
+import http from 'node:http'
+import http2 from 'node:http2'
+import net from 'node:net'
+import type { Duplex } from 'node:stream'
+import tls from 'node:tls'
+
+export type ProbeProtocol = 'http' | 'https' | 'http2' | 'http2-tls'
+
+export interface ProbeRequest {
+  /** Of the server at the other end. */
+  readonly protocol: ProbeProtocol
+  /** With the query: `/healthz?deep=1`. */
+  readonly path: string
+  /** The Host header, with a port or without; for TLS its name is the server name. */
+  readonly host: string
+  /** From now until the end of the answer, in milliseconds. */
+  readonly deadlineMs: number
+}
+
+/** `reason` follows "the probe GET /healthz ". */
+export type ProbeResult = { readonly ok: true; readonly status: number } | { readonly ok: false; readonly reason: string }
+
+/** Of a longer answer, or one that never ends, this much is enough. */
+const enoughBytes = 1_048_576
+
+type End = (result: ProbeResult) => void
+
+const failed = (reason: string): ProbeResult => ({ ok: false, reason })
+
+/** Asks over `fd`, one end of a Unix socket pair, which is closed when the promise resolves. */
+export function probe(fd: number, request: ProbeRequest): Promise<ProbeResult> {
+  return new Promise((resolve) => {
+    let socket: net.Socket
+    try {
+      socket = new net.Socket({ fd })
+    } catch (error) {
+      closeQuietly(fd)
+      resolve(failed(`could not be sent (${(error as Error).message})`))
+      return
+    }
+    let ended = false
+    const end: End = (result) => {
+      if (ended) return
+      ended = true
+      clearTimeout(timer)
+      if (socket.closed) resolve(result)
+      else socket.once('close', () => { resolve(result) }).destroy()
+    }
+    const timer = setTimeout(() => { end(failed(`was not answered within ${request.deadlineMs} ms`)) }, request.deadlineMs)
+    socket.on('error', (error: Error) => { end(failed(reasonOf(error))) })
+    try {
+      const stream = request.protocol === 'https' || request.protocol === 'http2-tls' ? encrypt(socket, request, end) : socket
+      if (request.protocol === 'http' || request.protocol === 'https') askHttp1(stream, request, end)
+      else askHttp2(stream, request, end)
+    } catch (error) {
+      end(failed(`could not be sent (${(error as Error).message})`))
+    }
+  })
+}
+
+function closeQuietly(fd: number): void {
+  try {
+    closeSync(fd)
+  } catch { /* it was not open */ }
+}
+
+function encrypt(socket: net.Socket, { protocol, host }: ProbeRequest, end: End): tls.TLSSocket {
+  const name = host.replace(/:\d*$/, '')
+  const named = name !== '' && !name.startsWith('[') && net.isIP(name) === 0 // RFC 6066: never an address
+  return tls.connect({ socket, rejectUnauthorized: false, ALPNProtocols: [protocol === 'https' ? 'http/1.1' : 'h2'], ...(named && { servername: name }) })
+    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
+}
+
+function askHttp1(stream: Duplex, { path, host }: ProbeRequest, end: End): void {
+  http.request({ path, headers: { host, 'user-agent': 'handover', connection: 'close' }, createConnection: () => stream })
+    .on('response', (response) => { readAnswer(response, response.statusCode, end) })
+    .on('upgrade', (response) => { readAnswer(response, response.statusCode, end) })
+    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
+    .on('close', () => { end(failed('was closed without an answer')) })
+    .end()
+}
+
+function askHttp2(stream: Duplex, { protocol, path, host }: ProbeRequest, end: End): void {
+  const session = http2.connect(`${protocol === 'http2' ? 'http' : 'https'}://${host}`, { createConnection: () => stream })
+    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
+    .on('close', () => { end(failed('was closed without an answer')) })
+  const request = session.request({ ':path': path, 'user-agent': 'handover' })
+  request
+    .on('response', (headers) => { readAnswer(request, headers[':status'], end) })
+    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
+    .on('close', () => { end(failed('was closed without an answer')) })
+    .end()
+}
+
+/** Reads the body of a 2xx to its end: an answer that breaks off is none. */
+function readAnswer(body: NodeJS.ReadableStream, status = 0, end: End): void {
+  if (status < 200 || status > 299) {
+    end(failed(`was answered ${status}, which is not 2xx`))
+    return
+  }
+  let bytes = 0
+  const brokenOff = (): void => { end(failed(`was answered ${status}, but the body broke off after ${bytes} bytes`)) }
+  body.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes >= enoughBytes) end({ ok: true, status })
+  })
+    // Before 'end', which HTTP/2 also emits for a stream that was reset.
+    .on('aborted', brokenOff)
+    .on('error', brokenOff)
+    .on('end', () => { end({ ok: true, status }) })
+    .on('close', brokenOff)
+}
+
+function reasonOf(error: NodeJS.ErrnoException): string {
+  const { code = error.message, syscall } = error
+  if (code.startsWith('HPE_')) return `was answered with what is not HTTP (${code})`
+  if (code.startsWith('ERR_HTTP2_')) return `was answered with what is not good HTTP/2 (${error.message})`
+  if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return `failed in TLS (${code})`
+  // Node's "socket hang up" is an ECONNRESET too, of no system call.
+  if (code === 'ECONNRESET' && syscall === undefined) return 'was closed without an answer'
+  if (code === 'ECONNRESET' || code === 'EPIPE') return `was reset (${code})`
+  return `failed (${code})`
+}
