@@ -12,4 +12,5 @@ const marks = ['HANDOVER_KEEPER', 'HANDOVER_PRELOAD']
 
 const marked = marks.some((mark) => (process.env[mark] ?? '') !== '')
 Reflect.deleteProperty(process.env, 'HANDOVER_PRELOAD')
+// eslint-disable-next-line @typescript-eslint/no-require-imports -- only where it acts, and at once: import() would come after the program's first listen()
 if (marked) (require('@handover/core/keeper') as typeof Keeper).adoptEverything()
