@@ -35,9 +35,18 @@ export class App implements AsyncDisposable {
   }
 
   /** A program of test/programs/frameworks, or a path, that listens on the PORT of its environment. Resolves when it serves. */
-  static async start(script: string, { execArgv = [], env = {}, node }: AppOptions = {}): Promise<App> {
+  static async start(script: string, options: AppOptions = {}): Promise<App> {
+    const app = await App.spawn(script, options)
+    await app.program.until(() => {
+      if (!app.program.alive.includes(app.program.pid)) throw new Error(`${script} ended: ${app.program.stderr}`)
+      return app.serving !== undefined
+    })
+    return app
+  }
+
+  static async spawn(script: string, { execArgv = [], env = {}, node }: AppOptions = {}): Promise<App> {
     const [port = 0] = await freePorts(1)
-    const program = start(script, {
+    return new App(start(script, {
       execArgv,
       env: {
         PORT: String(port),
@@ -47,13 +56,7 @@ export class App implements AsyncDisposable {
         ...env
       },
       ...(node !== undefined && { node })
-    })
-    const app = new App(program, port)
-    await program.until(() => {
-      if (!program.alive.includes(program.pid)) throw new Error(`${script} ended: ${program.stderr}`)
-      return app.serving !== undefined
-    })
-    return app
+    }), port)
   }
 
   get url(): string {

@@ -10,6 +10,8 @@ import { App } from './frameworks.js'
 
 const reloads = Number(process.env['HANDOVER_TEST_RELOADS'] ?? 5)
 const tsx = ['--import', 'tsx']
+// Node strips types itself from 22.18 on.
+const strips = (process.features as { typescript?: unknown }).typescript === 'strip'
 
 const traffic: LoadOptions = {
   connectFirst: true,
@@ -29,7 +31,8 @@ describe.for([
   ['fastify.cjs', []],
   ['nest.mts', tsx],
   ['koa.mjs', []],
-  ['hono.mjs', []]
+  ['hono.mjs', []],
+  ...(strips ? [['stripped.mts', []] as const] : [])
 ] as const)(`%s, reloaded ${reloads} times under load`, { timeout: 300_000 }, ([script, execArgv]) => {
   let app: App
   let result: LoadResult
