@@ -4,6 +4,7 @@
 
 import type { ReloadOutcome } from '@handover/core/keeper'
 import type { ClosedByServer, Loss, LossReason } from '@handover/load'
+import { number, plural } from './words.js'
 
 /** Latencies in milliseconds. A request belongs to `reload` when any part of it fell between the word and the answer to it. */
 export interface Phase {
@@ -61,19 +62,19 @@ export function describeDrill(drill: DrillResult): string {
     '',
     ...phaseTable([['before', phases.before], ['reload', phases.reload], ['after', phases.after]]),
     '',
-    `Connections that stay open: ${plural(keptOpen.before.opened, 'was', 'were')} opened before the reload and ${keptOpen.since.opened} since; since then the server closed ${closedText(keptOpen.since.closedByServer)}.`,
-    `New connections for one request each: ${count(newEachTime.before.opened)} before the reload, ${count(newEachTime.since.opened)} since.`,
+    `Connections that stay open: ${number(keptOpen.before.opened)} were opened before the reload and ${keptOpen.since.opened} since; since then the server closed ${closedText(keptOpen.since.closedByServer)}.`,
+    `New connections for one request each: ${number(newEachTime.before.opened)} before the reload, ${number(newEachTime.since.opened)} since.`,
     '',
     ...lossLines(losses),
     lost === 0
-      ? `Nothing was lost: ${count(requests)} requests were sent and ${count(answers)} answered${drill.result === 'reloaded' ? '' : ', but the reload failed'}.`
-      : `LOST: ${count(lost)} of ${plural(requests, 'request')}.${hints(losses)}`
+      ? `Nothing was lost: ${number(requests)} requests were sent and ${number(answers)} answered${drill.result === 'reloaded' ? '' : ', but the reload failed'}.`
+      : `LOST: ${number(lost)} of ${plural(requests, 'request')}.${hints(losses)}`
   ].join('\n')
 }
 
 function reloadLine({ reload, error }: Extract<DrillResult, { reload: unknown }>): string {
   if (reload === null) return `The reload FAILED: ${error}`
-  const took = `${count(reload.ms)} ms`
+  const took = `${number(reload.ms)} ms`
   if (!reload.ok) return `The reload FAILED after ${took}: ${reload.error?.message ?? 'no reason was given'}`
   return `Reloaded in ${took}: ${reload.serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ')} ${reload.serving.length === 1 ? 'serves' : 'serve'} now.`
 }
@@ -81,13 +82,13 @@ function reloadLine({ reload, error }: Extract<DrillResult, { reload: unknown }>
 function phaseTable(phases: readonly (readonly [string, Phase])[]): string[] {
   const rows = [
     ['', 'answered', 'lost', 'p50 ms', 'p99 ms', 'slowest ms'],
-    ...phases.map(([name, { answered, lost, p50, p99, max }]) => [name, count(answered), count(lost), p50.toFixed(1), p99.toFixed(1), max.toFixed(1)])
+    ...phases.map(([name, { answered, lost, p50, p99, max }]) => [name, number(answered), number(lost), p50.toFixed(1), p99.toFixed(1), max.toFixed(1)])
   ]
   return rows.map(([name, ...cells]) => `  ${name!.padEnd(6)}${cells.map((cell) => cell.padStart(12)).join('')}`)
 }
 
 function closedText({ total, announced, idle, idleReset }: ClosedByServer): string {
-  return total === 0 ? 'none' : `${count(total)} (${count(announced)} announced by Connection: close, ${count(idle)} idle and unannounced, ${count(idleReset)} idle and reset)`
+  return total === 0 ? 'none' : `${number(total)} (${number(announced)} announced by Connection: close, ${number(idle)} idle and unannounced, ${number(idleReset)} idle and reset)`
 }
 
 function lossLines(losses: readonly Loss[]): string[] {
@@ -119,12 +120,4 @@ function hints(losses: readonly Loss[]): string {
     has('status') ? ' The app answered otherwise than before: does it refuse requests while it closes, or before it is ready?' : '',
     has('timeout') ? ' Some answers did not come in time: what does the app wait for when it starts?' : ''
   ].join('')
-}
-
-function count(value: number): string {
-  return Math.round(value).toLocaleString('en-US')
-}
-
-function plural(value: number, noun: string, nouns = `${noun}s`): string {
-  return `${count(value)} ${value === 1 ? noun : nouns}`
 }
