@@ -10,7 +10,7 @@ const connection = { kind: 'http', listener: 'tcp 0.0.0.0:3000', ageMs: 61_000, 
 
 const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } = {
   hello: { type: 'hello', protocol: 1, pid: 4312 },
-  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2' }] },
+  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2' }, { ...listener, bound: true }] },
   refused: { type: 'refused', code: 'HANDOVER_RELOAD_RUNNING', reason: 'a reload already runs' },
   ready: { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'] },
   failed: { type: 'failed', reason: 'EADDRINUSE' },
@@ -40,7 +40,7 @@ const wrongFields = types.flatMap((type) => Object.keys(shapes[type]).flatMap((f
   values.filter((value) => !right[field]!(value)).map((value) => [type, field, JSON.stringify(value) ?? 'nothing', value] as const)))
 
 const wrongListeners = ([
-  ['name', undefined], ['name', 1], ['asked', null], ['address', 7], ['port', -1], ['port', '3000'], ['backlog', undefined], ['backlog', 1.5],
+  ['name', undefined], ['name', 1], ['asked', null], ['address', 7], ['port', -1], ['port', '3000'], ['backlog', undefined], ['backlog', 1.5], ['bound', 'yes'], ['bound', 1],
   ['kind', 'sctp'], ['kind', undefined], ['kind', 'constructor']
 ] as const).map(([field, value]) => [field, JSON.stringify(value) ?? 'nothing', value] as const)
 

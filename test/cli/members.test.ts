@@ -6,9 +6,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { closeFds, describeFd } from '@handover/core/fd'
+import { addon, type OfferedListener } from '@handover/core/keeper'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Members, type Offer } from '../../packages/cli/src/members.js'
-import { addon, type OfferedListener } from '@handover/core/keeper'
+import { mismatch } from '../../packages/core/src/listeners.js'
 import { directory, openFds } from '../fd/support.js'
 
 const linux = process.platform === 'linux'
@@ -151,6 +152,10 @@ describe.runIf(linux)('members of a TCP listener', () => {
     expect(offer.listeners).toEqual([{ ...worker.serving().listeners[0], bound: true }])
     expect(describeFd(offer.fds[0]!)).toMatchObject({ listening: false })
     expect(offer.shared).toEqual([])
+    // A successor takes it for what the offer says, and only because the offer says so.
+    const { bound: _, ...unbound } = offer.listeners[0]!
+    expect(mismatch(offer.listeners[0]!, describeFd(offer.fds[0]!))).toBeUndefined()
+    expect(mismatch(unbound, describeFd(offer.fds[0]!))).toBe('a socket that does not listen')
     expect(members.offerFor(1).fds).toEqual(offer.fds)
     expect(members.orphans([0])).toEqual([])
     // A member that does not listen gets nothing.
@@ -220,6 +225,17 @@ describe.runIf(linux)('members of a TCP listener', () => {
     const again = await new Worker(2).adopt(members.offerFor(2))
     again.heldBy(members)
     expect(members.orphans([0, 2]).map(({ slot }) => slot)).toEqual([1, 3])
+  })
+
+  it('leave the port to no other program while one listens, and to any when the keeper has closed them', async () => {
+    const members = keeper()
+    const { workers, port } = await four(members)
+    for (const worker of workers) worker.crash()
+    const other = net.createServer()
+    await expect(once(other.listen({ host: '127.0.0.1', port, exclusive: true }), 'listening')).rejects.toMatchObject({ code: 'EADDRINUSE' })
+    members.close()
+    await once(other.listen({ host: '127.0.0.1', port, exclusive: true }), 'listening')
+    other.close()
   })
 
   it('come to be under load without a connect that fails', async () => {

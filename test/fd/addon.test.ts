@@ -1,9 +1,10 @@
 /** The addon itself: no argument ends the process, no wait outlives its environment, and the package carries the binary. */
 
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import net from 'node:net'
 import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { closeFds } from '@handover/core/fd'
@@ -116,6 +117,36 @@ describe('the addon', () => {
       const { stdout, stderr } = spawnSync('sh', ['-c', shell, process.execPath, address, at, sender], { encoding: 'utf8' })
       expect([stdout, stderr]).toEqual(['FDSTORE=1 2\n', ''])
     }
+  })
+
+  it.runIf(process.platform === 'linux')('lets a socket join the group of one that listens already, at the same address, and not without SO_REUSEPORT', async () => {
+    for (const host of ['127.0.0.1', '::1', '::'].slice(0, existsSync('/proc/net/if_inet6') ? 3 : 1)) {
+      const server = net.createServer().listen({ port: 0, host, ipv6Only: host === '::' })
+      await once(server, 'listening')
+      const { fd } = (server as unknown as { _handle: { fd: number } })._handle
+      expect(native.bindBeside(fd)).toBe(-98)
+      expect(native.setReusePort(fd)).toBe(0)
+      const beside = native.bindBeside(fd)
+      expect(native.describe(beside)).toEqual({ ...native.describe(fd) as object, listening: false, backlog: 0 })
+      expect(readFileSync(`/proc/self/fdinfo/${beside}`, 'utf8')).toMatch(/flags:\s+02\d{6}$/m) // O_CLOEXEC
+      closeFds([beside])
+      server.close()
+    }
+    const [a] = pair()
+    expect(native.bindBeside(a)).toBe(-91)
+  })
+
+  it('leaves a process that has ended to who waits for it, and reaps one alone', async () => {
+    const child = spawn(process.execPath, ['-e', ''], { stdio: 'ignore' })
+    const exit = once(child, 'exit')
+    // The event loop, which would reap it, does not turn before the await.
+    let ended
+    while ((ended = native.endedProcess()) === 0);
+    expect(ended).toBe(child.pid)
+    expect(native.endedProcess()).toBe(child.pid)
+    expect(await exit).toEqual([0, null])
+    expect(native.reap(child.pid!)).toBe(-10)
+    for (const wrong of [0, -1]) expect(native.reap(wrong)).toBe(-22)
   })
 
   it('polls for the time that is given, and sees data and the end', () => {

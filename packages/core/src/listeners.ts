@@ -57,7 +57,8 @@ export function find<T extends OfferedListener>(asked: Asked, offered: Iterable<
 export function mismatch(offered: OfferedListener, found: SocketDescription): string | undefined {
   const expected = offered.kind === 'udp' ? 'dgram' : 'stream'
   if (found.type !== expected) return `a ${found.type} socket instead of a ${expected} socket`
-  if (offered.kind !== 'udp' && offered.bound !== true && !found.listening) return 'a socket that does not listen'
+  const mayNotListen = offered.kind === 'udp' || (offered.kind === 'tcp' && offered.bound === true)
+  if (!mayNotListen && !found.listening) return 'a socket that does not listen'
   const family = offered.kind === 'unix' || offered.kind === 'control' ? 'unix' : offered.ipv6 ? 'inet6' : 'inet'
   if (found.family !== family) return `a socket of family ${found.family} instead of ${family}`
   if (offered.kind === 'unix' || offered.kind === 'control') return undefined // a Unix socket may have been bound under another name
