@@ -14,6 +14,8 @@ import path from 'node:path'
 import { Channel, FirstContact } from './channel.js'
 import { passDoor } from './door.js'
 import { HandoverError } from './errors.js'
+import { parseKeeperMessage, parseWorkerMessage, type KeeperMessage, type WorkerMessage } from './keeper-messages.js'
+import type { KeeperLine } from './kept.js'
 import { parseMessage, type Message } from './messages.js'
 import { addon, systemError } from './native.js'
 import { fdOf } from './private.js'
@@ -154,6 +156,12 @@ export function listenAt(file: string): number {
 
 /** The second connection says which first one it belongs to; it says so first. Undefined where nobody listens. */
 function contact(file: string): FirstContact | undefined {
+  const pair = connectPair(file)
+  return pair && new FirstContact(...pair)
+}
+
+/** For messages and for descriptors. With a `slot` a keeper calls. */
+function connectPair(file: string, slot?: number): readonly [number, number] | undefined {
   const messages = connect(file)
   if (messages === undefined) return undefined
   let descriptors: number | undefined
@@ -164,17 +172,23 @@ function contact(file: string): FirstContact | undefined {
   }
   if (descriptors === undefined) return undefined
   const token = randomBytes(16).toString('hex')
-  const first = new FirstContact(messages, descriptors)
   try {
     checkPeer(messages, 'process that holds the control socket')
     const line = (text: object): Buffer => Buffer.from(`${JSON.stringify(text)}\n`)
     addon().sendMessage(descriptors, line({ type: 'descriptors', token }), [])
-    addon().sendMessage(messages, line({ type: 'messages', token }), [])
-    return first
+    addon().sendMessage(messages, line({ type: 'messages', token, ...(slot !== undefined && { slot }) }), [])
+    return [messages, descriptors]
   } catch (error) {
-    first.close()
+    closeSync(messages)
+    closeSync(descriptors)
     throw error
   }
+}
+
+/** A keeper's end of a new line to the process of this socket, which keeps that line alone from then on. Undefined where nobody listens. Throws as connectControl does. */
+export function connectKeeper(file: string, slot: number): Channel<WorkerMessage, KeeperMessage> | undefined {
+  const pair = connectPair(file, slot)
+  return pair && new Channel(new net.Socket({ fd: pair[0] }), pair[1], () => { closeSync(pair[1]) }, parseWorkerMessage)
 }
 
 /** A process that wants to take over, as the one that serves sees it. */
@@ -186,6 +200,7 @@ export interface Caller {
 interface Stranger {
   readonly socket: net.Socket
   readonly rest: string
+  readonly slot: number | undefined
 }
 
 /** Who asked something. The connection does not keep this process alive. */
@@ -197,9 +212,18 @@ export interface Client {
   onClose(hear: () => void): void
 }
 
+/** A keeper that wants this process for its worker. */
+export interface CallingKeeper {
+  readonly line: KeeperLine
+  readonly pid: number
+  readonly slot: number
+}
+
 export interface ControlSide {
   /** A process asks to take over. */
   called(caller: Caller): void
+  /** A keeper wants to have this process. Without it such a call is refused. */
+  keeperCalled?(keeper: CallingKeeper): void
   /** A request of the command `handover`. */
   asked(request: ControlRequest, client: Client): void
   warn(line: string): void
@@ -297,7 +321,7 @@ export class ControlServer {
         refuse((error as Error).message)
         return
       }
-      if (first.type !== 'request') this.#pair(first, { socket, rest: text.slice(end + 1) })
+      if (first.type !== 'request') this.#pair(first, { socket, rest: text.slice(end + 1), slot: first.slot })
       else if (this.#clients < maxClients) this.#serve(first, socket)
       else refuse(`${maxClients} others wait for an answer`)
     }
@@ -345,8 +369,13 @@ export class ControlServer {
       forget()
       return
     }
-    messages.socket.ref()
-    this.#side.called({ channel: new Channel(messages.socket, fds[1], () => { descriptors.destroy() }, parseMessage, messages.rest), pid: peer.pid })
-    messages.socket.resume()
+    const { socket, rest, slot } = messages
+    const closeDescriptors = (): void => { descriptors.destroy() }
+    socket.ref()
+    if (slot === undefined) this.#side.called({ channel: new Channel(socket, fds[1], closeDescriptors, parseMessage, rest), pid: peer.pid })
+    else if (this.#side.keeperCalled) this.#side.keeperCalled({ line: new Channel(socket, fds[1], closeDescriptors, parseKeeperMessage, rest), pid: peer.pid, slot })
+    else closeDescriptors()
+    if (slot !== undefined && !this.#side.keeperCalled) socket.destroy()
+    socket.resume()
   }
 }

@@ -18,14 +18,14 @@ import { Adopter } from './adopting.js'
 import { Answers } from './answers.js'
 import { FirstContact } from './channel.js'
 import { Connections, type CanMove } from './connections.js'
-import type { Caller } from './control.js'
+import type { Caller, CallingKeeper } from './control.js'
 import { Covering, serveProbe, spoken } from './covering.js'
 import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
 import { Ending, openCounts, type Draining, type Served } from './ending.js'
 import { HandoverError } from './errors.js'
 import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
-import { Kept, takeLine, type Passed } from './kept.js'
+import { Kept, takeLine, type Held, type Passed } from './kept.js'
 import { channelTo, type Launched } from './launch.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
@@ -35,7 +35,7 @@ import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './option
 import { OwnSocket } from './own-socket.js'
 import { handOver, type Switched } from './predecessor.js'
 import { cannotMove, fdOf, missing, sharesPort } from './private.js'
-import { Portrait, type Place } from './process-status.js'
+import { Portrait } from './process-status.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
@@ -134,6 +134,8 @@ export class Generation implements Handover {
   #refusal: HandoverError | undefined
   /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
   #kept: Kept | undefined
+  /** The keeper that is gone. */
+  #lost: { readonly keeper: number; readonly slot: number; readonly name: string } | undefined
   /** What the keeper wants to be offered to a successor beside what this process has. */
   #more: readonly Passed[] = []
   /** Booted; the keeper has not said yet whether this process may serve. */
@@ -147,6 +149,7 @@ export class Generation implements Handover {
   })
   readonly #ownSocket = new OwnSocket({
     isNamed: () => this.#settings.get().name !== undefined,
+    keeperCalled: (keeper) => { this.#keeperCalled(keeper) },
     asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) }
   })
@@ -182,7 +185,7 @@ export class Generation implements Handover {
       get undoWindowMs() { return settings.get().undoWindow },
       status: () => this.status(),
       serving: () => this.#servingNow(),
-      reload: () => this.#reload('call'),
+      reload: () => this.reload(),
       stop: () => this.stop()
     })
     // What an async listener of the application rejects with must not end a process that drains.
@@ -193,7 +196,8 @@ export class Generation implements Handover {
       this.#emit('state', { from, to: to.is, generation: this.#generation })
       this.#telling = false
     })
-    this.#kept = this.#takeKeeper(env)
+    const held = this.#off === undefined ? takeLine(env) : undefined
+    if (held) this.#kept = this.#keptBy(held)
     // A successor will listen; a reload signal that comes before must not kill it.
     if (this.#inheritance) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
   }
@@ -309,11 +313,12 @@ export class Generation implements Handover {
   }
 
   /** What `handover status` shows of this process. `place`: which worker of which keeper it is. */
-  status(place: Place | undefined = this.#kept): ProcessStatus {
+  status(): ProcessStatus {
+    const place = this.#kept ?? this.#lost
     return this.#portrait.status({
       generation: this.#generation,
       state: this.#machine.state.is,
-      name: this.#settings.get().name,
+      name: place?.name ?? this.#settings.get().name,
       listeners: this.#inventory.names,
       connections: this.#connections.values(),
       endsInMs: this.#ending?.endsInMs,
@@ -745,11 +750,9 @@ export class Generation implements Handover {
 
   // ---- under a keeper ----
 
-  #takeKeeper(env: NodeJS.ProcessEnv): Kept | undefined {
-    const taken = takeLine(env)
-    if (!taken || this.#off !== undefined) return undefined
+  #keptBy(held: Held): Kept {
     this.#inventory.filesAreKept = true
-    return new Kept(taken.line, taken.slot, taken.keeper, {
+    return new Kept(held, {
       reload: (pid, [messages, descriptors], more) => {
         this.#more = more
         this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }).catch((error: unknown) => { this.#kept?.failed(error as HandoverError) })
@@ -766,16 +769,31 @@ export class Generation implements Handover {
         void this.stop()
       },
       status: () => this.status(),
-      gone: () => {
+      gone: (expected) => {
+        this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
         this.#kept = undefined
         this.#inventory.filesAreKept = false
-        this.#covering.close()
         this.#inheritance?.stderr?.passOn()
         this.#ending?.settle()
-        this.#log('warn', `the keeper is gone. ${this.#machine.state.is === 'serving' ? this.#serves() : ''}`)
+        if (!expected) this.#log('warn', `the keeper (process ${held.keeper}) is gone. ${this.#machine.state.is === 'serving' ? `${this.#serves()} ` : ''}Start it again, in the same way: it finds its workers.`)
       },
       warn: (line) => { this.#log('warn', line) }
     })
+  }
+
+  /** A keeper wants this process for a worker: one that was started after the former was gone, or is to follow it. */
+  #keeperCalled({ line, pid, slot }: CallingKeeper): void {
+    const name = this.#kept?.name ?? this.#lost?.name
+    if (name === undefined) {
+      this.#log('warn', `process ${pid} wants to be the keeper of this process, which never had one. It is not heard.`)
+      line.close()
+      return
+    }
+    this.#kept?.replace()
+    this.#lost = undefined
+    this.#kept = this.#keptBy({ line, slot, keeper: pid, name })
+    this.#kept.state(this.#machine.state.is, this.#generation)
+    this.#tellKeeper()
   }
 
   /** Copies of what this process listens on, so that it outlives the process. */

@@ -212,7 +212,8 @@ export class Inventory {
     const left = [...dropped]
     const unknown: string[] = []
     // Of two on one address the successor claimed the first.
-    for (const listener of this.listeners.toReversed()) {
+    // A keeper closes its own copies as well, when the reload is settled: until then an undo needs this one.
+    for (const listener of this.filesAreKept ? [] : this.listeners.toReversed()) {
       const index = left.indexOf(listener.about.name)
       if (!this.#known.has(listener)) unknown.push(listener.about.name)
       else if (index >= 0) left.splice(index, 1)

@@ -53,6 +53,8 @@ export type KeeperMessage =
   /** `last`: nobody serves after this, so paths of Unix sockets go. */
   | { readonly type: 'stop'; readonly last: boolean }
   | { readonly type: 'ask'; readonly id: number }
+  /** Another keeper comes: the end of this line means nothing. */
+  | { readonly type: 'leave' }
   /** The answer to `wants`. */
   | { readonly type: 'outcome'; readonly ok: boolean; readonly code: string; readonly message: string }
 
@@ -77,6 +79,7 @@ const keeperShapes: Shapes<KeeperMessage> = {
   cover: { listeners: list(listener) },
   stop: { last: boolean },
   ask: { id: count },
+  leave: {},
   outcome: { ok: boolean, code: string, message: string }
 }
 

@@ -16,7 +16,7 @@ export { addon, check, native, nativeMissing, systemError } from './native.js'
 export { handOver } from './predecessor.js'
 export type { Report } from './report.js'
 export { StateMachine, type StateName } from './states.js'
-export { connectControl, controlDirectory, controlPath, ControlServer, findControlDirectory, findOrBecome, listenAt, type Client, type ControlSide } from './control.js'
+export { connectControl, connectKeeper, controlDirectory, controlPath, ControlServer, findControlDirectory, findOrBecome, listenAt, type Client, type ControlSide } from './control.js'
 export type * from './status.js'
 export { monotonicMicroseconds, notifySystemd } from './systemd.js'
 

@@ -30,7 +30,8 @@ export interface KeptSide {
   probe(listener: string, fd: number): void
   stop(last: boolean): void
   status(): ProcessStatus
-  gone(): void
+  /** The keeper is gone; `expected`: it said so before, and another one comes. */
+  gone(expected: boolean): void
   warn(line: string): void
 }
 
@@ -43,15 +44,20 @@ export interface Passed {
 export class Kept {
   readonly slot: number
   readonly keeper: number
+  /** Of the app, as the keeper calls it. */
+  readonly name: string
+  #leaving = false
+  #replaced = false
   readonly #line: KeeperLine
   readonly #side: KeptSide
   #gate: ((veto: string | undefined) => void) | undefined
   readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
 
-  constructor(line: KeeperLine, slot: number, keeper: number, side: KeptSide) {
+  constructor({ line, slot, keeper, name }: Held, side: KeptSide) {
     this.#line = line
     this.slot = slot
     this.keeper = keeper
+    this.name = name
     this.#side = side
     line.unref()
     line.send({ type: 'hello', protocol: keeperProtocol, pid: process.pid })
@@ -74,7 +80,13 @@ export class Kept {
     this.#line.close()
     this.#gate?.(undefined)
     for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))
-    this.#side.gone()
+    if (!this.#replaced) this.#side.gone(this.#leaving)
+  }
+
+  /** Another keeper has this process now. */
+  replace(): void {
+    this.#replaced = true
+    this.#line.close()
   }
 
   #heard(word: KeeperMessage): void {
@@ -110,6 +122,9 @@ export class Kept {
       }
       case 'stop':
         side.stop(word.last)
+        break
+      case 'leave':
+        this.#leaving = true
         break
       case 'ask':
         this.#line.send({ type: 'status', id: word.id, status: side.status() })
@@ -169,13 +184,24 @@ export class Kept {
 
 const passed = (listeners: readonly OfferedListener[], fds: readonly number[]): Passed[] => listeners.map((about, index) => ({ about, fd: fds[index]! }))
 
+/** By whom this process is kept, and where. */
+export interface Held {
+  readonly line: KeeperLine
+  readonly slot: number
+  /** A pid. */
+  readonly keeper: number
+  readonly name: string
+}
+
 /** The line that this process was started with. Reads and removes the mark. */
-export function takeLine(env: NodeJS.ProcessEnv): { readonly line: KeeperLine; readonly slot: number; readonly keeper: number } | undefined {
+export function takeLine(env: NodeJS.ProcessEnv): Held | undefined {
   const mark = env[keeperMark]
   Reflect.deleteProperty(env, keeperMark)
-  const [messages, descriptors, slot, keeper] = (mark ?? '').split(',').map(Number)
+  const words = (mark ?? '').split(',')
+  const [messages, descriptors, slot, keeper] = words.slice(0, 4).map(Number)
+  const name = words.slice(4).join(',')
   if (messages === undefined || descriptors === undefined || slot === undefined || keeper === undefined || !native) return undefined
   // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
   if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
-  return { line: new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseKeeperMessage), slot, keeper }
+  return { line: new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseKeeperMessage), slot, keeper, name }
 }

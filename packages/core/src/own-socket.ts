@@ -1,14 +1,15 @@
 /**
  * The control socket that every serving process has for itself, `@<pid>-<random>.sock`: `handover status` sees by it what has no name, and generations that
- * drain. Nothing is handed over by it, and it is not handed over.
+ * drain, and a keeper finds its workers again. No listener is handed over by it, and it is not handed over.
  *
  * Where nobody asked for a name, a directory that cannot be used is no news: the process is then seen by nobody, as before.
  */
 
 import { randomBytes } from 'node:crypto'
-import { controlPath, ControlServer, listenAt, type ControlSide } from './control.js'
+import { controlPath, ControlServer, listenAt, type CallingKeeper, type ControlSide } from './control.js'
 
 export interface OwnSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
+  keeperCalled(keeper: CallingKeeper): void
   /** Whether this process was given a name, and so wants to be found. */
   isNamed(): boolean
 }
@@ -30,6 +31,7 @@ export class OwnSocket {
       const file = controlPath(`@${process.pid}-${randomBytes(4).toString('hex')}`)
       const control = new ControlServer(file, listenAt(file), {
         asked: (request, client) => { this.#side.asked(request, client) },
+        keeperCalled: (keeper) => { this.#side.keeperCalled(keeper) },
         called: ({ channel }) => {
           channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `this is the socket by which process ${process.pid} is asked for its status; nothing is handed over by it. Give the program a name.` })
           channel.close()

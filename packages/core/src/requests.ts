@@ -10,6 +10,8 @@ import type { ControlRequest, ReloadRequest } from './status.js'
 export interface Greeting {
   readonly type: 'messages' | 'descriptors'
   readonly token: string
+  /** With `messages`: not a successor but a keeper calls, to have the process of this socket for a worker in this slot. */
+  readonly slot?: number
 }
 
 type Check = (value: unknown) => boolean
@@ -47,9 +49,9 @@ export function parseFirstLine(line: string): Greeting | ControlRequest {
     value = JSON.parse(line)
   } catch { /* garbage */ }
   if (!isObject(value)) throw wrong(expected)
-  const { type, token } = value
+  const { type, token, slot } = value
   if (type === 'request') return parseRequest(value)
-  if ((type === 'messages' || type === 'descriptors') && typeof token === 'string' && /^[0-9a-f]{32}$/.test(token)) return { type, token }
+  if ((type === 'messages' || type === 'descriptors') && typeof token === 'string' && /^[0-9a-f]{32}$/.test(token) && (slot === undefined || from(0, 1_024)(slot))) return { type, token, ...(typeof slot === 'number' && { slot }) }
   throw wrong(expected)
 }
 
