@@ -26,7 +26,7 @@ import { Inventory, type Listener, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
-import { check, native, nativeMissing } from './native.js'
+import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { handOver, type Switched } from './predecessor.js'
 import { cannotMove, fdOf, missing, sharesPort } from './private.js'
@@ -457,7 +457,9 @@ export class Generation implements Handover {
   #keepSpare(owner: net.Server | dgram.Socket, claimed: Offered): void {
     const fd = fdOf(owner)
     if (!native || fd === undefined || !this.#strangers.has(owner) || this.#machine.state.is !== 'preparing') return
-    const spare = { ...claimed, fd: check(native.duplicate(fd), 'fcntl') }
+    const copy = native.duplicate(fd)
+    if (copy < 0) return
+    const spare = { ...claimed, fd: copy }
     this.#spares.add(spare)
     owner.once('close', () => { if (this.#spares.delete(spare)) this.#inventory.giveBack(spare) })
   }
