@@ -8,7 +8,7 @@ import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { connects, get } from '../helpers/ask.js'
+import { connects, get, getSecure } from '../helpers/ask.js'
 import { Client } from '../helpers/client.js'
 import { Folder } from '../helpers/plan.js'
 import { programPath } from '../helpers/program.js'
@@ -42,6 +42,18 @@ test('a server that cannot listen where no other does fails the reload, although
   writeFileSync(failFrom, '')
   await expect(app.reload()).rejects.toThrow(/EADDRNOTAVAIL/)
   expect(await answering(app)).toBe(app.program.pid)
+})
+
+test('a secure connection is told that it ends with its next answer, and the next one is the successor\'s', async () => {
+  await using app = await start('https')
+  const first = app.serving!
+  using client = await Client.connect({ address: '127.0.0.1', port: app.port }, { tls: true })
+  await client.request('/').received(new RegExp(`keep-alive[^]*${first}$`))
+  await app.reload()
+  await client.request('/').received(new RegExp(`Connection: close[^]*${first}$`))
+  expect(Number((await getSecure({ port: app.port, host: '127.0.0.1' })).body)).toBe(app.serving)
+  const [drain] = await app.drained(1)
+  expect(drain).toMatchObject({ connections: { open: 1, drained: 1, cut: 0, stayed: { TLS: 1 }, kinds: { https: { drained: 1 } } } })
 })
 
 test('a program that looks whether its port is free, before it listens, gets the listener', async () => {

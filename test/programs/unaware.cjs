@@ -26,6 +26,7 @@ function inner(kind) {
 
 const cases = {
   plain: () => { main() },
+  https: () => { require('node:https').createServer({ keepAliveTimeout: 60_000, ...require('./certificate.mjs').certificate() }, answer).listen(port, '127.0.0.1') },
   // As Fastify's second server for localhost: the error is kept.
   second: () => main(() => { http.createServer(answer).on('error', () => { print('swallowed') }).listen(port, elsewhere) }),
   // Another port: nobody serves there, whoever keeps the error.

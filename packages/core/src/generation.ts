@@ -30,7 +30,7 @@ import { channelTo, type Launched } from './launch.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
-import { check, native, nativeMissing } from './native.js'
+import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { OwnSocket } from './own-socket.js'
 import { handOver, type Switched } from './predecessor.js'
@@ -511,7 +511,9 @@ export class Generation implements Handover {
   #keepSpare(owner: net.Server | dgram.Socket, claimed: Offered): void {
     const fd = fdOf(owner)
     if (!native || fd === undefined || !this.#strangers.has(owner) || this.#machine.state.is !== 'preparing') return
-    const spare = { ...claimed, fd: check(native.duplicate(fd), 'fcntl') }
+    const copy = native.duplicate(fd)
+    if (copy < 0) return
+    const spare = { ...claimed, fd: copy }
     this.#spares.add(spare)
     owner.once('close', () => { if (this.#spares.delete(spare)) this.#inventory.giveBack(spare) })
   }
