@@ -24,12 +24,14 @@ interface Column {
 
 const openOf = ({ connections }: ProcessStatus): number => Object.values(connections).reduce((sum, count) => sum + count, 0)
 
+const widestVersion = 10
+
 const slot: Column = { head: 'SLOT', align: 'right', of: (process) => String(process.slot ?? '-') }
 const columns: readonly Column[] = [
   { head: 'PID', align: 'right', of: ({ pid }) => String(pid) },
   { head: 'GEN', align: 'right', of: ({ generation }) => String(generation) },
   { head: 'STATE', align: 'left', of: ({ state }) => state },
-  { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', 12) },
+  { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', widestVersion) },
   { head: 'AGE', align: 'right', of: ({ ageMs }) => duration(ageMs) },
   { head: 'CONNS', align: 'right', of: (process) => number(openOf(process)) },
   { head: 'BUSY', align: 'right', of: ({ requests }) => number(requests.inFlight) },
@@ -86,9 +88,9 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
 }
 
 /** What a table has no room for. */
-function detailsOf({ connections, requests, waitsFor, endsInMs, node, state }: ProcessStatus): string[] {
+function detailsOf({ connections, requests, waitsFor, endsInMs, version, node, state }: ProcessStatus): string[] {
   const kinds = Object.entries(connections).filter(([, count]) => count > 0).map(([kind, count]) => `${number(count)} ${kind}`)
-  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), `Node ${node}`]
+  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []), `Node ${node}`]
   const drains = state === 'draining' || state === 'closing'
   const waits = waitsFor.length > 0 ? `waits for ${waitsFor.join(', ')}` : 'waits for nothing but its undo window'
   return [facts.join(' · '), ...(drains ? [`${waits}${endsInMs === null ? '' : `; ends in ${duration(endsInMs)} at the latest`}`] : [])]
