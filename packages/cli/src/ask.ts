@@ -70,7 +70,7 @@ async function* answers(socket: net.Socket, file: string, answerMs: ((answersSoF
       if (text.length > longestLine) throw new Failure(`handover: what listens at ${file} says ${text.length} characters without an end. It is no process of Handover.`)
       if (over.signal.aborted) return
       const left = deadline === undefined ? undefined : deadline - performance.now()
-      if (left !== undefined && left <= 0) throw new Silent(`handover: the process that listens at ${file} did not answer within ${ms} ms. See whether its event loop is blocked.`)
+      if (left !== undefined && left <= 0) throw new Silent(`handover: the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms. See whether its event loop is blocked.`)
       await new Promise<void>((resolve) => {
         const timer = left === undefined ? undefined : setTimeout(resolve, left)
         wake = () => {

@@ -1,23 +1,21 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
-import type { ControlAnswer, Peer, ReloadOutcome } from '@handover/core/keeper'
+import type { ControlAnswer, Peer, ReloadOutcome, ReloadRequest } from '@handover/core/keeper'
 import { chooseApp, fileOf, findApps, titleOf } from './apps.js'
 import type { Command } from './arguments.js'
-import { ask } from './ask.js'
+import { ask, Silent } from './ask.js'
 import { Failure } from './failure.js'
 import { duration, number } from './words.js'
 
 /** Answers the exit status. Throws a Failure where nobody could be asked, or the request was refused. */
 export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
-  const deadline = performance.now() + timeoutMs
   const app = chooseApp(await findApps(), target)
   let outcome: ReloadOutcome | undefined
-  for await (const answer of ask(fileOf(app), { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
-    switch (answer.type) {
-      case 'progress': if (!json) process.stdout.write(`${answer.text}\n`); break
-      case 'reload': outcome = answer.outcome; break
-      default: throw refusal(answer)
-    }
+  try {
+    outcome = await outcomeOf(fileOf(app), options, timeoutMs, (text) => { if (!json) process.stdout.write(`${text}\n`) })
+  } catch (error) {
+    if (error instanceof Silent) throw new Failure(`handover: ${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on. See handover status; give it longer with --timeout.`)
+    throw error
   }
   if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
@@ -25,6 +23,17 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   else if (known.ok) process.stdout.write(known.switched.map((change) => `${describeSwitch(known, change)}\n`).join(''))
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
+}
+
+/** Undefined where the process ended before it could say. */
+async function outcomeOf(file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void): Promise<ReloadOutcome | undefined> {
+  const deadline = performance.now() + timeoutMs
+  for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
+    if (answer.type === 'reload') return answer.outcome
+    if (answer.type !== 'progress') throw refusal(answer)
+    progress(answer.text)
+  }
+  return undefined
 }
 
 /** Why a request was not done, or what else came in its place. */

@@ -4,7 +4,7 @@
 
 import type { ProcessStatus } from '@handover/core/keeper'
 import { titleOf, type App } from './apps.js'
-import { cut, duration, megabytes, number, plural, printable, wrap } from './words.js'
+import { cut, duration, megabytes, number, plural, printable, whole, wrap } from './words.js'
 
 export interface Paper {
   readonly width: number
@@ -24,12 +24,16 @@ interface Column {
 
 const openOf = ({ connections }: ProcessStatus): number => Object.values(connections).reduce((sum, count) => sum + count, 0)
 
+const widestVersion = 10
+/** With its comma, one line of its own. */
+const longestWait = 60
+
 const slot: Column = { head: 'SLOT', align: 'right', of: (process) => String(process.slot ?? '-') }
 const columns: readonly Column[] = [
   { head: 'PID', align: 'right', of: ({ pid }) => String(pid) },
   { head: 'GEN', align: 'right', of: ({ generation }) => String(generation) },
   { head: 'STATE', align: 'left', of: ({ state }) => state },
-  { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', 12) },
+  { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', widestVersion) },
   { head: 'AGE', align: 'right', of: ({ ageMs }) => duration(ageMs) },
   { head: 'CONNS', align: 'right', of: (process) => number(openOf(process)) },
   { head: 'BUSY', align: 'right', of: ({ requests }) => number(requests.inFlight) },
@@ -58,7 +62,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
   if (listeners.length > 0) fact('listens', listeners.join(', '))
   const { keeper, lostKeeper } = app
   if (keeper) {
-    fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`}`)
+    fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${whole(keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`)}`)
     for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}; next try in ${duration(down.nextTryInMs)}`, 'red')
   }
   if (lostKeeper !== null) fact('keeper', `process ${lostKeeper} is gone; its workers go on without it`, 'red')
@@ -86,12 +90,12 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
 }
 
 /** What a table has no room for. */
-function detailsOf({ connections, requests, waitsFor, endsInMs, node, state }: ProcessStatus): string[] {
-  const kinds = Object.entries(connections).filter(([, count]) => count > 0).map(([kind, count]) => `${number(count)} ${kind}`)
-  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), `Node ${node}`]
+function detailsOf({ connections, requests, waitsFor, endsInMs, version, node, state }: ProcessStatus): string[] {
+  const kinds = Object.entries(connections).filter(([, count]) => count > 0).sort().map(([kind, count]) => whole(`${number(count)} ${kind}`))
+  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []), `Node ${node}`]
   const drains = state === 'draining' || state === 'closing'
-  const waits = waitsFor.length > 0 ? `waits for ${waitsFor.join(', ')}` : 'waits for nothing but its undo window'
-  return [facts.join(' · '), ...(drains ? [`${waits}${endsInMs === null ? '' : `; ends in ${duration(endsInMs)} at the latest`}`] : [])]
+  const waits = waitsFor.length > 0 ? `waits for ${waitsFor.map((each) => whole(cut(each, longestWait))).join(', ')}` : 'waits for nothing but its undo window'
+  return [facts.map(whole).join(' · '), ...(drains ? [`${waits}${endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`}`] : [])]
 }
 
 function describeSwitches({ lastReload }: App): string {
@@ -100,5 +104,5 @@ function describeSwitches({ lastReload }: App): string {
   const moved = reports.reduce((sum, { connections }) => sum + connections.moved, 0)
   const cuts = reports.reduce((sum, { connections }) => sum + connections.cut, 0)
   const what = first ? `generation ${first.from?.generation ?? '-'} to ${first.to.generation}${switched.length > 1 ? ` in ${switched.length} slots` : ''}` : 'nothing was switched'
-  return [what, ...(moved > 0 ? [`${plural(moved, 'connection')} moved`] : []), ...(cuts > 0 ? [`${cuts} cut`] : [])].join(', ')
+  return [what, ...(moved > 0 ? [whole(`${plural(moved, 'connection')} moved`)] : []), ...(cuts > 0 ? [`${cuts} cut`] : [])].join(', ')
 }

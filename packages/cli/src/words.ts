@@ -22,16 +22,18 @@ export const cut = (text: string, most: number): string => (text.length > most ?
 // eslint-disable-next-line no-control-regex
 export const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g, '\u{fffd}')
 
-/** Breaks between words; every line after the first begins with `indent`. A word that is too long stands alone. */
+/** A piece of text that `wrap` does not break. */
+export const whole = (text: string): string => text.replace(/ /g, '\u{a0}')
+
+/** Breaks between words into lines of at most `width`; every line after the first begins with `indent`. A word that is too long stands alone. */
 export function wrap(text: string, width: number, indent: string): string {
   const lines: string[] = []
   let line = ''
   for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width - (lines.length > 0 ? indent.length : 0)) {
+    if (line !== '' && line.length + 1 + word.length > width) {
       lines.push(line)
       line = word
     } else line = line === '' ? word : `${line} ${word}`
   }
-  lines.push(line)
-  return lines.join(`\n${indent}`)
+  return [...lines, line].join(`\n${indent}`).replace(/\u{a0}/gu, ' ')
 }
