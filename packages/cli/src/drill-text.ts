@@ -74,7 +74,7 @@ export function describeDrill(drill: DrillResult): string {
 
 function reloadLine({ reload, error }: Extract<DrillResult, { reload: unknown }>): string {
   if (reload === null) return `The reload FAILED: ${error}`
-  const took = `${number(reload.ms)} ms`
+  const took = `${number(Math.round(reload.ms))} ms`
   if (!reload.ok) return `The reload FAILED after ${took}: ${reload.error?.message ?? 'no reason was given'}`
   return `Reloaded in ${took}: ${reload.serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ')} ${reload.serving.length === 1 ? 'serves' : 'serve'} now.`
 }
