@@ -101,7 +101,7 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
         ...(url !== undefined && { url }),
         ...(path !== undefined && { path }),
         connections: given.connections === undefined ? 50 : count('drill', '--connections', given.connections),
-        durationMs: given.duration === undefined ? 10_000 : duration('drill', '--duration', given.duration),
+        durationMs: given.duration === undefined ? 2_000 : duration('drill', '--duration', given.duration),
         json: given.json === true
       }
     }

@@ -71,15 +71,15 @@ the processes end, within drainTimeout. Waits for that.
 
   --json    which processes were stopped
 `,
-  drill: `handover drill [name|pid] --url URL [options]
+  drill: `handover drill [name|pid] [options]
 
 Reloads the app under strict load, and prints what was lost: 0, or exactly what.
 Exit status 0 only where nothing was lost.
 
-  --url URL          where it serves: http://127.0.0.1:3000/
+  --url URL          where it serves, if not where it listens
   --path /PATH       what is asked for (the path of the URL)
   --connections N    how many clients (50)
-  --duration TIME    how long the load lasts (10s)
+  --duration TIME    how long the load lasts before, and again after (2s)
   --json             the result as JSON
 
 TIME: 500ms, 30s, 2m.

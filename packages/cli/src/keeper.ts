@@ -91,6 +91,7 @@ export class Keeper {
   }
 
   readonly #slotSide = (): SlotSide => ({
+    name: this.options.name,
     members: this.members,
     env: this.options.env,
     command: () => this.options.command(),
@@ -115,7 +116,7 @@ export class Keeper {
     if (names.length === 0) return 'Nobody serves.'
     return servers.length === 0
       ? `Nobody serves: the keeper (process ${process.pid}) keeps ${names.join(', ')}, and connects wait.`
-      : `${servers.map(({ pid, generation }) => `Process ${pid} (generation ${generation})`).join(', ')} keep${servers.length === 1 ? 's' : ''} serving ${names.join(', ')}; no connection was lost.`
+      : `${servers.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ')} serve${servers.length === 1 ? 's' : ''} ${names.join(', ')}.`.replace(/^p/, 'P')
   }
 
   // ---- the first start ----
@@ -151,7 +152,7 @@ export class Keeper {
     try {
       await slot.start()
     } catch (error) {
-      if (this.#stopping) return
+      if (this.stopping) return
       this.#retry(slot, firstLine(error))
     }
   }
@@ -226,9 +227,9 @@ export class Keeper {
   }
 
   async #checkHang(worker: Worker): Promise<void> {
-    const { hangTimeoutMs, log } = this.options
+    const { hangTimeoutMs } = this.options
     if ((await worker.ask(hangTimeoutMs)) !== undefined || worker.how || worker.retiring) return
-    log('error', `process ${worker.pid} (generation ${worker.generation}) has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
+    this.options.log('error', `process ${worker.pid} (generation ${worker.generation}) has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
     worker.kill()
   }
 

@@ -19,8 +19,7 @@ async function run(command: Command): Promise<number> {
     case 'status': return await (await import('./status-command.js')).showStatus(command)
     case 'stop': return await (await import('./stop-command.js')).stop(command)
     case 'run': return await (await import('./run.js')).run(command.options)
-    case 'drill':
-      throw new Failure(`handover: this version (${version}) has no command ${command.is}. Use a newer one.`)
+    case 'drill': return await (await import('./drill-command.js')).drillApp(command.options)
   }
 }
 

@@ -26,7 +26,7 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
 }
 
 /** Undefined where the process ended before it could say. */
-async function outcomeOf(file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void): Promise<ReloadOutcome | undefined> {
+export async function outcomeOf(file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void): Promise<ReloadOutcome | undefined> {
   const deadline = performance.now() + timeoutMs
   for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
     if (answer.type === 'reload') return answer.outcome

@@ -110,8 +110,8 @@ async function allOf(work: readonly Promise<void>[]): Promise<void> {
 }
 
 function check(done: readonly Replacement[]): void {
-  for (const { failure } of done) {
-    const error = failure()
+  for (const replacement of done) {
+    const error = replacement.failure()
     if (error) throw error
   }
 }

@@ -18,6 +18,7 @@ const probeMs = 10_000
 type Claims = Parameters<WorkerSide['booted']>[1]
 
 export interface SlotSide {
+  readonly name: string
   readonly members: Members
   readonly env: NodeJS.ProcessEnv
   command(): CommandLine
@@ -130,7 +131,7 @@ export class Slot {
   }
 
   async #launch(): Promise<Fresh> {
-    const fresh = await startWorker(this.#side.command(), this.#side.env, this.index, this.#workerSide)
+    const fresh = await startWorker(this.#side.command(), this.#side.env, this.index, this.#side.name, this.#workerSide)
     this.workers.add(fresh.worker)
     return fresh
   }

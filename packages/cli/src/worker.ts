@@ -190,12 +190,12 @@ export interface Fresh {
   readonly started: Started
 }
 
-/** Starts a worker of this slot. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
-export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, side: WorkerSide): Promise<Fresh> {
+/** Starts a worker of this slot; `name`: of the app. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
+export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide): Promise<Fresh> {
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
   let started: Started
   try {
-    started = await start(command, env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid)] })
+    started = await start(command, env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name] })
   } catch (error) {
     closeSync(messages)
     closeSync(descriptors)

@@ -12,7 +12,7 @@ import type { AppStatus, ControlRequest, ProcessStatus, ReloadOutcome, ReloadReq
 const bakeMs = 3_000
 
 export interface AnswersSide {
-  readonly name: string | undefined
+  name(): string | undefined
   readonly undoWindowMs: number
   status(): ProcessStatus
   /** Who serves, as far as this process knows. */
@@ -86,7 +86,7 @@ export class Answers {
   }
 
   #app(): AppStatus {
-    return { name: this.#side.name ?? null, keeper: null, processes: [this.#side.status()], lastReload: this.#lastReload }
+    return { name: this.#side.name() ?? null, keeper: null, processes: [this.#side.status()], lastReload: this.#lastReload }
   }
 
   // ---- a reload ----

@@ -181,7 +181,7 @@ export class Generation implements Handover {
     this.#host = realHost((level, line) => { this.#log(level, line) })
     const settings = this.#settings
     this.#answers = new Answers({
-      get name() { return settings.get().name },
+      name: () => this.#appName,
       get undoWindowMs() { return settings.get().undoWindow },
       status: () => this.status(),
       serving: () => this.#servingNow(),
@@ -313,12 +313,17 @@ export class Generation implements Handover {
   }
 
   /** What `handover status` shows of this process. `place`: which worker of which keeper it is. */
+  /** As its keeper calls it, else as the program or the environment does. */
+  get #appName(): string | undefined {
+    return (this.#kept ?? this.#lost)?.name ?? this.#settings.get().name
+  }
+
   status(): ProcessStatus {
     const place = this.#kept ?? this.#lost
     return this.#portrait.status({
       generation: this.#generation,
       state: this.#machine.state.is,
-      name: place?.name ?? this.#settings.get().name,
+      name: this.#appName,
       listeners: this.#inventory.names,
       connections: this.#connections.values(),
       endsInMs: this.#ending?.endsInMs,
