@@ -37,7 +37,7 @@ export interface Answered {
 const statusMs = 3_000
 const ending = '.sock'
 
-const isOwn = (file: string): boolean => path.basename(file).startsWith('@')
+export const isOwn = (file: string): boolean => path.basename(file).startsWith('@')
 const nameOf = (file: string): string => path.basename(file, ending)
 /** `@4312-0a1b2c3d.sock` → 4312. */
 export const pidOf = (file: string): number | undefined => {
@@ -147,7 +147,7 @@ function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>): App
     keeper: kept?.status.keeper ?? null,
     lostKeeper: keeper !== null && !keepers.has(keeper) ? keeper : null,
     processes: all,
-    lastReload: reloads[0] ?? null,
+    lastReload: kept ? kept.status.lastReload : (reloads[0] ?? null),
     file: (kept ?? named)?.file ?? own,
     ownFiles
   }

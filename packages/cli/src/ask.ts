@@ -9,7 +9,9 @@ import { Failure } from './failure.js'
 const longestLine = 4_194_304
 
 /** Nobody listens at this file: a process that was killed left it behind. */
-export class NobodyListens extends Failure {}
+export class NobodyListens extends Failure {
+  override readonly name = 'NobodyListens'
+}
 
 /** Its answer was awaited for too long; it may still come to be done. */
 export class Silent extends Failure {}

@@ -4,7 +4,9 @@
  */
 
 import { constants } from 'node:os'
-import { HandoverError, type AppStatus, type CommandLine, type Ended, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HandoverError, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import { adoptWorkers } from './adopt.js'
 import type { Members } from './members.js'
 import { reload } from './reload.js'
 import { Slot, type SlotSide } from './slot.js'
@@ -20,6 +22,8 @@ export interface KeeperOptions {
   readonly env: NodeJS.ProcessEnv
   command(): CommandLine
   log(level: 'info' | 'warn' | 'error', line: string): void
+  /** Hands the keeper's job to a new process. Throws a HandoverError: then this one goes on. */
+  handOver(): Promise<Peer>
   /** Something serves, for the first time. */
   served(): void
   /** Nothing is left to do: the status of what was run. */
@@ -37,6 +41,7 @@ const stableMs = 10_000
 const statusMs = 1_000
 /** While it stops: a worker that does not answer for that long is killed. */
 const deafMs = 10_000
+const heldLookMs = 10
 
 interface Trouble {
   failures: number
@@ -54,19 +59,22 @@ export class Keeper {
   readonly #startedAt: number
   #served = false
   #stopping: { status: number } | undefined
+  #leaving = false
   #reloading: Promise<ReloadOutcome> | undefined
-  lastReload: ReloadOutcome | null = null
+  lastReload: ReloadOutcome | null
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
   readonly #covered = new WeakMap<Worker, string>()
   readonly #reports: ((slot: Slot, report: Report) => void)[] = []
   #watch: NodeJS.Timeout | undefined
 
-  constructor(options: KeeperOptions, members: Members, startedAt = Date.now()) {
+  constructor(options: KeeperOptions, members: Members, before?: { readonly startedAt: number; readonly crashes: number; readonly count: number; readonly lastReload: ReloadOutcome | null }) {
     this.options = options
     this.members = members
-    this.#count = options.workers
-    this.#startedAt = startedAt
+    this.#count = before?.count ?? options.workers
+    this.#startedAt = before?.startedAt ?? Date.now()
+    this.#crashes = before?.crashes ?? 0
+    this.lastReload = before?.lastReload ?? null
   }
 
   /** Those that should have a worker. */
@@ -100,6 +108,7 @@ export class Keeper {
     changed: () => { this.#changed() },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
     left: (slot, worker) => { this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`) },
+    leaving: () => this.#leaving,
     wants: (worker) => { void this.#wanted(worker) },
     report: (slot, report) => { for (const hear of this.#reports) hear(slot, report) },
     warn: (line) => { this.options.log('warn', line) }
@@ -138,7 +147,49 @@ export class Keeper {
       }
       return
     }
-    await Promise.all(this.active.length < this.#count ? Array.from({ length: this.#count - 1 }, (_, index) => this.#startSlot(this.slot(index + 1))) : [])
+    await this.#fill()
+  }
+
+  /** The same with workers that another keeper had: those that are missing are started. */
+  async goOn(): Promise<void> {
+    this.#watchHangs()
+    await this.#held(statusMs)
+    this.setCount(this.#count)
+    this.#changed()
+    await this.#fill()
+  }
+
+  /** Workers that were had from another keeper say soon what they listen on. */
+  async #held(timeoutMs: number): Promise<void> {
+    const until = Date.now() + timeoutMs
+    while (this.members.names.length === 0 && this.servers.length > 0 && Date.now() < until) await sleep(heldLookMs)
+  }
+
+  async #fill(): Promise<void> {
+    await Promise.all(Array.from({ length: this.#count }, (_, index) => this.#startSlot(this.slot(index))))
+  }
+
+  // ---- another keeper ----
+
+  /** What the next keeper must know, beside the members. */
+  get memory(): { name: string; startedAt: number; crashes: number; count: number; lastReload: ReloadOutcome | null } {
+    return { name: this.options.name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.#count, lastReload: this.lastReload }
+  }
+
+  /** From now on the workers are another keeper's. */
+  leave(): void {
+    this.#leaving = true
+    clearInterval(this.#watch)
+    for (const { timer } of this.#trouble.values()) clearTimeout(timer)
+    for (const worker of this.workers) worker.say({ type: 'leave' })
+  }
+
+  /** The other keeper could not: finds the workers again. */
+  async comeBack(): Promise<void> {
+    await adoptWorkers(this, (line) => { this.options.log('warn', line) })
+    this.#leaving = false
+    for (const slot of this.slots) slot.forgetGone()
+    await this.goOn()
   }
 
   /** Starts a worker in an empty slot; where that fails, tries again later. */
@@ -160,12 +211,13 @@ export class Keeper {
   // ---- crashes ----
 
   #crashed(slot: Slot, worker: Worker, how: Ended): void {
-    if (this.#stopping || slot.index >= this.#count || worker.retiring) return
+    if (this.#stopping || this.#leaving || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
     this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
   }
 
   #retry(slot: Slot, reason: string): void {
+    if (this.#leaving) return
     const trouble = this.#trouble.get(slot) ?? { failures: 0, reason, nextAt: 0, timer: undefined }
     this.#trouble.set(slot, trouble)
     clearTimeout(trouble.timer)
@@ -240,12 +292,31 @@ export class Keeper {
     if (this.#stopping) throw new HandoverError('HANDOVER_NOT_SERVING', `the keeper (process ${process.pid}) is stopping. Nothing was changed. Start it again.`)
     if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
     if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves.`)
-    this.#reloading = reload(this, request, progress)
+    if (request.keeper) {
+      if (Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
+      this.#reloading = this.#reloadKeeper()
+    } else {
+      this.#reloading = reload(this, request, progress)
+    }
     try {
       this.lastReload = await this.#reloading
       return this.lastReload
     } finally {
       this.#reloading = undefined
+    }
+  }
+
+  async #reloadKeeper(): Promise<ReloadOutcome> {
+    const begun = { at: Date.now(), since: performance.now() }
+    const outcome = (rest: Pick<ReloadOutcome, 'ok' | 'switched' | 'error'>): ReloadOutcome => ({
+      at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ pid, generation }) => ({ pid, generation })), ...rest
+    })
+    try {
+      const to = await this.options.handOver()
+      return outcome({ ok: true, switched: [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }] })
+    } catch (error) {
+      if (!(error instanceof HandoverError)) throw error
+      return outcome({ ok: false, switched: [], error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
     }
   }
 

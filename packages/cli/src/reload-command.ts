@@ -20,7 +20,7 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
-  else if (known.ok) process.stdout.write(known.switched.map((change) => `${describeSwitch(known, change)}\n`).join(''))
+  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join(''))
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
 }
@@ -51,11 +51,13 @@ async function withVersions(switched: ReloadOutcome['switched']): Promise<Reload
 
 const named = ({ pid, generation }: Peer, version: string | null = null): string => `generation ${generation} (process ${pid}${version === null ? '' : `, version ${version}`})`
 
+const describeKeeper = ({ from, to }: ReloadOutcome['switched'][number]): string => `process ${to.pid} is the keeper now${from ? ` in place of process ${from.pid}` : ''}; no worker and no connection noticed`
+
 function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version }: ReloadOutcome['switched'][number]): string {
   const report = reports.find(({ successor }) => successor?.pid === to.pid)
   const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
   const ended = report?.result === 'drained' ? `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
-  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''} after ${duration(ms)}${ended}`
+  return `${slot === null ? '' : `worker ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''} after ${duration(ms)}${ended}`
 }
 
 /** What happened, who serves now, what to do, and what the successor wrote last. */

@@ -10,12 +10,14 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import { adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
 import { ask, NobodyListens } from './ask.js'
 import { Failure } from './failure.js'
 import { Keeper } from './keeper.js'
 import { Members } from './members.js'
 import { reapOrphans } from './reap.js'
+import { follow, handKeeperOver } from './upgrade.js'
 import { version } from './version.js'
 
 /** They belong to the keeper: systemd talks to the main process alone. */
@@ -25,6 +27,8 @@ const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_
 const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
 
 const defaultReadyTimeoutMs = 60_000
+/** How long an answer that was written may take to leave. */
+const lastWordMs = 200
 
 function log(level: 'info' | 'warn' | 'error', line: string): void {
   process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`)
@@ -45,9 +49,11 @@ export async function run(options: RunOptions): Promise<never> {
   const children = ownChildren()
   reapOrphans((pid) => [...children].some((child) => child.pid === pid))
 
-  return await new Promise<never>((_resolve, reject) => {
-    const keeper: Keeper = new Keeper({
-      name,
+  const shared = options.shared || process.platform !== 'linux'
+  const following = await follow()
+  let control: ControlServer | undefined
+  const keeper: Keeper = new Keeper({
+      name: following?.kept.name ?? name,
       version,
       workers: options.workers,
       hangTimeoutMs: options.hangTimeoutMs ?? 0,
@@ -55,21 +61,35 @@ export async function run(options: RunOptions): Promise<never> {
       env,
       command: () => command,
       log,
+      handOver: async () => {
+        const next = await handKeeperOver(keeper, control, () => { control?.pause() }, () => { control?.listen() })
+        // Whoever asked hears of it first.
+        setTimeout(() => { process.exit(0) }, lastWordMs)
+        return next
+      },
       served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
       ended: (status) => {
         control?.close(true)
         process.exit(status)
       }
-    }, new Members({ shared: options.shared || process.platform !== 'linux' }))
-    let control: ControlServer | undefined
-    listenForSignals(keeper)
-    takeName(name, given !== undefined, keeper).then((server) => {
-      control = server
-      // Nothing else keeps this process alive while no worker does.
-      setInterval(() => undefined, 2 ** 31 - 1)
-      void keeper.run()
-    }, reject)
-  })
+    }, following ? Members.restore(following.kept.members, following.fds, { shared }) : new Members({ shared }), following?.kept)
+  listenForSignals(keeper)
+  if (following) {
+    if (following.kept.control !== null && following.control !== undefined) control = new ControlServer(following.kept.control, following.control, controlSide(keeper))
+    await following.prepared()
+    await adoptWorkers(keeper, (line) => { log('warn', line) })
+    control?.listen()
+    following.ready()
+    void keeper.goOn()
+  } else {
+    control = await takeName(name, given !== undefined, keeper)
+    const found = control ? await adoptWorkers(keeper, (line) => { log('warn', line) }) : 0
+    if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
+    void (found > 0 ? keeper.goOn() : keeper.run())
+  }
+  // Nothing else keeps this process alive while no worker does.
+  setInterval(() => undefined, 2 ** 31 - 1)
+  return await new Promise<never>(() => undefined)
 }
 
 function commandFor({ script, args, nodeOptions }: RunOptions, file: string, cwd: string): CommandLine {

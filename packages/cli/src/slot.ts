@@ -4,10 +4,10 @@
  */
 
 import { closeSync } from 'node:fs'
-import { channelTo, handOver, HandoverError, isErrorCode, StateMachine, type CommandLine, type Ended, type OfferedListener, type Report, type StateName } from '@handover/core/keeper'
+import { channelTo, handOver, HandoverError, isErrorCode, StateMachine, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
 import type { Members } from './members.js'
 import { probe } from './probe.js'
-import { socketPair, startWorker, type Fresh, type Worker, type WorkerSide } from './worker.js'
+import { socketPair, startWorker, Worker, type Fresh, type Line, type WorkerSide } from './worker.js'
 
 /** How long a predecessor may take to begin, and an undo to end. */
 const answerMs = 10_000
@@ -31,6 +31,8 @@ export interface SlotSide {
   crashed(slot: Slot, worker: Worker, how: Ended): void
   /** The worker that served was told to stop, and not by the keeper: it drains. */
   left(slot: Slot, worker: Worker): void
+  /** Another keeper has the workers, or will. */
+  leaving(): boolean
   wants(worker: Worker): void
   report(slot: Slot, report: Report): void
   warn(line: string): void
@@ -128,6 +130,26 @@ export class Slot {
       this.#booting = undefined
       channel.close()
     }
+  }
+
+  /** A worker that another keeper had. */
+  async adopt(line: Line, { pid, state, generation, ageMs }: ProcessStatus): Promise<boolean> {
+    const known = [...this.workers].find((worker) => worker.pid === pid)
+    const worker = new Worker(line, { pid, slot: this.index, startedAt: Date.now() - ageMs, ...(known && { ended: known.ended }) }, this.#workerSide)
+    worker.state = state
+    worker.generation = generation
+    if (!(await worker.greeted)) return false
+    if (known) this.workers.delete(known)
+    this.workers.add(worker)
+    if (['draining', 'closing', 'ended'].includes(state)) worker.retiring = true
+    else this.#serve(worker)
+    return true
+  }
+
+  /** Workers that ended while nobody listened. */
+  forgetGone(): void {
+    for (const worker of this.workers) if (worker.how) this.workers.delete(worker)
+    if (this.server && !this.workers.has(this.server)) this.server = [...this.workers].find(({ retiring }) => !retiring)
   }
 
   async #launch(): Promise<Fresh> {
@@ -274,6 +296,7 @@ export class Slot {
       else if (this.#undo?.from === worker) this.#undo.failure ??= error
     },
     wants: (worker) => { this.#side.wants(worker) },
+    leaving: () => this.#side.leaving(),
     ended: (worker, how) => { this.#ended(worker, how) },
     warn: (line) => { this.#side.warn(line) }
   }
@@ -307,7 +330,8 @@ export class Slot {
   }
 
   #ended(worker: Worker, how: Ended): void {
-    this.workers.delete(worker)
+    // One that another line was opened to is told of by that one.
+    if (!this.workers.delete(worker) || this.#side.leaving()) return
     this.lastEnd = how
     const handover = this.#handover
     const undo = this.#undo

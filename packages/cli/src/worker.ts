@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { addon, Channel, check, keeperMark, openPairs, parseWorkerMessage, start, type CommandLine, type Ended, type KeeperMessage, type OfferedListener, type ProcessStatus, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
 
-type Line = Channel<WorkerMessage, KeeperMessage>
+export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
 type WorkerWord<T extends WorkerMessage['type']> = Extract<WorkerMessage, { type: T }>
 
@@ -18,6 +18,8 @@ export interface WorkerSide {
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
   failed(worker: Worker, failure: WorkerWord<'failed'>): void
   wants(worker: Worker): void
+  /** The keeper leaves: another one has the worker, or will. */
+  leaving(): boolean
   /** The process is gone. */
   ended(worker: Worker, how: Ended): void
   warn(line: string): void
@@ -53,7 +55,9 @@ export class Worker {
     this.startedAt = about.startedAt
     this.#stderr = about.stderr ?? (() => '')
     this.#side = side
+    this.greeted = new Promise((resolve) => { this.#greet = resolve })
     const hungUp = this.#hear()
+    void hungUp.then(() => { this.#greet(false) })
     // One that another keeper started is nobody's to wait for: it is gone when it hangs up.
     this.ended = about.ended ?? hungUp.then(() => ({ code: null, signal: null }))
     void this.ended.then((how) => {
@@ -62,8 +66,12 @@ export class Worker {
       side.ended(this, how)
     })
     // A line that breaks although the process lives: nothing is known of it any more.
-    if (about.ended) void hungUp.then(() => setTimeout(() => { this.kill() }, exitMs).unref())
+    if (about.ended) void hungUp.then(() => setTimeout(() => { if (!side.leaving()) this.kill() }, exitMs).unref())
   }
+
+  /** It has the line: nothing may be sent to one that is called before that. False where it never says so. */
+  readonly greeted: Promise<boolean>
+  #greet: (heard: boolean) => void = () => undefined
 
   /** It has spoken: the addon and the line work in it. */
   get said(): boolean {
@@ -95,6 +103,7 @@ export class Worker {
     switch (word.type) {
       case 'hello':
         this.#said = true
+        this.#greet(true)
         break
       case 'state':
         this.state = word.state

@@ -93,6 +93,8 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 
   /** Descriptors that a following message counts; they stay open here. Where the other side is gone, `receive` says so. */
   sendDescriptors(fds: readonly number[]): void {
+    // Its number may be another file's by now.
+    if (this.#closed) return
     for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
       const sent = addon().sendMessage(this.#descriptors, new Uint8Array(1), fds.slice(at, at + maxFdsPerMessage))
       if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return

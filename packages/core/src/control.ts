@@ -370,12 +370,16 @@ export class ControlServer {
       return
     }
     const { socket, rest, slot } = messages
-    const closeDescriptors = (): void => { descriptors.destroy() }
     socket.ref()
-    if (slot === undefined) this.#side.called({ channel: new Channel(socket, fds[1], closeDescriptors, parseMessage, rest), pid: peer.pid })
-    else if (this.#side.keeperCalled) this.#side.keeperCalled({ line: new Channel(socket, fds[1], closeDescriptors, parseKeeperMessage, rest), pid: peer.pid, slot })
-    else closeDescriptors()
-    if (slot !== undefined && !this.#side.keeperCalled) socket.destroy()
+    if (slot === undefined) {
+      this.#side.called({ channel: new Channel(socket, fds[1], () => { descriptors.destroy() }, parseMessage, rest), pid: peer.pid })
+    } else {
+      // A net.Socket reads whenever it likes, and drops the descriptors that come with what it reads.
+      const own = this.#side.keeperCalled ? addon().duplicate(fds[1]) : -1
+      descriptors.destroy()
+      if (own < 0) socket.destroy()
+      else this.#side.keeperCalled?.({ line: new Channel(socket, own, () => { closeSync(own) }, parseKeeperMessage, rest), pid: peer.pid, slot })
+    }
     socket.resume()
   }
 }

@@ -1,0 +1,123 @@
+/**
+ * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners and the control socket
+ * go along; the workers are found by their own sockets. Until the new one says that it is there, the old one can go on.
+ *
+ *     K1                                  K2
+ *     keep (and all descriptors)    →
+ *                                   ←     prepared
+ *     go (leaves its workers)       →
+ *                                   ←     ready (has the workers)
+ *     ends
+ */
+
+import { closeSync } from 'node:fs'
+import net from 'node:net'
+import { Channel, commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, reader, start, takeInheritance, type Deadline, type Inheritance, type Peer, type ReloadOutcome, type Shapes } from '@handover/core/keeper'
+import type { Keeper } from './keeper.js'
+import type { SavedMember } from './members.js'
+
+/** What the next keeper must know. */
+export interface Kept {
+  readonly name: string
+  readonly startedAt: number
+  readonly crashes: number
+  readonly count: number
+  readonly members: readonly SavedMember[]
+  readonly lastReload: ReloadOutcome | null
+  /** Whether there is a control socket: then its descriptor comes first. */
+  readonly control: string | null
+}
+
+type FromOld = { readonly type: 'keep'; readonly kept: Kept } | { readonly type: 'go' }
+type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
+const object = (value: unknown): boolean => typeof value === 'object' && value !== null
+const fromOld: Shapes<FromOld> = { keep: { kept: object }, go: {} }
+const fromNew: Shapes<FromNew> = { prepared: {}, ready: {} }
+
+const startMs = 30_000
+const adoptMs = 10_000
+
+// Asked when the process begins: the links still lead to what runs now.
+const command = commandLine()
+
+/** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError where that failed: this one goes on. */
+export async function handKeeperOver(keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void): Promise<Peer> {
+  if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
+  const started = await start(command, initialEnvironment())
+  const channel = new Channel<FromNew, FromOld>(new net.Socket({ fd: started.messages }), started.descriptors, () => { closeSync(started.descriptors) }, reader(fromNew))
+  let left = false
+  try {
+    const { members, fds } = keeper.members.all()
+    channel.sendDescriptors([...(control ? [control.fd] : []), ...fds])
+    channel.send({ type: 'keep', kept: { ...keeper.memory, members, control: control?.file ?? null } })
+    await expect(channel, 'prepared', deadlineIn(startMs))
+    pause()
+    left = true
+    keeper.leave()
+    channel.send({ type: 'go' })
+    await expect(channel, 'ready', deadlineIn(adoptMs))
+    notifySystemd({ MAINPID: started.pid, READY: 1 })
+    return { pid: started.pid, generation: 0 }
+  } catch (error) {
+    started.child.kill()
+    const how = await started.child.ended
+    const ended = how.signal === 'SIGKILL' ? '' : `, which ended ${how.signal === null ? `with status ${how.code ?? '?'}` : `by ${how.signal}`}`
+    if (left) {
+      await keeper.comeBack()
+      resume()
+    }
+    throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `a new keeper (process ${started.pid}${ended}) could not take over: ${(error as Error).message}.\n  Process ${process.pid} goes on as the keeper; ${keeper.serves()}\n  See what the new one wrote.`, { stderr: started.child.stderr() })
+  } finally {
+    channel.close()
+  }
+}
+
+async function expect<Hears extends { readonly type: string }>(channel: Channel<Hears, FromOld>, type: Hears['type'], deadline: Deadline): Promise<void> {
+  const word = await channel.receive(deadline).catch((error: unknown) => { throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`) })
+  if (word?.type !== type) throw new Error(word ? `expected "${type}", found "${word.type}"` : 'it hung up')
+}
+
+/** The other side: what a keeper that leaves has sent. Undefined where nobody did. */
+export interface Following {
+  readonly kept: Kept
+  /** The control socket, where there is one, and the members. */
+  readonly control: number | undefined
+  readonly fds: readonly number[]
+  /** Says that this process can take over. Resolves when it must; throws where the old keeper thought better of it. */
+  prepared(): Promise<void>
+  /** Has everything: the old keeper ends. */
+  ready(): void
+}
+
+/** Where this process was started by a keeper that wants to leave. Reads and removes the mark. */
+export async function follow(): Promise<Following | undefined> {
+  const inheritance: Inheritance | undefined = takeInheritance(process.env)
+  if (!inheritance) return undefined
+  const channel = new Channel<FromOld, FromNew>(new net.Socket({ fd: inheritance.messages }), inheritance.descriptors, () => { closeSync(inheritance.descriptors) }, reader(fromOld))
+  const word = await channel.receive(deadlineIn(startMs))
+  if (word?.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
+  const fds: number[] = []
+  for (let more = channel.takeDescriptors(); more.length > 0; more = channel.takeDescriptors()) fds.push(...more)
+  const { kept } = word
+  const expected = kept.members.length + (kept.control === null ? 0 : 1)
+  if (fds.length !== expected) throw new Error(`${fds.length} of ${expected} descriptors arrived: raise the limit of open files (ulimit -n)`)
+  return {
+    kept,
+    control: kept.control === null ? undefined : fds[0],
+    fds: kept.control === null ? fds : fds.slice(1),
+    prepared: async () => {
+      channel.send({ type: 'prepared' })
+      const go = await channel.receive(deadlineIn(startMs))
+      if (go?.type !== 'go') throw new Error('the keeper that was to be followed goes on itself')
+    },
+    ready: () => {
+      channel.send({ type: 'ready' })
+      inheritance.stderr?.restore()
+      // What children of the old keeper still write there is read by nobody once that is gone.
+      void channel.closed(deadlineIn(adoptMs)).then(() => {
+        inheritance.stderr?.passOn()
+        channel.close()
+      })
+    }
+  }
+}
