@@ -91,9 +91,9 @@ export class Members {
     return [...new Set(this.#members.filter(({ state }) => state === 'served').map(({ listener }) => listener.name))]
   }
 
-  /** The names of what this slot serves. */
-  namesOf(slot: number): string[] {
-    return this.#members.filter((member) => member.slot === slot && member.state === 'served').map(({ listener }) => listener.name)
+  /** What this slot serves. */
+  of(slot: number): OfferedListener[] {
+    return this.#members.filter((member) => member.slot === slot && member.state === 'served').map(({ listener }) => listener)
   }
 
   /**

@@ -169,11 +169,11 @@ export class Slot {
     }
     const { worker: to, started } = await this.#launch()
     const more = this.#side.members.extrasFor(this.index)
-    const mine = this.#side.members.namesOf(this.index)
+    const mine = this.#side.members.of(this.index)
     this.#booting = {
       worker: to,
       decide: (claims) => {
-        void this.#judge(to, claims.dropped.filter((name) => mine.includes(name)), claims.added, demands).then((veto) => { to.say(veto === undefined ? { type: 'proceed' } : { type: 'veto', reason: veto }) })
+        void this.#judge(to, claims, mine, demands).then((veto) => { to.say(veto === undefined ? { type: 'proceed' } : { type: 'veto', reason: veto }) })
       }
     }
     const over = this.#handOver(from, to)
@@ -220,7 +220,10 @@ export class Slot {
   }
 
   /** Why a successor that has booted must not serve. */
-  async #judge(to: Worker, dropped: readonly string[], added: readonly string[], demands: Demands): Promise<string | undefined> {
+  async #judge(to: Worker, { kept, added, dropped: all }: Claims, mine: readonly OfferedListener[], demands: Demands): Promise<string | undefined> {
+    // A port that the system chose, beside others, may be one that comes and goes: a test server, a passive connection of FTP.
+    const passes = ({ asked }: OfferedListener): boolean => kept.length > 0 && asked.endsWith(':0')
+    const dropped = mine.filter((listener) => all.includes(listener.name) && !passes(listener)).map(({ name }) => name)
     if (dropped.length > 0 && !demands.allowDrop) {
       return `it listens on ${added.length > 0 ? added.join(', ') : 'nothing new'} and no more on ${dropped.join(', ')}, which is served now. If that is meant, reload with --allow-drop`
     }

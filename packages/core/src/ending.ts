@@ -28,6 +28,9 @@ const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTime
 /** How long a successor that is recalled may take to say which connections it has. */
 const answerMs = 1_000
 
+/** How long the program's own listeners for SIGTERM may take. */
+const farewellMs = 5_000
+
 const noListeners = { kept: [], added: [], dropped: [] }
 
 /** How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `recalled`: it lives, and is not good enough. */
@@ -62,6 +65,8 @@ export interface EndingSide {
   readonly adopter: Adopter | undefined
   /** Undefined where no older generation lives; resolves when it has ended. */
   olderEnds(): Promise<void> | undefined
+  /** What the program does at its end by itself; it may end the process. */
+  farewell(deadline: Deadline): Promise<void>
   /** A keeper says when the undo window is over. */
   undoIsKept(): boolean
   moveIsOn(): boolean
@@ -161,6 +166,7 @@ export class Ending {
       await channel.closed(deadlineIn(1_000))
     }
     inventory.unlinkFiles()
+    await this.#side.farewell(deadlineIn(Math.max(closeReserve(settings.drainTimeout), Math.min(farewellMs, left(this.#deadline)))))
     host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
   }
 

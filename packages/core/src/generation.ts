@@ -16,7 +16,7 @@ import { inspect } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import { Adopter } from './adopting.js'
 import { Answers } from './answers.js'
-import { FirstContact } from './channel.js'
+import { FirstContact, left, type Deadline } from './channel.js'
 import { Connections, type CanMove } from './connections.js'
 import type { Caller, CallingKeeper } from './control.js'
 import { Covering, serveProbe, spoken } from './covering.js'
@@ -835,6 +835,7 @@ export class Generation implements Handover {
       closeHooks: this.#closeHooks,
       adopter: this.#adopter,
       olderEnds: () => (this.#predecessor && !this.#predecessor.gone ? this.#predecessorGone : undefined),
+      farewell: async (deadline) => { await this.#farewell(deadline) },
       undoIsKept: () => this.#kept !== undefined,
       moveIsOn: () => this.#moveIsOn(),
       stopRequested: () => this.#stopRequested,
@@ -860,6 +861,20 @@ export class Generation implements Handover {
       this.#log('error', `the drain failed, and the process ends: ${textOf(error)}`)
       this.#host.exit(1)
     })
+  }
+
+  /** A program that knows nothing of us has no hook of ours. It ends the process when it is done; where it does not, the deadline does. */
+  async #farewell(deadline: Deadline): Promise<void> {
+    const listeners = this.#everything ? this.#signals.unheard : []
+    if (listeners.length === 0) return
+    for (const listener of listeners) {
+      try {
+        listener.call(process, 'SIGTERM')
+      } catch (error) {
+        this.#log('error', `a listener for SIGTERM threw: ${textOf(error)}`)
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, left(deadline)))
   }
 
   readonly #notAgain = (listener: Listener, error: Error): void => {
@@ -919,7 +934,7 @@ export class Generation implements Handover {
     void this.stop()
   }
 
-  readonly #signals = new Signals({ reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
+  readonly #signals = new Signals({ warnsOfOthers: () => !this.#everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
 }
 
 /** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */

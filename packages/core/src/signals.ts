@@ -7,6 +7,8 @@ import { leaveTerminal, terminalIsGone } from './host.js'
 import type { LogLevel } from './options.js'
 
 interface SignalsSide {
+  /** Whether its own listeners for the same signals are to be warned of. A program that knows nothing of us cannot do without. */
+  warnsOfOthers(): boolean
   reload(): void
   stop(signal: NodeJS.Signals): void
   log(level: LogLevel, line: string): void
@@ -17,6 +19,7 @@ export class Signals {
   readonly #warned = new Set<string>()
   #reloadSignal: NodeJS.Signals | undefined
   #ignored: NodeJS.Signals | undefined
+  #stopped = false
 
   constructor(side: SignalsSide) {
     this.#side = side
@@ -48,6 +51,11 @@ export class Signals {
     this.#reloadSignal = undefined
   }
 
+  /** The program's own listeners for SIGTERM, where it has not had that signal, nor SIGINT: it cleans up there and nowhere else. */
+  get unheard(): NodeJS.SignalsListener[] {
+    return this.#stopped ? [] : process.listeners('SIGTERM').filter((listener) => listener !== this.#onStop)
+  }
+
   readonly #tooEarly = (): void => {
     this.#side.log('warn', `process ${process.pid} does not serve yet: the reload signal is ignored. Ask the process that serves.`)
   }
@@ -61,7 +69,10 @@ export class Signals {
     }
   }
 
-  readonly #onStop = (signal: NodeJS.Signals): void => { this.#side.stop(signal) }
+  readonly #onStop = (signal: NodeJS.Signals): void => {
+    this.#stopped = true
+    this.#side.stop(signal)
+  }
 
   /** Programs add their listeners after listen() as well. */
   readonly #onListener = (event: string | symbol): void => {
@@ -69,7 +80,7 @@ export class Signals {
   }
 
   #warnOf(signal: string): void {
-    if (this.#warned.has(signal)) return
+    if (this.#warned.has(signal) || !this.#side.warnsOfOthers()) return
     this.#warned.add(signal)
     this.#side.log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it runs as well, and may end the process before the drain is over. Remove that listener.`)
   }
