@@ -35,8 +35,10 @@ const backoffMs = (failures: number): number => (failures === 0 ? 0 : Math.min(1
 /** From here on it is said that this build does not start, and tried slowly. */
 const manyFailures = 5
 const slowMs = 15_000
-/** A worker that lived that long was no failure. */
-const stableMs = 10_000
+/** A worker that served for that long was no failure. */
+const stableMs = 1_000
+/** One that served at all starts: it is not waited for longer than this. */
+const servedMs = 1_000
 /** How long a worker may take to answer, where nothing depends on it. */
 const statusMs = 1_000
 /** While it stops: a worker that does not answer for that long is killed. */
@@ -105,7 +107,11 @@ export class Keeper {
     command: () => this.options.command(),
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
     serves: () => this.serves(),
-    changed: () => { this.#changed() },
+    changed: (slot) => {
+      // It may have closed them meanwhile, in a handover that was undone.
+      if (slot.server) this.#covered.delete(slot.server)
+      this.#changed()
+    },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
     left: (slot, worker) => { this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`) },
     leaving: () => this.#leaving,
@@ -194,7 +200,7 @@ export class Keeper {
 
   /** Starts a worker in an empty slot; where that fails, tries again later. */
   async #startSlot(slot: Slot): Promise<void> {
-    if (this.#stopping || slot.server) return
+    if (this.#stopping || slot.server || slot.isStarting || slot.index >= this.#count) return
     const trouble = this.#trouble.get(slot)
     if (trouble) {
       clearTimeout(trouble.timer)
@@ -203,8 +209,9 @@ export class Keeper {
     try {
       await slot.start()
     } catch (error) {
-      if (this.stopping) return
-      this.#retry(slot, firstLine(error))
+      // Whoever gave it up starts the next one.
+      if (this.stopping || (error as HandoverError).code === 'HANDOVER_STOPPED') return
+      this.#retry(slot, firstLine(error), false)
     }
   }
 
@@ -216,13 +223,14 @@ export class Keeper {
     this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
   }
 
-  #retry(slot: Slot, reason: string): void {
+  /** `served`: it started, and ended later. */
+  #retry(slot: Slot, reason: string, served = true): void {
     if (this.#leaving) return
     const trouble = this.#trouble.get(slot) ?? { failures: 0, reason, nextAt: 0, timer: undefined }
     this.#trouble.set(slot, trouble)
     clearTimeout(trouble.timer)
-    const many = trouble.failures >= manyFailures
-    const waitMs = many ? slowMs : backoffMs(trouble.failures)
+    const many = !served && trouble.failures >= manyFailures
+    const waitMs = many ? slowMs : served ? Math.min(backoffMs(trouble.failures), servedMs) : backoffMs(trouble.failures)
     trouble.failures++
     trouble.reason = reason
     trouble.nextAt = Date.now() + waitMs
@@ -234,7 +242,10 @@ export class Keeper {
 
   /** Something tries this slot now: no try of ours is due. */
   forgetTrouble(slot: Slot): void {
-    clearTimeout(this.#trouble.get(slot)?.timer)
+    const trouble = this.#trouble.get(slot)
+    if (!trouble) return
+    clearTimeout(trouble.timer)
+    trouble.timer = undefined
   }
 
   /** Who serves what has changed. */
@@ -259,11 +270,12 @@ export class Keeper {
 
   /** Connections that wait for a worker that does not live are accepted by the others. */
   #cover(): void {
+    if (this.#stopping) return
     const orphans = this.members.orphans(this.slots.filter(({ server }) => server).map(({ index }) => index))
     for (const { index, server } of this.slots) {
       if (!server) continue
       const mine = orphans.filter(({ by }) => by.includes(index))
-      const key = mine.map(({ fd }) => fd).join(',')
+      const key = mine.map(({ socket }) => socket).join(',')
       if ((this.#covered.get(server) ?? '') === key) continue
       this.#covered.set(server, key)
       server.say({ type: 'cover', listeners: mine.map(({ listener }) => listener) }, mine.map(({ fd }) => fd))
@@ -303,6 +315,8 @@ export class Keeper {
       return this.lastReload
     } finally {
       this.#reloading = undefined
+      // Where a reload could not fill an empty slot either, the keeper goes on trying.
+      for (const slot of this.active) if (!this.stopping && !slot.server && !slot.isStarting && !this.#trouble.get(slot)?.timer) this.#retry(slot, `the reload started no worker in slot ${slot.index}`, false)
     }
   }
 
@@ -326,7 +340,7 @@ export class Keeper {
     for (const slot of this.slots.slice(count)) {
       this.forgetTrouble(slot)
       this.#trouble.delete(slot)
-      slot.server?.stop(false)
+      void slot.giveUpStart().then(() => { slot.server?.stop(false) })
     }
   }
 

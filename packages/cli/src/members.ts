@@ -46,6 +46,8 @@ export interface Orphan {
   readonly listener: OfferedListener
   /** Stays with Members. */
   readonly fd: number
+  /** Which socket it is, whatever the number of the descriptor. */
+  readonly socket: number
   /** The live slots that serve this listener; at least one. */
   readonly by: readonly number[]
 }
@@ -147,7 +149,7 @@ export class Members {
       const own = live.includes(slot) && state === 'prepared' // its worker is about to say that it serves on it
       if (own || by.length === 0 || seen.has(socket) || !listens(fd)) continue
       seen.add(socket)
-      found.push({ slot, listener, fd, by })
+      found.push({ slot, listener, fd, socket, by })
     }
     return found
   }

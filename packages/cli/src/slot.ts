@@ -80,6 +80,7 @@ export class Slot {
   server: Worker | undefined
   /** How the last worker that ended did so. */
   lastEnd: Ended | undefined
+  #starting: { readonly over: Promise<Worker>; givenUp: boolean } | undefined
   #booting: { readonly worker: Worker; decide(claims: Claims): void } | undefined
   #handover: Handover | undefined
   #undo: Undo | undefined
@@ -98,8 +99,36 @@ export class Slot {
 
   // ---- starting where nobody serves ----
 
+  get isStarting(): boolean {
+    return this.#starting !== undefined
+  }
+
   /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
   async start(first = false): Promise<Worker> {
+    const over = this.#start(first)
+    const starting = this.#starting = { over, givenUp: false }
+    try {
+      return await over
+    } catch (error) {
+      throw starting.givenUp ? new HandoverError('HANDOVER_STOPPED', 'the start was given up', { cause: error }) : error
+    } finally {
+      if (this.#starting === starting) this.#starting = undefined
+    }
+  }
+
+  /** What is being started is of a build that nobody wants any more. Resolves when it is gone, or serves: it may have accepted already. */
+  async giveUpStart(): Promise<void> {
+    const starting = this.#starting
+    if (!starting) return
+    starting.givenUp = true
+    const worker = this.#booting?.worker
+    if (worker && !['ready', 'serving'].includes(worker.state)) worker.kill()
+    await starting.over.catch(() => undefined)
+    // Those who wait for the start itself hear of it first.
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+
+  async #start(first: boolean): Promise<Worker> {
     const begun = performance.now()
     const { members } = this.#side
     const { worker, started } = await this.#launch()
@@ -162,6 +191,7 @@ export class Slot {
 
   /** Replaces the worker that serves, or starts one. Resolves when the new one serves. Throws a HandoverError: then all is as before. */
   async replace(demands: Demands): Promise<Replacement> {
+    await this.giveUpStart()
     const from = this.server
     if (!from) {
       const to = await this.start()
@@ -306,11 +336,12 @@ export class Slot {
 
   #state(worker: Worker, state: StateName): void {
     if (state === 'launching' && this.#handover?.from === worker) this.#handover.began()
-    if (state === 'draining' && worker === this.server && this.#handover?.from !== worker && !worker.retiring) {
+    if (state === 'draining' && worker === this.server && this.#handover?.from !== worker) {
+      const asked = worker.retiring
       worker.retiring = true
       this.server = undefined
       this.#side.changed(this)
-      this.#side.left(this, worker)
+      if (!asked) this.#side.left(this, worker)
     }
     if (state !== 'serving') return
     if (this.#handover?.to === worker && this.#handover.alone) this.#handover.end()

@@ -47,6 +47,7 @@ export class Worker {
   readonly #asked = new Map<number, (status: ProcessStatus | undefined) => void>()
   #asks = 0
   #said = false
+  #hungUp = false
 
   constructor(line: Line, about: { pid: number; slot: number; startedAt: number; ended?: Promise<Ended>; stderr?: () => string }, side: WorkerSide) {
     this.#line = line
@@ -95,6 +96,7 @@ export class Worker {
       if (word === undefined) break
       this.#heard(word)
     }
+    this.#hungUp = true
     this.#line.close()
   }
 
@@ -148,6 +150,8 @@ export class Worker {
   }
 
   say(word: KeeperMessage, fds: readonly number[] = []): void {
+    // Its descriptor of the line is closed, and the number may be another's by now.
+    if (this.#hungUp) return
     try {
       this.#line.sendDescriptors(fds)
       this.#line.send(word)

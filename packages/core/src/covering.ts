@@ -23,13 +23,13 @@ export class Covering {
     this.#warn = warn
   }
 
-  /** Accepts from exactly these beside its own. */
-  cover(listeners: readonly Passed[]): void {
+  /** Accepts from exactly these beside its own; where it `accepts` nothing any more, they are closed. */
+  cover(listeners: readonly Passed[], accepts: boolean): void {
     const before = this.#closers
     this.#closers = []
     for (const { about, fd } of listeners) {
       const owner = this.#inventory.named(about.name)?.owner
-      if (!(owner instanceof net.Server)) {
+      if (!accepts || !(owner instanceof net.Server)) {
         closeSync(fd)
         continue
       }

@@ -292,6 +292,7 @@ export class Generation implements Handover {
     if (this.#reloading || this.#telling) await this.#running?.catch(() => undefined)
     const { is } = this.#machine.state
     if (is === 'serving') {
+      this.#covering.close()
       this.#machine.move('serving', { is: 'draining' })
       this.#settled()
       notifySystemd({ STOPPING: 1 })
@@ -769,7 +770,8 @@ export class Generation implements Handover {
         this.#ending?.settle()
         this.#inheritance?.stderr?.restore()
       },
-      cover: (listeners) => { this.#covering.cover(listeners) },
+      // One that drains accepts nothing any more.
+      cover: (listeners) => { this.#covering.cover(listeners, ['serving', 'launching', 'offering', 'committing'].includes(this.#machine.state.is)) },
       probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
       stop: (last) => {
         if (last) this.#inventory.filesAreKept = false
