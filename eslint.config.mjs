@@ -10,6 +10,25 @@ const rolesNeverMeet = never(['./predecessor.js', './successor.js'], 'predecesso
 const noWayUp = never(['./generation.js', './index.js'], 'Only the index and the adapters may know the generation: imports point from it to the roles, the channel and the addon.')
 const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./native.js', '!./listeners.js', '!./lines.js', '!./status.js'], 'This file is pure: it imports no Node module and nothing that does.')
 
+/** The command, from the top; what is in no layer (words, errors, the arguments) may be imported by all, and imports none of them. */
+const layers = [
+  ['main'], ['run', 'reload-command', 'status-command', 'stop-command', 'drill-command'], ['upgrade'], ['keeper'], ['reload', 'adopt'], ['slot'], ['worker', 'members', 'probe', 'reap']
+]
+const belowAll = ['apps', 'arguments', 'ask', 'drill', 'drill-target', 'drill-text', 'failure', 'help', 'preload', 'status-text', 'version', 'words']
+const noCommandUp = (names, above) => ({
+  files: names.map((name) => `packages/cli/src/${name}.ts`),
+  rules: {
+    '@typescript-eslint/no-restricted-imports': ['error', {
+      patterns: [{
+        group: above.map((name) => `./${name}.js`),
+        // A type brings no code along.
+        allowTypeImports: true,
+        message: 'Imports point one way: main → commands → upgrade → keeper → reload → slot → worker → members. What a lower one has to say goes by the side that it was given (KeeperOptions, SlotSide, WorkerSide).'
+      }]
+    }]
+  }
+})
+
 export default defineConfig(
   globalIgnores(['**/dist/', 'build/', '**/prebuilds/', 'test/programs/syntax-error.mjs', 'test/types/']),
   js.configs.recommended,
@@ -42,6 +61,8 @@ export default defineConfig(
   only(['packages/core/src/ws*.ts'], [never(['./*.js', '!./index.js', '!./private.js', '!./ws.js', '!./ws-*.js'], 'WebSockets move by the public face alone, as the protocol of any application would; what Node hides stands in private.ts.')]),
   only(['packages/{fastify,express}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),
   only(['packages/cli/src/*.ts'], [{ regex: '^@handover/core(?!/keeper$)|/core/(src|dist)/', message: 'The command never becomes a generation itself: it uses @handover/core/keeper alone.' }]),
+  ...layers.slice(1).map((names, index) => noCommandUp(names, layers.slice(0, index + 1).flat())),
+  noCommandUp(belowAll, layers.flat()),
   {
     files: ['test/**/*.ts', 'vitest.config.mts'],
     extends: [tseslint.configs.recommended],

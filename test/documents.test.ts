@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { errorTable } from '@handover/core'
 import { expect, test } from 'vitest'
+import { helpOf } from '../packages/cli/dist/help.js'
+import { keeperShapes, workerShapes } from '../packages/core/dist/keeper-messages.js'
 import { shapes } from '../packages/core/dist/messages.js'
 import { moves } from '../packages/core/dist/states.js'
 import { SettingsOfProcess, variableOf } from '../packages/core/dist/options.js'
@@ -40,6 +42,20 @@ test('the table of states in PROTOCOL.md is the table in the code', () => {
 test('the table of messages in PROTOCOL.md has every message with every required field', () => {
   const rows = table(read('packages/core/PROTOCOL.md'), 'message', 'from', 'fields')
   expect(Object.fromEntries(rows.map(([message, , fields]) => [words(message)[0], words(fields).map((field) => field.replace('[]', ''))]))).toEqual(Object.fromEntries(Object.entries(shapes).map(([type, shape]) => [type, Object.keys(shape)])))
+})
+
+test.each([['W', workerShapes], ['K', keeperShapes]] as const)('the table of the line in PROTOCOL.md has every message from %s with every field', (side, shapesOfSide) => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'on the line', 'from', 'fields').filter(([, from]) => from === side)
+  expect(Object.fromEntries(rows.map(([message, , fields]) => [words(message)[0], words(fields).map((field) => field.replace('[]', ''))]))).toEqual(Object.fromEntries(Object.entries(shapesOfSide).map(([type, shape]) => [type, Object.keys(shape)])))
+})
+
+test('the README has every option of every command, and no other', () => {
+  const text = read('README.md')
+  for (const [command, help] of Object.entries(helpOf)) {
+    const options = [...help.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1] ?? '')
+    const row = table(text, 'command', 'options').find(([cell]) => words(cell)[0] === `handover ${command}`)
+    expect([...new Set(words(row?.[1]).flatMap((piece) => /^--[a-z-]+/.exec(piece)?.[0] ?? []))].sort(), command).toEqual(options.sort())
+  }
 })
 
 test('the pictures of the README and of PROTOCOL.md name every state of a predecessor, in an order that the moves allow', () => {

@@ -648,6 +648,8 @@ export class Generation implements Handover {
     const cannot = this.#cannotReload()
     const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.#generation } as const
     if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
+    // A successor of it would be nobody's worker: the next keeper would not find it, and find its port taken.
+    if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${this.#serves()} Start it again, in the same way: it finds its workers. Then reload.`, context)
     if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
     const { state } = this.#machine
     if (state.is === 'serving' && !this.#stopRequested) return undefined

@@ -58,7 +58,8 @@ export type KeeperMessage =
   /** The answer to `wants`. */
   | { readonly type: 'outcome'; readonly ok: boolean; readonly code: string; readonly message: string }
 
-const workerShapes: Shapes<WorkerMessage> = {
+/** The fields that each message must have. */
+export const workerShapes: Shapes<WorkerMessage> = {
   hello: { protocol: count, pid: count },
   state: { state: string, generation: count },
   booted: { kept: list(string), added: list(string), dropped: list(string), speaks: list(shape({ listener: string, protocol: string })) },
@@ -69,7 +70,7 @@ const workerShapes: Shapes<WorkerMessage> = {
   status: { id: count, status: object }
 }
 
-const keeperShapes: Shapes<KeeperMessage> = {
+export const keeperShapes: Shapes<KeeperMessage> = {
   proceed: {},
   veto: { reason: string },
   probe: { listener: string },

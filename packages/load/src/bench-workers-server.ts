@@ -1,7 +1,7 @@
 /**
  * The server of `bench workers`: answers with its version and pid, after a little work, so that the workers are the limit and not the client.
  *
- * CONTENDER says who starts it: `handover` (then it is adopted), `cluster` (then the first process is the primary: WORKERS of them in turns, and a rolling
+ * CONTENDER says who starts it: `handover` (then it knows nothing of it), `cluster` (then the first process is the primary: WORKERS of them in turns, and a rolling
  * restart at SIGHUP), or `pm2`. Without Handover it closes as the documents of pm2 and cluster have it: server.close(), and the end when that is done.
  */
 
@@ -19,10 +19,7 @@ async function serve(): Promise<void> {
   const server = http.createServer({ keepAliveTimeout: 65_000 }, (_request, response) => {
     response.setHeader('x-version', version).setHeader('x-pid', process.pid).end(createHash('sha256').update(work).digest('hex'))
   })
-  if (contender === 'handover') {
-    const { handover } = await import('@handover/core')
-    handover(server)
-  } else {
+  if (contender !== 'handover') {
     const close = (): void => { server.close(() => process.exit()) }
     process.on('SIGINT', close) // from pm2
     process.on('message', (message) => { if (message === 'close') close() }) // from the primary
