@@ -26,6 +26,8 @@ export interface KeptOptions {
   readonly name?: string
   /** The Node binary of the keeper, and so of its workers. */
   readonly node?: string
+  /** A keeper that follows this one: with its port, its folder and its control sockets. */
+  readonly after?: KeptApp
 }
 
 export class KeptApp implements AsyncDisposable {
@@ -61,11 +63,11 @@ export class KeptApp implements AsyncDisposable {
   }
 
   /** Resolves when the keeper is started. */
-  static async spawn(script: string, { workers = 1, run = [], args = [], env = {}, cwd = programPath('frameworks'), name = 'kept', node }: KeptOptions = {}): Promise<KeptApp> {
-    const [port = 0] = await freePorts(1)
-    const folder = mkdtempSync(path.join(tmpdir(), 'handover-kept-'))
+  static async spawn(script: string, { workers = 1, run = [], args = [], env = {}, cwd = programPath('frameworks'), name = 'kept', node, after }: KeptOptions = {}): Promise<KeptApp> {
+    const [port = 0] = after ? [after.port] : await freePorts(1)
+    const folder = after?.folder ?? mkdtempSync(path.join(tmpdir(), 'handover-kept-'))
     const sockets = path.join(folder, 'sockets')
-    mkdirSync(sockets, { mode: 0o700 })
+    mkdirSync(sockets, { mode: 0o700, recursive: true })
     const words = ['run', '--workers', String(workers), '--name', name, '--require', programPath('tell.cjs'), ...run, script, ...args]
     const program = Program.start(main, {
       args: words,

@@ -121,7 +121,8 @@ export class Keeper {
   })
 
   slot(index: number): Slot {
-    return (this.slots[index] ??= new Slot(index, this.#slotSide()))
+    while (this.slots.length <= index) this.slots.push(new Slot(this.slots.length, this.#slotSide()))
+    return this.slots[index]!
   }
 
   /** Who serves now, as the second part of an error. */

@@ -74,6 +74,8 @@ export async function run(options: RunOptions): Promise<never> {
       }
     }, following ? Members.restore(following.kept.members, following.fds, { shared }) : new Members({ shared }), following?.kept)
   listenForSignals(keeper)
+  // Whatever goes wrong here: a keeper that ends is worse, as PID 1 it takes the whole container along.
+  process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
   if (following) {
     if (following.kept.control !== null && following.control !== undefined) control = new ControlServer(following.kept.control, following.control, controlSide(keeper))
     await following.prepared()

@@ -168,7 +168,10 @@ export class Slot {
     worker.state = state
     worker.generation = generation
     if (!(await worker.greeted)) return false
-    if (known) this.workers.delete(known)
+    if (known) {
+      known.replaced = true
+      this.workers.delete(known)
+    }
     this.workers.add(worker)
     if (['draining', 'closing', 'ended'].includes(state)) worker.retiring = true
     else this.#serve(worker)

@@ -38,6 +38,8 @@ export class Worker {
   speaks: readonly Spoken[] = []
   /** It handed over, or was asked to end: its end is no crash. */
   retiring = false
+  /** Another line was opened to the same process: this one means nothing any more. */
+  replaced = false
   /** How it ended; undefined while it lives. */
   how: Ended | undefined
   readonly ended: Promise<Ended>
@@ -64,10 +66,10 @@ export class Worker {
     void this.ended.then((how) => {
       this.how = how
       for (const resolve of this.#asked.values()) resolve(undefined)
-      side.ended(this, how)
+      if (!this.replaced) side.ended(this, how)
     })
     // A line that breaks although the process lives: nothing is known of it any more.
-    if (about.ended) void hungUp.then(() => setTimeout(() => { if (!side.leaving()) this.kill() }, exitMs).unref())
+    if (about.ended) void hungUp.then(() => setTimeout(() => { if (!side.leaving() && !this.replaced) this.kill() }, exitMs).unref())
   }
 
   /** It has the line: nothing may be sent to one that is called before that. False where it never says so. */
