@@ -8,7 +8,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { AppStatus, ControlAnswer, KeeperStatus, ProcessStatus, ReloadOutcome } from '@handover/core/keeper'
+import type { AppStatus, ControlAnswer, KeeperStatus, ProcessStatus, ReloadOutcome, Report } from '@handover/core/keeper'
 import { freePorts } from '../helpers/ask.js'
 import { command, type Ran, type Running } from '../helpers/command.js'
 import { Program, programPath, waitFor } from '../helpers/program.js'
@@ -21,6 +21,7 @@ export interface KeptOptions {
   readonly run?: readonly string[]
   /** Of the program. */
   readonly args?: readonly string[]
+  /** `$PORT` stands for the app's port, `$FOLDER` for its folder. */
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
   readonly name?: string
@@ -72,7 +73,10 @@ export class KeptApp implements AsyncDisposable {
     const program = Program.start(main, {
       args: words,
       cwd,
-      env: { PORT: String(port), HANDOVER_UNDO_WINDOW: '100', HANDOVER_DIR: sockets, KEPT_FOLDER: folder, ...env },
+      env: {
+        PORT: String(port), HANDOVER_DIR: sockets, KEPT_FOLDER: folder,
+        ...Object.fromEntries(Object.entries(env).map(([variable, value]) => [variable, value.replaceAll('$PORT', String(port)).replaceAll('$FOLDER', folder)]))
+      },
       ...(node !== undefined && { node })
     })
     return new KeptApp(program, { port, name, workers, folder, sockets })
@@ -89,6 +93,13 @@ export class KeptApp implements AsyncDisposable {
 
   get stderrLines(): string[] {
     return this.program.stderr.split('\n').filter((line) => line !== '')
+  }
+
+  /** The reports of the drains that have ended, oldest first. */
+  get drains(): Report[] {
+    const drained = this.program.events.map(({ event, pid, report }) => ({ event, pid, report: report as Report })).filter(({ event, pid, report }) => event === 'report' && report.result === 'drained' && report.predecessor.pid === pid)
+    // A program that prints its own events prints each twice.
+    return [...new Map(drained.map(({ pid, report }) => [pid, report])).values()]
   }
 
   /** `handover …words` in the app's directory. */

@@ -132,7 +132,7 @@ test('a worker that somebody sends SIGTERM drains, and the next one is started a
 
 test('a Unix path, a UDP port and two TCP ports are served by 2 workers, over a reload and a crash', async () => {
   const [first = 0, second = 0, udp = 0] = await freePorts(3)
-  await using all = await KeptApp.start(kept, { workers: 2, env: { LISTEN: `127.0.0.1:${first},127.0.0.1:${second},unix:DIR/app.sock,udp:127.0.0.1:${udp}` } })
+  await using all = await KeptApp.start(kept, { workers: 2, env: { LISTEN: `127.0.0.1:${first},127.0.0.1:${second},unix:$FOLDER/app.sock,udp:127.0.0.1:${udp}` } })
   const file = path.join(all.folder, 'app.sock')
   const everywhere = async (): Promise<void> => {
     const pids = new Set((await all.serving(2)).map(({ pid }) => pid))

@@ -1,5 +1,5 @@
 // A server for tests of `handover run` that knows nothing of Handover and obeys the load client's contract.
-//   PORT, or LISTEN   where, separated by commas: 127.0.0.1:0, unix:/path (DIR: KEPT_FOLDER), udp:127.0.0.1:1234   (default: 127.0.0.1 and PORT)
+//   PORT, or LISTEN   where, separated by commas: 127.0.0.1:0, unix:/path, udp:127.0.0.1:1234   (default: 127.0.0.1 and PORT)
 //   KEPT_FOLDER/boot  JSON, read at every boot: { wait: ms before it listens, gate: a file that it waits for before it listens, throws: it does not start }
 // Routes beside the contract: /crash (uncaught exception), /memory (allocates until the heap is full), /hang (blocks the event loop), /who (a pid and the
 // address that it came by).
@@ -36,6 +36,6 @@ for (const place of (env.LISTEN ?? `127.0.0.1:${env.PORT}`).split(',')) {
     else if (req.url === '/who') res.end(JSON.stringify({ pid: process.pid, address: server.address() }))
     else contract(req, res)
   })
-  const [host, port] = place.replace('DIR', env.KEPT_FOLDER).split(':')
+  const [host, port] = place.split(':')
   await new Promise((resolve) => { server.listen(host === 'unix' ? { path: port } : { host, port: Number(port) }, resolve) })
 }
