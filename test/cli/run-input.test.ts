@@ -103,7 +103,7 @@ describe('handover run', () => {
     const { stderr, status } = await runScript(place, `import http from 'node:http'; http.createServer().listen(${port}, '127.0.0.1')`, '--workers', '2')
     taken.close()
     expect(status).toBe(1)
-    expect(ours(stderr)).toEqual([expect.stringMatching(new RegExp(`^handover: error: .*127\\.0\\.0\\.1:${port}.*[Nn]obody serves.*(stop|end).*`))])
+    expect(ours(stderr)).toEqual([expect.stringMatching(new RegExp(`^handover: error: process \\d+ \\(generation 1\\) cannot serve: listen EADDRINUSE: address already in use 127\\.0\\.0\\.1:${port}\\. Nobody serves\\. End the program that has the port \\(ss -ltnp shows it\\), or listen on another one\\.$`))])
     expect(place.files).toEqual([])
   })
 
@@ -112,7 +112,7 @@ describe('handover run', () => {
     const { stderr, status } = await runScript(place, 'throw new Error("this program throws")', '--workers', '3')
     expect(status).toBe(1)
     expect(stderr).toMatch(/Error: this program throws/)
-    expect(ours(stderr)).toEqual([expect.stringMatching(/^handover: error: process \d+ \(generation 1\) ended with status 1 before it was ready\. Nobody serves\./)])
+    expect(ours(stderr)).toEqual([expect.stringMatching(/^handover: error: process \d+ \(generation 1\) ended with status 1 before it was ready\. Nobody serves\. Repair the program, and start it again\.$/)])
     expect(stderr.match(/Error: this program throws/g)).toHaveLength(1)
     expect(place.files).toEqual([])
   })

@@ -6,6 +6,7 @@
 //   crash-after:MS      when it has served that long       fail:N   answers N % of the requests with 500
 //   health:WHAT         /healthz: 500, 302, hang, crash; late:MS: 200 at first, then 500
 // Paths beside the contract: /healthz, /reload (by the program itself), /block?ms=N (its event loop), /held (answered on SIGUSR2)
+import { spawn } from 'node:child_process'
 import { appendFileSync, readFileSync, statSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -32,6 +33,12 @@ if (word !== 'ok') process.stderr.write(`this build is bad: ${word}\n`)
 printEvents(handover)
 for (const signal of ['SIGUSR2', 'SIGWINCH', 'SIGQUIT']) process.on(signal, () => { print('signal', { signal }) })
 if (!['ok', 'manual', 'port', 'also', 'crash-after', 'fail', 'health'].includes(name)) await behave(word, handover)
+
+// Processes whose starter has ended, which come to PID 1; ORPHANS: how many.
+if (env.ORPHANS) {
+  let left = Number(env.ORPHANS)
+  for (let index = Number(env.ORPHANS); index > 0; index--) spawn('sh', ['-c', '(sleep 0.05; exit 3) & exit 0'], { stdio: 'ignore' }).once('exit', () => { if (--left === 0) print('orphans') })
+}
 
 const contract = referenceHandler(env.VERSION ?? '1')
 const bootedAt = Date.now()

@@ -87,6 +87,7 @@ export class Slot {
   #undo: Undo | undefined
   #generation = 0
   readonly #stopped = new AbortController()
+  #aborted = false
 
   constructor(index: number, side: SlotSide) {
     this.index = index
@@ -95,7 +96,9 @@ export class Slot {
 
   /** The keeper stops: what is being started is given up. */
   abort(): void {
-    this.#stopped.abort()
+    this.#aborted = true
+    // What has not listened yet may be a job that never will: it hears the signal, and ends in its own way.
+    if (this.#booting?.worker.state !== 'idle') this.#stopped.abort()
   }
 
   // ---- starting where nobody serves ----
@@ -105,7 +108,7 @@ export class Slot {
     const begun = performance.now()
     const { members } = this.#side
     const { worker, started } = await this.#launch()
-    this.#booting = { worker, decide: () => { worker.say({ type: 'proceed' }) } }
+    this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
     const machine = new StateMachine(() => undefined)
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
