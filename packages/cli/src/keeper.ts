@@ -149,8 +149,9 @@ export class Keeper {
       // A program that did its work and never listened.
       if (how?.code === 0) this.options.ended(0)
       else {
-        this.options.log('error', firstLine(error))
-        this.options.ended(statusOf(how))
+        this.options.log('error', `${firstLine(error)} Nobody serves. ${todoAfter(error)}`)
+        // One that said that it cannot serve, and stayed, was killed by us.
+        this.options.ended(how?.signal && isFailed(error) ? 1 : statusOf(how))
       }
       return
     }
@@ -407,7 +408,9 @@ export class Keeper {
         slot.settle()
       }
       for (const worker of this.workers) {
-        void worker.ended.then((how) => { if (this.#stopping) this.#stopping.status ||= statusOf(how) })
+        // How a worker ends that has never served tells nothing of an app that has.
+        const counts = !this.#served || !['idle', 'taking', 'preparing', 'ready'].includes(worker.state)
+        void worker.ended.then((how) => { if (this.#stopping && counts) this.#stopping.status ||= statusOf(how) })
         worker.stop(true)
       }
       const deaf = setInterval(() => { for (const worker of this.workers) void this.#killDeaf(worker) }, deafMs)
@@ -422,6 +425,7 @@ export class Keeper {
 
   /** At once. */
   end(signal: NodeJS.Signals): void {
+    if (this.#stopping) this.#stopping.status = 128 + constants.signals[signal]
     for (const worker of this.workers) worker.signal(signal)
     setTimeout(() => { for (const worker of this.workers) worker.kill() }, statusMs)
   }
@@ -440,6 +444,11 @@ export function statusOf(how: Ended | undefined): number {
   if (!how) return 1
   return how.signal === null ? (how.code ?? 0) : 128 + constants.signals[how.signal]
 }
+
+const isFailed = (error: unknown): boolean => error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
+
+const todoAfter = (error: unknown): string =>
+  /EADDRINUSE/.test(String(error)) ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.' : 'Repair the program, and start it again.'
 
 const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!
 

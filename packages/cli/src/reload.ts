@@ -61,7 +61,11 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
   }
 
   if (error) {
+    const { message } = error
+    const culprit = done.find((replacement) => replacement.failure()?.message === message)
     const kept = await takeBack(keeper, done, error)
+    // Who serves now, and not at the moment of the crash.
+    error = culprit?.failure() ?? error
     if (kept.length > 0) {
       error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${kept.map(({ to }) => `process ${to.pid} (generation ${to.generation})`).join(', ')}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
     }

@@ -4,6 +4,7 @@
  */
 
 import { closeSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { channelTo, handOver, HandoverError, isErrorCode, StateMachine, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
 import type { Members } from './members.js'
 import { probe } from './probe.js'
@@ -14,6 +15,8 @@ const answerMs = 10_000
 /** How long the end of a worker may take to be noticed by the other one of its slot. */
 const noticeMs = 2_000
 const probeMs = 10_000
+/** What is left of readyTimeout for the end of a successor whose probe hangs: so it is told why. */
+const probeReserveMs = 500
 
 type Claims = Parameters<WorkerSide['booted']>[1]
 
@@ -67,7 +70,8 @@ interface Handover {
 interface Undo {
   readonly from: Worker
   readonly to: Worker
-  failure: HandoverError | undefined
+  /** Why it must be undone, or was; made when it is asked for, since who serves changes meanwhile. */
+  failure: (() => HandoverError) | undefined
   /** Called when it serves again, or never can. */
   over?: () => void
 }
@@ -86,6 +90,7 @@ export class Slot {
   #undo: Undo | undefined
   #generation = 0
   readonly #stopped = new AbortController()
+  #aborted = false
 
   constructor(index: number, side: SlotSide) {
     this.index = index
@@ -94,7 +99,9 @@ export class Slot {
 
   /** The keeper stops: what is being started is given up. */
   abort(): void {
-    this.#stopped.abort()
+    this.#aborted = true
+    // What has not listened yet may be a job that never will: it hears the signal, and ends in its own way.
+    if (this.#booting?.worker.state !== 'idle') this.#stopped.abort()
   }
 
   // ---- starting where nobody serves ----
@@ -132,7 +139,7 @@ export class Slot {
     const begun = performance.now()
     const { members } = this.#side
     const { worker, started } = await this.#launch()
-    this.#booting = { worker, decide: () => { worker.say({ type: 'proceed' }) } }
+    this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
     const machine = new StateMachine(() => undefined)
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
@@ -186,6 +193,8 @@ export class Slot {
 
   async #launch(): Promise<Fresh> {
     const fresh = await startWorker(this.#side.command(), this.#side.env, this.index, this.#side.name, this.#workerSide)
+    // As it will call itself when it has its offer; it may not live that long.
+    fresh.worker.generation = this.#generation + 1
     this.workers.add(fresh.worker)
     return fresh
   }
@@ -217,13 +226,14 @@ export class Slot {
     this.#booting = undefined
     if (error) {
       to.retiring = true
+      const known = await this.#witnessed(error, from, to)
       to.kill()
       // Nobody else does something about it.
       if (!this.server && from.how) this.#side.crashed(this, from, from.how)
-      throw this.#withStderr(error, to)
+      throw this.#withStderr(known, to)
     }
     const undo = this.#undo
-    return { slot: this, from, to, failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure, to) : undefined) }
+    return { slot: this, from, to, failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure(), to) : undefined) }
   }
 
   /** Resolves when the new generation serves, or with what went wrong. */
@@ -275,8 +285,13 @@ export class Slot {
     }
     worker.say({ type: 'probe', listener: spoken.listener }, [theirs])
     closeSync(theirs)
-    const answer = await probe(ours, { protocol: spoken.protocol, path, host: 'localhost', deadlineMs: probeMs })
+    const answer = await probe(ours, { protocol: spoken.protocol, path, host: 'localhost', deadlineMs: this.#probeDeadline(worker) })
     return answer.ok ? undefined : `the probe GET ${path} ${answer.reason}`
+  }
+
+  #probeDeadline(worker: Worker): number {
+    const bootedForMs = worker === this.server ? 0 : Date.now() - worker.startedAt
+    return Math.round(Math.max(probeReserveMs, Math.min(probeMs, this.#side.readyTimeoutMs(false) - bootedForMs - probeReserveMs)))
   }
 
   #serve(worker: Worker): void {
@@ -300,11 +315,12 @@ export class Slot {
   async recall(reason: string): Promise<boolean> {
     const undo = this.#undo
     if (!undo) return false
-    if (!undo.failure && !undo.from.how) {
+    if (this.server !== undo.from && !undo.from.how) {
       const over = new Promise<void>((resolve) => { undo.over = resolve })
       const timer = setTimeout(() => { undo.over?.() }, answerMs)
       undo.to.retiring = true
-      undo.from.say({ type: 'recall', reason })
+      // Where the new one died, the one before comes back by itself: a settle that it hears first would keep it from that.
+      if (!undo.to.how) undo.from.say({ type: 'recall', reason })
       await over
       clearTimeout(timer)
     }
@@ -329,7 +345,7 @@ export class Slot {
     failed: (worker, { code, message, stderr }) => {
       const error = new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', message, { stderr })
       if (this.#handover?.from === worker) this.#handover.end(error)
-      else if (this.#undo?.from === worker) this.#undo.failure ??= error
+      else if (this.#undo?.from === worker) this.#undo.failure ??= () => error
     },
     wants: (worker) => { this.#side.wants(worker) },
     leaving: () => this.#side.leaving(),
@@ -387,12 +403,21 @@ export class Slot {
       else if (handover.to.state === 'serving') handover.end()
       else handover.alone = true
     } else if (undo?.to === worker && !undo.from.how) {
-      undo.failure ??= this.#gone(worker, 'ended soon after it had begun to serve')
+      undo.failure ??= () => this.#gone(worker, 'ended soon after it had begun to serve')
       // The generation before notices by itself, and serves again within milliseconds.
       setTimeout(() => { if (!this.server) this.#side.crashed(this, worker, how) }, noticeMs)
     } else {
       this.#side.crashed(this, worker, how)
     }
+  }
+
+  /** The predecessor saw its successor end; how it did so is known only here. */
+  async #witnessed(error: HandoverError, from: Worker, to: Worker): Promise<HandoverError> {
+    if (error.code !== 'HANDOVER_SUCCESSOR_EXIT' || from.how) return error
+    await Promise.race([to.ended, sleep(noticeMs, undefined, { ref: false })])
+    // What it wrote last is still on its way.
+    await new Promise((resolve) => setImmediate(resolve))
+    return to.how ? this.#gone(to, `ended before it ${to.state === 'ready' || to.state === 'serving' ? 'served' : 'was ready'}`) : error
   }
 
   #gone(worker: Worker, what: string): HandoverError {

@@ -111,7 +111,8 @@ export class Worker {
         break
       case 'state':
         this.state = word.state
-        this.generation = word.generation
+        // Until it has its offer it knows nothing of any before it.
+        if (word.state !== 'idle' && word.state !== 'taking') this.generation = word.generation
         side.state(this, word.state)
         break
       case 'booted':

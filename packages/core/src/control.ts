@@ -150,7 +150,13 @@ export function listenAt(file: string): number {
   } catch { /* the usual case: there is none */ }
   const fd = addon().listenUnix(temporary, 128)
   if (fd < 0) throw systemError(fd, `bind ${temporary}`)
-  renameSync(temporary, file)
+  try {
+    renameSync(temporary, file)
+  } catch (error) {
+    unlinkSync(temporary)
+    closeSync(fd)
+    throw error
+  }
   return fd
 }
 
