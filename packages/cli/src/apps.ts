@@ -147,7 +147,8 @@ function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>): App
     keeper: kept?.status.keeper ?? null,
     lostKeeper: keeper !== null && !keepers.has(keeper) ? keeper : null,
     processes: all,
-    lastReload: reloads[0] ?? null,
+    // Of a keeper's reload each worker knows only its own part.
+    lastReload: kept?.status.lastReload ?? reloads[0] ?? null,
     file: (kept ?? named)?.file ?? own,
     ownFiles
   }

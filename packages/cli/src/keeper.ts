@@ -207,6 +207,7 @@ export class Keeper {
 
   /** Connections that wait for a worker that does not live are accepted by the others. */
   #cover(): void {
+    if (this.#stopping) return
     const orphans = this.members.orphans(this.slots.filter(({ server }) => server).map(({ index }) => index))
     for (const { index, server } of this.slots) {
       if (!server) continue
