@@ -52,7 +52,7 @@ test.each([['W', workerShapes], ['K', keeperShapes]] as const)('the table of the
 test('the README has every option of every command, and no other', () => {
   const text = read('README.md')
   for (const [command, help] of Object.entries(helpOf)) {
-    const options = [...help.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1] ?? '')
+    const options = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map((match) => match[1] ?? '')
     const row = table(text, 'command', 'options').find(([cell]) => words(cell)[0] === `handover ${command}`)
     expect([...new Set(words(row?.[1]).flatMap((piece) => /^--[a-z-]+/.exec(piece)?.[0] ?? []))].sort(), command).toEqual(options.sort())
   }

@@ -1,5 +1,5 @@
 /**
- * The examples run as their first two lines say, and the systemd unit is one.
+ * The examples run as their first two lines say, and the systemd units are some.
  */
 
 import { once } from 'node:events'
@@ -9,7 +9,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { spawnSync } from 'node:child_process'
+import { startLoad } from '@handover/load'
 import { expect, test } from 'vitest'
+import { parseCommand } from '../packages/cli/dist/arguments.js'
+import { command } from './helpers/command.js'
 import { Program } from './helpers/program.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -47,4 +50,56 @@ test('the systemd unit follows the service by notification and leaves the drain 
   expect(Number(value('TimeoutStopSec')) * 1000).toBeGreaterThan(drainTimeout)
   const analyze = spawnSync('systemd-analyze', ['verify', path.join(root, 'examples/systemd/app.service')], { encoding: 'utf8' })
   if (analyze.error === undefined) expect(analyze.stderr.split('\n').filter((text) => /app\.service:\d+/.test(text))).toEqual([])
+})
+
+test('examples/command runs with two workers under the command, is reloaded under load without a loss, and is stopped', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-example-'))
+  const versionFile = path.join(folder, 'version.txt')
+  const env = { PORT: '0', APP_VERSION_FILE: versionFile, HANDOVER_DIR: path.join(folder, 'sockets'), HANDOVER_NAME: 'example' }
+  writeFileSync(versionFile, '1.0.0')
+  const [first, second] = readFileSync(path.join(root, 'examples/command/server.mjs'), 'utf8').split('\n').map((line) => line.replace('// npx handover ', '').split(' '))
+  const keeper = command(first!, env)
+  try {
+    const port = await new Promise<number>((resolve, reject) => {
+      keeper.child.stdout!.on('data', () => {
+        const found = /version 1\.0\.0 listening on port (\d+)(?=[^]*version 1\.0\.0 listening)/.exec(keeper.output.stdout)?.[1]
+        if (found !== undefined) resolve(Number(found))
+      })
+      void keeper.ended.then(({ stderr }) => { reject(new Error(stderr)) })
+    })
+    const load = startLoad({ host: '127.0.0.1', port }, { keepAlive: { clients: 10, thinkMs: 10, path: '/' }, newConnections: { clients: 2, thinkMs: 10, path: '/' } })
+    await load.until(({ answers }) => answers > 50)
+    writeFileSync(versionFile, '1.0.1')
+    const reload = await command([...second!, '--bake', '500ms', '--probe', '/healthz'], env).ended
+    expect(reload).toMatchObject({ status: 0, stderr: '' })
+    expect(reload.stdout.match(/^slot [01]: generation 2 .* serves in place of generation 1/gm)).toHaveLength(2)
+    await load.until(({ versions }) => versions.some(({ version }) => version === '1.0.1'))
+    const { lost, losses } = await load.stop()
+    expect({ lost, losses }).toEqual({ lost: 0, losses: [] })
+    expect(await command(['stop'], env).ended).toMatchObject({ status: 0, stdout: expect.stringMatching(/^example has ended$/m) })
+    expect((await keeper.ended).status).toBe(0)
+  } finally {
+    keeper.child.kill()
+    await keeper.ended
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('the unit of the command lets its workers outlive the keeper, and the drain have its time', () => {
+  const unit = readFileSync(path.join(root, 'examples/command/app.service'), 'utf8')
+  const value = (key: string): string | undefined => new RegExp(`^${key}=(.*)$`, 'm').exec(unit)?.[1]
+  expect(value('Type')).toBe('notify')
+  expect(value('KillMode')).toBe('process')
+  expect(value('RuntimeDirectoryPreserve')).toBe('restart')
+  expect(unit).toContain(`HANDOVER_DIR=/run/${value('RuntimeDirectory')}`)
+  expect(Number(value('TimeoutStopSec')) * 1000).toBeGreaterThan(Number(/HANDOVER_DRAIN_TIMEOUT=(\d+)/.exec(unit)?.[1]))
+  const analyze = spawnSync('systemd-analyze', ['verify', path.join(root, 'examples/command/app.service')], { encoding: 'utf8' })
+  if (analyze.error === undefined) expect(analyze.stderr.split('\n').filter((text) => /app\.service:\d+/.test(text))).toEqual([])
+})
+
+test('PID 1 of the image is the keeper itself, not a shell or npm', () => {
+  const dockerfile = readFileSync(path.join(root, 'examples/command/Dockerfile'), 'utf8')
+  const words = JSON.parse(/^CMD (\[.*\])$/m.exec(dockerfile)?.[1] ?? '[]') as string[]
+  expect(words[0]).toBe('node_modules/.bin/handover')
+  expect(parseCommand(words.slice(1))).toMatchObject({ is: 'run', options: { script: 'server.mjs' } })
 })

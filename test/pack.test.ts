@@ -15,7 +15,7 @@ const folder = mkdtempSync(path.join(tmpdir(), 'handover-pack-'))
 const npm = (cwd: string, ...args: string[]): string => execFileSync('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
 beforeAll(() => {
-  const tarballs = ['core', 'fastify', 'express', 'load'].map((name) => {
+  const tarballs = ['core', 'fastify', 'express', 'load', 'cli'].map((name) => {
     const [{ filename }] = JSON.parse(npm(path.join(root, 'packages', name), 'pack', '--json', '--pack-destination', folder)) as [{ filename: string }]
     return `./${filename}`
   })
@@ -59,6 +59,28 @@ test.each(Object.entries(programs))('%s reloads with the packages that npm pack 
   process.kill(program.pid, 'SIGHUP')
   await program.stderrMatching(/generation 2 \(process \d+\) serves; \d listeners? kept/)
   expect(await program.ended).toEqual({ code: 0, signal: null })
+})
+
+test('npx handover of the packed package runs an app that knows nothing of it, reloads it and stops it', async () => {
+  writeFileSync(path.join(folder, 'app.js'), `require('node:http').createServer((req, res) => res.end('ok')).listen(0, '127.0.0.1', () => console.log('listening'))`)
+  const env = { HANDOVER_DIR: path.join(folder, 'sockets'), HANDOVER_NAME: undefined }
+  const bin = path.join(folder, 'node_modules', '.bin', 'handover')
+  await using keeper = Program.start(bin, { args: ['run', '--name', 'packed', '--workers', '2', 'app.js'], cwd: folder, env })
+  await keeper.until(() => keeper.lines.filter((line) => line === 'listening').length === 2)
+  const npx = (...words: string[]): string => execFileSync('npx', ['--no', '--loglevel=error', '--', 'handover', ...words], { cwd: folder, env: { ...process.env, HANDOVER_DIR: env.HANDOVER_DIR }, encoding: 'utf8' })
+  expect(npx('reload', '--bake', '0').match(/^slot \d: generation 2 .* serves in place of generation 1/gm)).toHaveLength(2)
+  expect(npx('stop')).toMatch(/^packed has ended$/m)
+  expect(await keeper.ended).toEqual({ code: 0, signal: null })
+})
+
+test('the tarball of the command has its bin, its preload and what stands in its exports, and no source', () => {
+  const cli = path.join(folder, 'node_modules', 'handover')
+  expect(readdirSync(cli).sort()).toEqual(['README.md', 'bin', 'dist', 'package.json'])
+  expect(readdirSync(path.join(cli, 'dist')).filter((name) => name === 'preload.js' || name === 'main.js')).toEqual(['main.js', 'preload.js'])
+  expect(readdirSync(path.join(cli, 'dist')).filter((name) => /tsbuildinfo|(?<!\.d)\.ts$/.test(name))).toEqual([])
+  const { scripts, dependencies } = JSON.parse(readFileSync(path.join(cli, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>
+  expect(scripts).toBeUndefined()
+  expect(Object.keys(dependencies ?? {})).toEqual(['@handover/core', '@handover/load'])
 })
 
 test('the tarball of the core carries the binary of this platform and no source of it', () => {

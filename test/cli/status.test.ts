@@ -164,7 +164,14 @@ describe('what belongs together', () => {
     expect(apps).toMatchObject([{ name: 'shop', keeper: { pid: 10 }, lostKeeper: null, file: '/run/handover/shop.sock', processes: [{ pid: 20 }, { pid: 21 }] }])
   })
 
-  it('workers whose keeper is gone are one app that nobody can reload but one of them', () => {
+  it('the last reload of an app under a keeper is the one that its keeper tells, of which a worker knows only its own part', () => {
+    const reload = (at: number, ms: number) => ({ ok: true, at, ms, switched: [], reports: [], serving: [] })
+    const worker = processOf(20, { keeper: 10, slot: 0, name: 'shop' })
+    const apps = group([answer('@20-00000000.sock', [worker], { lastReload: reload(2_000, 300) }), answer('shop.sock', [worker], { name: 'shop', keeper: keeperOf(10), lastReload: reload(1_000, 4_000) })])
+    expect(apps).toMatchObject([{ lastReload: { at: 1_000, ms: 4_000 } }])
+  })
+
+  it('workers whose keeper is gone are one app', () => {
     const apps = group([20, 21].map((pid) => answer(`@${pid}-00000000.sock`, [processOf(pid, { keeper: 10, slot: pid - 20 })])))
     expect(apps).toMatchObject([{ keeper: null, lostKeeper: 10, processes: [{ pid: 20 }, { pid: 21 }] }])
   })
