@@ -62,7 +62,7 @@ export class Keeper {
   #served = false
   #stopping: { status: number } | undefined
   #leaving = false
-  #reloading: Promise<ReloadOutcome> | undefined
+  #reloading = false
   lastReload: ReloadOutcome | null
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
@@ -306,19 +306,19 @@ export class Keeper {
     if (this.#stopping) throw new HandoverError('HANDOVER_NOT_SERVING', `the keeper (process ${process.pid}) is stopping. Nothing was changed. Start it again.`)
     if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
     if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves.`)
-    if (request.keeper) {
-      if (Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
-      this.#reloading = this.#reloadKeeper()
-    } else {
-      this.#reloading = reload(this, request, progress)
-    }
-    try {
-      this.lastReload = await this.#reloading
-      return this.lastReload
-    } finally {
-      this.#reloading = undefined
+    if (request.keeper && Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
+    this.#reloading = true
+    const over = (): void => {
+      if (!this.#reloading) return
+      this.#reloading = false
       // Where a reload could not fill an empty slot either, the keeper goes on trying.
       for (const slot of this.active) if (!this.stopping && !slot.server && !slot.isStarting && !this.#trouble.get(slot)?.timer) this.#retry(slot, `the reload started no worker in slot ${slot.index}`, false)
+    }
+    try {
+      this.lastReload = request.keeper ? await this.#reloadKeeper() : await reload(this, request, progress, over)
+      return this.lastReload
+    } finally {
+      over()
     }
   }
 
@@ -328,6 +328,8 @@ export class Keeper {
       at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ pid, generation }) => ({ pid, generation })), ...rest
     })
     try {
+      // One that boots has no control socket yet: the next keeper would not find it.
+      if (this.slots.some(({ isStarting }) => isStarting)) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a worker is being started. ${this.serves()} Ask again when it serves.`)
       const to = await this.options.handOver()
       return outcome({ ok: true, switched: [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }] })
     } catch (error) {
@@ -448,7 +450,7 @@ export function statusOf(how: Ended | undefined): number {
 const isFailed = (error: unknown): boolean => error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
 
 const todoAfter = (error: unknown): string =>
-  /EADDRINUSE/.test(String(error)) ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.' : 'Repair the program, and start it again.'
+  String(error).includes('EADDRINUSE') ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.' : 'Repair the program, and start it again.'
 
 const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!
 

@@ -18,7 +18,8 @@ const statusMs = 1_000
 
 const peer = (worker: Worker): Peer => ({ pid: worker.pid, generation: worker.generation })
 
-export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void): Promise<ReloadOutcome> {
+/** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
+export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void, over: () => void): Promise<ReloadOutcome> {
   const at = Date.now()
   const begun = performance.now()
   const done: Replacement[] = []
@@ -72,11 +73,13 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
   } else {
     for (const { slot } of done) slot.settle()
     if (count !== keeper.count) keeper.setCount(count)
-    keeper.settleMembers()
-    if (request.wait) {
-      progress('waiting until the old generations have ended')
-      await Promise.all(ended)
-    }
+  }
+  // What only the new version listened on, or only the old one, is closed.
+  keeper.settleMembers()
+  over()
+  if (!error && request.wait) {
+    progress('waiting until the old generations have ended')
+    await Promise.all(ended)
   }
   forget()
   return {

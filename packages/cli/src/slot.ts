@@ -56,6 +56,11 @@ export interface Replacement {
   failure(): HandoverError | undefined
 }
 
+interface Starting {
+  readonly over: Promise<Worker>
+  givenUp: boolean
+}
+
 /** One generation hands over to the next. Ends once. */
 interface Handover {
   readonly from: Worker
@@ -84,7 +89,7 @@ export class Slot {
   server: Worker | undefined
   /** How the last worker that ended did so. */
   lastEnd: Ended | undefined
-  #starting: { readonly over: Promise<Worker>; givenUp: boolean } | undefined
+  #starting: Starting | undefined
   #booting: { readonly worker: Worker; decide(claims: Claims): void } | undefined
   #handover: Handover | undefined
   #undo: Undo | undefined
@@ -113,7 +118,8 @@ export class Slot {
   /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
   async start(first = false): Promise<Worker> {
     const over = this.#start(first)
-    const starting = this.#starting = { over, givenUp: false }
+    const starting: Starting = { over, givenUp: false }
+    this.#starting = starting
     try {
       return await over
     } catch (error) {
