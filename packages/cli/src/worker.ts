@@ -87,18 +87,7 @@ export class Worker {
   }
 
   async #hear(): Promise<void> {
-    for (;;) {
-      let word: WorkerMessage | undefined
-      try {
-        word = await this.#line.receive()
-      } catch (error) {
-        this.#side.warn(`process ${this.pid} said something unknown: ${(error as Error).message}`)
-        continue
-      }
-      if (word === undefined) break
-      this.#heard(word)
-    }
-    this.#hungUp = true
+    await this.#line.hearAll((word) => { this.#heard(word) }, (error) => { this.#side.warn(`process ${this.pid} said something unknown: ${error.message}`) })
     this.#line.close()
   }
 
@@ -140,15 +129,9 @@ export class Worker {
   }
 
   #take(count: number): number[] | undefined {
-    const fds: number[] = []
-    while (fds.length < count) {
-      const more = this.#line.takeDescriptors()
-      if (more.length === 0) break
-      fds.push(...more)
-    }
-    if (fds.length === count) return fds
-    for (const fd of fds) closeSync(fd)
-    this.#side.warn(`process ${this.pid} sent ${count} listeners, and ${fds.length} arrived: should it die, its port closes. Raise the limit of open files of the keeper (ulimit -n)`)
+    const fds = this.#line.takeAll(count)
+    if (typeof fds === 'object') return fds
+    this.#side.warn(`process ${this.pid} sent ${count} listeners, and ${fds} arrived: should it die, its port closes. Raise the limit of open files of the keeper (ulimit -n)`)
     return undefined
   }
 

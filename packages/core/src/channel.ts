@@ -112,6 +112,34 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     return typeof received === 'number' ? [] : received.fds
   }
 
+  /** All descriptors that a word counts; where fewer arrived they are closed, and only how many is answered. */
+  takeAll(count: number): number[] | number {
+    const fds: number[] = []
+    while (fds.length < count) {
+      const more = this.takeDescriptors()
+      if (more.length === 0) break
+      fds.push(...more)
+    }
+    if (fds.length === count) return fds
+    for (const fd of fds) closeSync(fd)
+    return fds.length
+  }
+
+  /** Calls back for each message. What is none is told, and passed over: a newer process may say more than this version knows. Resolves when the other side is gone. */
+  async hearAll(heard: (message: Hears) => void, unknown: (error: HandoverError) => void): Promise<void> {
+    for (;;) {
+      let message: Hears | undefined
+      try {
+        message = await this.receive()
+      } catch (error) {
+        unknown(error as HandoverError)
+        continue
+      }
+      if (message === undefined) return
+      heard(message)
+    }
+  }
+
   /**
    * The next message; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
    * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.

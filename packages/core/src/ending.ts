@@ -8,7 +8,7 @@ import type { Adopter } from './adopting.js'
 import { deadlineIn, left, type Deadline } from './channel.js'
 import type { Connections } from './connections.js'
 import { drainAll, nothingDrained, sum, type Drain, type DrainOptions, type Drained } from './drain.js'
-import { HandoverError } from './errors.js'
+import { HandoverError, textOf } from './errors.js'
 import type { Host } from './host.js'
 import type { Launched } from './launch.js'
 import type { Inventory, Listener } from './inventory.js'
@@ -246,7 +246,7 @@ export class Ending {
       try {
         await hook()
       } catch (error) {
-        host.log('error', `a close hook failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+        host.log('error', `a close hook failed: ${textOf(error)}`)
       }
     }))
     if (!(await beforeDeadline(hooks, deadline))) host.log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')

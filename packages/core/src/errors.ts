@@ -37,6 +37,9 @@ export type ErrorCode = keyof typeof errorTable
 
 export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(errorTable, text)
 
+/** Of whatever was thrown, for a log. */
+export const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
+
 export type Role = 'predecessor' | 'successor'
 
 export interface ErrorContext {

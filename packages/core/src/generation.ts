@@ -22,7 +22,7 @@ import type { Caller, CallingKeeper } from './control.js'
 import { Covering, serveProbe, spoken } from './covering.js'
 import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
 import { Ending, openCounts, type Draining, type Served } from './ending.js'
-import { HandoverError } from './errors.js'
+import { HandoverError, textOf } from './errors.js'
 import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import { Kept, takeLine, type Held, type Passed } from './kept.js'
@@ -943,8 +943,6 @@ export class Generation implements Handover {
 
 /** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
 const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
-
-const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
 
 /** A log of the program's that throws must not stop a handover half way. */
 function guarded(log: Host['log']): Host['log'] {

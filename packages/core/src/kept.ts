@@ -65,18 +65,7 @@ export class Kept {
   }
 
   async #hear(): Promise<void> {
-    for (;;) {
-      let word: KeeperMessage | undefined
-      try {
-        word = await this.#line.receive()
-      } catch (error) {
-        // A newer keeper may say more than this version knows.
-        this.#side.warn(`the keeper said something unknown: ${(error as Error).message}`)
-        continue
-      }
-      if (word === undefined) break
-      this.#heard(word)
-    }
+    await this.#line.hearAll((word) => { this.#heard(word) }, (error) => { this.#side.warn(`the keeper said something unknown: ${error.message}`) })
     this.#line.close()
     this.#gate?.(undefined)
     for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))
@@ -136,15 +125,9 @@ export class Kept {
 
   /** All or none. */
   #take(count: number): number[] | undefined {
-    const fds: number[] = []
-    while (fds.length < count) {
-      const more = this.#line.takeDescriptors()
-      if (more.length === 0) break
-      fds.push(...more)
-    }
-    if (fds.length === count) return fds
-    for (const fd of fds) closeSync(fd)
-    this.#side.warn(`the keeper sent ${count} descriptors, and ${fds.length} arrived: raise the limit of open files (ulimit -n)`)
+    const fds = this.#line.takeAll(count)
+    if (typeof fds === 'object') return fds
+    this.#side.warn(`the keeper sent ${count} descriptors, and ${fds} arrived: raise the limit of open files (ulimit -n)`)
     return undefined
   }
 
