@@ -22,6 +22,8 @@ export interface KeeperOptions {
   log(level: 'info' | 'warn' | 'error', line: string): void
   /** Something serves, for the first time. */
   served(): void
+  /** A reload begins, or is over. */
+  reloads(running: boolean): void
   /** Nothing is left to do: the status of what was run. */
   ended(status: number): void
 }
@@ -37,6 +39,9 @@ const stableMs = 10_000
 const statusMs = 1_000
 /** While it stops: a worker that does not answer for that long is killed. */
 const deafMs = 10_000
+
+/** Within it several requests for a reload without any wishes are one. */
+const togetherMs = 500
 
 interface Trouble {
   failures: number
@@ -55,6 +60,7 @@ export class Keeper {
   #served = false
   #stopping: { status: number } | undefined
   #reloading: Promise<ReloadOutcome> | undefined
+  #reloadBegunAt = 0
   lastReload: ReloadOutcome | null = null
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
@@ -99,7 +105,8 @@ export class Keeper {
     serves: () => this.serves(),
     changed: () => { this.#changed() },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
-    left: (slot, worker) => { this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`) },
+    // A signal of the terminal goes to all processes at once, and ours is heard in this turn of the loop or the next.
+    left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
     wants: (worker) => { void this.#wanted(worker) },
     report: (slot, report) => { for (const hear of this.#reports) hear(slot, report) },
     warn: (line) => { this.options.log('warn', line) }
@@ -164,6 +171,11 @@ export class Keeper {
     if (this.#stopping || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
     this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
+  }
+
+  #left(slot: Slot, worker: Worker): void {
+    if (this.#stopping || slot.index >= this.#count || slot.server) return
+    this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`)
   }
 
   #retry(slot: Slot, reason: string): void {
@@ -241,13 +253,21 @@ export class Keeper {
     if (this.#stopping) throw new HandoverError('HANDOVER_NOT_SERVING', `the keeper (process ${process.pid}) is stopping. Nothing was changed. Start it again.`)
     if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
     if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves.`)
+    this.#reloadBegunAt = performance.now()
+    this.options.reloads(true)
     this.#reloading = reload(this, request, progress)
     try {
       this.lastReload = await this.#reloading
       return this.lastReload
     } finally {
       this.#reloading = undefined
+      this.options.reloads(false)
     }
+  }
+
+  /** By a signal, or on a worker's word. What a terminal tells all of its processes comes here from each of them, and is one reload. */
+  async reloadTogether(): Promise<ReloadOutcome> {
+    return this.#reloading && performance.now() - this.#reloadBegunAt < togetherMs ? await this.#reloading : await this.reload({})
   }
 
   /** From now on. The workers above it are stopped; what waits for them is accepted by the others. */
@@ -276,7 +296,7 @@ export class Keeper {
     let outcome: ReloadOutcome | undefined
     let error: { code: string; message: string } | undefined
     try {
-      outcome = await this.reload({})
+      outcome = await this.reloadTogether()
       error = outcome.error
     } catch (cause) {
       error = cause as HandoverError

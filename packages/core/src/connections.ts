@@ -255,7 +255,7 @@ export class Connections {
       requestCounts.total++
       stream.once('close', () => {
         streams.delete(stream)
-        if (Number(stream.sentHeaders[':status']) >= 500) requestCounts.failed++
+        if (Number(stream.sentHeaders?.[':status']) >= 500) requestCounts.failed++
       })
     })
     this.#drain?.greet(session)

@@ -29,7 +29,8 @@ export class Covering {
     this.#closers = []
     for (const { about, fd } of listeners) {
       const owner = this.#inventory.named(about.name)?.owner
-      if (!(owner instanceof net.Server)) {
+      // It drains: the keeper is about to hear that.
+      if (!(owner instanceof net.Server) || !owner.listening) {
         closeSync(fd)
         continue
       }
