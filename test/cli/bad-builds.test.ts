@@ -108,9 +108,12 @@ it.each([[1, slow], [4, slow.slice(0, 1)]] as const)('with %i workers, builds th
   nothingLost(await load.stop())
 })
 
+/** What is taken back must drain before a test is over. */
+const soon = { linger: 300 }
+
 describe('all or nothing', () => {
   it('a build that fails in the third of four workers is taken back from the first two, while connections move and requests run: all four old ones serve', async () => {
-    await using app = await Keeping.start({ workers: 4 })
+    await using app = await Keeping.start({ workers: 4, options: soon })
     const before = await app.serves()
     const load = app.load({ ...traffic, keepAlive: { clients: 20, thinkMs: 20 }, slow: { clients: 6, ms: 200 } })
     await load.until(({ answers }) => answers > 100)
@@ -128,7 +131,7 @@ describe('all or nothing', () => {
   })
 
   it('a request that runs in a canary is answered by it although the canary is taken back', async () => {
-    await using app = await Keeping.start()
+    await using app = await Keeping.start({ options: soon })
     const [old] = await app.serves()
     app.behave('health:late:2000')
     const reload = app.begin('reload', '--probe', '/healthz', '--bake', '20s')
@@ -146,7 +149,7 @@ describe('all or nothing', () => {
   })
 
   it('a canary that answers three in ten with 500 is taken back, and its answers are all that a client sees of it', async () => {
-    await using app = await Keeping.start({ workers: 2 })
+    await using app = await Keeping.start({ workers: 2, options: soon })
     const before = await app.serves()
     const load = app.load({ keepAlive: { clients: 10, thinkMs: 10 }, newConnections: { clients: 2, thinkMs: 5 } })
     await load.until(({ answers }) => answers > 100)

@@ -64,16 +64,16 @@ it('when its terminal goes away it drains and ends with 0, and all workers with 
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'], env: { ...env, HANDOVER_DIR: path.join(folder, 'sockets'), HANDOVER_LINGER: '100' }
   })
   const lines: Record<string, unknown>[] = []
-  for (const stream of [child.stdout, child.stdio[3] as NodeJS.ReadableStream]) createInterface({ input: stream }).on('line', (line) => lines.push(JSON.parse(line) as Record<string, unknown>))
+  for (const stream of [child.stdout!, child.stdio[3] as NodeJS.ReadableStream]) createInterface({ input: stream }).on('line', (line) => lines.push(JSON.parse(line) as Record<string, unknown>))
   onTestFinished(async () => {
     for (const { pid } of lines) if (typeof pid === 'number' && exists(pid)) process.kill(pid, 'SIGKILL')
-    child.stdin.end()
+    child.stdin!.end()
     if (child.exitCode === null) await once(child, 'exit')
     rmSync(folder, { recursive: true })
   })
   await waitFor(() => lines.filter(({ event }) => event === 'listening').length === 2)
   await waitFor(() => lines.filter(({ event, to }) => event === 'state' && to === 'serving').length === 2)
-  child.stdin.write('\n')
+  child.stdin!.write('\n')
   await waitFor(() => lines.some((line) => 'code' in line && !('event' in line)))
   expect(lines.find((line) => 'code' in line && !('event' in line))).toEqual({ code: 0 })
   const pids = new Set(lines.flatMap(({ pid }) => (typeof pid === 'number' ? [pid] : [])))

@@ -382,7 +382,7 @@ export function statusOf(how: Ended | undefined): number {
 const isFailed = (error: unknown): boolean => error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
 
 const todoAfter = (error: unknown): string =>
-  /EADDRINUSE/.test(String(error)) ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.' : 'Repair the program, and start it again.'
+  String(error).includes('EADDRINUSE') ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.' : 'Repair the program, and start it again.'
 
 const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!
 
