@@ -4,7 +4,7 @@
 //   boots:N:WORD        the first N boots since this was said are good, then WORD
 //   manual              never says that it is ready        port:N   listens there and nowhere else        also:N   listens there as well
 //   crash-after:MS      when it has served that long       fail:N   answers N % of the requests with 500
-//   health:WHAT         /healthz: 500, 302, hang, crash; late:MS: 200 at first, then 500
+//   health:WHAT         /healthz: 500, 302, hang, crash; late:MS: 500 when it has served that long, 200 before
 // Paths beside the contract: /healthz, /reload (by the program itself), /block?ms=N (its event loop), /held (answered on SIGUSR2)
 import { spawn } from 'node:child_process'
 import { appendFileSync, readFileSync, statSync } from 'node:fs'
@@ -41,7 +41,8 @@ if (env.ORPHANS) {
 }
 
 const contract = referenceHandler(env.VERSION ?? '1')
-const bootedAt = Date.now()
+let servedAt = Infinity
+handover.events.on('state', ({ to }) => { if (to === 'serving') servedAt = Date.now() })
 let requests = 0
 const held = []
 process.on('SIGUSR2', () => { for (const response of held.splice(0)) response.end() })
@@ -51,7 +52,7 @@ function health(response) {
   switch (what) {
     case 'hang': return
     case 'crash': return process.exit(9)
-    case 'late': response.statusCode = Date.now() - bootedAt > Number(ms) ? 500 : 200; break
+    case 'late': response.statusCode = Date.now() - servedAt > Number(ms) ? 500 : 200; break
     default: response.statusCode = Number(what)
   }
   if (what === '302') response.setHeader('Location', '/')
@@ -66,6 +67,7 @@ function answer(request, response) {
       handover.reload().then((report) => { response.end(JSON.stringify(report)) }, (error) => { response.writeHead(409).end(JSON.stringify({ code: error.code, message: error.message })) })
       break
     case '/block': Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(url.searchParams.get('ms'))); response.end(); break
+    case '/environment': response.end(JSON.stringify(Object.fromEntries(['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'HANDOVER_KEEPER', 'HANDOVER_SUCCESSOR'].map((name) => [name, name in env])))); break
     case '/held':
       held.push(response)
       print('held')

@@ -26,6 +26,8 @@ export interface KeeperOptions {
   handOver(): Promise<Peer>
   /** Something serves, for the first time. */
   served(): void
+  /** A reload begins, or is over. */
+  reloads(running: boolean): void
   /** Nothing is left to do: the status of what was run. */
   ended(status: number): void
 }
@@ -45,6 +47,9 @@ const statusMs = 1_000
 const deafMs = 10_000
 const heldLookMs = 10
 
+/** Within it several requests for a reload without any wishes are one. */
+const togetherMs = 500
+
 interface Trouble {
   failures: number
   reason: string
@@ -62,7 +67,8 @@ export class Keeper {
   #served = false
   #stopping: { status: number } | undefined
   #leaving = false
-  #reloading = false
+  #reloading: Promise<ReloadOutcome> | undefined
+  #reloadBegunAt = 0
   lastReload: ReloadOutcome | null
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
@@ -113,7 +119,8 @@ export class Keeper {
       this.#changed()
     },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
-    left: (slot, worker) => { this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`) },
+    // A signal of the terminal goes to all processes at once, and ours is heard in this turn of the loop or the next.
+    left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
     leaving: () => this.#leaving,
     wants: (worker) => { void this.#wanted(worker) },
     report: (slot, report) => { for (const hear of this.#reports) hear(slot, report) },
@@ -225,6 +232,11 @@ export class Keeper {
     this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
   }
 
+  #left(slot: Slot, worker: Worker): void {
+    if (this.#stopping || slot.index >= this.#count || slot.server) return
+    this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`)
+  }
+
   /** `served`: it started, and ended later. */
   #retry(slot: Slot, reason: string, served = true): void {
     if (this.#leaving) return
@@ -307,15 +319,19 @@ export class Keeper {
     if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
     if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves.`)
     if (request.keeper && Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
-    this.#reloading = true
+    this.#reloadBegunAt = performance.now()
+    this.options.reloads(true)
     const over = (): void => {
-      if (!this.#reloading) return
-      this.#reloading = false
+      if (this.#reloading !== work) return
+      this.#reloading = undefined
+      this.options.reloads(false)
       // Where a reload could not fill an empty slot either, the keeper goes on trying.
       for (const slot of this.active) if (!this.stopping && !slot.server && !slot.isStarting && !this.#trouble.get(slot)?.timer) this.#retry(slot, `the reload started no worker in slot ${slot.index}`, false)
     }
+    const work = request.keeper ? this.#reloadKeeper() : reload(this, request, progress, over)
+    this.#reloading = work
     try {
-      this.lastReload = request.keeper ? await this.#reloadKeeper() : await reload(this, request, progress, over)
+      this.lastReload = await work
       return this.lastReload
     } finally {
       over()
@@ -336,6 +352,11 @@ export class Keeper {
       if (!(error instanceof HandoverError)) throw error
       return outcome({ ok: false, switched: [], error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
     }
+  }
+
+  /** By a signal, or on a worker's word. What a terminal tells all of its processes comes here from each of them, and is one reload. */
+  async reloadTogether(): Promise<ReloadOutcome> {
+    return this.#reloading && performance.now() - this.#reloadBegunAt < togetherMs ? await this.#reloading : await this.reload({})
   }
 
   /** From now on. The workers above it are stopped; what waits for them is accepted by the others. */
@@ -364,7 +385,7 @@ export class Keeper {
     let outcome: ReloadOutcome | undefined
     let error: { code: string; message: string } | undefined
     try {
-      outcome = await this.reload({})
+      outcome = await this.reloadTogether()
       error = outcome.error
     } catch (cause) {
       error = cause as HandoverError

@@ -68,8 +68,10 @@ export async function run(options: RunOptions): Promise<never> {
         return next
       },
       served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
+      reloads: (running) => { notifySystemd(running ? { RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() } : { READY: 1 }) },
       ended: (status) => {
         control?.close(true)
+        if (terminalIsGone()) leaveTerminal()
         process.exit(status)
       }
     }, following ? Members.restore(following.kept.members, following.fds, { shared }) : new Members({ shared }), following?.kept)
@@ -217,11 +219,10 @@ function listenForSignals(keeper: Keeper): void {
       stop(signal)
       return
     }
-    notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
-    void keeper.reload({}).then(({ ok, switched, error }) => {
+    void keeper.reloadTogether().then(({ ok, switched, error }) => {
       if (ok) log('info', `reloaded: ${switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`).join(', ')} serve${switched.length === 1 ? 's' : ''}`)
       else log('error', `${error?.code}: ${error?.message}`)
-    }, (error: unknown) => { log('error', String(error)) }).finally(() => { notifySystemd({ READY: 1 }) })
+    }, (error: unknown) => { log('error', String(error)) })
   }
   const reloadSignal = (process.env['HANDOVER_RELOAD_SIGNAL'] ?? 'SIGHUP') as NodeJS.Signals
   process.on('SIGTERM', stop).on('SIGINT', stop)

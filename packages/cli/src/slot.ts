@@ -246,9 +246,10 @@ export class Slot {
   async #handOver(from: Worker, to: Worker): Promise<HandoverError | undefined> {
     return await new Promise((resolve) => {
       // The predecessor must show that it heard: one whose event loop is blocked never would.
+      const waitMs = Math.min(answerMs, this.#side.readyTimeoutMs(false))
       const timer = setTimeout(() => {
-        this.#handover?.end(new HandoverError('HANDOVER_PREDECESSOR_SILENT', `process ${from.pid} (generation ${from.generation}) did not answer within ${answerMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`))
-      }, answerMs)
+        this.#handover?.end(new HandoverError('HANDOVER_PREDECESSOR_SILENT', `process ${from.pid} (generation ${from.generation}) did not answer within ${waitMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`))
+      }, waitMs)
       this.#handover = {
         from,
         to,

@@ -29,7 +29,8 @@ export class Covering {
     this.#closers = []
     for (const { about, fd } of listeners) {
       const owner = this.#inventory.named(about.name)?.owner
-      if (!accepts || !(owner instanceof net.Server)) {
+      // One that drains closes nothing it is given: the keeper is about to hear that.
+      if (!accepts || !(owner instanceof net.Server) || !owner.listening) {
         closeSync(fd)
         continue
       }

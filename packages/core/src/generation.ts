@@ -50,6 +50,8 @@ const offerMs = 10_000
 /** A process that hangs up before its offer has died, and the next look finds nobody; or it has no descriptor for us. */
 const mostTries = 10
 const betweenTriesMs = 50
+/** A terminal signals the keeper and this process alike: when the keeper was faster, the signal that comes after its word is no second one. */
+const sameSignalMs = 500
 /** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
 const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
 
@@ -169,6 +171,8 @@ export class Generation implements Handover {
   // While it ends.
   #reloading = false
   #stopRequested = false
+  /** Until a signal was heard. */
+  #keeperStoppedAt = -Infinity
   readonly #stopped = new AbortController()
   #ending: Ending | undefined
   #running: Promise<Report> | undefined
@@ -777,6 +781,7 @@ export class Generation implements Handover {
       probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
       stop: (last) => {
         if (last) this.#inventory.filesAreKept = false
+        if (!this.#stopRequested) this.#keeperStoppedAt = performance.now()
         void this.stop()
       },
       status: () => this.status(),
@@ -929,6 +934,10 @@ export class Generation implements Handover {
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
     const { is } = this.#machine.state
+    if (performance.now() - this.#keeperStoppedAt < sameSignalMs) {
+      this.#keeperStoppedAt = -Infinity
+      return
+    }
     if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
       this.#log('info', `generation ${this.#generation} (process ${process.pid}) ends at once on ${signal}`)
       this.#inventory.unlinkFiles()

@@ -100,6 +100,10 @@ export function realHost(log: Host['log']): Host {
   return {
     launch: () => launch(command, env),
     log,
-    exit: (status) => process.exit(status)
+    exit: (status) => {
+      // Its terminal may have gone without a word to this process: a keeper heard it.
+      if (terminalIsGone()) leaveTerminal()
+      process.exit(status)
+    }
   }
 }
