@@ -70,6 +70,12 @@ interface Undo {
   over?: () => void
 }
 
+/** Of a worker where nobody serves. */
+interface Start {
+  readonly over: Promise<Worker>
+  givenUp: boolean
+}
+
 export class Slot {
   readonly index: number
   readonly #side: SlotSide
@@ -78,7 +84,7 @@ export class Slot {
   server: Worker | undefined
   /** How the last worker that ended did so. */
   lastEnd: Ended | undefined
-  #starting: { readonly over: Promise<Worker>; givenUp: boolean } | undefined
+  #starting: Start | undefined
   #booting: { readonly worker: Worker; decide(claims: Claims): void } | undefined
   #handover: Handover | undefined
   #undo: Undo | undefined
@@ -104,7 +110,8 @@ export class Slot {
   /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
   async start(first = false): Promise<Worker> {
     const over = this.#start(first)
-    const starting = this.#starting = { over, givenUp: false }
+    const starting: Start = { over, givenUp: false }
+    this.#starting = starting
     try {
       return await over
     } catch (error) {
