@@ -15,7 +15,7 @@ const fromWorker: Examples<WorkerMessage> = {
   booted: { type: 'booted', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'], speaks: [{ listener: 'tcp 0.0.0.0:3000', protocol: 'http' }] },
   serves: { type: 'serves', listeners },
   report: { type: 'report', report: { result: 'switched' } as never },
-  failed: { type: 'failed', code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended', stderr: '' },
+  failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended', stderr: '' },
   wants: { type: 'wants' },
   status: { type: 'status', id: 7, status: { pid: 4312 } as never }
 }

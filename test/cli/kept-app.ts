@@ -183,6 +183,15 @@ export class KeptApp implements AsyncDisposable {
     })
   }
 
+  /** Whether the process is a worker, and neither the keeper nor a command. */
+  isWorker(pid: number): boolean {
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').includes('\0HANDOVER_KEEPER=')
+    } catch {
+      return false
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     // The keeper first: it would start the next worker in the place of one that is killed.
     await this.program[Symbol.asyncDispose]()

@@ -2,7 +2,7 @@
  * Apps under `handover run`, with one worker and with four, reloaded again and again under the strict client: two with the adapter of their framework, the
  * others as their authors left them. No request is lost and no connection is closed.
  *
- * HANDOVER_TEST_RELOADS sets how many reloads each has (default 50); with fewer than 50, apps without an adapter, and four workers, have only a part of them.
+ * HANDOVER_TEST_RELOADS sets how many reloads each has (default 50); with fewer, the first app has a quarter of them and the others one.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'
@@ -35,9 +35,11 @@ const cases = apps.flatMap(([name, script, options], index) => [1, 4].map((worke
   name,
   script,
   options: { ...options, workers },
-  reloads: given >= 50 ? given : Math.max(1, Math.ceil(given / (index === 0 ? 3 : 6))),
+  reloads: given >= 50 ? given : index === 0 ? Math.ceil(given / 4) : 1,
+  // Half of the reloads, another half in each app.
+  inParallel: (count: number) => workers > 1 && (count + index) % 2 === 1,
   // With the default bake, which takes its time.
-  hangsUp: (count: number) => (given >= 50 ? count % 10 === 1 : index === 0 && count === 1)
+  hangsUp: (count: number) => (given >= 50 ? count % 10 === 1 : index === 0 && count === 2)
 })))
 
 /** A client of socket.io that says something all the time, each time when the one before was acknowledged. */
@@ -77,7 +79,7 @@ class Chatter {
   }
 }
 
-describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times under load`, { timeout: 900_000 }, ({ name, script, options, reloads, hangsUp }) => {
+describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times under load`, { timeout: 900_000 }, ({ name, script, options, reloads, inParallel, hangsUp }) => {
   let app: KeptApp
   let result: LoadResult
   let chatters: Chatter[] = []
@@ -96,7 +98,7 @@ describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times un
       await answered((await app.servers()).map(({ pid }) => pid))
       await waitFor(() => chatters.every(({ acknowledged }) => acknowledged > 0))
       for (let count = 1; count <= reloads; count++) {
-        const outcome = hangsUp(count) ? await app.hangUp() : await app.reload('--bake', '0', ...(count % 2 === 0 ? ['--parallel'] : []))
+        const outcome = hangsUp(count) ? await app.hangUp() : await app.reload('--bake', '0', ...(inParallel(count) ? ['--parallel'] : []))
         expect(outcome).toMatchObject({ ok: true, switched: { length: options.workers }, serving: { length: options.workers } })
         await answered(outcome.serving.map(({ pid }) => pid))
       }
@@ -105,9 +107,8 @@ describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times un
       load.kill()
       await Promise.all(chatters.map((chatter) => chatter.stop()))
     }
-    const moved = app.drains.reduce((sum, { connections }) => sum + connections.moved, 0)
     console.log(`${name}, ${options.workers} worker${options.workers === 1 ? '' : 's'}: ${reloads} reloads in ${((performance.now() - begun) / 1_000).toFixed(1)} s, ${result.requests} requests, ${result.lost} lost, ` +
-      `${result.closedByServer.total} closed by the server, ${moved} moves, ${served.size} processes answered${chatters.length > 0 ? `; ${chatters.reduce((sum, { acknowledged }) => sum + acknowledged, 0)} emits acknowledged on ${chatters.length} WebSockets, ${chatters.flatMap(({ trouble }) => trouble).length} disconnects` : ''}`)
+      `${result.closedByServer.total} closed by the server, ${served.size} processes answered${chatters.length > 0 ? `; ${chatters.reduce((sum, { acknowledged }) => sum + acknowledged, 0)} emits acknowledged on ${chatters.length} WebSockets, ${chatters.flatMap(({ trouble }) => trouble).length} disconnects` : ''}`)
   }, 900_000)
 
   afterAll(async () => { await app[Symbol.asyncDispose]() })
@@ -135,6 +136,7 @@ describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times un
     expect(app.drains).toHaveLength(reloads * options.workers)
     for (const { connections, requestsCut } of app.drains) expect({ cut: connections.cut, closedIdle: connections.closedIdle, requestsCut }).toEqual({ cut: 0, closedIdle: 0, requestsCut: [] })
     expect((await app.status()).keeper).toMatchObject({ crashes: 0, down: [] })
+    console.log(`${name}, ${options.workers} worker${options.workers === 1 ? '' : 's'}: ${app.drains.reduce((sum, { connections }) => sum + connections.moved, 0)} moves`)
     expect(await app.stop()).toEqual({ code: 0, signal: null })
     expect(app.stderrLines.filter((line) => /^handover: (warn|error)/.test(line))).toEqual([])
   })

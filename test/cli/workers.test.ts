@@ -109,6 +109,27 @@ test('fewer and then more workers by a reload lose nothing under load, and close
   expect(await app.stop()).toEqual({ code: 0, signal: null })
 })
 
+test('what would come to workers that leave is answered by the others while those still drain', async () => {
+  await using app = await KeptApp.start(kept, { workers: 3 })
+  const agent = new http.Agent({ maxSockets: Infinity })
+  try {
+    // In every worker some, for longer than this test.
+    for (let count = 0; count < 60; count++) http.get({ agent, host: '127.0.0.1', port: app.port, path: '/slow?ms=600000' }).on('error', () => undefined)
+    await waitFor(async () => {
+      const { processes } = await app.status()
+      return processes.every(({ requests }) => requests.inFlight > 0) && processes.reduce((sum, { requests }) => sum + requests.inFlight, 0) === 60
+    })
+    expect(await app.reload('--bake', '0', '--workers', '1')).toMatchObject({ ok: true })
+    const [server] = await app.serving(1)
+    const { counts, close } = await spread(app.port, 100)
+    expect([...counts]).toEqual([[server!.pid, 100]])
+    close()
+    expect((await app.status()).processes.filter(({ state }) => state === 'draining').length).toBeGreaterThanOrEqual(2)
+  } finally {
+    agent.destroy()
+  }
+})
+
 test('a worker that somebody sends SIGTERM drains, and the next one is started at once: no request is lost', async () => {
   await using app = await KeptApp.start(kept, { workers: 2, env })
   const load = startLoadProcess({ host: '127.0.0.1', port: app.port }, traffic)

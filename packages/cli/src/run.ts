@@ -6,7 +6,7 @@
 
 import { subscribe } from 'node:diagnostics_channel'
 import type { ChildProcess } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
@@ -59,7 +59,7 @@ export async function run(options: RunOptions): Promise<never> {
       hangTimeoutMs: options.hangTimeoutMs ?? 0,
       readyTimeoutMs: readyTimeout(env),
       env,
-      command: () => command,
+      command: () => ({ ...command, args: ['--require', preload(), ...command.args] }),
       log,
       handOver: async () => {
         const next = await handKeeperOver(keeper, control, () => { control?.pause() }, () => { control?.listen() })
@@ -102,7 +102,19 @@ function commandFor({ script, args, nodeOptions }: RunOptions, file: string, cwd
   } catch {
     throw new Failure(`handover run: ${script} does not exist in ${cwd}. Nothing was started. Give the path of a script, as to node.`)
   }
-  return { file, args: ['--require', path.join(__dirname, 'preload.js'), ...nodeOptions, script, ...args], cwd }
+  return { file, args: [...nodeOptions, script, ...args], cwd }
+}
+
+// The path as it was typed: a link to the release that is current leads to another one after a deploy, and this one may be removed.
+const typed = process.argv[1] ?? ''
+
+/** Of the version of this package that is installed now. */
+function preload(): string {
+  try {
+    const found = path.join(path.dirname(realpathSync(typed)), '..', 'dist', 'preload.js')
+    if (existsSync(found)) return found
+  } catch { /* it is gone */ }
+  return path.join(__dirname, 'preload.js')
 }
 
 /** The package's name, else the script's. */

@@ -81,6 +81,7 @@ interface Undo {
   over?: () => void
 }
 
+/** Of a worker where nobody serves. */
 export class Slot {
   readonly index: number
   readonly #side: SlotSide
@@ -349,10 +350,11 @@ export class Slot {
       this.#side.report(this, report)
       if (report.result === 'switched' && this.#handover?.from === worker) this.#handover.end()
     },
-    failed: (worker, { code, message, stderr }) => {
+    failed: (worker, { successor, code, message, stderr }) => {
       const error = new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', message, { stderr })
-      if (this.#handover?.from === worker) this.#handover.end(error)
-      else if (this.#undo?.from === worker) this.#undo.failure ??= () => error
+      // One whose event loop was blocked may speak of a handover that was given up long ago.
+      if (this.#handover?.from === worker && this.#handover.to.pid === successor) this.#handover.end(error)
+      else if (this.#undo?.from === worker && this.#undo.to.pid === successor) this.#undo.failure ??= () => error
     },
     wants: (worker) => { this.#side.wants(worker) },
     leaving: () => this.#side.leaving(),

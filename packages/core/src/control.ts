@@ -61,11 +61,24 @@ function checkDirectory(reason: Reason, folder: string): void {
   if ((found.mode & 0o077) !== 0) throw wrong(reason, folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Set HANDOVER_DIR to a directory of its own (mkdir -m 700).')
 }
 
+/** As mkdir -p. Node's own never comes back from where nothing can be made, such as /proc (nodejs/node#31481). */
+function makeDirectory(folder: string): void {
+  if (lstatSync(folder, { throwIfNoEntry: false })) return
+  const above = path.dirname(folder)
+  if (above !== folder) makeDirectory(above)
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    // Another process was faster.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+}
+
 /** The directory of the control sockets, made where there is none, and ours alone. Throws HANDOVER_CONTROL_SOCKET. */
 export function controlDirectory(): string {
   const folder = directory('serving')
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makeDirectory(folder)
   } catch (cause) {
     throw wrong('serving', folder, `cannot be made (${(cause as NodeJS.ErrnoException).code ?? ''})`, 'Set HANDOVER_DIR to a directory of this user.')
   }

@@ -485,6 +485,9 @@ export class Generation implements Handover {
           // It accepted already, and the predecessor never heard so: both serve. This one leaves, politely.
           this.#inventory.ownsFiles = false
           this.#name.leave(false)
+          // That one stays, and is nobody to wait for.
+          if (this.#predecessor) this.#predecessor.gone = true
+          this.#predecessorIsGone()
           void this.stop()
           return
         }
@@ -769,7 +772,7 @@ export class Generation implements Handover {
     return new Kept(held, {
       reload: (pid, [messages, descriptors], more) => {
         this.#more = more
-        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }).catch((error: unknown) => { this.#kept?.failed(error as HandoverError) })
+        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }).catch((error: unknown) => { this.#kept?.failed(error as HandoverError, pid) })
       },
       recall: (reason) => { this.#ending?.recall(reason) },
       settle: () => {
@@ -853,7 +856,7 @@ export class Generation implements Handover {
       undone: (error, report) => {
         this.#ending = undefined
         this.#tellKeeper()
-        this.#kept?.failed(error)
+        this.#kept?.failed(error, report.successor?.pid ?? 0)
         this.#log('error', error.toString())
         this.#emit('failed', error)
         this.#report(report)

@@ -30,8 +30,8 @@ export type WorkerMessage =
   | { readonly type: 'serves'; readonly listeners: readonly OfferedListener[] }
   /** Of a handover or a drain of this process. */
   | { readonly type: 'report'; readonly report: Report }
-  /** A reload failed: this process serves on. */
-  | { readonly type: 'failed'; readonly code: string; readonly message: string; readonly stderr: string }
+  /** A handover to process `successor` failed, or was undone: this process serves. */
+  | { readonly type: 'failed'; readonly successor: number; readonly code: string; readonly message: string; readonly stderr: string }
   /** Somebody asked this process for a reload (its signal, or the program). Waits for `outcome`. */
   | { readonly type: 'wants' }
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
@@ -65,7 +65,7 @@ export const workerShapes: Shapes<WorkerMessage> = {
   booted: { kept: list(string), added: list(string), dropped: list(string), speaks: list(shape({ listener: string, protocol: string })) },
   serves: { listeners: list(listener) },
   report: { report: object },
-  failed: { code: string, message: string, stderr: string },
+  failed: { successor: count, code: string, message: string, stderr: string },
   wants: {},
   status: { id: count, status: object }
 }

@@ -95,7 +95,7 @@ export class Kept {
       case 'reload': {
         const fds = this.#take(2 + word.listeners.length)
         if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)))
-        else this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', `process ${process.pid} could not take the descriptors of its successor's channel. It serves on. Raise the limit of open files (ulimit -n).`))
+        else this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', `process ${process.pid} could not take the descriptors of its successor's channel. It serves on. Raise the limit of open files (ulimit -n).`), word.pid)
         break
       }
       case 'recall':
@@ -152,8 +152,9 @@ export class Kept {
     this.#line.send({ type: 'report', report })
   }
 
-  failed(error: HandoverError): void {
-    this.#line.send({ type: 'failed', code: error.code, message: error.message, stderr: error.stderr ?? '' })
+  /** Of a handover to process `successor`. */
+  failed(error: HandoverError, successor: number): void {
+    this.#line.send({ type: 'failed', successor, code: error.code, message: error.message, stderr: error.stderr ?? '' })
   }
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
