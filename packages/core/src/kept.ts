@@ -75,7 +75,12 @@ export class Kept {
         continue
       }
       if (word === undefined) break
-      this.#heard(word)
+      try {
+        this.#heard(word)
+      } catch (error) {
+        // It must not end the application.
+        this.#side.warn(`"${word.type}" of the keeper could not be done: ${(error as Error).message}`)
+      }
     }
     this.#line.close()
     this.#gate?.(undefined)
