@@ -62,6 +62,7 @@ export class Keeper {
   #served = false
   #stopping: { status: number } | undefined
   #leaving = false
+  #stopWanted = false
   #reloading = false
   lastReload: ReloadOutcome | null
   readonly #trouble = new Map<Slot, Trouble>()
@@ -179,6 +180,16 @@ export class Keeper {
 
   // ---- another keeper ----
 
+  /** It has its workers, and means to. */
+  get isKeeping(): boolean {
+    return !this.#leaving && !this.#stopping
+  }
+
+  /** A stop was asked while the workers were another keeper's, or nearly. */
+  get stopWanted(): boolean {
+    return this.#stopWanted
+  }
+
   /** What the next keeper must know, beside the members. */
   get memory(): { name: string; startedAt: number; crashes: number; count: number; lastReload: ReloadOutcome | null } {
     return { name: this.options.name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.#count, lastReload: this.lastReload }
@@ -197,7 +208,8 @@ export class Keeper {
     await adoptWorkers(this, (line) => { this.options.log('warn', line) })
     this.#leaving = false
     for (const slot of this.slots) slot.forgetGone()
-    await this.goOn()
+    if (this.#stopWanted) void this.stop()
+    else await this.goOn()
   }
 
   /** Starts a worker in an empty slot; where that fails, tries again later. */
@@ -401,6 +413,10 @@ export class Keeper {
 
   /** Drains and ends all workers. Resolves when all have ended. */
   async stop(): Promise<void> {
+    if (this.#leaving) {
+      this.#stopWanted = true
+      return
+    }
     if (!this.#stopping) {
       this.#stopping = { status: 0 }
       clearInterval(this.#watch)

@@ -96,7 +96,12 @@ export class Worker {
         continue
       }
       if (word === undefined) break
-      this.#heard(word)
+      try {
+        this.#heard(word)
+      } catch (error) {
+        // The application runs in the process that said it.
+        this.#side.warn(`process ${this.pid} said "${word.type}", which cannot be used: ${(error as Error).message}`)
+      }
     }
     this.#hungUp = true
     this.#line.close()
