@@ -69,6 +69,7 @@ export class Keeper {
   #leaving = false
   #reloading: Promise<ReloadOutcome> | undefined
   #reloadBegunAt = 0
+  #stopWanted = false
   lastReload: ReloadOutcome | null
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
@@ -186,6 +187,16 @@ export class Keeper {
 
   // ---- another keeper ----
 
+  /** It has its workers, and means to. */
+  get isKeeping(): boolean {
+    return !this.#leaving && !this.#stopping
+  }
+
+  /** A stop was asked while the workers were another keeper's, or nearly. */
+  get stopWanted(): boolean {
+    return this.#stopWanted
+  }
+
   /** What the next keeper must know, beside the members. */
   get memory(): { name: string; startedAt: number; crashes: number; count: number; lastReload: ReloadOutcome | null } {
     return { name: this.options.name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.#count, lastReload: this.lastReload }
@@ -204,7 +215,8 @@ export class Keeper {
     await adoptWorkers(this, (line) => { this.options.log('warn', line) })
     this.#leaving = false
     for (const slot of this.slots) slot.forgetGone()
-    await this.goOn()
+    if (this.#stopWanted) void this.stop()
+    else await this.goOn()
   }
 
   /** Starts a worker in an empty slot; where that fails, tries again later. */
@@ -422,6 +434,10 @@ export class Keeper {
 
   /** Drains and ends all workers. Resolves when all have ended. */
   async stop(): Promise<void> {
+    if (this.#leaving) {
+      this.#stopWanted = true
+      return
+    }
     if (!this.#stopping) {
       this.#stopping = { status: 0 }
       clearInterval(this.#watch)

@@ -10,7 +10,7 @@ import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
-import { adoptWorkers } from './adopt.js'
+import { adoptLate, adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
 import { ask, NobodyListens } from './ask.js'
 import { Failure } from './failure.js'
@@ -64,7 +64,11 @@ export async function run(options: RunOptions): Promise<never> {
       handOver: async () => {
         const next = await handKeeperOver(keeper, control, () => { control?.pause() }, () => { control?.listen() })
         // Whoever asked hears of it first.
-        setTimeout(() => { process.exit(0) }, lastWordMs)
+        setTimeout(() => {
+          // Who asked this process to stop meant the app.
+          if (keeper.stopWanted) process.kill(next.pid, 'SIGTERM')
+          process.exit(0)
+        }, lastWordMs)
         return next
       },
       served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
@@ -91,6 +95,7 @@ export async function run(options: RunOptions): Promise<never> {
     if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
     void (found > 0 ? keeper.goOn() : keeper.run())
   }
+  if (control) adoptLate(keeper, (line) => { log('warn', line) })
   // Nothing else keeps this process alive while no worker does.
   setInterval(() => undefined, 2 ** 31 - 1)
   return await new Promise<never>(() => undefined)

@@ -14,6 +14,8 @@ import { socketPair, startWorker, Worker, type Fresh, type Line, type WorkerSide
 const answerMs = 10_000
 /** How long the end of a worker may take to be noticed by the other one of its slot. */
 const noticeMs = 2_000
+/** How often a predecessor that hands over is asked whether it lives. */
+const lookMs = 1_000
 const probeMs = 10_000
 /** What is left of readyTimeout for the end of a successor whose probe hangs: so it is told why. */
 const probeReserveMs = 500
@@ -67,6 +69,8 @@ interface Handover {
   readonly to: Worker
   /** The predecessor died with the offer made: the successor serves by itself, or not at all. */
   alone: boolean
+  /** Why the successor was told that it must not serve. */
+  vetoed?: string
   began(): void
   end(error?: HandoverError): void
 }
@@ -146,6 +150,7 @@ export class Slot {
     const begun = performance.now()
     const { members } = this.#side
     const { worker, started } = await this.#launch()
+    if (this.#starting?.givenUp) worker.kill()
     this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
     const machine = new StateMachine(() => undefined)
     machine.move('idle', { is: 'serving' })
@@ -187,7 +192,10 @@ export class Slot {
       this.workers.delete(known)
     }
     this.workers.add(worker)
+    const { server } = this
     if (['draining', 'closing', 'ended'].includes(state)) worker.retiring = true
+    // Two that serve in one slot: a keeper died while one took over from the other, or one could not be asked when its place was filled.
+    else if (server && server !== known && !server.how && server.generation > generation) worker.stop(false)
     else this.#serve(worker)
     return true
   }
@@ -217,12 +225,23 @@ export class Slot {
       return { slot: this, from: null, to, failure: () => (this.server === to ? undefined : this.#gone(to, 'ended soon after it had begun to serve')) }
     }
     const { worker: to, started } = await this.#launch()
+    if (this.#isGone(from)) {
+      closeSync(started.messages)
+      closeSync(started.descriptors)
+      to.retiring = true
+      to.kill()
+      throw this.#gone(from, 'ended while its successor was started')
+    }
     const more = this.#side.members.extrasFor(this.index)
     const mine = this.#side.members.of(this.index)
     this.#booting = {
       worker: to,
       decide: (claims) => {
-        void this.#judge(to, claims, mine, demands).then((veto) => { to.say(veto === undefined ? { type: 'proceed' } : { type: 'veto', reason: veto }) })
+        void this.#judge(to, claims, mine, demands).then((veto) => {
+          to.say(veto === undefined ? { type: 'proceed' } : { type: 'veto', reason: veto })
+          // It would say so to its predecessor.
+          if (veto !== undefined) this.#vetoed(to, veto)
+        })
       }
     }
     const over = this.#handOver(from, to)
@@ -249,13 +268,16 @@ export class Slot {
       // The predecessor must show that it heard: one whose event loop is blocked never would.
       const waitMs = Math.min(answerMs, this.#side.readyTimeoutMs(false))
       const timer = setTimeout(() => {
-        this.#handover?.end(new HandoverError('HANDOVER_PREDECESSOR_SILENT', `process ${from.pid} (generation ${from.generation}) did not answer within ${waitMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`))
+        this.#handover?.end(this.#silent(from, waitMs))
       }, waitMs)
-      this.#handover = {
+      const handover: Handover = {
         from,
         to,
         alone: false,
-        began: () => { clearTimeout(timer) },
+        began: () => {
+          clearTimeout(timer)
+          void this.#watch(handover)
+        },
         end: (error) => {
           clearTimeout(timer)
           this.#handover = undefined
@@ -267,7 +289,43 @@ export class Slot {
           resolve(error)
         }
       }
+      this.#handover = handover
     })
+  }
+
+  /** A predecessor that has begun may block later; its own deadlines are of no use then. One whose successor serves is waited for. */
+  async #watch(handover: Handover): Promise<void> {
+    const { from, to } = handover
+    const matters = (): boolean => this.#handover === handover && !handover.alone && !from.how && to.state !== 'serving'
+    while (matters()) {
+      const answered = (await from.ask(answerMs)) !== undefined
+      if (!answered && matters()) handover.end(this.#silent(from))
+      await sleep(lookMs, undefined, { ref: false })
+    }
+  }
+
+  #silent(from: Worker, waitMs = answerMs): HandoverError {
+    return new HandoverError('HANDOVER_PREDECESSOR_SILENT', `process ${from.pid} (generation ${from.generation}) did not answer within ${waitMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`)
+  }
+
+  /** Nobody but us hears a successor that is alone: it is ended here, and the next one is started. */
+  #vetoed(to: Worker, reason: string): void {
+    if (this.#handover?.to !== to) return
+    if (this.#handover.alone) this.#handover.end(new HandoverError('HANDOVER_SUCCESSOR_FAILED', `process ${to.pid} (generation ${to.generation}) cannot serve: ${reason}.\n  ${this.#side.serves()}\n  Repair it and reload again.`))
+    else this.#handover.vetoed = reason
+  }
+
+  /** The predecessor died with the offer made. */
+  #leaveAlone(handover: Handover): void {
+    const { to, vetoed } = handover
+    handover.alone = true
+    if (vetoed !== undefined) this.#vetoed(to, vetoed)
+    // Nobody else waits for it any more.
+    const timer = setTimeout(() => {
+      if (this.#handover === handover) handover.end(new HandoverError('HANDOVER_SUCCESSOR_TIMEOUT', `process ${to.pid} (generation ${to.generation}) did not become ready after its predecessor had ended, and is killed.\n  ${this.#side.serves()}\n  Repair the build and reload again.`))
+    }, this.#side.readyTimeoutMs(false))
+    void to.ended.then(() => { clearTimeout(timer) })
+    timer.unref()
   }
 
   /** Why a successor that has booted must not serve. */
@@ -303,6 +361,9 @@ export class Slot {
   }
 
   #serve(worker: Worker): void {
+    const before = this.server
+    // Nobody made them follow each other (a worker that was found late): never two for long.
+    if (before && before !== worker && !before.retiring && !before.replaced) before.stop(false)
     this.server = worker
     this.#generation = worker.generation
     this.#side.changed(this)
@@ -331,6 +392,8 @@ export class Slot {
       if (!undo.to.how) undo.from.say({ type: 'recall', reason })
       await over
       clearTimeout(timer)
+      // It stays: it is to be started again when it crashes.
+      if (this.server === undo.to) undo.to.retiring = false
     }
     return this.server === undo.from
   }
@@ -379,6 +442,9 @@ export class Slot {
       this.#undo.to.retiring = true
       this.#serve(worker)
       this.#undo.over?.()
+    } else if (worker.retiring && worker !== this.server) {
+      // It came back when nobody waited for it any more: another one has its place, or will.
+      worker.stop(false)
     }
   }
 
@@ -410,7 +476,7 @@ export class Slot {
       // One that has its offer serves by itself.
       if (handover.to.how || !['preparing', 'ready', 'serving'].includes(handover.to.state)) handover.end(this.#gone(worker, 'ended while it handed over'))
       else if (handover.to.state === 'serving') handover.end()
-      else handover.alone = true
+      else this.#leaveAlone(handover)
     } else if (undo?.to === worker && !undo.from.how) {
       undo.failure ??= () => this.#gone(worker, 'ended soon after it had begun to serve')
       // The generation before notices by itself, and serves again within milliseconds.
@@ -427,6 +493,10 @@ export class Slot {
     // What it wrote last is still on its way.
     await new Promise((resolve) => setImmediate(resolve))
     return to.how ? this.#gone(to, `ended before it ${to.state === 'ready' || to.state === 'serving' ? 'served' : 'was ready'}`) : error
+  }
+
+  #isGone(worker: Worker): boolean {
+    return worker.how !== undefined
   }
 
   #gone(worker: Worker, what: string): HandoverError {

@@ -51,6 +51,7 @@ export async function handKeeperOver(keeper: Keeper, control: { readonly file: s
     channel.sendDescriptors([...(control ? [control.fd] : []), ...fds])
     channel.send({ type: 'keep', kept: { ...keeper.memory, members, control: control?.file ?? null } })
     await expect(channel, 'prepared', deadlineIn(startMs))
+    if (keeper.stopping) throw new Error('a stop was asked meanwhile')
     pause()
     left = true
     keeper.leave()

@@ -89,7 +89,8 @@ export class Worker {
   }
 
   async #hear(): Promise<void> {
-    await this.#line.hearAll((word) => { this.#heard(word) }, (error) => { this.#side.warn(`process ${this.pid} said something unknown: ${error.message}`) })
+    await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`process ${this.pid} said ${what}`) })
+    this.#hungUp = true
     this.#line.close()
   }
 

@@ -125,18 +125,25 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     return fds.length
   }
 
-  /** Calls back for each message. What is none is told, and passed over: a newer process may say more than this version knows. Resolves when the other side is gone. */
-  async hearAll(heard: (message: Hears) => void, unknown: (error: HandoverError) => void): Promise<void> {
+  /**
+   * Calls back for each message. What is none is complained of, and passed over: a newer process may say more than this version knows. So is what `heard`
+   * throws: the other side must not end this process. Resolves when the other side is gone.
+   */
+  async hearAll(heard: (message: Hears) => void, complain: (what: string) => void): Promise<void> {
     for (;;) {
       let message: Hears | undefined
       try {
         message = await this.receive()
       } catch (error) {
-        unknown(error as HandoverError)
+        complain(`something unknown: ${(error as Error).message}`)
         continue
       }
       if (message === undefined) return
-      heard(message)
+      try {
+        heard(message)
+      } catch (error) {
+        complain(`"${message.type}", which cannot be done: ${(error as Error).message}`)
+      }
     }
   }
 

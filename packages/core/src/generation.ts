@@ -33,7 +33,7 @@ import { Name } from './name.js'
 import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { OwnSocket } from './own-socket.js'
-import { handOver, type Switched } from './predecessor.js'
+import { handOver, keeperIsGone, type Switched } from './predecessor.js'
 import { cannotMove, fdOf, missing, sharesPort } from './private.js'
 import { Portrait } from './process-status.js'
 import { describeReport, type Report } from './report.js'
@@ -174,6 +174,8 @@ export class Generation implements Handover {
   /** Until a signal was heard. */
   #keeperStoppedAt = -Infinity
   readonly #stopped = new AbortController()
+  /** Gives up a reload of a keeper that dies. */
+  #orphaned = new AbortController()
   #ending: Ending | undefined
   #running: Promise<Report> | undefined
   #finished: Promise<void> | undefined
@@ -676,6 +678,7 @@ export class Generation implements Handover {
       throw refusal
     }
     this.#reloading = true
+    this.#orphaned = new AbortController()
     this.#running = this.#answers.record(this.#handOverTo(trigger, caller))
     return await this.#running
   }
@@ -692,7 +695,7 @@ export class Generation implements Handover {
         machine: this.#machine,
         self: this.#self,
         readyTimeoutMs: this.#settings.get().readyTimeout,
-        stopped: this.#stopped.signal,
+        stopped: AbortSignal.any([this.#stopped.signal, this.#orphaned.signal]),
         offer: () => {
           // From here on this process or its successor serves: a predecessor that came back as well would be one too many.
           this.#settled()
@@ -794,6 +797,7 @@ export class Generation implements Handover {
         this.#inventory.filesAreKept = false
         this.#inheritance?.stderr?.passOn()
         this.#ending?.settle()
+        this.#orphaned.abort(keeperIsGone)
         if (!expected) this.#log('warn', `the keeper (process ${held.keeper}) is gone. ${this.#machine.state.is === 'serving' ? `${this.#serves()} ` : ''}Start it again, in the same way: it finds its workers.`)
       },
       warn: (line) => { this.#log('warn', line) }

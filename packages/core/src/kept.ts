@@ -65,7 +65,7 @@ export class Kept {
   }
 
   async #hear(): Promise<void> {
-    await this.#line.hearAll((word) => { this.#heard(word) }, (error) => { this.#side.warn(`the keeper said something unknown: ${error.message}`) })
+    await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`the keeper said ${what}`) })
     this.#line.close()
     this.#gate?.(undefined)
     for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))

@@ -21,7 +21,7 @@ export interface PredecessorSide {
   readonly machine: StateMachine
   readonly self: Peer
   readonly readyTimeoutMs: number
-  /** Gives the handover up while it still can be. */
+  /** Gives the handover up while it still can be; its reason may be `keeperIsGone`. */
   readonly stopped: AbortSignal
   offer(): { listeners: OfferedListener[]; fds: number[] }
   /** Who serves what, for the second part of an error message. */
@@ -29,6 +29,9 @@ export interface PredecessorSide {
   /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
   stopAccepting(dropped: readonly string[]): readonly string[]
 }
+
+/** The next keeper would find a process that serves, and not know one that boots. */
+export const keeperIsGone = 'the keeper is gone'
 
 /** The handover up to the point of no return. */
 export interface Switched {
@@ -100,6 +103,7 @@ class Gone extends Error {}
 
 async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal): Promise<MessageOf<T>> {
   const message: Message | undefined = await channel.receive(deadline, stopped)
+  if (stopped?.aborted && stopped.reason === keeperIsGone) throw new Failure('HANDOVER_UNAVAILABLE', 'the keeper, which started the successor, is gone', 'Start it again, in the same way, then reload again')
   if (stopped?.aborted) throw new Failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing is left to do')
   if (message === undefined) throw new Gone()
   if (message.type === 'failed') throw new Failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again')
