@@ -80,7 +80,7 @@ it('status, stop and drill know their options', () => {
   expect(parsed('status')).toEqual({ is: 'status', watch: false, json: false })
   expect(parsed('status shop --watch --json')).toEqual({ is: 'status', target: 'shop', watch: true, json: true })
   expect(parsed('stop shop --json')).toEqual({ is: 'stop', target: 'shop', json: true })
-  expect(parsed('drill')).toEqual({ is: 'drill', options: { connections: 50, durationMs: 10_000, json: false } })
+  expect(parsed('drill')).toEqual({ is: 'drill', options: { connections: 50, durationMs: 2_000, json: false } })
   expect(parsed('drill shop --url http://127.0.0.1:3000/ --path /a --connections 9 --duration 5s --json'))
     .toEqual({ is: 'drill', options: { target: 'shop', url: 'http://127.0.0.1:3000/', path: '/a', connections: 9, durationMs: 5_000, json: true } })
   expect(failure('drill --url 3000').message).toMatch(/--url is "3000", expected an address/)

@@ -100,7 +100,8 @@ function commandFor({ script, args, nodeOptions }: RunOptions, file: string, cwd
   try {
     createRequire(path.join(cwd, 'from-here.js')).resolve(path.resolve(cwd, script))
   } catch {
-    throw new Failure(`handover run: ${script} does not exist in ${cwd}. Nothing was started. Give the path of a script, as to node.`)
+    const taken = nodeOptions.length > 0 ? ` (${nodeOptions.join(' ')} before it was taken for options of Node)` : ''
+    throw new Failure(`handover run: ${script} does not exist in ${cwd}${taken}. Nothing was started. Give the path of a script, as to node.`)
   }
   return { file, args: [...nodeOptions, script, ...args], cwd }
 }
