@@ -98,6 +98,18 @@ it.runIf(process.getuid?.() === 0)('root may ask the processes of another user, 
   expect((await run.ended).status).toBe(0)
 })
 
+it('ctrl-C ends a command that waits for a reload, and not the reload', async () => {
+  await using place = new Place()
+  const program = await place.start({ name: 'shop' })
+  const reload = place.begin('reload', '--bake', '500ms')
+  await waitFor(() => reload.output.stdout.includes('is watched for'))
+  reload.child.kill('SIGINT')
+  expect(oneLine((await reload.ended).stderr)).toMatch(/the reload goes on without this command/)
+  expect(reload.child.signalCode).toBe('SIGINT')
+  await waitFor(async () => (await place.status('shop'))[0]?.lastReload?.ok === true)
+  expect(program.serving).not.toBe(program.pid)
+})
+
 it('an output that nobody reads any more changes neither what is done nor the exit status', async () => {
   await using place = new Place()
   const program = await place.start({ name: 'shop' })

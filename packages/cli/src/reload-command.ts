@@ -11,6 +11,7 @@ import { duration, number } from './words.js'
 export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
   let outcome: ReloadOutcome | undefined
+  sayAtInterrupt('the reload goes on without this command. See handover status')
   try {
     outcome = await outcomeOf(fileOf(app), options, timeoutMs, (text) => { if (!json) process.stdout.write(`${text}\n`) })
   } catch (error) {
@@ -23,6 +24,15 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
+}
+
+/** The app does what it was asked all the same. */
+export function sayAtInterrupt(text: string): void {
+  process.once('SIGINT', () => {
+    process.stderr.write(`handover: ${text}.\n`)
+    // The listener is gone by now: as without one, a shell hears that it was the signal.
+    process.kill(process.pid, 'SIGINT')
+  })
 }
 
 /** Undefined where the process ended before it could say. */

@@ -51,6 +51,7 @@ export async function run(options: RunOptions): Promise<never> {
 
   const shared = options.shared || process.platform !== 'linux'
   const following = await follow()
+  if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
   let control: ControlServer | undefined
   const keeper: Keeper = new Keeper({
       name: following?.kept.name ?? name,
