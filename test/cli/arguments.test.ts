@@ -26,7 +26,7 @@ describe('handover run', () => {
 
   it('takes options of Node before the script, and gives everything after it to the script', () => {
     expect(run('app.js')).toEqual({ workers: 1, shared: false, nodeOptions: [], script: 'app.js', args: [] })
-    expect(run('--import tsx app.ts --workers 3')).toEqual({ workers: 1, shared: false, nodeOptions: ['--import', 'tsx'], script: 'app.ts', args: ['--workers', '3'] })
+    expect(run('--import tsx app.ts --workers 3')).toEqual({ workers: 1, shared: false, nodeOptions: ['--import', 'tsx'], script: 'app.ts', args: ['--workers', '3'], misplaced: '--workers' })
     expect(run('-r ./a.js --max-old-space-size=512 --workers 4 -C dev --enable-source-maps app.js -r x'))
       .toEqual({ workers: 4, shared: false, nodeOptions: ['-r', './a.js', '--max-old-space-size=512', '-C', 'dev', '--enable-source-maps'], script: 'app.js', args: ['-r', 'x'] })
     expect(run('--name shop --hang-timeout=10s --shared --workers=max -- app.js --name x')).toEqual({ workers: availableParallelism(), name: 'shop', hangTimeoutMs: 10_000, shared: true, nodeOptions: [], script: 'app.js', args: ['--name', 'x'] })

@@ -141,7 +141,7 @@ describe('all or nothing', () => {
     await app.program.event('held', ({ pid }) => pid === canary)
     const { status, stderr } = await reload.ended
     expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/served, and is taken back: the probe GET \/healthz was answered 500/) })
-    expect(stderr).toMatch(new RegExp(`generation 1 \\(process ${old}\\) serves\\.`))
+    expect(stderr).toMatch(new RegExp(`Process ${old} \\(generation 1\\) serves\\.`))
     expect(await app.serves()).toEqual([old])
     process.kill(canary, 'SIGUSR2')
     expect((await held).status).toBe(200)

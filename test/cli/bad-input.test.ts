@@ -7,6 +7,7 @@ import path from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { command, Place } from '../helpers/command.js'
+import { waitFor } from '../helpers/program.js'
 
 const oneLine = (text: string): string => {
   expect(text).toMatch(/^handover[^\n]+\n$/)
@@ -49,8 +50,7 @@ describe.each(['status', 'reload', 'stop'])('handover %s', (verb) => {
     ['is relative', () => 'sockets', /HANDOVER_DIR=sockets is a relative path/],
     ['is too long', (place) => path.join(place.folder, 'x'.repeat(100)), /is \d+ bytes long, expected at most \d+/],
     ['others can enter', (place) => { chmodSync(place.sockets, 0o755); return place.sockets }, /has mode 0755, expected 0700/],
-    ['is a file', (place) => { writeFileSync(path.join(place.folder, 'file'), ''); return path.join(place.folder, 'file') }, /is not a directory/],
-    ['belongs to another user', (place) => { chownSync(place.sockets, 65_534, 65_534); return place.sockets }, /belongs to uid 65534, expected 0/]
+    ['is a file', (place) => { writeFileSync(path.join(place.folder, 'file'), ''); return path.join(place.folder, 'file') }, /is not a directory/]
   ])('with a HANDOVER_DIR that %s', async (_what, directory, says) => {
     await using place = new Place()
     const { stdout, stderr, status } = await command([verb], { HANDOVER_DIR: directory(place) }).ended
@@ -84,6 +84,30 @@ it('another user can neither look into the directory nor ask a process in it', a
   expect(asked).toMatchObject({ stdout: '', status: 1 })
   expect(oneLine(asked.stderr)).toMatch(/belongs to uid 0, expected 65534/)
   process.kill(program.pid, 0)
+})
+
+it.runIf(process.getuid?.() === 0)('root may ask the processes of another user, whose directory is named by HANDOVER_DIR', async () => {
+  await using place = new Place()
+  for (const folder of [place.folder, place.sockets]) chownSync(folder, 65_534, 65_534)
+  const script = path.join(place.folder, 'server.cjs')
+  writeFileSync(script, "require('node:http').createServer().listen(0, '127.0.0.1')")
+  const run = command(['run', '--name', 'theirs', script], { HANDOVER_DIR: place.sockets }, 65_534)
+  await waitFor(async () => (await place.run('status')).stdout.includes('serving'))
+  expect(await place.run('reload', '--bake', '0')).toMatchObject({ stderr: '', status: 0 })
+  expect(await place.run('stop')).toMatchObject({ stdout: expect.stringMatching(/theirs has ended\n$/), stderr: '', status: 0 })
+  expect((await run.ended).status).toBe(0)
+})
+
+it('ctrl-C ends a command that waits for a reload, and not the reload', async () => {
+  await using place = new Place()
+  const program = await place.start({ name: 'shop' })
+  const reload = place.begin('reload', '--bake', '500ms')
+  await waitFor(() => reload.output.stdout.includes('is watched for'))
+  reload.child.kill('SIGINT')
+  expect(oneLine((await reload.ended).stderr)).toMatch(/the reload goes on without this command/)
+  expect(reload.child.signalCode).toBe('SIGINT')
+  await waitFor(async () => (await place.status('shop'))[0]?.lastReload?.ok === true)
+  expect(program.serving).not.toBe(program.pid)
 })
 
 it('an output that nobody reads any more changes neither what is done nor the exit status', async () => {

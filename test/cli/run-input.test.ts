@@ -142,7 +142,7 @@ describe('handover run', () => {
     await waitFor(() => job.output.stdout === 'begun\n')
     const { stderr, status } = await place.run('reload', 'job')
     expect(status).toBe(1)
-    expect(oneLine(stderr)).toMatch(/nothing listens yet \(keeper: process \d+\)\. Nothing was changed\. Wait until the first worker serves\. \(HANDOVER_NOT_SERVING\)/)
+    expect(oneLine(stderr)).toMatch(/nothing listens yet \(keeper: process \d+\)\. Nothing was changed\. Wait until the first worker serves, or see its output for why it does not\. \(HANDOVER_NOT_SERVING\)/)
     job.child.kill('SIGTERM')
     await job.ended
   })

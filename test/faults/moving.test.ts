@@ -356,7 +356,7 @@ describe('the other side', () => {
     expect([more.taken, await served(more.clients)]).toEqual([1, ['HTTP/1.1 200', '', '']])
 
     say({ type: 'move', connections: 'none' })
-    await program.stderrMatching(/the predecessor ended without a report; Process \d+ \(generation 2\) keeps serving/)
+    await program.stderrMatching(/the predecessor ended without a report\. Process \d+ \(generation 2\) keeps serving/)
     const [late] = await KeptConnection.open(1, { host: '127.0.0.1', port })
     expect(await late!.ask()).toBe(program.pid)
     late!.destroy()

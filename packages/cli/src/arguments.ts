@@ -20,6 +20,8 @@ export interface RunOptions {
   readonly nodeOptions: readonly string[]
   readonly script: string
   readonly args: readonly string[]
+  /** An option of ours among the arguments, where no -- before the script says that it is meant so. */
+  readonly misplaced?: string
 }
 
 export interface DrillOptions {
@@ -155,11 +157,13 @@ function parseRun(words: readonly string[]): Command {
   let name: string | undefined
   let hangTimeoutMs: number | undefined
   let shared = false
+  let meant = false
   let at = 0
   for (; at < words.length; at++) {
     const word = words[at] ?? ''
     if (!word.startsWith('-') || word === '-') break
     if (word === '--') {
+      meant = true
       at++
       break
     }
@@ -190,7 +194,8 @@ function parseRun(words: readonly string[]): Command {
   }
   const [script, ...args] = words.slice(at)
   if (script === undefined || script === '' || script === '-') throw new Failure('handover run: no script was given, as in: handover run server.js. See handover run --help.', 2)
-  return { is: 'run', options: { workers, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }), shared, nodeOptions, script, args } }
+  const misplaced = meant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared)(=|$)/.test(word))
+  return { is: 'run', options: { ...(misplaced !== undefined && { misplaced }), workers, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }), shared, nodeOptions, script, args } }
 }
 
 // ---- values ----

@@ -157,7 +157,7 @@ export class Keeper {
       // A program that did its work and never listened.
       if (how?.code === 0) this.options.ended(0)
       else {
-        this.options.log('error', `${firstLine(error)} Nobody serves. ${todoAfter(error)}`)
+        this.options.log('error', `${firstLine(error)}. Nobody serves. ${todoAfter(error)}`)
         // One that said that it cannot serve, and stayed, was killed by us.
         this.options.ended(how?.signal && isFailed(error) ? 1 : statusOf(how))
       }
@@ -329,7 +329,7 @@ export class Keeper {
   async reload(request: ReloadRequest, progress: (text: string) => void = () => undefined): Promise<ReloadOutcome> {
     if (this.#stopping) throw new HandoverError('HANDOVER_NOT_SERVING', `the keeper (process ${process.pid}) is stopping. Nothing was changed. Start it again.`)
     if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
-    if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves.`)
+    if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves, or see its output for why it does not.`)
     if (request.keeper && Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
     this.#reloadBegunAt = performance.now()
     this.options.reloads(true)
@@ -419,6 +419,7 @@ export class Keeper {
         node: process.versions.node,
         ageMs: Date.now() - this.#startedAt,
         workers: this.#count,
+        listeners: this.members.names,
         crashes: this.#crashes,
         down: this.active.filter((slot) => !slot.server).map((slot) => {
           const trouble = this.#trouble.get(slot)
@@ -487,9 +488,11 @@ export function statusOf(how: Ended | undefined): number {
 const isFailed = (error: unknown): boolean => error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
 
 const todoAfter = (error: unknown): string =>
-  String(error).includes('EADDRINUSE') ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.' : 'Repair the program, and start it again.'
+  String(error).includes('EADDRINUSE') ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.'
+    // Of Node itself: an argument that it does not know.
+    : String(error).includes('with status 9 ') ? 'Repair the options before the script (handover run --help), and start it again.' : 'Repair the program, and start it again.'
 
-const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!
+const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!.replace(/\.$/, '')
 
 /** What the keeper itself knows of a process that does not answer. */
 const silent = (worker: Worker, name: string): ProcessStatus => ({

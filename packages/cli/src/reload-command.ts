@@ -11,6 +11,7 @@ import { duration, number } from './words.js'
 export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
   let outcome: ReloadOutcome | undefined
+  sayAtInterrupt('the reload goes on without this command. See handover status')
   try {
     outcome = await outcomeOf(fileOf(app), options, timeoutMs, (text) => { if (!json) process.stdout.write(`${text}\n`) })
   } catch (error) {
@@ -20,9 +21,18 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
-  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join(''))
+  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
+}
+
+/** The app does what it was asked all the same. */
+export function sayAtInterrupt(text: string): void {
+  process.once('SIGINT', () => {
+    process.stderr.write(`handover: ${text}.\n`)
+    // The listener is gone by now: as without one, a shell hears that it was the signal.
+    process.kill(process.pid, 'SIGINT')
+  })
 }
 
 /** Undefined where the process ended before it could say. */
@@ -57,14 +67,16 @@ function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, versio
   const report = reports.find(({ successor }) => successor?.pid === to.pid)
   const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
   const ended = report?.result === 'drained' ? `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
-  return `${slot === null ? '' : `worker ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''} after ${duration(ms)}${ended}`
+  // Of several slots, it is the time of all.
+  const after = slot === null ? ` after ${duration(ms)}` : ''
+  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''}${after}${ended}`
 }
 
 /** What happened, who serves now, what to do, and what the successor wrote last. */
 function describeFailure({ error, serving }: ReloadOutcome): string {
   const { code = '', message = 'no reason was given', stderr = '' } = error ?? {}
   const lines = [`handover: the reload failed (${code}): ${message}`]
-  if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) lines.push(`  ${serving.map((peer) => named(peer)).join(', ')} serves.`)
+  if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) lines.push(`  ${serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ').replace(/^p/, 'P')} serve${serving.length === 1 ? 's' : ''}.`)
   if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))
   return `${lines.join('\n')}\n`
 }

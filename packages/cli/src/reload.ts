@@ -35,11 +35,11 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
 
   const replace = async (slot: Slot): Promise<void> => {
     keeper.forgetTrouble(slot)
-    progress(`worker ${slot.index}: ${slot.server ? `process ${slot.server.pid} (generation ${slot.server.generation}) hands over` : 'is started'}`)
+    progress(`slot ${slot.index}: ${slot.server ? `process ${slot.server.pid} (generation ${slot.server.generation}) hands over` : 'is started'}`)
     const replacement = await slot.replace(demands)
     done.push(replacement)
     if (replacement.from) ended.push(replacement.from.ended)
-    progress(`worker ${slot.index}: process ${replacement.to.pid} (generation ${replacement.to.generation}) serves`)
+    progress(`slot ${slot.index}: process ${replacement.to.pid} (generation ${replacement.to.generation}) serves`)
   }
 
   let error: HandoverError | undefined
@@ -58,7 +58,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     }
     check(done)
   } catch (cause) {
-    error = cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(cause as Error).message}.\n  ${keeper.serves()}\n  Check the limits of the keeper (ulimit -n, ulimit -u), then reload again.`, { cause })
+    error = told(cause, keeper)
   }
 
   if (error) {
@@ -91,6 +91,15 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     serving: keeper.servers.map(peer),
     ...(error && { error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
   }
+}
+
+/** In three parts, whatever it was. */
+function told(cause: unknown, keeper: Keeper): HandoverError {
+  if (cause instanceof HandoverError && cause.code !== 'HANDOVER_SPAWN') return cause
+  const [what, todo] = cause instanceof HandoverError
+    ? [cause.message, 'Check that Node and the working directory are there']
+    : [`a successor could not be started: ${(cause as Error).message}.`, 'Check the limits of the keeper (ulimit -n, ulimit -u)']
+  return new HandoverError('HANDOVER_SPAWN', `${what}\n  ${keeper.serves()}\n  ${todo}, then reload again.`, { cause })
 }
 
 /** Those that could not be taken back. */

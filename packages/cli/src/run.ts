@@ -51,6 +51,7 @@ export async function run(options: RunOptions): Promise<never> {
 
   const shared = options.shared || process.platform !== 'linux'
   const following = await follow()
+  if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
   let control: ControlServer | undefined
   const keeper: Keeper = new Keeper({
       name: following?.kept.name ?? name,
@@ -105,7 +106,8 @@ function commandFor({ script, args, nodeOptions }: RunOptions, file: string, cwd
   try {
     createRequire(path.join(cwd, 'from-here.js')).resolve(path.resolve(cwd, script))
   } catch {
-    throw new Failure(`handover run: ${script} does not exist in ${cwd}. Nothing was started. Give the path of a script, as to node.`)
+    const taken = nodeOptions.length > 0 ? ` (${nodeOptions.join(' ')} before it was taken for options of Node)` : ''
+    throw new Failure(`handover run: ${script} does not exist in ${cwd}${taken}. Nothing was started. Give the path of a script, as to node.`)
   }
   return { file, args: [...nodeOptions, script, ...args], cwd }
 }

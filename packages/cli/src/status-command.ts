@@ -39,6 +39,8 @@ function textOf({ silent }: Found, apps: readonly App[], json: boolean, onOneLin
   const { isTTY, columns } = process.stdout
   const width = isTTY ? Math.min(Math.max(columns, 60), 100) : 80
   const colours = isTTY && (process.env['NO_COLOR'] ?? '') === ''
-  const deaf = silent.map((file) => `${pidOf(file) === undefined ? file : `process ${pidOf(file)}`} does not answer: see whether its event loop is blocked\n`)
+  // Those of a keeper stand in its table.
+  const known = new Set(apps.flatMap(({ processes }) => processes.map(({ pid }) => pid)))
+  const deaf = silent.filter((file) => !known.has(pidOf(file) ?? 0)).map((file) => `${pidOf(file) === undefined ? file : `process ${pidOf(file)}`} does not answer: see whether its event loop is blocked\n`)
   return [describeApps(apps, { width, colours, now: Date.now() }), ...(deaf.length > 0 ? ['\n', ...deaf] : [])].join('')
 }

@@ -24,6 +24,9 @@ interface Column {
 
 const openOf = ({ connections }: ProcessStatus): number => Object.values(connections).reduce((sum, count) => sum + count, 0)
 
+/** All that is known of it is what its keeper saw. */
+const isDeaf = ({ node }: ProcessStatus): boolean => node === ''
+
 const widestVersion = 10
 /** With its comma, one line of its own. */
 const longestWait = 60
@@ -35,9 +38,9 @@ const columns: readonly Column[] = [
   { head: 'STATE', align: 'left', of: ({ state }) => state },
   { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', widestVersion) },
   { head: 'AGE', align: 'right', of: ({ ageMs }) => duration(ageMs) },
-  { head: 'CONNS', align: 'right', of: (process) => number(openOf(process)) },
-  { head: 'BUSY', align: 'right', of: ({ requests }) => number(requests.inFlight) },
-  { head: 'MEMORY', align: 'right', of: ({ memory }) => megabytes(memory) },
+  { head: 'CONNS', align: 'right', of: (process) => (isDeaf(process) ? '-' : number(openOf(process))) },
+  { head: 'BUSY', align: 'right', of: (process) => (isDeaf(process) ? '-' : number(process.requests.inFlight)) },
+  { head: 'MEMORY', align: 'right', of: (process) => (isDeaf(process) ? '-' : megabytes(process.memory)) },
   { head: 'DELAY', align: 'right', of: ({ loopDelayMs }) => (loopDelayMs === null ? '-' : duration(loopDelayMs)) }
 ]
 
@@ -58,12 +61,17 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
   }
 
   const serving = app.processes.filter(({ state }) => state !== 'draining' && state !== 'closing')
+  const { keeper, lostKeeper } = app
   const listeners = [...new Set(serving.flatMap((process) => process.listeners))]
   if (listeners.length > 0) fact('listens', listeners.join(', '))
-  const { keeper, lostKeeper } = app
+  else if (keeper && keeper.listeners.length > 0) {
+    const kept = keeper.listeners.join(', ')
+    if (serving.some(({ state }) => state === 'serving')) fact('listens', kept)
+    else fact('listens', `${kept}: kept, but nobody serves; connects wait`, 'red')
+  }
   if (keeper) {
     fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${whole(keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`)}`)
-    for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}; next try in ${duration(down.nextTryInMs)}`, 'red')
+    for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}${down.nextTryInMs > 0 ? `; next try in ${duration(down.nextTryInMs)}` : down.reason === 'it is being started' ? '' : '; the next one is started'}`, 'red')
   }
   if (lostKeeper !== null) fact('keeper', `process ${lostKeeper} is gone; its workers go on without it`, 'red')
   const { lastReload } = app
@@ -80,7 +88,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
     const wide = widths[index] ?? 0
     return paint(inks[index], shown[index]?.align === 'left' ? text.padEnd(wide) : text.padStart(wide))
   }).join('  ').trimEnd()
-  lines.push('', `  ${paint('dim', row(shown.map(({ head }) => head)))}`)
+  if (cells.length > 0) lines.push('', `  ${paint('dim', row(shown.map(({ head }) => head)))}`)
   app.processes.forEach((process, index) => {
     lines.push(`  ${row(cells[index] ?? [], shown.map(({ head }) => (head === 'STATE' ? inkOf[process.state] : undefined)))}`)
     const indent = ' '.repeat(6)
@@ -90,7 +98,9 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
 }
 
 /** What a table has no room for. */
-function detailsOf({ connections, requests, waitsFor, endsInMs, version, node, state }: ProcessStatus): string[] {
+function detailsOf(process: ProcessStatus): string[] {
+  const { connections, requests, waitsFor, endsInMs, version, node, state, pid } = process
+  if (isDeaf(process)) return state === 'idle' ? ['does not answer yet'] : [`does not answer: its event loop is blocked. If that lasts, kill -9 ${pid}`]
   const kinds = Object.entries(connections).filter(([, count]) => count > 0).sort().map(([kind, count]) => whole(`${number(count)} ${kind}`))
   const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []), `Node ${node}`]
   const drains = state === 'draining' || state === 'closing'
@@ -103,6 +113,6 @@ function describeSwitches({ lastReload }: App): string {
   const [first] = switched
   const moved = reports.reduce((sum, { connections }) => sum + connections.moved, 0)
   const cuts = reports.reduce((sum, { connections }) => sum + connections.cut, 0)
-  const what = first ? `generation ${first.from?.generation ?? '-'} to ${first.to.generation}${switched.length > 1 ? ` in ${switched.length} slots` : ''}` : 'nothing was switched'
+  const what = first ? `generation ${first.from ? `${first.from.generation} to ` : ''}${first.to.generation}${first.from ? '' : ' was started'}${switched.length > 1 ? ` in ${switched.length} slots` : ''}` : 'nothing was switched'
   return [what, ...(moved > 0 ? [whole(`${plural(moved, 'connection')} moved`)] : []), ...(cuts > 0 ? [`${cuts} cut`] : [])].join(', ')
 }

@@ -4,7 +4,7 @@ import { chooseApp, fileOf, findApps, titleOf, type App } from './apps.js'
 import type { Command } from './arguments.js'
 import { ask, NobodyListens } from './ask.js'
 import { Failure } from './failure.js'
-import { refusal } from './reload-command.js'
+import { refusal, sayAtInterrupt } from './reload-command.js'
 
 const answerMs = 10_000
 
@@ -14,6 +14,7 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
   // Those that serve first: a predecessor that could still come back then hears that it need not.
   const pids = new Set<number>()
   const say = (line: string): void => { if (!json) process.stdout.write(`${line}\n`) }
+  sayAtInterrupt('the drain goes on without this command. See handover status')
   await Promise.all(filesOf(app).map(async (file) => {
     for (const pid of await stopAt(file, (found) => { if (!pids.has(found)) say(`process ${found} drains and ends`) })) pids.add(pid)
   }))

@@ -57,7 +57,11 @@ function wrong(reason: Reason, file: string, what: string, todo: string): Handov
 function checkDirectory(reason: Reason, folder: string): void {
   const found = lstatSync(folder)
   if (!found.isDirectory()) throw wrong(reason, folder, 'is not a directory', 'Set HANDOVER_DIR to a directory of this user.')
-  if (found.uid !== process.getuid?.()) throw wrong(reason, folder, `belongs to uid ${found.uid}, expected ${process.getuid?.()}`, 'Set HANDOVER_DIR to a directory of this user.')
+  const mine = process.getuid?.()
+  // Root may ask everybody's processes, but serves in no directory where another user could take its name.
+  if (found.uid !== mine && !(reason === 'asking' && mine === 0)) {
+    throw wrong(reason, folder, `belongs to uid ${found.uid}, expected ${mine}`, `Set HANDOVER_DIR to a directory of this user${reason === 'asking' ? `, or run this command as uid ${found.uid}` : ''}.`)
+  }
   if ((found.mode & 0o077) !== 0) throw wrong(reason, folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Set HANDOVER_DIR to a directory of its own (mkdir -m 700).')
 }
 
@@ -105,24 +109,26 @@ export function controlPath(name: string): string {
   return file
 }
 
-function checkPeer(fd: number, who: string): void {
+/** `owner`: of the directory, whose processes root may ask. */
+function checkPeer(fd: number, who: string, owner?: number): void {
   const peer = addon().peerCredentials(fd)
   const mine = process.getuid?.() ?? 0
   if (typeof peer === 'number') throw systemError(peer, 'getsockopt')
-  if (peer.uid !== mine && peer.uid !== 0) {
+  if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && peer.uid === owner)) {
     throw new HandoverError('HANDOVER_PEER_UID', `the ${who} (process ${peer.pid}) has uid ${peer.uid}, expected ${mine} or 0. Nothing was taken over. Run both as the same user.`)
   }
 }
 
 /**
- * A connection to a control socket, for one request. Undefined where nobody listens. Throws HANDOVER_PEER_UID where another user's process listens, and system
+ * A connection to a control socket, for one request. Undefined where nobody listens. Throws HANDOVER_PEER_UID where the process of another user listens (but
+ * root may ask that of the directory's owner), and system
  * errors: EACCES where the socket is another user's, EAGAIN where so many wait already that the process seems to hang.
  */
 export function connectControl(file: string): net.Socket | undefined {
   const fd = connect(file)
   if (fd === undefined) return undefined
   try {
-    checkPeer(fd, 'process that holds the control socket')
+    checkPeer(fd, 'process that holds the control socket', lstatSync(path.dirname(file)).uid)
   } catch (error) {
     closeSync(fd)
     throw error

@@ -635,7 +635,7 @@ export class Generation implements Handover {
     if (!this.#kept) this.#inheritance?.stderr?.passOn()
     // It has logged that itself, mostly to the same place.
     if (report) this.#publish(report)
-    else if (!orderly) this.#log('warn', `the predecessor ended without a report; ${this.#machine.state.is === 'serving' ? this.#serves() : 'this process serves as soon as it is ready.'}`)
+    else if (!orderly) this.#log('warn', `the predecessor ended without a report. ${this.#machine.state.is === 'serving' ? this.#serves() : 'This process serves as soon as it is ready.'}`)
   }
 
   // ---- as a predecessor ----

@@ -47,6 +47,8 @@ export interface KeeperStatus {
   readonly ageMs: number
   /** How many workers there should be. */
   readonly workers: number
+  /** The names of what it holds, whether anybody serves it or not. */
+  readonly listeners: readonly string[]
   /** How many workers ended without being asked to, since the keeper began. */
   readonly crashes: number
   /** Workers that do not live: since when, and when the next try is. */
