@@ -60,7 +60,7 @@ it('HUP to the whole group is one reload, in which nobody complains', async () =
 it('when its terminal goes away it drains and ends with 0, and all workers with it', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-terminal-'))
   const { NODE_OPTIONS: _options, VITEST: _vitest, ...env } = process.env
-  const child = spawn('python3', [path.join(stops, 'terminal.py'), process.execPath, main, 'run', '--workers', '2', '--name', 'kept', programPath('kept.mjs')], {
+  const child = spawn('python3', [path.join(stops, 'terminal.py'), process.execPath, main, 'run', '--workers', '2', '--name', 'kept', programPath('build.mjs')], {
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'], env: { ...env, HANDOVER_DIR: path.join(folder, 'sockets'), HANDOVER_LINGER: '100' }
   })
   const lines: Record<string, unknown>[] = []

@@ -2,7 +2,7 @@
  * Apps under `handover run`, with one worker and with four, reloaded again and again under the strict client: two with the adapter of their framework, the
  * others as their authors left them. No request is lost and no connection is closed.
  *
- * HANDOVER_TEST_RELOADS sets how many reloads each has (default 50); with fewer, the first app has a quarter of them and the others one.
+ * HANDOVER_TEST_RELOADS sets how many reloads each has (default 12; `npm run soak`: 50); with fewer, the first app has a quarter of them and the others one.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'
@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { programPath, waitFor } from '../helpers/program.js'
 import { KeptApp, type KeptOptions } from './kept-app.js'
 
-const given = Number(process.env['HANDOVER_TEST_RELOADS'] ?? 50)
+const given = Number(process.env['HANDOVER_TEST_RELOADS'] ?? 12)
 
 const traffic: LoadOptions = {
   connectFirst: true,

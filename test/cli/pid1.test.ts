@@ -132,6 +132,16 @@ describe('the keeper as PID 1', () => {
     expect(Buffer.concat(stderr as Buffer[]).equals(bytes)).toBe(true)
   })
 
+  it('is not replaced by another keeper, since its end would end the container: it says so, and goes on', async () => {
+    const { app } = await first()
+    await using _ = app
+    const before = await app.serves()
+    const { status, stderr } = await app.run('reload', '--keeper')
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/HANDOVER_UNAVAILABLE.*the keeper is PID 1: its end would end the container\. It goes on\./s)
+    expect(await app.serves()).toEqual(before)
+  })
+
   it('is not ended by a signal that nobody listens for', async () => {
     const { app, keeper } = await first()
     await using _ = app

@@ -1,6 +1,6 @@
 /**
  * The preload of the command with real frameworks, whose apps know nothing of Handover: reloaded under the strict client, no request is lost and no plain
- * connection is closed. HANDOVER_TEST_RELOADS sets how many reloads each has (default 5).
+ * connection is closed. Many reloads, by the keeper, are in kept-load.test.ts.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Http2Load, type Http2Result } from '../reload/http2-load.js'
 import { App } from './frameworks.js'
 
-const reloads = Number(process.env['HANDOVER_TEST_RELOADS'] ?? 5)
+const reloads = 2
 const tsx = ['--import', 'tsx']
 // Node strips types itself from 22.18 on.
 const strips = (process.features as { typescript?: unknown }).typescript === 'strip'

@@ -168,7 +168,7 @@ export class Keeper {
   /** The same with workers that another keeper had: those that are missing are started. */
   async goOn(): Promise<void> {
     this.#watchHangs()
-    await this.#held(statusMs)
+    await this.#held(deafMs)
     this.setCount(this.#count)
     this.#changed()
     await this.#fill()
@@ -177,7 +177,7 @@ export class Keeper {
   /** Workers that were had from another keeper say soon what they listen on. */
   async #held(timeoutMs: number): Promise<void> {
     const until = Date.now() + timeoutMs
-    while (this.members.names.length === 0 && this.servers.length > 0 && Date.now() < until) await sleep(heldLookMs)
+    while (this.servers.some(({ holds }) => !holds) && Date.now() < until) await sleep(heldLookMs)
   }
 
   async #fill(): Promise<void> {

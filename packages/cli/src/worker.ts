@@ -36,6 +36,8 @@ export class Worker {
   state: StateName = 'idle'
   /** Of the last `booted`. */
   speaks: readonly Spoken[] = []
+  /** It has said what it listens on, and the keeper has copies. */
+  holds = false
   /** It handed over, or was asked to end: its end is no crash. */
   retiring = false
   /** Another line was opened to the same process: this one means nothing any more. */
@@ -110,6 +112,7 @@ export class Worker {
         break
       case 'serves': {
         const fds = this.#take(word.listeners.length)
+        this.holds = true
         if (fds) side.serves(this, word.listeners, fds)
         break
       }
