@@ -285,7 +285,7 @@ describe('a predecessor', () => {
     const { status, stderr, stdout } = await app.run('reload', '--bake', '0')
     app.behave('ok')
     if (status !== 0) expect(stderr).toMatch(/^handover: the reload failed \(HANDOVER_[^]*Process \d+ \(generation \d+\)/)
-    else expect(stdout).toMatch(/worker 0: generation 2/)
+    else expect(stdout).toMatch(/slot 0: generation 2/)
     const after = await app.serves()
     expect(after).not.toContain(before[0])
     await app.onlyLives(after)
