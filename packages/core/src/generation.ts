@@ -704,6 +704,8 @@ export class Generation implements Handover {
       }, launched, begun)
     } catch (error) {
       this.#reloading = false
+      // It may not listen for long, or ever: nobody else is left to end it.
+      if (caller && this.#orphaned.signal.aborted) endProcess(caller.pid)
       notifySystemd({ READY: 1 })
       const failure = error as HandoverError
       this.#emit('failed', failure)
@@ -949,6 +951,12 @@ export class Generation implements Handover {
 const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
 
 const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch { /* it is gone */ }
+}
 
 /** A log of the program's that throws must not stop a handover half way. */
 function guarded(log: Host['log']): Host['log'] {
