@@ -483,6 +483,9 @@ export class Generation implements Handover {
           // It accepted already, and the predecessor never heard so: both serve. This one leaves, politely.
           this.#inventory.ownsFiles = false
           this.#name.leave(false)
+          // It serves and does not drain: this process must not wait for its end.
+          if (this.#predecessor) this.#predecessor.gone = true
+          this.#predecessorIsGone()
           void this.stop()
           return
         }
