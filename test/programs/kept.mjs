@@ -1,8 +1,9 @@
 // A server for tests of `handover run` that knows nothing of Handover and obeys the load client's contract.
 //   PORT, or LISTEN   where, separated by commas: 127.0.0.1:0, unix:/path, udp:127.0.0.1:1234   (default: 127.0.0.1 and PORT)
-//   KEPT_FOLDER/boot  JSON, read at every boot: { wait: ms before it listens, gate: a file that it waits for before it listens, throws: it does not start }
-// Routes beside the contract: /crash (uncaught exception), /memory (allocates until the heap is full), /hang (blocks the event loop), /who (a pid and the
-// address that it came by).
+//   KEPT_FOLDER/boot  JSON, read at every boot: { wait: ms before it listens, gate: a file that it waits for before it listens,
+//                     throws: it does not start, places: on how many of its places it listens }
+// Routes beside the contract: /crash (uncaught exception), /memory (allocates until the heap is full), /hang (blocks the event loop), /passing (listens for a moment
+// on a port that the system chooses), /who (a pid and the address that it came by).
 import dgram from 'node:dgram'
 import { existsSync, readFileSync } from 'node:fs'
 import http from 'node:http'
@@ -23,7 +24,7 @@ const own = {
   '/hang': () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0) }
 }
 
-for (const place of (env.LISTEN ?? `127.0.0.1:${env.PORT}`).split(',')) {
+for (const place of (env.LISTEN ?? `127.0.0.1:${env.PORT}`).split(',').slice(0, boot.places)) {
   if (place.startsWith('udp:')) {
     const [, host, port] = place.split(':')
     const socket = dgram.createSocket('udp4', (message, peer) => { socket.send(String(process.pid), peer.port, peer.address) })
@@ -33,6 +34,7 @@ for (const place of (env.LISTEN ?? `127.0.0.1:${env.PORT}`).split(',')) {
   const server = http.createServer({ keepAliveTimeout: 65_000 }, (req, res) => {
     const action = own[req.url]
     if (action) action()
+    else if (req.url === '/passing') http.createServer().listen(0, '127.0.0.1', function () { this.close(() => { res.end() }) })
     else if (req.url === '/who') res.end(JSON.stringify({ pid: process.pid, address: server.address() }))
     else contract(req, res)
   })

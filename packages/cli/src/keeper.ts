@@ -117,6 +117,7 @@ export class Keeper {
     changed: (slot) => {
       // It may have closed them meanwhile, in a handover that was undone.
       if (slot.server) this.#covered.delete(slot.server)
+      if (!this.#reloading && this.isKeeping) this.members.closePassed()
       this.#changed()
     },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },

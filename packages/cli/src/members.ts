@@ -166,6 +166,14 @@ export class Members {
     return [...new Set(gone.map(({ listener }) => listener.name))]
   }
 
+  /** Closes what no slot serves any more and the system had chosen the port of: a listener that comes and goes comes again elsewhere. Not while a reload may be undone. */
+  closePassed(): void {
+    const served = new Set(this.#members.filter(({ state }) => state === 'served').map(({ key }) => key))
+    const passed = this.#members.filter(({ key, listener }) => !served.has(key) && listener.asked.endsWith(':0'))
+    this.#members = this.#members.filter((member) => !passed.includes(member))
+    for (const { fd } of passed) closeSync(fd)
+  }
+
   /** For the next keeper: what `restore` takes. The descriptors stay with this one. */
   all(): { members: SavedMember[]; fds: number[] } {
     return {

@@ -711,6 +711,8 @@ export class Generation implements Handover {
       }, launched, begun)
     } catch (error) {
       this.#reloading = false
+      // It may not listen for long, or ever: nobody else is left to end it.
+      if (caller && this.#orphaned.signal.aborted) endProcess(caller.pid)
       notifySystemd({ READY: 1 })
       const failure = error as HandoverError
       this.#emit('failed', failure)
@@ -959,6 +961,12 @@ export class Generation implements Handover {
 
 /** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
 const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch { /* it is gone */ }
+}
 
 /** A log of the program's that throws must not stop a handover half way. */
 function guarded(log: Host['log']): Host['log'] {
