@@ -59,6 +59,6 @@ test('listeners on ports that the system chose, which come and go, leave nothing
   expect(worker!.listeners).toHaveLength(1)
   const before = descriptors(app)
   for (let round = 0; round < 20; round++) expect((await fetch(`${app.url}/passing`, { headers: { connection: 'close' } })).status).toBe(200)
-  await waitFor(() => descriptors(app) === before)
+  await waitFor(() => descriptors(app) <= before)
   expect(await app.stop()).toEqual({ code: 0, signal: null })
 })
