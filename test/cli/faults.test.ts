@@ -5,6 +5,7 @@
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
+import { get } from '../helpers/ask.js'
 import { programPath, waitFor } from '../helpers/program.js'
 import { KeptApp } from './kept-app.js'
 
@@ -60,5 +61,19 @@ test('listeners on ports that the system chose, which come and go, leave nothing
   const before = descriptors(app)
   for (let round = 0; round < 20; round++) expect((await fetch(`${app.url}/passing`, { headers: { connection: 'close' } })).status).toBe(200)
   await waitFor(() => descriptors(app) <= before)
+  expect(await app.stop()).toEqual({ code: 0, signal: null })
+})
+
+test('a program that closes its port and listens on it again does not find it in use, before a reload and after it', async () => {
+  await using app = await KeptApp.start(programPath('reopen.mjs'))
+  for (const round of [0, 1]) {
+    for (const opened of [1, 2]) {
+      expect((await get({ host: '127.0.0.1', port: app.port }, '/reopen')).body).toBe(String(opened))
+      await app.program.until(() => app.program.lines.filter((line) => line === `open ${opened + 1}`).length === round + 1)
+    }
+    expect((await get({ host: '127.0.0.1', port: app.port }, '/')).body).toBe('3')
+    if (round === 0) expect(await app.reload('--bake', '0')).toMatchObject({ ok: true })
+  }
+  expect((await app.status()).keeper).toMatchObject({ crashes: 0, down: [] })
   expect(await app.stop()).toEqual({ code: 0, signal: null })
 })

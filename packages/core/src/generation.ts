@@ -34,7 +34,7 @@ import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
-import { cannotMove, fdOf, missing, sharesPort } from './private.js'
+import { accept, cannotMove, fdOf, missing, sharesPort } from './private.js'
 import { Portrait } from './process-status.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
@@ -299,6 +299,7 @@ export class Generation implements Handover {
     const { is } = this.#machine.state
     if (is === 'serving') {
       this.#covering.close()
+      this.#closeSpares()
       this.#machine.move('serving', { is: 'draining' })
       this.#settled()
       notifySystemd({ STOPPING: 1 })
@@ -503,7 +504,8 @@ export class Generation implements Handover {
 
   #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
     this.#listening--
-    this.#inventory.add(owner, asked, claimed?.about, backlog)
+    const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
+    if (claimed && this.#accepts && owner instanceof net.Server) accept(owner, claimed.about.backlog)
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
       process.once('exit', this.#onExit)
@@ -513,7 +515,7 @@ export class Generation implements Handover {
     if (this.#machine.state.is === 'serving') this.#canBeAsked()
     const tracker = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
     if (owner instanceof net.Server && tracker) this.#connections.set(owner, tracker)
-    if (claimed) this.#keepSpare(owner, claimed)
+    this.#keepSpare(owner, listener, claimed)
     owner.once('close', () => {
       if (owner instanceof net.Server) this.#connections.delete(owner)
       setImmediate(() => { this.#rest() })
@@ -522,15 +524,33 @@ export class Generation implements Handover {
     setImmediate(() => { this.#settle() })
   }
 
-  /** A stranger that closes what it claimed before this process serves only looked whether the port is free: the next listen() gets it. */
-  #keepSpare(owner: net.Server | dgram.Socket, claimed: Offered): void {
+  /**
+   * What is closed and listened on again finds its port in use where somebody else has a copy: a stranger that only looked whether the port is free, before
+   * this process serves; and under a keeper at any time. The next listen() gets the spare copy.
+   */
+  #keepSpare(owner: net.Server | dgram.Socket, listener: Listener | undefined, claimed: Offered | undefined): void {
+    const { about } = listener ?? {}
+    const isKept = this.#kept !== undefined && owner instanceof net.Server && about?.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
+    const isProbe = claimed !== undefined && this.#strangers.has(owner) && this.#machine.state.is === 'preparing'
     const fd = fdOf(owner)
-    if (!native || fd === undefined || !this.#strangers.has(owner) || this.#machine.state.is !== 'preparing') return
+    if (!native || !about || fd === undefined || !(isKept || isProbe)) return
     const copy = native.duplicate(fd)
     if (copy < 0) return
-    const spare = { ...claimed, fd: copy }
+    const spare = { about: claimed?.about ?? about, fd: copy }
     this.#spares.add(spare)
     owner.once('close', () => { if (this.#spares.delete(spare)) this.#inventory.giveBack(spare) })
+  }
+
+  /** Also those that were given back. */
+  #closeSpares(): void {
+    for (const { fd } of this.#spares) closeSync(fd)
+    this.#spares.clear()
+    if (this.#machine.state.is !== 'preparing') this.#inventory.drop()
+  }
+
+  /** It accepts, and nothing is being stopped. */
+  get #accepts(): boolean {
+    return ['serving', 'launching', 'offering', 'committing'].includes(this.#machine.state.is)
   }
 
   #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
@@ -580,8 +600,7 @@ export class Generation implements Handover {
   #sayReady(): void {
     const { state } = this.#machine
     if (state.is !== 'preparing') return
-    for (const { fd } of this.#spares) closeSync(fd)
-    this.#spares.clear()
+    if (!this.#kept) this.#closeSpares()
     this.#name.inherit(this.#inventory)
     const claims = this.#claims
     const dropped = this.#inventory.drop()
@@ -704,6 +723,7 @@ export class Generation implements Handover {
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
           this.#covering.close()
+          this.#closeSpares()
           const late = this.#inventory.silence(dropped)
           this.#name.pause()
           return late
@@ -800,6 +820,7 @@ export class Generation implements Handover {
         this.#inheritance?.stderr?.passOn()
         this.#ending?.settle()
         this.#orphaned.abort(keeperIsGone)
+        this.#closeSpares()
         if (!expected) this.#log('warn', `the keeper (process ${held.keeper}) is gone. ${this.#machine.state.is === 'serving' ? `${this.#serves()} ` : ''}Start it again, in the same way: it finds its workers.`)
       },
       warn: (line) => { this.#log('warn', line) }
@@ -823,7 +844,7 @@ export class Generation implements Handover {
 
   /** Copies of what this process listens on, so that it outlives the process. */
   #tellKeeper(): void {
-    if (!this.#kept || !['serving', 'launching', 'offering', 'committing'].includes(this.#machine.state.is)) return
+    if (!this.#kept || !this.#accepts) return
     const { listeners, fds } = this.#inventory.copies()
     try {
       this.#kept.serves(listeners, fds)
