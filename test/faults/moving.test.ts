@@ -49,7 +49,8 @@ describe('a successor that is killed in the middle', () => {
     const undone = reportOf(await scene.event('report', (event) => resultOf(event) === 'undone'))
     const { moved } = undone.connections
     expect(moved).toBeGreaterThanOrEqual(500)
-    expect(moved).toBeLessThanOrEqual(500 + 31)
+    // One message was acknowledged before all of it was adopted.
+    expect(moved).toBeLessThanOrEqual(500 + 63)
     expect((await scene.event('failed'))['message']).toMatch(new RegExp(`and ${moved} that had moved to it, are gone`))
     await waitFor(() => open(clients).length <= 2_000 - moved)
     const left = open(clients)

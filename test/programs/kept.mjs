@@ -35,7 +35,6 @@ for (const place of (env.LISTEN ?? `127.0.0.1:${env.PORT}`).split(',').slice(0, 
     const action = own[req.url]
     if (action) action()
     else if (req.url === '/passing') http.createServer().listen(0, '127.0.0.1', function () { this.close(() => { res.end() }) })
-    else if (req.url === '/passing') http.createServer().listen(0, '127.0.0.1', function () { this.close(() => { res.end() }) })
     else if (req.url === '/who') res.end(JSON.stringify({ pid: process.pid, address: server.address() }))
     else contract(req, res)
   })
