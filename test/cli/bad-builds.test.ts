@@ -83,7 +83,8 @@ describe.each([1, 4])('with %i workers', (workers) => {
 
   const fill = (text: string): string => text.replaceAll('ANOTHER', String(another)).replaceAll('TAKEN', String((taken.address() as net.AddressInfo).port))
 
-  it.each(builds)('a reload to a build $what ends with 1 and the reason; those who served serve on, and no client notices', async (bad) => {
+  // What several workers change is how much is taken back: one build of each sort.
+  it.each(builds.filter((_, index) => workers === 1 || index % 3 === 0))('a reload to a build $what ends with 1 and the reason; those who served serve on, and no client notices', async (bad) => {
     await changesNothing(app, load, { ...bad, behaviour: fill(bad.behaviour), says: new RegExp(fill(bad.says.source)) })
   })
 
