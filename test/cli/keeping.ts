@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import type { AppStatus, ReloadOutcome } from '@handover/core/keeper'
 import { startLoad, type Load, type LoadOptions, type Target } from '@handover/load'
 import { statusOf } from '../../packages/cli/dist/apps.js'
+import { Silent } from '../../packages/cli/dist/ask.js'
 import { command, type Ran, type Running } from '../helpers/command.js'
 import { traffic } from '../helpers/invariants.js'
 import { Program, programPath, waitFor } from '../helpers/program.js'
@@ -91,7 +92,14 @@ export class Keeping implements AsyncDisposable {
 
   /** Undefined while the keeper has no name yet, or no more. */
   async status(): Promise<AppStatus | undefined> {
-    return await statusOf(this.socket).catch(() => undefined)
+    for (let tries = 0; ; tries++) {
+      try {
+        return await statusOf(this.socket)
+      } catch (error) {
+        // A busy machine is no answer.
+        if (!(error instanceof Silent) || tries === 10) return undefined
+      }
+    }
   }
 
   /** Resolves with the processes that serve, by slot, when there is one for each worker. */

@@ -147,6 +147,9 @@ describe('the keeper as PID 1', () => {
     await using _ = app
     const before = await app.serves()
     for (const signal of ['SIGPIPE', 'SIGALRM', 'SIGVTALRM', 'SIGXCPU'] as const) process.kill(keeper, signal)
+    // SIGALRM is passed on, and ends the worker: another follows.
+    await waitFor(async () => (await app.status())?.keeper?.crashes === 1)
+    expect(await app.serves()).not.toEqual(before)
     expect(exists(keeper)).toBe(true)
     expect((await app.status())?.keeper?.pid).toBe(1)
     expect(path.basename(app.socket)).toBe('kept.sock')

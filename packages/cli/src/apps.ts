@@ -5,7 +5,7 @@
 
 import { readdirSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
-import { findControlDirectory, HandoverError, type AppStatus, type ControlRequest, type ProcessStatus } from '@handover/core/keeper'
+import { accepts, findControlDirectory, HandoverError, type AppStatus, type ControlRequest, type ProcessStatus } from '@handover/core/keeper'
 import { ask, NobodyListens, Silent } from './ask.js'
 import { Failure } from './failure.js'
 
@@ -45,7 +45,7 @@ export const pidOf = (file: string): number | undefined => {
   return pid === undefined ? undefined : Number(pid)
 }
 
-const serves = ({ state }: ProcessStatus): boolean => ['serving', 'launching', 'offering', 'committing'].includes(state)
+const serves = ({ state }: ProcessStatus): boolean => accepts(state)
 
 /** Asks everybody. Removes what killed processes left of their own sockets. Throws a Failure where the directory cannot be used. */
 export async function findApps(): Promise<Found> {

@@ -5,7 +5,7 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HandoverError, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import { accepts, HandoverError, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
 import { adoptWorkers } from './adopt.js'
 import type { Members } from './members.js'
 import { reload } from './reload.js'
@@ -57,6 +57,15 @@ interface Trouble {
   timer: NodeJS.Timeout | undefined
 }
 
+/** What a keeper that follows must know, beside the members. */
+export interface Memory {
+  readonly name: string
+  readonly startedAt: number
+  readonly crashes: number
+  readonly count: number
+  readonly lastReload: ReloadOutcome | null
+}
+
 export class Keeper {
   readonly options: KeeperOptions
   readonly members: Members
@@ -74,10 +83,11 @@ export class Keeper {
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
   readonly #covered = new WeakMap<Worker, string>()
-  readonly #reports: ((slot: Slot, report: Report) => void)[] = []
+  readonly #reports: ((report: Report) => void)[] = []
   #watch: NodeJS.Timeout | undefined
 
-  constructor(options: KeeperOptions, members: Members, before?: { readonly startedAt: number; readonly crashes: number; readonly count: number; readonly lastReload: ReloadOutcome | null }) {
+  /** `before`: of the keeper that this one follows. */
+  constructor(options: KeeperOptions, members: Members, before?: Memory) {
     this.options = options
     this.members = members
     this.#count = before?.count ?? options.workers
@@ -125,7 +135,7 @@ export class Keeper {
     left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
     leaving: () => this.#leaving,
     wants: (worker) => { void this.#wanted(worker) },
-    report: (slot, report) => { for (const hear of this.#reports) hear(slot, report) },
+    report: (report) => { for (const hear of this.#reports) hear(report) },
     warn: (line) => { this.options.log('warn', line) }
   })
 
@@ -141,7 +151,7 @@ export class Keeper {
     if (names.length === 0) return 'Nobody serves.'
     return servers.length === 0
       ? `Nobody serves: the keeper (process ${process.pid}) keeps ${names.join(', ')}, and connects wait.`
-      : `${servers.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ')} serve${servers.length === 1 ? 's' : ''} ${names.join(', ')}.`.replace(/^p/, 'P')
+      : `${servers.map(({ who }) => who).join(', ')} serve${servers.length === 1 ? 's' : ''} ${names.join(', ')}.`.replace(/^p/, 'P')
   }
 
   // ---- the first start ----
@@ -199,7 +209,7 @@ export class Keeper {
   }
 
   /** What the next keeper must know, beside the members. */
-  get memory(): { name: string; startedAt: number; crashes: number; count: number; lastReload: ReloadOutcome | null } {
+  get memory(): Memory {
     return { name: this.options.name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.#count, lastReload: this.lastReload }
   }
 
@@ -223,11 +233,7 @@ export class Keeper {
   /** Starts a worker in an empty slot; where that fails, tries again later. */
   async #startSlot(slot: Slot): Promise<void> {
     if (this.#stopping || slot.server || slot.isStarting || slot.index >= this.#count) return
-    const trouble = this.#trouble.get(slot)
-    if (trouble) {
-      clearTimeout(trouble.timer)
-      trouble.timer = undefined
-    }
+    this.forgetTrouble(slot)
     try {
       await slot.start()
     } catch (error) {
@@ -242,12 +248,12 @@ export class Keeper {
   #crashed(slot: Slot, worker: Worker, how: Ended): void {
     if (this.#stopping || this.#leaving || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
-    this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
+    this.#retry(slot, `${worker.who} ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
   }
 
   #left(slot: Slot, worker: Worker): void {
     if (this.#stopping || slot.index >= this.#count || slot.server) return
-    this.#retry(slot, `process ${worker.pid} (generation ${worker.generation}) was stopped by somebody else`)
+    this.#retry(slot, `${worker.who} was stopped by somebody else`)
   }
 
   /** `served`: it started, and ended later. */
@@ -320,7 +326,7 @@ export class Keeper {
   async #checkHang(worker: Worker): Promise<void> {
     const { hangTimeoutMs } = this.options
     if ((await worker.ask(hangTimeoutMs)) !== undefined || worker.how || worker.retiring) return
-    this.options.log('error', `process ${worker.pid} (generation ${worker.generation}) has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
+    this.options.log('error', `${worker.who} has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
     worker.kill()
   }
 
@@ -354,7 +360,7 @@ export class Keeper {
   async #reloadKeeper(): Promise<ReloadOutcome> {
     const begun = { at: Date.now(), since: performance.now() }
     const outcome = (rest: Pick<ReloadOutcome, 'ok' | 'switched' | 'error'>): ReloadOutcome => ({
-      at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ pid, generation }) => ({ pid, generation })), ...rest
+      at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ peer }) => peer), ...rest
     })
     try {
       // One that boots has no control socket yet: the next keeper would not find it.
@@ -389,7 +395,7 @@ export class Keeper {
   }
 
   /** Calls back for each report of a worker until the function that is answered is called. */
-  onReport(hear: (slot: Slot, report: Report) => void): () => void {
+  onReport(hear: (report: Report) => void): () => void {
     this.#reports.push(hear)
     return () => { this.#reports.splice(this.#reports.indexOf(hear), 1) }
   }
@@ -411,7 +417,7 @@ export class Keeper {
   async status(): Promise<AppStatus> {
     const { name, version } = this.options
     const processes = await Promise.all(this.workers.map(async (worker) => (await worker.ask(statusMs)) ?? silent(worker, name)))
-    const rank = (state: string): number => ['serving', 'launching', 'offering', 'committing'].includes(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
+    const rank = (state: StateName): number => accepts(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
     return {
       name,
       keeper: {
@@ -444,7 +450,7 @@ export class Keeper {
       this.#stopping = { status: 0 }
       clearInterval(this.#watch)
       for (const slot of this.slots) {
-        clearTimeout(this.#trouble.get(slot)?.timer)
+        this.forgetTrouble(slot)
         slot.abort()
         slot.settle()
       }

@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HandoverError, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import { HandoverError, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
 import type { Keeper } from './keeper.js'
 import type { Demands, Replacement, Slot } from './slot.js'
 import type { Worker } from './worker.js'
@@ -16,8 +16,6 @@ const lookMs = 200
 const fewFailures = 5
 const statusMs = 1_000
 
-const peer = (worker: Worker): Peer => ({ pid: worker.pid, generation: worker.generation })
-
 /** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
 export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void, over: () => void): Promise<ReloadOutcome> {
   const at = Date.now()
@@ -25,7 +23,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
   const done: Replacement[] = []
   const reports: Report[] = []
   const ended: Promise<unknown>[] = []
-  const forget = keeper.onReport((_slot, report) => { reports.push(report) })
+  const forget = keeper.onReport((report) => { reports.push(report) })
   const before = await rates(keeper.servers)
   const demands: Demands = { allowDrop: request.allowDrop ?? false, probe: request.probe }
   const count = request.workers ?? keeper.count
@@ -35,11 +33,11 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
 
   const replace = async (slot: Slot): Promise<void> => {
     keeper.forgetTrouble(slot)
-    progress(`slot ${slot.index}: ${slot.server ? `process ${slot.server.pid} (generation ${slot.server.generation}) hands over` : 'is started'}`)
+    progress(`slot ${slot.index}: ${slot.server ? `${slot.server.who} hands over` : 'is started'}`)
     const replacement = await slot.replace(demands)
     done.push(replacement)
     if (replacement.from) ended.push(replacement.from.ended)
-    progress(`slot ${slot.index}: process ${replacement.to.pid} (generation ${replacement.to.generation}) serves`)
+    progress(`slot ${slot.index}: ${replacement.to.who} serves`)
   }
 
   let error: HandoverError | undefined
@@ -68,7 +66,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     // Who serves now, and not at the moment of the crash.
     error = culprit?.failure() ?? error
     if (kept.length > 0) {
-      error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${kept.map(({ to }) => `process ${to.pid} (generation ${to.generation})`).join(', ')}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
+      error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${kept.map(({ to }) => to.who).join(', ')}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
     }
   } else {
     for (const { slot } of done) slot.settle()
@@ -86,9 +84,9 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     ok: error === undefined,
     at,
     ms: Math.round(performance.now() - begun),
-    switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to }) => ({ slot: slot.index, from: from && peer(from), to: peer(to), version: (await to.ask(statusMs))?.version ?? null }))),
+    switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to }) => ({ slot: slot.index, from: from?.peer ?? null, to: to.peer, version: (await to.ask(statusMs))?.version ?? null }))),
     reports,
-    serving: keeper.servers.map(peer),
+    serving: keeper.servers.map(({ peer }) => peer),
     ...(error && { error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
   }
 }
@@ -142,7 +140,7 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
     for (const { slot, to } of done) {
       const reason = (request.probe === undefined ? undefined : await slot.probe(to, request.probe)) ?? (watched ? failing(await to.ask(statusMs), before) : undefined)
       check(done)
-      if (reason !== undefined) throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `process ${to.pid} (generation ${to.generation}) served, and is taken back: ${reason}.\n  The generation before serves again; no connection was lost.\n  Repair it and reload again.`, { stderr: to.stderr })
+      if (reason !== undefined) throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} served, and is taken back: ${reason}.\n  The generation before serves again; no connection was lost.\n  Repair it and reload again.`, { stderr: to.stderr })
     }
   }
 }

@@ -39,7 +39,7 @@ export interface SlotSide {
   /** Another keeper has the workers, or will. */
   leaving(): boolean
   wants(worker: Worker): void
-  report(slot: Slot, report: Report): void
+  report(report: Report): void
   warn(line: string): void
 }
 
@@ -58,6 +58,7 @@ export interface Replacement {
   failure(): HandoverError | undefined
 }
 
+/** Of a worker where nobody serves. */
 interface Starting {
   readonly over: Promise<Worker>
   givenUp: boolean
@@ -85,7 +86,6 @@ interface Undo {
   over?: () => void
 }
 
-/** Of a worker where nobody serves. */
 export class Slot {
   readonly index: number
   readonly #side: SlotSide
@@ -305,13 +305,13 @@ export class Slot {
   }
 
   #silent(from: Worker, waitMs = answerMs): HandoverError {
-    return new HandoverError('HANDOVER_PREDECESSOR_SILENT', `process ${from.pid} (generation ${from.generation}) did not answer within ${waitMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`)
+    return new HandoverError('HANDOVER_PREDECESSOR_SILENT', `${from.who} did not answer within ${waitMs} ms: its event loop is blocked.\n  It still holds its connections, and the keeper its port.\n  Kill it (kill -9 ${from.pid}): another one is started at once, from the new build.`)
   }
 
   /** Nobody but us hears a successor that is alone: it is ended here, and the next one is started. */
   #vetoed(to: Worker, reason: string): void {
     if (this.#handover?.to !== to) return
-    if (this.#handover.alone) this.#handover.end(new HandoverError('HANDOVER_SUCCESSOR_FAILED', `process ${to.pid} (generation ${to.generation}) cannot serve: ${reason}.\n  ${this.#side.serves()}\n  Repair it and reload again.`))
+    if (this.#handover.alone) this.#handover.end(new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} cannot serve: ${reason}.\n  ${this.#side.serves()}\n  Repair it and reload again.`))
     else this.#handover.vetoed = reason
   }
 
@@ -322,7 +322,7 @@ export class Slot {
     if (vetoed !== undefined) this.#vetoed(to, vetoed)
     // Nobody else waits for it any more.
     const timer = setTimeout(() => {
-      if (this.#handover === handover) handover.end(new HandoverError('HANDOVER_SUCCESSOR_TIMEOUT', `process ${to.pid} (generation ${to.generation}) did not become ready after its predecessor had ended, and is killed.\n  ${this.#side.serves()}\n  Repair the build and reload again.`))
+      if (this.#handover === handover) handover.end(new HandoverError('HANDOVER_SUCCESSOR_TIMEOUT', `${to.who} did not become ready after its predecessor had ended, and is killed.\n  ${this.#side.serves()}\n  Repair the build and reload again.`))
     }, this.#side.readyTimeoutMs(false))
     void to.ended.then(() => { clearTimeout(timer) })
     timer.unref()
@@ -410,7 +410,7 @@ export class Slot {
     report: (worker, report) => {
       // Both sides of a handover have its report.
       if (report.predecessor.pid !== worker.pid) return
-      this.#side.report(this, report)
+      this.#side.report(report)
       if (report.result === 'switched' && this.#handover?.from === worker) this.#handover.end()
     },
     failed: (worker, { successor, code, message, stderr }) => {
@@ -501,7 +501,7 @@ export class Slot {
 
   #gone(worker: Worker, what: string): HandoverError {
     const { code, signal } = worker.how ?? { code: null, signal: null }
-    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `process ${worker.pid} (generation ${worker.generation}) ${what}${signal === null ? (code === null ? '' : `, with status ${code}`) : `, by ${signal}`}.\n  ${this.#side.serves()}\n  Repair the build and reload again.`, { stderr: worker.stderr })
+    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${signal === null ? (code === null ? '' : `, with status ${code}`) : `, by ${signal}`}.\n  ${this.#side.serves()}\n  Repair the build and reload again.`, { stderr: worker.stderr })
   }
 
   #withStderr(error: HandoverError, worker: Worker): HandoverError {

@@ -10,27 +10,19 @@
  *     ends
  */
 
-import { closeSync } from 'node:fs'
-import net from 'node:net'
-import { Channel, commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, reader, start, takeInheritance, type Deadline, type Inheritance, type Peer, type ReloadOutcome, type Shapes } from '@handover/core/keeper'
-import type { Keeper } from './keeper.js'
+import { commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, type Channel, type Deadline, type Inheritance, type Peer, type Shapes } from '@handover/core/keeper'
+import type { Keeper, Memory } from './keeper.js'
 import type { SavedMember } from './members.js'
 
 /** What the next keeper must know. */
-export interface Kept {
-  readonly name: string
-  readonly startedAt: number
-  readonly crashes: number
-  readonly count: number
+export interface Kept extends Memory {
   readonly members: readonly SavedMember[]
-  readonly lastReload: ReloadOutcome | null
   /** Whether there is a control socket: then its descriptor comes first. */
   readonly control: string | null
 }
 
 type FromOld = { readonly type: 'keep'; readonly kept: Kept } | { readonly type: 'go' }
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
-const object = (value: unknown): boolean => typeof value === 'object' && value !== null
 const fromOld: Shapes<FromOld> = { keep: { kept: object }, go: {} }
 const fromNew: Shapes<FromNew> = { prepared: {}, ready: {} }
 
@@ -44,7 +36,7 @@ const command = commandLine()
 export async function handKeeperOver(keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void): Promise<Peer> {
   if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
   const started = await start(command, initialEnvironment())
-  const channel = new Channel<FromNew, FromOld>(new net.Socket({ fd: started.messages }), started.descriptors, () => { closeSync(started.descriptors) }, reader(fromNew))
+  const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, reader(fromNew))
   let left = false
   try {
     const { members, fds } = keeper.members.all()
@@ -94,14 +86,13 @@ export interface Following {
 export async function follow(): Promise<Following | undefined> {
   const inheritance: Inheritance | undefined = takeInheritance(process.env)
   if (!inheritance) return undefined
-  const channel = new Channel<FromOld, FromNew>(new net.Socket({ fd: inheritance.messages }), inheritance.descriptors, () => { closeSync(inheritance.descriptors) }, reader(fromOld))
+  const channel = openChannel<FromOld, FromNew>(inheritance.messages, inheritance.descriptors, reader(fromOld))
   const word = await channel.receive(deadlineIn(startMs))
   if (word?.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
-  const fds: number[] = []
-  for (let more = channel.takeDescriptors(); more.length > 0; more = channel.takeDescriptors()) fds.push(...more)
   const { kept } = word
   const expected = kept.members.length + (kept.control === null ? 0 : 1)
-  if (fds.length !== expected) throw new Error(`${fds.length} of ${expected} descriptors arrived: raise the limit of open files (ulimit -n)`)
+  const fds = channel.takeAll(expected)
+  if (typeof fds === 'number') throw new Error(`${fds} of ${expected} descriptors arrived: raise the limit of open files (ulimit -n)`)
   return {
     kept,
     control: kept.control === null ? undefined : fds[0],

@@ -3,8 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import net from 'node:net'
-import { addon, Channel, check, keeperMark, openPairs, parseWorkerMessage, start, type CommandLine, type Ended, type KeeperMessage, type OfferedListener, type ProcessStatus, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
+import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, start, type Channel, type CommandLine, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -50,6 +49,7 @@ export class Worker {
   readonly #side: WorkerSide
   readonly #asked = new Map<number, (status: ProcessStatus | undefined) => void>()
   #asks = 0
+  /** It has spoken: the addon and the line work in it. */
   #said = false
   #hungUp = false
 
@@ -78,9 +78,13 @@ export class Worker {
   readonly greeted: Promise<boolean>
   #greet: (heard: boolean) => void = () => undefined
 
-  /** It has spoken: the addon and the line work in it. */
-  get said(): boolean {
-    return this.#said
+  get peer(): Peer {
+    return { pid: this.pid, generation: this.generation }
+  }
+
+  /** For people. */
+  get who(): string {
+    return `process ${this.pid} (generation ${this.generation})`
   }
 
   /** The last lines that it wrote to stderr, until it was settled. */
@@ -152,6 +156,7 @@ export class Worker {
 
   /** Undefined where it does not answer in time: its event loop is blocked, or it is gone. */
   async ask(timeoutMs: number): Promise<ProcessStatus | undefined> {
+    if (this.#hungUp) return undefined
     const id = ++this.#asks
     return await new Promise((resolve) => {
       const timer = setTimeout(() => {
@@ -207,7 +212,7 @@ export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, 
     closeSync(theirMessages)
     closeSync(theirDescriptors)
   }
-  const line: Line = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseWorkerMessage)
+  const line: Line = openChannel(messages, descriptors, parseWorkerMessage)
   const worker = new Worker(line, { pid: started.pid, slot, startedAt: Date.now(), ended: started.child.ended, stderr: () => started.child.stderr() }, side)
   return { worker, started }
 }

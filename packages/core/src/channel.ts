@@ -202,6 +202,11 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   }
 }
 
+/** A channel of two descriptors, which it owns from now on. */
+export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(messages: number, descriptors: number, parse: (line: string) => Hears, alreadyRead = ''): Channel<Hears, Says> {
+  return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parse, alreadyRead)
+}
+
 /**
  * The successor's side before its event loop turns: it must know the offer within its first listen(), which is synchronous.
  * Owns the two descriptors until `open` hands them to a Channel.
@@ -271,7 +276,7 @@ export class FirstContact {
   }
 
   open(): Channel {
-    return new Channel(new net.Socket({ fd: this.#messages }), this.#descriptors, () => { closeSync(this.#descriptors) }, parseMessage, this.#rest)
+    return openChannel(this.#messages, this.#descriptors, parseMessage, this.#rest)
   }
 
   close(): void {

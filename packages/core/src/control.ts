@@ -11,7 +11,7 @@ import { closeSync, constants, lstatSync, mkdirSync, openSync, renameSync, unlin
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { Channel, FirstContact } from './channel.js'
+import { Channel, FirstContact, openChannel } from './channel.js'
 import { passDoor } from './door.js'
 import { HandoverError } from './errors.js'
 import { parseKeeperMessage, parseWorkerMessage, type KeeperMessage, type WorkerMessage } from './keeper-messages.js'
@@ -213,7 +213,7 @@ function connectPair(file: string, slot?: number): readonly [number, number] | u
 /** A keeper's end of a new line to the process of this socket, which keeps that line alone from then on. Undefined where nobody listens. Throws as connectControl does. */
 export function connectKeeper(file: string, slot: number): Channel<WorkerMessage, KeeperMessage> | undefined {
   const pair = connectPair(file, slot)
-  return pair && new Channel(new net.Socket({ fd: pair[0] }), pair[1], () => { closeSync(pair[1]) }, parseWorkerMessage)
+  return pair && openChannel(...pair, parseWorkerMessage)
 }
 
 /** A process that wants to take over, as the one that serves sees it. */

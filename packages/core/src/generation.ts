@@ -39,7 +39,7 @@ import { Portrait } from './process-status.js'
 import { describeReport, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
-import { StateMachine, type StateName } from './states.js'
+import { accepts, StateMachine, type StateName } from './states.js'
 import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
 import { succeed, takeOffer, type Taken } from './successor.js'
@@ -287,7 +287,7 @@ export class Generation implements Handover {
   }
 
   async reload(): Promise<Report> {
-    return this.#kept ? await this.#askKeeper(this.#kept) : await this.#reload('call')
+    return await this.#reloadOrAsk('call')
   }
 
   async stop(): Promise<void> {
@@ -320,12 +320,12 @@ export class Generation implements Handover {
     if (this.#predecessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
   }
 
-  /** What `handover status` shows of this process. `place`: which worker of which keeper it is. */
   /** As its keeper calls it, else as the program or the environment does. */
   get #appName(): string | undefined {
     return (this.#kept ?? this.#lost)?.name ?? this.#settings.get().name
   }
 
+  /** What `handover status` shows of this process. */
   status(): ProcessStatus {
     const place = this.#kept ?? this.#lost
     return this.#portrait.status({
@@ -550,7 +550,7 @@ export class Generation implements Handover {
 
   /** It accepts, and nothing is being stopped. */
   get #accepts(): boolean {
-    return ['serving', 'launching', 'offering', 'committing'].includes(this.#machine.state.is)
+    return accepts(this.#machine.state.is)
   }
 
   #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
@@ -668,7 +668,7 @@ export class Generation implements Handover {
     const { state } = this.#machine
     if (state.is === 'draining') return state.successor ? [state.successor] : []
     if ('predecessor' in state) return [state.predecessor]
-    return ['serving', 'launching', 'offering', 'committing'].includes(state.is) ? [this.#self] : []
+    return this.#accepts ? [this.#self] : []
   }
 
   /** Why a reload cannot begin now. */
@@ -805,7 +805,7 @@ export class Generation implements Handover {
         this.#inheritance?.stderr?.restore()
       },
       // One that drains accepts nothing any more.
-      cover: (listeners) => { this.#covering.cover(listeners, ['serving', 'launching', 'offering', 'committing'].includes(this.#machine.state.is)) },
+      cover: (listeners) => { this.#covering.cover(listeners, this.#accepts) },
       probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
       stop: (last) => {
         if (last) this.#inventory.filesAreKept = false
@@ -851,6 +851,11 @@ export class Generation implements Handover {
     } catch (error) {
       this.#log('warn', `the keeper does not get copies of ${listeners.map(({ name }) => name).join(', ')}: ${(error as Error).message}`)
     }
+  }
+
+  /** Under a keeper it is that one which reloads. */
+  async #reloadOrAsk(trigger: Report['trigger']): Promise<Report> {
+    return this.#kept ? await this.#askKeeper(this.#kept) : await this.#reload(trigger)
   }
 
   async #askKeeper(kept: Kept): Promise<Report> {
@@ -959,7 +964,7 @@ export class Generation implements Handover {
   // ---- signals ----
 
   readonly #onReload = (): void => {
-    ;(this.#kept ? this.#askKeeper(this.#kept) : this.#reload('signal')).catch((error: unknown) => { this.#log('error', String(error)) })
+    this.#reloadOrAsk('signal').catch((error: unknown) => { this.#log('error', String(error)) })
   }
 
   readonly #onStop = (signal: NodeJS.Signals): void => {

@@ -4,9 +4,7 @@
  * Nothing here decides: the generation does. Where the keeper is gone, the process goes on as one without.
  */
 
-import { closeSync } from 'node:fs'
-import net from 'node:net'
-import { Channel } from './channel.js'
+import { openChannel, type Channel } from './channel.js'
 import { HandoverError, isErrorCode } from './errors.js'
 import { keeperProtocol, parseKeeperMessage, type KeeperMessage, type Spoken, type WorkerMessage } from './keeper-messages.js'
 import type { OfferedListener } from './messages.js'
@@ -187,5 +185,5 @@ export function takeLine(env: NodeJS.ProcessEnv): Held | undefined {
   if (messages === undefined || descriptors === undefined || slot === undefined || keeper === undefined || !native) return undefined
   // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
   if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
-  return { line: new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseKeeperMessage), slot, keeper, name }
+  return { line: openChannel(messages, descriptors, parseKeeperMessage), slot, keeper, name }
 }

@@ -4,10 +4,9 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { accessSync, closeSync, constants, readFileSync, realpathSync } from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { isatty } from 'node:tty'
-import { Channel } from './channel.js'
+import { openChannel, type Channel } from './channel.js'
 import { HandoverError } from './errors.js'
 import { parseMessage } from './messages.js'
 import { check, native, type Native } from './native.js'
@@ -210,7 +209,7 @@ export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inheri
 
 /** Opens the channel to a process that was started. */
 export function channelTo({ messages, descriptors }: Pick<Started, 'messages' | 'descriptors'>): Channel {
-  return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
+  return openChannel(messages, descriptors, parseMessage)
 }
 
 /** Starts `command` as a successor of this process. Throws HANDOVER_SPAWN. */

@@ -4,6 +4,7 @@
  */
 
 import { HandoverError } from './errors.js'
+import { boolean, type Check } from './lines.js'
 import type { ControlRequest, ReloadRequest } from './status.js'
 
 /** One of the two connections of a process that wants to take over; `token` says which belong together. */
@@ -14,22 +15,20 @@ export interface Greeting {
   readonly slot?: number
 }
 
-type Check = (value: unknown) => boolean
-const flag: Check = (value) => typeof value === 'boolean'
 const from = (least: number, most: number): Check => (value) => Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
 
 /** The options of a reload: each is checked, and an unknown one is refused rather than ignored, since it may be what makes the reload careful. */
 const reloadOptions: { readonly [Option in keyof Required<ReloadRequest>]: readonly [Check, expected: string] } = {
-  wait: [flag, 'true or false'],
+  wait: [boolean, 'true or false'],
   canary: [from(1, 1_024), 'a whole number from 1 to 1024'],
   // A timer of Node holds a signed 32-bit number of milliseconds.
   bakeMs: [from(0, 2_147_483_647), 'a whole number of milliseconds from 0 to 2147483647'],
   // It becomes the first line of an HTTP request.
   probe: [(value) => typeof value === 'string' && /^\/[\x21-\x7e]{0,2000}$/.test(value), 'a path that begins with "/", without spaces'],
-  parallel: [flag, 'true or false'],
+  parallel: [boolean, 'true or false'],
   workers: [from(1, 1_024), 'a whole number from 1 to 1024'],
-  allowDrop: [flag, 'true or false'],
-  keeper: [flag, 'true or false']
+  allowDrop: [boolean, 'true or false'],
+  keeper: [boolean, 'true or false']
 }
 
 const wrong = (text: string): HandoverError => new HandoverError('HANDOVER_PROTOCOL', text)

@@ -45,6 +45,9 @@ export const moves = {
   ended: []
 } as const satisfies Record<StateName, readonly StateName[]>
 
+/** Whether a process in this state accepts connections. */
+export const accepts = (state: StateName): boolean => state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
+
 /** What may follow `From`. */
 export type Next<From extends StateName> = Extract<State, { is: (typeof moves)[From][number] }>
 
