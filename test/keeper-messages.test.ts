@@ -5,6 +5,7 @@ import { keeperShapes, parseKeeperMessage, parseWorkerMessage, workerShapes, typ
 import type { OfferedListener } from '../packages/core/dist/messages.js'
 
 const listener: OfferedListener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 }
+const snapshot = { id: '4312-5f3a', includes: ['4120-9c01'] }
 const listeners = [listener, { ...listener, bound: true }]
 
 type Examples<M extends { readonly type: string }> = { readonly [T in M['type']]: Extract<M, { type: T }> }
@@ -17,7 +18,11 @@ const fromWorker: Examples<WorkerMessage> = {
   report: { type: 'report', report: { result: 'switched' } as never },
   failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended', stderr: '' },
   wants: { type: 'wants' },
-  status: { type: 'status', id: 7, status: { pid: 4312 } as never }
+  status: { type: 'status', id: 7, status: { pid: 4312 } as never },
+  checkpoint: { type: 'checkpoint', name: 'sessions', bytes: 4096 },
+  gather: { type: 'gather', id: 7, topic: 'metrics', snapshot },
+  told: { type: 'told', id: 7, topic: 'metrics', snapshot },
+  tally: { type: 'tally', topic: 'metrics', snapshot }
 }
 
 const fromKeeper: Examples<KeeperMessage> = {
@@ -30,6 +35,9 @@ const fromKeeper: Examples<KeeperMessage> = {
   cover: { type: 'cover', listeners },
   stop: { type: 'stop', last: true },
   ask: { type: 'ask', id: 7 },
+  tell: { type: 'tell', id: 7, topic: 'metrics' },
+  gathered: { type: 'gathered', id: 7, snapshots: [snapshot] },
+  inherit: { type: 'inherit', topic: 'metrics', snapshot },
   leave: { type: 'leave' },
   outcome: { type: 'outcome', ok: false, code: 'HANDOVER_RELOAD_RUNNING', message: 'a reload already runs' }
 }
@@ -44,7 +52,7 @@ const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.lengt
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
-  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean
+  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, snapshots: isEmpty
 }
 
 const sides = [

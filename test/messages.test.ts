@@ -10,10 +10,14 @@ const connection = { kind: 'http', listener: 'tcp 0.0.0.0:3000', ageMs: 61_000, 
 
 const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } = {
   hello: { type: 'hello', protocol: 1, pid: 4312 },
-  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2' }, { ...listener, bound: true }] },
+  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2' }, { ...listener, bound: true }], sections: ['sessions'], since: 1_700_000_000_000 },
+  section: { type: 'section', name: 'sessions', phase: 'offer', bytes: 4096 },
+  unsaved: { type: 'unsaved', name: 'sessions', phase: 'final', reason: 'save() threw' },
+  restoring: { type: 'restoring', name: 'sessions', bytes: 4096 },
+  peer: { type: 'peer', name: 'cache', text: '[1]' },
   refused: { type: 'refused', code: 'HANDOVER_RELOAD_RUNNING', reason: 'a reload already runs' },
-  ready: { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'] },
-  failed: { type: 'failed', reason: 'EADDRINUSE' },
+  ready: { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'], state: { restored: ['sessions'], unclaimed: [], failed: [] } },
+  failed: { type: 'failed', reason: 'EADDRINUSE', code: 'HANDOVER_STATE' },
   commit: { type: 'commit' },
   serving: { type: 'serving', takes: { listeners: ['tcp 0.0.0.0:3000'], kinds: ['chat'], room: 900 } },
   withdraw: { type: 'withdraw', reason: 'it was not ready in time' },
@@ -32,12 +36,20 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   report: (value) => value === undefined || (typeof value === 'object' && value !== null),
   kept: (value) => Array.isArray(value) && value.every((name) => typeof name === 'string'),
   listeners: (value) => Array.isArray(value) && value.length === 0,
-  takes: (value) => value === undefined
+  takes: (value) => value === undefined,
+  name: (value) => typeof value === 'string',
+  bytes: (value) => Number.isSafeInteger(value) && (value as number) >= 0,
+  phase: () => false,
+  text: (value) => value === undefined || typeof value === 'string',
+  sections: (value) => value === undefined || (Array.isArray(value) && value.every((name) => typeof name === 'string')),
+  since: (value) => value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0),
+  state: (value) => value === undefined || (typeof value === 'object' && value !== null),
+  'failed.code': (value) => value === undefined || typeof value === 'string'
 }
 Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], dropped: right['kept'], connections: right['listeners'], count: right['protocol'] })
 
 const wrongFields = types.flatMap((type) => Object.keys(shapes[type]).flatMap((field) =>
-  values.filter((value) => !right[field]!(value)).map((value) => [type, field, JSON.stringify(value) ?? 'nothing', value] as const)))
+  values.filter((value) => !(right[`${type}.${field}`] ?? right[field]!)(value)).map((value) => [type, field, JSON.stringify(value) ?? 'nothing', value] as const)))
 
 const wrongListeners = ([
   ['name', undefined], ['name', 1], ['asked', null], ['address', 7], ['port', -1], ['port', '3000'], ['backlog', undefined], ['backlog', 1.5], ['bound', 'yes'], ['bound', 1],

@@ -18,7 +18,7 @@ import type { Name } from './name.js'
 import type { Settings } from './options.js'
 import { watchSuccessor } from './predecessor.js'
 import { holdOpen } from './private.js'
-import type { Report } from './report.js'
+import { noState, type Report } from './report.js'
 import type { StateMachine } from './states.js'
 import { notifySystemd } from './systemd.js'
 
@@ -261,6 +261,7 @@ export class Ending {
       predecessor: this.#side.self,
       successor: report?.successor ?? null,
       listeners: report?.listeners ?? noListeners,
+      state: report?.state ?? noState,
       connections: countsOf(result),
       requestsCut: result.requestsCut,
       durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: performance.now() - this.#begun }

@@ -36,7 +36,7 @@ import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
 import { accept, cannotMove, fdOf, missing, sharesPort } from './private.js'
 import { Portrait } from './process-status.js'
-import { describeReport, type Report } from './report.js'
+import { describeReport, noState, type Report } from './report.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { accepts, StateMachine, type StateName } from './states.js'
@@ -752,6 +752,7 @@ export class Generation implements Handover {
       predecessor: this.#self,
       successor: switched.successor,
       listeners: { kept: switched.ready.kept, added: switched.ready.added, dropped: switched.ready.dropped },
+      state: switched.ready.state ?? noState,
       connections: openCounts(this.#openConnections()),
       requestsCut: [],
       durations: { ...switched.durations, move: null, drain: null }

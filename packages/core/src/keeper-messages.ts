@@ -19,6 +19,14 @@ export interface Spoken {
   readonly protocol: ServerProtocol
 }
 
+/** Whose counts a file holds. The keeper never looks into it. */
+export interface CountedBy {
+  /** Of a process, unique over all generations. */
+  readonly id: string
+  /** Processes that are gone, whose counts are in it: nobody else's copy of those may be added. */
+  readonly includes: readonly string[]
+}
+
 /** Worker → keeper. */
 export type WorkerMessage =
   /** First, before any code of the application runs. */
@@ -35,6 +43,14 @@ export type WorkerMessage =
   /** Somebody asked this process for a reload (its signal, or the program). Waits for `outcome`. */
   | { readonly type: 'wants' }
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
+  /** After one descriptor: a file of this section (section-file.ts), to be offered to the next process of this slot where this one dies. */
+  | { readonly type: 'checkpoint'; readonly name: string; readonly bytes: number }
+  /** What do all others count? After one descriptor, a file with what this process counts. Waits for `gathered`. */
+  | { readonly type: 'gather'; readonly id: number; readonly topic: string; readonly snapshot: CountedBy }
+  /** The answer to `tell`, after one descriptor. */
+  | { readonly type: 'told'; readonly id: number; readonly topic: string; readonly snapshot: CountedBy }
+  /** What this process has counted at last, after one descriptor: it ends without a successor. */
+  | { readonly type: 'tally'; readonly topic: string; readonly snapshot: CountedBy }
 
 /** Keeper → worker. */
 export type KeeperMessage =
@@ -53,10 +69,18 @@ export type KeeperMessage =
   /** `last`: nobody serves after this, so paths of Unix sockets go. */
   | { readonly type: 'stop'; readonly last: boolean }
   | { readonly type: 'ask'; readonly id: number }
+  /** What does this process count? Waits for `told`. */
+  | { readonly type: 'tell'; readonly id: number; readonly topic: string }
+  /** The answer to `gather`, after a descriptor for each: of all others that live, and of those that are gone and nobody has inherited. */
+  | { readonly type: 'gathered'; readonly id: number; readonly snapshots: readonly CountedBy[] }
+  /** After one descriptor: what a process counted that is gone. It is this process's from now on. */
+  | { readonly type: 'inherit'; readonly topic: string; readonly snapshot: CountedBy }
   /** Another keeper comes: the end of this line means nothing. */
   | { readonly type: 'leave' }
   /** The answer to `wants`. */
   | { readonly type: 'outcome'; readonly ok: boolean; readonly code: string; readonly message: string }
+
+const countedBy = shape({ id: string, includes: list(string) })
 
 /** The fields that each message must have. */
 export const workerShapes: Shapes<WorkerMessage> = {
@@ -67,7 +91,11 @@ export const workerShapes: Shapes<WorkerMessage> = {
   report: { report: object },
   failed: { successor: count, code: string, message: string, stderr: string },
   wants: {},
-  status: { id: count, status: object }
+  status: { id: count, status: object },
+  checkpoint: { name: string, bytes: count },
+  gather: { id: count, topic: string, snapshot: countedBy },
+  told: { id: count, topic: string, snapshot: countedBy },
+  tally: { topic: string, snapshot: countedBy }
 }
 
 export const keeperShapes: Shapes<KeeperMessage> = {
@@ -80,6 +108,9 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   cover: { listeners: list(listener) },
   stop: { last: boolean },
   ask: { id: count },
+  tell: { id: count, topic: string },
+  gathered: { id: count, snapshots: list(countedBy) },
+  inherit: { topic: string, snapshot: countedBy },
   leave: {},
   outcome: { ok: boolean, code: string, message: string }
 }

@@ -6,7 +6,7 @@
  */
 
 import { boolean, count, list, object, optional, reader, shape, string, type Check, type Shapes } from './lines.js'
-import type { Report } from './report.js'
+import type { Report, StateReport } from './report.js'
 
 export const protocol = 1
 
@@ -63,17 +63,31 @@ export interface MovedConnection {
   readonly unread?: string
 }
 
+/** `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed since. */
+export type SectionPhase = 'offer' | 'final' | 'checkpoint'
+
 export type Message =
   /** S → P, first. */
   | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
-  /** P → S, after `listeners.length` descriptors in the same order. */
-  | { readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[] }
+  /**
+   * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or an `unsaved`.
+   * `since`: when the first generation began, in milliseconds since the epoch.
+   */
+  | { readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]; readonly since?: number }
+  /** P → S, after one descriptor: the file that holds the section (section-file.ts). Before `ready`, and again with the phase `final` before `end`. */
+  | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
+  /** P → S instead of a section. */
+  | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
+  /** S → P, now and then before `ready`: so many bytes of the section are read. */
+  | { readonly type: 'restoring'; readonly name: string; readonly bytes: number }
+  /** Between neighbours, from `serving` to `end`. After one descriptor where `text` is absent: of a file that holds it. `text`: of the package devalue. */
+  | { readonly type: 'peer'; readonly name: string; readonly text?: string }
   /** P → S instead of an offer. */
   | { readonly type: 'refused'; readonly code: string; readonly reason: string }
-  /** S → P: booted, every claim is made, accepts nothing. */
-  | { readonly type: 'ready'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[] }
-  /** S → P instead of ready: it cannot serve. */
-  | { readonly type: 'failed'; readonly reason: string }
+  /** S → P: booted, every claim is made, the state is restored; accepts nothing. */
+  | { readonly type: 'ready'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]; readonly state?: StateReport }
+  /** S → P instead of ready: it cannot serve. `code`: HANDOVER_STATE where state is the reason. */
+  | { readonly type: 'failed'; readonly reason: string; readonly code?: string }
   /** P → S: accept from now on. */
   | { readonly type: 'commit' }
   /** S → P: it accepts. The point of no return. Without `takes` nothing can be moved to it. */
@@ -94,16 +108,21 @@ export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
 export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean) })
+const phase: Check = (value) => ['offer', 'final', 'checkpoint'].includes(value as string)
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
 
 /** The fields that each message must have. */
 export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count },
-  offer: { protocol: count, pid: count, generation: count, listeners: list(listener) },
+  offer: { protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)), since: optional(count) },
+  section: { name: string, phase, bytes: count },
+  unsaved: { name: string, phase, reason: string },
+  restoring: { name: string, bytes: count },
+  peer: { name: string, text: optional(string) },
   refused: { code: string, reason: string },
-  ready: { kept: list(string), added: list(string), dropped: list(string) },
-  failed: { reason: string },
+  ready: { kept: list(string), added: list(string), dropped: list(string), state: optional(object) },
+  failed: { reason: string, code: optional(string) },
   commit: {},
   serving: { takes: optional(takes) },
   withdraw: { reason: string },

@@ -18,6 +18,15 @@ export interface ConnectionCounts {
   readonly cut: number
 }
 
+/** What became of the shared state at the switch, as the successor has it. */
+export interface StateReport {
+  readonly restored: readonly string[]
+  /** Saved, and wanted by nobody. */
+  readonly unclaimed: readonly string[]
+  /** Not restored; the section is optional, or the predecessor was gone. */
+  readonly failed: readonly { readonly name: string; readonly reason: string }[]
+}
+
 export interface Report {
   /**
    * `switched`: the successor serves, the predecessor drains. `drained`: the predecessor has ended its drain.
@@ -32,6 +41,8 @@ export interface Report {
     readonly added: readonly string[]
     readonly dropped: readonly string[]
   }
+  /** The shared state. Empty where there is none. */
+  readonly state: StateReport
   /** Connections of the predecessor. After `switched` only `open` is known; then open = moved + drained + closedIdle + cut. */
   readonly connections: ConnectionCounts & {
     /** When the drain began, and those that came to this process since. */
@@ -64,6 +75,8 @@ export interface Report {
     readonly drain: number | null
   }
 }
+
+export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
 const ms = (value: number | null): string => (value === null ? '-' : `${Math.round(value)} ms`)
 const who = (peer: { pid: number; generation: number }): string => `generation ${peer.generation} (process ${peer.pid})`
