@@ -9,6 +9,13 @@ import type { Peer } from './messages.js'
 import type { Report } from './report.js'
 import type { StateName } from './states.js'
 
+/** How far the transfer of a section is. */
+export interface SectionProgress {
+  readonly name: string
+  readonly doing: 'saving' | 'saved' | 'restoring' | 'restored' | 'failed'
+  readonly bytes: number
+}
+
 export interface ProcessStatus {
   readonly pid: number
   readonly generation: number
