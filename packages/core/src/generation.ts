@@ -17,7 +17,7 @@ import { isMainThread } from 'node:worker_threads'
 import { Adopter } from './adopting.js'
 import { Answers } from './answers.js'
 import { FirstContact, left, type Deadline } from './channel.js'
-import { Connections, type CanMove } from './connections.js'
+import { Connections, requestCounts, type CanMove } from './connections.js'
 import type { Caller, CallingKeeper } from './control.js'
 import { Covering, serveProbe, spoken } from './covering.js'
 import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
@@ -130,6 +130,8 @@ export class Generation implements Handover {
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
   #generation = 1
   #lastReport: Report | undefined
+  /** As Date.now(). */
+  #listensSince: number | undefined
   #obstacle: { readonly is: string | undefined } | undefined
   #entered = false
   #resting = false
@@ -335,7 +337,9 @@ export class Generation implements Handover {
       listeners: this.#inventory.names,
       connections: this.#connections.values(),
       endsInMs: this.#ending?.endsInMs,
-      lastReport: this.#lastReport
+      lastReport: this.#lastReport,
+      service: { id: String(process.pid), startedAt: this.#listensSince ?? Date.now(), requests: requestCounts.total, includes: [] },
+      sections: []
     }, place)
   }
 
@@ -504,6 +508,7 @@ export class Generation implements Handover {
 
   #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
     this.#listening--
+    this.#listensSince ??= Date.now()
     const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
     if (claimed && this.#accepts && owner instanceof net.Server) accept(owner, claimed.about.backlog)
     if (this.#machine.state.is === 'idle') {
@@ -814,6 +819,8 @@ export class Generation implements Handover {
         void this.stop()
       },
       status: () => this.status(),
+      tell: () => undefined,
+      inherit: (_topic, _snapshot, fd) => { closeSync(fd) },
       gone: (expected) => {
         this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
         this.#kept = undefined

@@ -5,10 +5,11 @@
  * accepts nothing; while the undo window is open it can accept again.
  */
 
+import { closeSync } from 'node:fs'
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
 import { HandoverError, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
-import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from './messages.js'
+import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
 import type { StateMachine } from './states.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
@@ -24,6 +25,13 @@ export interface PredecessorSide {
   /** Gives the handover up while it still can be; its reason may be `keeperIsGone`. */
   readonly stopped: AbortSignal
   offer(): { listeners: OfferedListener[]; fds: number[] }
+  /** The state that goes along. The descriptor is closed when it was sent; what `save` throws is told in its place. */
+  readonly sections?: {
+    readonly names: readonly string[]
+    save(name: string, signal: AbortSignal): Promise<{ fd: number; bytes: number; phase: SectionPhase }>
+  }
+  /** When the first generation began, in milliseconds since the epoch. */
+  readonly since?: number | undefined
   /** Who serves what, for the second part of an error message. */
   serves(): string
   /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
@@ -63,7 +71,9 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     machine.move('launching', { is: 'offering', successor: known })
     const { listeners, fds } = side.offer()
     channel.sendDescriptors(fds)
-    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners })
+    const { sections, since } = side
+    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners, ...(sections && { sections: sections.names }), ...(since !== undefined && { since }) })
+    for (const name of sections?.names ?? []) await sendSection(side, channel, name)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped)
     const prepared = performance.now()
@@ -83,6 +93,20 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     const { is } = machine.state
     if (is === 'launching' || is === 'offering' || is === 'committing') machine.move(is, { is: 'serving' })
     throw error
+  }
+}
+
+async function sendSection({ sections, stopped }: PredecessorSide, channel: Channel, name: string): Promise<void> {
+  let saved: { readonly fd: number; readonly bytes: number; readonly phase: SectionPhase } | undefined
+  try {
+    saved = await sections?.save(name, stopped)
+    if (!saved) return
+    channel.sendDescriptors([saved.fd])
+    channel.send({ type: 'section', name, phase: saved.phase, bytes: saved.bytes })
+  } catch (error) {
+    channel.send({ type: 'unsaved', name, phase: saved?.phase ?? 'offer', reason: error instanceof Error ? error.message : String(error) })
+  } finally {
+    if (saved) closeSync(saved.fd)
   }
 }
 
