@@ -32,7 +32,8 @@ export interface Exchange {
   ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]>
 }
 export class Aggregates {
-  constructor(_exchange: Exchange) {}
+  constructor(_exchange: Exchange, _id: string) {}
+  inherited(_topic: string): { value: unknown; includes: string[] } { return { value: undefined, includes: [] } }
   readonly topics: string[] = []
   o: unknown
   aggregate<T>(_name: string, o: AggregateOptions<T>): Aggregate<T> { this.o = o; return { total: async () => o.own() } }

@@ -378,7 +378,9 @@ export class Generation implements Handover {
       listeners: this.#inventory.names,
       connections: this.#connections.values(),
       endsInMs: this.#ending?.endsInMs,
-      lastReport: this.#lastReport
+      lastReport: this.#lastReport,
+      service: this.#state.serviceCount,
+      sections: this.#state.progress
     }, place)
   }
 
@@ -800,6 +802,7 @@ export class Generation implements Handover {
           return this.#offer()
         },
         sections: this.#state.toSend(withoutState),
+        since: this.#state.startedAt,
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
           this.#state.servesNoMore()
@@ -855,11 +858,11 @@ export class Generation implements Handover {
     }
   }
 
-  #offer(): { listeners: OfferedListener[]; fds: number[]; since: number | undefined } {
+  #offer(): { listeners: OfferedListener[]; fds: number[] } {
     const { listeners, fds } = this.#inventory.offer()
     const control = this.#name.offered
     const all = [...listeners.map((about, index) => ({ about, fd: fds[index]! })), ...(control ? [control] : []), ...this.#more]
-    return { listeners: all.map(({ about }) => about), fds: all.map(({ fd }) => fd), since: this.#state.startedAt }
+    return { listeners: all.map(({ about }) => about), fds: all.map(({ fd }) => fd) }
   }
 
   #openConnections(): number {

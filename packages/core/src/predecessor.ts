@@ -33,10 +33,11 @@ export interface PredecessorSide {
   readonly readyTimeoutMs: number
   /** Gives the handover up while it still can be; its reason may be `keeperIsGone`. */
   readonly stopped: AbortSignal
-  /** `since`: when the first generation began, in milliseconds since the epoch. */
-  offer(): { listeners: OfferedListener[]; fds: number[]; since?: number | undefined }
+  offer(): { listeners: OfferedListener[]; fds: number[] }
   /** The shared state, which follows the offer. */
   readonly sections: SectionsToSend
+  /** When the first generation began, in milliseconds since the epoch. */
+  readonly since?: number | undefined
   /** Who serves what, for the second part of an error message. */
   serves(): string
   /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
@@ -75,10 +76,10 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     const known: Peer = { ...successor, pid: successor.pid || hello.pid }
 
     machine.move('launching', { is: 'offering', successor: known })
-    const { listeners, fds, since } = side.offer()
+    const { listeners, fds } = side.offer()
     const { names } = side.sections
     channel.sendDescriptors(fds)
-    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners, ...(names.length > 0 && { sections: names }), ...(since !== undefined && { since }) })
+    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners, ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }) })
     void sendSections(side.sections, channel, givenUp.signal)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)

@@ -9,7 +9,7 @@ import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
 import { kindOf, requestCounts, type Connection, type Connections, type Request } from './connections.js'
 import type { Report } from './report.js'
 import type { StateName } from './states.js'
-import type { ProcessStatus } from './status.js'
+import type { ProcessStatus, SectionStatus, ServiceCount } from './status.js'
 
 /** What generation.ts knows. */
 export interface Portrayed {
@@ -22,6 +22,8 @@ export interface Portrayed {
   /** Undefined where it does not drain. */
   readonly endsInMs: number | undefined
   readonly lastReport: Report | undefined
+  readonly service: ServiceCount
+  readonly sections: readonly SectionStatus[]
 }
 
 /** Which worker of which keeper this process is. */
@@ -71,7 +73,9 @@ export class Portrait {
       endsInMs: of.endsInMs ?? null,
       memory: process.memoryUsage.rss(),
       loopDelayMs: this.#longestDelay(),
-      lastReport: of.lastReport ?? null
+      lastReport: of.lastReport ?? null,
+      service: of.service,
+      sections: of.sections
     }
   }
 

@@ -13,7 +13,7 @@ import { before } from './saving.js'
 import { readSection, type SectionHeader } from './section-file.js'
 import type { Declared, Sections } from './sections.js'
 import type { RestoreInfo } from './share.js'
-import type { SectionProgress } from './status.js'
+import type { SectionStatus } from './status.js'
 
 const progressMs = 200
 
@@ -29,7 +29,7 @@ interface Expected {
   phase: SectionPhase
   fd: number | undefined
   bytes: number
-  doing: 'awaited' | SectionProgress['doing'] | 'unclaimed'
+  doing: 'awaited' | SectionStatus['doing'] | 'unclaimed'
   reason: string | undefined
   /** Resolves when it has come, or never will. */
   readonly arrived: Promise<void>
@@ -162,7 +162,7 @@ export class Restoring {
     }
   }
 
-  get progress(): SectionProgress[] {
+  get progress(): SectionStatus[] {
     return [...this.#expected.values()].flatMap(({ name, doing, bytes }) => (doing === 'awaited' || doing === 'unclaimed' ? [] : [{ name, doing, bytes }]))
   }
 

@@ -7,7 +7,7 @@ import { HandoverError } from './errors.js'
 import type { SectionPhase } from './messages.js'
 import { writeSection } from './section-file.js'
 import type { Declared, Sections } from './sections.js'
-import type { SectionProgress } from './status.js'
+import type { SectionStatus } from './status.js'
 
 /** A section in a file, which belongs to the one who asked for it. */
 export interface Saved {
@@ -26,7 +26,7 @@ export class Saving {
   readonly #sections: Sections
   readonly #author: () => Author
   /** Of the transfer that runs, or ran last. */
-  readonly #progress = new Map<string, SectionProgress>()
+  readonly #progress = new Map<string, SectionStatus>()
 
   constructor(sections: Sections, author: () => Author) {
     this.#sections = sections
@@ -41,11 +41,11 @@ export class Saving {
     return this.#sections.saved.filter(({ final }) => final).map(({ name }) => name)
   }
 
-  get progress(): SectionProgress[] {
+  get progress(): SectionStatus[] {
     return [...this.#progress.values()]
   }
 
-  note(name: string, doing: SectionProgress['doing'], bytes: number): void {
+  note(name: string, doing: SectionStatus['doing'], bytes: number): void {
     this.#progress.set(name, { name, doing, bytes })
   }
 

@@ -129,7 +129,7 @@ export async function writeSection(
     fd = openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)
     writer = new FrameWriter(fd, of, maxBytes, options)
     const { name, schema, phase, version, generation } = header
-    const about = { name, schema, phase, version, node: process.version, generation, savedAt: Date.now(), items: items !== undefined }
+    const about = { name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items: items !== undefined }
     await writer.write(frameKinds.header, JSON.stringify(about))
     if (items) {
       const turns = new Turns()

@@ -3,6 +3,7 @@
  * happens, and asks it at the steps of a handover.
  */
 
+import { randomBytes } from 'node:crypto'
 import { closeSync } from 'node:fs'
 import { Aggregates, type Aggregate, type AggregateOptions, type Snapshot } from './aggregate.js'
 import type { Channel } from './channel.js'
@@ -18,13 +19,16 @@ import { Restoring } from './restoring.js'
 import { Saving, type Author } from './saving.js'
 import { Sections } from './sections.js'
 import type { Neighbour, Section, Service } from './share.js'
-import type { SectionProgress } from './status.js'
+import type { SectionStatus, ServiceCount } from './status.js'
 
 /** The counts of the service that every process keeps. */
 const serviceTopic = 'service'
 interface ServiceCounts {
   readonly requests: number
 }
+
+/** Of this process, unique over all generations: pids come again. */
+const id = `${process.pid}-${randomBytes(6).toString('hex')}`
 
 /** How old what the other processes count may be, in what is shown at once. */
 const freshMs = 1_000
@@ -63,7 +67,7 @@ export class SharedState {
       inherit: (topic, snapshot) => { this.#aggregates.inherit(topic, snapshot) },
       topics: () => this.#aggregates.topics
     })
-    this.#aggregates = new Aggregates(this.#exchange)
+    this.#aggregates = new Aggregates(this.#exchange, id)
     this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: requestCounts.total }), add: (a, b) => ({ requests: a.requests + b.requests }) })
     this.#checkpointing = new Checkpointing(this.#sections, this.#saving, { keep: (name, file) => side.kept()?.checkpoint(name, file.fd, file.bytes), warn: (line) => { side.warn(line) } })
   }
@@ -90,6 +94,11 @@ export class SharedState {
     const known = this.#known
     if (!(known && performance.now() - known.at < freshMs)) this.#look()
     return known ? known.requests + requestCounts.total - known.ownThen : requestCounts.total
+  }
+
+  get serviceCount(): ServiceCount {
+    const { value, includes } = this.#aggregates.inherited(serviceTopic)
+    return { id, startedAt: this.#startedAt ?? Date.now(), requests: requestCounts.total + ((value as ServiceCounts | undefined)?.requests ?? 0), includes }
   }
 
   #look(): void {
@@ -122,7 +131,7 @@ export class SharedState {
   }
 
   /** Of a transfer that runs. */
-  get progress(): SectionProgress[] {
+  get progress(): SectionStatus[] {
     return [...this.#saving.progress, ...(this.#isServing ? [] : (this.#restoring?.progress ?? []))]
   }
 
