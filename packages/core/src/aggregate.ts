@@ -206,7 +206,7 @@ export class Aggregates {
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
     // A program in JavaScript may give anything.
-    const { own, add } = ((options as AggregateOptions<T> | undefined) ?? {}) as Partial<Record<keyof AggregateOptions<T>, unknown>>
+    const { own, add } = ((options) ?? {}) as Partial<Record<keyof AggregateOptions<T>, unknown>>
     if (typeof name !== 'string' || name === '') throw new HandoverError('HANDOVER_OPTION', 'aggregate() was called without a name. Nothing was changed. Give a name that is the same in each version of the program.')
     if (typeof own !== 'function' || typeof add !== 'function') throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called without own() or add(). Nothing was changed. Give both.`)
     const sum = this.#sum(name)
