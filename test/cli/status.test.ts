@@ -152,10 +152,11 @@ describe('an HTTP/2 stream', () => {
 
 const processOf = (pid: number, more: Partial<ProcessStatus> = {}): ProcessStatus => ({
   pid, generation: 1, state: 'serving', name: null, keeper: null, slot: null, version: '1.0.0', node: '24.1.0', ageMs: 61_000, listeners: ['tcp 0.0.0.0:3000'], connections: { http: 2 },
-  requests: { inFlight: 1, total: 1_234_567, failed: 0 }, waitsFor: [], endsInMs: null, memory: 95_000_000, loopDelayMs: 1.4, lastReport: null, ...more
+  requests: { inFlight: 1, total: 1_234_567, failed: 0 }, waitsFor: [], endsInMs: null, memory: 95_000_000, loopDelayMs: 1.4, lastReport: null,
+  service: { id: String(pid), startedAt: 100_000, requests: 1_234_567, includes: [] }, sections: [], ...more
 })
-const keeperOf = (pid: number): KeeperStatus => ({ pid, version: '0.1.0', node: '24.1.0', ageMs: 300_000_000, workers: 2, listeners: ['tcp 0.0.0.0:3000'], crashes: 3, down: [{ slot: 1, reason: 'exited with status 1', nextTryInMs: 4_000 }] })
-const answer = (file: string, processes: ProcessStatus[], more: Partial<AppStatus> = {}) => ({ file: `/run/handover/${file}`, status: { name: processes[0]?.name ?? null, keeper: null, processes, lastReload: null, ...more } })
+const keeperOf = (pid: number): KeeperStatus => ({ pid, version: '0.1.0', node: '24.1.0', ageMs: 300_000_000, workers: 2, listeners: ['tcp 0.0.0.0:3000'], crashes: 3, down: [{ slot: 1, reason: 'exited with status 1', nextTryInMs: 4_000 }], checkpoints: [] })
+const answer = (file: string, processes: ProcessStatus[], more: Partial<AppStatus> = {}) => ({ file: `/run/handover/${file}`, status: { name: processes[0]?.name ?? null, keeper: null, service: null, processes, lastReload: null, ...more } })
 
 describe('what belongs together', () => {
   it('a keeper and its workers are one app, whose keeper is asked', () => {

@@ -49,6 +49,8 @@ describe('a total', () => {
     const { aggregates, sum } = counting('c', { n: 100 })
     aggregates.inherit('n', await wordOf('b', 10, await wordOf('a', 1)))
     expect(await sum.total()).toBe(111)
+    expect(aggregates.inherited('n')).toEqual({ value: 11, includes: ['b', 'a'] })
+    expect(aggregates.inherited('m')).toEqual({ value: undefined, includes: [] })
     const word = sent(await aggregates.snapshot('n'))
     expect(word).toMatchObject({ id: 'c', includes: ['b', 'a'] })
     const next = counting('d', { n: 1000 })

@@ -9,6 +9,7 @@ import { accepts, HandoverError, type AppStatus, type CommandLine, type Ended, t
 import { adoptWorkers } from './adopt.js'
 import type { Members } from './members.js'
 import { reload } from './reload.js'
+import { serviceOf, unknownService } from './service.js'
 import { Slot, type SlotSide } from './slot.js'
 import type { Worker } from './worker.js'
 
@@ -431,8 +432,10 @@ export class Keeper {
         down: this.active.filter((slot) => !slot.server).map((slot) => {
           const trouble = this.#trouble.get(slot)
           return { slot: slot.index, reason: trouble?.reason ?? 'it is being started', nextTryInMs: Math.max(0, (trouble?.nextAt ?? 0) - Date.now()) }
-        })
+        }),
+        checkpoints: []
       },
+      service: serviceOf(processes),
       processes: processes.map((status) => ({ ...status, name })).sort((a, b) => rank(a.state) - rank(b.state) || (a.slot ?? 0) - (b.slot ?? 0) || a.generation - b.generation),
       lastReload: this.lastReload
     }
@@ -504,5 +507,6 @@ const firstLine = (error: unknown): string => (error instanceof Error ? error.me
 /** What the keeper itself knows of a process that does not answer. */
 const silent = (worker: Worker, name: string): ProcessStatus => ({
   pid: worker.pid, generation: worker.generation, state: worker.state, name, keeper: process.pid, slot: worker.slot, version: null, node: '', ageMs: Date.now() - worker.startedAt, listeners: [], connections: {},
-  requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null, lastReport: null
+  requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null, lastReport: null,
+  service: unknownService, sections: []
 })

@@ -163,6 +163,7 @@ export class Slot {
         readyTimeoutMs: this.#side.readyTimeoutMs(first),
         stopped: this.#stopped.signal,
         offer: () => members.offerFor(this.index),
+        sections: { names: [], save: () => Promise.reject(new Error('nothing is kept')) },
         serves: () => this.#side.serves(),
         stopAccepting: () => []
       }, { channel, pid: worker.pid, child: started.child }, begun)

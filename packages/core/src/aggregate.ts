@@ -56,6 +56,9 @@ const apart = 32
 /** So many names of processes go along. Older ones are gone for so many generations that nobody holds a copy. */
 const remembered = 256
 
+/** A program in JavaScript may give anything. */
+const has = (options: unknown, name: string): boolean => typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
+
 const isCount = (value: unknown): value is Count => {
   const { id, version, includes } = (value ?? {}) as Partial<Record<keyof Count, unknown>>
   return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes)
@@ -140,6 +143,14 @@ class Sum {
     return this.#next.then(() => this.#own!)
   }
 
+  /** What this process has inherited, in one. `value` is undefined where there is nothing, or nobody here who can add it. */
+  get inherited(): { readonly value: unknown; readonly includes: readonly string[] } {
+    const { includes } = this.#snapshot(undefined)
+    const values = [...(this.#merged === undefined ? [] : [this.#merged.value]), ...[...this.#parts.values()].map(({ value }) => value)]
+    if (this.#options === undefined || values.length === 0) return { value: undefined, includes }
+    return { value: values.map((value) => this.#remains(value)).reduce((a, b) => this.#options!.add(a, b)), includes }
+  }
+
   #counts(own: { readonly value: unknown } | undefined): Count[] {
     const parts = [...this.#parts.values()].map(({ since: _since, ...count }) => count)
     const both = [this.#merged, own].filter((it) => it !== undefined).map(({ value }) => value)
@@ -205,10 +216,8 @@ export class Aggregates {
   }
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
-    // A program in JavaScript may give anything.
-    const { own, add } = ((options) ?? {}) as Partial<Record<keyof AggregateOptions<T>, unknown>>
     if (typeof name !== 'string' || name === '') throw new HandoverError('HANDOVER_OPTION', 'aggregate() was called without a name. Nothing was changed. Give a name that is the same in each version of the program.')
-    if (typeof own !== 'function' || typeof add !== 'function') throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called without own() or add(). Nothing was changed. Give both.`)
+    if (!has(options, 'own') || !has(options, 'add')) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called without own() or add(). Nothing was changed. Give both.`)
     const sum = this.#sum(name)
     if (!sum.count(options)) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called twice in this process. The first one counts. Give the second another name.`)
     return {
@@ -225,6 +234,11 @@ export class Aggregates {
   /** Of a process that is gone. What the program here does not count (not yet, or not any more) is kept for it, and for the next generation. */
   inherit(topic: string, snapshot: Snapshot): void {
     this.#sum(topic).inherit(snapshot)
+  }
+
+  /** Without what this process counts itself. */
+  inherited(topic: string): { readonly value: unknown; readonly includes: readonly string[] } {
+    return this.#sums.get(topic)?.inherited ?? { value: undefined, includes: [] }
   }
 
   #sum(topic: string): Sum {
