@@ -93,7 +93,7 @@ describe('the predecessor', () => {
     const stopAccepting = vi.fn(() => [])
     const done = handOver({
       machine, self: { pid: 1, generation: 4 }, readyTimeoutMs, stopped: stop.signal,
-      offer: () => ({ listeners: [], fds: [] }), serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
+      offer: () => ({ listeners: [], fds: [] }), sections: { names: [], save: () => Promise.reject(new Error('there are none')) }, serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
     }, { channel, pid: 77, ...(child && { child }) }, performance.now())
     done.catch(() => undefined)
     return { peer, machine, stopAccepting, done, stop }
@@ -197,13 +197,13 @@ describe('the predecessor', () => {
   })
 
   it.each<[what: string, act: (peer: Peer) => void, outcome: readonly unknown[]]>([
-    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.say('garbage') }, ['settled', 7, 'garbage']],
+    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.say({ type: 'peer', name: 'news', text: '[1]' }); peer.say('garbage') }, ['settled', 7, 'news', 'garbage']],
     ['the end of the channel is the death of the successor', (peer) => { peer.die() }, ['gone']],
     ['nothing that follows garbage is heard', (peer) => { peer.say('garbage'); peer.say({ type: 'settled' }) }, ['garbage']]
   ])('after the switch: %s', async (_what, act, outcome) => {
     const { channel, peer } = connected()
     const heard: unknown[] = []
-    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) } })
+    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) }, peer: ({ name }) => { heard.push(name) } })
     act(peer)
     heard.push(await watched)
     expect(heard).toEqual(outcome)
@@ -224,10 +224,13 @@ describe('the successor', () => {
       },
       take: (connections) => { log.push(`takes ${connections.length}`) },
       allTaken: async () => undefined,
+      section: ({ name, phase }) => { log.push(`section ${name} ${phase}`) },
+      unsaved: ({ name, reason }) => { log.push(`unsaved ${name}: ${reason}`) },
+      peer: ({ name }) => { log.push(`peer ${name}`) },
       withdrawn: ({ code, message }) => { log.push(`withdrawn: ${code}`); expect(message).toContain('a better one came') },
       predecessorEnded: (report) => { log.push(report ? 'report' : 'no report') }
     }
-    const done = succeed({ predecessor: { pid: 1, generation: 1 }, channel }, side)
+    const done = succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined }, side)
     return { peer, log, done, boot: () => { boot() } }
   }
 

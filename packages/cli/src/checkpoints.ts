@@ -34,7 +34,7 @@ interface Held extends SavedCheckpoint {
   readonly fd: number
 }
 
-type Sections = NonNullable<PredecessorSide['sections']>
+type Sections = PredecessorSide['sections']
 
 export class Checkpoints {
   #held: Held[] = []
@@ -98,9 +98,8 @@ export class Checkpoints {
   }
 
   /** What the next process of the slot is to be offered where nobody hands over to it. */
-  offerFor(slot: number): Sections | undefined {
+  offerFor(slot: number): Sections {
     const left = this.#held.filter((held) => held.slot === slot && held.pid === null)
-    if (left.length === 0) return undefined
     return {
       names: left.map(({ name }) => name),
       save: (name) => {

@@ -162,7 +162,6 @@ export class Slot {
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
     const channel = channelTo(started)
-    const sections = checkpoints.offerFor(this.index)
     try {
       await handOver({
         machine,
@@ -170,7 +169,7 @@ export class Slot {
         readyTimeoutMs: this.#side.readyTimeoutMs(first),
         stopped: this.#stopped.signal,
         offer: () => members.offerFor(this.index),
-        ...(sections && { sections }),
+        sections: checkpoints.offerFor(this.index),
         since: this.#side.since(),
         serves: () => this.#side.serves(),
         stopAccepting: () => []

@@ -31,3 +31,12 @@ export interface Exchange {
   /** Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those that are gone or silent. */
   ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]>
 }
+export class Aggregates {
+  constructor(_exchange: Exchange, _id: string) {}
+  inherited(_topic: string): { value: unknown; includes: string[] } { return { value: undefined, includes: [] } }
+  readonly topics: string[] = []
+  o: unknown
+  aggregate<T>(_name: string, o: AggregateOptions<T>): Aggregate<T> { this.o = o; return { total: async () => o.own() } }
+  async snapshot(_topic: string): Promise<Snapshot | undefined> { return undefined }
+  inherit(_topic: string, _s: Snapshot): void {}
+}

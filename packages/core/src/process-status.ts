@@ -45,6 +45,12 @@ export class Portrait {
     this.#version ??= packageVersion()
   }
 
+  /** Of the program: HANDOVER_VERSION, else of its package.json. */
+  get version(): string | null {
+    this.noteVersion()
+    return nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null
+  }
+
   status(of: Portrayed, place?: Place): ProcessStatus {
     this.noteVersion()
     const open = [...of.connections].flatMap((connections) => [...connections.all])
@@ -57,7 +63,7 @@ export class Portrait {
       name: of.name ?? null,
       keeper: place?.keeper ?? null,
       slot: place?.slot ?? null,
-      version: nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null,
+      version: this.version,
       node: process.versions.node,
       ageMs: Math.round(process.uptime() * 1_000),
       listeners: of.listeners,

@@ -55,6 +55,7 @@ export interface ServiceCount {
   readonly includes: readonly string[]
 }
 
+/** How far the transfer of a section is. */
 export interface SectionStatus {
   readonly name: string
   readonly doing: 'saving' | 'saved' | 'restoring' | 'restored' | 'failed'
