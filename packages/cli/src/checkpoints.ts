@@ -13,7 +13,7 @@ import { addon, check, type CheckpointStatus, type PredecessorSide } from '@hand
 export const mostCheckpoints = 64
 const longestName = 256
 /** A worker that served for that long without a checkpoint of its own will send none: after it, what a former process left is too old to be good for anybody. */
-const keptMs = 60_000
+const keptMs = 300_000
 /** How often a worker that got it may serve and crash without one of its own: then it may be the checkpoint that makes it crash. */
 const mostCrashes = 2
 

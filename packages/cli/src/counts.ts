@@ -57,6 +57,13 @@ interface Known {
   heir: Worker | undefined
 }
 
+/** What is known of a worker's way to answer, of one topic. As performance.now(). */
+interface Speaker {
+  spokeAt: number
+  /** It did not answer: when it was asked last. */
+  silentAt: number | undefined
+}
+
 export interface CountsOptions {
   readonly answerMs?: number
   readonly graceMs?: number
@@ -70,8 +77,7 @@ export class Counts {
   readonly #graceMs: number
   /** By topic, and the id of the process. */
   readonly #topics = new Map<string, Map<string, Known>>()
-  /** Who did not answer, by topic, and when it was asked last. */
-  readonly #silent = new WeakMap<Worker, Map<string, number>>()
+  readonly #speakers = new WeakMap<Worker, Map<string, Speaker>>()
   /** What the keeper has seen of processes that are gone, for its own status. */
   #goneServices: ServiceCount[] = []
   #running = false
@@ -86,15 +92,17 @@ export class Counts {
 
   /** What a worker counts now; the descriptor is owned from here on. `last`: it will say no more. */
   heard(worker: Worker, topic: string, snapshot: CountedBy, fd: number, last = false): void {
-    this.#silent.get(worker)?.delete(topic)
     const known = this.#topic(topic)
     if (!known) {
       closeSync(fd)
       return
     }
+    const speaker = this.#speaker(worker, topic)
+    speaker.silentAt = undefined
+    speaker.spokeAt = performance.now()
     const before = known.get(snapshot.id)
     if (before) closeSync(before.fd)
-    known.set(snapshot.id, { slot: worker.slot, pid: worker.pid, snapshot, fd, last, gone: worker.how !== undefined, dueAt: before?.dueAt ?? 0, heir: before?.heir })
+    known.set(snapshot.id, { slot: worker.slot, pid: worker.pid, snapshot, fd, last, gone: worker.how !== undefined, dueAt: last ? 0 : (before?.dueAt ?? 0), heir: before?.heir })
     this.#dropIncluded(known)
     // Its last word may be read after its end was noticed.
     if (worker.how) this.settle()
@@ -191,19 +199,26 @@ export class Counts {
 
   /** False where it did not answer in time: it may count nothing of this, or its event loop is blocked. Such a one is not waited for again until it speaks of it. */
   async #ask(worker: Worker, topic: string): Promise<boolean> {
-    const silent = this.#silent.get(worker) ?? new Map<string, number>()
-    this.#silent.set(worker, silent)
-    const since = silent.get(topic)
+    const speaker = this.#speaker(worker, topic)
     const now = performance.now()
-    if (since !== undefined && now - since < silentMs) return false
-    if (since !== undefined) {
-      silent.set(topic, now)
+    if (speaker.silentAt !== undefined) {
+      if (now - speaker.silentAt < silentMs) return false
+      speaker.silentAt = now
       void worker.tell(topic, this.#answerMs)
       return false
     }
     const told = await worker.tell(topic, this.#answerMs)
-    if (!told) silent.set(topic, performance.now())
+    if (!told && speaker.spokeAt < now) speaker.silentAt = performance.now()
     return told
+  }
+
+  #speaker(worker: Worker, topic: string): Speaker {
+    const topics = this.#speakers.get(worker) ?? new Map<string, Speaker>()
+    this.#speakers.set(worker, topics)
+    const speaker = topics.get(topic) ?? { spokeAt: -Infinity, silentAt: undefined }
+    // What a worker makes up as it goes must not be kept.
+    if (this.#topics.has(topic)) topics.set(topic, speaker)
+    return speaker
   }
 
   // ---- heirs ----
@@ -221,7 +236,7 @@ export class Counts {
     const { id } = each.snapshot
     const isFree = (): boolean => known.get(id) === each && each.gone && each.dueAt <= performance.now() && (each.heir === undefined || each.heir.how !== undefined)
     if (!isFree()) return
-    const heir = this.#side.heirs(each.slot).find((worker) => this.#silent.get(worker)?.get(topic) === undefined)
+    const heir = this.#side.heirs(each.slot).find((worker) => this.#speaker(worker, topic).silentAt === undefined)
     // It may have it already: then its answer lets go of ours.
     if (!heir || !(await this.#ask(heir, topic)) || !isFree()) return
     // Whoever hands over meanwhile passes on what it has now.
