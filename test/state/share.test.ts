@@ -79,15 +79,17 @@ describe('a section', () => {
       restore: (value, { phase }) => { memory.counted = value; memory.offered = value; memory.phases = [phase] },
       merge: (value, { phase }) => { memory.counted += value - memory.offered; memory.phases.push(phase); print('merged') }
     })
-    routes['/slow-count'] = () => new Promise((done) => setTimeout(() => done({ counted: ++memory.counted }), 1500))`
+    routes['/finish'] = () => ({ sent: handover.peer.send('finish') })
+    routes['/held-count'] = () => new Promise((done) => handover.peer.on('finish', () => done({ counted: ++memory.counted })))`
     app = await Sharing.start(code, { load: false })
     for (let count = 0; count < 3; count++) await app.get('/count')
-    const slow = app.get('/slow-count')
+    const held = app.get('/held-count')
     await app.get('/memory')
     await app.reload()
     await app.get('/count')
     expect((await app.get('/memory')).body['counted']).toBe(4)
-    const { body, generation } = await slow
+    await app.get('/finish')
+    const { body, generation } = await held
     expect({ generation, ...body }).toMatchObject({ generation: 1, counted: 4 })
     await app.program.event('merged')
     expect((await app.get('/memory')).body).toMatchObject({ counted: 5, phases: ['offer', 'final'] })
@@ -96,22 +98,24 @@ describe('a section', () => {
 
 describe('neighbouring generations', () => {
   const code = `
-    handover.peer.on('news', (value, info) => { print('news', { text: value.text, length: value.text.length, is: info.from, of: info.generation }) })
+    handover.peer.on('news', (value, info) => { print('news', { text: value.text.slice(0, 20), length: value.text.length, is: info.from, of: info.generation }) })
     routes['/tell'] = () => ({ sent: handover.peer.send('news', { text: 'from ' + handover.generation }) })
     routes['/tell-much'] = () => ({ sent: handover.peer.send('news', { text: 'x'.repeat(2_000_000) }) })
-    routes['/slow-tell'] = () => new Promise((done) => setTimeout(() => done({ sent: handover.peer.send('news', { text: 'from old ' + handover.generation }) }), 700))`
+    routes['/finish'] = () => ({ sent: handover.peer.send('finish') })
+    routes['/held-tell'] = () => new Promise((done) => handover.peer.on('finish', () => done({ sent: handover.peer.send('news', { text: 'from old ' + handover.generation }) })))`
 
   it('tell each other what changes while the predecessor drains, also more than a line holds, and nobody else afterwards', async () => {
     app = await Sharing.start(code, { load: false })
     expect((await app.get('/tell')).body['sent']).toBe(false)
-    const slow = app.get('/slow-tell')
+    const held = app.get('/held-tell')
     await app.get('/memory')
     await app.reload()
     expect((await app.get('/tell')).body['sent']).toBe(true)
     expect(await app.program.event('news', ({ generation }) => generation === 1)).toMatchObject({ text: 'from 2', is: 'successor', of: 2 })
     expect((await app.get('/tell-much')).body['sent']).toBe(true)
     expect(await app.program.event('news', ({ length }) => length === 2_000_000)).toMatchObject({ generation: 1 })
-    expect((await slow).body['sent']).toBe(true)
+    expect((await app.get('/finish')).body['sent']).toBe(true)
+    expect((await held).body['sent']).toBe(true)
     expect(await app.program.event('news', ({ generation }) => generation === 2)).toMatchObject({ text: 'from old 1', is: 'predecessor', of: 1 })
     await app.program.event('report', ({ report }) => (report as { result: string }).result === 'drained')
     await waitFor(async () => (await app!.get('/tell')).body['sent'] === false)
