@@ -94,7 +94,7 @@ function counts(output: string): Record<string, number> {
 }
 
 /** h2load cannot be interrupted: it runs for so many seconds, and reloads go on until it ends. */
-const h2loadSeconds = 8
+const h2loadSeconds = Number(process.env['HANDOVER_TEST_SECONDS'] ?? 8)
 
 test('h2load over HTTP/1.1 with 20 connections: every request succeeds, and its connections stay', limit, async ({ skip }) => {
   const file = installed('h2load')
