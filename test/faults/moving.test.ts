@@ -88,7 +88,7 @@ describe('a successor that is killed in the middle', () => {
   })
 })
 
-describe('a successor that does not answer for a while', () => {
+describe.concurrent('a successor that does not answer for a while', () => {
   it.each(['suspend', 'block'])('loses nothing (%s)', async (how) => {
     const { scene, first, clients } = await idle(1_000, `at-adopted:300:${how}`)
     await using _ = scene
@@ -138,7 +138,7 @@ describe('a predecessor that is killed in the middle', () => {
   })
 })
 
-describe('descriptors that run out', () => {
+describe.concurrent('descriptors that run out', () => {
   const stays = { options: { ...brief, linger: 500 } }
 
   /** Those that stay are answered, told to go, and closed when they are idle; then new clients are served. */
@@ -147,6 +147,8 @@ describe('descriptors that run out', () => {
     expect(counts['closed']).toBeUndefined()
     expect((counts[first] ?? 0) + (counts[second] ?? 0)).toBe(clients.length)
     const report = await ended(scene, first)
+    // The report is here before the last ends of connections are.
+    await waitFor(() => open(clients).length <= report.connections.moved)
     noneLost(clients)
     expect(report.connections.cut).toBe(0)
     expect(report.connections.moved).toBe(open(clients).length)
@@ -236,7 +238,7 @@ describe('reloads on each other\'s heels', () => {
   })
 })
 
-describe('a stop in the middle', () => {
+describe.concurrent('a stop in the middle', () => {
   it.each(['term', 'stop'])('of the successor (%s): what it has and what the predecessor keeps is answered and told to go, nothing is reset', async (how) => {
     const { scene, first, clients } = await idle(600, `at-adopted:200:${how}`, { options: { ...brief, linger: 1_500 } })
     await using _ = scene

@@ -314,6 +314,8 @@ export interface Standing {
 /** The same, once its own predecessor has ended and with it the channel to it. */
 export async function settled(scene: Scene, pid: number): Promise<Standing> {
   await waitFor(() => scene.alive.length === 1)
+  // It has closed its ends too when it has answered twice: what was at its end before the first was seen by then.
+  for (let turns = 0; turns < 2; turns++) await scene.answering()
   return standing(scene, pid)
 }
 
