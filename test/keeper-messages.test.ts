@@ -51,6 +51,7 @@ const isNames = (value: unknown): boolean => Array.isArray(value) && value.every
 const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.length === 0
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
+  withoutState: (value) => value === undefined || isBoolean(value),
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
   kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, snapshots: isEmpty
 }

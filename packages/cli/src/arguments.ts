@@ -60,7 +60,7 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
   reload: (words) => {
     const { given, target, help } = parse('reload', words, {
       wait: { type: 'boolean' }, canary: { type: 'string' }, bake: { type: 'string' }, probe: { type: 'string' }, parallel: { type: 'boolean' },
-      workers: { type: 'string' }, 'allow-drop': { type: 'boolean' }, keeper: { type: 'boolean' }, json: { type: 'boolean' }, timeout: { type: 'string' }
+      workers: { type: 'string' }, 'allow-drop': { type: 'boolean' }, 'without-state': { type: 'boolean' }, keeper: { type: 'boolean' }, json: { type: 'boolean' }, timeout: { type: 'string' }
     })
     if (help) return help
     const { canary, bake, probe, workers, timeout } = given
@@ -76,6 +76,7 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
         ...(given.parallel === true && { parallel: true }),
         ...(workers !== undefined && { workers: workerCount('reload', workers) }),
         ...(given['allow-drop'] === true && { allowDrop: true }),
+        ...(given['without-state'] === true && { withoutState: true }),
         ...(given.keeper === true && { keeper: true })
       },
       timeoutMs: timeout === undefined ? 120_000 : duration('reload', '--timeout', timeout),

@@ -42,6 +42,7 @@ last lines that the new version wrote, and who serves now are printed.
   --wait           until the old version has ended, too
   --bake TIME      how long the new version is watched (3s)
   --timeout TIME   how long this command waits for the answer (120s)
+  --without-state  the new version begins without the shared state
   --json           the outcome as JSON
 
 Under a keeper (handover run):

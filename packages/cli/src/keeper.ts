@@ -152,7 +152,7 @@ export class Keeper {
     // A signal of the terminal goes to all processes at once, and ours is heard in this turn of the loop or the next.
     left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
     leaving: () => this.#leaving,
-    wants: (worker) => { void this.#wanted(worker) },
+    wants: (worker, withoutState) => { void this.#wanted(worker, withoutState) },
     report: (report) => { for (const hear of this.#reports) hear(report) },
     warn: (line) => { this.options.log('warn', line) }
   })
@@ -433,11 +433,11 @@ export class Keeper {
     return () => { this.#reports.splice(this.#reports.indexOf(hear), 1) }
   }
 
-  async #wanted(worker: Worker): Promise<void> {
+  async #wanted(worker: Worker, withoutState: boolean): Promise<void> {
     let outcome: ReloadOutcome | undefined
     let error: { code: string; message: string } | undefined
     try {
-      outcome = await this.reloadTogether()
+      outcome = withoutState ? await this.reload({ withoutState }) : await this.reloadTogether()
       error = outcome.error
     } catch (cause) {
       error = cause as HandoverError

@@ -25,7 +25,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
   const ended: Promise<unknown>[] = []
   const forget = keeper.onReport((report) => { reports.push(report) })
   const before = await rates(keeper.servers)
-  const demands: Demands = { allowDrop: request.allowDrop ?? false, probe: request.probe }
+  const demands: Demands = { allowDrop: request.allowDrop ?? false, withoutState: request.withoutState ?? false, probe: request.probe }
   const count = request.workers ?? keeper.count
   const slots = keeper.active.slice(0, count)
   const first = slots.slice(0, Math.max(1, request.canary ?? 1))

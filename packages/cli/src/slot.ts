@@ -44,7 +44,7 @@ export interface SlotSide {
   left(slot: Slot, worker: Worker): void
   /** Another keeper has the workers, or will. */
   leaving(): boolean
-  wants(worker: Worker): void
+  wants(worker: Worker, withoutState: boolean): void
   report(report: Report): void
   warn(line: string): void
 }
@@ -52,6 +52,8 @@ export interface SlotSide {
 /** What a new generation must be before it may serve. */
 export interface Demands {
   readonly allowDrop: boolean
+  /** It begins without the shared state of its predecessor. */
+  readonly withoutState: boolean
   readonly probe: string | undefined
 }
 
@@ -253,7 +255,7 @@ export class Slot {
       }
     }
     const over = this.#handOver(from, to)
-    from.say({ type: 'reload', pid: to.pid, listeners: more.listeners }, [started.messages, started.descriptors, ...more.fds])
+    from.say({ type: 'reload', pid: to.pid, listeners: more.listeners, ...(demands.withoutState && { withoutState: true }) }, [started.messages, started.descriptors, ...more.fds])
     closeSync(started.messages)
     closeSync(started.descriptors)
     const error = await over
@@ -431,7 +433,7 @@ export class Slot {
       if (this.#handover?.from === worker && this.#handover.to.pid === successor) this.#handover.end(error)
       else if (this.#undo?.from === worker && this.#undo.to.pid === successor) this.#undo.failure ??= () => error
     },
-    wants: (worker) => { this.#side.wants(worker) },
+    wants: (worker, withoutState) => { this.#side.wants(worker, withoutState) },
     checkpoint: (worker, name, bytes, fd) => { this.#keepCheckpoint(worker, name, bytes, fd) },
     counts: (worker, topic, snapshot, fd, last) => { this.#side.counts.heard(worker, topic, snapshot, fd, last) },
     gather: (worker, id, topic, own) => { void this.#side.counts.gather(worker, id, topic, own) },

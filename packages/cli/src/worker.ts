@@ -16,7 +16,7 @@ export interface WorkerSide {
   serves(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
   failed(worker: Worker, failure: WorkerWord<'failed'>): void
-  wants(worker: Worker): void
+  wants(worker: Worker, withoutState: boolean): void
   /** The descriptor, of a file, belongs to the one who hears this; so with the next two. */
   checkpoint(worker: Worker, name: string, bytes: number, fd: number): void
   /** What it counts; `last`: it will say no more. */
@@ -138,7 +138,7 @@ export class Worker {
         side.failed(this, word)
         break
       case 'wants':
-        side.wants(this)
+        side.wants(this, word.withoutState ?? false)
         break
       case 'status':
         this.service = (word.status as Partial<ProcessStatus>).service ?? this.service

@@ -17,7 +17,7 @@ export interface AnswersSide {
   status(): ProcessStatus
   /** Who serves, as far as this process knows. */
   serving(): Peer[]
-  reload(): Promise<Report>
+  reload(options: { withoutState: boolean }): Promise<Report>
   stop(): Promise<void>
 }
 
@@ -105,7 +105,7 @@ export class Answers {
     progress(`process ${process.pid} starts a successor`)
     let report: Report
     try {
-      report = await this.#side.reload()
+      report = await this.#side.reload({ withoutState: options.withoutState ?? false })
     } catch (error) {
       return this.#failed(begun, error)
     }

@@ -217,7 +217,7 @@ export class Generation implements Handover {
       get undoWindowMs() { return settings.get().undoWindow },
       status: () => this.status(),
       serving: () => this.#servingNow(),
-      reload: () => this.reload(),
+      reload: (options) => this.reload(options),
       stop: () => this.stop()
     })
     // What an async listener of the application rejects with must not end a process that drains.
@@ -881,9 +881,9 @@ export class Generation implements Handover {
   #keptBy(held: Held): Kept {
     this.#inventory.filesAreKept = true
     return new Kept(held, {
-      reload: (pid, [messages, descriptors], more) => {
+      reload: (pid, [messages, descriptors], more, options) => {
         this.#more = more
-        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }).catch((error: unknown) => { this.#kept?.failed(error as HandoverError, pid) })
+        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }, options).catch((error: unknown) => { this.#kept?.failed(error as HandoverError, pid) })
       },
       recall: (reason) => { this.#ending?.recall(reason) },
       settle: () => {
@@ -943,11 +943,11 @@ export class Generation implements Handover {
 
   /** Under a keeper it is that one which reloads. */
   async #reloadOrAsk(trigger: Report['trigger'], options: ReloadOptions = {}): Promise<Report> {
-    return this.#kept ? await this.#askKeeper(this.#kept) : await this.#reload(trigger, undefined, options)
+    return this.#kept ? await this.#askKeeper(this.#kept, options) : await this.#reload(trigger, undefined, options)
   }
 
-  async #askKeeper(kept: Kept): Promise<Report> {
-    const error = await kept.wants()
+  async #askKeeper(kept: Kept, { withoutState = false }: ReloadOptions): Promise<Report> {
+    const error = await kept.wants(withoutState)
     if (error) throw error
     if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${process.pid} has no part in the reload. Ask the process that serves.`)
     return this.#lastReport

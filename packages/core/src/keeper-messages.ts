@@ -3,7 +3,7 @@
  * worker to worker as without a keeper; where no predecessor lives, the keeper makes the offer in its place. Pure.
  */
 
-import { boolean, count, list, object, reader, shape, string, type Shapes } from './lines.js'
+import { boolean, count, list, object, optional, reader, shape, string, type Shapes } from './lines.js'
 import { listener, type OfferedListener } from './messages.js'
 import type { Report } from './report.js'
 import { type StateName } from './states.js'
@@ -41,7 +41,7 @@ export type WorkerMessage =
   /** A handover to process `successor` failed, or was undone: this process serves. */
   | { readonly type: 'failed'; readonly successor: number; readonly code: string; readonly message: string; readonly stderr: string }
   /** Somebody asked this process for a reload (its signal, or the program). Waits for `outcome`. */
-  | { readonly type: 'wants' }
+  | { readonly type: 'wants'; readonly withoutState?: boolean }
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
   /** After one descriptor: a file of this section (section-file.ts), to be offered to the next process of this slot where this one dies. */
   | { readonly type: 'checkpoint'; readonly name: string; readonly bytes: number }
@@ -58,8 +58,8 @@ export type KeeperMessage =
   | { readonly type: 'veto'; readonly reason: string }
   /** After one descriptor: a connection whose request must be answered, although nothing is accepted yet. */
   | { readonly type: 'probe'; readonly listener: string }
-  /** Hand over to process `pid`. After the two descriptors of its channel, and those of `listeners`, which are offered as well. */
-  | { readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[] }
+  /** Hand over to process `pid`; `withoutState`: listeners and connections alone. After the two descriptors of its channel, and those of `listeners`, which are offered as well. */
+  | { readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[]; readonly withoutState?: boolean }
   /** Serve again: the successor is not good enough. It lives, and is told to leave. */
   | { readonly type: 'recall'; readonly reason: string }
   /** The reload is done: to a predecessor, that it need not come back; to a successor, that standard error is its own. */
@@ -90,7 +90,7 @@ export const workerShapes: Shapes<WorkerMessage> = {
   serves: { listeners: list(listener) },
   report: { report: object },
   failed: { successor: count, code: string, message: string, stderr: string },
-  wants: {},
+  wants: { withoutState: optional(boolean) },
   status: { id: count, status: object },
   checkpoint: { name: string, bytes: count },
   gather: { id: count, topic: string, snapshot: countedBy },
@@ -102,7 +102,7 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   proceed: {},
   veto: { reason: string },
   probe: { listener: string },
-  reload: { pid: count, listeners: list(listener) },
+  reload: { pid: count, listeners: list(listener), withoutState: optional(boolean) },
   recall: { reason: string },
   settle: {},
   cover: { listeners: list(listener) },

@@ -25,7 +25,7 @@ export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
 
 export interface KeptSide {
   /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
-  reload(pid: number, channel: readonly [number, number], more: readonly Passed[]): void
+  reload(pid: number, channel: readonly [number, number], more: readonly Passed[], options: { readonly withoutState: boolean }): void
   recall(reason: string): void
   settle(): void
   cover(listeners: readonly Passed[]): void
@@ -112,7 +112,7 @@ export class Kept {
       }
       case 'reload': {
         const fds = this.#take(2 + word.listeners.length)
-        if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)))
+        if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), { withoutState: word.withoutState ?? false })
         else this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', `process ${process.pid} could not take the descriptors of its successor's channel. It serves on. Raise the limit of open files (ulimit -n).`), word.pid)
         break
       }
@@ -233,10 +233,10 @@ export class Kept {
   }
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
-  async wants(): Promise<HandoverError | undefined> {
+  async wants(withoutState: boolean): Promise<HandoverError | undefined> {
     return await new Promise((resolve) => {
       this.#wanting.push(resolve)
-      this.#line.send({ type: 'wants' })
+      this.#line.send({ type: 'wants', ...(withoutState && { withoutState }) })
     })
   }
 }

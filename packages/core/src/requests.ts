@@ -28,6 +28,7 @@ const reloadOptions: { readonly [Option in keyof Required<ReloadRequest>]: reado
   parallel: [boolean, 'true or false'],
   workers: [from(1, 1_024), 'a whole number from 1 to 1024'],
   allowDrop: [boolean, 'true or false'],
+  withoutState: [boolean, 'true or false'],
   keeper: [boolean, 'true or false']
 }
 

@@ -125,6 +125,8 @@ export interface ReloadRequest {
   readonly workers?: number
   /** The new version may listen on less than the old one. */
   readonly allowDrop?: boolean
+  /** The successor begins without the shared state of its predecessor. */
+  readonly withoutState?: boolean
   /** Not the app: the keeper itself. */
   readonly keeper?: boolean
 }
