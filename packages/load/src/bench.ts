@@ -11,7 +11,8 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   handover: ['./bench-handover.js', 'benchHandover'],
   move: ['./bench-move.js', 'benchMove'],
   idle: ['./bench-idle.js', 'benchIdle'],
-  workers: ['./bench-workers.js', 'benchWorkers']
+  workers: ['./bench-workers.js', 'benchWorkers'],
+  state: ['./bench-state.js', 'benchState']
 }
 
 async function main(names: readonly string[]): Promise<number> {
