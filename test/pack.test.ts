@@ -15,13 +15,13 @@ const folder = mkdtempSync(path.join(tmpdir(), 'handover-pack-'))
 const npm = (cwd: string, ...args: string[]): string => execFileSync('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
 beforeAll(() => {
-  const tarballs = ['core', 'fastify', 'express', 'load', 'cli'].map((name) => {
+  const tarballs = ['core', 'fastify', 'express', 'prom-client', 'load', 'cli'].map((name) => {
     const [{ filename }] = JSON.parse(npm(path.join(root, 'packages', name), 'pack', '--json', '--pack-destination', folder)) as [{ filename: string }]
     return `./${filename}`
   })
   writeFileSync(path.join(folder, 'package.json'), '{"private":true}')
   const { devDependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }
-  npm(folder, 'install', '--ignore-scripts', ...tarballs, `fastify@${devDependencies['fastify']}`, `express@${devDependencies['express']}`)
+  npm(folder, 'install', '--ignore-scripts', ...tarballs, `fastify@${devDependencies['fastify']}`, `express@${devDependencies['express']}`, `prom-client@${devDependencies['prom-client']}`)
 }, 180_000)
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -48,7 +48,18 @@ const programs = {
     import { handover } from '@handover/express'
     handover(express()).listen(0, (error) => { if (error) throw error; console.log('listening') })`,
   'express.cjs': `const { handover } = require('@handover/express')
-    handover(require('express')()).listen(0, (error) => { if (error) throw error; console.log('listening') })`
+    handover(require('express')()).listen(0, (error) => { if (error) throw error; console.log('listening') })`,
+  'prom-client.mjs': `import http from 'node:http'
+    import { handover } from '@handover/core'
+    import { inherit } from '@handover/prom-client'
+    import { register } from 'prom-client'
+    inherit()
+    handover(http.createServer(async (req, res) => res.end(await register.metrics()))).listen(0, '127.0.0.1', () => console.log('listening'))`,
+  'prom-client.cjs': `const http = require('node:http')
+    const { handover } = require('@handover/core')
+    const { register } = require('prom-client')
+    require('@handover/prom-client').inherit(register)
+    handover(http.createServer(async (req, res) => res.end(await register.metrics()))).listen(0, '127.0.0.1', () => console.log('listening'))`
 }
 
 test.each(Object.entries(programs))('%s reloads with the packages that npm pack made, of which no install script ran', async (name, source) => {

@@ -10,7 +10,7 @@ import { decodeState, encodeState } from '../../packages/core/dist/state-text.js
 const add = (a: number, b: number): number => a + b
 const alone: Exchange = { ask: () => Promise.resolve([]) }
 /** What the transport does with it. */
-const sent = (snapshot: Snapshot | undefined): Snapshot => decodeState(encodeState(snapshot, 'a test')) as Snapshot
+const sent = (snapshot: Snapshot | undefined): Snapshot => decodeState(encodeState(snapshot, 'a test'), 'a test') as Snapshot
 
 /** A process that counts to what `counted` holds. */
 function counting(id: string, counted: { n: number }, exchange = alone, now?: () => number): { aggregates: Aggregates; sum: Aggregate<number> } {

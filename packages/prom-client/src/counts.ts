@@ -1,0 +1,119 @@
+/**
+ * What only ever grows: counters, histograms, and sum and count of summaries, in a form that can be added up however the versions of the program differ.
+ * Of a histogram whose buckets were changed the sum has the buckets of all: where one process had none at a bound, it counts there with its next smaller
+ * one, so that the buckets of a sum grow with their bounds and never fall in time. Pure.
+ */
+
+import { exact, plus, toNumber, type Exact } from './exact.js'
+import { keyOf, labelled, type Exemplar, type Labels, type Metric, type Value } from './metrics.js'
+
+interface Bucket {
+  readonly le: number
+  /** Of all up to `le`. */
+  readonly count: number
+  readonly exemplar?: Exemplar
+}
+
+/** Of one set of labels. A counter has its value in `sum`. */
+interface Series {
+  readonly labels: Labels
+  readonly sum: Exact
+  readonly count: number
+  /** By `le`. */
+  readonly buckets: readonly Bucket[]
+  readonly exemplar?: Exemplar
+}
+
+export interface Family {
+  /** That of a counter as it stands before its values: with _total, where OpenMetrics asks for it. */
+  readonly name: string
+  readonly help: string
+  readonly type: 'counter' | 'histogram' | 'summary'
+  readonly series: ReadonlyMap<string, Series>
+}
+
+/** By type and name: a name that has become that of another kind of metric is another one. */
+export type Counts = ReadonlyMap<string, Family>
+
+export const counts = (type: string): type is Family['type'] => type === 'counter' || type === 'histogram' || type === 'summary'
+
+export const nameOf = ({ name, type }: { readonly name: string; readonly type: string }, openMetrics: boolean): string => (openMetrics && type === 'counter' ? `${name.replace(/_total$/, '')}_total` : name)
+
+/** A copy: prom-client goes on counting in what it gave. Null is how it says none. */
+const exemplarOf = ({ exemplar }: Value): { exemplar?: Exemplar } => {
+  if (!exemplar) return {}
+  const { labelSet, value, timestamp } = exemplar
+  return { exemplar: { labelSet: { ...labelSet }, value, ...(timestamp !== undefined && { timestamp }) } }
+}
+
+function latest(a: Exemplar | undefined, b: Exemplar | undefined): { exemplar?: Exemplar } {
+  const exemplar = a && b ? ((a.timestamp ?? 0) < (b.timestamp ?? 0) ? b : a) : (a ?? b)
+  return exemplar ? { exemplar } : {}
+}
+
+/** `more`: labels that each of them gets. */
+export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: boolean): Counts {
+  const families = metrics.filter(({ type }) => counts(type)).map((metric): Family => {
+    const type = metric.type as Family['type']
+    const series = new Map<string, Series>()
+    for (const value of metric.values) {
+      const { le, quantile, ...rest } = value.labels
+      // Those of several processes cannot be added.
+      if (type === 'summary' && quantile !== undefined) continue
+      const labels = labelled(type === 'histogram' ? rest : value.labels, more)
+      const key = keyOf(labels)
+      const known: Series = series.get(key) ?? { labels, sum: 0, count: 0, buckets: [] }
+      if (type === 'counter') series.set(key, { ...known, sum: plus(known.sum, exact(value.value)), ...exemplarOf(value) })
+      else if (value.metricName?.endsWith('_sum')) series.set(key, { ...known, sum: exact(value.value) })
+      else if (value.metricName?.endsWith('_count')) series.set(key, { ...known, count: value.value })
+      else series.set(key, { ...known, buckets: [...known.buckets, { le: le === '+Inf' ? Infinity : Number(le), count: value.value, ...exemplarOf(value) }] })
+    }
+    return { name: nameOf(metric, openMetrics), help: metric.help, type, series }
+  })
+  return new Map(families.map((family) => [`${family.type} ${family.name}`, family]))
+}
+
+export function addCounts(a: Counts, b: Counts): Counts {
+  return union(a, b, (one, other) => ({ ...one, series: union(one.series, other.series, addSeries) }))
+}
+
+function union<T>(a: ReadonlyMap<string, T>, b: ReadonlyMap<string, T>, add: (a: T, b: T) => T): Map<string, T> {
+  const both = new Map(a)
+  for (const [key, other] of b) {
+    const one = both.get(key)
+    both.set(key, one === undefined ? other : add(one, other))
+  }
+  return both
+}
+
+const addSeries = (a: Series, b: Series): Series => ({ labels: a.labels, sum: plus(a.sum, b.sum), count: a.count + b.count, buckets: addBuckets(a.buckets, b.buckets), ...latest(a.exemplar, b.exemplar) })
+
+function addBuckets(a: readonly Bucket[], b: readonly Bucket[]): Bucket[] {
+  const bounds = [...new Set([...a, ...b].map(({ le }) => le))].sort((one, other) => one - other)
+  const below = (buckets: readonly Bucket[], bound: number): Bucket | undefined => buckets.findLast(({ le }) => le <= bound)
+  const exemplarAt = (bucket: Bucket | undefined, le: number): Exemplar | undefined => (bucket?.le === le ? bucket.exemplar : undefined)
+  return bounds.map((le) => {
+    const [one, other] = [below(a, le), below(b, le)]
+    return { le, count: (one?.count ?? 0) + (other?.count ?? 0), ...latest(exemplarAt(one, le), exemplarAt(other, le)) }
+  })
+}
+
+/** As prom-client gives it. `local`: the same metric of this process, whose quantiles are shown. */
+export function toMetric({ name, help, type, series }: Family, local: Metric | undefined, more: Labels): Metric {
+  const quantiles = new Map<string, Value[]>()
+  for (const value of type === 'summary' ? (local?.values ?? []) : []) {
+    const { quantile, ...labels } = value.labels
+    if (quantile === undefined) continue
+    const all = labelled(labels, more)
+    quantiles.set(keyOf(all), [...(quantiles.get(keyOf(all)) ?? []), { labels: { quantile, ...all }, value: value.value }])
+  }
+  const values = [...series].flatMap(([key, { labels, sum, count, buckets, exemplar }]): Value[] => (type === 'counter'
+    ? [{ value: toNumber(sum), labels, ...(exemplar && { exemplar }) }]
+    : [
+        ...(quantiles.get(key) ?? []),
+        ...buckets.map((bucket): Value => ({ metricName: `${name}_bucket`, labels: { le: bucket.le === Infinity ? '+Inf' : bucket.le, ...labels }, value: bucket.count, ...(bucket.exemplar && { exemplar: bucket.exemplar }) })),
+        { metricName: `${name}_sum`, labels, value: toNumber(sum) },
+        { metricName: `${name}_count`, labels, value: count }
+      ]))
+  return { name: local?.name ?? name, help: local?.help ?? help, type, aggregator: local?.aggregator ?? 'sum', values }
+}

@@ -1,0 +1,109 @@
+/**
+ * @handover/prom-client: a registry that answers for the service. Its counters and histograms go on over reloads, and are summed over all workers.
+ *
+ * Each process counts in its own registry, as without Handover; only what is shown is a sum. Nothing is read of or written into a metric but by what
+ * prom-client gives, except for the values of gauges that are to be adopted.
+ */
+
+import { HandoverError, handover, type Handover, type StateName } from '@handover/core'
+import { Registry, register, type OpenMetricsContentType } from 'prom-client'
+import { adopt, valuesToAdopt, type Adopted } from './adopted.js'
+import { addCounts, countsOf, nameOf, toMetric, type Counts } from './counts.js'
+import { gaugesOf, sumOfGauges, type GaugeRule, type Gauges } from './gauges.js'
+import type { Labels, Metric } from './metrics.js'
+
+export interface InheritOptions {
+  /** By name of a gauge. One that is not named is put together over all processes that live, as its `aggregator` says (by default the sum). */
+  readonly gauges?: Readonly<Record<string, GaugeRule>>
+  /** Adds the label `generation` to what each process counts. The number of series grows with each reload then. false. */
+  readonly generation?: boolean
+  /** Tells a second registry of a process from the first. The same in each version of the program. */
+  readonly name?: string
+  /** The object of this process. */
+  readonly core?: Pick<Handover, 'aggregate' | 'share' | 'generation' | 'state'>
+}
+
+export type { GaugeRule }
+
+/** What one process counts, or several. */
+interface Said {
+  readonly counts: Counts
+  readonly gauges: readonly Gauges[]
+}
+
+type AnyRegistry = Registry | Registry<OpenMetricsContentType>
+
+const rules: readonly unknown[] = ['sum', 'reset', 'adopt'] satisfies GaugeRule[]
+const serving: readonly StateName[] = ['serving', 'launching', 'offering', 'committing']
+const inherited = new WeakSet<AnyRegistry>()
+
+/**
+ * Makes `registry.metrics()`, `getMetricsAsJSON()` and `getSingleMetricAsString()` answer for the service: every process that counts, and every one that
+ * did. Call it once for each registry, before listen(). By default the registry of prom-client. Throws HANDOVER_OPTION.
+ */
+export function inherit(registry: AnyRegistry = register, options: InheritOptions = {}): void {
+  const { gauges = {}, generation = false, name, core = handover } = options
+  const metrics = registry as Registry
+  if (inherited.has(registry)) throw refused('inherit() was called twice with one registry', 'Call it once for each registry, with all its options.')
+  for (const [gauge, rule] of Object.entries(gauges)) if (!rules.includes(rule)) throw refused(`inherit() was given ${JSON.stringify(rule)} for the gauge ${gauge}`, 'Give sum, reset or adopt.')
+  const topic = name === undefined ? 'prom-client' : `prom-client:${name}`
+  const toAdopt = Object.keys(gauges).filter((gauge) => gauges[gauge] === 'adopt')
+
+  const isOpenMetrics = (): boolean => (metrics.contentType as string) === Registry.OPENMETRICS_CONTENT_TYPE
+  const more = (): Labels => (generation ? { generation: String(core.generation) } : {})
+  const local = metrics.getMetricsAsJSON.bind(metrics) as unknown as () => Promise<Metric[]>
+  /** As it was when this process last looked. */
+  let latest: readonly Metric[] = []
+
+  const sum = core.aggregate<Said>(topic, {
+    own: async () => {
+      latest = await local()
+      return { counts: countsOf(latest, more(), isOpenMetrics()), gauges: [gaugesOf(latest, more(), serving.includes(core.state))] }
+    },
+    add: (a, b) => ({ counts: addCounts(a.counts, b.counts), gauges: [...a.gauges, ...b.gauges] }),
+    remains: ({ counts }) => ({ counts, gauges: [] })
+  })
+  if (toAdopt.length > 0) {
+    core.share<Adopted>(`${topic}:gauges`, { save: () => valuesToAdopt(metrics, toAdopt), restore: (values) => { adopt(metrics, values) }, optional: true })
+  }
+  inherited.add(registry)
+
+  async function ofService(): Promise<Metric[]> {
+    const said = await sum.total()
+    const mine = latest
+    const known = new Map(mine.map((metric) => [nameOf(metric, isOpenMetrics()), metric]))
+    // What this program has says what kind of metric a name is.
+    const counted = [...said.counts.values()].filter(({ name, type }) => (known.get(name)?.type ?? type) === type)
+      .map((family) => toMetric(family, known.get(family.name), more()))
+    const measured = sumOfGauges(said.gauges, (gauge) => (Object.hasOwn(gauges, gauge) ? gauges[gauge] : undefined))
+      .filter((gauge) => (known.get(gauge.name)?.type ?? gauge.type) === gauge.type)
+    const all = new Map([...counted, ...measured].map((metric) => [metric.name, metric]))
+    // In the order of the program; then what only others have.
+    const first = mine.map((metric) => all.get(metric.name)).filter((metric) => metric !== undefined)
+    return [...new Set([...first, ...all.values()])]
+  }
+
+  const text = (shown: readonly Metric[]): Registry => {
+    const written = new Registry()
+    written.setContentType(metrics.contentType)
+    for (const metric of shown) {
+      // prom-client adds it again to each value.
+      const named = isOpenMetrics() && metric.type === 'counter' ? { ...metric, name: metric.name.replace(/_total$/, '') } : metric
+      written.registerMetric({ ...metric, get: () => Promise.resolve(named) } as never)
+    }
+    return written
+  }
+
+  const single = metrics.getSingleMetricAsString.bind(metrics)
+  Object.assign(metrics, {
+    metrics: async () => await text(await ofService()).metrics(),
+    getMetricsAsJSON: async () => await ofService(),
+    getSingleMetricAsString: async (wanted: string) => {
+      const shown = (await ofService()).find((metric) => metric.name === wanted || nameOf(metric, isOpenMetrics()) === wanted)
+      if (shown === undefined) return await single(wanted)
+      return await text([shown]).getSingleMetricAsString(shown.name)
+    }
+  })
+}
+
+const refused = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}`)

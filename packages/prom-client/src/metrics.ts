@@ -1,0 +1,33 @@
+/**
+ * What prom-client gives as JSON, as far as it is used here. Its own types say neither the text of `type` nor the exemplars. Pure.
+ */
+
+export type Labels = Readonly<Record<string, string | number>>
+
+export interface Exemplar {
+  readonly labelSet: Labels
+  readonly value: number
+  readonly timestamp?: number
+}
+
+export interface Value {
+  readonly labels: Labels
+  readonly value: number
+  /** Where it is not the name of the metric: name_bucket, name_sum, name_count. */
+  readonly metricName?: string
+  readonly exemplar?: Exemplar | null
+}
+
+export interface Metric {
+  readonly name: string
+  readonly help: string
+  readonly type: string
+  readonly aggregator: string
+  readonly values: readonly Value[]
+}
+
+/** The same for the same labels in any order; 200 and '200' look the same to Prometheus. */
+export const keyOf = (labels: Labels): string => JSON.stringify(Object.entries(labels).map(([name, value]) => [name, String(value)]).sort(([a], [b]) => (a! < b! ? -1 : 1)))
+
+/** What the program has labelled itself stays. */
+export const labelled = (labels: Labels, more: Labels): Labels => ({ ...labels, ...more, ...labels })
