@@ -35,7 +35,7 @@ export class Sharing implements AsyncDisposable {
     this.#load = load
   }
 
-  /** `code`: the body of a function of { handover, print, memory, server, routes }, in the first generation. Resolves when that listens. */
+  /** `code`: the body of a function of what test/programs/state.mjs gives it, in the first generation. Resolves when that listens. */
   static async start(code: string, { options = {}, env = {}, node, load = traffic }: SharingOptions = {}): Promise<Sharing> {
     const folder = mkdtempSync(path.join(tmpdir(), 'handover-state-'))
     write(folder, code)
@@ -57,6 +57,13 @@ export class Sharing implements AsyncDisposable {
   /** What the next generations are. */
   write(code: string): void {
     write(this.folder, code)
+  }
+
+  /** What says(name) does from now on: the body of a function of `args`. */
+  say(name: string, code: string): void {
+    const file = path.join(this.folder, name)
+    writeFileSync(`${file}.new`, code)
+    renameSync(`${file}.new`, file)
   }
 
   get target(): Target {
@@ -102,6 +109,6 @@ export class Sharing implements AsyncDisposable {
 
 function write(folder: string, code: string): void {
   const file = path.join(folder, 'app.mjs')
-  writeFileSync(`${file}.new`, `export default async ({ handover, print, memory, server, routes }) => {\n${code}\n}\n`)
+  writeFileSync(`${file}.new`, `export default async ({ handover, print, memory, server, routes, says }) => {\n${code}\n}\n`)
   renameSync(`${file}.new`, file)
 }

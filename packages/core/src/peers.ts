@@ -39,7 +39,7 @@ export class Peers implements PeerChannel {
 
   send(name: string, value: unknown, to?: Neighbour): boolean {
     mustBeName(name)
-    if (to !== undefined && to !== 'predecessor' && to !== 'successor') throw new HandoverError('HANDOVER_OPTION', `peer.send("${name}") was given ${inspect(to)} as the neighbour. Nothing was sent. Give 'predecessor' or 'successor'.`)
+    if (![undefined, 'predecessor', 'successor'].includes(to)) throw new HandoverError('HANDOVER_OPTION', `peer.send("${name}") was given ${inspect(to)} as the neighbour. Nothing was sent. Give 'predecessor' or 'successor'.`)
     return this.say(name, value, to)
   }
 

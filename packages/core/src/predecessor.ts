@@ -136,10 +136,10 @@ async function expect<T extends MessageType>(channel: Channel, type: T, deadline
 const stateTodo = 'Repair save or restore, or mark the section optional in the new version, and reload again; or reload with --without-state'
 
 /** One after the other, so that there is one more copy at a time. A section that fails is told, and its reason. */
-async function sendSections({ names, save }: SectionsToSend, channel: Channel, signal: AbortSignal): Promise<void> {
-  for (const name of names) {
+async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal): Promise<void> {
+  for (const name of sections.names) {
     try {
-      const { fd, bytes, phase } = await save(name, signal)
+      const { fd, bytes, phase } = await sections.save(name, signal)
       try {
         if (signal.aborted) return
         channel.sendDescriptors([fd])

@@ -105,7 +105,7 @@ export class Restoring {
   declared(name: string): void {
     const expected = this.#expected.get(name)
     const section = this.#sections.get(name)
-    if (!expected || expected.doing !== 'saved' || !section?.restore) return
+    if (expected?.doing !== 'saved' || !section?.restore) return
     const { fd } = expected
     if (fd === undefined) return
     expected.fd = undefined
@@ -126,7 +126,7 @@ export class Restoring {
       closeSync(expected.fd)
       Object.assign(expected, { fd: undefined, doing: 'unclaimed' })
     }
-    await Promise.all(all.map(({ restored }) => restored))
+    for (const { restored } of all) await restored
     for (const { name, phase, reason } of all.filter(({ doing }) => doing === 'failed')) {
       const section = this.#sections.get(name)
       // What no part of this program wants is no loss.

@@ -20,7 +20,7 @@ type Table = Readonly<Record<string, (value: never) => unknown>>
 
 /** The part of it that is used. Its types are written for ES modules. */
 interface Devalue {
-  stringify(value: unknown, reducers: Table, options: { operations: Table }): string
+  stringify(value: unknown, reducers: Table, options?: { operations: Table }): string
   parse(text: string, revivers: Table): unknown
   readonly defaultStringifyOperations: { shapeOf(value: object): Shape }
 }
@@ -106,27 +106,45 @@ const revivers: Table = {
   }
 }
 
-function write(value: unknown, attached: Attached): string {
-  const { stringify, defaultStringifyOperations } = devalue()
-  const isObject = (thing: unknown): thing is object => typeof thing === 'object' && thing !== null
-  return stringify(value, {
-    Linked: (thing: unknown) => isObject(thing) && thing instanceof Linked && thing.parts,
-    // A view of its own memory: that of a Buffer is often shared with others.
-    Buffer: (thing: unknown) => isObject(thing) && Buffer.isBuffer(thing) && new Uint8Array(thing).buffer,
-    Error: (thing: unknown) => isObject(thing) && isError(thing) && writeError(thing, attached)
-  }, {
-    operations: {
-      // An object with a method then() has a function like any other; a promise is no plain object.
-      isThenable: () => false,
-      shapeOf(thing: object): Shape {
-        const shape = defaultStringifyOperations.shapeOf(thing)
-        if (!shape.keys || !Object.hasOwn(thing, '__proto__') || !shape.keys.includes('__proto__')) return shape
-        attached.set(thing, ['__proto__', (thing as { __proto__: unknown }).__proto__])
-        return { ...shape, keys: shape.keys.filter((key) => key !== '__proto__') }
-      }
-    }
-  })
+const isObject = (thing: unknown): thing is object => typeof thing === 'object' && thing !== null
+
+/** What is found on the way and has to be attached goes into `attached`. */
+const reducersFor = (attached: Attached): Table => ({
+  // The bytes alone: the memory of a Buffer is often shared with others.
+  Buffer: (thing: unknown) => isObject(thing) && Buffer.isBuffer(thing) && new Uint8Array(thing).buffer,
+  Error: (thing: unknown) => isObject(thing) && isError(thing) && writeError(thing, attached),
+  Linked: (thing: unknown) => thing instanceof Linked && thing.parts
+})
+
+const operationsFor = (attached: Attached): Table => ({
+  // An object with a method then() has a function like any other; a promise is no plain object.
+  isThenable: () => false,
+  shapeOf(thing: object): Shape {
+    const shape = devalue().defaultStringifyOperations.shapeOf(thing)
+    if (!shape.keys?.includes('__proto__')) return shape
+    attached.set(thing, ['__proto__', (thing as { __proto__: unknown }).__proto__])
+    return { ...shape, keys: shape.keys.filter((key) => key !== '__proto__') }
+  }
+})
+
+function write(value: unknown): string {
+  const { stringify } = devalue()
+  const attached: Attached = new Map()
+  const reducers = reducersFor(attached)
+  try {
+    const text = stringify(value, reducers)
+    if (attached.size === 0) return text
+  } catch (error) {
+    if (!isRefusal(error)) throw error
+  }
+  // With operations of one's own it takes twice the time for what is small, and few need them.
+  const options = { operations: operationsFor(attached) }
+  const text = stringify(value, reducers, options)
+  // The map grows while it is written, as more is found in what is attached.
+  return attached.size === 0 ? text : stringify(new Linked(value, attached), reducers, options)
 }
+
+const isRefusal = (error: unknown): error is Error & { value: unknown } => error instanceof Error && error.name === 'DevalueError'
 
 /** The places in an object where others are, as a program would write them. */
 function* partsOf(value: object): Generator<readonly [string, unknown]> {
@@ -182,16 +200,13 @@ const tooLong = /string length|string longer than/i
 /** Throws HANDOVER_STATE, with the path to what cannot be written down. `of` names the state in the message, `at` is where the value is in it. */
 export function encodeState(value: unknown, of: string, at = ''): string {
   try {
-    const attached: Attached = new Map()
-    const text = write(value, attached)
-    // The map grows while it is written, as more is found in what is attached.
-    return attached.size === 0 ? text : write(new Linked(value, attached), attached)
+    return write(value)
   } catch (cause) {
     const { message } = cause as Error
     let what
     let advice = 'Give plain data: objects, arrays, Map, Set, Date, typed arrays, BigInt, errors'
-    if (cause instanceof Error && cause.name === 'DevalueError') {
-      const { value: thing } = cause as Error & { value: unknown }
+    if (isRefusal(cause)) {
+      const thing = cause.value
       const path = at + pathTo(thing, value)
       what = `holds ${whatIs(thing, message)}${path === '' ? '' : ` at ${path.replace(/^\./, '')}`}, which cannot go to another process`
     } else if (cause instanceof RangeError && tooDeep.test(message)) {
