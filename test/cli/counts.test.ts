@@ -6,6 +6,7 @@ import type { ProcessStatus } from '@handover/core/keeper'
 import { Counts } from '../../packages/cli/dist/counts.js'
 import type { Worker, WorkerSide } from '../../packages/cli/dist/worker.js'
 import { descriptorsOf, waitFor } from '../helpers/program.js'
+import { Keeping } from './keeping.js'
 import { FarEnd, Files, readAndClose, type CountedBy } from './line.js'
 
 const topic = 'hits'
@@ -322,9 +323,7 @@ describe('the end of a process', () => {
   it.each([64, 200])('holds no more than so many descriptors, after %i processes that nobody inherits', async (count) => {
     app = new App()
     for (let made = 0; made < count; made++) {
-      const one = await app.serving(0, 1)
-      // Only what it said unasked is known: nobody lives to be asked.
-      one.answers = undefined
+      const one = app.process(0, 1)
       one.end.sayWith({ type: 'tally', topic, snapshot: one.snapshot }, app.files, '1')
       await one.end.ends()
       await waitFor(() => app.orphans.includes(one.id))
@@ -377,5 +376,39 @@ describe('the keeper', () => {
     expect(app.counts.service([statusOf(a, 101)])).toMatchObject({ requests: 121 })
     expect(app.counts.service([statusOf(a, 122, ['p2'])])).toMatchObject({ requests: 122 })
     expect(app.counts.service([statusOf(a, 123, ['p2'])])).toMatchObject({ requests: 123 })
+  })
+})
+
+describe('the requests of a service', { timeout: 120_000 }, () => {
+  it('are exact over reloads of all workers, and never run backwards, also when one is killed', async () => {
+    await using kept = await Keeping.start({ workers: 2 })
+    const first = await kept.serves()
+    const seen: number[] = []
+    const look = async (): Promise<void> => { seen.push((await kept.status())?.service?.requests ?? 0) }
+    const load = kept.load({ newConnections: { clients: 4, thinkMs: 3 }, keepAlive: { clients: 2, thinkMs: 3 } })
+    for (let round = 0; round < 2; round++) {
+      await look()
+      const reload = kept.reload('--bake', '0', '--wait')
+      await look()
+      expect((await reload).ok).toBe(true)
+      await look()
+    }
+    const { requests, lost } = await load.stop()
+    expect(lost).toBe(0)
+    await waitFor(async () => {
+      await look()
+      return seen.at(-1) === requests
+    })
+    const pids = await kept.serves()
+    expect(pids).not.toContain(first[0])
+    // Nothing runs: all that was begun has been told.
+    process.kill(pids[1]!, 'SIGKILL')
+    await waitFor(async () => {
+      await look()
+      return !(await kept.serves()).includes(pids[1]!)
+    })
+    await look()
+    expect(seen.at(-1)).toBe(requests)
+    expect(seen).toEqual([...seen].sort((a, b) => a - b))
   })
 })

@@ -224,9 +224,10 @@ export class SharedState {
   // ---- under a keeper ----
 
   tell(topic: string, answer: (snapshot: Omit<Snapshot, 'value'>, fd: number) => void): void {
-    void this.#aggregates.snapshot(topic).then((snapshot) => {
+    this.#aggregates.snapshot(topic).then((snapshot) => {
       if (snapshot) withFile(snapshot, (fd) => { answer(snapshot, fd) })
-    })
+      // Out of descriptors, or what own() throws: nobody here asked, and the keeper counts this process with its last word.
+    }).catch((error: unknown) => { this.#side.warn(`the keeper is not told what this process counts as "${topic}": ${(error as Error).message}`) })
   }
 
   inherit(topic: string, snapshot: Omit<Snapshot, 'value'>, fd: number): void {
