@@ -11,8 +11,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     env: { HANDOVER_DIR: controlDirectory },
-    // Real processes under real load: two files at a time is what two cores can carry.
-    maxWorkers: 2,
+    // Real processes under real load: two files at a time for two cores. A third fills what they leave while they wait (HANDOVER_TEST_WORKERS).
+    maxWorkers: Number(process.env['HANDOVER_TEST_WORKERS'] ?? 2),
     pool: 'forks',
     testTimeout: 120_000,
     hookTimeout: 60_000,

@@ -2,7 +2,8 @@
  * Apps under `handover run`, with one worker and with four, reloaded again and again under the strict client: two with the adapter of their framework, the
  * others as their authors left them. No request is lost and no connection is closed.
  *
- * HANDOVER_TEST_RELOADS sets how many reloads each has (default 12; `npm run soak`: 50); with fewer, the first app has a quarter of them and the others one.
+ * HANDOVER_TEST_RELOADS sets how many reloads each has (`npm run soak`: 50). With the default of 12 the first app has a quarter of them and the others one;
+ * with fewer, each of the others runs with one worker or with two, and the first alone with one and with four.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'
@@ -31,15 +32,18 @@ const apps: readonly (readonly [name: string, script: string, options: KeptOptio
   ['socket.io', 'socketio.mjs', { env: { HANDOVER_DRAIN_TIMEOUT: '900000' } }]
 ]
 
-const cases = apps.flatMap(([name, script, options], index) => [1, 4].map((workers) => ({
+/** Of which numbers of workers an app is run. */
+const sizes = (index: number): readonly number[] => (given >= 12 || index === 0 ? [1, 4] : [index % 2 === 0 ? 1 : 2])
+
+const cases = apps.flatMap(([name, script, options], index) => sizes(index).map((workers) => ({
   name,
   script,
   options: { ...options, workers },
-  reloads: given >= 50 ? given : index === 0 ? Math.ceil(given / 4) : 1,
+  reloads: given >= 50 ? given : index === 0 ? Math.max(2, Math.ceil(given / 4)) : 1,
   // Half of the reloads, another half in each app.
   inParallel: (count: number) => workers > 1 && (count + index) % 2 === 1,
   // With the default bake, which takes its time.
-  hangsUp: (count: number) => (given >= 50 ? count % 10 === 1 : index === 0 && count === 2)
+  hangsUp: (count: number) => (given >= 50 ? count % 10 === 1 : index === 0 && workers > 1 && count === 2)
 })))
 
 /** A client of socket.io that says something all the time, each time when the one before was acknowledged. */

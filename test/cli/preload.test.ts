@@ -1,6 +1,6 @@
 /**
  * The preload of the command with real frameworks, whose apps know nothing of Handover: reloaded under the strict client, no request is lost and no plain
- * connection is closed. Many reloads, by the keeper, are in kept-load.test.ts.
+ * connection is closed. Many reloads, by the keeper, are in kept-load.test.ts. HANDOVER_TEST_RELOADS below 10: one reload instead of two.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Http2Load, type Http2Result } from '../reload/http2-load.js'
 import { App } from './frameworks.js'
 
-const reloads = 2
+const reloads = Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10) < 10 ? 1 : 2
 const tsx = ['--import', 'tsx']
 // Node strips types itself from 22.18 on.
 const strips = (process.features as { typescript?: unknown }).typescript === 'strip'

@@ -152,10 +152,11 @@ describe('an HTTP/2 stream', () => {
 
 const processOf = (pid: number, more: Partial<ProcessStatus> = {}): ProcessStatus => ({
   pid, generation: 1, state: 'serving', name: null, keeper: null, slot: null, version: '1.0.0', node: '24.1.0', ageMs: 61_000, listeners: ['tcp 0.0.0.0:3000'], connections: { http: 2 },
-  requests: { inFlight: 1, total: 1_234_567, failed: 0 }, waitsFor: [], endsInMs: null, memory: 95_000_000, loopDelayMs: 1.4, lastReport: null, ...more
+  requests: { inFlight: 1, total: 1_234_567, failed: 0 }, waitsFor: [], endsInMs: null, memory: 95_000_000, loopDelayMs: 1.4, lastReport: null,
+  service: { id: String(pid), startedAt: 100_000, requests: 1_234_567, includes: [] }, sections: [], ...more
 })
-const keeperOf = (pid: number): KeeperStatus => ({ pid, version: '0.1.0', node: '24.1.0', ageMs: 300_000_000, workers: 2, listeners: ['tcp 0.0.0.0:3000'], crashes: 3, down: [{ slot: 1, reason: 'exited with status 1', nextTryInMs: 4_000 }] })
-const answer = (file: string, processes: ProcessStatus[], more: Partial<AppStatus> = {}) => ({ file: `/run/handover/${file}`, status: { name: processes[0]?.name ?? null, keeper: null, processes, lastReload: null, ...more } })
+const keeperOf = (pid: number): KeeperStatus => ({ pid, version: '0.1.0', node: '24.1.0', ageMs: 300_000_000, workers: 2, listeners: ['tcp 0.0.0.0:3000'], crashes: 3, down: [{ slot: 1, reason: 'exited with status 1', nextTryInMs: 4_000 }], checkpoints: [] })
+const answer = (file: string, processes: ProcessStatus[], more: Partial<AppStatus> = {}) => ({ file: `/run/handover/${file}`, status: { name: processes[0]?.name ?? null, keeper: null, service: null, processes, lastReload: null, ...more } })
 
 describe('what belongs together', () => {
   it('a keeper and its workers are one app, whose keeper is asked', () => {
@@ -188,6 +189,31 @@ describe('what belongs together', () => {
   })
 })
 
+describe('the service', () => {
+  const count = (id: string, requests: number, more: Partial<ProcessStatus['service']> = {}) => ({ service: { id, requests, startedAt: 5_000, includes: [], ...more } })
+
+  it('has each process once, however many of the others have its count in theirs', () => {
+    const apps = group([
+      answer('@1-00000000.sock', [processOf(1, { name: 'shop', state: 'draining', ...count('a', 100, { startedAt: 1_000 }) })]),
+      answer('@2-00000000.sock', [processOf(2, { name: 'shop', generation: 2, ...count('b', 130, { includes: ['a', 'gone'] }) })]),
+      answer('@3-00000000.sock', [processOf(3, { name: 'shop', generation: 2, ...count('c', 7, { includes: ['gone'] }) })])
+    ])
+    expect(only(apps).service).toEqual({ startedAt: 1_000, generation: 2, requests: 137 })
+  })
+
+  it('under a keeper is what that one says, which knows those that are gone', () => {
+    const service = { startedAt: 1_000, generation: 3, requests: 5_000 }
+    const worker = processOf(20, { keeper: 10, slot: 0, name: 'shop' })
+    const apps = group([answer('@20-00000000.sock', [worker]), answer('shop.sock', [worker], { name: 'shop', keeper: keeperOf(10), service })])
+    expect(only(apps).service).toEqual(service)
+  })
+
+  it('is unknown where only processes of a version answer that says nothing of it', () => {
+    const { service: _, ...old } = processOf(1)
+    expect(only(group([answer('@1-00000000.sock', [old as ProcessStatus])])).service).toBeNull()
+  })
+})
+
 describe('the text', () => {
   const app = () => group([answer('shop.sock', [
     processOf(1_234_567, { slot: 0, keeper: 10, generation: 12, version: '10.20.30-rc.1+build', connections: { http: 12_345, upgraded: 678, http2: 90 }, loopDelayMs: 1_234 }),
@@ -203,6 +229,20 @@ describe('the text', () => {
     expect(text).toMatch(/^shop\n {2}listens {3}tcp 0\.0\.0\.0:3000\n {2}keeper {4}process 10, version 0\.1\.0, Node 24\.1\.0, up 3 d; 2 workers,\s+3 crashes\n {2}down {6}slot 1: exited with status 1; next try in 4 s\n {2}reload {4}2 min ago, failed: process 5/)
     const at = lines.find((line) => line.includes('STATE'))!.indexOf('STATE')
     for (const state of ['serving', 'committing', 'draining']) expect(lines.find((line) => line.includes(` ${state} `))?.indexOf(state)).toBe(at)
+  })
+
+  it('says since when the service is up, and how far the state on its way has come', () => {
+    const checkpoints = Array.from({ length: 10 }, (_, index) => ({ slot: index % 2, name: `section-${index}`, bytes: 3 * 1_048_576, ageMs: 4_000 }))
+    const apps = group([answer('shop.sock', [processOf(1, { keeper: 10, slot: 0, sections: [{ name: 'sessions', doing: 'saving', bytes: 5_000_000 }, { name: 'cache', doing: 'failed', bytes: 12 }] })], {
+      name: 'shop', keeper: { ...keeperOf(10), checkpoints }, service: { startedAt: 1_700_000_000_000, generation: 12, requests: 1_234_567 }
+    })])
+    const text = describeApps(apps, { width: 80, colours: false, now: 1_700_000_000_000 + 300_000_000 })
+    for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80)
+    const flat = text.replace(/\s+/g, ' ')
+    expect(flat).toContain(' service up 3 d (since 2023-11-14 22:13 UTC), generation 12, 1,234,567 requests ')
+    expect(flat).toContain(' state: sessions saving (5 MB), cache failed (12 B) ')
+    expect(flat).toContain(' state checkpoints of slot 0: section-0 (3 MB, 4 s ago), slot 1: section-1 (3 MB, 4 s ago),')
+    expect(flat).toContain(' and 2 more ')
   })
 
   it('has colours only where they are asked for, and what a terminal would obey is taken out of names and paths', () => {

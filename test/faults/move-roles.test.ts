@@ -362,7 +362,10 @@ describe('the successor', () => {
       const adopted: MovedConnection[] = []
       const adopter = new Adopter(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
-        void succeed({ predecessor: { pid: 1, generation: 1 }, channel }, {
+        void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined }, {
+          section: () => undefined,
+          unsaved: () => undefined,
+          peer: () => undefined,
           prepared: Promise.resolve(ready),
           serve: () => ({ listeners: [], kinds: [], room: 100 }),
           take: (connections) => { adopter.take(connections) },

@@ -93,7 +93,7 @@ describe('the predecessor', () => {
     const stopAccepting = vi.fn(() => [])
     const done = handOver({
       machine, self: { pid: 1, generation: 4 }, readyTimeoutMs, stopped: stop.signal,
-      offer: () => ({ listeners: [], fds: [] }), serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
+      offer: () => ({ listeners: [], fds: [] }), sections: { names: [], save: () => Promise.reject(new Error('there are none')) }, serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
     }, { channel, pid: 77, ...(child && { child }) }, performance.now())
     done.catch(() => undefined)
     return { peer, machine, stopAccepting, done, stop }
@@ -125,11 +125,14 @@ describe('the predecessor', () => {
   })
 
   it('shares one deadline between hello and ready', async () => {
-    const begun = performance.now()
-    const { peer, done } = handing({ readyTimeoutMs: 150 })
-    setTimeout(() => { peer.say({ type: 'hello', protocol: 1, pid: 77 }) }, 100)
+    const { peer, done } = handing({ readyTimeoutMs: 400 })
+    // The second of two deadlines, and a timer of this process: on a slow machine it is as late as they are.
+    let second = false
+    setTimeout(() => { peer.say({ type: 'hello', protocol: 1, pid: 77 }) }, 300)
+    const timer = setTimeout(() => { second = true }, 690)
     await expect(done).rejects.toMatchObject({ code: 'HANDOVER_SUCCESSOR_TIMEOUT' })
-    expect(performance.now() - begun).toBeLessThan(245)
+    expect(second).toBe(false)
+    clearTimeout(timer)
   })
 
   it('kills a successor that it started and that does not serve within ten seconds of the commit', async () => {
@@ -197,13 +200,13 @@ describe('the predecessor', () => {
   })
 
   it.each<[what: string, act: (peer: Peer) => void, outcome: readonly unknown[]]>([
-    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.say('garbage') }, ['settled', 7, 'garbage']],
+    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.say({ type: 'peer', name: 'news', text: '[1]' }); peer.say('garbage') }, ['settled', 7, 'news', 'garbage']],
     ['the end of the channel is the death of the successor', (peer) => { peer.die() }, ['gone']],
     ['nothing that follows garbage is heard', (peer) => { peer.say('garbage'); peer.say({ type: 'settled' }) }, ['garbage']]
   ])('after the switch: %s', async (_what, act, outcome) => {
     const { channel, peer } = connected()
     const heard: unknown[] = []
-    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) } })
+    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) }, peer: ({ name }) => { heard.push(name) } })
     act(peer)
     heard.push(await watched)
     expect(heard).toEqual(outcome)
@@ -224,10 +227,13 @@ describe('the successor', () => {
       },
       take: (connections) => { log.push(`takes ${connections.length}`) },
       allTaken: async () => undefined,
+      section: ({ name, phase }) => { log.push(`section ${name} ${phase}`) },
+      unsaved: ({ name, reason }) => { log.push(`unsaved ${name}: ${reason}`) },
+      peer: ({ name }) => { log.push(`peer ${name}`) },
       withdrawn: ({ code, message }) => { log.push(`withdrawn: ${code}`); expect(message).toContain('a better one came') },
       predecessorEnded: (report) => { log.push(report ? 'report' : 'no report') }
     }
-    const done = succeed({ predecessor: { pid: 1, generation: 1 }, channel }, side)
+    const done = succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined }, side)
     return { peer, log, done, boot: () => { boot() } }
   }
 

@@ -135,12 +135,12 @@ export class Program implements AsyncDisposable {
   }
 }
 
-/** Polls what has no event: another process, /proc. */
-export async function waitFor(condition: () => boolean | Promise<boolean>, ms = 30_000): Promise<void> {
+/** Polls what has no event: another process, /proc. The longer it waits, the less often it looks: what it looks at needs the machine too. */
+export async function waitFor(condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const end = performance.now() + ms
-  while (!(await condition())) {
+  for (let pause = 5; !(await condition()); pause = Math.min(50, pause * 1.5)) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${condition.toString()}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    await new Promise((resolve) => setTimeout(resolve, pause))
   }
 }
 

@@ -5,15 +5,15 @@
 //   manual              never says that it is ready        port:N   listens there and nowhere else        also:N   listens there as well
 //   crash-after:MS      when it has served that long       fail:N   answers N % of the requests with 500
 //   health:WHAT         /healthz: 500, 302, hang, crash; late:MS: 500 when it has served that long, 200 before
-// Paths beside the contract: /healthz, /reload (by the program itself), /block?ms=N (its event loop), /held (answered on SIGUSR2)
+// Paths beside the contract: /healthz, /reload (by the program itself), /block?while=FILE (its event loop, while that exists), /held (answered on SIGUSR2)
 import { spawn } from 'node:child_process'
-import { appendFileSync, readFileSync, statSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
 import { handover } from '@handover/core'
-import { referenceHandler } from '@handover/load'
+import { referenceHandler } from '../../packages/load/dist/reference.js'
 import { behave } from './behaviour.mjs'
 import { certificate } from './certificate.mjs'
 import { print, printEvents } from './print.mjs'
@@ -66,7 +66,11 @@ function answer(request, response) {
     case '/reload':
       handover.reload().then((report) => { response.end(JSON.stringify(report)) }, (error) => { response.writeHead(409).end(JSON.stringify({ code: error.code, message: error.message })) })
       break
-    case '/block': Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(url.searchParams.get('ms'))); response.end(); break
+    case '/block':
+      print('blocked')
+      while (existsSync(url.searchParams.get('while'))) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+      response.end()
+      break
     case '/environment': response.end(JSON.stringify(Object.fromEntries(['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'HANDOVER_KEEPER', 'HANDOVER_SUCCESSOR'].map((name) => [name, name in env])))); break
     case '/held':
       held.push(response)

@@ -9,7 +9,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { referenceHandler } from '@handover/load'
+import { referenceHandler } from '../../packages/load/dist/reference.js'
 
 const { env } = process
 const boot = (() => { try { return JSON.parse(readFileSync(path.join(env.KEPT_FOLDER, 'boot'), 'utf8')) } catch { return {} } })()

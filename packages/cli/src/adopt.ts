@@ -60,5 +60,7 @@ const isOurs = (status: ProcessStatus, name: string): boolean => status.name ===
 
 async function adopt(keeper: Keeper, file: string, status: ProcessStatus): Promise<boolean> {
   const line = connectKeeper(file, status.slot ?? 0)
-  return line ? await keeper.slot(status.slot ?? 0).adopt(line, status) : false
+  if (!line) return false
+  keeper.noteService(status)
+  return await keeper.slot(status.slot ?? 0).adopt(line, status)
 }

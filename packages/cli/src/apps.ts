@@ -8,6 +8,7 @@ import path from 'node:path'
 import { accepts, findControlDirectory, HandoverError, type AppStatus, type ControlRequest, type ProcessStatus } from '@handover/core/keeper'
 import { ask, NobodyListens, Silent } from './ask.js'
 import { Failure } from './failure.js'
+import { serviceOf } from './service.js'
 
 /** An app, and where it can be asked. */
 export interface App extends AppStatus {
@@ -145,6 +146,7 @@ function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>): App
   return {
     name: answers.find(({ status: { name } }) => name !== null)?.status.name ?? null,
     keeper: kept?.status.keeper ?? null,
+    service: kept ? kept.status.service : serviceOf(all),
     lostKeeper: keeper !== null && !keepers.has(keeper) ? keeper : null,
     processes: all,
     lastReload: kept ? kept.status.lastReload : (reloads[0] ?? null),

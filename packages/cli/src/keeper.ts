@@ -7,8 +7,11 @@ import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { accepts, HandoverError, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
 import { adoptWorkers } from './adopt.js'
+import { Checkpoints } from './checkpoints.js'
+import { Counts, serviceTopic } from './counts.js'
 import type { Members } from './members.js'
 import { reload } from './reload.js'
+import { unknownService } from './service.js'
 import { Slot, type SlotSide } from './slot.js'
 import type { Worker } from './worker.js'
 
@@ -64,12 +67,22 @@ export interface Memory {
   readonly crashes: number
   readonly count: number
   readonly lastReload: ReloadOutcome | null
+  /** When the service began, as Date.now(). */
+  readonly since?: number | undefined
 }
 
 export class Keeper {
   readonly options: KeeperOptions
   readonly members: Members
   readonly slots: Slot[] = []
+  readonly checkpoints = new Checkpoints((line) => { this.options.log('warn', line) })
+  readonly counts: Counts = new Counts({
+    workers: () => this.workers,
+    heirs: (index) => [...this.servers].sort((a, b) => Number(b.slot === index) - Number(a.slot === index)),
+    warn: (line) => { this.options.log('warn', line) }
+  })
+  /** When the first generation of the service began to listen. */
+  #since: number | undefined
   #count: number
   #crashes = 0
   readonly #startedAt: number
@@ -94,6 +107,7 @@ export class Keeper {
     this.#startedAt = before?.startedAt ?? Date.now()
     this.#crashes = before?.crashes ?? 0
     this.lastReload = before?.lastReload ?? null
+    this.#since = before?.since
   }
 
   /** Those that should have a worker. */
@@ -120,6 +134,9 @@ export class Keeper {
   readonly #slotSide = (): SlotSide => ({
     name: this.options.name,
     members: this.members,
+    checkpoints: this.checkpoints,
+    counts: this.counts,
+    since: () => this.#since,
     env: this.options.env,
     command: () => this.options.command(),
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
@@ -129,6 +146,7 @@ export class Keeper {
       if (slot.server) this.#covered.delete(slot.server)
       if (!this.#reloading && this.isKeeping) this.members.closePassed()
       this.#changed()
+      if (slot.server) this.counts.settle()
     },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
     // A signal of the terminal goes to all processes at once, and ours is heard in this turn of the loop or the next.
@@ -174,7 +192,20 @@ export class Keeper {
       }
       return
     }
+    await this.#learnSince(first)
     await this.#fill()
+  }
+
+  /** The first worker knows when it began to listen; all others are told. */
+  async #learnSince({ server }: Slot): Promise<void> {
+    const status = await server?.ask(statusMs)
+    if (status) this.noteService(status)
+    this.#since ??= Date.now()
+  }
+
+  /** Of a process that was asked: the service is as old as the oldest thinks. */
+  noteService({ service }: Partial<ProcessStatus>): void {
+    if (service && service.startedAt > 0) this.#since = Math.min(this.#since ?? Infinity, service.startedAt)
   }
 
   /** The same with workers that another keeper had: those that are missing are started. */
@@ -210,7 +241,7 @@ export class Keeper {
 
   /** What the next keeper must know, beside the members. */
   get memory(): Memory {
-    return { name: this.options.name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.#count, lastReload: this.lastReload }
+    return { name: this.options.name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.#count, lastReload: this.lastReload, since: this.#since }
   }
 
   /** From now on the workers are another keeper's. */
@@ -246,6 +277,7 @@ export class Keeper {
   // ---- crashes ----
 
   #crashed(slot: Slot, worker: Worker, how: Ended): void {
+    if (slot.index >= this.#count) this.checkpoints.drop(slot.index)
     if (this.#stopping || this.#leaving || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
     this.#retry(slot, `${worker.who} ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
@@ -384,6 +416,7 @@ export class Keeper {
     for (const slot of this.slots.slice(count)) {
       this.forgetTrouble(slot)
       this.#trouble.delete(slot)
+      this.checkpoints.forgetLeft(slot.index)
       void slot.giveUpStart().then(() => { slot.server?.stop(false) })
     }
   }
@@ -416,7 +449,12 @@ export class Keeper {
 
   async status(): Promise<AppStatus> {
     const { name, version } = this.options
-    const processes = await Promise.all(this.workers.map(async (worker) => (await worker.ask(statusMs)) ?? silent(worker, name)))
+    const processes = await Promise.all(this.workers.map(async (worker) => {
+      const asked = worker.ask(statusMs)
+      // What is shown now must not be forgotten with the process: it says it to the file as well, right after its status.
+      this.counts.refresh(worker, serviceTopic)
+      return (await asked) ?? silent(worker, name)
+    }))
     const rank = (state: StateName): number => accepts(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
     return {
       name,
@@ -431,8 +469,10 @@ export class Keeper {
         down: this.active.filter((slot) => !slot.server).map((slot) => {
           const trouble = this.#trouble.get(slot)
           return { slot: slot.index, reason: trouble?.reason ?? 'it is being started', nextTryInMs: Math.max(0, (trouble?.nextAt ?? 0) - Date.now()) }
-        })
+        }),
+        checkpoints: this.checkpoints.status
       },
+      service: this.counts.service(processes),
       processes: processes.map((status) => ({ ...status, name })).sort((a, b) => rank(a.state) - rank(b.state) || (a.slot ?? 0) - (b.slot ?? 0) || a.generation - b.generation),
       lastReload: this.lastReload
     }
@@ -504,5 +544,6 @@ const firstLine = (error: unknown): string => (error instanceof Error ? error.me
 /** What the keeper itself knows of a process that does not answer. */
 const silent = (worker: Worker, name: string): ProcessStatus => ({
   pid: worker.pid, generation: worker.generation, state: worker.state, name, keeper: process.pid, slot: worker.slot, version: null, node: '', ageMs: Date.now() - worker.startedAt, listeners: [], connections: {},
-  requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null, lastReport: null
+  requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null, lastReport: null,
+  service: worker.service ?? unknownService, sections: []
 })

@@ -84,9 +84,11 @@ export async function run(options: RunOptions): Promise<never> {
   // Whatever goes wrong here: a keeper that ends is worse, as PID 1 it takes the whole container along.
   process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
   if (following) {
+    following.remember(keeper)
     if (following.kept.control !== null && following.control !== undefined) control = new ControlServer(following.kept.control, following.control, controlSide(keeper))
     await following.prepared()
     await adoptWorkers(keeper, (line) => { log('warn', line) })
+    keeper.checkpoints.adopted(keeper.workers.map(({ pid }) => pid))
     control?.listen()
     following.ready()
     void keeper.goOn()

@@ -6,6 +6,8 @@
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { channelTo, handOver, HandoverError, isErrorCode, StateMachine, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
+import type { Checkpoints } from './checkpoints.js'
+import type { Counts } from './counts.js'
 import type { Members } from './members.js'
 import { probe } from './probe.js'
 import { socketPair, startWorker, Worker, type Fresh, type Line, type WorkerSide } from './worker.js'
@@ -25,6 +27,10 @@ type Claims = Parameters<WorkerSide['booted']>[1]
 export interface SlotSide {
   readonly name: string
   readonly members: Members
+  readonly checkpoints: Checkpoints
+  readonly counts: Counts
+  /** When the service began, as Date.now(); undefined before it did. */
+  since(): number | undefined
   readonly env: NodeJS.ProcessEnv
   command(): CommandLine
   readyTimeoutMs(first: boolean): number
@@ -148,7 +154,7 @@ export class Slot {
 
   async #start(first: boolean): Promise<Worker> {
     const begun = performance.now()
-    const { members } = this.#side
+    const { members, checkpoints } = this.#side
     const { worker, started } = await this.#launch()
     if (this.#starting?.givenUp) worker.kill()
     this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
@@ -163,6 +169,8 @@ export class Slot {
         readyTimeoutMs: this.#side.readyTimeoutMs(first),
         stopped: this.#stopped.signal,
         offer: () => members.offerFor(this.index),
+        sections: checkpoints.offerFor(this.index),
+        since: this.#side.since(),
         serves: () => this.#side.serves(),
         stopAccepting: () => []
       }, { channel, pid: worker.pid, child: started.child }, begun)
@@ -366,6 +374,7 @@ export class Slot {
     if (before && before !== worker && !before.retiring && !before.replaced) before.stop(false)
     this.server = worker
     this.#generation = worker.generation
+    this.#side.checkpoints.served(this.index)
     this.#side.changed(this)
     // It died in this very moment.
     if (worker.how) this.#ended(worker, worker.how)
@@ -376,6 +385,9 @@ export class Slot {
     if (!this.#undo) return
     const { from, to } = this.#undo
     this.#undo = undefined
+    // Nobody needs the state of before: it lives in the new generation, or in the one that serves again.
+    this.#side.checkpoints.forgetLeft(this.index)
+    if (this.server !== from) this.#side.checkpoints.forget(this.index, from.pid)
     from.say({ type: 'settle' })
     to.say({ type: 'settle' })
   }
@@ -420,6 +432,9 @@ export class Slot {
       else if (this.#undo?.from === worker && this.#undo.to.pid === successor) this.#undo.failure ??= () => error
     },
     wants: (worker) => { this.#side.wants(worker) },
+    checkpoint: (worker, name, bytes, fd) => { this.#keepCheckpoint(worker, name, bytes, fd) },
+    counts: (worker, topic, snapshot, fd, last) => { this.#side.counts.heard(worker, topic, snapshot, fd, last) },
+    gather: (worker, id, topic, own) => { void this.#side.counts.gather(worker, id, topic, own) },
     leaving: () => this.#side.leaving(),
     ended: (worker, how) => { this.#ended(worker, how) },
     warn: (line) => { this.#side.warn(line) }
@@ -457,12 +472,27 @@ export class Slot {
     if (worker === this.server) this.#side.changed(this)
   }
 
+  #keepCheckpoint(worker: Worker, name: string, bytes: number, fd: number): void {
+    const { checkpoints } = this.#side
+    if (worker.retiring && this.#undo?.from !== worker) {
+      closeSync(fd)
+      return
+    }
+    checkpoints.hold(this.index, worker.pid, name, bytes, fd)
+    // What it said last may be read after its end was noticed.
+    if (worker.how) checkpoints.crashed(this.index, worker.pid)
+  }
+
   #ended(worker: Worker, how: Ended): void {
     // One that another line was opened to is told of by that one.
     if (!this.workers.delete(worker) || this.#side.leaving()) return
     this.lastEnd = how
     const handover = this.#handover
     const undo = this.#undo
+    const mayComeBack = undo?.to === worker && !undo.from.how
+    if (worker === this.server && !worker.retiring && !mayComeBack) this.#side.checkpoints.crashed(this.index, worker.pid)
+    else this.#side.checkpoints.forget(this.index, worker.pid)
+    this.#side.counts.ended(worker)
     if (handover?.to === worker) {
       // The predecessor notices as well, and has the better words for it.
       if (handover.from.how) handover.end(this.#gone(worker, 'ended before it served'))
@@ -477,7 +507,7 @@ export class Slot {
       if (handover.to.how || !['preparing', 'ready', 'serving'].includes(handover.to.state)) handover.end(this.#gone(worker, 'ended while it handed over'))
       else if (handover.to.state === 'serving') handover.end()
       else this.#leaveAlone(handover)
-    } else if (undo?.to === worker && !undo.from.how) {
+    } else if (mayComeBack) {
       undo.failure ??= () => this.#gone(worker, 'ended soon after it had begun to serve')
       // The generation before notices by itself, and serves again within milliseconds.
       setTimeout(() => { if (!this.server) this.#side.crashed(this, worker, how) }, noticeMs)

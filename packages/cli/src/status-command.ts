@@ -33,7 +33,7 @@ const chosen = (found: Found, target: string | undefined): readonly App[] => (ta
 
 function textOf({ silent }: Found, apps: readonly App[], json: boolean, onOneLine = false): string {
   if (json) {
-    const plain = apps.map(({ name, keeper, lostKeeper, processes, lastReload }) => ({ name, keeper, lostKeeper, processes, lastReload }))
+    const plain = apps.map(({ name, keeper, lostKeeper, service, processes, lastReload }) => ({ name, keeper, lostKeeper, service, processes, lastReload }))
     return `${JSON.stringify({ apps: plain }, undefined, onOneLine ? undefined : 2)}\n`
   }
   const { isTTY, columns } = process.stdout

@@ -2,9 +2,9 @@
  * `handover status` for people: 80 columns, what serves before what drains, and nothing that needs a legend. Pure.
  */
 
-import type { ProcessStatus } from '@handover/core/keeper'
+import type { CheckpointStatus, ProcessStatus } from '@handover/core/keeper'
 import { titleOf, type App } from './apps.js'
-import { cut, duration, megabytes, number, plural, printable, whole, wrap } from './words.js'
+import { cut, duration, megabytes, moment, number, plural, printable, size, whole, wrap } from './words.js'
 
 export interface Paper {
   readonly width: number
@@ -30,6 +30,9 @@ const isDeaf = ({ node }: ProcessStatus): boolean => node === ''
 const widestVersion = 10
 /** With its comma, one line of its own. */
 const longestWait = 60
+/** Of checkpoints, and of sections on their way. */
+const mostShown = 8
+const longestSection = 40
 
 const slot: Column = { head: 'SLOT', align: 'right', of: (process) => String(process.slot ?? '-') }
 const columns: readonly Column[] = [
@@ -69,9 +72,17 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
     if (serving.some(({ state }) => state === 'serving')) fact('listens', kept)
     else fact('listens', `${kept}: kept, but nobody serves; connects wait`, 'red')
   }
+  const { service } = app
+  if (service) fact('service', [`up ${duration(Math.max(0, now - service.startedAt))} (since ${moment(service.startedAt)})`, `generation ${service.generation}`, plural(service.requests, 'request')].map(whole).join(', '))
   if (keeper) {
     fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${whole(keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`)}`)
     for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}${down.nextTryInMs > 0 ? `; next try in ${duration(down.nextTryInMs)}` : down.reason === 'it is being started' ? '' : '; the next one is started'}`, 'red')
+  }
+  // A keeper of an older version says nothing of them.
+  const checkpoints = (keeper?.checkpoints as readonly CheckpointStatus[] | undefined) ?? []
+  if (checkpoints.length > 0) {
+    const said = checkpoints.slice(0, mostShown).map(({ slot, name, bytes, ageMs }) => whole(`${keeper?.workers === 1 ? '' : `slot ${slot}: `}${cut(name, longestSection)} (${size(bytes)}, ${duration(ageMs)} ago)`))
+    fact('state', `checkpoints of ${said.join(', ')}${checkpoints.length > mostShown ? ` and ${number(checkpoints.length - mostShown)} more` : ''}`)
   }
   if (lostKeeper !== null) fact('keeper', `process ${lostKeeper} is gone; its workers go on without it`, 'red')
   const { lastReload } = app
@@ -105,7 +116,11 @@ function detailsOf(process: ProcessStatus): string[] {
   const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []), `Node ${node}`]
   const drains = state === 'draining' || state === 'closing'
   const waits = waitsFor.length > 0 ? `waits for ${waitsFor.map((each) => whole(cut(each, longestWait))).join(', ')}` : 'waits for nothing but its undo window'
-  return [facts.map(whole).join(' · '), ...(drains ? [`${waits}${endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`}`] : [])]
+  // A process of an older version says nothing of them.
+  const sections = (process.sections as ProcessStatus['sections'] | undefined) ?? []
+  const moving = sections.slice(0, mostShown).map(({ name, doing, bytes }) => whole(`${cut(name, longestSection)} ${doing} (${size(bytes)})`))
+  const underway = moving.length > 0 ? [`state: ${moving.join(', ')}${sections.length > mostShown ? ` and ${number(sections.length - mostShown)} more` : ''}`] : []
+  return [facts.map(whole).join(' · '), ...underway, ...(drains ? [`${waits}${endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`}`] : [])]
 }
 
 function describeSwitches({ lastReload }: App): string {

@@ -1,6 +1,6 @@
 /**
- * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners and the control socket
- * go along; the workers are found by their own sockets. Until the new one says that it is there, the old one can go on.
+ * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners, the control socket,
+ * checkpoints, and the counts of processes that are gone, go along; the workers are found by their own sockets. Until the new one says that it is there, the old one can go on.
  *
  *     K1                                  K2
  *     keep (and all descriptors)    →
@@ -10,7 +10,9 @@
  *     ends
  */
 
-import { commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, type Channel, type Deadline, type Inheritance, type Peer, type Shapes } from '@handover/core/keeper'
+import { commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
+import type { SavedCheckpoint } from './checkpoints.js'
+import type { SavedCount } from './counts.js'
 import type { Keeper, Memory } from './keeper.js'
 import type { SavedMember } from './members.js'
 
@@ -19,6 +21,10 @@ export interface Kept extends Memory {
   readonly members: readonly SavedMember[]
   /** Whether there is a control socket: then its descriptor comes first. */
   readonly control: string | null
+  /** Absent where the keeper that leaves is of an older version; so with the next two. Their descriptors come after those of the members, in this order. */
+  readonly checkpoints?: readonly SavedCheckpoint[]
+  readonly counts?: readonly SavedCount[]
+  readonly services?: readonly ServiceCount[]
 }
 
 type FromOld = { readonly type: 'keep'; readonly kept: Kept } | { readonly type: 'go' }
@@ -40,8 +46,10 @@ export async function handKeeperOver(keeper: Keeper, control: { readonly file: s
   let left = false
   try {
     const { members, fds } = keeper.members.all()
-    channel.sendDescriptors([...(control ? [control.fd] : []), ...fds])
-    channel.send({ type: 'keep', kept: { ...keeper.memory, members, control: control?.file ?? null } })
+    const { checkpoints, fds: files } = keeper.checkpoints.all()
+    const { counts, services, fds: counted } = keeper.counts.all()
+    channel.sendDescriptors([...(control ? [control.fd] : []), ...fds, ...files, ...counted])
+    channel.send({ type: 'keep', kept: { ...keeper.memory, members, control: control?.file ?? null, checkpoints, counts, services } })
     await expect(channel, 'prepared', deadlineIn(startMs))
     if (keeper.stopping) throw new Error('a stop was asked meanwhile')
     pause()
@@ -76,6 +84,8 @@ export interface Following {
   /** The control socket, where there is one, and the members. */
   readonly control: number | undefined
   readonly fds: readonly number[]
+  /** Gives the keeper what it is to hold for its workers. */
+  remember(keeper: Keeper): void
   /** Says that this process can take over. Resolves when it must; throws where the old keeper thought better of it. */
   prepared(): Promise<void>
   /** Has everything: the old keeper ends. */
@@ -90,13 +100,19 @@ export async function follow(): Promise<Following | undefined> {
   const word = await channel.receive(deadlineIn(startMs))
   if (word?.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
   const { kept } = word
-  const expected = kept.members.length + (kept.control === null ? 0 : 1)
+  const { checkpoints = [], counts = [], services = [] } = kept
+  const listeners = kept.members.length + (kept.control === null ? 0 : 1)
+  const expected = listeners + checkpoints.length + counts.length
   const fds = channel.takeAll(expected)
   if (typeof fds === 'number') throw new Error(`${fds} of ${expected} descriptors arrived: raise the limit of open files (ulimit -n)`)
   return {
     kept,
     control: kept.control === null ? undefined : fds[0],
-    fds: kept.control === null ? fds : fds.slice(1),
+    fds: fds.slice(kept.control === null ? 0 : 1, listeners),
+    remember: (keeper) => {
+      keeper.checkpoints.restore(checkpoints, fds.slice(listeners, listeners + checkpoints.length))
+      keeper.counts.restore(counts, services, fds.slice(listeners + checkpoints.length))
+    },
     prepared: async () => {
       channel.send({ type: 'prepared' })
       const go = await channel.receive(deadlineIn(startMs))

@@ -16,6 +16,12 @@ export const plural = (count: number, noun: string): string => `${number(count)}
 
 export const megabytes = (bytes: number): string => `${number(Math.round(bytes / 1_048_576))} MB`
 
+/** Of a file; `megabytes` is for what is large. */
+export const size = (bytes: number): string => (bytes < 1_024 ? `${bytes} B` : bytes < 1_048_576 ? `${number(Math.round(bytes / 1_024))} kB` : megabytes(bytes))
+
+/** As Date.now(); the same for everybody who reads it. */
+export const moment = (at: number): string => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+
 export const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
 
 /** A name or a path may hold what a terminal would obey. */

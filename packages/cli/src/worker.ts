@@ -3,7 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, start, type Channel, type CommandLine, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
+import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, start, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -17,6 +17,12 @@ export interface WorkerSide {
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
   failed(worker: Worker, failure: WorkerWord<'failed'>): void
   wants(worker: Worker): void
+  /** The descriptor, of a file, belongs to the one who hears this; so with the next two. */
+  checkpoint(worker: Worker, name: string, bytes: number, fd: number): void
+  /** What it counts; `last`: it will say no more. */
+  counts(worker: Worker, topic: string, snapshot: CountedBy, fd: number, last: boolean): void
+  /** It wants to know what all others count. `own`: absent where the descriptor did not arrive. */
+  gather(worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined): void
   /** The keeper leaves: another one has the worker, or will. */
   leaving(): boolean
   /** The process is gone. */
@@ -47,7 +53,10 @@ export class Worker {
   readonly #line: Line
   readonly #stderr: () => string
   readonly #side: WorkerSide
+  /** As it was told last. */
+  service: ServiceCount | undefined
   readonly #asked = new Map<number, (status: ProcessStatus | undefined) => void>()
+  readonly #telling = new Map<number, (told: boolean) => void>()
   #asks = 0
   /** It has spoken: the addon and the line work in it. */
   #said = false
@@ -68,6 +77,7 @@ export class Worker {
     void this.ended.then((how) => {
       this.how = how
       for (const resolve of this.#asked.values()) resolve(undefined)
+      for (const resolve of this.#telling.values()) resolve(false)
       if (!this.replaced) side.ended(this, how)
     })
     // A line that breaks although the process lives: nothing is known of it any more.
@@ -116,7 +126,7 @@ export class Worker {
         side.booted(this, word)
         break
       case 'serves': {
-        const fds = this.#take(word.listeners.length)
+        const fds = this.#take(word.listeners.length, 'listeners', 'should it die, its port closes')
         this.holds = true
         if (fds) side.serves(this, word.listeners, fds)
         break
@@ -131,26 +141,51 @@ export class Worker {
         side.wants(this)
         break
       case 'status':
+        this.service = (word.status as Partial<ProcessStatus>).service ?? this.service
         this.#asked.get(word.id)?.(word.status)
         this.#asked.delete(word.id)
+        break
+      case 'checkpoint': {
+        const fds = this.#take(1, 'checkpoint', 'the one before is kept')
+        if (fds) side.checkpoint(this, word.name, word.bytes, fds[0]!)
+        break
+      }
+      case 'gather': {
+        const fds = this.#takeCount()
+        side.gather(this, word.id, word.topic, fds && { snapshot: word.snapshot, fd: fds[0]! })
+        break
+      }
+      case 'told':
+      case 'tally': {
+        const fds = this.#takeCount()
+        if (fds) side.counts(this, word.topic, word.snapshot, fds[0]!, word.type === 'tally')
+        if (word.type === 'told') this.#telling.get(word.id)?.(fds !== undefined)
+      }
     }
   }
 
-  #take(count: number): number[] | undefined {
+  #take(count: number, what: string, so: string): number[] | undefined {
     const fds = this.#line.takeAll(count)
     if (typeof fds === 'object') return fds
-    this.#side.warn(`process ${this.pid} sent ${count} listeners, and ${fds} arrived: should it die, its port closes. Raise the limit of open files of the keeper (ulimit -n)`)
+    this.#side.warn(`process ${this.pid} sent ${count} ${what}, and ${fds} arrived: ${so}. Raise the limit of open files of the keeper (ulimit -n)`)
     return undefined
   }
 
-  say(word: KeeperMessage, fds: readonly number[] = []): void {
+  #takeCount(): number[] | undefined {
+    return this.#take(1, 'count', 'it counts with its last one')
+  }
+
+  /** False where it cannot be told: it hung up, or the system does not let it. */
+  say(word: KeeperMessage, fds: readonly number[] = []): boolean {
     // Its descriptor of the line is closed, and the number may be another's by now.
-    if (this.#hungUp) return
+    if (this.#hungUp) return false
     try {
       this.#line.sendDescriptors(fds)
       this.#line.send(word)
+      return true
     } catch (error) {
       this.#side.warn(`process ${this.pid} cannot be told "${word.type}": ${(error as Error).message}`)
+      return false
     }
   }
 
@@ -168,6 +203,22 @@ export class Worker {
         resolve(status)
       })
       this.say({ type: 'ask', id })
+    })
+  }
+
+  /** Asks what it counts. Resolves when its side has heard that; false where it does not say so in time. */
+  async tell(topic: string, timeoutMs: number): Promise<boolean> {
+    if (this.#hungUp) return false
+    const id = ++this.#asks
+    return await new Promise((resolve) => {
+      const over = (told: boolean): void => {
+        clearTimeout(timer)
+        this.#telling.delete(id)
+        resolve(told)
+      }
+      const timer = setTimeout(() => { over(false) }, timeoutMs)
+      this.#telling.set(id, over)
+      if (!this.say({ type: 'tell', id, topic })) over(false)
     })
   }
 

@@ -26,7 +26,7 @@ export class Adopter {
   readonly #channel: Channel
   readonly #side: AdoptingSide
   readonly #spared: number
-  readonly #batches: (readonly MovedConnection[])[] = []
+  readonly #batches: (readonly MovedConnection[] | (() => void))[] = []
   #running = false
   #refusing = false
   #idle: (() => void)[] = []
@@ -48,6 +48,15 @@ export class Adopter {
   }
 
   take(batch: readonly MovedConnection[]): void {
+    this.#next(batch)
+  }
+
+  /** Calls back when it is the turn of a word that came now: the descriptors of those before it have been taken. */
+  inTurn(job: () => void): void {
+    this.#next(job)
+  }
+
+  #next(batch: readonly MovedConnection[] | (() => void)): void {
     this.#batches.push(batch)
     if (!this.#running) void this.#run()
   }
@@ -65,6 +74,10 @@ export class Adopter {
     this.#running = true
     let until = performance.now() + turnMs
     for (let batch = this.#batches.shift(); batch; batch = this.#batches.shift()) {
+      if (typeof batch === 'function') {
+        batch()
+        continue
+      }
       const fds = this.#channel.takeDescriptors()
       for (const fd of fds.splice(this.#keeps(fds, batch.length))) closeSync(fd)
       this.#channel.send({ type: 'taken', count: fds.length })

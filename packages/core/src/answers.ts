@@ -86,7 +86,9 @@ export class Answers {
   }
 
   #app(): AppStatus {
-    return { name: this.#side.name() ?? null, keeper: null, processes: [this.#side.status()], lastReload: this.#lastReload }
+    const status = this.#side.status()
+    const { startedAt, requests } = status.service
+    return { name: this.#side.name() ?? null, keeper: null, service: { startedAt, generation: status.generation, requests }, processes: [status], lastReload: this.#lastReload }
   }
 
   // ---- a reload ----

@@ -115,11 +115,8 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   /** All descriptors that a word counts; where fewer arrived they are closed, and only how many is answered. */
   takeAll(count: number): number[] | number {
     const fds: number[] = []
-    while (fds.length < count) {
-      const more = this.takeDescriptors()
-      if (more.length === 0) break
-      fds.push(...more)
-    }
+    // As many messages as were sent, however few arrived: what comes after belongs to the next word.
+    for (let at = 0; at < count; at += maxFdsPerMessage) fds.push(...this.takeDescriptors())
     if (fds.length === count) return fds
     for (const fd of fds) closeSync(fd)
     return fds.length

@@ -12,7 +12,7 @@ import { HandoverError, textOf } from './errors.js'
 import type { Host } from './host.js'
 import type { Launched } from './launch.js'
 import type { Inventory, Listener } from './inventory.js'
-import type { Peer, Takes } from './messages.js'
+import type { MessageOf, Peer, Takes } from './messages.js'
 import { Mover } from './moving.js'
 import type { Name } from './name.js'
 import type { Settings } from './options.js'
@@ -65,6 +65,10 @@ export interface EndingSide {
   readonly adopter: Adopter | undefined
   /** Undefined where no older generation lives; resolves when it has ended. */
   olderEnds(): Promise<void> | undefined
+  /** The last request is answered: what was added to the shared state and to the sums goes to whoever follows. */
+  lastWords(deadline: Deadline): Promise<void>
+  /** The successor says something to this program. */
+  peer(message: MessageOf<'peer'>): void
   /** What the program does at its end by itself; it may end the process. */
   farewell(deadline: Deadline): Promise<void>
   /** A keeper says when the undo window is over. */
@@ -153,6 +157,7 @@ export class Ending {
     // Nothing more comes from here on. What came from the older generation after the drain seemed over is drained now.
     await adopter?.idle()
     await drainAll(this.#drains, this.#deadline)
+    await this.#side.lastWords(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
 
     machine.move('draining', { is: 'closing' })
     await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
@@ -175,7 +180,8 @@ export class Ending {
     const { mover } = this
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
-      taken: (count) => { mover?.taken(count) }
+      taken: (count) => { mover?.taken(count) },
+      peer: (message) => { this.#side.peer(message) }
     }).then((how) => {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
       return how

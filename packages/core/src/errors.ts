@@ -22,7 +22,7 @@ export const errorTable = {
   HANDOVER_REFUSED: ['The predecessor refused to hand over (a reload already runs, or it is draining).', 'The message has its reason. Try again afterwards.'],
   HANDOVER_WITHDRAWN: ['The predecessor took its offer back, and goes on serving.', 'The message has its reason; this process must end.'],
   HANDOVER_UNDONE: ['The successor died within the undo window after it had taken over.', 'The predecessor serves again. Repair the build, reload again.'],
-  HANDOVER_STATE: ['A state that should go to the next process cannot: it holds a function or a socket, or is too large.', 'The message has the path to it, or its size.'],
+  HANDOVER_STATE: ['A state that should go to the next process cannot be saved, sent or restored: it holds a function or a socket, is too large, takes too long, has a schema that the new version does not read, or save() or restore() threw.', 'The message has the section and the reason: the path to it, its size. Repair it; or mark the section optional in the new version; or reload with --without-state.'],
   HANDOVER_CONTROL_SOCKET: ['The directory or the path of the control socket cannot be used.', 'The message names the path, and what its owner, mode or length must be.'],
   HANDOVER_PEER_UID: ['The process at the other end belongs to another user.', 'Run both as the same user (root may talk to anyone).'],
   HANDOVER_FD_ARGUMENT: ['A call of @handover/core/fd was given something that it cannot use.', 'The message says what was found and what is expected.'],

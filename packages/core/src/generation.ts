@@ -27,6 +27,7 @@ import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, ty
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import { Kept, takeLine, type Held, type Passed } from './kept.js'
 import { channelTo, type Launched } from './launch.js'
+import type { Aggregate, AggregateOptions } from './aggregate.js'
 import type { Asked } from './listeners.js'
 import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
@@ -37,6 +38,8 @@ import { handOver, keeperIsGone, type Switched } from './predecessor.js'
 import { accept, cannotMove, fdOf, missing, sharesPort } from './private.js'
 import { Portrait } from './process-status.js'
 import { describeReport, noState, type Report } from './report.js'
+import type { PeerChannel, Section, Service } from './share.js'
+import { SharedState } from './shared-state.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { accepts, StateMachine, type StateName } from './states.js'
@@ -78,7 +81,7 @@ export interface Handover {
    * Starts a successor and hands over to it. Resolves with the report when the successor serves; this process then drains and ends.
    * Rejects with a HandoverError where that failed: this process serves on and nothing has changed.
    */
-  reload(): Promise<Report>
+  reload(options?: ReloadOptions): Promise<Report>
   /**
    * The application can serve, and listens on all that it will. Needed only with `readyWhen: 'manual'`; does nothing in a first generation,
    * which serves at once.
@@ -99,6 +102,22 @@ export interface Handover {
   move(socket: net.Socket, options: MoveOptions): Promise<boolean>
   /** Takes connections of this kind that a predecessor moves here. Call it before listen(). Throws HANDOVER_OPTION. */
   onMoved(kind: string, take: OnMoved): void
+  /**
+   * Declares a part of the application's state, which goes along at a reload: `save` runs in the predecessor, `restore` in the successor before it is ready. Call it
+   * before listen(), or before ready() where readyWhen is manual. Throws HANDOVER_OPTION.
+   */
+  share<T>(name: string, section: Section<T>): void
+  /** The live channel to the generation before or after, from the switch until the predecessor ends. */
+  readonly peer: PeerChannel
+  /** Declares something that every process of the app counts. Its total is over all processes and generations, each exactly once. Throws HANDOVER_OPTION. */
+  aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T>
+  /** The service, over all its processes and generations. */
+  readonly service: Service
+}
+
+export interface ReloadOptions {
+  /** The successor begins without the shared state: for when a section cannot be saved or restored. false. */
+  withoutState?: boolean
 }
 
 export class Generation implements Handover {
@@ -140,8 +159,10 @@ export class Generation implements Handover {
   #lost: { readonly keeper: number; readonly slot: number; readonly name: string } | undefined
   /** What the keeper wants to be offered to a successor beside what this process has. */
   #more: readonly Passed[] = []
-  /** Booted; the keeper has not said yet whether this process may serve. */
-  #awaitsKeeper = false
+  /** Booted; the state is being restored, or the keeper has not said yet whether this process may serve. */
+  #isFinishing = false
+  /** Told the predecessor that the state cannot be restored. */
+  #lacksState = false
   readonly #covering = new Covering(this.#inventory, (line) => { this.#log('warn', line) })
   // Under a keeper that one has the name.
   readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
@@ -157,6 +178,11 @@ export class Generation implements Handover {
   })
   readonly #portrait = new Portrait()
   readonly #answers: Answers
+  readonly #state = new SharedState({
+    author: () => ({ version: this.#portrait.version, generation: this.#generation }),
+    kept: () => this.#kept,
+    warn: (line) => { this.#log('warn', line) }
+  })
   #doorIsOpen = false
   // As a successor, until it serves and then until the predecessor is gone.
   #predecessor: { readonly taken: Taken; gone: boolean } | undefined
@@ -286,8 +312,24 @@ export class Generation implements Handover {
     this.#settle()
   }
 
-  async reload(): Promise<Report> {
-    return await this.#reloadOrAsk('call')
+  async reload(options: ReloadOptions = {}): Promise<Report> {
+    return await this.#reloadOrAsk('call', options)
+  }
+
+  share<T>(name: string, section: Section<T>): void {
+    this.#state.share(name, section)
+  }
+
+  aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
+    return this.#state.aggregate(name, options)
+  }
+
+  get peer(): PeerChannel {
+    return this.#state.peers
+  }
+
+  get service(): Service {
+    return this.#state.service(this.#generation)
   }
 
   async stop(): Promise<void> {
@@ -300,6 +342,7 @@ export class Generation implements Handover {
     if (is === 'serving') {
       this.#covering.close()
       this.#closeSpares()
+      this.#state.servesNoMore()
       this.#machine.move('serving', { is: 'draining' })
       this.#settled()
       notifySystemd({ STOPPING: 1 })
@@ -335,7 +378,9 @@ export class Generation implements Handover {
       listeners: this.#inventory.names,
       connections: this.#connections.values(),
       endsInMs: this.#ending?.endsInMs,
-      lastReport: this.#lastReport
+      lastReport: this.#lastReport,
+      service: this.#state.serviceCount,
+      sections: this.#state.progress
     }, place)
   }
 
@@ -472,6 +517,10 @@ export class Generation implements Handover {
     const adopter = new Adopter(taken.channel, { adopt: (fd, about) => { this.#adopt(fd, about) } })
     this.#adopter = adopter
     this.#machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
+    const { channel } = taken
+    this.#state.expect(taken.sections, taken.since, channel)
+    // Nobody serves where the keeper itself makes the offer.
+    if (taken.predecessor.pid === this.#kept?.keeper) this.#state.restoring?.nobodyElseServes()
     const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
     void succeed(taken, {
       prepared,
@@ -480,7 +529,18 @@ export class Generation implements Handover {
         return this.#takes()
       },
       take: (connections) => { adopter.take(connections) },
-      allTaken: () => adopter.idle(),
+      allTaken: async () => {
+        await adopter.idle()
+        await this.#state.restoring?.idle()
+      },
+      section: (message) => {
+        adopter.inTurn(() => {
+          const fds = channel.takeAll(1)
+          this.#state.arrived(message, typeof fds === 'number' ? undefined : fds[0])
+        })
+      },
+      unsaved: (message) => { this.#state.unsaved(message) },
+      peer: (message) => { adopter.inTurn(() => { this.#state.peers.heard('predecessor', message) }) },
       withdrawn: (error) => {
         this.#log('error', error.toString())
         const { is } = this.#machine.state
@@ -508,6 +568,8 @@ export class Generation implements Handover {
     if (claimed && this.#accepts && owner instanceof net.Server) accept(owner, claimed.about.backlog)
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
+      this.#state.began()
+      this.#state.serves()
       process.once('exit', this.#onExit)
       notifySystemd({ READY: 1, MAINPID: process.pid })
     }
@@ -580,16 +642,25 @@ export class Generation implements Handover {
 
   #ready(): void {
     clearTimeout(this.#settling)
-    if (this.#machine.state.is !== 'preparing' || this.#awaitsKeeper) return
-    if (!this.#kept) {
+    if (this.#machine.state.is !== 'preparing' || this.#isFinishing) return
+    if (!this.#kept && !this.#state.hasToRestore) {
       this.#sayReady()
       return
     }
-    this.#awaitsKeeper = true
-    void this.#kept.booted({ ...this.#claims, dropped: this.#inventory.unclaimed.filter((name) => name !== 'control') }, spoken(this.#inventory)).then((veto) => {
-      if (veto === undefined) this.#sayReady()
-      else this.#predecessor?.taken.channel.send({ type: 'failed', reason: veto })
-    })
+    this.#isFinishing = true
+    void this.#finishBoot()
+  }
+
+  async #finishBoot(): Promise<void> {
+    const lacks = await this.#state.restoring?.finish()
+    if (lacks !== undefined) {
+      this.#lacksState = true
+      this.#predecessor?.taken.channel.send({ type: 'failed', reason: lacks, code: 'HANDOVER_STATE' })
+      return
+    }
+    const veto = await this.#kept?.booted({ ...this.#claims, dropped: this.#inventory.unclaimed.filter((name) => name !== 'control') }, spoken(this.#inventory))
+    if (veto === undefined) this.#sayReady()
+    else this.#predecessor?.taken.channel.send({ type: 'failed', reason: veto })
   }
 
   get #claims(): { kept: string[]; added: string[] } {
@@ -605,13 +676,16 @@ export class Generation implements Handover {
     const claims = this.#claims
     const dropped = this.#inventory.drop()
     this.#machine.move('preparing', { is: 'ready', predecessor: state.predecessor })
-    this.#prepared?.({ type: 'ready', ...claims, dropped })
+    this.#prepared?.({ type: 'ready', ...claims, dropped, ...(this.#state.restored && { state: this.#state.restored }) })
   }
 
   /** The commit: from here on this process accepts. */
   #serve(): void {
     this.#machine.move('ready', { is: 'serving' })
     this.#inventory.accept(this.#notAgain)
+    this.#state.began()
+    if (this.#predecessor && !this.#predecessor.gone) this.#state.connect('predecessor', this.#predecessor.taken.channel, this.#predecessor.taken.predecessor)
+    this.#state.serves()
     this.#name.serve()
     // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
     if (!this.#kept) this.#inheritance?.stderr?.restore()
@@ -650,8 +724,15 @@ export class Generation implements Handover {
 
   #predecessorEnded(report: Report | undefined, orderly: boolean): void {
     if (this.#predecessor) this.#predecessor.gone = true
+    this.#state.disconnect('predecessor', !orderly)
+    this.#state.restoring?.predecessorGone()
     this.#predecessorIsGone()
     if (!this.#kept) this.#inheritance?.stderr?.passOn()
+    if (this.#lacksState) {
+      this.#lacksState = false
+      this.#log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
+      void this.#finishBoot()
+    }
     // It has logged that itself, mostly to the same place.
     if (report) this.#publish(report)
     else if (!orderly) this.#log('warn', `the predecessor ended without a report. ${this.#machine.state.is === 'serving' ? this.#serves() : 'This process serves as soon as it is ready.'}`)
@@ -687,7 +768,7 @@ export class Generation implements Handover {
       : `process ${process.pid} (generation ${this.#generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
   }
 
-  async #reload(trigger: Report['trigger'], caller?: Caller): Promise<Report> {
+  async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadOptions = {}): Promise<Report> {
     const refusal = this.#refuseReload() ?? (process.pid === 1 && !caller
       ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
       : undefined)
@@ -698,11 +779,11 @@ export class Generation implements Handover {
     }
     this.#reloading = true
     this.#orphaned = new AbortController()
-    this.#running = this.#answers.record(this.#handOverTo(trigger, caller))
+    this.#running = this.#answers.record(this.#handOverTo(trigger, caller, options))
     return await this.#running
   }
 
-  async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined): Promise<Report> {
+  async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined, { withoutState = false }: ReloadOptions): Promise<Report> {
     const begun = performance.now()
     notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
     this.#machine.move('serving', { is: 'launching' })
@@ -720,8 +801,11 @@ export class Generation implements Handover {
           this.#settled()
           return this.#offer()
         },
+        sections: this.#state.toSend(withoutState),
+        since: this.#state.startedAt,
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
+          this.#state.servesNoMore()
           this.#covering.close()
           this.#closeSpares()
           const late = this.#inventory.silence(dropped)
@@ -739,6 +823,7 @@ export class Generation implements Handover {
       throw failure
     } finally {
       for (const { fd } of this.#more) closeSync(fd)
+      this.#state.transferIsOver()
     }
     this.#reloading = false
     // This process may itself have a predecessor that still could undo: its turn is over.
@@ -814,6 +899,8 @@ export class Generation implements Handover {
         void this.stop()
       },
       status: () => this.status(),
+      tell: (topic, answer) => { this.#state.tell(topic, answer) },
+      inherit: (topic, snapshot, fd) => { this.#state.inherit(topic, snapshot, fd) },
       gone: (expected) => {
         this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
         this.#kept = undefined
@@ -855,8 +942,8 @@ export class Generation implements Handover {
   }
 
   /** Under a keeper it is that one which reloads. */
-  async #reloadOrAsk(trigger: Report['trigger']): Promise<Report> {
-    return this.#kept ? await this.#askKeeper(this.#kept) : await this.#reload(trigger)
+  async #reloadOrAsk(trigger: Report['trigger'], options: ReloadOptions = {}): Promise<Report> {
+    return this.#kept ? await this.#askKeeper(this.#kept) : await this.#reload(trigger, undefined, options)
   }
 
   async #askKeeper(kept: Kept): Promise<Report> {
@@ -880,6 +967,8 @@ export class Generation implements Handover {
       closeHooks: this.#closeHooks,
       adopter: this.#adopter,
       olderEnds: () => (this.#predecessor && !this.#predecessor.gone ? this.#predecessorGone : undefined),
+      lastWords: async (deadline) => { await this.#lastWords(served, deadline) },
+      peer: (message) => { this.#state.peers.heard('successor', message) },
       farewell: async (deadline) => { await this.#farewell(deadline) },
       undoIsKept: () => this.#kept !== undefined,
       moveIsOn: () => this.#moveIsOn(),
@@ -888,6 +977,8 @@ export class Generation implements Handover {
       report: (report) => { this.#report(report) },
       undone: (error, report) => {
         this.#ending = undefined
+        this.#state.disconnect('successor', true)
+        this.#state.serves()
         this.#tellKeeper()
         this.#kept?.failed(error, report.successor?.pid ?? 0)
         this.#log('error', error.toString())
@@ -899,6 +990,7 @@ export class Generation implements Handover {
       notAgain: this.#notAgain
     }, served)
     this.#ending = ending
+    if (served?.report.successor) this.#state.connect('successor', served.launched.channel, served.report.successor)
     if (!served && this.#openConnections() > 0) {
       this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connection${this.#openConnections() === 1 ? '' : 's'}; signal again to end at once`)
     }
@@ -906,6 +998,14 @@ export class Generation implements Handover {
       this.#log('error', `the drain failed, and the process ends: ${textOf(error)}`)
       this.#host.exit(1)
     })
+  }
+
+  async #lastWords(served: Served | undefined, deadline: Deadline): Promise<void> {
+    const late = new AbortController()
+    const timer = setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
+    await this.#state.sendLast(served?.launched.channel, late.signal).catch((error: unknown) => { this.#log('warn', `what was counted at last is lost: ${textOf(error)}`) })
+    clearTimeout(timer)
+    this.#state.disconnect('successor', false)
   }
 
   /** A program that knows nothing of us has no hook of ours. It ends the process when it is done; where it does not, the deadline does. */

@@ -8,14 +8,17 @@ import type dgram from 'node:dgram'
 import type net from 'node:net'
 import type { Handover } from './generation.js'
 import type { HandoverOptions, LogLevel } from './options.js'
-import type { Report } from './report.js'
+import type { Section } from './share.js'
+import type { AggregateOptions } from './aggregate.js'
 import { generationOfProcess } from './this-process.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
 export type { Draining } from './ending.js'
-export type { Handover, HandoverEvents } from './generation.js'
+export type { Aggregate, AggregateOptions } from './aggregate.js'
+export type { Handover, HandoverEvents, ReloadOptions } from './generation.js'
 export type { HandoverOptions, LogLevel } from './options.js'
-export type { ConnectionCounts, CutRequest, Report } from './report.js'
+export type { ConnectionCounts, CutRequest, Report, StateReport } from './report.js'
+export type { Neighbour, PeerChannel, PeerMessageInfo, RestoreInfo, SaveInfo, Section, Service } from './share.js'
 export type { MoveOptions, OnMoved } from './socket-moves.js'
 export type { StateName } from './states.js'
 
@@ -43,18 +46,25 @@ export const handover = Object.defineProperties(adopt, {
   state: { get: () => generation.state },
   lastReport: { get: () => generation.lastReport },
   events: { value: generation.events },
-  reload: { value: () => generation.reload() },
+  reload: { value: (...args: Parameters<Handover['reload']>) => generation.reload(...args) },
   ready: { value: () => { generation.ready() } },
   stop: { value: () => generation.stop() },
   move: { value: (...args: Parameters<Handover['move']>) => generation.move(...args) },
-  onMoved: { value: (...args: Parameters<Handover['onMoved']>) => { generation.onMoved(...args) } }
+  onMoved: { value: (...args: Parameters<Handover['onMoved']>) => { generation.onMoved(...args) } },
+  share: { value: (name: string, section: Section) => { generation.share(name, section) } },
+  peer: { value: generation.peer },
+  aggregate: { value: (name: string, options: AggregateOptions<unknown>) => generation.aggregate(name, options) },
+  service: { get: () => generation.service }
 }) as HandoverFunction
 
 export const events = handover.events
-export const reload = (): Promise<Report> => generation.reload()
+export const reload: Handover['reload'] = (options) => generation.reload(options)
 export const ready = (): void => { generation.ready() }
 export const stop = (): Promise<void> => generation.stop()
 export const move: Handover['move'] = (socket, options) => generation.move(socket, options)
+export const share: Handover['share'] = (name, section) => { generation.share(name, section) }
+export const peer = generation.peer
+export const aggregate: Handover['aggregate'] = (name, options) => generation.aggregate(name, options)
 export const onMoved: Handover['onMoved'] = (kind, take) => { generation.onMoved(kind, take) }
 
 /**

@@ -4,9 +4,10 @@
  * Nothing here decides: the generation does. Where the keeper is gone, the process goes on as one without.
  */
 
+import { closeSync } from 'node:fs'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError, isErrorCode } from './errors.js'
-import { keeperProtocol, parseKeeperMessage, type KeeperMessage, type Spoken, type WorkerMessage } from './keeper-messages.js'
+import { keeperProtocol, parseKeeperMessage, type CountedBy, type KeeperMessage, type Spoken, type WorkerMessage } from './keeper-messages.js'
 import type { OfferedListener } from './messages.js'
 import { native } from './native.js'
 import type { Report } from './report.js'
@@ -15,6 +16,9 @@ import type { ProcessStatus } from './status.js'
 
 /** Marks a worker: the descriptors of its line to the keeper, and its slot. */
 export const keeperMark = 'HANDOVER_KEEPER'
+
+/** The keeper waits for the other processes no longer than a second. */
+const gatherMs = 1_500
 
 /** Both ends say how many descriptors follow by a list of listeners, or by the word itself. */
 export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
@@ -28,6 +32,10 @@ export interface KeptSide {
   probe(listener: string, fd: number): void
   stop(last: boolean): void
   status(): ProcessStatus
+  /** What does this process count? `answer` may be called later, or never where it counts nothing of this topic; the descriptor stays the caller's. */
+  tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void
+  /** What a process counted that is gone: it is this one's from now on. The descriptor belongs to the one who hears this. May be said of a process that is counted in already. */
+  inherit(topic: string, snapshot: CountedBy, fd: number): void
   /** The keeper is gone; `expected`: it said so before, and another one comes. */
   gone(expected: boolean): void
   warn(line: string): void
@@ -39,6 +47,12 @@ export interface Passed {
   readonly fd: number
 }
 
+/** What another process counts: a file, whose descriptor belongs to the one who is given it. */
+export interface Counted {
+  readonly snapshot: CountedBy
+  readonly fd: number
+}
+
 export class Kept {
   readonly slot: number
   readonly keeper: number
@@ -46,10 +60,14 @@ export class Kept {
   readonly name: string
   #leaving = false
   #replaced = false
+  /** The keeper hung up. */
+  #over = false
   readonly #line: KeeperLine
   readonly #side: KeptSide
   #gate: ((veto: string | undefined) => void) | undefined
   readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
+  readonly #gathering = new Map<number, (counted: Counted[]) => void>()
+  #gathers = 0
 
   constructor({ line, slot, keeper, name }: Held, side: KeptSide) {
     this.#line = line
@@ -64,8 +82,10 @@ export class Kept {
 
   async #hear(): Promise<void> {
     await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`the keeper said ${what}`) })
+    this.#over = true
     this.#line.close()
     this.#gate?.(undefined)
+    for (const resolve of this.#gathering.values()) resolve([])
     for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))
     if (!this.#replaced) this.#side.gone(this.#leaving)
   }
@@ -116,6 +136,17 @@ export class Kept {
       case 'ask':
         this.#line.send({ type: 'status', id: word.id, status: side.status() })
         break
+      case 'tell':
+        side.tell(word.topic, (snapshot, fd) => { this.#deliver({ type: 'told', id: word.id, topic: word.topic, snapshot }, fd) })
+        break
+      case 'gathered':
+        this.#gathered(word.id, word.snapshots)
+        break
+      case 'inherit': {
+        const fds = this.#take(1)
+        if (fds) side.inherit(word.topic, word.snapshot, fds[0]!)
+        break
+      }
       case 'outcome':
         for (const resolve of this.#wanting.splice(0)) resolve(word.ok ? undefined : new HandoverError(isErrorCode(word.code) ? word.code : 'HANDOVER_SUCCESSOR_FAILED', word.message))
     }
@@ -153,6 +184,52 @@ export class Kept {
   /** Of a handover to process `successor`. */
   failed(error: HandoverError, successor: number): void {
     this.#line.send({ type: 'failed', successor, code: error.code, message: error.message, stderr: error.stderr ?? '' })
+  }
+
+  // ---- what travels as a file; the descriptor stays the caller's, who may close it as soon as the call returns ----
+
+  /** Of a section, for the next process of this slot where this one dies. False where the keeper does not get it: it keeps the one before. */
+  checkpoint(name: string, fd: number, bytes: number): boolean {
+    return this.#deliver({ type: 'checkpoint', name, bytes }, fd)
+  }
+
+  /** What this process has counted at last, where it ends without a successor. False where the keeper does not get it. */
+  tally(topic: string, snapshot: CountedBy, fd: number): boolean {
+    return this.#deliver({ type: 'tally', topic, snapshot }, fd)
+  }
+
+  /** What all others count, and what those that are gone have counted; the keeper remembers what this process counts. None where the keeper is gone, or silent. */
+  async gather(topic: string, snapshot: CountedBy, fd: number): Promise<Counted[]> {
+    const id = ++this.#gathers
+    return await new Promise((resolve) => {
+      const end = (counted: Counted[]): void => {
+        clearTimeout(timer)
+        this.#gathering.delete(id)
+        resolve(counted)
+      }
+      const timer = setTimeout(() => { end([]) }, gatherMs)
+      this.#gathering.set(id, end)
+      if (this.#over || !this.#deliver({ type: 'gather', id, topic, snapshot }, fd)) end([])
+    })
+  }
+
+  #gathered(id: number, snapshots: readonly CountedBy[]): void {
+    const fds = this.#take(snapshots.length)
+    const end = this.#gathering.get(id)
+    if (end) end(fds ? snapshots.map((snapshot, index) => ({ snapshot, fd: fds[index]! })) : [])
+    // Nobody waits for it any more.
+    else for (const fd of fds ?? []) closeSync(fd)
+  }
+
+  /** A keeper that does not read for a while (EAGAIN), or a limit of the system, must not become an error of the application. */
+  #deliver(word: WorkerMessage, fd: number): boolean {
+    try {
+      this.#line.sendDescriptors([fd])
+    } catch {
+      return false
+    }
+    this.#line.send(word)
+    return true
   }
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */

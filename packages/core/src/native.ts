@@ -94,6 +94,13 @@ export interface Native {
    * one group when it does. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: somebody there does not have SO_REUSEPORT, or has another user id.
    */
   bindBeside(fd: number): number
+  /**
+   * memfd_create(2): an empty file in memory without a path, which can be sealed. `name` is for people alone (/proc/<pid>/fd), at most 249 bytes.
+   * -ENOSYS where the system has none (macOS). A program in it could not be started (MFD_NOEXEC_SEAL, where the kernel knows it).
+   */
+  memoryFile(name: string): number
+  /** fcntl(2) F_ADD_SEALS with all of SHRINK, GROW, WRITE and SEAL; 0. -EINVAL: not a memfd. -EBUSY: it is mapped for writing. -ENOSYS: macOS. */
+  seal(fd: number): number
   /** The pid of a process of ours that has ended and that nobody waited for; it stays as it is. 0: there is none. -ECHILD: there can be none. waitid(2), WNOWAIT. */
   endedProcess(): number
   /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */

@@ -5,16 +5,26 @@
  * accepts nothing; while the undo window is open it can accept again.
  */
 
+import { closeSync } from 'node:fs'
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
 import { HandoverError, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
-import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from './messages.js'
+import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
 import type { StateMachine } from './states.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
 const commitMs = 10_000
 /** How long an end is awaited that was announced by the end of the channel. */
 const exitMs = 2_000
+
+/** The shared state that goes along with the listeners. */
+export interface SectionsToSend {
+  readonly names: readonly string[]
+  /** The file of one; it is closed when it has been sent. Throws what the successor is told: it decides whether it can do without. */
+  save(name: string, signal: AbortSignal): Promise<{ readonly fd: number; readonly bytes: number; readonly phase: SectionPhase }>
+  /** The successor has read so much of it. */
+  restoring?(name: string, bytes: number): void
+}
 
 /** What a handover asks of the process that it runs in. */
 export interface PredecessorSide {
@@ -24,6 +34,10 @@ export interface PredecessorSide {
   /** Gives the handover up while it still can be; its reason may be `keeperIsGone`. */
   readonly stopped: AbortSignal
   offer(): { listeners: OfferedListener[]; fds: number[] }
+  /** The shared state, which follows the offer. */
+  readonly sections: SectionsToSend
+  /** When the first generation began, in milliseconds since the epoch. */
+  readonly since?: number | undefined
   /** Who serves what, for the second part of an error message. */
   serves(): string
   /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
@@ -51,6 +65,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
   const { machine, self } = side
   const { channel } = launched
   const deadline = deadlineIn(side.readyTimeoutMs)
+  const givenUp = new AbortController()
   const successor: Peer = { pid: launched.pid, generation: self.generation + 1 }
   try {
     const hello = await expect(channel, 'hello', deadline, side.stopped)
@@ -62,10 +77,12 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
 
     machine.move('launching', { is: 'offering', successor: known })
     const { listeners, fds } = side.offer()
+    const { names } = side.sections
     channel.sendDescriptors(fds)
-    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners })
+    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners, ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }) })
+    void sendSections(side.sections, channel, givenUp.signal)
 
-    const ready = await expect(channel, 'ready', deadline, side.stopped)
+    const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
     const prepared = performance.now()
 
     machine.move('offering', { is: 'committing', successor: known })
@@ -79,6 +96,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     const now = performance.now()
     return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, takes, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
   } catch (cause) {
+    givenUp.abort(new Error('the reload was given up'))
     const error = await takeBack(side, launched, successor, cause)
     const { is } = machine.state
     if (is === 'launching' || is === 'offering' || is === 'committing') machine.move(is, { is: 'serving' })
@@ -98,17 +116,42 @@ class Failure extends Error {
   }
 }
 
+/** The successor said so itself, and ends by itself. */
+const cannotServe = ({ code }: Failure): boolean => code === 'HANDOVER_SUCCESSOR_FAILED' || code === 'HANDOVER_STATE'
+
 /** The other side is gone. */
 class Gone extends Error {}
 
-async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal): Promise<MessageOf<T>> {
-  const message: Message | undefined = await channel.receive(deadline, stopped)
+async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal, sections?: SectionsToSend): Promise<MessageOf<T>> {
+  let message: Message | undefined = await channel.receive(deadline, stopped)
+  for (; message?.type === 'restoring'; message = await channel.receive(deadline, stopped)) sections?.restoring?.(message.name, message.bytes)
   if (stopped?.aborted && stopped.reason === keeperIsGone) throw new Failure('HANDOVER_UNAVAILABLE', 'the keeper, which started the successor, is gone', 'Start it again, in the same way, then reload again')
   if (stopped?.aborted) throw new Failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing is left to do')
   if (message === undefined) throw new Gone()
-  if (message.type === 'failed') throw new Failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again')
+  if (message.type === 'failed') throw new Failure(message.code === 'HANDOVER_STATE' ? 'HANDOVER_STATE' : 'HANDOVER_SUCCESSOR_FAILED', message.reason, message.code === 'HANDOVER_STATE' ? stateTodo : 'Repair it and reload again')
   if (message.type !== type) throw new Failure('HANDOVER_PROTOCOL', `expected "${type}", found "${message.type}"`, 'See whether another program holds the channel')
   return message as MessageOf<T>
+}
+
+const stateTodo = 'Repair save or restore, or mark the section optional in the new version, and reload again; or reload with --without-state'
+
+/** One after the other, so that there is one more copy at a time. A section that fails is told, and its reason. */
+async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal): Promise<void> {
+  for (const name of sections.names) {
+    try {
+      const { fd, bytes, phase } = await sections.save(name, signal)
+      try {
+        if (signal.aborted) return
+        channel.sendDescriptors([fd])
+        channel.send({ type: 'section', name, phase, bytes })
+      } finally {
+        closeSync(fd)
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      channel.send({ type: 'unsaved', name, phase: 'offer', reason: (error as Error).message })
+    }
+  }
 }
 
 /** Ends the successor, and says what happened, who serves, and what to do. */
@@ -121,7 +164,7 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
   channel.send({ type: 'withdraw', reason: timedOut ? `it did not ${wasReady ? 'serve' : 'become ready'} in time` : cause instanceof Gone ? 'the channel was closed' : reason })
   let ended: Ended | undefined
   if (child) {
-    if (!(cause instanceof Gone) && !(cause instanceof Failure && cause.code === 'HANDOVER_SUCCESSOR_FAILED')) child.kill()
+    if (!(cause instanceof Gone) && !(cause instanceof Failure && cannotServe(cause))) child.kill()
     const soon = (): Promise<Ended | undefined> => Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
     ended = await soon()
     child.kill()
@@ -135,7 +178,7 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
   const [code, what, todo]: [ErrorCode, string, string] =
     timedOut ? ['HANDOVER_SUCCESSOR_TIMEOUT', `${who} did not ${wasReady ? `serve within ${commitMs}` : `become ready within ${side.readyTimeoutMs}`} ms and was ${child ? 'killed' : 'told to end'}`, wasReady ? 'See what blocks its event loop, then reload again' : 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']
     : cause instanceof Gone ? ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, 'Repair the build and reload again']
-    : cause instanceof Failure ? [cause.code, cause.code === 'HANDOVER_SUCCESSOR_FAILED' ? `${who} cannot serve: ${reason}` : reason, cause.todo]
+    : cause instanceof Failure ? [cause.code, cannotServe(cause) ? `${who} cannot serve: ${reason}` : reason, cause.todo]
     : cause instanceof HandoverError ? [cause.code, `${who}: ${reason}`, 'See whether another program holds the channel']
     : ['HANDOVER_PROTOCOL', `the handover to ${who} failed: ${reason}`, 'Reload again; if it stays so, report it']
   const stderr = child?.stderr() ?? ''
@@ -152,6 +195,8 @@ export interface SuccessorWords {
   settled(): void
   /** It has the first `count` of the oldest connections on their way. */
   taken(count: number): void
+  /** After its descriptor, where it has no text. */
+  peer(message: MessageOf<'peer'>): void
 }
 
 /** Listens to the successor after the switch. Resolves when it is gone, or cannot be trusted any more: then it may live, and hold what was sent to it. */
@@ -162,5 +207,6 @@ export async function watchSuccessor(channel: Channel, hears: SuccessorWords): P
     if (message === 'garbage') return message
     if (message.type === 'settled') hears.settled()
     else if (message.type === 'taken') hears.taken(message.count)
+    else if (message.type === 'peer') hears.peer(message)
   }
 }

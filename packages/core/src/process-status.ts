@@ -9,7 +9,7 @@ import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
 import { kindOf, requestCounts, type Connection, type Connections, type Request } from './connections.js'
 import type { Report } from './report.js'
 import type { StateName } from './states.js'
-import type { ProcessStatus } from './status.js'
+import type { ProcessStatus, SectionStatus, ServiceCount } from './status.js'
 
 /** What generation.ts knows. */
 export interface Portrayed {
@@ -22,6 +22,8 @@ export interface Portrayed {
   /** Undefined where it does not drain. */
   readonly endsInMs: number | undefined
   readonly lastReport: Report | undefined
+  readonly service: ServiceCount
+  readonly sections: readonly SectionStatus[]
 }
 
 /** Which worker of which keeper this process is. */
@@ -43,6 +45,12 @@ export class Portrait {
     this.#version ??= packageVersion()
   }
 
+  /** Of the program: HANDOVER_VERSION, else of its package.json. */
+  get version(): string | null {
+    this.noteVersion()
+    return nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null
+  }
+
   status(of: Portrayed, place?: Place): ProcessStatus {
     this.noteVersion()
     const open = [...of.connections].flatMap((connections) => [...connections.all])
@@ -55,7 +63,7 @@ export class Portrait {
       name: of.name ?? null,
       keeper: place?.keeper ?? null,
       slot: place?.slot ?? null,
-      version: nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null,
+      version: this.version,
       node: process.versions.node,
       ageMs: Math.round(process.uptime() * 1_000),
       listeners: of.listeners,
@@ -65,7 +73,9 @@ export class Portrait {
       endsInMs: of.endsInMs ?? null,
       memory: process.memoryUsage.rss(),
       loopDelayMs: this.#longestDelay(),
-      lastReport: of.lastReport ?? null
+      lastReport: of.lastReport ?? null,
+      service: of.service,
+      sections: of.sections
     }
   }
 

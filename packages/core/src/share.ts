@@ -31,14 +31,14 @@ export interface Section<T = unknown> {
    * In the predecessor, while it serves: what the successor is to know. Plain data: objects, arrays, Map, Set, Date, RegExp, Error, BigInt, Buffer, typed arrays,
    * with cycles. An iterator or an async iterable (a generator, a Readable) is a stream of items, for what is large: each is sent by itself.
    */
-  save?(info: SaveInfo): T | Promise<T>
+  readonly save?: (info: SaveInfo) => unknown
   /**
    * In the successor, before it is ready. A stream arrives as an async iterable of the same items. What it throws refuses the reload, and the predecessor
    * serves on; where that is gone, or the section is optional, the program goes on without.
    */
-  restore?(value: T, info: RestoreInfo): unknown
+  readonly restore?: (value: T, info: RestoreInfo) => unknown
   /** In the successor, for a final section: takes what the predecessor has added since. Without it `restore` is called again. */
-  merge?(value: T, info: RestoreInfo): unknown
+  readonly merge?: (value: T, info: RestoreInfo) => unknown
   /** Number of the form that `save` writes. */
   readonly schema?: number
   /** The forms that `restore` reads; by default that of `schema` alone. Any other refuses the reload. */

@@ -139,7 +139,7 @@ export class SocketMoves {
     try {
       const taker = this.#takers.get(about.kind)
       if (!taker) throw new Error('nobody takes connections of this kind')
-      const state = about.state === undefined ? undefined : decodeState(about.state)
+      const state = about.state === undefined ? undefined : decodeState(about.state, `a connection of kind "${about.kind}"`)
       if (about.unread !== undefined) socket.unshift(Buffer.from(about.unread, 'base64'))
       taker(socket, state)
     } catch (error) {

@@ -38,6 +38,37 @@ export interface ProcessStatus {
   /** The longest delay of the event loop since the last status, in milliseconds; null the first time. */
   readonly loopDelayMs: number | null
   readonly lastReport: Report | null
+  readonly service: ServiceCount
+  /** The state on its way to this process or from it, while a handover runs; else empty. */
+  readonly sections: readonly SectionStatus[]
+}
+
+/** What a process knows of the service that it is a part of. */
+export interface ServiceCount {
+  /** Of this process, unique over all generations. */
+  readonly id: string
+  /** When the first generation of the service began to listen, in milliseconds since the epoch. */
+  readonly startedAt: number
+  /** Begun here, and in processes that are gone and whose count is this one's now. */
+  readonly requests: number
+  /** The ids of those. */
+  readonly includes: readonly string[]
+}
+
+/** How far the transfer of a section is. */
+export interface SectionStatus {
+  readonly name: string
+  readonly doing: 'saving' | 'saved' | 'restoring' | 'restored' | 'failed'
+  /** Written or read so far. */
+  readonly bytes: number
+}
+
+/** What the keeper holds for the next process of a slot, where this one crashes. */
+export interface CheckpointStatus {
+  readonly slot: number
+  readonly name: string
+  readonly bytes: number
+  readonly ageMs: number
 }
 
 export interface KeeperStatus {
@@ -53,6 +84,17 @@ export interface KeeperStatus {
   readonly crashes: number
   /** Workers that do not live: since when, and when the next try is. */
   readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
+  readonly checkpoints: readonly CheckpointStatus[]
+}
+
+/** Over all processes and generations. */
+export interface ServiceStatus {
+  /** When the first generation began to listen, in milliseconds since the epoch. */
+  readonly startedAt: number
+  /** The newest that serves. */
+  readonly generation: number
+  /** Begun in any generation. */
+  readonly requests: number
 }
 
 export interface AppStatus {
@@ -60,6 +102,8 @@ export interface AppStatus {
   readonly name: string | null
   /** Null where the processes run without one. */
   readonly keeper: KeeperStatus | null
+  /** Null where no process could be asked. */
+  readonly service: ServiceStatus | null
   /** Every generation that lives, the serving ones first. */
   readonly processes: readonly ProcessStatus[]
   readonly lastReload: ReloadOutcome | null

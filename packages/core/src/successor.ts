@@ -15,6 +15,10 @@ import type { Report } from './report.js'
 export interface Taken {
   readonly predecessor: Peer
   readonly channel: Channel
+  /** The names of the shared state that follows. */
+  readonly sections: readonly string[]
+  /** When the first generation began, in milliseconds since the epoch. */
+  readonly since: number | undefined
 }
 
 /**
@@ -40,7 +44,7 @@ export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: n
       throw new HandoverError('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}. Process ${answer.pid} goes on serving. Stop it and start anew, or go through a version in between.`, { role: 'successor', state: 'taking' })
     }
     inventory.take(answer.listeners, contact.takeDescriptors(answer.listeners.length))
-    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open() }
+    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open(), sections: answer.sections ?? [], since: answer.since }
   } catch (error) {
     const failure = error instanceof DeadlinePassed
       ? new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
@@ -62,8 +66,13 @@ export interface SuccessorSide {
   serve(): Takes | undefined
   /** Takes connections, whose descriptors have come. */
   take(connections: readonly MovedConnection[]): void
-  /** Resolves when all of them are served. */
+  /** Resolves when all of them are served, and what came with them is done. */
   allTaken(): Promise<void>
+  /** After its descriptor. */
+  section(message: MessageOf<'section'>): void
+  unsaved(message: MessageOf<'unsaved'>): void
+  /** After its descriptor, where it has no text. */
+  peer(message: MessageOf<'peer'>): void
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
   /** The predecessor has ended its drain, or (not `orderly`) died: then there is no report, and this process may not serve yet. */
@@ -72,7 +81,7 @@ export interface SuccessorSide {
 
 /** Resolves when the predecessor is gone. */
 export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<void> {
-  let next = hear(channel)
+  let next = hear(channel, side)
   const withdrawn = (reason: string): void => {
     channel.close()
     side.withdrawn(withdrawal(reason))
@@ -96,7 +105,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
     if (word?.type === 'withdraw') { withdrawn(word.reason); return }
     alone = word === undefined
     if (alone) await ended()
-    else next = hear(channel)
+    else next = hear(channel, side)
   }
 
   // ---- from here on this process accepts ----
@@ -106,15 +115,18 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
 
   channel.unref()
   let last = await next
-  for (; last?.type === 'move'; last = await hear(channel)) side.take(last.connections)
+  for (; last?.type === 'move'; last = await hear(channel, side)) side.take(last.connections)
   if (last?.type === 'withdraw') { withdrawn(last.reason); return }
   await ended(last?.type === 'end' ? last : undefined)
 }
 
-/** The predecessor's next word. Garbage from it counts as its end: it cannot be trusted with anything more. */
-async function hear(channel: Channel): Promise<MessageOf<'withdraw' | 'commit' | 'move' | 'end'> | undefined> {
+/** The predecessor's next word of the handover; what it says of state is passed on. Garbage from it counts as its end: it cannot be trusted with anything more. */
+async function hear(channel: Channel, side: SuccessorSide): Promise<MessageOf<'withdraw' | 'commit' | 'move' | 'end'> | undefined> {
   for (;;) {
     const message = await channel.receive().catch(() => undefined)
     if (message === undefined || message.type === 'withdraw' || message.type === 'commit' || message.type === 'move' || message.type === 'end') return message
+    if (message.type === 'section') side.section(message)
+    else if (message.type === 'unsaved') side.unsaved(message)
+    else if (message.type === 'peer') side.peer(message)
   }
 }

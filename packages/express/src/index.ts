@@ -4,7 +4,7 @@
  * Every http or https server that answers with this app is adopted when it listens.
  */
 
-import { adoptRequestListener, type HandoverOptions } from '@handover/core'
+import { adoptRequestListener, handover as core, type Handover, type HandoverOptions } from '@handover/core'
 import type { Server } from 'node:http'
 
 export type { Handover, HandoverOptions } from '@handover/core'
@@ -17,9 +17,9 @@ interface ExpressApp {
 }
 
 /**
- * Returns the same app. `options` belong to the process; times are in milliseconds. Throws HANDOVER_OPTION.
+ * Returns the same app, with this process as `app.handover`: `share()`, `reload()`, `events` and so on. `options` belong to the process; times are in milliseconds. Throws HANDOVER_OPTION.
  */
-export function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T {
+export function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T & { readonly handover: Handover } {
   adoptRequestListener(app, options)
   const { listen } = app as unknown as { listen: (this: unknown, ...args: unknown[]) => Server }
   const express5 = app.lazyrouter === undefined
@@ -35,5 +35,5 @@ export function handover<T extends ExpressApp>(app: T, options: HandoverOptions 
     }
     return listen.apply(this, args)
   }
-  return app
+  return Object.assign(app, { handover: core })
 }

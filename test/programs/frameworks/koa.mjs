@@ -13,4 +13,5 @@ app.use((context) => {
   context.respond = false
   answer(context.req, context.res)
 })
-app.listen(process.env.PORT, '127.0.0.1')
+// Longer than any client thinks: by default Node closes after 5 s, also in the face of a client whose machine is busy.
+app.listen(process.env.PORT, '127.0.0.1').keepAliveTimeout = 65_000

@@ -1,0 +1,69 @@
+/**
+ * Saves the sections that ask for it every so often, so that the next process knows something where this one crashes. Runs while the process serves; one save
+ * of a section at a time.
+ */
+
+import { closeSync } from 'node:fs'
+import type { Saved, Saving } from './saving.js'
+import type { Sections } from './sections.js'
+
+export interface CheckpointingSide {
+  /** Sends it to whoever keeps it; the file is closed afterwards. Whether anybody does. */
+  keep(name: string, file: Saved): void
+  warn(line: string): void
+}
+
+export class Checkpointing {
+  readonly #sections: Sections
+  readonly #saving: Saving
+  readonly #side: CheckpointingSide
+  readonly #timers = new Map<string, NodeJS.Timeout>()
+  #stopped = new AbortController()
+  readonly #failing = new Set<string>()
+
+  constructor(sections: Sections, saving: Saving, side: CheckpointingSide) {
+    this.#sections = sections
+    this.#saving = saving
+    this.#side = side
+  }
+
+  start(): void {
+    if (this.#stopped.signal.aborted) this.#stopped = new AbortController()
+    for (const { name, checkpoint } of this.#sections.saved) {
+      if (checkpoint !== undefined && !this.#timers.has(name)) this.#next(name, checkpoint)
+    }
+  }
+
+  stop(): void {
+    this.#stopped.abort(new Error('this process does not serve any more'))
+    for (const timer of this.#timers.values()) clearTimeout(timer)
+    this.#timers.clear()
+  }
+
+  #next(name: string, everyMs: number): void {
+    const { signal } = this.#stopped
+    const timer = setTimeout(() => {
+      void this.#save(name, signal).finally(() => {
+        if (!signal.aborted) this.#next(name, everyMs)
+      })
+    }, everyMs)
+    timer.unref()
+    this.#timers.set(name, timer)
+  }
+
+  async #save(name: string, signal: AbortSignal): Promise<void> {
+    try {
+      const file = await this.#saving.save(name, 'checkpoint', signal)
+      try {
+        if (!signal.aborted) this.#side.keep(name, file)
+      } finally {
+        closeSync(file.fd)
+      }
+      this.#failing.delete(name)
+    } catch (error) {
+      // Said once until it works again.
+      if (!signal.aborted && !this.#failing.has(name)) this.#side.warn(`no checkpoint: ${(error as Error).message}. The last one stays.`)
+      if (!signal.aborted) this.#failing.add(name)
+    }
+  }
+}

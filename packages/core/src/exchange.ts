@@ -1,0 +1,149 @@
+/**
+ * The way to what the other processes of the app count: through the keeper, where there is one, to all of them; else from neighbour to neighbour, which
+ * pass the question on.
+ *
+ * A question carries what the asker is about to show, so that it is not lost should that process die. A neighbour that is gone counts with its last word.
+ */
+
+import { closeSync } from 'node:fs'
+import type { Snapshot } from './aggregate.js'
+import type { Kept } from './kept.js'
+import { takeTextFile, textFile } from './memory-file.js'
+import type { Peers } from './peers.js'
+import type { Neighbour } from './share.js'
+import { decodeState, encodeState } from './state-text.js'
+
+/** How long a process may take to say what it counts. */
+const answerMs = 1_000
+
+/** `@ask`, between neighbours: what does everybody on your side count? */
+interface Question {
+  readonly id: number
+  readonly topic: string
+  readonly mine: Snapshot
+}
+
+/** `@answer`. */
+interface Answer {
+  readonly id: number
+  readonly topic: string
+  readonly own: Snapshot | undefined
+  readonly beyond: readonly Snapshot[]
+}
+
+/** `@count`: the last word of a predecessor. */
+interface LastWord {
+  readonly topic: string
+  readonly snapshot: Snapshot
+}
+
+export interface ExchangeSide {
+  kept(): Kept | undefined
+  snapshot(topic: string): Promise<Snapshot | undefined>
+  inherit(topic: string, snapshot: Snapshot): void
+  topics(): readonly string[]
+}
+
+const opposite = (neighbour: Neighbour): Neighbour => (neighbour === 'predecessor' ? 'successor' : 'predecessor')
+
+export class ProcessExchange {
+  readonly #peers: Peers
+  readonly #side: ExchangeSide
+  readonly #asked = new Map<number, (answer: Answer) => void>()
+  /** What each neighbour counted when it was last heard. */
+  readonly #last = new Map<Neighbour, Map<string, Snapshot>>([['predecessor', new Map()], ['successor', new Map()]])
+  #ids = 0
+
+  constructor(peers: Peers, side: ExchangeSide) {
+    this.#peers = peers
+    this.#side = side
+    peers.hear('@ask', (value, { from }) => { void this.#answer(value as Question, from) })
+    peers.hear('@answer', (value, { from }) => { this.#answered(value as Answer, from) })
+    peers.hear('@count', (value, { from }) => {
+      const { topic, snapshot } = value as LastWord
+      this.#last.get(from)?.delete(topic)
+      side.inherit(topic, snapshot)
+    })
+  }
+
+  async ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
+    const kept = this.#side.kept()
+    if (kept) return await askKeeper(kept, topic, mine)
+    const answers = await Promise.all(this.#peers.neighbours.map(async (neighbour) => await this.#ask(neighbour, topic, mine)))
+    return answers.flat()
+  }
+
+  async #ask(neighbour: Neighbour, topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
+    const id = ++this.#ids
+    const answer = await new Promise<Answer | undefined>((resolve) => {
+      const timer = setTimeout(resolve, answerMs, undefined)
+      this.#asked.set(id, (heard) => {
+        clearTimeout(timer)
+        resolve(heard)
+      })
+      if (this.#peers.say('@ask', { id, topic, mine } satisfies Question, neighbour)) return
+      clearTimeout(timer)
+      resolve(undefined)
+    })
+    this.#asked.delete(id)
+    if (answer) return [...(answer.own ? [answer.own] : []), ...answer.beyond]
+    const last = this.#last.get(neighbour)?.get(topic)
+    return last ? [last] : []
+  }
+
+  #answered(answer: Answer, from: Neighbour): void {
+    if (answer.own) this.#last.get(from)?.set(answer.topic, answer.own)
+    this.#asked.get(answer.id)?.(answer)
+  }
+
+  async #answer({ id, topic, mine }: Question, from: Neighbour): Promise<void> {
+    this.#last.get(from)?.set(topic, mine)
+    const own = await this.#side.snapshot(topic)
+    const onward = opposite(from)
+    const beyond = this.#peers.neighbours.includes(onward) ? await this.#ask(onward, topic, own ?? mine) : []
+    this.#peers.say('@answer', { id, topic, own, beyond } satisfies Answer, from)
+  }
+
+  /** To the successor, or to the keeper where there is none, before this process ends. */
+  async sayLast(): Promise<void> {
+    for (const topic of this.#side.topics()) {
+      const snapshot = await this.#side.snapshot(topic)
+      if (!snapshot) continue
+      if (this.#peers.neighbours.includes('successor')) this.#peers.say('@count', { topic, snapshot } satisfies LastWord, 'successor')
+      else withFile(snapshot, (fd) => { this.#side.kept()?.tally(topic, counted(snapshot), fd) })
+    }
+  }
+
+  /** A neighbour is gone: what it last said it counted is this process's now. */
+  lost(neighbour: Neighbour): void {
+    const last = this.#last.get(neighbour)
+    for (const [topic, snapshot] of last ?? []) this.#side.inherit(topic, snapshot)
+    last?.clear()
+  }
+
+  /** The neighbour of now is another one than before. */
+  forget(neighbour: Neighbour): void {
+    this.#last.get(neighbour)?.clear()
+  }
+}
+
+async function askKeeper(kept: Kept, topic: string, mine: Snapshot): Promise<Snapshot[]> {
+  const asked = withFile(mine, (fd) => kept.gather(topic, counted(mine), fd))
+  return (await asked).map(({ snapshot, fd }) => readSnapshot(snapshot, fd))
+}
+
+/** For the keeper, who does not look into the file. */
+const counted = ({ id, includes }: Snapshot): Omit<Snapshot, 'value'> => ({ id, includes })
+
+/** Calls `send` with a file that holds the value, and closes it. */
+export function withFile<T>(snapshot: Snapshot, send: (fd: number) => T): T {
+  const fd = textFile(encodeState(snapshot.value, 'what this process counts'))
+  try {
+    return send(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Owns the descriptor. */
+export const readSnapshot = (snapshot: Omit<Snapshot, 'value'>, fd: number): Snapshot => ({ ...snapshot, value: decodeState(takeTextFile(fd), 'what another process counts') })

@@ -1,0 +1,235 @@
+/**
+ * What this process knows and passes on: sections, peers, sums over processes, the age of the service. Brings the parts together; the generation tells it what
+ * happens, and asks it at the steps of a handover.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { closeSync } from 'node:fs'
+import { Aggregates, type Aggregate, type AggregateOptions, type Snapshot } from './aggregate.js'
+import type { Channel } from './channel.js'
+import { Checkpointing } from './checkpointing.js'
+import { requestCounts } from './connections.js'
+import { ProcessExchange, readSnapshot, withFile } from './exchange.js'
+import type { Kept } from './kept.js'
+import type { MessageOf, Peer } from './messages.js'
+import { Peers } from './peers.js'
+import type { SectionsToSend } from './predecessor.js'
+import type { StateReport } from './report.js'
+import { Restoring } from './restoring.js'
+import { Saving, type Author } from './saving.js'
+import { Sections } from './sections.js'
+import type { Neighbour, Section, Service } from './share.js'
+import type { SectionStatus, ServiceCount } from './status.js'
+
+/** The counts of the service that every process keeps. */
+const serviceTopic = 'service'
+interface ServiceCounts {
+  readonly requests: number
+}
+
+/** Of this process, unique over all generations: pids come again. */
+const id = `${process.pid}-${randomBytes(6).toString('hex')}`
+
+/** How old what the other processes count may be, in what is shown at once. */
+const freshMs = 1_000
+
+export interface SharedStateSide {
+  author(): Author
+  kept(): Kept | undefined
+  warn(line: string): void
+}
+
+export class SharedState {
+  readonly #side: SharedStateSide
+  readonly #sections = new Sections(({ name }) => {
+    this.#restoring?.declared(name)
+    if (this.#isServing) this.#checkpointing.start()
+  })
+  readonly #saving: Saving
+  readonly #checkpointing: Checkpointing
+  readonly peers: Peers
+  readonly #exchange: ProcessExchange
+  readonly #aggregates: Aggregates
+  readonly #requests: Aggregate<ServiceCounts>
+  #restoring: Restoring | undefined
+  #isServing = false
+  #startedAt: number | undefined
+  #known: { readonly requests: number; readonly at: number; readonly ownThen: number } | undefined
+  #looking = false
+
+  constructor(side: SharedStateSide) {
+    this.#side = side
+    this.#saving = new Saving(this.#sections, () => side.author())
+    this.peers = new Peers((line) => { side.warn(line) })
+    this.#exchange = new ProcessExchange(this.peers, {
+      kept: () => side.kept(),
+      snapshot: (topic) => this.#aggregates.snapshot(topic),
+      inherit: (topic, snapshot) => { this.#aggregates.inherit(topic, snapshot) },
+      topics: () => this.#aggregates.topics
+    })
+    this.#aggregates = new Aggregates(this.#exchange, id)
+    this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: requestCounts.total }), add: (a, b) => ({ requests: a.requests + b.requests }) })
+    this.#checkpointing = new Checkpointing(this.#sections, this.#saving, { keep: (name, file) => side.kept()?.checkpoint(name, file.fd, file.bytes), warn: (line) => { side.warn(line) } })
+  }
+
+  // ---- what programs call ----
+
+  /** Throws HANDOVER_OPTION. */
+  share<T>(name: string, section: Section<T>): void {
+    this.#sections.share(name, section as Section)
+    if (this.#restoring?.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
+  }
+
+  aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
+    return this.#aggregates.aggregate(name, options)
+  }
+
+  service(generation: number): Service {
+    const startedAt = this.#startedAt ?? Date.now()
+    return { startedAt: new Date(startedAt), uptime: Date.now() - startedAt, generation, requests: this.#allRequests() }
+  }
+
+  /** What was known of the others is looked up anew in the background. */
+  #allRequests(): number {
+    const known = this.#known
+    if (!(known && performance.now() - known.at < freshMs)) this.#look()
+    return known ? known.requests + requestCounts.total - known.ownThen : requestCounts.total
+  }
+
+  get serviceCount(): ServiceCount {
+    const { value, includes } = this.#aggregates.inherited(serviceTopic)
+    return { id, startedAt: this.#startedAt ?? Date.now(), requests: requestCounts.total + ((value as ServiceCounts | undefined)?.requests ?? 0), includes }
+  }
+
+  #look(): void {
+    if (this.#looking) return
+    this.#looking = true
+    const ownThen = requestCounts.total
+    this.#requests.total().then(({ requests }) => { this.#known = { requests, at: performance.now(), ownThen } }, () => undefined).finally(() => { this.#looking = false })
+  }
+
+  // ---- the age and the place of this process ----
+
+  /** It listens for the first time. */
+  began(): void {
+    this.#startedAt ??= Date.now()
+  }
+
+  get startedAt(): number | undefined {
+    return this.#startedAt
+  }
+
+  serves(): void {
+    this.#isServing = true
+    this.#checkpointing.start()
+    this.#look()
+  }
+
+  servesNoMore(): void {
+    this.#isServing = false
+    this.#checkpointing.stop()
+  }
+
+  /** Of a transfer that runs. */
+  get progress(): SectionStatus[] {
+    return [...this.#saving.progress, ...(this.#isServing ? [] : (this.#restoring?.progress ?? []))]
+  }
+
+  // ---- as a predecessor ----
+
+  /** The sections of an offer. `fresh`: somebody asked for a successor that knows nothing. */
+  toSend(fresh: boolean): SectionsToSend {
+    this.#saving.forget()
+    return {
+      names: fresh ? [] : this.#saving.names,
+      save: async (name, signal) => await this.#saving.save(name, 'offer', signal),
+      restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
+    }
+  }
+
+  transferIsOver(): void {
+    this.#saving.forget()
+  }
+
+  /** After the last request: the sections that ask for it, and what was counted. */
+  async sendLast(channel: Channel | undefined, signal: AbortSignal): Promise<void> {
+    if (channel) {
+      for (const name of this.#saving.finalNames) {
+        try {
+          const { fd, bytes } = await this.#saving.save(name, 'final', signal)
+          try {
+            channel.sendDescriptors([fd])
+            channel.send({ type: 'section', name, phase: 'final', bytes })
+          } finally {
+            closeSync(fd)
+          }
+        } catch (error) {
+          const { message: reason } = error as Error
+          this.#side.warn(`what was added to section "${name}" at last does not go to the successor: ${reason}`)
+          channel.send({ type: 'unsaved', name, phase: 'final', reason })
+        }
+      }
+    }
+    await this.#exchange.sayLast()
+  }
+
+  // ---- as a successor ----
+
+  /** An offer was taken. */
+  expect(names: readonly string[], since: number | undefined, channel: Channel): void {
+    if (since !== undefined) this.#startedAt = since
+    this.#restoring = new Restoring(this.#sections, {
+      progress: (name, bytes) => { channel.send({ type: 'restoring', name, bytes }) },
+      warn: (line) => { this.#side.warn(line) }
+    })
+    this.#restoring.expect(names)
+  }
+
+  /** `take`: the descriptor that was sent before the word, when it is its turn. */
+  arrived({ name, phase, bytes }: MessageOf<'section'>, fd: number | undefined): void {
+    if (this.#restoring) this.#restoring.arrived(name, phase, bytes, fd)
+    else if (fd !== undefined) closeSync(fd)
+  }
+
+  unsaved({ name, phase, reason }: MessageOf<'unsaved'>): void {
+    this.#restoring?.unsaved(name, phase, reason)
+  }
+
+  get hasToRestore(): boolean {
+    return this.#restoring !== undefined && !this.#restoring.isEmpty
+  }
+
+  /** What became of it; undefined where nothing was offered. */
+  get restored(): StateReport | undefined {
+    return this.hasToRestore ? this.#restoring?.report : undefined
+  }
+
+  get restoring(): Restoring | undefined {
+    return this.#restoring
+  }
+
+  // ---- neighbours ----
+
+  connect(neighbour: Neighbour, channel: Channel, peer: Peer): void {
+    this.#exchange.forget(neighbour)
+    this.peers.connect(neighbour, { channel, peer })
+  }
+
+  /** `lost`: it said no last word. */
+  disconnect(neighbour: Neighbour, lost: boolean): void {
+    this.peers.disconnect(neighbour)
+    if (lost) this.#exchange.lost(neighbour)
+  }
+
+  // ---- under a keeper ----
+
+  tell(topic: string, answer: (snapshot: Omit<Snapshot, 'value'>, fd: number) => void): void {
+    void this.#aggregates.snapshot(topic).then((snapshot) => {
+      if (snapshot) withFile(snapshot, (fd) => { answer(snapshot, fd) })
+    })
+  }
+
+  inherit(topic: string, snapshot: Omit<Snapshot, 'value'>, fd: number): void {
+    this.#aggregates.inherit(topic, readSnapshot(snapshot, fd))
+  }
+}
