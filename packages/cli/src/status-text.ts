@@ -2,7 +2,7 @@
  * `handover status` for people: 80 columns, what serves before what drains, and nothing that needs a legend. Pure.
  */
 
-import type { CheckpointStatus, ProcessStatus } from '@handover/core/keeper'
+import type { ProcessStatus } from '@handover/core/keeper'
 import { titleOf, type App } from './apps.js'
 import { cut, duration, megabytes, moment, number, plural, printable, size, whole, wrap } from './words.js'
 
@@ -79,7 +79,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
     for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}${down.nextTryInMs > 0 ? `; next try in ${duration(down.nextTryInMs)}` : down.reason === 'it is being started' ? '' : '; the next one is started'}`, 'red')
   }
   // A keeper of an older version says nothing of them.
-  const checkpoints = (keeper?.checkpoints as readonly CheckpointStatus[] | undefined) ?? []
+  const checkpoints = keeper?.checkpoints ?? []
   if (checkpoints.length > 0) {
     const said = checkpoints.slice(0, mostShown).map(({ slot, name, bytes, ageMs }) => whole(`${keeper?.workers === 1 ? '' : `slot ${slot}: `}${cut(name, longestSection)} (${size(bytes)}, ${duration(ageMs)} ago)`))
     fact('state', `checkpoints of ${said.join(', ')}${checkpoints.length > mostShown ? ` and ${number(checkpoints.length - mostShown)} more` : ''}`)
