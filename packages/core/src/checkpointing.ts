@@ -8,8 +8,10 @@ import type { Saved, Saving } from './saving.js'
 import type { Sections } from './sections.js'
 
 export interface CheckpointingSide {
-  /** Sends it to whoever keeps it; the file is closed afterwards. Whether anybody does. */
-  keep(name: string, file: Saved): void
+  /** Why nobody would keep it; undefined where somebody does. */
+  whyNot(name: string): string | undefined
+  /** Sends it to whoever keeps it; the file is closed afterwards. False where that failed. */
+  keep(name: string, file: Saved): boolean
   warn(line: string): void
 }
 
@@ -53,16 +55,18 @@ export class Checkpointing {
 
   async #save(name: string, signal: AbortSignal): Promise<void> {
     try {
+      const reason = this.#side.whyNot(name)
+      if (reason !== undefined) throw new Error(`nobody keeps that of section "${name}": there is no keeper (handover run), and ${reason}`)
       const file = await this.#saving.save(name, 'checkpoint', signal)
       try {
-        if (!signal.aborted) this.#side.keep(name, file)
+        if (!signal.aborted && !this.#side.keep(name, file)) throw new Error(`that of section "${name}" was not taken`)
       } finally {
         closeSync(file.fd)
       }
       this.#failing.delete(name)
     } catch (error) {
       // Said once until it works again.
-      if (!signal.aborted && !this.#failing.has(name)) this.#side.warn(`no checkpoint: ${(error as Error).message}. The last one stays.`)
+      if (!signal.aborted && !this.#failing.has(name)) this.#side.warn(`no checkpoint: ${(error as Error).message}`)
       if (!signal.aborted) this.#failing.add(name)
     }
   }

@@ -42,6 +42,7 @@ export interface ExchangeSide {
   snapshot(topic: string): Promise<Snapshot | undefined>
   inherit(topic: string, snapshot: Snapshot): void
   topics(): readonly string[]
+  warn(line: string): void
 }
 
 const opposite = (neighbour: Neighbour): Neighbour => (neighbour === 'predecessor' ? 'successor' : 'predecessor')
@@ -52,6 +53,8 @@ export class ProcessExchange {
   readonly #asked = new Map<number, (answer: Answer) => void>()
   /** What each neighbour counted when it was last heard. */
   readonly #last = new Map<Neighbour, Map<string, Snapshot>>([['predecessor', new Map()], ['successor', new Map()]])
+  /** What the keeper last told of the others, by topic. */
+  readonly #gathered = new Map<string, readonly Snapshot[]>()
   #ids = 0
 
   constructor(peers: Peers, side: ExchangeSide) {
@@ -68,9 +71,26 @@ export class ProcessExchange {
 
   async ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
     const kept = this.#side.kept()
-    if (kept) return await askKeeper(kept, topic, mine)
+    const gathered = kept && (await this.#askKeeper(kept, topic, mine))
+    if (gathered) {
+      this.#gathered.set(topic, gathered)
+      return gathered
+    }
     const answers = await Promise.all(this.#peers.neighbours.map(async (neighbour) => await this.#ask(neighbour, topic, mine)))
-    return answers.flat()
+    // What the keeper last told of the others is shown as long as it, or the next one, is silent: a total must not run backwards.
+    return [...answers.flat(), ...(this.#gathered.get(topic) ?? [])]
+  }
+
+  async #askKeeper(kept: Kept, topic: string, mine: Snapshot): Promise<Snapshot[] | undefined> {
+    const asked = withFile(mine, (fd) => kept.gather(topic, counted(mine), fd))
+    return (await asked)?.flatMap(({ snapshot, fd }) => {
+      try {
+        return [readSnapshot(snapshot, fd)]
+      } catch (error) {
+        this.#side.warn(`what process ${snapshot.id} counts as "${topic}" is not in the sum: ${(error as Error).message}`)
+        return []
+      }
+    })
   }
 
   async #ask(neighbour: Neighbour, topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
@@ -125,11 +145,6 @@ export class ProcessExchange {
   forget(neighbour: Neighbour): void {
     this.#last.get(neighbour)?.clear()
   }
-}
-
-async function askKeeper(kept: Kept, topic: string, mine: Snapshot): Promise<Snapshot[]> {
-  const asked = withFile(mine, (fd) => kept.gather(topic, counted(mine), fd))
-  return (await asked).map(({ snapshot, fd }) => readSnapshot(snapshot, fd))
 }
 
 /** For the keeper, who does not look into the file. */

@@ -45,8 +45,9 @@ import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { accepts, StateMachine, type StateName } from './states.js'
 import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
+import { offerStored } from './stored-offer.js'
 import { succeed, takeOffer, type Taken } from './successor.js'
-import { monotonicMicroseconds, notifySystemd } from './systemd.js'
+import { monotonicMicroseconds, notifySystemd, storedCheckpoints } from './systemd.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
 const offerMs = 10_000
@@ -152,6 +153,8 @@ export class Generation implements Handover {
   #obstacle: { readonly is: string | undefined } | undefined
   #entered = false
   #resting = false
+  /** Its descriptors were taken. */
+  #storeWasAsked = false
   #refusal: HandoverError | undefined
   /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
   #kept: Kept | undefined
@@ -491,7 +494,7 @@ export class Generation implements Handover {
     }
     this.#moveIsOn()
     try {
-      let contact = this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#name.find()
+      let contact = (this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#name.find()) ?? this.#storedBySystemd()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
         if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
@@ -501,6 +504,13 @@ export class Generation implements Handover {
       this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
       this.#log('error', this.#refusal.toString())
     }
+  }
+
+  /** Checkpoints of a process that crashed. A keeper has its own. */
+  #storedBySystemd(): FirstContact | undefined {
+    const stored = this.#kept || this.#storeWasAsked ? [] : storedCheckpoints(process.env)
+    this.#storeWasAsked = true
+    return stored.length > 0 ? offerStored(stored) : undefined
   }
 
   /** False where the predecessor died before it offered anything. */
@@ -519,8 +529,8 @@ export class Generation implements Handover {
     this.#machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     const { channel } = taken
     this.#state.expect(taken.sections, taken.since, channel)
-    // Nobody serves where the keeper itself makes the offer.
-    if (taken.predecessor.pid === this.#kept?.keeper) this.#state.restoring?.nobodyElseServes()
+    // Nobody serves where the keeper itself makes the offer, or nobody.
+    if ([this.#kept?.keeper, process.pid].includes(taken.predecessor.pid)) this.#state.restoring?.nobodyElseServes()
     const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
     void succeed(taken, {
       prepared,

@@ -66,7 +66,7 @@ export class Kept {
   readonly #side: KeptSide
   #gate: ((veto: string | undefined) => void) | undefined
   readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
-  readonly #gathering = new Map<number, (counted: Counted[]) => void>()
+  readonly #gathering = new Map<number, (counted: Counted[] | undefined) => void>()
   #gathers = 0
 
   constructor({ line, slot, keeper, name }: Held, side: KeptSide) {
@@ -85,7 +85,7 @@ export class Kept {
     this.#over = true
     this.#line.close()
     this.#gate?.(undefined)
-    for (const resolve of this.#gathering.values()) resolve([])
+    for (const resolve of [...this.#gathering.values()]) resolve(undefined)
     for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))
     if (!this.#replaced) this.#side.gone(this.#leaving)
   }
@@ -198,25 +198,25 @@ export class Kept {
     return this.#deliver({ type: 'tally', topic, snapshot }, fd)
   }
 
-  /** What all others count, and what those that are gone have counted; the keeper remembers what this process counts. None where the keeper is gone, or silent. */
-  async gather(topic: string, snapshot: CountedBy, fd: number): Promise<Counted[]> {
+  /** What all others count, and what those that are gone have counted; the keeper remembers what this process counts. Undefined where the keeper is gone, or silent. */
+  async gather(topic: string, snapshot: CountedBy, fd: number): Promise<Counted[] | undefined> {
     const id = ++this.#gathers
     return await new Promise((resolve) => {
-      const end = (counted: Counted[]): void => {
+      const end = (counted: Counted[] | undefined): void => {
         clearTimeout(timer)
         this.#gathering.delete(id)
         resolve(counted)
       }
-      const timer = setTimeout(() => { end([]) }, gatherMs)
+      const timer = setTimeout(end, gatherMs, undefined)
       this.#gathering.set(id, end)
-      if (this.#over || !this.#deliver({ type: 'gather', id, topic, snapshot }, fd)) end([])
+      if (this.#over || !this.#deliver({ type: 'gather', id, topic, snapshot }, fd)) end(undefined)
     })
   }
 
   #gathered(id: number, snapshots: readonly CountedBy[]): void {
     const fds = this.#take(snapshots.length)
     const end = this.#gathering.get(id)
-    if (end) end(fds ? snapshots.map((snapshot, index) => ({ snapshot, fd: fds[index]! })) : [])
+    if (end) end(fds && snapshots.map((snapshot, index) => ({ snapshot, fd: fds[index]! })))
     // Nobody waits for it any more.
     else for (const fd of fds ?? []) closeSync(fd)
   }

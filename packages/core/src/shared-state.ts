@@ -18,6 +18,7 @@ import type { StateReport } from './report.js'
 import { Restoring } from './restoring.js'
 import { Saving, type Author } from './saving.js'
 import { Sections } from './sections.js'
+import { cannotStore, forgetCheckpoint, storeCheckpoint } from './systemd.js'
 import type { Neighbour, Section, Service } from './share.js'
 import type { SectionStatus, ServiceCount } from './status.js'
 
@@ -65,11 +66,16 @@ export class SharedState {
       kept: () => side.kept(),
       snapshot: (topic) => this.#aggregates.snapshot(topic),
       inherit: (topic, snapshot) => { this.#aggregates.inherit(topic, snapshot) },
-      topics: () => this.#aggregates.topics
+      topics: () => this.#aggregates.topics,
+      warn: (line) => { side.warn(line) }
     })
     this.#aggregates = new Aggregates(this.#exchange, id)
     this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: requestCounts.total }), add: (a, b) => ({ requests: a.requests + b.requests }) })
-    this.#checkpointing = new Checkpointing(this.#sections, this.#saving, { keep: (name, file) => side.kept()?.checkpoint(name, file.fd, file.bytes), warn: (line) => { side.warn(line) } })
+    this.#checkpointing = new Checkpointing(this.#sections, this.#saving, {
+      whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
+      keep: (name, { fd, bytes }) => side.kept()?.checkpoint(name, fd, bytes) ?? storeCheckpoint(name, fd),
+      warn: (line) => { side.warn(line) }
+    })
   }
 
   // ---- what programs call ----
@@ -169,6 +175,9 @@ export class SharedState {
           channel.send({ type: 'unsaved', name, phase: 'final', reason })
         }
       }
+    } else if (!this.#side.kept()) {
+      // An orderly end: what was kept for a crash is of no use to the next start.
+      for (const { name, checkpoint } of this.#sections.saved) if (checkpoint !== undefined) forgetCheckpoint(name)
     }
     await this.#exchange.sayLast()
   }
