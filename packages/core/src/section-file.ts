@@ -4,15 +4,15 @@
  *
  * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed: neither side holds
  * more of it than two batches and the item at hand, the slower one sets the pace, and the event loop gets its turn. One value is encoded and decoded in
- * one go, so what is large belongs into a stream. Bytes are stored as they are, all else as text.
+ * one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory
+ * around a view), all else as text.
  * It does not know who gets the file, nor when.
  */
 
-import { closeSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { HandoverError } from './errors.js'
 import { openMemoryFile, sealMemoryFile } from './memory-file.js'
-import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
+import { closeLater, format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
 import { decodeState, encodeState } from './state-text.js'
 
 export interface SectionHeader {
@@ -60,6 +60,7 @@ type Items = Iterator<unknown> | AsyncIterator<unknown>
 
 const isObject = (value: unknown): value is Record<PropertyKey, unknown> => typeof value === 'object' && value !== null
 const isFunction = (value: unknown): boolean => typeof value === 'function'
+const isPromise = <T>(value: T | Promise<T>): value is Promise<T> => isObject(value) && isFunction(value['then'])
 
 /** The items of what is a stream; Array, Map, Set and the like can be iterated, but are values. */
 function itemsOf(value: unknown): Items | undefined {
@@ -137,7 +138,7 @@ export async function writeSection(
         let next
         try {
           const answer = items.next()
-          next = isObject(answer) && isFunction(answer['then']) ? await patience.for(answer) : answer as IteratorResult<unknown>
+          next = isPromise(answer) ? await patience.for(answer) : answer
         } catch (error) {
           if (!signal.aborted) items = undefined // It has ended by itself.
           throw error
@@ -162,7 +163,7 @@ export async function writeSection(
     return { fd, bytes: writer.bytes }
   } catch (error) {
     await writer?.settled()
-    if (fd !== undefined) closeSync(fd)
+    if (fd !== undefined) await closeLater(fd)
     if (items) await giveUp(items, value, patience)
     throw signal.aborted ? signal.reason : error
   } finally {

@@ -7,7 +7,7 @@
  * Reads and writes are asynchronous, of about 1 MiB, one ahead of the program; they name their position, so a descriptor that is shared is not moved.
  */
 
-import { closeSync, fstatSync, read, write } from 'node:fs'
+import { close, fstatSync, read, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { HandoverError } from './errors.js'
 
@@ -28,6 +28,7 @@ const sliceMs = 8
 
 const writeAt = promisify(write)
 const readAt = promisify(read)
+const closeAt = promisify(close)
 
 const failed = (what: string, cause: unknown, todo: string): HandoverError =>
   new HandoverError('HANDOVER_STATE', `${what}: ${(cause as Error).message}. Nothing was changed. ${todo}.`, { cause })
@@ -229,7 +230,7 @@ export class FrameReader {
       options.signal.throwIfAborted()
       about = fstatSync(fd)
     } catch (error) {
-      closeIfOpen(fd)
+      await closeLater(fd)
       if (options.signal.aborted) throw error
       throw failed(`descriptor ${fd} holds no section of the state`, error, 'Nothing was restored from it')
     }
@@ -266,10 +267,8 @@ export class FrameReader {
   /** Closes the file, when nothing reads from it any more. Calls of next() throw from now on. */
   close(): Promise<void> {
     this.#options.signal.removeEventListener('abort', this.#onAbort)
-    const over = (): void => { closeIfOpen(this.#fd) }
-    if (this.#inFlight) return (this.#closing ??= this.#inFlight.then(over, over))
-    if (!this.#closing) over()
-    return (this.#closing ??= Promise.resolve())
+    const over = (): Promise<void> => closeLater(this.#fd)
+    return (this.#closing ??= this.#inFlight ? this.#inFlight.then(over, over) : over())
   }
 
   #check(): void {
@@ -357,10 +356,8 @@ export class FrameReader {
   }
 }
 
-function closeIfOpen(fd: number): void {
-  try {
-    closeSync(fd)
-  } catch {
-    // It was no descriptor, and nobody else can do anything about it.
-  }
-}
+/**
+ * Not closeSync(): who closes the last descriptor of a file in memory waits until its pages are given back, which for a gigabyte is a tenth of a second.
+ * A number that is no descriptor is nothing to do anything about.
+ */
+export const closeLater = (fd: number): Promise<void> => closeAt(fd).catch(() => undefined)

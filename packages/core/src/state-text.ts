@@ -20,7 +20,7 @@ type Table = Readonly<Record<string, (value: never) => unknown>>
 
 /** The part of it that is used. Its types are written for ES modules. */
 interface Devalue {
-  stringify(value: unknown, reducers: Table, options?: { operations: Table }): string
+  readonly stringify: (value: unknown, reducers: Table, options?: { operations: Table }) => string
   parse(text: string, revivers: Table): unknown
   readonly defaultStringifyOperations: { shapeOf(value: object): Shape }
 }
@@ -58,9 +58,9 @@ interface ErrorText {
 
 function writeError(error: Error, attached: Attached): ErrorText {
   let type = 'Error'
-  for (let proto: unknown = Object.getPrototypeOf(error); proto !== null; proto = Object.getPrototypeOf(proto)) {
-    const name = (proto as Partial<Error>).constructor?.name
-    if (name === undefined || !errorTypes.has(name)) continue
+  for (let proto = Object.getPrototypeOf(error) as object | null; proto !== null; proto = Object.getPrototypeOf(proto) as object | null) {
+    const name = (proto as { constructor?: { name?: unknown } }).constructor?.name
+    if (typeof name !== 'string' || !errorTypes.has(name)) continue
     type = name
     break
   }
@@ -151,7 +151,7 @@ function* partsOf(value: object): Generator<readonly [string, unknown]> {
   if (value instanceof Map) {
     let index = 0
     for (const [key, entry] of value as Map<unknown, unknown>) {
-      yield [`.get(${typeof key === 'string' ? JSON.stringify(key) : typeof key === 'object' || typeof key === 'function' ? '...' : String(key)})`, entry]
+      yield [`.get(${typeof key === 'string' ? JSON.stringify(key) : isObject(key) || typeof key === 'function' ? '...' : String(key)})`, entry]
       yield [`.keys()[${index++}]`, key]
     }
   } else if (value instanceof Set) {
@@ -194,7 +194,7 @@ function whatIs(thing: unknown, message: string): string {
 }
 
 /** V8's own words for what has no other mark. */
-const tooDeep = /call stack/
+const tooDeep = 'call stack'
 const tooLong = /string length|string longer than/i
 
 /** Throws HANDOVER_STATE, with the path to what cannot be written down. `of` names the state in the message, `at` is where the value is in it. */
@@ -209,7 +209,7 @@ export function encodeState(value: unknown, of: string, at = ''): string {
       const thing = cause.value
       const path = at + pathTo(thing, value)
       what = `holds ${whatIs(thing, message)}${path === '' ? '' : ` at ${path.replace(/^\./, '')}`}, which cannot go to another process`
-    } else if (cause instanceof RangeError && tooDeep.test(message)) {
+    } else if (cause instanceof RangeError && message.includes(tooDeep)) {
       what = `${at === '' ? '' : `at ${at} `}is nested too deeply to be written down`
       advice = 'Keep what is a list as an array, not as a chain of objects'
     } else if (cause instanceof RangeError && tooLong.test(message)) {

@@ -3,7 +3,7 @@
  * the word of the other, so that neither's start is measured. Prints one StateLine.
  */
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -32,10 +32,9 @@ function entries(): Map<string, unknown> {
 
 const status = (field: string): number => Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? NaN) * 1024
 
-/** Begins to watch; its answer ends that. A turn of the loop is looked at every time, the memory by the kernel (VmHWM, which is set back here). */
-async function watch(): Promise<() => Pick<StateLine, 'stallMs' | 'peakBytes' | 'cpuMs'>> {
+/** Begins to watch; its answer ends that. The peak of memory is the kernel's own (VmHWM), set back here. */
+function watch(): () => Pick<StateLine, 'stallMs' | 'peakBytes' | 'cpuMs'> {
   global.gc?.()
-  const { writeFileSync } = await import('node:fs')
   writeFileSync('/proc/self/clear_refs', '5') // proc(5): the peak begins anew
   const before = status('VmRSS')
   const cpu = process.cpuUsage()
@@ -58,8 +57,8 @@ async function watch(): Promise<() => Pick<StateLine, 'stallMs' | 'peakBytes' | 
 async function save(): Promise<{ bytes: number; from: number }> {
   const value = way === 'value' ? entries() : buffers()
   // The other process says that it is there.
-  await receiveFds(channel)
-  done = await watch()
+  closeFds((await receiveFds(channel)).fds)
+  done = watch()
   const from = nowMs()
   if (way === 'socket') {
     const socket = new net.Socket({ fd: channel })
@@ -73,8 +72,8 @@ async function save(): Promise<{ bytes: number; from: number }> {
 }
 
 async function restore(): Promise<{ bytes: number; from: number }> {
-  await sendFds(channel, [])
-  done = await watch()
+  await sendFds(channel, [0]) // a descriptor that says nothing: one has to go along
+  done = watch()
   const from = nowMs()
   let bytes = 0
   if (way === 'socket') {
@@ -89,7 +88,7 @@ async function restore(): Promise<{ bytes: number; from: number }> {
   return { bytes, from }
 }
 
-let done: Awaited<ReturnType<typeof watch>> | undefined
+let done: ReturnType<typeof watch> | undefined
 const { bytes, from } = await (role === 'saves' ? save() : restore())
 const until = nowMs()
 console.log(JSON.stringify({ role, bytes, from, until, ...done!() } satisfies StateLine))

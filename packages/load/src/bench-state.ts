@@ -33,12 +33,13 @@ const script = fileURLToPath(new URL('bench-state-process.js', import.meta.url))
 const rows: readonly (readonly [Way, readonly number[]])[] = [['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]]]
 const rounds = 3
 
+const heads = ['way', 'MiB', 'ms', 'from-to', 'stall saves', 'restores', 'peak MiB saves', 'peak MiB restores', 'CPU ms saves', 'restores']
 const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'socket, stream', value: 'file, one Map' }
 
 async function run(way: Way, bytes: number): Promise<readonly [StateLine, StateLine]> {
   const [a, b] = socketPair()
   const lines = (['saves', 'restores'] as const).map(async (role, index) => {
-    const child = spawn(process.execPath, [script, role, way, String(bytes)], { stdio: ['ignore', 'pipe', 'inherit', [a, b][index]!] })
+    const child = spawn(process.execPath, ['--expose-gc', script, role, way, String(bytes)], { stdio: ['ignore', 'pipe', 'inherit', [a, b][index]!] })
     const exited = once(child, 'exit')
     let found: StateLine | undefined
     for await (const line of createInterface({ input: child.stdout! })) found = JSON.parse(line) as StateLine
@@ -54,8 +55,9 @@ async function run(way: Way, bytes: number): Promise<readonly [StateLine, StateL
 const middle = <T extends { readonly took: number }>(list: readonly T[]): T => list.toSorted((x, y) => x.took - y.took)[list.length >> 1]!
 
 export async function benchState(): Promise<void> {
-  const cells: string[][] = []
+  console.log(`Node ${process.version}, ${process.platform}-${process.arch}: state to another process; of ${rounds} rounds the one in the middle, and how far they lie apart\n`)
   for (const [way, sizes] of rows) {
+    const cells: string[][] = []
     for (const size of sizes) {
       const done = []
       for (let round = 0; round < rounds; round++) {
@@ -69,7 +71,7 @@ export async function benchState(): Promise<void> {
         ms(saves.stallMs), ms(restores.stallMs), peak(saves), peak(restores), ms(saves.cpuMs), ms(restores.cpuMs)
       ])
     }
+    // A table for each way, as soon as it is there: all of them take a minute or more.
+    console.log(`${table([heads, ...cells])}\n`)
   }
-  console.log(`Node ${process.version}, ${process.platform}-${process.arch}: state to another process; of ${rounds} rounds the one in the middle, and how far they lie apart\n`)
-  console.log(table([['way', 'MiB', 'ms', 'from-to', 'stall saves', 'restores', 'peak MiB saves', 'peak MiB restores', 'CPU ms saves', 'restores'], ...cells]))
 }
