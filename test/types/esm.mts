@@ -12,7 +12,7 @@ import { moveWebSockets } from '@handover/core/ws'
 import { handover as adopt } from '@handover/express'
 import plugin, { handover as named } from '@handover/fastify'
 import { inherit, type GaugeRule, type InheritOptions } from '@handover/prom-client'
-import { Registry } from 'prom-client'
+import { Registry, type OpenMetricsContentType } from 'prom-client'
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 const same = <A, B>(_holds: Same<A, B>): void => undefined
@@ -116,7 +116,9 @@ inherit()
 const rule: GaugeRule = 'adopt'
 const inheritOptions: InheritOptions = { gauges: { open: rule, used: 'sum' }, generation: true, name: 'admin', core: handover }
 inherit(new Registry(), inheritOptions)
-inherit(new Registry(Registry.OPENMETRICS_CONTENT_TYPE), { name: 'open' })
+const openMetrics = new Registry<OpenMetricsContentType>()
+openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+inherit(openMetrics, { name: 'open' })
 // @ts-expect-error -- no such rule
 inherit(new Registry(), { gauges: { open: 'keep' } })
 // @ts-expect-error -- not a registry
