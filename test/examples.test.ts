@@ -17,7 +17,7 @@ import { Program } from './helpers/program.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-test.each(['http', 'fastify', 'express', 'events', 'websocket'])('examples/%s starts, and after kill -HUP its new version answers on the same port', async (name) => {
+test.each(['http', 'fastify', 'express', 'events', 'websocket', 'opentelemetry'])('examples/%s starts, and after kill -HUP its new version answers on the same port', async (name) => {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-example-'))
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1.0.0')
@@ -37,6 +37,27 @@ test.each(['http', 'fastify', 'express', 'events', 'websocket'])('examples/%s st
     expect(await version()).toBe('1.0.1')
   } finally {
     rmSync(folder, { recursive: true })
+  }
+})
+
+test('examples/opentelemetry counts on over reloads, to the last request', async () => {
+  await using program = Program.start('examples/opentelemetry/server.mjs', { cwd: root, env: { PORT: '0', HANDOVER_UNDO_WINDOW: '0' } })
+  const line = await program.until(() => program.lines.find((text) => text.includes('listening')))
+  const port = Number(/port: (\d+)/.exec(line)?.[1])
+  const get = async (url: string): Promise<string> => {
+    const [response] = (await once(http.get({ port, host: 'localhost', path: url, agent: false }), 'response')) as [http.IncomingMessage]
+    return Buffer.concat(await response.toArray()).toString()
+  }
+  let pid = program.pid
+  for (let generation = 2; generation <= 4; generation++) {
+    for (let request = 0; request < 10; request++) await get('/')
+    process.kill(pid, 'SIGHUP')
+    pid = Number((await program.stderrMatching(new RegExp(`generation ${generation} \\(process (\\d+)\\) serves`)))[1])
+    await get('/')
+    const text = await get('/metrics')
+    expect(text).toMatch(new RegExp(`^requests_total\\{method="GET".*\\} ${11 * (generation - 1)}$`, 'm'))
+    expect(text).toMatch(new RegExp(`^duration_count\\S* ${11 * (generation - 1)}$`, 'm'))
+    expect(text).toMatch(new RegExp(`^duration_bucket\\S*le="\\+Inf"\\S* ${11 * (generation - 1)}$`, 'm'))
   }
 })
 

@@ -9,6 +9,8 @@ import fd = require('@handover/core/fd')
 import sockets = require('@handover/core/ws')
 import adopter = require('@handover/express')
 import byName = require('@handover/fastify')
+import metrics = require('@handover/prom-client')
+import prom = require('prom-client')
 import plugin, { handover } from '@handover/fastify'
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -53,3 +55,7 @@ void main()
 const web = adopter.handover(express())
 same<typeof web, express.Express>(true)
 web.listen(3000)
+
+metrics.inherit(prom.register, { gauges: { open: 'reset' } })
+// @ts-expect-error -- no such option
+metrics.inherit(prom.register, { gauge: {} })

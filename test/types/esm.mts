@@ -11,6 +11,8 @@ import { sendFds, receiveFds } from '@handover/core/fd'
 import { moveWebSockets } from '@handover/core/ws'
 import { handover as adopt } from '@handover/express'
 import plugin, { handover as named } from '@handover/fastify'
+import { inherit, type GaugeRule, type InheritOptions } from '@handover/prom-client'
+import { Registry, type OpenMetricsContentType } from 'prom-client'
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 const same = <A, B>(_holds: Same<A, B>): void => undefined
@@ -108,3 +110,16 @@ web.get('/', (_request, response) => { response.send('ok') })
 web.listen(3000, (error) => { if (error) throw error })
 // @ts-expect-error -- not an app
 adopt({})
+
+// prom-client: any registry, and the rule of each gauge.
+inherit()
+const rule: GaugeRule = 'adopt'
+const inheritOptions: InheritOptions = { gauges: { open: rule, used: 'sum' }, generation: true, name: 'admin', core: handover }
+inherit(new Registry(), inheritOptions)
+const openMetrics = new Registry<OpenMetricsContentType>()
+openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+inherit(openMetrics, { name: 'open' })
+// @ts-expect-error -- no such rule
+inherit(new Registry(), { gauges: { open: 'keep' } })
+// @ts-expect-error -- not a registry
+inherit({})
