@@ -1,21 +1,24 @@
 /**
  * `npm run demo`: an example server under load, reloaded again and again with visibly new code, and tables of what the
- * clients saw and of what became of their connections.
+ * clients saw and of what became of their connections; then one with a warm cache (demo-cache.ts), and how warm it stayed.
  *
  * Everything is real: processes, sockets, signals. It exits with 1 if a request was lost, the server closed a connection, a
- * reload failed or a process did not end, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
+ * reload failed, a process did not end or the cache went cold, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
  */
 
 import { parseArgs } from 'node:util'
 import { type LoadOptions } from './client.js'
 import { nowMs, sleep } from './clock.js'
+import { type CacheSummary, cacheReport, runCaches } from './demo-cache.js'
 import { type App, Example, type Reloaded, apps, scriptOf } from './example.js'
 import { startLoadProcess } from './process.js'
 import { count, median, ms, table } from './table.js'
 import type { LoadResult, LoadStats } from './tally.js'
 
 interface Options {
-  readonly app: App
+  /** Undefined: only the cache. */
+  readonly app: App | undefined
+  readonly cache: boolean
   readonly reloads: number
   readonly seconds: number
   readonly json: boolean
@@ -45,7 +48,7 @@ interface Summary {
 
 const reloadTimeoutMs = 30_000
 const endTimeoutMs = 45_000
-const usage = 'usage: demo [--app fastify|express|http] [--reloads 10] [--seconds 20] [--json]'
+const usage = 'usage: demo [--app fastify|express|http|cache] [--reloads 10] [--seconds 20] [--json]'
 
 /** Some of each kind: busy ones, thinking ones, and ones that are mostly idle. */
 const load: LoadOptions = {
@@ -69,7 +72,7 @@ function readOptions(args: string[]): Options {
   const { values } = parseArgs({
     args,
     options: {
-      app: { type: 'string', default: 'fastify' },
+      app: { type: 'string' },
       reloads: { type: 'string', default: '10' },
       seconds: { type: 'string', default: '20' },
       json: { type: 'boolean', default: false },
@@ -80,16 +83,16 @@ function readOptions(args: string[]): Options {
     console.log(usage)
     process.exit(0)
   }
-  const app = apps.find((name) => name === values.app)
-  if (app === undefined) throw new Error(`--app must be one of ${apps.join(', ')}, not ${values.app}`)
+  const app = apps.find((name) => name === (values.app ?? 'fastify'))
+  if (app === undefined && values.app !== 'cache') throw new Error(`--app must be one of ${apps.join(', ')}, cache, not ${values.app}`)
   const reloads = Number(values.reloads)
   if (!/^\d+$/.test(values.reloads) || reloads > 1000) throw new Error(`--reloads must be a whole number up to 1000, not ${values.reloads}`)
   const seconds = Number(values.seconds)
   if (!(seconds > 0 && seconds <= 86_400)) throw new Error(`--seconds must be a number above 0, not ${values.seconds}`)
-  return { app, reloads, seconds, json: values.json }
+  return { app, cache: values.app === undefined || values.app === 'cache', reloads, seconds, json: values.json }
 }
 
-async function run(options: Options, interrupted: Promise<never>): Promise<Summary> {
+async function run(options: Options & { readonly app: App }, interrupted: Promise<never>): Promise<Summary> {
   const tell = progress(options)
   const failures: string[] = []
   const reloaded: Reloaded[] = []
@@ -182,7 +185,7 @@ function seenBy({ requests, lost }: LoadStats): string {
 }
 
 /** Lines for all; a line in place for a terminal; nothing with --json. */
-function progress({ json }: Options): { line(text: string): void; note(text: string): void } {
+function progress({ json }: Pick<Options, 'json'>): { line(text: string): void; note(text: string): void } {
   const terminal = process.stdout.isTTY === true
   if (json) return { line() {}, note() {} }
   return {
@@ -237,6 +240,12 @@ function report({ app, reloads, reloadsAsked, connections, failures, stderr, res
   return lines.join('\n')
 }
 
+function cacheVerdict({ lost, failures, stderr }: CacheSummary): string {
+  if (lost === 0 && failures.length === 0) return coloured(32, 'No request was lost, and the cache stayed warm.')
+  return [...failures, ...(lost > 0 ? [`${count(lost)} requests were lost.`] : [])].map((line) => coloured(31, line)).join('\n')
+    + `\nthe last lines of the server:\n${stderr}`
+}
+
 function closedText({ total, announced, idle, idleReset }: LoadResult['closedByServer']): string {
   if (total === 0) return '0'
   const parts = [[announced, 'told'], [idle, 'idle'], [idleReset, 'reset']] as const
@@ -264,12 +273,17 @@ async function main(): Promise<number> {
   const interrupted = onInterrupt()
   interrupted.catch(() => {})
   try {
-    const summary = await run(options, interrupted)
-    console.log(options.json ? JSON.stringify(summary) : report(summary))
-    return summary.failures.length > 0 || summary.result.lost > 0 ? 1 : 0
+    const { app, json } = options
+    const summary = app && await run({ ...options, app }, interrupted)
+    if (summary && !json) console.log(`${report(summary)}\n`)
+    const cache = options.cache ? await runCaches(options.reloads, interrupted, progress(options).line) : undefined
+    if (json) console.log(JSON.stringify({ ...summary, ...(cache && { cache }) }))
+    else if (cache) console.log(`\n${cacheReport(cache)}\n\n${cacheVerdict(cache)}`)
+    const failures = [...(summary?.failures ?? []), ...(cache?.failures ?? [])]
+    return failures.length > 0 || (summary?.result.lost ?? 0) + (cache?.lost ?? 0) > 0 ? 1 : 0
   } catch (error) {
     const { message, cause } = error as Error
-    if (options.json) console.log(JSON.stringify({ app: options.app, failures: [message], stderr: cause ?? '' }))
+    if (options.json) console.log(JSON.stringify({ app: options.app ?? 'cache', failures: [message], stderr: cause ?? '' }))
     console.error(`demo: ${message}${typeof cause === 'string' && cause !== '' ? `\nthe last lines of the server:\n${cause}` : ''}`)
     return error instanceof Interrupted ? 130 : 1
   }
