@@ -70,7 +70,7 @@ describe('a round trip', () => {
       const section = await readSection(fd, { signal: never })
       // The bytes alone are stored, not the memory around them.
       assertSame(section.value, value instanceof Uint8Array && !Buffer.isBuffer(value) ? new Uint8Array(value) : value)
-      expect(section.header).toEqual({ ...header, format: 1, node: process.version, savedAt: section.header.savedAt, items: false })
+      expect(section.header).toEqual({ ...header, format: 1, node: process.versions.node, savedAt: section.header.savedAt, items: false })
       expect(Math.abs(section.header.savedAt - Date.now())).toBeLessThan(3_600_000)
     }), { numRuns: 100 })
   })

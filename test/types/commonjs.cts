@@ -53,7 +53,7 @@ async function main(): Promise<void> {
 void main()
 
 const web = adopter.handover(express())
-same<typeof web, express.Express>(true)
+same<typeof web, express.Express & { readonly handover: core.Handover }>(true)
 web.listen(3000)
 
 metrics.inherit(prom.register, { gauges: { open: 'reset' } })

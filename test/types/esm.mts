@@ -105,7 +105,7 @@ console.log(other.handover.generation)
 
 // Express: the app keeps its type.
 const web = adopt(express(), { name: 'web' })
-same<typeof web, Express>(true)
+same<typeof web, Express & { readonly handover: Handover }>(true)
 web.get('/', (_request, response) => { response.send('ok') })
 web.listen(3000, (error) => { if (error) throw error })
 // @ts-expect-error -- not an app

@@ -6,8 +6,7 @@
  * slot, and offered to every start there until the worker that got them has sent one of its own, or has served for a while.
  */
 
-import { closeSync } from 'node:fs'
-import { addon, check, type CheckpointStatus, type PredecessorSide } from '@handover/core/keeper'
+import { addon, check, closeLater, type CheckpointStatus, type PredecessorSide } from '@handover/core/keeper'
 
 /** In a slot: of one worker, and of those that crashed. */
 export const mostCheckpoints = 64
@@ -54,7 +53,7 @@ export class Checkpoints {
     const isReplaced = (held: Held): boolean => held.slot === slot && held.name === name && (held.pid === pid || held.pid === null)
     const others = this.#held.filter((held) => held.slot === slot && held.pid === pid && held.name !== name)
     if (others.length >= mostCheckpoints || name.length > longestName) {
-      closeSync(fd)
+      void closeLater(fd)
       if (!this.#saidFull) this.#warn(`process ${pid} sends checkpoints of more than ${mostCheckpoints} sections, or with names of more than ${longestName} characters: those are not kept. This is said once.`)
       this.#saidFull = true
       return
@@ -146,6 +145,6 @@ export class Checkpoints {
   #close(which: (held: Held) => boolean): void {
     const gone = this.#held.filter(which)
     this.#held = this.#held.filter((held) => !gone.includes(held))
-    for (const { fd } of gone) closeSync(fd)
+    for (const { fd } of gone) void closeLater(fd)
   }
 }

@@ -3,7 +3,7 @@
  * of a section at a time.
  */
 
-import { closeSync } from 'node:fs'
+import { closeLater } from './memory-file.js'
 import type { Saved, Saving } from './saving.js'
 import type { Sections } from './sections.js'
 
@@ -61,7 +61,7 @@ export class Checkpointing {
       try {
         if (!signal.aborted && !this.#side.keep(name, file)) throw new Error(`that of section "${name}" was not taken`)
       } finally {
-        closeSync(file.fd)
+        void closeLater(file.fd)
       }
       this.#failing.delete(name)
     } catch (error) {

@@ -13,14 +13,17 @@ import type { Peers } from './peers.js'
 import type { Neighbour } from './share.js'
 import { decodeState, encodeState } from './state-text.js'
 
-/** How long a process may take to say what it counts. */
+/** How long the others may take to say what they count, and how much less of that each one further away has. */
 const answerMs = 1_000
+const hopMs = 250
 
 /** `@ask`, between neighbours: what does everybody on your side count? */
 interface Question {
   readonly id: number
   readonly topic: string
   readonly mine: Snapshot
+  /** How long the asker waits. */
+  readonly ms: number
 }
 
 /** `@answer`. */
@@ -31,8 +34,8 @@ interface Answer {
   readonly beyond: readonly Snapshot[]
 }
 
-/** `@count`: the last word of a predecessor. */
-interface LastWord {
+/** `@known`: what the neighbour counts now. `@count`: the last word of a predecessor. */
+interface Word {
   readonly topic: string
   readonly snapshot: Snapshot
 }
@@ -51,8 +54,8 @@ export class ProcessExchange {
   readonly #peers: Peers
   readonly #side: ExchangeSide
   readonly #asked = new Map<number, (answer: Answer) => void>()
-  /** What each neighbour counted when it was last heard. */
-  readonly #last = new Map<Neighbour, Map<string, Snapshot>>([['predecessor', new Map()], ['successor', new Map()]])
+  /** What each neighbour and those beyond it counted when it was last heard. */
+  readonly #last = new Map<Neighbour, Map<string, readonly Snapshot[]>>([['predecessor', new Map()], ['successor', new Map()]])
   /** What the keeper last told of the others, by topic. */
   readonly #gathered = new Map<string, readonly Snapshot[]>()
   #ids = 0
@@ -62,8 +65,9 @@ export class ProcessExchange {
     this.#side = side
     peers.hear('@ask', (value, { from }) => { void this.#answer(value as Question, from) })
     peers.hear('@answer', (value, { from }) => { this.#answered(value as Answer, from) })
+    peers.hear('@known', (value, { from }) => { this.#learn(from, (value as Word).topic, (value as Word).snapshot) })
     peers.hear('@count', (value, { from }) => {
-      const { topic, snapshot } = value as LastWord
+      const { topic, snapshot } = value as Word
       this.#last.get(from)?.delete(topic)
       side.inherit(topic, snapshot)
     })
@@ -76,7 +80,7 @@ export class ProcessExchange {
       this.#gathered.set(topic, gathered)
       return gathered
     }
-    const answers = await Promise.all(this.#peers.neighbours.map(async (neighbour) => await this.#ask(neighbour, topic, mine)))
+    const answers = await Promise.all(this.#peers.neighbours.map(async (neighbour) => await this.#ask(neighbour, topic, mine, answerMs)))
     // What the keeper last told of the others is shown as long as it, or the next one, is silent: a total must not run backwards.
     return [...answers.flat(), ...(this.#gathered.get(topic) ?? [])]
   }
@@ -93,51 +97,74 @@ export class ProcessExchange {
     })
   }
 
-  async #ask(neighbour: Neighbour, topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
+  async #ask(neighbour: Neighbour, topic: string, mine: Snapshot, ms: number): Promise<readonly Snapshot[]> {
     const id = ++this.#ids
     const answer = await new Promise<Answer | undefined>((resolve) => {
-      const timer = setTimeout(resolve, answerMs, undefined)
+      const timer = setTimeout(resolve, ms, undefined)
       this.#asked.set(id, (heard) => {
         clearTimeout(timer)
         resolve(heard)
       })
-      if (this.#peers.say('@ask', { id, topic, mine } satisfies Question, neighbour)) return
+      if (this.#peers.say('@ask', { id, topic, mine, ms } satisfies Question, neighbour)) return
       clearTimeout(timer)
       resolve(undefined)
     })
     this.#asked.delete(id)
-    if (answer) return [...(answer.own ? [answer.own] : []), ...answer.beyond]
-    const last = this.#last.get(neighbour)?.get(topic)
-    return last ? [last] : []
+    return answer ? allOf(answer) : (this.#last.get(neighbour)?.get(topic) ?? [])
   }
 
   #answered(answer: Answer, from: Neighbour): void {
-    if (answer.own) this.#last.get(from)?.set(answer.topic, answer.own)
+    this.#last.get(from)?.set(answer.topic, allOf(answer))
     this.#asked.get(answer.id)?.(answer)
   }
 
-  async #answer({ id, topic, mine }: Question, from: Neighbour): Promise<void> {
-    this.#last.get(from)?.set(topic, mine)
-    const own = await this.#side.snapshot(topic)
+  async #answer({ id, topic, mine, ms }: Question, from: Neighbour): Promise<void> {
+    this.#learn(from, topic, mine)
+    const own = await this.#snapshot(topic)
     const onward = opposite(from)
-    const beyond = this.#peers.neighbours.includes(onward) ? await this.#ask(onward, topic, own ?? mine) : []
+    const beyond = this.#peers.neighbours.includes(onward) ? await this.#ask(onward, topic, own ?? mine, Math.max(0, ms - hopMs)) : []
     this.#peers.say('@answer', { id, topic, own, beyond } satisfies Answer, from)
   }
 
   /** To the successor, or to the keeper where there is none, before this process ends. */
   async sayLast(): Promise<void> {
     for (const topic of this.#side.topics()) {
-      const snapshot = await this.#side.snapshot(topic)
+      const snapshot = await this.#snapshot(topic)
       if (!snapshot) continue
-      if (this.#peers.neighbours.includes('successor')) this.#peers.say('@count', { topic, snapshot } satisfies LastWord, 'successor')
-      else withFile(snapshot, (fd) => { this.#side.kept()?.tally(topic, counted(snapshot), fd) })
+      if (this.#peers.neighbours.includes('successor')) this.#peers.say('@count', { topic, snapshot } satisfies Word, 'successor')
+      // Also where a successor has it: that may die before it has read it.
+      if (this.#side.kept()) withFile(snapshot, (fd) => { this.#side.kept()?.tally(topic, counted(snapshot), fd) })
     }
+  }
+
+  /** At the switch: a predecessor that is silent later must not be missing in the first sum of its successor. */
+  async introduce(): Promise<void> {
+    for (const topic of this.#side.topics()) {
+      const snapshot = await this.#snapshot(topic)
+      if (snapshot) this.#peers.say('@known', { topic, snapshot } satisfies Word, 'successor')
+    }
+  }
+
+  /** What the program adds may throw; that must not be an error of ours. */
+  async #snapshot(topic: string): Promise<Snapshot | undefined> {
+    try {
+      return await this.#side.snapshot(topic)
+    } catch (error) {
+      this.#side.warn(`what this process counts as "${topic}" cannot be told: ${(error as Error).message}`)
+      return undefined
+    }
+  }
+
+  /** What the neighbour itself counts; what is known of those beyond it stays. */
+  #learn(from: Neighbour, topic: string, snapshot: Snapshot): void {
+    const known = this.#last.get(from)
+    known?.set(topic, [snapshot, ...(known.get(topic) ?? []).filter(({ id }) => id !== snapshot.id)])
   }
 
   /** A neighbour is gone: what it last said it counted is this process's now. */
   lost(neighbour: Neighbour): void {
     const last = this.#last.get(neighbour)
-    for (const [topic, snapshot] of last ?? []) this.#side.inherit(topic, snapshot)
+    for (const [topic, snapshots] of last ?? []) for (const snapshot of snapshots) this.#side.inherit(topic, snapshot)
     last?.clear()
   }
 
@@ -146,6 +173,8 @@ export class ProcessExchange {
     this.#last.get(neighbour)?.clear()
   }
 }
+
+const allOf = ({ own, beyond }: Answer): readonly Snapshot[] => [...(own ? [own] : []), ...beyond]
 
 /** For the keeper, who does not look into the file. */
 const counted = ({ id, includes }: Snapshot): Omit<Snapshot, 'value'> => ({ id, includes })

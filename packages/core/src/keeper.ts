@@ -7,6 +7,7 @@ import { generationOfProcess } from './this-process.js'
 
 export { Channel, openChannel, deadlineIn, left, type Deadline } from './channel.js'
 export { HandoverError, isErrorCode } from './errors.js'
+export { closeLater } from './memory-file.js'
 export { initialEnvironment, leaveTerminal, takeInheritance, terminalIsGone, unavailable, type Inheritance } from './host.js'
 export { object, reader, type Shapes } from './lines.js'
 export { keeperMark } from './kept.js'

@@ -6,9 +6,10 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import { closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
+import { close, closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import { addon, systemError } from './native.js'
 
 /** What says that there are no such files here: an old kernel or macOS, or a filter of system calls. */
@@ -64,3 +65,11 @@ export function takeTextFile(fd: number): string {
     closeSync(fd)
   }
 }
+
+const closeAt = promisify(close)
+
+/**
+ * Not closeSync(): who closes the last descriptor of a file in memory waits until its pages are given back, which for a gigabyte is a tenth of a second.
+ * A number that is no descriptor is nothing to do anything about.
+ */
+export const closeLater = (fd: number): Promise<void> => closeAt(fd).catch(() => undefined)

@@ -5,11 +5,11 @@
  * accepts nothing; while the undo window is open it can accept again.
  */
 
-import { closeSync } from 'node:fs'
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
 import { HandoverError, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
+import { closeLater } from './memory-file.js'
 import type { StateMachine } from './states.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
@@ -145,7 +145,7 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
         channel.sendDescriptors([fd])
         channel.send({ type: 'section', name, phase, bytes })
       } finally {
-        closeSync(fd)
+        void closeLater(fd)
       }
     } catch (error) {
       if (signal.aborted) return

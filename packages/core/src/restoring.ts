@@ -6,7 +6,7 @@
  * gone, or it is a checkpoint) the program goes on without it, and says so.
  */
 
-import { closeSync } from 'node:fs'
+import { closeLater } from './memory-file.js'
 import type { SectionPhase } from './messages.js'
 import type { StateReport } from './report.js'
 import { before } from './saving.js'
@@ -67,7 +67,7 @@ export class Restoring {
     }
     const expected = this.#expected.get(name)
     if (expected?.doing !== 'awaited' || this.#finished) {
-      if (fd !== undefined) closeSync(fd)
+      if (fd !== undefined) void closeLater(fd)
       return
     }
     Object.assign(expected, { phase, bytes })
@@ -123,7 +123,7 @@ export class Restoring {
     this.#finished = true
     for (const expected of all) {
       if (expected.fd === undefined) continue
-      closeSync(expected.fd)
+      void closeLater(expected.fd)
       Object.assign(expected, { fd: undefined, doing: 'unclaimed' })
     }
     for (const { restored } of all) await restored
@@ -173,7 +173,7 @@ export class Restoring {
   #final(name: string, fd: number | undefined): void {
     const section = this.#sections.get(name)
     if (fd === undefined || !section || !(section.merge ?? section.restore)) {
-      if (fd !== undefined) closeSync(fd)
+      if (fd !== undefined) void closeLater(fd)
       this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${fd === undefined ? 'its descriptor did not arrive' : 'this program does not restore it'}`)
       return
     }

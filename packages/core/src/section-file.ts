@@ -11,8 +11,8 @@
 
 import { Readable } from 'node:stream'
 import { HandoverError } from './errors.js'
-import { openMemoryFile, sealMemoryFile } from './memory-file.js'
-import { closeLater, format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
+import { closeLater, openMemoryFile, sealMemoryFile } from './memory-file.js'
+import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
 import { decodeState, encodeState } from './state-text.js'
 
 export interface SectionHeader {

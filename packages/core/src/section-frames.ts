@@ -7,9 +7,10 @@
  * Reads and writes are asynchronous, of about 1 MiB, one ahead of the program; they name their position, so a descriptor that is shared is not moved.
  */
 
-import { close, fstatSync, read, write } from 'node:fs'
+import { fstatSync, read, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { HandoverError } from './errors.js'
+import { closeLater } from './memory-file.js'
 
 export const format = 1
 
@@ -28,7 +29,6 @@ const sliceMs = 8
 
 const writeAt = promisify(write)
 const readAt = promisify(read)
-const closeAt = promisify(close)
 
 const failed = (what: string, cause: unknown, todo: string): HandoverError =>
   new HandoverError('HANDOVER_STATE', `${what}: ${(cause as Error).message}. Nothing was changed. ${todo}.`, { cause })
@@ -355,9 +355,3 @@ export class FrameReader {
     }
   }
 }
-
-/**
- * Not closeSync(): who closes the last descriptor of a file in memory waits until its pages are given back, which for a gigabyte is a tenth of a second.
- * A number that is no descriptor is nothing to do anything about.
- */
-export const closeLater = (fd: number): Promise<void> => closeAt(fd).catch(() => undefined)

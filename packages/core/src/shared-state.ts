@@ -4,13 +4,13 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { closeSync } from 'node:fs'
 import { Aggregates, type Aggregate, type AggregateOptions, type Snapshot } from './aggregate.js'
 import type { Channel } from './channel.js'
 import { Checkpointing } from './checkpointing.js'
 import { requestCounts } from './connections.js'
 import { ProcessExchange, readSnapshot, withFile } from './exchange.js'
 import type { Kept } from './kept.js'
+import { closeLater } from './memory-file.js'
 import type { MessageOf, Peer } from './messages.js'
 import { Peers } from './peers.js'
 import type { SectionsToSend } from './predecessor.js'
@@ -167,7 +167,7 @@ export class SharedState {
             channel.sendDescriptors([fd])
             channel.send({ type: 'section', name, phase: 'final', bytes })
           } finally {
-            closeSync(fd)
+            void closeLater(fd)
           }
         } catch (error) {
           const { message: reason } = error as Error
@@ -197,7 +197,7 @@ export class SharedState {
   /** `take`: the descriptor that was sent before the word, when it is its turn. */
   arrived({ name, phase, bytes }: MessageOf<'section'>, fd: number | undefined): void {
     if (this.#restoring) this.#restoring.arrived(name, phase, bytes, fd)
-    else if (fd !== undefined) closeSync(fd)
+    else if (fd !== undefined) void closeLater(fd)
   }
 
   unsaved({ name, phase, reason }: MessageOf<'unsaved'>): void {
@@ -222,6 +222,7 @@ export class SharedState {
   connect(neighbour: Neighbour, channel: Channel, peer: Peer): void {
     this.#exchange.forget(neighbour)
     this.peers.connect(neighbour, { channel, peer })
+    if (neighbour === 'successor') void this.#exchange.introduce()
   }
 
   /** `lost`: it said no last word. */

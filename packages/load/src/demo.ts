@@ -276,7 +276,7 @@ async function main(): Promise<number> {
     const { app, json } = options
     const summary = app && await run({ ...options, app }, interrupted)
     if (summary && !json) console.log(`${report(summary)}\n`)
-    const cache = options.cache ? await runCaches(options.reloads, interrupted, progress(options).line) : undefined
+    const cache = options.cache ? await runCaches(options.reloads, interrupted, (...words) => { progress(options).line(...words) }) : undefined
     if (json) console.log(JSON.stringify({ ...summary, ...(cache && { cache }) }))
     else if (cache) console.log(`\n${cacheReport(cache)}\n\n${cacheVerdict(cache)}`)
     const failures = [...(summary?.failures ?? []), ...(cache?.failures ?? [])]
