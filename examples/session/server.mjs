@@ -23,7 +23,7 @@ app.handover.share('sessions', {
   merge(final) {
     for (const id of new Set([...offered.keys(), ...final.keys()])) {
       const [before, theirs, mine] = [offered.get(id), final.get(id), store.sessions[id]]
-      if (theirs === before || (before && !mine)) continue
+      if (theirs === before) continue
       if (!theirs) delete store.sessions[id]
       else if (mine === before || (data(mine) === data(before) && data(theirs) !== data(before))) store.sessions[id] = theirs
     }

@@ -276,7 +276,8 @@ async function main(): Promise<number> {
     const { app, json } = options
     const summary = app && await run({ ...options, app }, interrupted)
     if (summary && !json) console.log(`${report(summary)}\n`)
-    const cache = options.cache ? await runCaches(options.reloads, interrupted, (...words) => { progress(options).line(...words) }) : undefined
+    const tell = progress(options)
+    const cache = options.cache ? await runCaches(options.reloads, interrupted, (line) => { tell.line(line) }) : undefined
     if (json) console.log(JSON.stringify({ ...summary, ...(cache && { cache }) }))
     else if (cache) console.log(`\n${cacheReport(cache)}\n\n${cacheVerdict(cache)}`)
     const failures = [...(summary?.failures ?? []), ...(cache?.failures ?? [])]
