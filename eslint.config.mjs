@@ -54,10 +54,11 @@ export default defineConfig(
       '@typescript-eslint/consistent-type-definitions': 'off'
     }
   },
-  only(['packages/core/src/{errors,keeper-messages,lines,messages,report,requests,states,status}.ts'], [pure]),
+  only(['packages/core/src/{errors,keeper-messages,lines,messages,report,requests,share,states,status}.ts'], [pure]),
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/ending.ts'], [never(['./successor.js'], 'The end of a generation is the predecessor\'s.'), noWayUp]),
-  only(['packages/core/src/{adopting,answers,channel,control,connections,covering,door,drain,name,signals,stderr,host,inventory,kept,launch,listeners,memory-file,movable,moving,native,options,own-socket,private,process-status,section-file,section-frames,socket-moves,state-text,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/{adopting,aggregate,answers,channel,checkpointing,control,connections,covering,door,drain,exchange,name,signals,stderr,host,inventory,kept,launch,listeners,memory-file,movable,moving,native,options,own-socket,peers,private,process-status,restoring,saving,section-file,section-frames,sections,socket-moves,state-text,stored-offer,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/shared-state.ts'], [noWayUp]),
   only(['packages/core/src/ws*.ts'], [never(['./*.js', '!./index.js', '!./private.js', '!./ws.js', '!./ws-*.js'], 'WebSockets move by the public face alone, as the protocol of any application would; what Node hides stands in private.ts.')]),
   only(['packages/{fastify,express,prom-client}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),
   only(['packages/cli/src/*.ts'], [{ regex: '^@handover/core(?!/keeper$)|/core/(src|dist)/', message: 'The command never becomes a generation itself: it uses @handover/core/keeper alone.' }]),

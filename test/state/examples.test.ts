@@ -14,7 +14,7 @@ import { Folder } from '../helpers/plan.js'
 import { Program, programPath } from '../helpers/program.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const reloads = 10
+const reloads = Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10))
 const load: LoadOptions = { keepAlive: { clients: 4, thinkMs: 10 }, newConnections: { clients: 2, thinkMs: 20 } }
 
 interface Answer {
@@ -99,7 +99,7 @@ class Example implements AsyncDisposable {
   }
 }
 
-test('a warm cache stays warm over ten reloads under load, and no request is lost', async () => {
+test(`a warm cache stays warm over ${reloads} reloads under load, and no request is lost`, async () => {
   await using example = await Example.start('cache')
   using browser = example.browser()
   const clients = startLoad({ host: 'localhost', port: example.port }, load)
@@ -147,7 +147,7 @@ test('an item of the cache is fresh until the same moment after three reloads', 
 
 const limiters = ['rate-limit-fastify', 'rate-limit-express'] as const
 
-test.each(limiters)('%s counts each request of ten reloads under load once, and loses none', async (name) => {
+test.each(limiters)(`%s counts each request of ${reloads} reloads under load once, and loses none`, async (name) => {
   await using example = await Example.start(name, { LIMIT: '1000000' })
   const clients = startLoad({ host: 'localhost', port: example.port }, {
     keepAlive: { clients: 4, thinkMs: 10, path: '/limited' },
@@ -220,7 +220,7 @@ test.each(limiters)('of two windows that began on both sides of the switch, %s k
   expect(await other.ask('/limited')).toMatchObject({ headers: { 'x-ratelimit-remaining': '19' } })
 }, 60_000)
 
-test('a session stays logged in over ten reloads under load, and no request is lost', async () => {
+test(`a session stays logged in over ${reloads} reloads under load, and no request is lost`, async () => {
   await using example = await Example.start('session')
   using ada = example.browser()
   await ada.ask('/login/ada', 'POST')
