@@ -3,6 +3,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { nothingLost } from '../helpers/invariants.js'
 import { descriptorsOf, waitFor } from '../helpers/program.js'
+import { readdirSync } from 'node:fs'
+import path from 'node:path'
+import { statusOf } from '../../packages/cli/dist/apps.js'
 import { Sharing } from './sharing.js'
 
 const light = { keepAlive: { clients: 2, thinkMs: 10 }, newConnections: { clients: 1, thinkMs: 10 }, answerTimeoutMs: 30_000 }
@@ -70,6 +73,37 @@ describe('a section', () => {
     // The first one never said hello, and so got no offer.
     expect((await app.get('/memory')).body['value']).toBe(2)
     nothingLost(await app.loadResult())
+  })
+
+  it('shows in the status how far it is, on its way out and on its way in', async () => {
+    app = await Sharing.start(`handover.share('thing', {
+      async *save() { for (let index = 0; ; index++) { yield Buffer.alloc(500_000); if (says('enough')) return } },
+      async restore(items) { for await (const item of items) memory.bytes = item.length; while (!says('restored')) await new Promise((done) => setTimeout(done, 20)) }
+    })`, { load: false })
+    app.say('enough', 'return false')
+    app.say('restored', 'return false')
+    const { pid } = app.program
+    const doing = async (): Promise<{ name: string; doing: string; bytes: number } | undefined> => {
+      const [file] = readdirSync(app!.folder).filter((name) => name.startsWith(`@${pid}-`))
+      const status = await statusOf(path.join(app!.folder, file!))
+      return status?.processes.find((process) => process.pid === pid)?.sections[0]
+    }
+    expect(await doing()).toBeUndefined()
+    const reloaded = app.reload()
+    let bytes = 0
+    for (let looks = 0; looks < 2; looks++) {
+      await waitFor(async () => {
+        const is = await doing()
+        if (is?.doing !== 'saving' || is.bytes <= bytes) return false
+        bytes = is.bytes
+        return true
+      })
+    }
+    app.say('enough', 'return true')
+    await waitFor(async () => ['saved', 'restoring'].includes((await doing())?.doing ?? ''))
+    app.say('restored', 'return true')
+    expect(await reloaded).toMatchObject({ restored: ['thing'] })
+    expect(await doing()).toBeUndefined()
   })
 
   it('that is final is saved again after the last request of the predecessor, and merged', async () => {
