@@ -6,7 +6,7 @@
  */
 
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
-import { HandoverError, type ErrorCode } from './errors.js'
+import { HandoverError, reasonOf, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
 import { closeLater } from './memory-file.js'
@@ -141,15 +141,13 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
     try {
       const { fd, bytes, phase } = await sections.save(name, signal)
       try {
-        if (signal.aborted) return
-        channel.sendDescriptors([fd])
-        channel.send({ type: 'section', name, phase, bytes })
+        await channel.sendWithDescriptor({ type: 'section', name, phase, bytes }, fd, signal)
       } finally {
         void closeLater(fd)
       }
     } catch (error) {
       if (signal.aborted) return
-      channel.send({ type: 'unsaved', name, phase: 'offer', reason: (error as Error).message })
+      channel.send({ type: 'unsaved', name, phase: 'offer', reason: reasonOf(error) })
     }
   }
 }

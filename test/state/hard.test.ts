@@ -1,0 +1,171 @@
+/** share() where a reload is odd: without state, many sections, long reasons, several generations at once, no older generation at all. */
+
+import { afterEach, describe, expect, it } from 'vitest'
+import { startLoad } from '@handover/load'
+import { nothingLost } from '../helpers/invariants.js'
+import { descriptorsOf, waitFor } from '../helpers/program.js'
+import { Sharing } from './sharing.js'
+
+const light = { keepAlive: { clients: 2, thinkMs: 10 }, newConnections: { clients: 1, thinkMs: 10 }, answerTimeoutMs: 30_000 }
+
+let app: Sharing | undefined
+afterEach(async () => {
+  await app?.[Symbol.asyncDispose]()
+  app = undefined
+})
+
+const pidOf = ({ program }: Sharing, generation: number): number => program.events.find((event) => event.generation === generation)?.pid ?? 0
+const socketsOf = (pid: number): number => [...descriptorsOf(pid).values()].filter((to) => to.startsWith('socket')).length
+
+describe('a final section', () => {
+  it('does not go to a successor that was to begin without state', async () => {
+    app = await Sharing.start(`handover.share('thing', { final: true, save: () => 1, restore: (value, { phase }) => { memory[phase] = value } })
+      routes['/fresh'] = () => { void handover.reload({ withoutState: true }); return {} }`, { load: false })
+    await app.get('/fresh')
+    await app.program.event('report', ({ generation, report }) => generation === 2 && (report as { result: string }).result === 'drained')
+    const { body, generation } = await app.get('/memory')
+    expect({ generation, offer: body['offer'], final: body['final'] }).toEqual({ generation: 2 })
+  })
+
+  it.each([true, false])('comes through all generations that drain, where connections move (%s) or not', async (move) => {
+    app = await Sharing.start(`
+      handover.share('list', { final: true, save: () => memory.list ?? [], restore: (value) => { memory.list = value }, merge: (value) => { memory.list = [...new Set([...(memory.list ?? []), ...value])] } })
+      routes['/add'] = () => { memory.list = [...(memory.list ?? []), 'late of ' + handover.generation]; return {} }
+      const waiting = []
+      handover.peer.on('finish', () => { for (const done of waiting) done() })
+      routes['/hold'] = () => new Promise((done) => { print('held'); waiting.push(() => { memory.list = [...(memory.list ?? []), 'late of ' + handover.generation]; done({}) }) })
+      routes['/finish'] = () => ({ sent: handover.peer.send('finish', null, 'predecessor') })
+      handover.peer.on('older', () => { handover.peer.send('finish', null, 'predecessor') })
+      routes['/finish-oldest'] = () => ({ sent: handover.peer.send('older', null, 'predecessor') })`, { load: false, options: { move } })
+    const first = app.get('/hold')
+    await app.program.event('held', ({ generation }) => generation === 1)
+    await app.reload()
+    const second = app.get('/hold')
+    await app.program.event('held', ({ generation }) => generation === 2)
+    await app.reload()
+    const middle = pidOf(app, 2)
+    const before = socketsOf(middle)
+    await app.get('/finish')
+    await second
+    // The connection is closed, and the copy for an undo: it has nothing to do any more.
+    await waitFor(() => socketsOf(middle) <= before - 2)
+    await app.get('/finish-oldest')
+    await first
+    await app.program.event('report', ({ generation, report }) => generation === 3 && (report as { result: string }).result === 'drained')
+    expect((await app.get('/memory')).body['list']).toEqual(expect.arrayContaining(['late of 1', 'late of 2']))
+  })
+
+  it('that hangs ends with the drain deadline, and the process ends', async () => {
+    app = await Sharing.start(`handover.share('thing', { final: true, save: ({ phase }) => phase === 'final' ? new Promise(() => undefined) : 1, restore: (value, { phase }) => { memory[phase] = value } })`, { load: false, options: { drainTimeout: 1500 } })
+    const { pid } = app.program
+    await app.reload()
+    await app.program.stderrMatching(/added to section "thing" at last does not go to the successor: .*deadline/)
+    await waitFor(() => !app!.program.alive.includes(pid))
+    expect((await app.get('/memory')).body).toMatchObject({ offer: 1 })
+  })
+})
+
+describe('many sections', () => {
+  it('go to a successor that does not read for a while', async () => {
+    app = await Sharing.start(`
+      for (let index = 0; index < 600; index++) handover.share('part ' + index, { save: () => index, restore: (value) => { memory.sum = (memory.sum ?? 0) + value } })
+      server.once('listening', () => { if (handover.generation > 1) { const end = Date.now() + 1500; while (Date.now() < end); } })`, { load: light })
+    const { restored, failed } = await app.reload()
+    expect(failed).toEqual([])
+    expect(restored).toHaveLength(600)
+    expect((await app.get('/memory')).body['sum']).toBe(179_700)
+    nothingLost(await app.loadResult())
+  })
+
+  it('may have any name', async () => {
+    app = await Sharing.start(`
+      memory.names = []
+      for (const name of ['__proto__', 'constructor', 'a\\nb', 'nul \\0', '\\ud800 half', '漢'.repeat(128), '"quoted"', '%s ../x', ' ']) handover.share(name, { save: () => ({ name }), restore: (value) => { memory.names.push(value.name === name) } })`, { load: false })
+    expect((await app.reload()).restored).toHaveLength(9)
+    expect((await app.get('/memory')).body['names']).toEqual(Array(9).fill(true))
+  })
+})
+
+describe('a very long reason', () => {
+  it('of save refuses the reload, and is cut', async () => {
+    app = await Sharing.start(`handover.share('thing', { save: () => { throw new Error('too long: ' + 'x'.repeat(3_000_000)) }, restore() {} })`, { load: light })
+    const { pid } = app.program
+    const failed = await app.fails()
+    expect({ code: failed['code'], pid: (await app.get('/memory')).pid }).toEqual({ code: 'HANDOVER_STATE', pid })
+    expect(app.program.events.filter(({ generation, event, to }) => generation === 2 && event === 'state' && to === 'serving')).toEqual([])
+    nothingLost(await app.loadResult())
+  })
+
+  it('of restore refuses the reload, and is none where the section is optional', async () => {
+    app = await Sharing.start(`handover.share('thing', { save: () => 1 })`, { load: light })
+    const restore = `restore() { throw new Error('too long: ' + 'x'.repeat(3_000_000)) }`
+    expect((await app.fails(`handover.share('thing', { ${restore} })`))['code']).toBe('HANDOVER_STATE')
+    const { failed } = await app.reload(`handover.share('thing', { optional: true, ${restore} })`)
+    expect(failed[0]?.reason).toMatch(/^too long/)
+    nothingLost(await app.loadResult())
+  })
+})
+
+describe('peer.send()', () => {
+  it('answers false when the successor has died while this process drains', async () => {
+    app = await Sharing.start(`
+      handover.events.on('draining', () => { const timer = setInterval(() => { if (handover.peer.send('tick', 1) === false) { clearInterval(timer); print('nobody') } }, 10) })
+      routes['/hold'] = () => new Promise((done) => { print('held'); setTimeout(done, 10_000, {}) })`, { load: false })
+    void app.get('/hold').catch(() => undefined)
+    await app.program.event('held')
+    const before = socketsOf(app.program.pid)
+    await app.reload()
+    // The undo window is over when its copy of the listener is closed.
+    await waitFor(() => socketsOf(app!.program.pid) < before)
+    process.kill(app.program.serving, 'SIGKILL')
+    await app.program.event('nobody', ({ generation }) => generation === 1)
+    // It was not undone.
+    expect(app.program.events.filter(({ event }) => event === 'failed')).toEqual([])
+  })
+})
+
+describe('a reload that is given up', () => {
+  it('by stop() while a section is saved ends at once', async () => {
+    app = await Sharing.start(`handover.share('thing', { save: ({ signal }) => { print('saving'); signal.addEventListener('abort', () => print('aborted')); return new Promise(() => undefined) }, restore() {} })`, { load: false })
+    process.kill(app.program.pid, 'SIGHUP')
+    await app.program.event('saving')
+    process.kill(app.program.pid, 'SIGHUP')
+    await app.program.stderrMatching(/HANDOVER_RELOAD_RUNNING/)
+    process.kill(app.program.pid, 'SIGTERM')
+    await app.program.event('aborted')
+    expect(await app.program.ended).toEqual({ code: 0, signal: null })
+    await waitFor(() => app!.program.alive.length === 0)
+  })
+})
+
+describe('one reload after the other', () => {
+  it('with finals, streams, unclaimed and failing sections and large messages in both directions leak no descriptor under hundreds of connections', async () => {
+    const code = (generation: number): string => `
+      handover.share('thing', { final: true, save: () => 'x'.repeat(100_000), restore() {}, merge() {} })
+      handover.share('stream', { async *save() { for (let index = 0; index < 100; index++) yield { index } }, async restore(items) { for await (const item of items) if (item.index === 50) break } })
+      handover.share('only in ${generation}', { save: () => 1 })
+      handover.share('optional', { optional: true, save: () => { throw new Error('no') }, restore() {} })
+      memory.heard = { predecessor: 0, successor: 0 }
+      handover.peer.on('large', (value, { from }) => { if (value.text.length === 200000) memory.heard[from]++; print('large', { from }) })
+      const send = (to) => { for (let index = 0; index < 20; index++) handover.peer.send('large', { index, text: 'y'.repeat(200000) }, to) }
+      handover.events.on('draining', () => send('successor'))
+      handover.events.on('state', ({ to }) => { if (to === 'serving') setImmediate(() => send('predecessor')) })`
+    app = await Sharing.start(code(1), { load: false })
+    const load = startLoad(app.target, { keepAlive: { clients: 300, thinkMs: 30 }, newConnections: { clients: 1, thinkMs: 20 }, answerTimeoutMs: 30_000 })
+    let first: number | undefined
+    for (let round = 2; round <= 9; round++) {
+      if (round % 4 === 0) await app.fails(`${code(round)}; handover.share('bad', { save: () => 1 }); handover.share('only in ${round - 1}', { restore() { throw new Error('no') } })`)
+      await app.reload(code(round))
+      await app.program.event('report', ({ pid, report }) => pid === app!.program.serving && (report as { result: string }).result === 'drained')
+      if (round === 3) first = [...descriptorsOf(app.program.serving).values()].filter((to) => !to.startsWith('socket')).length
+    }
+    const { body } = await app.get('/memory')
+    nothingLost(await load.stop())
+    expect(body['heard']).toEqual({ predecessor: 20, successor: 0 })
+    const count = (from: string): number => app!.program.events.filter((event) => event.event === 'large' && event['from'] === from).length
+    expect({ predecessor: count('predecessor'), successor: count('successor') }).toEqual({ predecessor: 160, successor: 160 })
+    await waitFor(() => [...descriptorsOf(app!.program.serving).values()].filter((to) => !to.startsWith('socket')).length <= first! + 1)
+    const memory = [...descriptorsOf(app.program.serving).values()].filter((to) => to.includes('memfd') || to.includes('handover'))
+    expect(memory).toEqual([])
+  })
+})
