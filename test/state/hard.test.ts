@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { startLoad } from '@handover/load'
 import { nothingLost } from '../helpers/invariants.js'
-import { descriptorsOf, waitFor } from '../helpers/program.js'
+import { descriptorsOf, Program, programPath, waitFor } from '../helpers/program.js'
 import { Sharing } from './sharing.js'
 
 const light = { keepAlive: { clients: 2, thinkMs: 10 }, newConnections: { clients: 1, thinkMs: 10 }, answerTimeoutMs: 30_000 }
@@ -135,6 +135,66 @@ describe('a reload that is given up', () => {
     await app.program.event('aborted')
     expect(await app.program.ended).toEqual({ code: 0, signal: null })
     await waitFor(() => app!.program.alive.length === 0)
+  })
+})
+
+describe('a predecessor that serves again', () => {
+  it('goes on with its own state, and hands it to the next successor', async () => {
+    app = await Sharing.start(`
+      handover.share('count', { final: true, save: () => memory.counted, restore: (value) => { memory.counted = value } })
+      routes['/neighbours'] = () => ({ sent: handover.peer.send('hello', 1) })`, { load: false, options: { undoWindow: 20_000 } })
+    const { pid } = app.program
+    await app.get('/count')
+    await app.reload()
+    await app.get('/count')
+    process.kill(app.program.serving, 'SIGKILL')
+    await app.program.event('failed', ({ code }) => code === 'HANDOVER_UNDONE')
+    expect(await app.get('/count')).toMatchObject({ pid, body: { counted: 2 } })
+    expect((await app.get('/neighbours')).body['sent']).toBe(false)
+    await app.reload()
+    expect((await app.get('/memory')).body['counted']).toBe(2)
+    expect((await app.get('/neighbours')).body['sent']).toBe(true)
+  })
+})
+
+describe('a process that is started by hand under the same name', () => {
+  it('gets the state of the one that serves, and hears what it adds at last', async () => {
+    app = await Sharing.start(`handover.share('thing', { final: true, save: ({ phase }) => 'of ' + handover.generation + ' ' + phase, restore: (value, { phase }) => { memory[phase] = value; print('restored', { phase }) } })`, { load: false, env: { HANDOVER_NAME: 'state-by-hand' } })
+    await using second = Program.start(programPath('state.mjs'), { env: { HANDOVER_DIR: app.folder, APP: `${app.folder}/app.mjs`, HANDOVER_NAME: 'state-by-hand', PORT: String(app.target.port) } })
+    await second.event('restored', ({ phase }) => phase === 'final')
+    expect(await app.program.ended).toEqual({ code: 0, signal: null })
+    expect(await app.get('/memory')).toMatchObject({ pid: second.pid, generation: 2, body: { offer: 'of 1 offer', final: 'of 1 final' } })
+  })
+})
+
+describe('the service', () => {
+  it('began once, and has counted each request of all its generations once', async () => {
+    app = await Sharing.start('', { load: false })
+    let sent = 0
+    const service = async (): Promise<Record<string, unknown>> => {
+      sent++
+      return (await app!.get('/service')).body
+    }
+    const { startedAt } = await service()
+    for (let generation = 2; generation <= 4; generation++) {
+      await app.reload()
+      for (let count = 0; count < 5; count++) await service()
+    }
+    await waitFor(async () => (await service())['requests'] === sent)
+    expect(await service()).toMatchObject({ startedAt, generation: 4, requests: sent })
+  })
+})
+
+describe('where Handover is switched off', () => {
+  it('share(), peer, aggregate() and service may be used all the same', async () => {
+    app = await Sharing.start(`
+      handover.share('thing', { checkpoint: 10, save: () => 1, restore() {} })
+      const sum = handover.aggregate('sum', { own: () => 3, add: (a, b) => a + b })
+      routes['/off'] = async () => ({ sum: await sum.total(), sent: handover.peer.send('hello', 1), service: handover.service, state: handover.state })`, { load: false, env: { HANDOVER: 'off' } })
+    const { body: first } = await app.get('/off')
+    const { body: second } = await app.get('/off')
+    expect(second).toMatchObject({ sum: 3, sent: false, state: 'idle', service: { generation: 1, startedAt: (first['service'] as { startedAt: string }).startedAt } })
+    expect(app.program.stderr).toBe('')
   })
 })
 

@@ -94,7 +94,8 @@ export class SharedState {
   }
 
   service(generation: number): Service {
-    const startedAt = this.#startedAt ?? Date.now()
+    // A process that is switched off never begins.
+    const startedAt = this.#startedAt ?? Math.round(performance.timeOrigin)
     return { startedAt: new Date(startedAt), uptime: Date.now() - startedAt, generation, requests: this.#allRequests() }
   }
 
