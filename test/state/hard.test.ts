@@ -106,6 +106,37 @@ describe('a very long reason', () => {
   })
 })
 
+describe('a stream that save() answers too late', () => {
+  it.each([
+    ['a Readable', `const stream = require('node:fs').createReadStream('/dev/zero'); stream.once('close', () => print('closed')); return stream`],
+    ['an iterator of its own', `return { next: () => ({ value: 1 }), return: () => { print('closed'); return {} }, [Symbol.asyncIterator]() { return this } }`]
+  ])('is told that nobody wants it: %s', async (_what, code) => {
+    app = await Sharing.start(`
+      const { createRequire } = await import('node:module')
+      const require = createRequire(process.argv[1])
+      handover.share('thing', { timeout: 50, save: async ({ signal }) => { await new Promise((done) => signal.addEventListener('abort', () => setTimeout(done, 50))); ${code} }, restore() {} })`, { load: false })
+    const { pid } = app.program
+    await app.fails()
+    await app.program.event('closed')
+    await waitFor(() => ![...descriptorsOf(pid).values()].includes('/dev/zero'))
+  })
+})
+
+describe('share() in the successor', () => {
+  it('comes early enough before ready(), where readyWhen is manual', async () => {
+    app = await Sharing.start(`
+      server.once('listening', () => setTimeout(() => {
+        handover.share('thing', { save: () => 'late', restore: async (value) => { await new Promise(setImmediate); memory.value = value } })
+        handover.ready()
+        print('shared')
+      }, 100))`, { load: light, options: { readyWhen: 'manual' } })
+    await app.program.event('shared')
+    expect((await app.reload()).restored).toEqual(['thing'])
+    expect((await app.get('/memory')).body['value']).toBe('late')
+    nothingLost(await app.loadResult())
+  })
+})
+
 describe('peer.send()', () => {
   it('answers false when the successor has died while this process drains', async () => {
     app = await Sharing.start(`

@@ -79,8 +79,15 @@ export class Saving {
   }
 
   async #write(section: Declared, phase: SectionPhase, signal: AbortSignal, progress: (bytes: number) => void): Promise<{ fd: number; bytes: number }> {
-    const value = await before(signal, async () => await section.save?.({ phase, signal }))
-    return await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
+    const write = async (value: unknown): Promise<{ fd: number; bytes: number }> =>
+      await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
+    const value = await before(signal, async () => {
+      const saved = await section.save?.({ phase, signal })
+      // Nobody waits for it any more. Where it is a stream, that is told so.
+      if (signal.aborted) await write(saved)
+      return saved
+    })
+    return await write(value)
   }
 }
 
