@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Channel, FirstContact } from '../../packages/core/dist/channel.js'
 import type { Launched } from '../../packages/core/dist/launch.js'
 import type { Message } from '../../packages/core/dist/messages.js'
+import type { SectionsToSend } from '../../packages/core/dist/predecessor.js'
 import type { SuccessorSide } from '../../packages/core/dist/successor.js'
 
 // Required, not imported: Vitest would load a second copy of each module, whose classes are not those that the roles know.
@@ -83,8 +84,10 @@ function connected(): { channel: Channel; peer: Peer } {
 
 const ready = { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: [] } as const
 
+const none: SectionsToSend = { names: [], save: () => Promise.reject(new Error('there are none')) }
+
 describe('the predecessor', () => {
-  function handing({ readyTimeoutMs = 200, child }: { readyTimeoutMs?: number; child?: Launched['child'] } = {}) {
+  function handing({ readyTimeoutMs = 200, child, sections = none }: { readyTimeoutMs?: number; child?: Launched['child']; sections?: SectionsToSend } = {}) {
     const { channel, peer } = connected()
     const machine = new StateMachine(() => undefined)
     machine.move('idle', { is: 'serving' })
@@ -93,7 +96,7 @@ describe('the predecessor', () => {
     const stopAccepting = vi.fn(() => [])
     const done = handOver({
       machine, self: { pid: 1, generation: 4 }, readyTimeoutMs, stopped: stop.signal,
-      offer: () => ({ listeners: [], fds: [] }), sections: { names: [], save: () => Promise.reject(new Error('there are none')) }, serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
+      offer: () => ({ listeners: [], fds: [] }), sections, serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
     }, { channel, pid: 77, ...(child && { child }) }, performance.now())
     done.catch(() => undefined)
     return { peer, machine, stopAccepting, done, stop }
@@ -112,6 +115,26 @@ describe('the predecessor', () => {
     expect(await done).toMatchObject({ successor: { pid: 77, generation: 5 }, ready })
     expect(stopAccepting).toHaveBeenCalledOnce()
     expect(machine.state.is).toBe('draining')
+  })
+
+  it('saves nothing more for a successor that is ready without it, as one is that knows nothing of sections', async () => {
+    let saved = (_error: Error): void => undefined
+    const signals: AbortSignal[] = []
+    const save = (_name: string, signal: AbortSignal): Promise<never> => {
+      signals.push(signal)
+      return new Promise((_, reject) => { saved = reject })
+    }
+    const { peer, done } = handing({ sections: { names: ['first', 'second'], save } })
+    peer.say({ type: 'hello', protocol: 1, pid: 77 })
+    await peer.hear('offer')
+    peer.say(ready)
+    await peer.hear('commit')
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true])
+    saved(new Error('too late'))
+    peer.say({ type: 'serving' })
+    await done
+    expect(signals).toHaveLength(1)
+    expect(peer.heard.map(({ type }) => type)).toEqual(['offer', 'commit'])
   })
 
   it.each([['hello', []], ['ready', [{ type: 'hello', protocol: 1, pid: 77 }]]])('gives up at the deadline when it has not heard "%s", and tells the successor', async (_missing, said) => {

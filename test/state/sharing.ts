@@ -15,6 +15,9 @@ export interface SharingOptions {
   readonly options?: Readonly<Record<string, unknown>>
   readonly env?: Readonly<Record<string, string>>
   readonly node?: string
+  readonly execArgv?: readonly string[]
+  /** Descriptors of the test that the first generation inherits, by their number there. */
+  readonly descriptors?: Readonly<Record<number, number>>
   readonly load?: LoadOptions | false
 }
 
@@ -36,11 +39,13 @@ export class Sharing implements AsyncDisposable {
   }
 
   /** `code`: the body of a function of what test/programs/state.mjs gives it, in the first generation. Resolves when that listens. */
-  static async start(code: string, { options = {}, env = {}, node, load = traffic }: SharingOptions = {}): Promise<Sharing> {
+  static async start(code: string, { options = {}, env = {}, node, execArgv = [], descriptors = {}, load = traffic }: SharingOptions = {}): Promise<Sharing> {
     const folder = mkdtempSync(path.join(tmpdir(), 'handover-state-'))
     write(folder, code)
     const program = Program.start(programPath('state.mjs'), {
       env: { HANDOVER_DIR: folder, APP: path.join(folder, 'app.mjs'), OPTIONS: JSON.stringify(options), ...env },
+      execArgv,
+      descriptors,
       ...(node !== undefined && { node })
     })
     const sharing = new Sharing(program, folder, undefined)

@@ -8,6 +8,7 @@
 import { readSync, writeSync, closeSync } from 'node:fs'
 import net from 'node:net'
 import { StringDecoder } from 'node:string_decoder'
+import { setTimeout as wait } from 'node:timers/promises'
 import { HandoverError } from './errors.js'
 import { maxLineBytes } from './lines.js'
 import { parseMessage, type Message } from './messages.js'
@@ -28,6 +29,11 @@ export const left = (deadline: Deadline): number => Math.max(0, deadline.at - pe
 export class DeadlinePassed extends Error {}
 
 const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
+
+/** Of the socket, or of what the kernel lets one user have on the way. */
+const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')
+/** Nobody tells when a raw descriptor can be written to again. */
+const fullMs = 10
 
 const overlong = (): HandoverError =>
   new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
@@ -100,6 +106,27 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
       if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
       check(sent, 'sendmsg')
     }
+  }
+
+  /** A descriptor, and the word that counts it: where the other side does not read and has too much before it, this waits until it does. Throws signal.reason. */
+  async sendWithDescriptor(message: Says, fd: number, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted()
+      try {
+        this.sendDescriptors([fd])
+        // At once: the descriptor of another word must not come between.
+        this.send(message)
+        return
+      } catch (error) {
+        if (!isFull(error)) throw error
+      }
+      await wait(fullMs)
+    }
+  }
+
+  /** False where this side has closed it, or the other one has. */
+  get isOpen(): boolean {
+    return !this.#closed && !this.#ended
   }
 
   /**

@@ -238,11 +238,11 @@ export class Ending {
 
   /**
    * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with it; and where
-   * there is a successor, the connections of that older one come through here.
+   * there is a successor, the connections of that older one come through here, and what it knows at last.
    */
   async #outlastOlder(): Promise<void> {
     const older = this.#side.olderEnds()
-    if (!older || (this.#served && !this.mover)) return
+    if (!older) return
     await beforeDeadline(older, this.#deadline)
   }
 

@@ -82,3 +82,12 @@ export class HandoverError extends Error {
     return `${this.name} [${this.code}]: ${this.message}`
   }
 }
+
+/** So much of a reason goes from process to process: a line that is longer than the channel takes would end the channel. */
+const longestReason = 1_000
+
+/** What an error says, to be told to another process. */
+export function reasonOf(error: unknown): string {
+  const reason = error instanceof Error ? error.message : String(error)
+  return reason.length > longestReason ? `${reason.slice(0, longestReason)} …` : reason
+}

@@ -510,7 +510,7 @@ export class Generation implements Handover {
   #storedBySystemd(): FirstContact | undefined {
     const stored = this.#kept || this.#storeWasAsked ? [] : storedCheckpoints(process.env)
     this.#storeWasAsked = true
-    return stored.length > 0 ? offerStored(stored) : undefined
+    return stored.length > 0 ? offerStored(stored, (line) => { this.#log('warn', line) }) : undefined
   }
 
   /** False where the predecessor died before it offered anything. */

@@ -111,7 +111,7 @@ export class Peers implements PeerChannel {
 
   #sayTo(neighbour: Neighbour, name: string, text: string): boolean {
     const channel = this.#links.get(neighbour)?.channel
-    if (!channel) return false
+    if (!channel?.isOpen) return false
     if (text.length <= mostTextBytes) {
       channel.send({ type: 'peer', name, text })
       return true

@@ -6,7 +6,7 @@
  */
 
 import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
-import { HandoverError, type ErrorCode } from './errors.js'
+import { HandoverError, reasonOf, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
 import { closeLater } from './memory-file.js'
@@ -65,7 +65,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
   const { machine, self } = side
   const { channel } = launched
   const deadline = deadlineIn(side.readyTimeoutMs)
-  const givenUp = new AbortController()
+  const enough = new AbortController()
   const successor: Peer = { pid: launched.pid, generation: self.generation + 1 }
   try {
     const hello = await expect(channel, 'hello', deadline, side.stopped)
@@ -80,10 +80,12 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     const { names } = side.sections
     channel.sendDescriptors(fds)
     channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners, ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }) })
-    void sendSections(side.sections, channel, givenUp.signal)
+    void sendSections(side.sections, channel, enough.signal)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
     const prepared = performance.now()
+    // An older program knows nothing of sections, and must hear of none: what it hears next are connections.
+    enough.abort(new Error('the successor is ready without it'))
 
     machine.move('offering', { is: 'committing', successor: known })
     channel.send({ type: 'commit' })
@@ -96,7 +98,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     const now = performance.now()
     return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, takes, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
   } catch (cause) {
-    givenUp.abort(new Error('the reload was given up'))
+    enough.abort(new Error('the reload was given up'))
     const error = await takeBack(side, launched, successor, cause)
     const { is } = machine.state
     if (is === 'launching' || is === 'offering' || is === 'committing') machine.move(is, { is: 'serving' })
@@ -141,15 +143,13 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
     try {
       const { fd, bytes, phase } = await sections.save(name, signal)
       try {
-        if (signal.aborted) return
-        channel.sendDescriptors([fd])
-        channel.send({ type: 'section', name, phase, bytes })
+        await channel.sendWithDescriptor({ type: 'section', name, phase, bytes }, fd, signal)
       } finally {
         void closeLater(fd)
       }
     } catch (error) {
       if (signal.aborted) return
-      channel.send({ type: 'unsaved', name, phase: 'offer', reason: (error as Error).message })
+      channel.send({ type: 'unsaved', name, phase: 'offer', reason: reasonOf(error) })
     }
   }
 }

@@ -6,6 +6,7 @@
  * gone, or it is a checkpoint) the program goes on without it, and says so.
  */
 
+import { reasonOf } from './errors.js'
 import { closeLater } from './memory-file.js'
 import type { SectionPhase } from './messages.js'
 import type { StateReport } from './report.js'
@@ -112,7 +113,7 @@ export class Restoring {
     expected.doing = 'restoring'
     expected.restored = this.#restore(section, fd, expected.phase, (bytes) => { expected.bytes = bytes }).then(
       () => { expected.doing = 'restored' },
-      (error: unknown) => { this.#failed(expected, textOfCause(error)) }
+      (error: unknown) => { this.#failed(expected, reasonOf(error)) }
     )
   }
 
@@ -180,7 +181,7 @@ export class Restoring {
     const before = this.#expected.get(name)?.restored
     const done = Promise.resolve(before)
       .then(async () => { await this.#restore(section, fd, 'final', () => undefined) })
-      .catch((error: unknown) => { this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${textOfCause(error)}`) })
+      .catch((error: unknown) => { this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
       .then(() => { this.#finals.delete(done) })
     this.#finals.add(done)
   }
@@ -223,5 +224,3 @@ function mustKnow(section: Declared, { name, schema }: SectionHeader): void {
   if (known === undefined ? schema === null : schema !== null && known.includes(schema)) return
   throw new Error(`it has ${schema === null ? 'no schema number' : `schema ${schema}`}, and this program reads ${known === undefined ? 'none (give share() schema or accepts)' : known.join(', ')}`)
 }
-
-const textOfCause = (error: unknown): string => (error instanceof Error ? error.message : String(error))

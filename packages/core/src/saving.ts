@@ -61,8 +61,12 @@ export class Saving {
     if (shown) this.note(name, 'saving', 0)
     const limit = new AbortController()
     const timer = setTimeout(() => { limit.abort(new Error(`save() took longer than ${section.timeoutMs} ms`)) }, section.timeoutMs)
+    // AbortSignal.any() would leave something behind in a signal that lives on, at each checkpoint.
+    const giveUp = (): void => { limit.abort(signal.reason) }
+    signal.addEventListener('abort', giveUp)
     try {
-      const saved = await this.#write(section, phase, AbortSignal.any([signal, limit.signal]), (bytes) => { if (shown) this.note(name, 'saving', bytes) })
+      signal.throwIfAborted()
+      const saved = await this.#write(section, phase, limit.signal, (bytes) => { if (shown) this.note(name, 'saving', bytes) })
       if (shown) this.note(name, 'saved', saved.bytes)
       return { ...saved, phase }
     } catch (cause) {
@@ -70,12 +74,20 @@ export class Saving {
       throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `section "${name}" could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
     } finally {
       clearTimeout(timer)
+      signal.removeEventListener('abort', giveUp)
     }
   }
 
   async #write(section: Declared, phase: SectionPhase, signal: AbortSignal, progress: (bytes: number) => void): Promise<{ fd: number; bytes: number }> {
-    const value = await before(signal, async () => await section.save?.({ phase, signal }))
-    return await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
+    const write = async (value: unknown): Promise<{ fd: number; bytes: number }> =>
+      await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
+    const value = await before(signal, async () => {
+      const saved = await section.save?.({ phase, signal })
+      // Nobody waits for it any more. Where it is a stream, that is told so.
+      if (signal.aborted) await write(saved)
+      return saved
+    })
+    return await write(value)
   }
 }
 

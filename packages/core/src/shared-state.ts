@@ -9,6 +9,7 @@ import type { Channel } from './channel.js'
 import { Checkpointing } from './checkpointing.js'
 import { requestCounts } from './connections.js'
 import { ProcessExchange, readSnapshot, withFile } from './exchange.js'
+import { reasonOf } from './errors.js'
 import type { Kept } from './kept.js'
 import { closeLater } from './memory-file.js'
 import type { MessageOf, Peer } from './messages.js'
@@ -54,6 +55,8 @@ export class SharedState {
   readonly #requests: Aggregate<ServiceCounts>
   #restoring: Restoring | undefined
   #isServing = false
+  /** The successor was to begin without what this process knows. */
+  #successorIsFresh = false
   #startedAt: number | undefined
   #known: { readonly requests: number; readonly at: number; readonly ownThen: number } | undefined
   #looking = false
@@ -91,7 +94,8 @@ export class SharedState {
   }
 
   service(generation: number): Service {
-    const startedAt = this.#startedAt ?? Date.now()
+    // A process that is switched off never begins.
+    const startedAt = this.#startedAt ?? Math.round(performance.timeOrigin)
     return { startedAt: new Date(startedAt), uptime: Date.now() - startedAt, generation, requests: this.#allRequests() }
   }
 
@@ -146,6 +150,7 @@ export class SharedState {
   /** The sections of an offer. `fresh`: somebody asked for a successor that knows nothing. */
   toSend(fresh: boolean): SectionsToSend {
     this.#saving.forget()
+    this.#successorIsFresh = fresh
     return {
       names: fresh ? [] : this.#saving.names,
       save: async (name, signal) => await this.#saving.save(name, 'offer', signal),
@@ -160,17 +165,17 @@ export class SharedState {
   /** After the last request: the sections that ask for it, and what was counted. */
   async sendLast(channel: Channel | undefined, signal: AbortSignal): Promise<void> {
     if (channel) {
-      for (const name of this.#saving.finalNames) {
+      for (const name of this.#successorIsFresh ? [] : this.#saving.finalNames) {
         try {
           const { fd, bytes } = await this.#saving.save(name, 'final', signal)
           try {
-            channel.sendDescriptors([fd])
-            channel.send({ type: 'section', name, phase: 'final', bytes })
+            await channel.sendWithDescriptor({ type: 'section', name, phase: 'final', bytes }, fd, signal)
+            if (!channel.isOpen) throw new Error('it is gone')
           } finally {
             void closeLater(fd)
           }
         } catch (error) {
-          const { message: reason } = error as Error
+          const reason = reasonOf(error)
           this.#side.warn(`what was added to section "${name}" at last does not go to the successor: ${reason}`)
           channel.send({ type: 'unsaved', name, phase: 'final', reason })
         }
@@ -194,7 +199,7 @@ export class SharedState {
     this.#restoring.expect(names)
   }
 
-  /** `take`: the descriptor that was sent before the word, when it is its turn. */
+  /** `fd`: the descriptor that was sent before the word; undefined where it did not arrive. */
   arrived({ name, phase, bytes }: MessageOf<'section'>, fd: number | undefined): void {
     if (this.#restoring) this.#restoring.arrived(name, phase, bytes, fd)
     else if (fd !== undefined) void closeLater(fd)

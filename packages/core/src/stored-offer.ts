@@ -5,25 +5,44 @@
 
 import { closeSync, fstatSync, writeSync } from 'node:fs'
 import { FirstContact } from './channel.js'
+import { reasonOf } from './errors.js'
 import { openPairs } from './launch.js'
+import { closeLater } from './memory-file.js'
 import { protocol, type Message } from './messages.js'
 import { addon, check } from './native.js'
 
+/** Nobody reads while this is written: what is more than a socket holds would never leave. */
+const mostStored = 200
+
+interface Stored {
+  readonly name: string
+  readonly fd: number
+}
+
 /** The descriptors are taken, whatever happens. Throws the error of the system. */
-export function offerStored(stored: readonly { readonly name: string; readonly fd: number }[]): FirstContact {
+export function offerStored(all: readonly Stored[], warn: (line: string) => void): FirstContact {
+  const stored = all.slice(0, mostStored)
+  if (stored.length < all.length) warn(`systemd holds ${all.length} checkpoints, of which ${mostStored} are restored: share fewer sections with checkpoint`)
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
-  const say = (message: Message): void => { writeSync(theirMessages, `${JSON.stringify(message)}\n`) }
+  const words: Message[] = []
   try {
-    // From ourselves: nobody else would serve.
-    say({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name) })
     for (const { name, fd } of stored) {
-      check(addon().sendMessage(theirDescriptors, new Uint8Array(1), [fd]), 'sendmsg')
-      say({ type: 'section', name, phase: 'checkpoint', bytes: fstatSync(fd).size })
+      try {
+        const bytes = fstatSync(fd).size
+        check(addon().sendMessage(theirDescriptors, new Uint8Array(1), [fd]), 'sendmsg')
+        words.push({ type: 'section', name, phase: 'checkpoint', bytes })
+      } catch (error) {
+        // The process serves without it.
+        words.push({ type: 'unsaved', name, phase: 'checkpoint', reason: reasonOf(error) })
+      }
     }
-    say({ type: 'end' })
+    // From ourselves: nobody else would serve.
+    words.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name) })
+    words.push({ type: 'end' })
+    writeSync(theirMessages, words.map((word) => `${JSON.stringify(word)}\n`).join(''))
     return new FirstContact(messages, descriptors)
   } finally {
-    for (const { fd } of stored) closeSync(fd)
+    for (const { fd } of all) void closeLater(fd)
     closeSync(theirMessages)
     closeSync(theirDescriptors)
   }

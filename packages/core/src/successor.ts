@@ -96,15 +96,16 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   // The boot of the application, during which the predecessor may change its mind or die.
   const first = await Promise.race([side.prepared, next])
   if (first?.type === 'withdraw') { withdrawn(first.reason); return }
-  let alone = first === undefined
-  if (alone) await ended()
+  // Also where it was nobody but the keeper of what is left of a process that crashed.
+  let alone = first === undefined || first.type === 'end'
+  if (alone) await ended(first?.type === 'end' ? first : undefined)
   const ready = await side.prepared
   if (!alone) {
     channel.send(ready)
     const word = await next
     if (word?.type === 'withdraw') { withdrawn(word.reason); return }
-    alone = word === undefined
-    if (alone) await ended()
+    alone = word === undefined || word.type === 'end'
+    if (alone) await ended(word?.type === 'end' ? word : undefined)
     else next = hear(channel, side)
   }
 
