@@ -100,7 +100,8 @@ export class ProcessExchange {
   async #ask(neighbour: Neighbour, topic: string, mine: Snapshot, ms: number): Promise<readonly Snapshot[]> {
     const id = ++this.#ids
     const answer = await new Promise<Answer | undefined>((resolve) => {
-      const timer = setTimeout(resolve, ms, undefined)
+      // Where it was this event loop that was blocked, the answer lies there already, and is read before the immediate.
+      const timer = setTimeout(() => setImmediate(resolve, undefined), ms)
       this.#asked.set(id, (heard) => {
         clearTimeout(timer)
         resolve(heard)

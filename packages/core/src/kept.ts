@@ -17,8 +17,8 @@ import type { ProcessStatus } from './status.js'
 /** Marks a worker: the descriptors of its line to the keeper, and its slot. */
 export const keeperMark = 'HANDOVER_KEEPER'
 
-/** The keeper waits for the other processes no longer than a second. */
-const gatherMs = 1_500
+/** The keeper waits for the other processes no longer than a second. It is given more than that: without its answer a total may be smaller than one that was shown. */
+const gatherMs = 5_000
 
 /** Both ends say how many descriptors follow by a list of listeners, or by the word itself. */
 export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
@@ -64,12 +64,14 @@ export class Kept {
   #over = false
   readonly #line: KeeperLine
   readonly #side: KeptSide
+  readonly #answerMs: number
   #gate: ((veto: string | undefined) => void) | undefined
   readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
   readonly #gathering = new Map<number, (counted: Counted[] | undefined) => void>()
   #gathers = 0
 
-  constructor({ line, slot, keeper, name }: Held, side: KeptSide) {
+  constructor({ line, slot, keeper, name }: Held, side: KeptSide, answerMs = gatherMs) {
+    this.#answerMs = answerMs
     this.#line = line
     this.slot = slot
     this.keeper = keeper
@@ -207,7 +209,8 @@ export class Kept {
         this.#gathering.delete(id)
         resolve(counted)
       }
-      const timer = setTimeout(end, gatherMs, undefined)
+      // Where it was this event loop that was blocked, the answer lies there already, and is read before the immediate.
+      const timer = setTimeout(() => setImmediate(end, undefined), this.#answerMs)
       this.#gathering.set(id, end)
       if (this.#over || !this.#deliver({ type: 'gather', id, topic, snapshot }, fd)) end(undefined)
     })
