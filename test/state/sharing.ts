@@ -71,7 +71,7 @@ export class Sharing implements AsyncDisposable {
     renameSync(`${file}.new`, file)
   }
 
-  get target(): Target {
+  get target(): Target & { readonly host: string; readonly port: number } {
     const { address } = this.program.events.find(({ event }) => event === 'listening') as unknown as { address: { address: string; port: number } }
     return { host: address.address, port: address.port }
   }
