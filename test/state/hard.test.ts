@@ -191,7 +191,7 @@ describe('a predecessor that serves again', () => {
 describe('a process that is started by hand under the same name', () => {
   it('gets the state of the one that serves, and hears what it adds at last', async () => {
     app = await Sharing.start(`handover.share('thing', { final: true, save: ({ phase }) => 'of ' + handover.generation + ' ' + phase, restore: (value, { phase }) => { memory[phase] = value; print('restored', { phase }) } })`, { load: false, env: { HANDOVER_NAME: 'state-by-hand' } })
-    await using second = Program.start(programPath('state.mjs'), { env: { HANDOVER_DIR: app.folder, APP: `${app.folder}/app.mjs`, HANDOVER_NAME: 'state-by-hand', PORT: String(app.target.port) } })
+    await using second = Program.start(programPath('state.mjs'), { env: { HANDOVER_DIR: app.folder, APP: `${app.folder}/app.mjs`, HANDOVER_NAME: 'state-by-hand', PORT: String((app.target as { port: number }).port) } })
     await second.event('restored', ({ phase }) => phase === 'final')
     expect(await app.program.ended).toEqual({ code: 0, signal: null })
     expect(await app.get('/memory')).toMatchObject({ pid: second.pid, generation: 2, body: { offer: 'of 1 offer', final: 'of 1 final' } })

@@ -3,6 +3,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { afterEach, expect, it, onTestFinished } from 'vitest'
+import { Program, programPath } from '../helpers/program.js'
 import { Sharing } from './sharing.js'
 
 const { writeSection } = createRequire(import.meta.url)('../../packages/core/dist/section-file.js') as typeof import('../../packages/core/src/section-file.js')
@@ -20,14 +21,14 @@ async function sectionFile(name: string, value: unknown): Promise<number> {
 }
 
 /** systemd names the process that it starts. */
-async function startWith(code: string, stored: Readonly<Record<string, number>>): Promise<Sharing> {
+async function startWith(code: string, stored: Readonly<Record<string, number>>, name = ''): Promise<Sharing> {
   const files = Object.values(stored)
   return await Sharing.start(code, {
     load: false,
     node: '/bin/sh',
     execArgv: ['-c', `LISTEN_PID=$$ exec '${process.execPath}' "$0"`],
     descriptors: Object.fromEntries(files.map((fd, index) => [3 + index, fd])),
-    env: { LISTEN_FDS: String(files.length), LISTEN_FDNAMES: Object.keys(stored).map((name) => `handover-${encodeURIComponent(name)}`).join(':') }
+    env: { ...(name !== '' && { HANDOVER_NAME: name }), LISTEN_FDS: String(files.length), LISTEN_FDNAMES: Object.keys(stored).map((name) => `handover-${encodeURIComponent(name)}`).join(':') }
   })
 }
 
@@ -65,4 +66,12 @@ it('more checkpoints than can be on their way at once keep no process from servi
   await app.program.event('state', ({ to }) => to === 'serving')
   expect((await app.get('/memory')).body['found']).toBe(200)
   expect(app.program.stderr).toMatch(/systemd holds 300 checkpoints, of which 200 are restored/)
+})
+
+it('a process that began with a checkpoint is found by its name', async () => {
+  app = await startWith(`handover.share('thing', { save: () => memory.thing, restore: (value) => { memory.thing = value } })`, { thing: await sectionFile('thing', 5) }, 'from-the-store')
+  await app.program.event('state', ({ to }) => to === 'serving')
+  await using second = Program.start(programPath('state.mjs'), { env: { HANDOVER_DIR: app.folder, APP: `${app.folder}/app.mjs`, HANDOVER_NAME: 'from-the-store', PORT: String((app.target as { port: number }).port) } })
+  await app.program.event('report')
+  expect(await app.get('/memory')).toMatchObject({ pid: second.pid, generation: 2, body: { thing: 5 } })
 })
