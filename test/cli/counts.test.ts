@@ -183,6 +183,36 @@ describe('a gather', () => {
     expect(app.warnings).toEqual([expect.stringContaining('sent 1 count, and 0 arrived')])
   })
 
+  it('waits until the keeper has found all of its workers, for a sum without some would be smaller than one that was shown', async () => {
+    app = new App()
+    const a = await app.serving(0, 1)
+    app.counts.hold()
+    const sum = a.sum()
+    await waitFor(() => app.files.open > 0)
+    await app.serving(1, 20)
+    app.counts.release()
+    expect(await sum).toBe(21)
+  })
+
+  it('that was asked before the workers began to go to another keeper is not answered: the one who asks goes there as well', async () => {
+    app = new App()
+    const [a, b] = [await app.serving(0, 1), await app.serving(1, 20)]
+    let speak = (): void => undefined
+    b.answers = new Promise<void>((resolve) => { speak = resolve })
+    void a.gather()
+    await waitFor(() => b.end.said.some(({ type }) => type === 'tell'))
+    app.counts.hold()
+    speak()
+    await waitFor(() => b.told === 1)
+    await b.end.is('draining')
+    // What the keeper says to it comes in order: had there been an answer, it would be there.
+    const asked = a.worker.ask(30_000)
+    await waitFor(() => a.end.said.some(({ type }) => type === 'ask'))
+    expect(a.end.said.map(({ type }) => type)).toEqual(['ask'])
+    await a.end.ends()
+    await asked
+  })
+
   it('of one topic hears nothing of another', async () => {
     app = new App()
     const [a, b] = [await app.serving(0, 1), await app.serving(1, 20)]

@@ -46,4 +46,4 @@ const server = http.createServer({ keepAliveTimeout: 65_000 }, async (request, r
 })
 handover(server, { undoWindow: 100, drainTimeout: 15_000 })
 server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', () => { print('listening', { address: server.address() }) })
-if (build === 'crash') handover.on('serving', () => setTimeout(() => process.exit(9), 500))
+if (build === 'crash') server.on('listening', () => setTimeout(() => process.exit(9), 1_000))

@@ -65,6 +65,11 @@ export class Traffic {
     this.scrapes += 1
   }
 
+  /** Of `wrong`: what ran backwards, and not a request whose process was killed. */
+  get wentDown(): string[] {
+    return this.wrong.filter((line) => line.includes(' was '))
+  }
+
   /** Ends it, when every answer is there. */
   async stop(): Promise<void> {
     this.#over = true

@@ -21,6 +21,15 @@ interface Late {
 
 /** Answers how many were found. `log` hears of those that cannot be had. */
 export async function adoptWorkers(keeper: Keeper, log: (line: string) => void, late?: Late): Promise<number> {
+  if (!late) keeper.counts.hold()
+  try {
+    return await findWorkers(keeper, log, late)
+  } finally {
+    if (!late) keeper.counts.release()
+  }
+}
+
+async function findWorkers(keeper: Keeper, log: (line: string) => void, late?: Late): Promise<number> {
   const { folder, exists } = findControlDirectory()
   const files = exists ? readdirSync(folder).filter((file) => isOwn(file) && file.endsWith('.sock') && !late?.foreign.has(file) && !late?.known.has(pidOf(file) ?? 0)).map((file) => path.join(folder, file)) : []
   const found = await Promise.all(files.map(async (file) => {

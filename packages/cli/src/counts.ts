@@ -83,6 +83,9 @@ export class Counts {
   #running = false
   #again = false
   #said = false
+  /** While some of the workers are another keeper's: resolves when that is over. */
+  #held: Promise<void> | undefined
+  #release: () => void = () => undefined
 
   constructor(side: CountsSide, { answerMs: wait = answerMs, graceMs: grace = graceMs }: CountsOptions = {}) {
     this.#side = side
@@ -111,11 +114,24 @@ export class Counts {
   /** Asks all others, and sends the worker what they count: the last word of those that are silent or gone. `own`: its own snapshot; absent where that did not arrive. */
   async gather(worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined): Promise<void> {
     if (own) this.heard(worker, topic, own.snapshot, own.fd)
+    await this.#held
     await Promise.all(this.#side.workers().filter((other) => other !== worker && hasServed(other)).map(async (other) => { await this.#ask(other, topic) }))
+    // Some of them may talk to the next keeper already, and this worker asks that one as soon as it has its line.
+    if (this.#held) return
     const others = [...(this.#topics.get(topic)?.values() ?? [])].filter((known) => known.pid !== worker.pid).slice(-mostAnswered)
     const sent = worker.say({ type: 'gathered', id, snapshots: others.map(({ snapshot }) => snapshot) }, others.map(({ fd }) => fd))
     if (!sent) worker.say({ type: 'gathered', id, snapshots: [] })
     this.settle()
+  }
+
+  /** Not all workers are here: what the others count is missing, and a sum without it would be smaller than one that was shown. Until `release()` nobody is answered. */
+  hold(): void {
+    this.#held ??= new Promise((resolve) => { this.#release = resolve })
+  }
+
+  release(): void {
+    this.#held = undefined
+    this.#release()
   }
 
   /** Lets a worker say what it counts, without waiting for it. */

@@ -247,6 +247,7 @@ export class Keeper {
   /** From now on the workers are another keeper's. */
   leave(): void {
     this.#leaving = true
+    this.counts.hold()
     clearInterval(this.#watch)
     for (const { timer } of this.#trouble.values()) clearTimeout(timer)
     for (const worker of this.workers) worker.say({ type: 'leave' })

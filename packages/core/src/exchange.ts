@@ -74,9 +74,10 @@ export class ProcessExchange {
   }
 
   async ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
-    const kept = this.#side.kept()
-    const gathered = kept && (await this.#askKeeper(kept, topic, mine))
-    if (gathered) {
+    // Where another keeper took its place meanwhile, that one is asked.
+    for (let asked, kept = this.#side.kept(); kept && kept !== asked; asked = kept, kept = this.#side.kept()) {
+      const gathered = await this.#askKeeper(kept, topic, mine)
+      if (!gathered) continue
       this.#gathered.set(topic, gathered)
       return gathered
     }
