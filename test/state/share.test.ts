@@ -268,6 +268,7 @@ describe('wrong use', () => {
       attempt('thing', { save: () => 1 })
       attempt('', { save: () => 1 })
       attempt('@own', { save: () => 1 })
+      attempt('half a character: \\ud800', { save: () => 1 })
       attempt('a')
       attempt('b', {})
       attempt('c', { save: 1 })
@@ -276,7 +277,7 @@ describe('wrong use', () => {
       attempt('f', { save: () => 1, schema: 'two' })`, { load: false })
     const { body } = await app.get('/memory')
     const errors = body['errors'] as string[]
-    expect(errors).toHaveLength(9)
+    expect(errors).toHaveLength(10)
     for (const error of errors) expect(error).toMatch(/^HANDOVER_OPTION: .+\. Nothing was changed\. Give .+/)
     expect(errors[0]).toContain('share("thing") was called twice')
   })

@@ -33,7 +33,7 @@ export class Sections {
 
   /** Throws HANDOVER_OPTION. */
   share(name: string, section: Section): void {
-    if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@')) throw wrong(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
+    if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@') || /\p{Surrogate}/u.test(name)) throw wrong(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
     if (typeof section !== 'object' || (section as Section | null) === null) throw wrong(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
     if (this.#declared.has(name)) throw wrong(`share("${name}") was called twice`, 'Give each section a name of its own')
     for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw wrong(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')
