@@ -56,6 +56,8 @@ describe('the addon', () => {
         const answer = call(...values)
         if (typeof answer === 'function') answer()
         else if (Array.isArray(answer)) closeFds(answer as number[])
+        // Any string that is short enough is the name of a file.
+        else if (name === 'memoryFile' && (answer as number) >= 0) closeFds([answer as number])
       } catch (error) {
         if ((error as Error).message !== 'from the argument') expect(error).toBeInstanceOf(TypeError)
       }
@@ -93,6 +95,21 @@ describe('the addon', () => {
     expect(native.receiveMessage(a, new Uint8Array(1), new Int32Array(255))).toBe(-22)
     expect(native.receiveMessage(a, new Uint8Array(0), new Int32Array(512))).toBe(-22)
     expect(native.close(new Int32Array(1), 2)).toBe(-22)
+  })
+
+  it.runIf(process.platform === 'linux')('makes files in memory that are closed on exec, refuses names that do not fit, and seals nothing else', () => {
+    for (const wrong of ['x'.repeat(250), 'x'.repeat(10_000), 'a\0b']) expect(native.memoryFile(wrong)).toBe(-22)
+    const fd = native.memoryFile('x'.repeat(249))
+    // O_CLOEXEC stands among the flags, in octal.
+    expect(Number.parseInt(/^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8) & 0o2000000).toBe(0o2000000)
+    writeFileSync(fd, 'text')
+    expect(native.seal(fd)).toBe(0)
+    expect(() => { writeFileSync(fd, 'more') }).toThrow(/EPERM/)
+    expect(native.seal(fd)).toBe(-1)
+    closeFds([fd])
+    const [a] = pair()
+    expect(native.seal(a)).toBe(-22)
+    expect(native.seal(999_999)).toBe(-9)
   })
 
   it('makes, connects and describes a Unix listener, and answers -EAGAIN when its queue is full instead of waiting', () => {
