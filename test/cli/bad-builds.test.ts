@@ -246,11 +246,15 @@ describe.concurrent('what a reload is asked for', () => {
 
   it('a second reload while one runs is refused in one line, and changes nothing of the first', async () => {
     await using app = await Keeping.start()
-    const first = app.begin('reload', '--bake', '5s')
-    await waitFor(() => first.output.stdout.includes('watching it'))
-    const second = await app.run('reload')
-    expect(second).toMatchObject({ stdout: '', status: 1, stderr: expect.stringMatching(/^handover: a reload already runs\. Process \d+ \(generation 2\) serves [^\n]+ Wait for its report\. \(HANDOVER_RELOAD_RUNNING\)\n$/) })
-    expect(await first.ended).toMatchObject({ status: 0 })
+    let second = { stdout: '', stderr: '', status: 0 as number | null }
+    // On a busy machine the first may be over before the second is asked for: then once more, for longer.
+    for (let seconds = 4; second.status === 0 && seconds < 60; seconds *= 3) {
+      const first = app.begin('reload', '--bake', `${seconds}s`)
+      await waitFor(() => first.output.stdout.includes('watching it'))
+      second = await app.run('reload', '--bake', '0')
+      expect(await first.ended).toMatchObject({ status: 0 })
+    }
+    expect(second).toMatchObject({ stdout: '', status: 1, stderr: expect.stringMatching(/^handover: a reload already runs\. Process \d+ \(generation \d+\) serves [^\n]+ Wait for its report\. \(HANDOVER_RELOAD_RUNNING\)\n$/) })
   })
 
   it('a worker that is asked for a reload, by its signal or by its own code, asks the keeper', async () => {
