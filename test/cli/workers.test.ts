@@ -89,6 +89,9 @@ test('fewer and then more workers by a reload lose nothing under load, and close
     console.log(`${connections} connections over 2 workers that were 4: ${shown(counts)}`)
     await waitFor(async () => (await app.status()).processes.length === 2)
     expect((await app.status()).keeper).toMatchObject({ workers: 2, down: [], crashes: 0 })
+    // What the load process says of itself is a moment old.
+    const { requests: then } = load.stats()
+    await load.until(({ requests }) => requests > then + 200)
     const fewer = load.stats()
 
     expect(await app.reload('--bake', '0', '--workers', '5')).toMatchObject({ ok: true, switched: { length: 5 } })

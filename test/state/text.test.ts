@@ -14,6 +14,9 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { assertSame, cloneable, state } from './values.mjs'
 
+/** Of a property; CI takes fewer. */
+const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
+
 const { decodeState, encodeState } = createRequire(import.meta.url)('../../packages/core/dist/state-text.js') as typeof import('../../packages/core/src/state-text.js')
 
 const roundTrip = (value: unknown): unknown => decodeState(encodeState(value, 'the test'), 'the test')
@@ -28,11 +31,11 @@ const refusal = (value: unknown): { code: string; message: string } => {
 
 describe('a round trip', () => {
   test('any state comes back the same: types, order, holes, cycles and what is shared', () => {
-    fc.assert(fc.property(state, (value) => { assertSame(roundTrip(value), value) }), { numRuns: 2_000 })
+    fc.assert(fc.property(state, (value) => { assertSame(roundTrip(value), value) }), { numRuns: runs(2_000) })
   })
 
   test('what structuredClone copies comes back as its copy', () => {
-    fc.assert(fc.property(cloneable, (value) => { assert.deepStrictEqual(roundTrip(value), structuredClone(value)) }), { numRuns: 1_000 })
+    fc.assert(fc.property(cloneable, (value) => { assert.deepStrictEqual(roundTrip(value), structuredClone(value)) }), { numRuns: runs(1_000) })
   })
 
   test('a Buffer comes back as a Buffer that shares its memory with nobody', () => {
@@ -161,7 +164,7 @@ describe('a text that somebody else made', () => {
       } catch (error) {
         expect((error as { code: string }).code).toBe('HANDOVER_STATE')
       }
-    }), { numRuns: 1_000 })
+    }), { numRuns: runs(1_000) })
     expect(untouched()).toEqual(before)
   })
 })
