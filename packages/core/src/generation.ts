@@ -4,40 +4,39 @@
  * It does nothing until an adopted server listens: no signal handler, no file, no socket, no timer.
  */
 
-import cluster from 'node:cluster'
-import dgram from 'node:dgram'
+import type dgram from 'node:dgram'
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import { closeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
-import { inspect } from 'node:util'
-import { isMainThread } from 'node:worker_threads'
-import { Adopter } from './adopting.js'
 import { Answers } from './answers.js'
-import { FirstContact, left, type Deadline } from './channel.js'
-import { Connections, type CanMove } from './connections.js'
+import { Beginning } from './beginning.js'
+import { left, type Deadline } from './channel.js'
+import type { CanMove } from './connections.js'
 import type { Caller, CallingKeeper } from './control.js'
-import { Covering, serveProbe, spoken } from './covering.js'
+import { Covering, serveProbe } from './covering.js'
 import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
-import { Ending, openCounts, type Draining, type Served } from './ending.js'
+import { Ending, openCounts, type Served } from './ending.js'
 import { HandoverError, textOf } from './errors.js'
-import { descriptorRoom, takeInheritance, realHost, switchedOff, unavailable, type Host, type Inheritance } from './host.js'
+import type { Handover, HandoverEvents, ReloadOptions } from './handover.js'
+import { descriptorRoom, takeInheritance, realHost, unavailable, type Host, type Inheritance } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import { Kept, takeLine, type Held, type Passed } from './kept.js'
 import { channelTo, type Launched } from './launch.js'
 import type { Aggregate, AggregateOptions } from './aggregate.js'
 import type { Asked } from './listeners.js'
-import type { MessageOf, MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
+import type { MovedConnection, OfferedListener, Peer, Takes } from './messages.js'
 import { Name } from './name.js'
 import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
-import { accept, cannotMove, fdOf, missing, sharesPort } from './private.js'
+import { accept, cannotMove, fdOf, missing } from './private.js'
 import { Portrait } from './process-status.js'
 import { describeReport, noState, type Report } from './report.js'
+import { Servers } from './servers.js'
 import type { PeerChannel, Section, Service } from './share.js'
 import { SharedState } from './shared-state.js'
 import { Signals } from './signals.js'
@@ -45,81 +44,10 @@ import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
 import { accepts, StateMachine, type StateName } from './states.js'
 import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
-import { offerStored } from './stored-offer.js'
-import { succeed, takeOffer, type Taken } from './successor.js'
-import { monotonicMicroseconds, notifySystemd, storedCheckpoints } from './systemd.js'
+import { monotonicMicroseconds, notifySystemd } from './systemd.js'
 
-/** How long a listen() may wait for the offer of a process that is alive. */
-const offerMs = 10_000
-/** A process that hangs up before its offer has died, and the next look finds nobody; or it has no descriptor for us. */
-const mostTries = 10
-const betweenTriesMs = 50
 /** A terminal signals the keeper and this process alike: when the keeper was faster, the signal that comes after its word is no second one. */
 const sameSignalMs = 500
-/** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
-const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
-
-export interface HandoverEvents {
-  /** Every move of the state. */
-  state: [change: { from: StateName; to: StateName; generation: number }]
-  /** At the switch, at the end of the drain (in both processes), when a reload was undone, and after a stop. */
-  report: [report: Report]
-  /** The drain begins: the time to move() connections that only the application understands, or to say goodbye on them. */
-  draining: [drain: Draining]
-  /** A reload failed: this process serves on. */
-  failed: [error: HandoverError]
-}
-
-export interface Handover {
-  /** 1 in the first process, one more in each successor. */
-  readonly generation: number
-  readonly state: StateName
-  /** The last report that this process made or received. */
-  readonly lastReport: Report | undefined
-  /** The same events are on node:diagnostics_channel as `handover:state`, `handover:report`, `handover:draining`, `handover:failed`. */
-  readonly events: EventEmitter<HandoverEvents>
-  /**
-   * Starts a successor and hands over to it. Resolves with the report when the successor serves; this process then drains and ends.
-   * Rejects with a HandoverError where that failed: this process serves on and nothing has changed.
-   */
-  reload(options?: ReloadOptions): Promise<Report>
-  /**
-   * The application can serve, and listens on all that it will. Needed only with `readyWhen: 'manual'`; does nothing in a first generation,
-   * which serves at once.
-   */
-  ready(): void
-  /**
-   * Drains and ends the process within `drainTimeout`, with status 0 or what the program set as process.exitCode. Do not await it in a request: the drain
-   * waits for the answer.
-   */
-  stop(): Promise<void>
-  /**
-   * Moves a connection of the application's own protocol to the successor: call it in a drain (`events.on('draining', …)`), when no part of a message is in
-   * the application's hands. `socket`: plain TCP or Unix. From the call on nothing is read from it, and what is written to it does not leave.
-   *
-   * Resolves true when the successor has it: this copy then emits nothing any more. Resolves false where it stays, and goes on as before: there is no
-   * successor, it does not know `kind`, the socket is TLS or ends. Rejects with HANDOVER_STATE or HANDOVER_OPTION.
-   */
-  move(socket: net.Socket, options: MoveOptions): Promise<boolean>
-  /** Takes connections of this kind that a predecessor moves here. Call it before listen(). Throws HANDOVER_OPTION. */
-  onMoved(kind: string, take: OnMoved): void
-  /**
-   * Declares a part of the application's state, which goes along at a reload: `save` runs in the predecessor, `restore` in the successor before it is ready. Call it
-   * before listen(), or before ready() where readyWhen is manual. Throws HANDOVER_OPTION.
-   */
-  share<T>(name: string, section: Section<T>): void
-  /** The live channel to the generation before or after, from the switch until the predecessor ends. */
-  readonly peer: PeerChannel
-  /** Declares something that every process of the app counts. Its total is over all processes and generations, each exactly once. Throws HANDOVER_OPTION. */
-  aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T>
-  /** The service, over all its processes and generations. */
-  readonly service: Service
-}
-
-export interface ReloadOptions {
-  /** The successor begins without the shared state: for when a section cannot be saved or restored. false. */
-  withoutState?: boolean
-}
 
 export class Generation implements Handover {
   readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
@@ -128,44 +56,24 @@ export class Generation implements Handover {
   readonly #inventory = new Inventory()
   readonly #host: Host
   readonly #off: string | undefined
+  readonly #servers: Servers
   readonly #inheritance: Inheritance | undefined
-  readonly #servers = new WeakSet<net.Server | dgram.Socket>()
-  readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
-  /** A failure to listen of these is the framework's business: Fastify's second server for localhost. */
-  readonly #mayFail = new WeakSet<net.Server | dgram.Socket>()
-  /** Whatever listens is adopted. */
-  #everything = false
-  /** Nobody gave us these: they are adopted because everything is. */
-  readonly #strangers = new WeakSet<net.Server | dgram.Socket>()
   /** Copies of what they claimed, until this process is ready. */
   readonly #spares = new Set<Offered>()
-  readonly #trackers = new WeakMap<net.Server, Connections>()
-  /** Of the servers that listen, or have connections still. */
-  readonly #connections = new Map<net.Server, Connections>()
   readonly #socketMoves = new SocketMoves()
-  /** As a successor: takes connections of the predecessor. */
-  #adopter: Adopter | undefined
   #cannotMove: { readonly is: string | undefined } | undefined
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
-  #generation = 1
   #lastReport: Report | undefined
   #obstacle: { readonly is: string | undefined } | undefined
   #entered = false
   #resting = false
-  /** Its descriptors were taken. */
-  #storeWasAsked = false
-  #refusal: HandoverError | undefined
   /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
   #kept: Kept | undefined
   /** The keeper that is gone. */
   #lost: { readonly keeper: number; readonly slot: number; readonly name: string } | undefined
   /** What the keeper wants to be offered to a successor beside what this process has. */
   #more: readonly Passed[] = []
-  /** Booted; the state is being restored, or the keeper has not said yet whether this process may serve. */
-  #isFinishing = false
-  /** Told the predecessor that the state cannot be restored. */
-  #lacksState = false
   readonly #covering = new Covering(this.#inventory, (line) => { this.#log('warn', line) })
   // Under a keeper that one has the name.
   readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
@@ -182,19 +90,12 @@ export class Generation implements Handover {
   readonly #portrait = new Portrait()
   readonly #answers: Answers
   readonly #state = new SharedState({
-    author: () => ({ version: this.#portrait.version, generation: this.#generation }),
+    author: () => ({ version: this.#portrait.version, generation: this.generation }),
     kept: () => this.#kept,
     warn: (line) => { this.#log('warn', line) }
   })
   #doorIsOpen = false
-  // As a successor, until it serves and then until the predecessor is gone.
-  #predecessor: { readonly taken: Taken; gone: boolean } | undefined
-  #predecessorIsGone: () => void = () => undefined
-  readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
-  #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
-  #saidReady = false
-  #listening = 0
-  #settling: NodeJS.Timeout | undefined
+  readonly #beginning: Beginning
   /** The listeners of a move of the state are being called. */
   #telling = false
   // While it ends.
@@ -212,6 +113,7 @@ export class Generation implements Handover {
   constructor(env: NodeJS.ProcessEnv) {
     this.#inheritance = takeInheritance(env)
     this.#off = unavailable()
+    this.#servers = new Servers(this.#off, (line) => { this.#log('warn', line) })
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
     const settings = this.#settings
@@ -227,9 +129,26 @@ export class Generation implements Handover {
     Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
     this.#machine = new StateMachine((from, to) => {
       this.#telling = true
-      this.#kept?.state(to.is, this.#generation)
-      this.#emit('state', { from, to: to.is, generation: this.#generation })
+      this.#kept?.state(to.is, this.generation)
+      this.#emit('state', { from, to: to.is, generation: this.generation })
       this.#telling = false
+    })
+    this.#beginning = new Beginning({
+      machine: this.#machine,
+      inventory: this.#inventory,
+      name: this.#name,
+      state: this.#state,
+      inheritance: this.#inheritance,
+      settings: () => settings.get(),
+      kept: () => this.#kept,
+      serve: () => this.#serve(),
+      adopt: (fd, about) => { this.#adopt(fd, about) },
+      closeSpares: () => { this.#closeSpares() },
+      report: (report) => { this.#publish(report) },
+      serves: () => this.#serves(),
+      stop: () => { void this.stop() },
+      exit: (code) => { this.#host.exit(code) },
+      log: (level, line) => { this.#log(level, line) }
     })
     const held = this.#off === undefined ? takeLine(env) : undefined
     if (held) this.#kept = this.#keptBy(held)
@@ -238,7 +157,7 @@ export class Generation implements Handover {
   }
 
   get generation(): number {
-    return this.#generation
+    return this.#beginning.generation
   }
 
   get state(): StateName {
@@ -250,7 +169,7 @@ export class Generation implements Handover {
   }
 
   get #self(): Peer {
-    return { pid: process.pid, generation: this.#generation }
+    return { pid: process.pid, generation: this.generation }
   }
 
   #emit<E extends keyof HandoverEvents>(event: E, ...[detail]: HandoverEvents[E]): void {
@@ -277,42 +196,27 @@ export class Generation implements Handover {
     this.#log(level, line)
   }
 
+  /** Throws HANDOVER_OPTION. */
   adopt(owner: net.Server | dgram.Socket, canMove?: CanMove): void {
-    if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
-      throw new HandoverError('HANDOVER_OPTION', 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket. Nothing was changed. For an Express app use @handover/express, for Fastify register @handover/fastify.')
-    }
-    if (this.#isOff()) return
-    if (this.#servers.has(owner)) {
-      if (canMove) throw new HandoverError('HANDOVER_OPTION', 'canMove was given for a server that handover() knows already. Nothing was changed. Give it with the first call.')
-      return
-    }
-    if (owner instanceof net.Server && owner.listening) {
-      throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
-    }
-    this.#servers.add(owner)
+    if (!this.#servers.adopt(owner, canMove)) return
     this.#openDoor()
-    if (owner instanceof net.Server) this.#track(owner, canMove)
-    else openDatagramDoor(this.#keeper, owner)
+    if (!(owner instanceof net.Server)) openDatagramDoor(this.#doorkeeper, owner)
   }
 
   /** Adopts every server, of now or later, that answers with this function. */
   adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean, canMove?: CanMove): void {
-    if (this.#isOff()) return
-    this.#requestListeners.set(listener, { mayFail, canMove })
-    this.#openDoor()
+    if (this.#servers.adoptRequestListener(listener, mayFail, canMove)) this.#openDoor()
   }
 
   /** Adopts every server that listens from now on, and every UDP socket that is made from now on and bound to a port of its own. */
   adoptEverything(): void {
-    if (this.#everything || this.#isOff()) return
-    this.#everything = true
+    if (!this.#servers.adoptEverything()) return
     this.#openDoor()
-    openDatagramDoors(this.#keeper)
+    openDatagramDoors(this.#doorkeeper)
   }
 
   ready(): void {
-    this.#saidReady = true
-    this.#settle()
+    this.#beginning.ready()
   }
 
   async reload(options: ReloadOptions = {}): Promise<Report> {
@@ -332,7 +236,7 @@ export class Generation implements Handover {
   }
 
   get service(): Service {
-    return this.#state.service(this.#generation)
+    return this.#state.service(this.generation)
   }
 
   async stop(): Promise<void> {
@@ -347,7 +251,7 @@ export class Generation implements Handover {
       this.#closeSpares()
       this.#state.servesNoMore()
       this.#machine.move('serving', { is: 'draining' })
-      this.#settled()
+      this.#beginning.settled()
       notifySystemd({ STOPPING: 1 })
       this.#finish(undefined)
     } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
@@ -357,13 +261,13 @@ export class Generation implements Handover {
   }
 
   async move(socket: net.Socket, options: MoveOptions): Promise<boolean> {
-    const [server, connections] = [...this.#connections].find(([, tracker]) => tracker.has(socket)) ?? []
-    return await this.#socketMoves.move(socket, options, this.#ending?.mover, connections, server ? (this.#inventory.of(server)?.about.name ?? '') : '')
+    const { server, connections } = this.#servers.serverOf(socket) ?? {}
+    return await this.#socketMoves.move(socket, options, this.#ending?.mover, connections, (server && this.#inventory.of(server)?.about.name) ?? '')
   }
 
   onMoved(kind: string, take: OnMoved): void {
     this.#socketMoves.onMoved(kind, take)
-    if (this.#predecessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
+    if (this.#beginning.isSuccessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
   }
 
   /** As its keeper calls it, else as the program or the environment does. */
@@ -375,11 +279,11 @@ export class Generation implements Handover {
   status(): ProcessStatus {
     const place = this.#kept ?? this.#lost
     return this.#portrait.status({
-      generation: this.#generation,
+      generation: this.generation,
       state: this.#machine.state.is,
       name: this.#appName,
       listeners: this.#inventory.names,
-      connections: this.#connections.values(),
+      connections: this.#servers.connections.values(),
       endsInMs: this.#ending?.endsInMs,
       lastReport: this.#lastReport,
       service: this.#state.serviceCount,
@@ -389,15 +293,7 @@ export class Generation implements Handover {
 
   /** Says more of why a connection stays than the drain can know. */
   noteStay(socket: net.Socket, reason: string): void {
-    for (const tracker of this.#connections.values()) if (tracker.has(socket)) tracker.noteStay(socket, reason)
-  }
-
-  /** In another runtime it says so once; HANDOVER=off is what somebody asked for. */
-  #isOff(): boolean {
-    if (this.#off === undefined) return false
-    if (this.#off !== switchedOff && !this.#entered) this.#log('warn', `${this.#off}. The server listens as usual; it is neither drained nor reloaded.`)
-    this.#entered = true
-    return true
+    this.#servers.serverOf(socket)?.connections.noteStay(socket, reason)
   }
 
   // ---- the door ----
@@ -405,64 +301,19 @@ export class Generation implements Handover {
   #openDoor(): void {
     if (this.#doorIsOpen) return
     this.#doorIsOpen = true
-    openDoor(this.#keeper)
+    openDoor(this.#doorkeeper)
   }
 
-  readonly #keeper: Doorkeeper = {
-    isOurs: (owner, asked) => {
-      if (this.#servers.has(owner)) return !this.#listensPlainly()
-      const found = owner.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
-      if (!found && !(this.#everything && (owner instanceof net.Server || isServing(owner, asked)))) return false
-      if (this.#listensPlainly()) return false
-      this.#servers.add(owner)
-      if (!found) this.#strangers.add(owner)
-      else if (found.mayFail) this.#mayFail.add(owner)
-      if (owner instanceof net.Server) this.#track(owner, found?.canMove)
-      return true
-    },
+  readonly #doorkeeper: Doorkeeper = {
+    isOurs: (owner, asked) => this.#servers.isOurs(owner, asked),
     before: (_owner, asked) => {
       this.#enter()
-      if (this.#refusal) return this.#refusal
-      this.#listening++
-      clearTimeout(this.#settling)
+      if (this.#beginning.refusal) return this.#beginning.refusal
+      this.#beginning.listens()
       return asked && this.#inventory.claim(asked)
     },
     after: (owner, asked, claimed, backlog) => { this.#bound(owner, asked, claimed, backlog) },
     failed: (owner, asked, claimed, error) => { this.#notBound(owner, asked, claimed, error) }
-  }
-
-  #track(server: net.Server, canMove: CanMove | undefined): void {
-    this.#trackers.set(server, new Connections(server, canMove && this.#guardCanMove(canMove)))
-  }
-
-  /** Anything but a clear yes keeps a connection here. What is no answer at all is said once. */
-  #guardCanMove(canMove: CanMove): CanMove {
-    let said = false
-    const say = (what: string): false => {
-      if (!said) this.#log('warn', `canMove ${what}: the connection stays, and is drained politely. It must answer true or false at once. This is said once.`)
-      said = true
-      return false
-    }
-    return (socket) => {
-      try {
-        const answer: unknown = canMove(socket)
-        return typeof answer === 'boolean' ? answer : say(`answered ${inspect(answer)}`)
-      } catch (error) {
-        return say(`threw ${textOf(error)}`)
-      }
-    }
-  }
-
-  /** Where listeners and signals belong to somebody else, everything is left to Node. Says so once. */
-  #listensPlainly(): boolean {
-    const reason = cluster.isWorker ? 'this is a cluster worker: its listeners belong to the primary'
-      : !isMainThread ? 'this is a worker thread: only the main thread can hand a process over'
-      : this.#everything && Object.keys(cluster.workers ?? {}).length > 0 ? 'this program has cluster workers, which share its listeners: run it without cluster, and let Handover start the workers'
-      : undefined
-    if (reason === undefined) return false
-    if (!this.#entered) this.#log('warn', `${reason}. The server listens as usual; it is neither drained nor reloaded.`)
-    this.#entered = true
-    return true
   }
 
   /** Why no successor can take over from this process. Looked for once. */
@@ -493,87 +344,11 @@ export class Generation implements Handover {
       return
     }
     this.#moveIsOn()
-    try {
-      let contact = (this.#inheritance ? new FirstContact(this.#inheritance.messages, this.#inheritance.descriptors) : this.#name.find()) ?? this.#storedBySystemd()
-      for (let tries = 1; contact && !this.#take(contact); tries++) {
-        if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
-        contact = this.#name.find()
-      }
-    } catch (error) {
-      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
-      this.#log('error', this.#refusal.toString())
-    }
-  }
-
-  /** Checkpoints of a process that crashed. A keeper has its own. */
-  #storedBySystemd(): FirstContact | undefined {
-    const stored = this.#kept || this.#storeWasAsked ? [] : storedCheckpoints(process.env)
-    this.#storeWasAsked = true
-    return stored.length > 0 ? offerStored(stored, (line) => { this.#log('warn', line) }) : undefined
-  }
-
-  /** False where the predecessor died before it offered anything. */
-  #take(contact: FirstContact): boolean {
-    this.#machine.move('idle', { is: 'taking' })
-    const taken = takeOffer(contact, this.#inventory, Math.min(offerMs, this.#settings.get().readyTimeout))
-    if (!taken) {
-      this.#machine.move('taking', { is: 'idle' })
-      this.#inheritance?.stderr?.passOn()
-      return false
-    }
-    this.#generation = taken.predecessor.generation + 1
-    this.#predecessor = { taken, gone: false }
-    const adopter = new Adopter(taken.channel, { adopt: (fd, about) => { this.#adopt(fd, about) } })
-    this.#adopter = adopter
-    this.#machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
-    const { channel } = taken
-    this.#state.expect(taken.sections, taken.since, channel)
-    // Nobody serves where the keeper itself makes the offer, or nobody.
-    if ([this.#kept?.keeper, process.pid].includes(taken.predecessor.pid)) this.#state.restoring?.nobodyElseServes()
-    const prepared = new Promise<MessageOf<'ready'>>((resolve) => { this.#prepared = resolve })
-    void succeed(taken, {
-      prepared,
-      serve: () => {
-        this.#serve()
-        return this.#takes()
-      },
-      take: (connections) => { adopter.take(connections) },
-      allTaken: async () => {
-        await adopter.idle()
-        await this.#state.restoring?.idle()
-      },
-      section: (message) => {
-        adopter.inTurn(() => {
-          const fds = channel.takeAll(1)
-          this.#state.arrived(message, typeof fds === 'number' ? undefined : fds[0])
-        })
-      },
-      unsaved: (message) => { this.#state.unsaved(message) },
-      peer: (message) => { adopter.inTurn(() => { this.#state.peers.heard('predecessor', message) }) },
-      withdrawn: (error) => {
-        this.#log('error', error.toString())
-        const { is } = this.#machine.state
-        if (is !== 'preparing' && is !== 'ready') {
-          // It accepted already, and the predecessor never heard so: both serve. This one leaves, politely.
-          this.#inventory.ownsFiles = false
-          this.#name.leave(false)
-          // That one stays, and is nobody to wait for.
-          if (this.#predecessor) this.#predecessor.gone = true
-          this.#predecessorIsGone()
-          void this.stop()
-          return
-        }
-        this.#machine.move(is, { is: 'ended' })
-        this.#host.exit(1)
-      },
-      predecessorEnded: (report, orderly) => { this.#predecessorEnded(report, orderly) }
-    })
-    return true
+    this.#beginning.find()
   }
 
   #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
-    this.#listening--
+    this.#beginning.listened()
     const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
     if (claimed && this.#accepts && owner instanceof net.Server) accept(owner, claimed.about.backlog)
     if (this.#machine.state.is === 'idle') {
@@ -585,15 +360,14 @@ export class Generation implements Handover {
     }
     this.#tellKeeper()
     if (this.#machine.state.is === 'serving') this.#canBeAsked()
-    const tracker = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
-    if (owner instanceof net.Server && tracker) this.#connections.set(owner, tracker)
+    this.#servers.listens(owner)
     this.#keepSpare(owner, listener, claimed)
     owner.once('close', () => {
-      if (owner instanceof net.Server) this.#connections.delete(owner)
+      this.#servers.closed(owner)
       setImmediate(() => { this.#rest() })
     })
     // The 'listening' event, and what the program does in it, comes before this.
-    setImmediate(() => { this.#settle() })
+    setImmediate(() => { this.#beginning.settle() })
   }
 
   /**
@@ -603,7 +377,7 @@ export class Generation implements Handover {
   #keepSpare(owner: net.Server | dgram.Socket, listener: Listener | undefined, claimed: Offered | undefined): void {
     const { about } = listener ?? {}
     const isKept = this.#kept !== undefined && owner instanceof net.Server && about?.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
-    const isProbe = claimed !== undefined && this.#strangers.has(owner) && this.#machine.state.is === 'preparing'
+    const isProbe = claimed !== undefined && this.#servers.isStranger(owner) && this.#machine.state.is === 'preparing'
     const fd = fdOf(owner)
     if (!native || !about || fd === undefined || !(isKept || isProbe)) return
     const copy = native.duplicate(fd)
@@ -626,13 +400,13 @@ export class Generation implements Handover {
   }
 
   #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
-    this.#listening--
+    this.#beginning.listened()
     if (claimed) this.#inventory.giveBack(claimed)
-    if (!error || this.#mayFail.has(owner) || (this.#strangers.has(owner) && this.#listensOn(asked?.port))) {
-      setImmediate(() => { this.#settle() })
+    if (!error || this.#servers.mayFail(owner) || (this.#servers.isStranger(owner) && this.#listensOn(asked?.port))) {
+      setImmediate(() => { this.#beginning.settle() })
       return
     }
-    if (this.#machine.state.is === 'preparing') this.#predecessor?.taken.channel.send({ type: 'failed', reason: error.message })
+    this.#beginning.failed(error)
   }
 
   /** Another server has this port: a framework's second one for `localhost`, whose error it keeps to itself, can do without. */
@@ -640,61 +414,13 @@ export class Generation implements Handover {
     return port !== undefined && port > 0 && this.#inventory.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
   }
 
-  /** Ready, once the program listens on everything that was offered. */
-  #settle(): void {
-    if (this.#machine.state.is !== 'preparing' || this.#listening > 0 || this.#inventory.listeners.length === 0) return
-    const { readyWhen, readyTimeout } = this.#settings.get()
-    clearTimeout(this.#settling)
-    if (this.#saidReady || (readyWhen === 'listening' && this.#inventory.unclaimed.every((name) => name === 'control'))) this.#ready()
-    // The new version may have dropped a listener, which nobody can tell from one that is still to come.
-    else if (readyWhen === 'listening') this.#settling = setTimeout(() => { this.#ready() }, settleMs(readyTimeout))
-  }
-
-  #ready(): void {
-    clearTimeout(this.#settling)
-    if (this.#machine.state.is !== 'preparing' || this.#isFinishing) return
-    if (!this.#kept && !this.#state.hasToRestore) {
-      this.#sayReady()
-      return
-    }
-    this.#isFinishing = true
-    void this.#finishBoot()
-  }
-
-  async #finishBoot(): Promise<void> {
-    const lacks = await this.#state.restoring?.finish()
-    if (lacks !== undefined) {
-      this.#lacksState = true
-      this.#predecessor?.taken.channel.send({ type: 'failed', reason: lacks, code: 'HANDOVER_STATE' })
-      return
-    }
-    const veto = await this.#kept?.booted({ ...this.#claims, dropped: this.#inventory.unclaimed.filter((name) => name !== 'control') }, spoken(this.#inventory))
-    if (veto === undefined) this.#sayReady()
-    else this.#predecessor?.taken.channel.send({ type: 'failed', reason: veto })
-  }
-
-  get #claims(): { kept: string[]; added: string[] } {
-    const names = (kept: boolean): string[] => this.#inventory.listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
-    return { kept: names(true), added: names(false) }
-  }
-
-  #sayReady(): void {
-    const { state } = this.#machine
-    if (state.is !== 'preparing') return
-    if (!this.#kept) this.#closeSpares()
-    this.#name.inherit(this.#inventory)
-    const claims = this.#claims
-    const dropped = this.#inventory.drop()
-    this.#machine.move('preparing', { is: 'ready', predecessor: state.predecessor })
-    this.#prepared?.({ type: 'ready', ...claims, dropped, ...(this.#state.restored && { state: this.#state.restored }) })
-  }
-
-  /** The commit: from here on this process accepts. */
-  #serve(): void {
+  /** The commit: from here on this process accepts. Answers what it can take of the predecessor's connections. */
+  #serve(): Takes | undefined {
     this.#machine.move('ready', { is: 'serving' })
     this.#inventory.accept(this.#notAgain)
     this.#state.began()
-    if (this.#predecessor && !this.#predecessor.gone) this.#state.connect('predecessor', this.#predecessor.taken.channel, this.#predecessor.taken.predecessor)
+    const { predecessor } = this.#beginning
+    if (predecessor) this.#state.connect('predecessor', predecessor.channel, predecessor.predecessor)
     this.#state.serves()
     this.#name.serve()
     // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
@@ -703,6 +429,7 @@ export class Generation implements Handover {
     this.#canBeAsked()
     process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
+    return this.#takes()
   }
 
   #canBeAsked(): void {
@@ -718,8 +445,7 @@ export class Generation implements Handover {
 
   /** A connection of the predecessor. */
   #adopt(fd: number, about: MovedConnection): void {
-    const owner = this.#inventory.named(about.listener)?.owner
-    const connections = owner instanceof net.Server ? this.#trackers.get(owner) : undefined
+    const connections = this.#servers.connectionsOf(this.#inventory.named(about.listener)?.owner)
     try {
       if (about.kind !== 'http') this.#socketMoves.take(fd, about, connections)
       else if (connections) connections.adopt(fd, about)
@@ -732,27 +458,11 @@ export class Generation implements Handover {
     }
   }
 
-  #predecessorEnded(report: Report | undefined, orderly: boolean): void {
-    if (this.#predecessor) this.#predecessor.gone = true
-    this.#state.disconnect('predecessor', !orderly)
-    this.#state.restoring?.predecessorGone()
-    this.#predecessorIsGone()
-    if (!this.#kept) this.#inheritance?.stderr?.passOn()
-    if (this.#lacksState) {
-      this.#lacksState = false
-      this.#log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
-      void this.#finishBoot()
-    }
-    // It has logged that itself, mostly to the same place.
-    if (report) this.#publish(report)
-    else if (!orderly) this.#log('warn', `the predecessor ended without a report. ${this.#machine.state.is === 'serving' ? this.#serves() : 'This process serves as soon as it is ready.'}`)
-  }
-
   // ---- as a predecessor ----
 
   #serves(): string {
     const names = this.#inventory.names
-    return `Process ${process.pid} (generation ${this.#generation}) keeps serving${names.length > 0 ? ` ${names.join(', ')}` : ''}; no connection was lost.`
+    return `Process ${process.pid} (generation ${this.generation}) keeps serving${names.length > 0 ? ` ${names.join(', ')}` : ''}; no connection was lost.`
   }
 
   #servingNow(): Peer[] {
@@ -765,7 +475,7 @@ export class Generation implements Handover {
   /** Why a reload cannot begin now. */
   #refuseReload(): HandoverError | undefined {
     const cannot = this.#cannotReload()
-    const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.#generation } as const
+    const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.generation } as const
     if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
     // A successor of it would be nobody's worker: the next keeper would not find it, and find its port taken.
     if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${this.#serves()} Start it again, in the same way: it finds its workers. Then reload.`, context)
@@ -774,8 +484,8 @@ export class Generation implements Handover {
     if (state.is === 'serving' && !this.#stopRequested) return undefined
     const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
     return new HandoverError('HANDOVER_NOT_SERVING', server
-      ? `process ${process.pid} (generation ${this.#generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
-      : `process ${process.pid} (generation ${this.#generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
+      ? `process ${process.pid} (generation ${this.generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
+      : `process ${process.pid} (generation ${this.generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
   }
 
   async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadOptions = {}): Promise<Report> {
@@ -808,7 +518,7 @@ export class Generation implements Handover {
         stopped: AbortSignal.any([this.#stopped.signal, this.#orphaned.signal]),
         offer: () => {
           // From here on this process or its successor serves: a predecessor that came back as well would be one too many.
-          this.#settled()
+          this.#beginning.settled()
           return this.#offer()
         },
         sections: this.#state.toSend(withoutState),
@@ -837,7 +547,7 @@ export class Generation implements Handover {
     }
     this.#reloading = false
     // This process may itself have a predecessor that still could undo: its turn is over.
-    this.#settled()
+    this.#beginning.settled()
     // READY once more: with NotifyAccess=main nobody listened to the successor yet.
     // A pid that the successor only says itself may be one of another namespace.
     notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }) })
@@ -848,7 +558,7 @@ export class Generation implements Handover {
       successor: switched.successor,
       listeners: { kept: switched.ready.kept, added: switched.ready.added, dropped: switched.ready.dropped },
       state: switched.ready.state ?? noState,
-      connections: openCounts(this.#openConnections()),
+      connections: openCounts(this.#servers.openConnections),
       requestsCut: [],
       durations: { ...switched.durations, move: null, drain: null }
     }
@@ -863,8 +573,8 @@ export class Generation implements Handover {
     } catch (error) {
       this.#machine.move('launching', { is: 'serving' })
       throw error instanceof HandoverError
-        ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error.cause })
-        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(error as Error).message}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.#generation, cause: error })
+        ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error.cause })
+        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(error as Error).message}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error })
     }
   }
 
@@ -873,17 +583,6 @@ export class Generation implements Handover {
     const control = this.#name.offered
     const all = [...listeners.map((about, index) => ({ about, fd: fds[index]! })), ...(control ? [control] : []), ...this.#more]
     return { listeners: all.map(({ about }) => about), fds: all.map(({ fd }) => fd) }
-  }
-
-  #openConnections(): number {
-    let open = 0
-    for (const connections of this.#connections.values()) open += connections.open
-    return open
-  }
-
-  /** Tells the own predecessor that it need not come back. */
-  #settled(): void {
-    if (this.#predecessor && !this.#predecessor.gone) this.#predecessor.taken.channel.send({ type: 'settled' })
   }
 
   // ---- under a keeper ----
@@ -936,7 +635,7 @@ export class Generation implements Handover {
     this.#kept?.replace()
     this.#lost = undefined
     this.#kept = this.#keptBy({ line, slot, keeper: pid, name })
-    this.#kept.state(this.#machine.state.is, this.#generation)
+    this.#kept.state(this.#machine.state.is, this.generation)
     this.#tellKeeper()
   }
 
@@ -973,10 +672,10 @@ export class Generation implements Handover {
       name: this.#name,
       host: this.#host,
       settings: this.#settings.get(),
-      connections: this.#connections,
+      connections: this.#servers.connections,
       closeHooks: this.#closeHooks,
-      adopter: this.#adopter,
-      olderEnds: () => (this.#predecessor && !this.#predecessor.gone ? this.#predecessorGone : undefined),
+      adopter: this.#beginning.adopter,
+      olderEnds: () => this.#beginning.olderEnds,
       lastWords: async (deadline) => { await this.#lastWords(served, deadline) },
       peer: (message) => { this.#state.peers.heard('successor', message) },
       farewell: async (deadline) => { await this.#farewell(deadline) },
@@ -1001,8 +700,8 @@ export class Generation implements Handover {
     }, served)
     this.#ending = ending
     if (served?.report.successor) this.#state.connect('successor', served.launched.channel, served.report.successor)
-    if (!served && this.#openConnections() > 0) {
-      this.#log('info', `generation ${this.#generation} (process ${process.pid}) drains ${this.#openConnections()} connection${this.#openConnections() === 1 ? '' : 's'}; signal again to end at once`)
+    if (!served && this.#servers.openConnections > 0) {
+      this.#log('info', `generation ${this.generation} (process ${process.pid}) drains ${this.#servers.openConnections} connection${this.#servers.openConnections === 1 ? '' : 's'}; signal again to end at once`)
     }
     this.#finished = ending.run().catch((error: unknown) => {
       this.#log('error', `the drain failed, and the process ends: ${textOf(error)}`)
@@ -1020,7 +719,7 @@ export class Generation implements Handover {
 
   /** A program that knows nothing of us has no hook of ours. It ends the process when it is done; where it does not, the deadline does. */
   async #farewell(deadline: Deadline): Promise<void> {
-    const listeners = this.#everything ? this.#signals.unheard : []
+    const listeners = this.#servers.everything ? this.#signals.unheard : []
     if (listeners.length === 0) return
     for (const listener of listeners) {
       try {
@@ -1053,7 +752,7 @@ export class Generation implements Handover {
     this.#tellKeeper()
     if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
     this.#resting = true
-    this.#settled()
+    this.#beginning.settled()
     this.#signals.remove()
     this.#name.leave(true)
     this.#ownSocket.close()
@@ -1068,7 +767,7 @@ export class Generation implements Handover {
 
   readonly #onExit = (): void => {
     // While the predecessor could still come back, the paths must stay.
-    const mayComeBack = this.#predecessor !== undefined && !this.#predecessor.gone && !this.#stopRequested
+    const mayComeBack = this.#beginning.predecessor !== undefined && !this.#stopRequested
     if (this.#machine.state.is === 'serving' && !mayComeBack) this.#inventory.unlinkFiles()
   }
 
@@ -1085,7 +784,7 @@ export class Generation implements Handover {
       return
     }
     if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
-      this.#log('info', `generation ${this.#generation} (process ${process.pid}) ends at once on ${signal}`)
+      this.#log('info', `generation ${this.generation} (process ${process.pid}) ends at once on ${signal}`)
       this.#inventory.unlinkFiles()
       this.#host.exit(128 + constants.signals[signal])
       return
@@ -1093,11 +792,8 @@ export class Generation implements Handover {
     void this.stop()
   }
 
-  readonly #signals = new Signals({ warnsOfOthers: () => !this.#everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
+  readonly #signals = new Signals({ warnsOfOthers: () => !this.#servers.everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
 }
-
-/** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
-const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
 
 function endProcess(pid: number): void {
   try {
