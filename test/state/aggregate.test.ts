@@ -243,12 +243,39 @@ describe('what is inherited', () => {
   })
 })
 
+describe('a value that the program writes as text', () => {
+  const text = { write: (value: number) => `${value} of them`, read: (written: string) => Number.parseInt(written, 10) }
+  const writing = (id: string, n: number, exchange = alone): { aggregates: Aggregates; sum: Aggregate<number> } => {
+    const aggregates = new Aggregates(exchange, id)
+    return { aggregates, sum: aggregates.aggregate('n', { own: () => n, add, text }) }
+  }
+
+  it('goes to others as that, and through processes that do not count it', async () => {
+    const word = sent(await writing('a', 1).aggregates.snapshot('n'))
+    expect(word.value).toEqual([{ id: 'a', version: 1, includes: [], value: null, text: '1 of them' }])
+    const idle = new Aggregates(alone, 'b')
+    idle.inherit('n', word)
+    const { aggregates, sum } = writing('c', 100, { ask: async () => [sent(await writing('d', 1000).aggregates.snapshot('n'))] })
+    aggregates.inherit('n', sent(await idle.snapshot('n')))
+    expect(await sum.total()).toBe(1101)
+    expect(aggregates.inherited('n').value).toBe(1)
+    expect(await idle.aggregate('n', { own: () => 10, add, text }).total()).toBe(11)
+  })
+
+  it('comes from a version of the program that wrote none', async () => {
+    const { aggregates, sum } = writing('b', 10)
+    aggregates.inherit('n', await wordOf('a', 1))
+    expect(await sum.total()).toBe(11)
+  })
+})
+
 describe('aggregate()', () => {
   it('refuses a second one of one name, and what is no name or has no functions', () => {
     const { aggregates } = counting('a', { n: 1 })
     expect(() => aggregates.aggregate('n', { own: () => 1, add })).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining("aggregate('n')") as string }))
     expect(() => aggregates.aggregate('', { own: () => 1, add })).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(() => aggregates.aggregate('m', { own: () => 1 } as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
+    expect(() => aggregates.aggregate('m', { own: () => 1, add, text: { write: String } } as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(() => aggregates.aggregate('m', undefined as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(aggregates.topics).toEqual(['n'])
   })
@@ -289,6 +316,8 @@ class Process {
  * history lets it happen, in whatever order that history says.
  */
 class World {
+  /** Whether the program writes for itself what goes to other processes. */
+  readonly #asText: boolean
   readonly processes: Process[] = []
   readonly words = new Map<string, Snapshot>()
   readonly pending: (() => void)[] = []
@@ -296,6 +325,10 @@ class World {
   readonly shown: Record<string, number> = {}
   readonly totals: Promise<void>[] = []
   now = 0
+
+  constructor(asText: boolean) {
+    this.#asText = asText
+  }
 
   get living(): Process[] {
     return this.processes.filter(({ life }) => life === 'lives' || life === 'ending')
@@ -320,7 +353,8 @@ class World {
         return { by: { [process.id]: process.counted }, living: [process.id] }
       },
       add: merge,
-      remains: ({ by }) => ({ by, living: [] })
+      remains: ({ by }) => ({ by, living: [] }),
+      ...(this.#asText && { text: { write: (value: Counted) => JSON.stringify(value), read: (text: string) => JSON.parse(text) as Counted } })
     })
   }
 
@@ -414,8 +448,8 @@ const steps = fc.array(fc.oneof(
   { weight: 1, arbitrary: fc.constant<Step>({ does: 'wait' }) }
 ), { minLength: 20, maxLength: 160, size: 'max' })
 
-async function play(history: readonly Step[]): Promise<World> {
-  const world = new World()
+async function play(history: readonly Step[], asText: boolean): Promise<World> {
+  const world = new World(asText)
   world.start()
   const one = <T>(of: readonly T[], index: number): T | undefined => of[index % Math.max(1, of.length)]
   for (const step of history) {
@@ -442,10 +476,10 @@ async function play(history: readonly Step[]): Promise<World> {
 }
 
 describe('any history of processes that count, are asked, hand over and crash', () => {
-  it('shows no total that is smaller than one shown before it was begun or larger than what was counted, and in the end the exact one', async () => {
+  it.each([['a value', false], ['a text of its own', true]])('shows no total that is smaller than one shown before it was begun or larger than what was counted, and in the end the exact one (%s)', async (_what, asText) => {
     let totals = 0
     await fc.assert(fc.asyncProperty(steps, async (history) => {
-      const world = await play(history)
+      const world = await play(history, asText)
       await world.quiet()
       await Promise.all(world.totals)
       totals += world.totals.length

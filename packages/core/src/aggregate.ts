@@ -15,6 +15,8 @@ export interface AggregateOptions<T> {
   add(a: T, b: T): T
   /** What stays of a value when its process is gone; changes it not. By default all of it. */
   remains?(value: T): T
+  /** How a value goes to other processes, for one that is too large for the way of share(), which takes any value and its time. The same in each version of the program. */
+  text?: { write(value: T): string; read(text: string): T }
 }
 
 export interface Aggregate<T> {
@@ -47,6 +49,8 @@ interface Count {
   /** Processes whose counts are merged into this one. */
   readonly includes: readonly string[]
   readonly value: unknown
+  /** In the place of a value, where the program writes it itself. */
+  readonly text?: string
 }
 
 /** How long what was inherited stays apart, at least: a later version of it, or a second copy on another way, has long arrived by then. */
@@ -60,8 +64,8 @@ const remembered = 256
 const has = (options: unknown, name: string): boolean => typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
 
 const isCount = (value: unknown): value is Count => {
-  const { id, version, includes } = (value ?? {}) as Partial<Record<keyof Count, unknown>>
-  return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes)
+  const { id, version, includes, text } = (value ?? {}) as Partial<Record<keyof Count, unknown>>
+  return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes) && (text === undefined || typeof text === 'string')
 }
 
 // Of another process, whose Handover may be another version: what is no count there adds nothing.
@@ -87,6 +91,8 @@ class Sum {
   #options: AggregateOptions<unknown> | undefined
   /** What was inherited, by process. */
   #parts = new Map<string, Count & { readonly since: number }>()
+  /** What was read of a text. */
+  readonly #values = new WeakMap<Count, unknown>()
   /** What was inherited long ago. */
   #merged: { readonly includes: readonly string[]; readonly value: unknown } | undefined
   #version = 0
@@ -146,13 +152,13 @@ class Sum {
   /** What this process has inherited, in one. `value` is undefined where there is nothing, or nobody here who can add it. */
   get inherited(): { readonly value: unknown; readonly includes: readonly string[] } {
     const { includes } = this.#snapshot(undefined)
-    const values = [...(this.#merged === undefined ? [] : [this.#merged.value]), ...[...this.#parts.values()].map(({ value }) => value)]
-    if (this.#options === undefined || values.length === 0) return { value: undefined, includes }
+    if (this.#options === undefined || (this.#merged === undefined && this.#parts.size === 0)) return { value: undefined, includes }
+    const values = [...(this.#merged === undefined ? [] : [this.#merged.value]), ...[...this.#parts.values()].map((part) => this.#valueOf(part))]
     return { value: values.map((value) => this.#remains(value)).reduce((a, b) => this.#options!.add(a, b)), includes }
   }
 
   #counts(own: { readonly value: unknown } | undefined): Count[] {
-    const parts = [...this.#parts.values()].map(({ since: _since, ...count }) => count)
+    const parts = [...this.#parts.values()]
     const both = [this.#merged, own].filter((it) => it !== undefined).map(({ value }) => value)
     if (both.length === 0) return parts
     return [{ id: this.#id, version: ++this.#version, includes: this.#merged?.includes ?? [], value: both.reduce((a, b) => this.#options!.add(a, b)) }, ...parts]
@@ -160,14 +166,21 @@ class Sum {
 
   #snapshot(own: { readonly value: unknown } | undefined): Snapshot {
     const counts = this.#counts(own)
-    return { id: this.#id, includes: lastOf([...counts.flatMap(({ includes }) => includes), ...this.#parts.keys()]), value: counts }
+    const written = counts.map(({ id, version, includes, value, text = this.#options?.text?.write(value) }): Count => ({ id, version, includes, ...(text === undefined ? { value } : { value: null, text }) }))
+    return { id: this.#id, includes: lastOf([...counts.flatMap(({ includes }) => includes), ...this.#parts.keys()]), value: written }
+  }
+
+  #valueOf(count: Count): unknown {
+    if (count.text === undefined) return count.value
+    if (!this.#values.has(count)) this.#values.set(count, this.#options!.text!.read(count.text))
+    return this.#values.get(count)
   }
 
   #add(own: { readonly value: unknown }, answers: readonly Snapshot[]): unknown {
     const all = [{ id: this.#id, counts: this.#counts(own) }, ...answers.map((answer) => ({ id: answer.id, counts: countsOf(answer) }))]
     const gone = new Set(all.flatMap(({ id, counts }) => counts.filter((count) => count.id !== id)).map(({ id }) => id))
     const options = this.#options!
-    const values = once(all.flatMap(({ counts }) => counts)).map(({ id, value }) => (gone.has(id) ? this.#remains(value) : value))
+    const values = once(all.flatMap(({ counts }) => counts)).map((count) => (gone.has(count.id) ? this.#remains(this.#valueOf(count)) : this.#valueOf(count)))
     return values.reduce((sum, value) => options.add(sum, value))
   }
 
@@ -185,8 +198,9 @@ class Sum {
 
   #merge(parts: readonly Count[]): void {
     if (this.#options === undefined) return
-    for (const { id, includes, value } of parts) {
-      const rest = this.#remains(value)
+    for (const part of parts) {
+      const { id, includes } = part
+      const rest = this.#remains(this.#valueOf(part))
       this.#merged = {
         includes: lastOf([...includes, ...(this.#merged?.includes ?? []), id]),
         value: this.#merged === undefined ? rest : this.#options.add(this.#merged.value, rest)
@@ -218,6 +232,7 @@ export class Aggregates {
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
     if (typeof name !== 'string' || name === '') throw new HandoverError('HANDOVER_OPTION', 'aggregate() was called without a name. Nothing was changed. Give a name that is the same in each version of the program.')
     if (!has(options, 'own') || !has(options, 'add')) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called without own() or add(). Nothing was changed. Give both.`)
+    if (options.text !== undefined && !(has(options.text, 'write') && has(options.text, 'read'))) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was given a text without write() or read(). Nothing was changed. Give both, or none.`)
     const sum = this.#sum(name)
     if (!sum.count(options)) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called twice in this process. The first one counts. Give the second another name.`)
     return {

@@ -7,7 +7,7 @@
 import { exact, plus, toNumber, type Exact } from './exact.js'
 import { keyOf, labelled, type Exemplar, type Labels, type Metric, type Value } from './metrics.js'
 
-interface Bucket {
+export interface Bucket {
   readonly le: number
   /** Of all up to `le`. */
   readonly count: number
@@ -15,13 +15,20 @@ interface Bucket {
 }
 
 /** Of one set of labels. A counter has its value in `sum`. */
-interface Series {
+export interface Series {
   readonly labels: Labels
   readonly sum: Exact
   readonly count: number
   /** By `le`. */
   readonly buckets: readonly Bucket[]
   readonly exemplar?: Exemplar
+}
+
+/** A series whose values are still being read. */
+interface Building extends Series {
+  sum: Exact
+  count: number
+  readonly buckets: Bucket[]
 }
 
 export interface Family {
@@ -55,18 +62,19 @@ function latest(a: Exemplar | undefined, b: Exemplar | undefined): { exemplar?: 
 export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: boolean): Counts {
   const families = metrics.filter(({ type }) => counts(type)).map((metric): Family => {
     const type = metric.type as Family['type']
-    const series = new Map<string, Series>()
+    const series = new Map<string, Building>()
     for (const value of metric.values) {
       const { le, quantile, ...rest } = value.labels
       // Those of several processes cannot be added.
       if (type === 'summary' && quantile !== undefined) continue
       const labels = labelled(type === 'histogram' ? rest : value.labels, more)
       const key = keyOf(labels)
-      const known: Series = series.get(key) ?? { labels, sum: 0, count: 0, buckets: [] }
-      if (type === 'counter') series.set(key, { ...known, sum: plus(known.sum, exact(value.value)), ...exemplarOf(value) })
-      else if (value.metricName?.endsWith('_sum')) series.set(key, { ...known, sum: exact(value.value) })
-      else if (value.metricName?.endsWith('_count')) series.set(key, { ...known, count: value.value })
-      else series.set(key, { ...known, buckets: [...known.buckets, { le: le === '+Inf' ? Infinity : Number(le), count: value.value, ...exemplarOf(value) }] })
+      let one = series.get(key)
+      if (one === undefined) series.set(key, one = { labels, sum: 0, count: 0, buckets: [] })
+      if (type === 'counter') Object.assign(one, { sum: plus(one.sum, exact(value.value)) }, exemplarOf(value))
+      else if (value.metricName?.endsWith('_sum')) one.sum = exact(value.value)
+      else if (value.metricName?.endsWith('_count')) one.count = value.value
+      else one.buckets.push({ le: le === '+Inf' ? Infinity : Number(le), count: value.value, ...exemplarOf(value) })
     }
     return { name: nameOf(metric, openMetrics), help: metric.help, type, series }
   })
@@ -89,6 +97,7 @@ function union<T>(a: ReadonlyMap<string, T>, b: ReadonlyMap<string, T>, add: (a:
 const addSeries = (a: Series, b: Series): Series => ({ labels: a.labels, sum: plus(a.sum, b.sum), count: a.count + b.count, buckets: addBuckets(a.buckets, b.buckets), ...latest(a.exemplar, b.exemplar) })
 
 function addBuckets(a: readonly Bucket[], b: readonly Bucket[]): Bucket[] {
+  if (a.length === b.length && a.every(({ le }, index) => le === b[index]!.le)) return a.map((bucket, index) => ({ le: bucket.le, count: bucket.count + b[index]!.count, ...latest(bucket.exemplar, b[index]!.exemplar) }))
   const bounds = [...new Set([...a, ...b].map(({ le }) => le))].sort((one, other) => one - other)
   const below = (buckets: readonly Bucket[], bound: number): Bucket | undefined => buckets.findLast(({ le }) => le <= bound)
   const exemplarAt = (bucket: Bucket | undefined, le: number): Exemplar | undefined => (bucket?.le === le ? bucket.exemplar : undefined)

@@ -8,9 +8,10 @@
 import { HandoverError, handover, type Handover, type StateName } from '@handover/core'
 import { Registry, register, type OpenMetricsContentType } from 'prom-client'
 import { adopt, valuesToAdopt, type Adopted } from './adopted.js'
-import { addCounts, countsOf, nameOf, toMetric, type Counts } from './counts.js'
-import { gaugesOf, sumOfGauges, type GaugeRule, type Gauges } from './gauges.js'
+import { addCounts, countsOf, nameOf, toMetric } from './counts.js'
+import { gaugesOf, sumOfGauges, type GaugeRule } from './gauges.js'
 import type { Labels, Metric } from './metrics.js'
+import { readSaid, writeSaid, type Said } from './said-text.js'
 
 export interface InheritOptions {
   /** By name of a gauge. One that is not named is put together over all processes that live, as its `aggregator` says (by default the sum). */
@@ -24,12 +25,6 @@ export interface InheritOptions {
 }
 
 export type { GaugeRule }
-
-/** What one process counts, or several. */
-interface Said {
-  readonly counts: Counts
-  readonly gauges: readonly Gauges[]
-}
 
 type AnyRegistry = Registry | Registry<OpenMetricsContentType>
 
@@ -61,7 +56,8 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
       return { counts: countsOf(latest, more(), isOpenMetrics()), gauges: [gaugesOf(latest, more(), serving.includes(core.state))] }
     },
     add: (a, b) => ({ counts: addCounts(a.counts, b.counts), gauges: [...a.gauges, ...b.gauges] }),
-    remains: ({ counts }) => ({ counts, gauges: [] })
+    remains: ({ counts }) => ({ counts, gauges: [] }),
+    text: { write: writeSaid, read: readSaid }
   })
   if (toAdopt.length > 0) {
     core.share<Adopted>(`${topic}:gauges`, { save: () => valuesToAdopt(metrics, toAdopt), restore: (values) => { adopt(metrics, values) }, optional: true })
