@@ -7,7 +7,7 @@ const only = (files, patterns) => ({ files, rules: { 'no-restricted-imports': ['
 const never = (group, message) => ({ group, message })
 
 const rolesNeverMeet = never(['./predecessor.js', './successor.js'], 'predecessor and successor know each other only through messages.ts.')
-const noWayUp = never(['./generation.js', './index.js'], 'Only the index and the adapters may know the generation: imports point from it to the roles, the channel and the addon.')
+const noWayUp = never(['./generation.js', './beginning.js', './servers.js', './index.js'], 'Only the index and the adapters may know the generation, and only it its parts: imports point from it to the roles, the channel and the addon.')
 const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./native.js', '!./listeners.js', '!./lines.js', '!./status.js'], 'This file is pure: it imports no Node module and nothing that does.')
 
 /** The command, from the top; what is in no layer (words, errors, the arguments) may be imported by all, and imports none of them. */
@@ -58,7 +58,7 @@ export default defineConfig(
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/beginning.ts'], [never(['./predecessor.js'], 'The beginning of a generation is the successor\'s.'), noWayUp]),
   only(['packages/core/src/ending.ts'], [never(['./successor.js'], 'The end of a generation is the predecessor\'s.'), noWayUp]),
-  only(['packages/core/src/{adopting,aggregate,answers,channel,checkpointing,control,connections,covering,door,drain,exchange,handover,name,signals,stderr,host,inventory,kept,launch,listeners,memory-file,movable,moving,native,options,own-socket,peers,private,process-status,restoring,saving,section-file,section-frames,sections,servers,socket-moves,state-text,stored-offer,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/{adopting,aggregate,answers,channel,checkpointing,control,connections,covering,door,drain,exchange,face,name,signals,stderr,host,inventory,kept,launch,listeners,memory-file,movable,moving,native,options,own-socket,peers,private,process-status,restoring,saving,section-file,section-frames,sections,servers,socket-moves,state-text,stored-offer,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/shared-state.ts'], [noWayUp]),
   only(['packages/core/src/ws*.ts'], [never(['./*.js', '!./index.js', '!./private.js', '!./ws.js', '!./ws-*.js'], 'WebSockets move by the public face alone, as the protocol of any application would; what Node hides stands in private.ts.')]),
   only(['packages/{fastify,express,prom-client}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),

@@ -36,8 +36,8 @@ const fromKeeper: Examples<KeeperMessage> = {
   stop: { type: 'stop', last: true },
   ask: { type: 'ask', id: 7 },
   tell: { type: 'tell', id: 7, topic: 'metrics' },
-  gathered: { type: 'gathered', id: 7, snapshots: [snapshot] },
-  inherit: { type: 'inherit', topic: 'metrics', snapshot },
+  gathered: { type: 'gathered', id: 7, ids: ['4312-5f3a', '4120-9c01'] },
+  inherit: { type: 'inherit', topic: 'metrics', of: '4312-5f3a' },
   leave: { type: 'leave' },
   outcome: { type: 'outcome', ok: false, code: 'HANDOVER_RELOAD_RUNNING', message: 'a reload already runs' }
 }
@@ -53,7 +53,7 @@ const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   withoutState: (value) => value === undefined || isBoolean(value),
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
-  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, snapshots: isEmpty
+  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
 }
 
 const sides = [

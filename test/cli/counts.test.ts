@@ -10,6 +10,8 @@ import { Keeping } from './keeping.js'
 import { FarEnd, Files, readAndClose, type CountedBy } from './line.js'
 
 const topic = 'hits'
+const text = (value: number): string => JSON.stringify({ value, includes: [] })
+const read = (fd: number): Omit<Seen, 'id'> => JSON.parse(readAndClose(fd)) as Omit<Seen, 'id'>
 interface Seen { readonly id: string; readonly includes: readonly string[]; readonly value: number }
 
 /** Processes that count, and inherit as a real one does. */
@@ -33,19 +35,19 @@ class Process {
       switch (word.type) {
         case 'tell':
           void this.answers?.then(() => {
-            this.end.sayWith({ type: 'told', id: word.id, topic: word.topic, snapshot: this.snapshot }, files, String(this.total))
+            this.end.sayWith({ type: 'told', id: word.id, topic: word.topic, snapshot: this.snapshot }, files, this.text)
             this.told++
           })
           break
         case 'gathered': {
-          const fds = take(word.snapshots.length)
-          this.#waiting.get(word.id)?.(word.snapshots.map((snapshot, index) => ({ ...snapshot, value: Number(readAndClose(fds[index]!)) })))
+          const fds = take(word.ids.length)
+          this.#waiting.get(word.id)?.(word.ids.map((id, index) => ({ id, ...read(fds[index]!) })))
           break
         }
         case 'inherit': {
           const [fd] = take(1)
-          const value = Number(readAndClose(fd!))
-          if (!this.inherited.has(word.snapshot.id)) this.inherited.set(word.snapshot.id, value)
+          const { value } = read(fd!)
+          if (!this.inherited.has(word.of)) this.inherited.set(word.of, value)
         }
       }
     }
@@ -53,12 +55,14 @@ class Process {
 
   get worker(): Worker { return this.end.worker }
   get snapshot(): CountedBy { return { id: this.id, includes: [...this.inherited.keys()] } }
+  /** What a file of it holds. */
+  get text(): string { return JSON.stringify({ value: this.total, includes: this.snapshot.includes }) }
   get total(): number { return [...this.inherited.values()].reduce((sum, value) => sum + value, this.own) }
 
   async gather(): Promise<Seen[]> {
     const id = ++this.#asked
     const gathered = new Promise<Seen[]>((resolve) => { this.#waiting.set(id, resolve) })
-    this.end.sayWith({ type: 'gather', id, topic, snapshot: this.snapshot }, this.#files, String(this.total))
+    this.end.sayWith({ type: 'gather', id, topic, snapshot: this.snapshot }, this.#files, this.text)
     return await gathered
   }
 
@@ -179,7 +183,7 @@ describe('a gather', () => {
     const a = await app.serving()
     const gathered = new Promise((resolve) => { a.end.hears = (word) => { resolve(word) } })
     a.end.say({ type: 'gather', id: 9, topic, snapshot: a.snapshot })
-    expect(await gathered).toEqual({ type: 'gathered', id: 9, snapshots: [] })
+    expect(await gathered).toEqual({ type: 'gathered', id: 9, ids: [] })
     expect(app.warnings).toEqual([expect.stringContaining('sent 1 count, and 0 arrived')])
   })
 
@@ -216,7 +220,7 @@ describe('a gather', () => {
   it('of one topic hears nothing of another', async () => {
     app = new App()
     const [a, b] = [await app.serving(0, 1), await app.serving(1, 20)]
-    b.end.sayWith({ type: 'tally', topic: 'other', snapshot: b.snapshot }, app.files, '5')
+    b.end.sayWith({ type: 'tally', topic: 'other', snapshot: b.snapshot }, app.files, text(5))
     expect((await a.gather()).map(({ value }) => value)).toEqual([20])
   })
 })
@@ -293,7 +297,7 @@ describe('the end of a process', () => {
     app = new App({ graceMs: 3_600_000 })
     const [a, b] = [await app.serving(0, 1), await app.serving(1, 20)]
     expect(await a.sum()).toBe(21)
-    b.end.sayWith({ type: 'tally', topic, snapshot: b.snapshot }, app.files, '25')
+    b.end.sayWith({ type: 'tally', topic, snapshot: b.snapshot }, app.files, text(25))
     await b.end.ends(true)
     await waitFor(() => app.orphans.length === 0)
     expect(await a.sum()).toBe(26)
@@ -354,7 +358,7 @@ describe('the end of a process', () => {
     app = new App()
     for (let made = 0; made < count; made++) {
       const one = app.process(0, 1)
-      one.end.sayWith({ type: 'tally', topic, snapshot: one.snapshot }, app.files, '1')
+      one.end.sayWith({ type: 'tally', topic, snapshot: one.snapshot }, app.files, text(1))
       await one.end.ends()
       await waitFor(() => app.orphans.includes(one.id))
     }
@@ -368,8 +372,8 @@ describe('the keeper', () => {
     app = new App()
     const a = await app.serving()
     const before = descriptorsOf(process.pid).size
-    for (let made = 0; made < 80; made++) a.end.sayWith({ type: 'tally', topic: `topic ${made}`, snapshot: a.snapshot }, app.files, '1')
-    a.end.sayWith({ type: 'tally', topic: 'x'.repeat(300), snapshot: a.snapshot }, app.files, '1')
+    for (let made = 0; made < 80; made++) a.end.sayWith({ type: 'tally', topic: `topic ${made}`, snapshot: a.snapshot }, app.files, text(1))
+    a.end.sayWith({ type: 'tally', topic: 'x'.repeat(300), snapshot: a.snapshot }, app.files, text(1))
     await a.gather()
     expect(descriptorsOf(process.pid).size - before).toBe(64)
     expect(app.warnings).toHaveLength(1)

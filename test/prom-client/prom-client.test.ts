@@ -107,6 +107,8 @@ describe('a process alone', () => {
       gauge.set({ kind: 'ws' }, 7)
       gauge.set({ kind: 'odd' }, Infinity)
       new Gauge({ name: 'at', help: 'd', aggregator: 'omit', registers }).set(5)
+      const byHand = { name: 'by_hand', help: 'f', type: 'gauge', aggregator: 'sum' }
+      registry.registerMetric({ ...byHand, get: () => Promise.resolve({ ...byHand, values: [{ value: 3 }] }) } as never)
       const summary = new Summary({ name: 'sizes', help: 'e', percentiles: [0.5, 0.9], registers })
       for (const size of [1, 2, 3.5]) summary.observe(size)
     })
@@ -117,7 +119,7 @@ describe('a process alone', () => {
       const registers = [registry]
       new Counter({ name: 'requests_total', help: 'a', registers, enableExemplars: true }).inc({ value: 2, exemplarLabels: { traceId: 'abc' } } as never)
       const histogram = new Histogram({ name: 'seconds', help: 'b', buckets: [1, 2], registers, enableExemplars: true })
-      histogram.observe({ value: 1.5, exemplarLabels: { traceId: 'def' } } as never)
+      histogram.observe({ value: 1.5, exemplarLabels: { traceId: 10n } } as never)
       new Gauge({ name: 'open', help: 'c', registers }).set(1)
     }, Registry.OPENMETRICS_CONTENT_TYPE)
   })
@@ -133,6 +135,21 @@ describe('a process alone', () => {
 })
 
 describe('counters, histograms and summaries', () => {
+  it('are not changed by what a program does with the JSON of them', async () => {
+    const app = new App()
+    const [old, now] = [app.start(), app.start()]
+    for (const [{ registers }, by] of [[old, 100], [now, 10]] as const) {
+      new Counter({ name: 'requests', help: 'n', labelNames: ['path'], registers }).inc({ path: '/' }, by)
+      new Gauge({ name: 'open', help: 'o', labelNames: ['path'], registers }).set({ path: '/' }, by)
+      new Summary({ name: 'sizes', help: 's', labelNames: ['path'], percentiles: [], registers }).observe({ path: '/' }, by)
+    }
+    await old.end(now)
+    for (let time = 0; time < 3; time++) {
+      for (const { values } of await now.registry.getMetricsAsJSON() as unknown as { values: { labels: Record<string, string> }[] }[]) for (const { labels } of values) labels['instance'] = `of push ${time}`
+      expect(await now.values()).toEqual({ 'requests{path="/"}': 110, 'open{path="/"}': 10, 'sizes_sum{path="/"}': 110, 'sizes_count{path="/"}': 2 })
+    }
+  })
+
   it('go on over generations: while the predecessor drains, and after its end', async () => {
     const app = new App()
     const old = app.start()

@@ -109,3 +109,24 @@ test('no scraper sees a value go down while workers are killed or blocked, reloa
   }
   expect(wentDown).toEqual({})
 })
+
+test('what takes megabytes to say goes from worker to worker, over a reload and to the heir of one that is killed', async () => {
+  await using app = await KeptApp.start(programPath('metrics.mjs'), { workers: 2, env: { SERIES: '15000' } })
+  const traffic = new Traffic(app.port)
+  await traffic.stop()
+  /** As many processes have counted each series. */
+  const shows = async (processes: number): Promise<void> => {
+    const text = await traffic.ask('/metrics')
+    expect(text.length).toBeGreaterThan(1_800_000)
+    expect(text.match(/^many_total\{.*\} (\d+)$/m)?.[1]).toBe(String(processes))
+  }
+  for (let scrape = 0; scrape < 4; scrape++) await shows(2)
+  expect(await app.reload('--bake', '0')).toMatchObject({ ok: true })
+  await waitFor(async () => (await app.status()).processes.length === 2)
+  for (let scrape = 0; scrape < 4; scrape++) await shows(4)
+  const [, killed] = await app.servers()
+  process.kill(killed!.pid, 'SIGKILL')
+  await waitFor(async () => (await app.servers()).every(({ pid }) => pid !== killed!.pid) && (await app.servers()).length === 2)
+  for (let scrape = 0; scrape < 4; scrape++) await shows(5)
+  expect(app.stderr).not.toMatch(/unknown|keeper .* is gone/)
+})

@@ -28,5 +28,11 @@ it('comes back as it was', () => {
 it('has labels that are neither text nor numbers as prom-client shows them', () => {
   const odd = { yes: true, none: undefined, large: 10n, not: NaN } as unknown as Labels
   const { gauges } = readSaid(writeSaid({ counts: new Map(), gauges: [{ serves: true, metrics: [{ name: 'a', help: '', type: 'gauge', aggregator: 'sum', values: [{ labels: odd, value: 1 }] }] }] }))
-  expect(gauges[0]!.metrics[0]!.values[0]!.labels).toEqual({ yes: 'true', none: 'undefined', large: '10', not: 'NaN' })
+  const shown = { yes: 'true', none: 'undefined', large: '10', not: 'NaN' }
+  expect(gauges[0]!.metrics[0]!.values[0]!.labels).toEqual(shown)
+  const exemplar = { labelSet: odd, value: 1 }
+  const one = { labels: odd, sum: 1, count: 1, buckets: [{ le: Infinity, count: 1, exemplar }], exemplar }
+  const { counts } = readSaid(writeSaid({ counts: new Map([['counter a', { name: 'a', help: '', type: 'counter', series: new Map([[keyOf(odd), one]]) }]]), gauges: [] }))
+  const [read] = counts.get('counter a')!.series.values()
+  expect([read!.labels, read!.exemplar?.labelSet, read!.buckets[0]!.exemplar?.labelSet]).toEqual([shown, shown, shown])
 })

@@ -244,7 +244,7 @@ describe('what is inherited', () => {
 })
 
 describe('a value that the program writes as text', () => {
-  const text = { write: (value: number) => `${value} of them`, read: (written: string) => Number.parseInt(written, 10) }
+  const text = { write: (value: number) => `${value} of them`, read: (written: string) => Number.parseInt(/^\d+/.exec(written)![0], 10) }
   const writing = (id: string, n: number, exchange = alone): { aggregates: Aggregates; sum: Aggregate<number> } => {
     const aggregates = new Aggregates(exchange, id)
     return { aggregates, sum: aggregates.aggregate('n', { own: () => n, add, text }) }
@@ -260,6 +260,36 @@ describe('a value that the program writes as text', () => {
     expect(await sum.total()).toBe(1101)
     expect(aggregates.inherited('n').value).toBe(1)
     expect(await idle.aggregate('n', { own: () => 10, add, text }).total()).toBe(11)
+  })
+
+  it('that this version of the program cannot read counts nothing, is said once, and is passed on to one that can', async () => {
+    const word = sent(await writing('a', 1).aggregates.snapshot('n'))
+    const others = await Promise.all(Array.from({ length: 40 }, async (_, index) => sent(await writing(`b${index}`, 10).aggregates.snapshot('n'))))
+    const warnings: string[] = []
+    const older = new Aggregates(alone, 'c', undefined, (line) => { warnings.push(line) })
+    const sum = older.aggregate('n', { own: () => 100, add })
+    for (const one of [word, ...others]) older.inherit('n', one)
+    for (let time = 0; time < 2; time++) expect(await sum.total()).toBe(100)
+    expect(older.inherited('n').value).toBeUndefined()
+    expect(warnings).toHaveLength(41)
+    expect(warnings[0]).toBe('what process a counted is in no sum of this one: aggregate() was given no text here that reads it')
+    const { aggregates, sum: newer } = writing('d', 1000)
+    aggregates.inherit('n', sent(await older.snapshot('n')))
+    expect(await newer.total()).toBe(1501)
+    aggregates.inherit('n', { id: 'e', value: [{ id: 'e', version: 1, includes: [], value: null, text: 'nonsense' }] })
+    expect(await newer.total()).toBe(1501)
+  })
+
+  it('is passed on with what a later version of Handover adds to it', async () => {
+    const { aggregates } = writing('b', 10)
+    aggregates.inherit('n', { id: 'a', value: [{ id: 'a', version: 1, includes: [], value: null, text: '1 of them', later: 'this' }] })
+    expect((await aggregates.snapshot('n'))!.value).toMatchObject([{ id: 'b' }, { id: 'a', later: 'this' }])
+    expect((await aggregates.snapshot('n'))!.value).not.toMatchObject([{}, { since: expect.anything() as number }])
+  })
+
+  it('must be text', async () => {
+    const sum = new Aggregates(alone, 'a').aggregate('n', { own: () => 1, add, text: { write: (value: number) => value as never, read: Number } })
+    await expect(sum.total()).rejects.toThrowError(expect.objectContaining({ code: 'HANDOVER_STATE', message: expect.stringContaining('answered number') as string }))
   })
 
   it('comes from a version of the program that wrote none', async () => {

@@ -18,14 +18,14 @@ it('is the answer that came in time, although its own deadline has passed before
     const fd = textFile('7')
     keeper.sendDescriptors([fd])
     closeSync(fd)
-    keeper.send({ type: 'gathered', id: word.id, snapshots: [{ id: 'other', includes: [] }] })
+    keeper.send({ type: 'gathered', id: word.id, ids: ['other'] })
     for (const until = performance.now() + 2 * answerMs; performance.now() < until;);
   }, (what) => { throw new Error(what) })
   const own = textFile('1')
   const asked = kept.gather('hits', { id: 'own', includes: [] }, own)
   closeSync(own)
   const gathered = await asked
-  expect(gathered?.map(({ snapshot }) => snapshot.id)).toEqual(['other'])
+  expect(gathered?.map(({ of }) => of)).toEqual(['other'])
   for (const { fd } of gathered ?? []) closeSync(fd)
   keeper.close()
 })

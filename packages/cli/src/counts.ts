@@ -51,8 +51,8 @@ interface Known {
   /** It has said that it says no more. */
   last: boolean
   gone: boolean
-  /** As performance.now(): from then on it may be given to somebody. */
-  dueAt: number
+  /** Gone, and not to be given to anybody yet. */
+  waits: boolean
   /** It was given to this one, which has not said yet that it has it. */
   heir: Worker | undefined
 }
@@ -105,7 +105,7 @@ export class Counts {
     speaker.spokeAt = performance.now()
     const before = known.get(snapshot.id)
     if (before) closeSync(before.fd)
-    known.set(snapshot.id, { slot: worker.slot, pid: worker.pid, snapshot, fd, last, gone: worker.how !== undefined, dueAt: last ? 0 : (before?.dueAt ?? 0), heir: before?.heir })
+    known.set(snapshot.id, { slot: worker.slot, pid: worker.pid, snapshot, fd, last, gone: worker.how !== undefined, waits: !last && (before?.waits ?? false), heir: before?.heir })
     this.#dropIncluded(known)
     // Its last word may be read after its end was noticed.
     if (worker.how) this.settle()
@@ -119,8 +119,8 @@ export class Counts {
     // Some of them may talk to the next keeper already, and this worker asks that one as soon as it has its line.
     if (this.#held) return
     const others = [...(this.#topics.get(topic)?.values() ?? [])].filter((known) => known.pid !== worker.pid).slice(-mostAnswered)
-    const sent = worker.say({ type: 'gathered', id, snapshots: others.map(({ snapshot }) => snapshot) }, others.map(({ fd }) => fd))
-    if (!sent) worker.say({ type: 'gathered', id, snapshots: [] })
+    const sent = worker.say({ type: 'gathered', id, ids: others.map(({ snapshot }) => snapshot.id) }, others.map(({ fd }) => fd))
+    if (!sent) worker.say({ type: 'gathered', id, ids: [] })
     this.settle()
   }
 
@@ -147,12 +147,17 @@ export class Counts {
         if (each.pid !== worker.pid || each.gone) continue
         each.gone = true
         // One that handed over has told its successor itself, which may be reading that still.
-        const waitMs = worker.retiring && !each.last ? this.#graceMs : 0
-        each.dueAt = performance.now() + waitMs
-        if (waitMs > 0) setTimeout(() => { this.settle() }, waitMs).unref()
+        each.waits = worker.retiring && !each.last
+        if (each.waits) setTimeout(() => { this.#waited(known, each.snapshot.id) }, this.#graceMs).unref()
       }
       this.#dropIncluded(known)
     }
+    this.settle()
+  }
+
+  #waited(known: ReadonlyMap<string, Known>, id: string): void {
+    const each = known.get(id)
+    if (each) each.waits = false
     this.settle()
   }
 
@@ -180,7 +185,7 @@ export class Counts {
     this.#goneServices.push(...services)
     counts.forEach(({ topic, slot, snapshot }, index) => {
       const known = this.#topic(topic)
-      if (known) known.set(snapshot.id, { slot, pid: null, snapshot, fd: fds[index]!, last: true, gone: true, dueAt: 0, heir: undefined })
+      if (known) known.set(snapshot.id, { slot, pid: null, snapshot, fd: fds[index]!, last: true, gone: true, waits: false, heir: undefined })
       else closeSync(fds[index]!)
     })
   }
@@ -250,7 +255,7 @@ export class Counts {
 
   async #bequeath(topic: string, known: Map<string, Known>, each: Known): Promise<void> {
     const { id } = each.snapshot
-    const isFree = (): boolean => known.get(id) === each && each.gone && each.dueAt <= performance.now() && (each.heir === undefined || each.heir.how !== undefined)
+    const isFree = (): boolean => known.get(id) === each && each.gone && !each.waits && (each.heir === undefined || each.heir.how !== undefined)
     if (!isFree()) return
     const heir = this.#side.heirs(each.slot).find((worker) => this.#speaker(worker, topic).silentAt === undefined)
     // It may have it already: then its answer lets go of ours.
@@ -260,7 +265,7 @@ export class Counts {
       this.#again = true
       return
     }
-    if (heir.say({ type: 'inherit', topic, snapshot: each.snapshot }, [each.fd])) {
+    if (heir.say({ type: 'inherit', topic, of: id }, [each.fd])) {
       each.heir = heir
       await this.#ask(heir, topic)
     }

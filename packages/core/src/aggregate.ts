@@ -5,9 +5,9 @@
  * words that `Exchange` passes on; it neither looks into what a program counts nor limits how large that is.
  */
 
-import { HandoverError } from './errors.js'
+import { HandoverError, textOf } from './errors.js'
 
-/** What a program gives to aggregate(). `T`: plain data, as for share(). */
+/** What a program gives to aggregate(). `T`: plain data, as for share(); with `text` anything. */
 export interface AggregateOptions<T> {
   /** What this process has counted since it began. Only ever grows, or a total would run backwards. Never called twice at a time. */
   own(): T | Promise<T>
@@ -15,7 +15,10 @@ export interface AggregateOptions<T> {
   add(a: T, b: T): T
   /** What stays of a value when its process is gone; changes it not. By default all of it. */
   remains?(value: T): T
-  /** How a value goes to other processes, for one that is too large for the way of share(), which takes any value and its time. The same in each version of the program. */
+  /**
+   * How a value goes to other processes. By default as share() writes it, which takes long for what is large. What one version of the program writes the others
+   * must read: where that changes, also where `text` is added, the aggregate needs another name.
+   */
   text?: { write(value: T): string; read(text: string): T }
 }
 
@@ -26,19 +29,23 @@ export interface Aggregate<T> {
   mine(): Promise<T>
 }
 
-/** What one process counts, with what it has inherited. */
-export interface Snapshot {
+/** What one process counts, with what it has inherited, as another one gets it. */
+export interface Told {
   /** Of the process, unique over all generations. */
   readonly id: string
+  readonly value: unknown
+}
+
+/** The same with what can be known of it without a look into the value. */
+export interface Snapshot extends Told {
   /** Processes that are gone, whose counts are in `value`. */
   readonly includes: readonly string[]
-  readonly value: unknown
 }
 
 /** The way to the other processes of the app. */
 export interface Exchange {
   /** Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those that are gone or silent. */
-  ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]>
+  ask(topic: string, mine: Snapshot): Promise<readonly Told[]>
 }
 
 /** The value of a snapshot is a list of these: of the process itself, where it counts at all, and of those it has inherited from. */
@@ -69,7 +76,7 @@ const isCount = (value: unknown): value is Count => {
 }
 
 // Of another process, whose Handover may be another version: what is no count there adds nothing.
-const countsOf = ({ value }: Snapshot): readonly Count[] => (Array.isArray(value) ? value.filter(isCount) : [])
+const countsOf = ({ value }: Told): readonly Count[] => (Array.isArray(value) ? value.filter(isCount) : [])
 
 const lastOf = (ids: Iterable<string>): string[] => [...new Set(ids)].slice(-remembered)
 
@@ -88,21 +95,23 @@ function once<C extends Count>(counts: Iterable<C>): C[] {
 class Sum {
   readonly #id: string
   readonly #now: () => number
+  readonly #warn: (line: string) => void
   #options: AggregateOptions<unknown> | undefined
   /** What was inherited, by process. */
   #parts = new Map<string, Count & { readonly since: number }>()
-  /** What was read of a text. */
-  readonly #values = new WeakMap<Count, unknown>()
+  /** What was read of a text; undefined where this version of the program cannot read it. */
+  readonly #values = new WeakMap<Count, { readonly value: unknown } | undefined>()
   /** What was inherited long ago. */
   #merged: { readonly includes: readonly string[]; readonly value: unknown } | undefined
   #version = 0
   #own: { readonly value: unknown } | undefined
-  #reading: Promise<unknown> = Promise.resolve()
+  #looking: Promise<unknown> = Promise.resolve()
   #next: Promise<unknown> | undefined
 
-  constructor(id: string, now: () => number) {
+  constructor(id: string, now: () => number, warn: (line: string) => void) {
     this.#id = id
     this.#now = now
+    this.#warn = warn
   }
 
   /** False where it is counted here already. */
@@ -112,8 +121,8 @@ class Sum {
     return true
   }
 
-  async total(ask: (mine: Snapshot) => Promise<readonly Snapshot[]>): Promise<unknown> {
-    const own = await this.#read()
+  async total(ask: (mine: Snapshot) => Promise<readonly Told[]>): Promise<unknown> {
+    const own = await this.#look()
     const answers = await ask(this.#snapshot(own))
     // From here on in one go: what was inherited while the others were asked is in, and what they said of it is not added again. Of its own it shows only
     // what it has told, for that is what is left where it crashes now.
@@ -123,26 +132,26 @@ class Sum {
   }
 
   async mine(): Promise<unknown> {
-    return this.#add(await this.#read(), [])
+    return this.#add(await this.#look(), [])
   }
 
   async snapshot(): Promise<Snapshot | undefined> {
     // What it has inherited must not be lost because own() throws.
-    if (this.#options !== undefined) await this.#read().catch(() => undefined)
+    if (this.#options !== undefined) await this.#look().catch(() => undefined)
     const snapshot = this.#snapshot(this.#own)
     return countsOf(snapshot).length === 0 ? undefined : snapshot
   }
 
-  inherit(snapshot: Snapshot): void {
+  inherit(told: Told): void {
     const since = this.#now()
-    const arrived = countsOf(snapshot).filter(({ id }) => id !== this.#id && !this.#merged?.includes.includes(id))
+    const arrived = countsOf(told).filter(({ id }) => id !== this.#id && !this.#merged?.includes.includes(id))
     this.#parts = new Map(once([...this.#parts.values(), ...arrived.map((count) => ({ ...count, since }))]).map((part) => [part.id, part]))
     this.#merge([...this.#parts.values()].sort((a, b) => a.since - b.since).slice(0, -apart))
   }
 
   /** One after the other, so that a later version is never the smaller one. Who comes while one runs gets the next: that one may have looked already. */
-  #read(): Promise<{ readonly value: unknown }> {
-    this.#next ??= this.#reading = this.#reading.catch(() => undefined).then(async () => {
+  #look(): Promise<{ readonly value: unknown }> {
+    this.#next ??= this.#looking = this.#looking.catch(() => undefined).then(async () => {
       this.#next = undefined
       this.#own = { value: await this.#options!.own() }
     })
@@ -152,12 +161,13 @@ class Sum {
   /** What this process has inherited, in one. `value` is undefined where there is nothing, or nobody here who can add it. */
   get inherited(): { readonly value: unknown; readonly includes: readonly string[] } {
     const { includes } = this.#snapshot(undefined)
-    if (this.#options === undefined || (this.#merged === undefined && this.#parts.size === 0)) return { value: undefined, includes }
-    const values = [...(this.#merged === undefined ? [] : [this.#merged.value]), ...[...this.#parts.values()].map((part) => this.#valueOf(part))]
+    if (this.#options === undefined) return { value: undefined, includes }
+    const values = [this.#merged, ...[...this.#parts.values()].map((part) => this.#read(part))].filter((it) => it !== undefined).map(({ value }) => value)
+    if (values.length === 0) return { value: undefined, includes }
     return { value: values.map((value) => this.#remains(value)).reduce((a, b) => this.#options!.add(a, b)), includes }
   }
 
-  #counts(own: { readonly value: unknown } | undefined): Count[] {
+  #counts(own: { readonly value: unknown } | undefined): (Count & { readonly since?: number })[] {
     const parts = [...this.#parts.values()]
     const both = [this.#merged, own].filter((it) => it !== undefined).map(({ value }) => value)
     if (both.length === 0) return parts
@@ -166,21 +176,43 @@ class Sum {
 
   #snapshot(own: { readonly value: unknown } | undefined): Snapshot {
     const counts = this.#counts(own)
-    const written = counts.map(({ id, version, includes, value, text = this.#options?.text?.write(value) }): Count => ({ id, version, includes, ...(text === undefined ? { value } : { value: null, text }) }))
+    const written = counts.map(({ since: _since, value, text = this.#write(value), ...about }): Count => ({ ...about, ...(text === undefined ? { value } : { value: null, text }) }))
     return { id: this.#id, includes: lastOf([...counts.flatMap(({ includes }) => includes), ...this.#parts.keys()]), value: written }
   }
 
-  #valueOf(count: Count): unknown {
-    if (count.text === undefined) return count.value
-    if (!this.#values.has(count)) this.#values.set(count, this.#options!.text!.read(count.text))
+  #write(value: unknown): string | undefined {
+    const text: unknown = this.#options?.text?.write(value)
+    if (text === undefined || typeof text === 'string') return text
+    throw new HandoverError('HANDOVER_STATE', `text.write() of aggregate() answered ${typeof text}, expected a string. The sum cannot be made. Answer a string.`)
+  }
+
+  /** Undefined where this version of the program cannot: that counts nothing here, and is passed on. */
+  #read(count: Count): { readonly value: unknown } | undefined {
+    const { text } = count
+    if (text === undefined) return count
+    if (!this.#values.has(count)) this.#values.set(count, this.#readText(count.id, text))
     return this.#values.get(count)
   }
 
-  #add(own: { readonly value: unknown }, answers: readonly Snapshot[]): unknown {
+  #readText(id: string, text: string): { readonly value: unknown } | undefined {
+    const read = this.#options?.text?.read.bind(this.#options.text)
+    try {
+      if (read) return { value: read(text) }
+      this.#warn(`what process ${id} counted is in no sum of this one: aggregate() was given no text here that reads it`)
+    } catch (error) {
+      this.#warn(`what process ${id} counted is in no sum of this one: text.read() of aggregate() threw ${textOf(error)}`)
+    }
+    return undefined
+  }
+
+  #add(own: { readonly value: unknown }, answers: readonly Told[]): unknown {
     const all = [{ id: this.#id, counts: this.#counts(own) }, ...answers.map((answer) => ({ id: answer.id, counts: countsOf(answer) }))]
     const gone = new Set(all.flatMap(({ id, counts }) => counts.filter((count) => count.id !== id)).map(({ id }) => id))
     const options = this.#options!
-    const values = once(all.flatMap(({ counts }) => counts)).map((count) => (gone.has(count.id) ? this.#remains(this.#valueOf(count)) : this.#valueOf(count)))
+    const values = once(all.flatMap(({ counts }) => counts)).flatMap((count) => {
+      const read = this.#read(count)
+      return read ? [gone.has(count.id) ? this.#remains(read.value) : read.value] : []
+    })
     return values.reduce((sum, value) => options.add(sum, value))
   }
 
@@ -190,8 +222,8 @@ class Sum {
   }
 
   /** Merges what was inherited long ago and nobody else holds. */
-  #settle(answers: readonly Snapshot[]): void {
-    const elsewhere = new Set(answers.flatMap(({ id, includes, value }) => [id, ...includes, ...countsOf({ id, includes, value }).map((count) => count.id)]))
+  #settle(answers: readonly Told[]): void {
+    const elsewhere = new Set(answers.flatMap((told) => [told.id, ...countsOf(told).flatMap(({ id, includes }) => [id, ...includes])]))
     const before = this.#now() - settledMs
     this.#merge([...this.#parts.values()].filter(({ id, since }) => since <= before && !elsewhere.has(id)))
   }
@@ -199,8 +231,10 @@ class Sum {
   #merge(parts: readonly Count[]): void {
     if (this.#options === undefined) return
     for (const part of parts) {
+      const read = this.#read(part)
+      if (!read) continue
       const { id, includes } = part
-      const rest = this.#remains(this.#valueOf(part))
+      const rest = this.#remains(read.value)
       this.#merged = {
         includes: lastOf([...includes, ...(this.#merged?.includes ?? []), id]),
         value: this.#merged === undefined ? rest : this.#options.add(this.#merged.value, rest)
@@ -215,13 +249,15 @@ export class Aggregates {
   readonly #exchange: Exchange
   readonly #id: string
   readonly #now: () => number
+  readonly #warn: (line: string) => void
   readonly #sums = new Map<string, Sum>()
 
   /** `id`: of this process. `now`: milliseconds that never go back. */
-  constructor(exchange: Exchange, id: string, now: () => number = () => performance.now()) {
+  constructor(exchange: Exchange, id: string, now: () => number = () => performance.now(), warn: (line: string) => void = () => undefined) {
     this.#exchange = exchange
     this.#id = id
     this.#now = now
+    this.#warn = warn
   }
 
   /** What is counted here, and what was only inherited. */
@@ -247,8 +283,8 @@ export class Aggregates {
   }
 
   /** Of a process that is gone. What the program here does not count (not yet, or not any more) is kept for it, and for the next generation. */
-  inherit(topic: string, snapshot: Snapshot): void {
-    this.#sum(topic).inherit(snapshot)
+  inherit(topic: string, told: Told): void {
+    this.#sum(topic).inherit(told)
   }
 
   /** Without what this process counts itself. */
@@ -258,7 +294,7 @@ export class Aggregates {
 
   #sum(topic: string): Sum {
     let sum = this.#sums.get(topic)
-    if (sum === undefined) this.#sums.set(topic, sum = new Sum(this.#id, this.#now))
+    if (sum === undefined) this.#sums.set(topic, sum = new Sum(this.#id, this.#now, this.#warn))
     return sum
   }
 }

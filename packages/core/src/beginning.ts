@@ -56,8 +56,7 @@ export interface BeginningSide {
 
 export class Beginning {
   readonly #side: BeginningSide
-  /** Why nothing was taken over, although somebody serves: this process must not listen. */
-  refusal: HandoverError | undefined
+  #refusal: HandoverError | undefined
   #predecessor: { readonly taken: Taken; readonly adopter: Adopter; gone: boolean } | undefined
   #predecessorIsGone: () => void = () => undefined
   readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
@@ -74,6 +73,11 @@ export class Beginning {
 
   constructor(side: BeginningSide) {
     this.#side = side
+  }
+
+  /** Why nothing was taken over, although somebody serves: this process must not listen. */
+  get refusal(): HandoverError | undefined {
+    return this.#refusal
   }
 
   /** Of this process. */
@@ -96,7 +100,7 @@ export class Beginning {
     return this.predecessor && this.#predecessorGone
   }
 
-  /** Takes the connections of an older generation that lives. */
+  /** Takes the connections of the predecessor. */
   get adopter(): Adopter | undefined {
     return this.#predecessor?.adopter
   }
@@ -119,8 +123,8 @@ export class Beginning {
         contact = name.find()
       }
     } catch (error) {
-      this.refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
-      this.#side.log('error', this.refusal.toString())
+      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
+      this.#side.log('error', this.#refusal.toString())
     }
   }
 

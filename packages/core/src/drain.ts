@@ -16,7 +16,7 @@ import { standingOf, unmovable } from './movable.js'
 import type { Leaving, Mover } from './moving.js'
 import { native } from './native.js'
 import { fdOf, hasParser, holdReading, isEncoded, isEventStream, isReading, readingRequests, releaseReading } from './private.js'
-import type { ConnectionCounts, CutRequest } from './report.js'
+import { pathOf, type ConnectionCounts, type CutRequest } from './report.js'
 
 type Counts = { -readonly [Key in keyof ConnectionCounts]: number }
 const noCounts = (): Counts => ({ moved: 0, drained: 0, closedIdle: 0, cut: 0 })
@@ -63,8 +63,6 @@ const closedAtOnce = 250
 const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
 /** How soon a client of server-sent events should come back, in milliseconds. */
 const retryMs = 1_000
-
-const withoutQuery = (target: string): string => target.split('?', 1)[0] ?? target
 
 /** Says on the newest answer, and only there, that the connection ends with it: pipelined requests before it must all be answered. */
 export function sayLast(connection: Connection): void {
@@ -387,7 +385,7 @@ export class Drain {
     const now = performance.now()
     const reading = readingRequests(this.#of.server)
     const name = (request: Request): void => {
-      this.result.requestsCut.push({ method: request.method, path: withoutQuery(request.target), ms: Math.round(now - request.since) })
+      this.result.requestsCut.push({ method: request.method, path: pathOf(request.target), ms: Math.round(now - request.since) })
     }
     for (const [socket, connection] of this.#of.connections) {
       // On its way at this moment: the successor has it, or takes it as soon as it can.

@@ -18,7 +18,7 @@ import type { Name } from './name.js'
 import type { Settings } from './options.js'
 import { watchSuccessor } from './predecessor.js'
 import { holdOpen } from './private.js'
-import { noState, type Report } from './report.js'
+import { mostCutNamed, noState, type Report } from './report.js'
 import type { StateMachine } from './states.js'
 import { notifySystemd } from './systemd.js'
 
@@ -269,7 +269,8 @@ export class Ending {
       listeners: report?.listeners ?? noListeners,
       state: report?.state ?? noState,
       connections: countsOf(result),
-      requestsCut: result.requestsCut,
+      requestsCut: result.requestsCut.slice(0, mostCutNamed),
+      ...(result.requestsCut.length > mostCutNamed && { requestsCutBeside: result.requestsCut.length - mostCutNamed }),
       durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: performance.now() - this.#begun }
     }
   }

@@ -6,7 +6,8 @@
  */
 
 import { closeSync } from 'node:fs'
-import type { Snapshot } from './aggregate.js'
+import type { Snapshot, Told } from './aggregate.js'
+import type { CountedBy } from './keeper-messages.js'
 import type { Kept } from './kept.js'
 import { takeTextFile, textFile } from './memory-file.js'
 import type { Peers } from './peers.js'
@@ -21,7 +22,7 @@ const hopMs = 250
 interface Question {
   readonly id: number
   readonly topic: string
-  readonly mine: Snapshot
+  readonly mine: Told
   /** How long the asker waits. */
   readonly ms: number
 }
@@ -30,20 +31,20 @@ interface Question {
 interface Answer {
   readonly id: number
   readonly topic: string
-  readonly own: Snapshot | undefined
-  readonly beyond: readonly Snapshot[]
+  readonly own: Told | undefined
+  readonly beyond: readonly Told[]
 }
 
 /** `@known`: what the neighbour counts now. `@count`: the last word of a predecessor. */
 interface Word {
   readonly topic: string
-  readonly snapshot: Snapshot
+  readonly snapshot: Told
 }
 
 export interface ExchangeSide {
   kept(): Kept | undefined
   snapshot(topic: string): Promise<Snapshot | undefined>
-  inherit(topic: string, snapshot: Snapshot): void
+  inherit(topic: string, told: Told): void
   topics(): readonly string[]
   warn(line: string): void
 }
@@ -55,9 +56,9 @@ export class ProcessExchange {
   readonly #side: ExchangeSide
   readonly #asked = new Map<number, (answer: Answer) => void>()
   /** What each neighbour and those beyond it counted when it was last heard. */
-  readonly #last = new Map<Neighbour, Map<string, readonly Snapshot[]>>([['predecessor', new Map()], ['successor', new Map()]])
+  readonly #last = new Map<Neighbour, Map<string, readonly Told[]>>([['predecessor', new Map()], ['successor', new Map()]])
   /** What the keeper last told of the others, by topic. */
-  readonly #gathered = new Map<string, readonly Snapshot[]>()
+  readonly #gathered = new Map<string, readonly Told[]>()
   #ids = 0
 
   constructor(peers: Peers, side: ExchangeSide) {
@@ -73,7 +74,7 @@ export class ProcessExchange {
     })
   }
 
-  async ask(topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
+  async ask(topic: string, mine: Snapshot): Promise<readonly Told[]> {
     // Where another keeper took its place meanwhile, that one is asked.
     for (let asked, kept = this.#side.kept(); kept && kept !== asked; asked = kept, kept = this.#side.kept()) {
       const gathered = await this.#askKeeper(kept, topic, mine)
@@ -86,19 +87,19 @@ export class ProcessExchange {
     return [...answers.flat(), ...(this.#gathered.get(topic) ?? [])]
   }
 
-  async #askKeeper(kept: Kept, topic: string, mine: Snapshot): Promise<Snapshot[] | undefined> {
-    const asked = withFile(mine, (fd) => kept.gather(topic, counted(mine), fd))
-    return (await asked)?.flatMap(({ snapshot, fd }) => {
+  async #askKeeper(kept: Kept, topic: string, mine: Snapshot): Promise<Told[] | undefined> {
+    const asked = withFile(mine, (fd) => kept.gather(topic, countedBy(mine), fd))
+    return (await asked)?.flatMap(({ of, fd }) => {
       try {
-        return [readSnapshot(snapshot, fd)]
+        return [readTold(of, fd)]
       } catch (error) {
-        this.#side.warn(`what process ${snapshot.id} counts as "${topic}" is not in the sum: ${(error as Error).message}`)
+        this.#side.warn(`what process ${of} counts as "${topic}" is not in the sum: ${(error as Error).message}`)
         return []
       }
     })
   }
 
-  async #ask(neighbour: Neighbour, topic: string, mine: Snapshot, ms: number): Promise<readonly Snapshot[]> {
+  async #ask(neighbour: Neighbour, topic: string, mine: Told, ms: number): Promise<readonly Told[]> {
     const id = ++this.#ids
     const answer = await new Promise<Answer | undefined>((resolve) => {
       // Where it was this event loop that was blocked, the answer lies there already, and is read before the immediate.
@@ -135,7 +136,7 @@ export class ProcessExchange {
       if (!snapshot) continue
       if (this.#peers.neighbours.includes('successor')) this.#peers.say('@count', { topic, snapshot } satisfies Word, 'successor')
       // Also where a successor has it: that may die before it has read it.
-      if (this.#side.kept()) withFile(snapshot, (fd) => { this.#side.kept()?.tally(topic, counted(snapshot), fd) })
+      if (this.#side.kept()) withFile(snapshot, (fd) => { this.#side.kept()?.tally(topic, countedBy(snapshot), fd) })
     }
   }
 
@@ -158,7 +159,7 @@ export class ProcessExchange {
   }
 
   /** What the neighbour itself counts; what is known of those beyond it stays. */
-  #learn(from: Neighbour, topic: string, snapshot: Snapshot): void {
+  #learn(from: Neighbour, topic: string, snapshot: Told): void {
     const known = this.#last.get(from)
     known?.set(topic, [snapshot, ...(known.get(topic) ?? []).filter(({ id }) => id !== snapshot.id)])
   }
@@ -176,14 +177,14 @@ export class ProcessExchange {
   }
 }
 
-const allOf = ({ own, beyond }: Answer): readonly Snapshot[] => [...(own ? [own] : []), ...beyond]
+const allOf = ({ own, beyond }: Answer): readonly Told[] => [...(own ? [own] : []), ...beyond]
 
-/** For the keeper, who does not look into the file. */
-const counted = ({ id, includes }: Snapshot): Omit<Snapshot, 'value'> => ({ id, includes })
+/** For the keeper, who gets the value as a file and does not look into it. */
+export const countedBy = ({ id, includes }: Snapshot): CountedBy => ({ id, includes })
 
 /** Calls `send` with a file that holds the value, and closes it. */
-export function withFile<T>(snapshot: Snapshot, send: (fd: number) => T): T {
-  const fd = textFile(encodeState(snapshot.value, 'what this process counts'))
+export function withFile<T>({ value }: Told, send: (fd: number) => T): T {
+  const fd = textFile(encodeState(value, 'what this process counts'))
   try {
     return send(fd)
   } finally {
@@ -192,4 +193,4 @@ export function withFile<T>(snapshot: Snapshot, send: (fd: number) => T): T {
 }
 
 /** Owns the descriptor. */
-export const readSnapshot = (snapshot: Omit<Snapshot, 'value'>, fd: number): Snapshot => ({ ...snapshot, value: decodeState(takeTextFile(fd), 'what another process counts') })
+export const readTold = (id: string, fd: number): Told => ({ id, value: decodeState(takeTextFile(fd), 'what another process counts') })

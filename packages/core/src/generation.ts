@@ -20,7 +20,7 @@ import { Covering, serveProbe } from './covering.js'
 import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
 import { Ending, openCounts, type Served } from './ending.js'
 import { HandoverError, textOf } from './errors.js'
-import type { Handover, HandoverEvents, ReloadOptions } from './handover.js'
+import type { Handover, HandoverEvents, ReloadOptions } from './face.js'
 import { descriptorRoom, takeInheritance, realHost, unavailable, type Host, type Inheritance } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import { Kept, takeLine, type Held, type Passed } from './kept.js'
@@ -293,7 +293,7 @@ export class Generation implements Handover {
 
   /** Says more of why a connection stays than the drain can know. */
   noteStay(socket: net.Socket, reason: string): void {
-    this.#servers.serverOf(socket)?.connections.noteStay(socket, reason)
+    for (const connections of this.#servers.connections.values()) connections.noteStay(socket, reason)
   }
 
   // ---- the door ----
@@ -609,7 +609,7 @@ export class Generation implements Handover {
       },
       status: () => this.status(),
       tell: (topic, answer) => { this.#state.tell(topic, answer) },
-      inherit: (topic, snapshot, fd) => { this.#state.inherit(topic, snapshot, fd) },
+      inherit: (topic, of, fd) => { this.#state.inherit(topic, of, fd) },
       gone: (expected) => {
         this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
         this.#kept = undefined

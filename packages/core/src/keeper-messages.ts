@@ -72,9 +72,9 @@ export type KeeperMessage =
   /** What does this process count? Waits for `told`. */
   | { readonly type: 'tell'; readonly id: number; readonly topic: string }
   /** The answer to `gather`, after a descriptor for each: of all others that live, and of those that are gone and nobody has inherited. */
-  | { readonly type: 'gathered'; readonly id: number; readonly snapshots: readonly CountedBy[] }
+  | { readonly type: 'gathered'; readonly id: number; readonly ids: readonly string[] }
   /** After one descriptor: what a process counted that is gone. It is this process's from now on. */
-  | { readonly type: 'inherit'; readonly topic: string; readonly snapshot: CountedBy }
+  | { readonly type: 'inherit'; readonly topic: string; readonly of: string }
   /** Another keeper comes: the end of this line means nothing. */
   | { readonly type: 'leave' }
   /** The answer to `wants`. */
@@ -109,8 +109,8 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   stop: { last: boolean },
   ask: { id: count },
   tell: { id: count, topic: string },
-  gathered: { id: count, snapshots: list(countedBy) },
-  inherit: { topic: string, snapshot: countedBy },
+  gathered: { id: count, ids: list(string) },
+  inherit: { topic: string, of: string },
   leave: {},
   outcome: { ok: boolean, code: string, message: string }
 }

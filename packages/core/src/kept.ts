@@ -35,7 +35,7 @@ export interface KeptSide {
   /** What does this process count? `answer` may be called later, or never where it counts nothing of this topic; the descriptor stays the caller's. */
   tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void
   /** What a process counted that is gone: it is this one's from now on. The descriptor belongs to the one who hears this. May be said of a process that is counted in already. */
-  inherit(topic: string, snapshot: CountedBy, fd: number): void
+  inherit(topic: string, of: string, fd: number): void
   /** The keeper is gone; `expected`: it said so before, and another one comes. */
   gone(expected: boolean): void
   warn(line: string): void
@@ -47,9 +47,9 @@ export interface Passed {
   readonly fd: number
 }
 
-/** What another process counts: a file, whose descriptor belongs to the one who is given it. */
+/** What another process counts: a file, whose descriptor belongs to the one who is given it. `of`: the process's id. */
 export interface Counted {
-  readonly snapshot: CountedBy
+  readonly of: string
   readonly fd: number
 }
 
@@ -142,11 +142,11 @@ export class Kept {
         side.tell(word.topic, (snapshot, fd) => { this.#deliver({ type: 'told', id: word.id, topic: word.topic, snapshot }, fd) })
         break
       case 'gathered':
-        this.#gathered(word.id, word.snapshots)
+        this.#gathered(word.id, word.ids)
         break
       case 'inherit': {
         const fds = this.#take(1)
-        if (fds) side.inherit(word.topic, word.snapshot, fds[0]!)
+        if (fds) side.inherit(word.topic, word.of, fds[0]!)
         break
       }
       case 'outcome':
@@ -216,10 +216,10 @@ export class Kept {
     })
   }
 
-  #gathered(id: number, snapshots: readonly CountedBy[]): void {
-    const fds = this.#take(snapshots.length)
+  #gathered(id: number, ids: readonly string[]): void {
+    const fds = this.#take(ids.length)
     const end = this.#gathering.get(id)
-    if (end) end(fds && snapshots.map((snapshot, index) => ({ snapshot, fd: fds[index]! })))
+    if (end) end(fds && ids.map((of, index) => ({ of, fd: fds[index]! })))
     // Nobody waits for it any more.
     else for (const fd of fds ?? []) closeSync(fd)
   }

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
 import { kindOf, requestCounts, type Connection, type Connections, type Request } from './connections.js'
-import type { Report } from './report.js'
+import { pathOf, type Report } from './report.js'
 import type { StateName } from './states.js'
 import type { ProcessStatus, SectionStatus, ServiceCount } from './status.js'
 
@@ -34,7 +34,6 @@ export interface Place {
 
 const delayResolutionMs = 20
 const mostWaitedFor = 20
-const longestPath = 200
 
 export class Portrait {
   #version: string | null | undefined
@@ -110,11 +109,6 @@ function waitedFor(running: readonly Request[], quiet: readonly (readonly [Param
   const others = Object.entries(kinds).map(([kind, count]) => `${count} ${kind}`)
   const all = [...requests, ...others]
   return all.length <= mostWaitedFor + 1 ? all : [...all.slice(0, mostWaitedFor), `and ${all.length - mostWaitedFor} more`]
-}
-
-function pathOf(target: string): string {
-  const [plain = ''] = target.split(/[?#]/, 1)
-  return plain.length > longestPath ? `${plain.slice(0, longestPath)}…` : plain
 }
 
 const duration = (ms: number): string => (ms < 1_000 ? `${Math.round(ms)} ms` : `${Math.round(ms / 1_000)} s`)

@@ -4,7 +4,7 @@
 
 export interface CutRequest {
   readonly method: string
-  /** The request target without its query, which may hold secrets. */
+  /** The request target without its query, which may hold secrets; cut after 200 characters. */
   readonly path: string
   /** How long it had been running, in milliseconds. */
   readonly ms: number
@@ -60,8 +60,10 @@ export interface Report {
     /** Why connections were not moved, and how many: `TLS`, `HTTP/2`, `vetoed by canMove` … Empty where there was no successor. */
     readonly stayed: Readonly<Record<string, number>>
   }
-  /** The requests that the drain deadline cut. */
+  /** The requests that the drain deadline cut: the first 1,000 of them. */
   readonly requestsCut: readonly CutRequest[]
+  /** How many more there were. */
+  readonly requestsCutBeside?: number
   /** Milliseconds of each phase; null where a phase did not happen (yet). */
   readonly durations: {
     /** From the trigger to the successor's hello: Node starts, and the program boots up to its first listen(). */
@@ -76,11 +78,29 @@ export interface Report {
   }
 }
 
+/** A report must fit into a message. */
+export const mostCutNamed = 1_000
+/** In one line for people. */
+const mostCutShown = 20
+const longestPath = 200
+
+/** Of a request, without its query. */
+export function pathOf(target: string): string {
+  const [plain = ''] = target.split(/[?#]/, 1)
+  return plain.length > longestPath ? `${plain.slice(0, longestPath)}…` : plain
+}
+
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
 const ms = (value: number | null): string => (value === null ? '-' : `${Math.round(value)} ms`)
 const who = (peer: { pid: number; generation: number }): string => `generation ${peer.generation} (process ${peer.pid})`
 const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+
+function cutText({ requestsCut, requestsCutBeside = 0 }: Report): string {
+  const shown = requestsCut.slice(0, mostCutShown).map(({ method, path, ms: after }) => `${method} ${path} after ${after} ms`)
+  const more = requestsCut.length - shown.length + requestsCutBeside
+  return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
+}
 
 /** One line for people. */
 export function describeReport(report: Report): string {
@@ -95,7 +115,7 @@ export function describeReport(report: Report): string {
   const end = `${moved} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
     ` in ${ms(durations.drain)}` +
     (stayed.length > 0 ? `; not moved: ${stayed.join(', ')}` : '') +
-    (report.requestsCut.length > 0 ? `; cut: ${report.requestsCut.map((cut) => `${cut.method} ${cut.path} after ${cut.ms} ms`).join(', ')}` : '')
+    (report.requestsCut.length > 0 ? `; cut: ${cutText(report)}` : '')
   switch (report.result) {
     case 'switched':
       return `${report.successor ? who(report.successor) : 'the successor'} serves; ${listenerText}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +

@@ -29,7 +29,8 @@ export class Servers {
   readonly #strangers = new WeakSet<Owner>()
   #everything = false
   readonly #trackers = new WeakMap<net.Server, Connections>()
-  readonly #listening = new Map<net.Server, Connections>()
+  /** Of those that listen, or have connections still. */
+  readonly #connections = new Map<net.Server, Connections>()
   #saidPlain = false
 
   /** `off`: why nothing of this process can be handed over. */
@@ -103,16 +104,16 @@ export class Servers {
   listens(owner: Owner): void {
     if (!(owner instanceof net.Server)) return
     const connections = this.#trackers.get(owner)
-    if (connections) this.#listening.set(owner, connections)
+    if (connections) this.#connections.set(owner, connections)
   }
 
   closed(owner: Owner): void {
-    if (owner instanceof net.Server) this.#listening.delete(owner)
+    if (owner instanceof net.Server) this.#connections.delete(owner)
   }
 
   /** Of the servers that listen, or have connections still. */
   get connections(): ReadonlyMap<net.Server, Connections> {
-    return this.#listening
+    return this.#connections
   }
 
   connectionsOf(owner: Owner | undefined): Connections | undefined {
@@ -121,13 +122,13 @@ export class Servers {
 
   /** The server of a connection. */
   serverOf(socket: net.Socket): { readonly server: net.Server; readonly connections: Connections } | undefined {
-    for (const [server, connections] of this.#listening) if (connections.has(socket)) return { server, connections }
+    for (const [server, connections] of this.#connections) if (connections.has(socket)) return { server, connections }
     return undefined
   }
 
   get openConnections(): number {
     let open = 0
-    for (const connections of this.#listening.values()) open += connections.open
+    for (const connections of this.#connections.values()) open += connections.open
     return open
   }
 

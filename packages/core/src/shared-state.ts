@@ -4,12 +4,13 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { Aggregates, type Aggregate, type AggregateOptions, type Snapshot } from './aggregate.js'
+import { Aggregates, type Aggregate, type AggregateOptions } from './aggregate.js'
 import type { Channel } from './channel.js'
 import { Checkpointing } from './checkpointing.js'
 import { requestCounts } from './connections.js'
 import { reasonOf } from './errors.js'
-import { ProcessExchange, readSnapshot, withFile } from './exchange.js'
+import { countedBy, ProcessExchange, readTold, withFile } from './exchange.js'
+import type { CountedBy } from './keeper-messages.js'
 import type { Kept } from './kept.js'
 import { closeLater } from './memory-file.js'
 import type { MessageOf, Peer } from './messages.js'
@@ -68,11 +69,11 @@ export class SharedState {
     this.#exchange = new ProcessExchange(this.peers, {
       kept: () => side.kept(),
       snapshot: (topic) => this.#aggregates.snapshot(topic),
-      inherit: (topic, snapshot) => { this.#aggregates.inherit(topic, snapshot) },
+      inherit: (topic, told) => { this.#aggregates.inherit(topic, told) },
       topics: () => this.#aggregates.topics,
       warn: (line) => { side.warn(line) }
     })
-    this.#aggregates = new Aggregates(this.#exchange, id)
+    this.#aggregates = new Aggregates(this.#exchange, id, undefined, (line) => { side.warn(line) })
     this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: requestCounts.total }), add: (a, b) => ({ requests: a.requests + b.requests }) })
     this.#checkpointing = new Checkpointing(this.#sections, this.#saving, {
       whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
@@ -238,14 +239,14 @@ export class SharedState {
 
   // ---- under a keeper ----
 
-  tell(topic: string, answer: (snapshot: Omit<Snapshot, 'value'>, fd: number) => void): void {
+  tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void {
     this.#aggregates.snapshot(topic).then((snapshot) => {
-      if (snapshot) withFile(snapshot, (fd) => { answer(snapshot, fd) })
+      if (snapshot) withFile(snapshot, (fd) => { answer(countedBy(snapshot), fd) })
       // Out of descriptors, or what own() throws: nobody here asked, and the keeper counts this process with its last word.
     }).catch((error: unknown) => { this.#side.warn(`the keeper is not told what this process counts as "${topic}": ${(error as Error).message}`) })
   }
 
-  inherit(topic: string, snapshot: Omit<Snapshot, 'value'>, fd: number): void {
-    this.#aggregates.inherit(topic, readSnapshot(snapshot, fd))
+  inherit(topic: string, of: string, fd: number): void {
+    this.#aggregates.inherit(topic, readTold(of, fd))
   }
 }

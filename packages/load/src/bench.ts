@@ -12,7 +12,8 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   move: ['./bench-move.js', 'benchMove'],
   idle: ['./bench-idle.js', 'benchIdle'],
   workers: ['./bench-workers.js', 'benchWorkers'],
-  state: ['./bench-state.js', 'benchState']
+  state: ['./bench-state.js', 'benchState'],
+  metrics: ['./bench-metrics.js', 'benchMetrics']
 }
 
 async function main(names: readonly string[]): Promise<number> {

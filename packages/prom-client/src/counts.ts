@@ -58,25 +58,31 @@ function latest(a: Exemplar | undefined, b: Exemplar | undefined): { exemplar?: 
   return exemplar ? { exemplar } : {}
 }
 
+function without(labels: Labels, name: string | undefined): Labels {
+  if (name === undefined || !Object.hasOwn(labels, name)) return labels
+  const { [name]: _, ...rest } = labels
+  return rest
+}
+
 /** `more`: labels that each of them gets. */
 export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: boolean): Counts {
   const families = metrics.filter(({ type }) => counts(type)).map((metric): Family => {
     const type = metric.type as Family['type']
     const series = new Map<string, Building>()
     for (const value of metric.values) {
-      const { le, quantile, ...rest } = value.labels
+      const labels = labelled(value.labels)
       // Those of several processes cannot be added.
-      if (type === 'summary' && quantile !== undefined) continue
-      const labels = labelled(type === 'histogram' ? rest : value.labels, more)
-      const key = keyOf(labels)
+      if (type === 'summary' && labels['quantile'] !== undefined) continue
+      const bound = type === 'histogram' ? 'le' : undefined
+      const key = keyOf(labels, bound)
       let one = series.get(key)
-      if (one === undefined) series.set(key, one = { labels, sum: 0, count: 0, buckets: [] })
+      if (one === undefined) series.set(key, one = { labels: labelled(without(labels, bound), more), sum: 0, count: 0, buckets: [] })
       if (type === 'counter') Object.assign(one, { sum: plus(one.sum, exact(value.value)) }, exemplarOf(value))
       else if (value.metricName?.endsWith('_sum')) one.sum = exact(value.value)
       else if (value.metricName?.endsWith('_count')) one.count = value.value
-      else one.buckets.push({ le: le === '+Inf' ? Infinity : Number(le), count: value.value, ...exemplarOf(value) })
+      else one.buckets.push({ le: labels['le'] === '+Inf' ? Infinity : Number(labels['le']), count: value.value, ...exemplarOf(value) })
     }
-    return { name: nameOf(metric, openMetrics), help: metric.help, type, series }
+    return { name: nameOf(metric, openMetrics), help: metric.help, type, series: new Map([...series.values()].map((one) => [keyOf(one.labels), one])) }
   })
   return new Map(families.map((family) => [`${family.type} ${family.name}`, family]))
 }

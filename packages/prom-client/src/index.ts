@@ -93,7 +93,8 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
   const single = metrics.getSingleMetricAsString.bind(metrics)
   Object.assign(metrics, {
     metrics: async () => await text(await ofService()).metrics(),
-    getMetricsAsJSON: async () => await ofService(),
+    // What the caller does with it must not change what is counted.
+    getMetricsAsJSON: async () => (await ofService()).map((metric) => ({ ...metric, values: metric.values.map((value) => ({ ...value, labels: { ...value.labels } })) })),
     getSingleMetricAsString: async (wanted: string) => {
       const shown = (await ofService()).find((metric) => metric.name === wanted || nameOf(metric, isOpenMetrics()) === wanted)
       if (shown === undefined) return await single(wanted)

@@ -26,15 +26,16 @@ export interface Metric {
   readonly values: readonly Value[]
 }
 
-/** The same for the same labels in any order; 200 and '200' look the same to Prometheus. */
-export function keyOf(labels: Labels): string {
+/** The same for the same labels in any order; 200 and '200' look the same to Prometheus. `except`: a label that is left out. */
+export function keyOf(labels: Labels, except?: string): string {
   let key = ''
   for (const name of Object.keys(labels).sort()) {
+    if (name === except) continue
     const value = String(labels[name])
     key += `${name} ${value.length} ${value},`
   }
   return key
 }
 
-/** What the program has labelled itself stays. */
-export const labelled = (labels: Labels, more: Labels): Labels => (Object.keys(more).length === 0 ? labels : { ...labels, ...more, ...labels })
+/** What the program has labelled itself stays. What is registered by hand may have no labels. */
+export const labelled = (labels: Labels = {}, more: Labels = {}): Labels => (Object.keys(more).length === 0 ? labels : { ...labels, ...more, ...labels })

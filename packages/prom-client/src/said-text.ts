@@ -34,10 +34,11 @@ const readExact = (text: Numeral): Exact => (typeof text === 'string' ? BigInt(t
 const isPlain = (value: unknown): boolean => typeof value === 'string' || (typeof value === 'number' && Number.isFinite(value))
 const plain = (labels: Labels): Labels => (Object.values(labels).every(isPlain) ? labels : Object.fromEntries(Object.entries(labels).map(([name, value]) => [name, isPlain(value) ? value : String(value)])))
 
-const bucketText = ({ le, count, exemplar }: Bucket): BucketText => (exemplar ? [numeral(le), count, exemplar] : [numeral(le), count])
+const exemplarText = (exemplar: Exemplar): Exemplar => ({ ...exemplar, labelSet: plain(exemplar.labelSet) })
+const bucketText = ({ le, count, exemplar }: Bucket): BucketText => (exemplar ? [numeral(le), count, exemplarText(exemplar)] : [numeral(le), count])
 function seriesText({ labels, sum, count, buckets, exemplar }: Series): SeriesText {
   const text = [plain(labels), exactNumeral(sum), count, buckets.map(bucketText)] as const
-  return exemplar ? [...text, exemplar] : text
+  return exemplar ? [...text, exemplarText(exemplar)] : text
 }
 
 export function writeSaid({ counts, gauges }: Said): string {
