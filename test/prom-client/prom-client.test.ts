@@ -33,6 +33,7 @@ class Process {
   readonly registry: Registry
   readonly registers: Registry[]
   readonly aggregates: Aggregates
+  readonly core: NonNullable<InheritOptions['core']>
   readonly sections = new Map<string, Section<unknown>>()
   readonly app: App
   state: StateName = 'serving'
@@ -48,13 +49,13 @@ class Process {
       }
     }, `p${generation}`)
     const state = (): StateName => this.state
-    const core: InheritOptions['core'] = {
+    this.core = {
       generation,
       get state() { return state() },
       aggregate: (name, counting) => this.aggregates.aggregate(name, counting),
       share: (name, section) => { this.sections.set(name, section as Section<unknown>) }
     }
-    this.inherit = (registry, more = {}) => { inherit(registry, { core, ...more }) }
+    this.inherit = (registry, more = {}) => { inherit(registry, { core: this.core, ...more }) }
     this.inherit(this.registry, options)
   }
 
@@ -453,11 +454,18 @@ describe('inherit()', () => {
     expect(await merged[0]!.metrics()).toMatch(/^a 2$[^]*^b 2$/m)
   })
 
-  it('refuses a registry that it has already, a second one without a name, and a rule that it does not know', () => {
+  it.each([
+    ['a registry that it has already', (process: Process) => [process.registry, {}], 'twice with one registry'],
+    ['a second one without a name', () => [new Registry(), {}], 'a second registry without a name'],
+    ['a rule that it does not know', () => [new Registry(), { name: 'x', gauges: { open: 'keep' } }], "'keep' for the gauge open"],
+    ['an option that it does not know', () => [new Registry(), { name: 'x', gauge: {} }], 'gauge, which is no option'],
+    ['an option of another type', () => [new Registry(), { name: 7 }], '7 for name'],
+    ['no registry', () => [{}, { name: 'x' }], '{} for a registry'],
+    ['no options', () => [new Registry(), null], 'null for options']
+  ] as [string, (process: Process) => [Registry, InheritOptions], string][])('refuses %s', (_what, given, message) => {
     const process = new App().start()
-    expect(() => { process.inherit(process.registry) }).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining('twice with one registry') as string }))
-    expect(() => { process.inherit(new Registry()) }).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining("'prom-client'") as string }))
-    expect(() => { process.inherit(new Registry(), { name: 'x', gauges: { open: 'keep' as never } }) }).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining('"keep" for the gauge open') as string }))
+    const [registry, options] = given(process)
+    expect(() => { inherit(registry, options && { core: process.core, ...options }) }).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining(message) as string }))
   })
 
   it('rejects with what a collect function throws, as prom-client does, and says of an unknown metric what prom-client says', async () => {

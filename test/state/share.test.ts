@@ -185,16 +185,16 @@ describe('a section that cannot go along', () => {
   it.each([
     ['save throws', `throw new Error('no memory of it')`, wants, /section "thing".*no memory of it/s],
     ['save rejects', `return Promise.reject(new Error('the database is gone'))`, wants, /the database is gone/],
-    ['save hangs', `return new Promise(() => undefined)`, wants, /save\(\) took longer than 400 ms/],
+    ['save hangs', `return new Promise(() => undefined)`, wants, /cannot be restored: it could not be saved: save\(\) took longer than its timeout, 400 ms/],
     ['save answers a function', `return { users: new Map([['ann', { hooks: [1, () => 2] }]]) }`, wants, /a function at users\.get\("ann"\)\.hooks\[1\]/],
     ['save answers a socket', `const net = require('node:net'); return { deep: { socket: new net.Socket() } }`, wants, /instance of Socket at deep\.socket/],
     ['save answers more than the limit', `return 'x'.repeat(200_000)`, wants, /200[_,]?\d*.*100[_,]?000/s],
     ['its stream throws in the middle', `return (async function* () { yield 1; throw new Error('half way') })()`, wants, /half way/],
-    ['its stream hangs in the middle', `return (async function* () { yield 1; await new Promise(() => undefined) })()`, wants, /took longer than 400 ms/],
+    ['its stream hangs in the middle', `return (async function* () { yield 1; await new Promise(() => undefined) })()`, wants, /took longer than its timeout, 400 ms/],
     ['restore throws', `return 1`, `handover.share('thing', { restore() { throw new Error('I cannot read that') } })`, /restored: I cannot read that/],
     ['restore rejects', `return 1`, `handover.share('thing', { async restore() { throw new Error('I cannot read that') } })`, /restored: I cannot read that/],
-    ['restore hangs', `return 1`, `handover.share('thing', { timeout: 300, restore: () => new Promise(() => undefined) })`, /restore\(\) took longer than 300 ms/],
-    ['the new version reads another schema', `return 1`, `handover.share('thing', { schema: 2, restore() {} })`, /no schema number.*reads 2/]
+    ['restore hangs', `return 1`, `handover.share('thing', { timeout: 300, restore: () => new Promise(() => undefined) })`, /restore\(\) took longer than its timeout, 300 ms/],
+    ['the new version reads another schema', `return 1`, `handover.share('thing', { schema: 2, restore() {} })`, /no schema \(0\), and this program reads 2\. Name it in accepts/]
   ])('changes nothing when %s', async (_how, save, successor, reason) => {
     bad.say('save', save)
     const failed = await bad.fails(successor)
@@ -223,7 +223,7 @@ describe('what the new version can do without', () => {
   it.each([
     ['cannot be saved', `save: () => { throw new Error('no memory of it') }`, `optional: true, ${remembers}`, /no memory of it/],
     ['cannot be restored', `save: () => 1`, `optional: true, restore() { throw new Error('I cannot read that') }`, /I cannot read that/],
-    ['has a schema that it does not know', `save: () => 1, schema: 7`, `optional: true, schema: 6, accepts: [5, 6], restore() {}`, /schema 7.*reads 5, 6/]
+    ['has a schema that it does not know', `save: () => 1, schema: 7`, `optional: true, schema: 6, accepts: [5, 6], restore() {}`, /schema 7.*reads 5, 6\./]
   ])('is left behind, and reported, when it %s', async (_how, saves, restores, reason) => {
     app = await Sharing.start(`handover.share('thing', { ${saves} })`, { load: light })
     const { restored, failed } = await app.reload(`handover.share('thing', { ${restores} })`)
@@ -274,12 +274,14 @@ describe('wrong use', () => {
       attempt('c', { save: 1 })
       attempt('d', { save: () => 1, timeout: -1 })
       attempt('e', { restore: () => 1, checkpoint: 100 })
-      attempt('f', { save: () => 1, schema: 'two' })`, { load: false })
+      attempt('f', { save: () => 1, schema: 'two' })
+      attempt('g', { save: () => 1, checkpoints: 5000 })`, { load: false })
     const { body } = await app.get('/memory')
     const errors = body['errors'] as string[]
-    expect(errors).toHaveLength(10)
+    expect(errors).toHaveLength(11)
     for (const error of errors) expect(error).toMatch(/^HANDOVER_OPTION: .+\. Nothing was changed\. Give .+/)
     expect(errors[0]).toContain('share("thing") was called twice')
+    expect(errors.at(-1)).toContain('section "g" has checkpoints, which is no option of a section')
   })
 
   it('of share() after the process is ready is told', async () => {
@@ -297,6 +299,50 @@ describe('a reload without state', () => {
     await app.get('/fresh')
     await app.program.event('state', ({ generation, to }) => generation === 2 && to === 'serving')
     expect((await app.get('/memory')).body['value']).toBeUndefined()
+    await app.program.stderrMatching(/the successor begins without state, as was asked: thing stays behind/)
     nothingLost(await app.loadResult())
+  })
+})
+
+describe('the schema of a section', () => {
+  it('is 0 where none was given, so that a section may get one later, and that of a program is always known to it', async () => {
+    app = await Sharing.start(`handover.share('thing', { save: () => 'without' })`, { load: false })
+    const second = `handover.share('thing', { schema: 1, accepts: [0], save: () => 'with', restore: (value, { schema }) => { memory.value = { value, schema } } })`
+    expect((await app.reload(second)).restored).toEqual(['thing'])
+    expect((await app.get('/memory')).body['value']).toEqual({ value: 'without', schema: null })
+    expect((await app.reload(second)).restored).toEqual(['thing'])
+    expect((await app.get('/memory')).body['value']).toEqual({ value: 'with', schema: 1 })
+    expect((await app.fails(`handover.share('thing', { restore() {} })`))['message']).toMatch(/it has schema 1, and this program reads 0\. Name it in accepts/)
+  })
+})
+
+describe('the log', () => {
+  it('says where a save, a restore and a merge threw, in the process in which they did', async () => {
+    app = await Sharing.start(`
+      const function1 = () => { throw new TypeError('not today') }
+      handover.share('first', { optional: true, save: () => function1() })
+      handover.share('second', { final: true, save: () => 1 })`, { load: false })
+    await app.reload(`
+      const function2 = () => { throw new TypeError('not this') }
+      const function3 = () => { throw new TypeError('not that') }
+      handover.share('first', { optional: true, restore() {} })
+      handover.share('second', { optional: true, restore: () => function2(), merge: () => function3() })`)
+    for (const what of ['save() of section "first" threw TypeError: not today\n    at function1', 'restore() of section "second" threw TypeError: not this\n    at function2', 'merge() of section "second" threw TypeError: not that\n    at function3']) {
+      await app.program.until(() => app!.program.stderr.includes(what))
+    }
+  })
+
+  it('says with the switch what became of each section', async () => {
+    app = await Sharing.start(`for (const name of ['a', 'b', 'c', 'd']) handover.share(name, { save: () => 1 })`, { load: false })
+    await app.reload(`for (const name of ['a', 'b']) handover.share(name, { restore() {} }); handover.share('d', { optional: true, restore() { throw new Error('no') } })`)
+    await app.program.stderrMatching(/serves; 1 listener kept; 2 sections restored; wanted by nobody: c; not restored: d \(no\); launch/)
+  })
+
+  it('says once that messages to nobody are lost', async () => {
+    app = await Sharing.start(`handover.events.on('draining', () => { for (let n = 0; n < 1_500; n++) handover.peer.send('news', n, 'successor'); handover.peer.send('last', 1, 'successor') })
+      handover.peer.on('last', () => print('last'))`, { load: false })
+    await app.reload()
+    await app.program.event('last')
+    expect(app.program.stderr.match(/the oldest are lost/g)).toHaveLength(1)
   })
 })

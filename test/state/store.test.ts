@@ -42,7 +42,7 @@ it('a checkpoint is restored before the process serves, and it reloads as any ot
   const { body, generation } = await app.get('/memory')
   expect(generation).toBe(1)
   expect(body).toMatchObject({ value: { users: 3 }, info: { phase: 'checkpoint', version: '1.2.3', generation: 7 } })
-  expect(app.program.stderr).not.toMatch(/warn/)
+  expect(app.program.stderr).toMatch(/^handover: warn: this process goes on from checkpoints: the thing \(\d+ s old\)\. What changed since is lost\.$/m)
   expect((await app.reload()).restored).toEqual(['the thing'])
   expect((await app.get('/memory')).body).toMatchObject({ value: { users: 3 }, info: { phase: 'offer', generation: 1 } })
 })
@@ -65,6 +65,7 @@ it('more checkpoints than can be on their way at once keep no process from servi
   app = await startWith(`memory.found = 0; for (let index = 0; index < 300; index++) handover.share('part ' + index, { save: () => 1, restore: (value) => { memory.found += value === index ? 1 : 0 } })`, Object.fromEntries(files))
   await app.program.event('state', ({ to }) => to === 'serving')
   expect((await app.get('/memory')).body['found']).toBe(200)
+  expect(app.program.stderr).toMatch(/goes on from checkpoints: part 0 \(.*\), part 19 \(\d+ s old\), 180 more\. What/)
   expect(app.program.stderr).toMatch(/systemd holds 300 checkpoints, of which 200 are restored/)
 })
 

@@ -6,7 +6,8 @@ import net from 'node:net'
 import express, { type Express } from 'express'
 import Fastify from 'fastify'
 import { WebSocketServer, type WebSocket } from 'ws'
-import { HandoverError, handover, move, onMoved, ready, reload, stop, type Draining, type ErrorCode, type Handover, type HandoverOptions, type Report, type StateName } from '@handover/core'
+import { Readable } from 'node:stream'
+import { HandoverError, aggregate, handover, move, onMoved, ready, reload, share, stop, type Draining, type ErrorCode, type Handover, type HandoverOptions, type Report, type Section, type StateName } from '@handover/core'
 import { sendFds, receiveFds } from '@handover/core/fd'
 import { moveWebSockets } from '@handover/core/ws'
 import { handover as adopt } from '@handover/express'
@@ -123,3 +124,28 @@ inherit(openMetrics, { name: 'open' })
 inherit(new Registry(), { gauges: { open: 'keep' } })
 // @ts-expect-error -- not a registry
 inherit({})
+
+// Shared state: restore gets what save answers, and a stream as an async iterable of its items.
+const sessions = new Map<string, { user: string }>()
+share('sessions', {
+  save: () => sessions,
+  restore: (saved) => { for (const [id, session] of saved) sessions.set(id, session) },
+  merge: (saved, { savedAt }) => { same<typeof saved, Map<string, { user: string }>>(true); same<typeof savedAt, Date>(true) }
+})
+share('later', { save: async ({ phase, signal }) => ({ phase, late: signal.aborted }), restore: (saved) => { same<typeof saved.late, boolean>(true) } })
+share('stream', { async *save() { yield 'item' }, async restore(items) { for await (const item of items) same<typeof item, string>(true) } })
+share('iterator', { save: () => sessions.entries(), async restore(items) { for await (const [id] of items) same<typeof id, string>(true) } })
+share('readable', { save: (): Readable => Readable.from([]), async restore(items) { for await (const item of items) console.log(item) } })
+share('older form', { schema: 2, accepts: [1], save: () => sessions, restore: (saved: Map<string, unknown> | [string, unknown][], { schema }) => { console.log(saved, schema) } })
+share('only restored', { restore: (saved: string[]) => { console.log(saved.length) } })
+share<number>('named', { save: () => 1, restore: (saved) => { saved.toFixed() } })
+const section: Section<number> = { save: () => 1, restore: (saved) => { saved.toFixed() } }
+share('apart', section)
+adopt(express()).handover.share('express', { save: () => sessions, restore: (saved) => { saved.clear() } })
+// @ts-expect-error -- not what save answers
+share<Map<string, number>>('wrong', { save: () => new Set([1]) })
+// @ts-expect-error -- no such option
+share('typo', { save: () => 1, checkpoints: 5_000 })
+const orders = aggregate('orders', { own: () => 1, add: (a, b) => a + b, text: { write: String, read: Number } })
+const total: number = await orders.total()
+console.log(total)

@@ -59,18 +59,17 @@ export interface ErrorContext {
 export class HandoverError extends Error {
   override name: string
   readonly code: ErrorCode
-  readonly role: Role | undefined
-  readonly state: string | undefined
-  readonly generation: number | undefined
-  readonly stderr: string | undefined
+  // Set where they are known: what is undefined would be printed, too.
+  declare readonly role?: Role
+  declare readonly state?: string
+  declare readonly generation?: number
+  declare readonly stderr?: string
 
   constructor(code: ErrorCode, message: string, context: ErrorContext = {}) {
     super(message, 'cause' in context ? { cause: context.cause } : undefined)
     this.code = code
-    this.role = context.role
-    this.state = context.state
-    this.generation = context.generation
-    this.stderr = context.stderr
+    const { cause: _, ...known } = context
+    Object.assign(this, known)
     // The stack begins with the code, as in Node's own errors; the name stays plain.
     this.name = `HandoverError [${code}]`
     Error.captureStackTrace(this, HandoverError)

@@ -8,7 +8,7 @@ import type { Aggregate, AggregateOptions } from './aggregate.js'
 import type { Draining } from './ending.js'
 import type { HandoverError } from './errors.js'
 import type { Report } from './report.js'
-import type { PeerChannel, Section, Service } from './share.js'
+import type { PeerChannel, Restored, Section, Service } from './share.js'
 import type { MoveOptions, OnMoved } from './socket-moves.js'
 import type { StateName } from './states.js'
 
@@ -60,7 +60,7 @@ export interface Handover {
    * Declares a part of the application's state, which goes along at a reload: `save` runs in the predecessor, `restore` in the successor before it is ready. Call it
    * before listen(), or before ready() where readyWhen is manual. Throws HANDOVER_OPTION.
    */
-  share<T>(name: string, section: Section<T>): void
+  share<S, T = Restored<S>>(name: string, section: Section<S, T>): void
   /** The live channel to the generation before or after, from the switch until the predecessor ends. */
   readonly peer: PeerChannel
   /** Declares something that every process of the app counts. Its total is over all processes and generations, each exactly once. Throws HANDOVER_OPTION. */

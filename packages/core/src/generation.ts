@@ -37,7 +37,7 @@ import { accept, cannotMove, fdOf, missing } from './private.js'
 import { Portrait } from './process-status.js'
 import { describeReport, noState, type Report } from './report.js'
 import { Servers } from './servers.js'
-import type { PeerChannel, Section, Service } from './share.js'
+import type { PeerChannel, Restored, Section, Service } from './share.js'
 import { SharedState } from './shared-state.js'
 import { Signals } from './signals.js'
 import { SocketMoves, type MoveOptions, type OnMoved } from './socket-moves.js'
@@ -223,8 +223,8 @@ export class Generation implements Handover {
     return await this.#reloadOrAsk('call', options)
   }
 
-  share<T>(name: string, section: Section<T>): void {
-    this.#state.share(name, section)
+  share<S, T = Restored<S>>(name: string, section: Section<S, T>): void {
+    this.#state.share(name, section as Section)
   }
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {

@@ -18,7 +18,7 @@ export type { Aggregate, AggregateOptions } from './aggregate.js'
 export type { Handover, HandoverEvents, ReloadOptions } from './face.js'
 export type { HandoverOptions, LogLevel } from './options.js'
 export type { ConnectionCounts, CutRequest, Report, StateReport } from './report.js'
-export type { Neighbour, PeerChannel, PeerMessageInfo, RestoreInfo, SaveInfo, Section, Service } from './share.js'
+export type { Neighbour, PeerChannel, PeerMessageInfo, Restored, RestoreInfo, SaveInfo, Section, Service } from './share.js'
 export type { MoveOptions, OnMoved } from './socket-moves.js'
 export type { StateName } from './states.js'
 

@@ -31,6 +31,8 @@ export class Peers implements PeerChannel {
   readonly #links = new Map<Neighbour, Link>()
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #waiting = new Map<string, { readonly value: unknown; readonly info: PeerMessageInfo }[]>()
+  /** Names of which messages were lost. */
+  readonly #lossy = new Set<string>()
   readonly #complain: (line: string) => void
 
   constructor(complain: (line: string) => void) {
@@ -98,7 +100,8 @@ export class Peers implements PeerChannel {
     this.#waiting.set(name, waiting)
     if (waiting.push({ value, info }) <= mostWaiting) return
     waiting.shift()
-    this.#complain(`more than ${mostWaiting} messages "${name}" wait for peer.on(): the oldest is lost`)
+    if (!this.#lossy.has(name)) this.#complain(`more than ${mostWaiting} messages "${name}" wait for peer.on(): the oldest are lost. This is said once.`)
+    this.#lossy.add(name)
   }
 
   #call(listener: Listener, name: string, value: unknown, info: PeerMessageInfo): void {

@@ -102,6 +102,16 @@ function cutText({ requestsCut, requestsCutBeside = 0 }: Report): string {
   return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
 }
 
+/** Begins with a separator; empty where no state was shared. */
+function stateText({ restored, unclaimed, failed }: StateReport): string {
+  const parts = [
+    ...(restored.length > 0 ? [`${plural(restored.length, 'section')} restored`] : []),
+    ...(unclaimed.length > 0 ? [`wanted by nobody: ${unclaimed.join(', ')}`] : []),
+    ...(failed.length > 0 ? [`not restored: ${failed.map(({ name, reason }) => `${name} (${reason})`).join(', ')}`] : [])
+  ]
+  return parts.map((part) => `; ${part}`).join('')
+}
+
 /** One line for people. */
 export function describeReport(report: Report): string {
   const { connections, listeners, durations } = report
@@ -118,7 +128,7 @@ export function describeReport(report: Report): string {
     (report.requestsCut.length > 0 ? `; cut: ${cutText(report)}` : '')
   switch (report.result) {
     case 'switched':
-      return `${report.successor ? who(report.successor) : 'the successor'} serves; ${listenerText}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +
+      return `${report.successor ? who(report.successor) : 'the successor'} serves; ${listenerText}${stateText(report.state)}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +
         `${who(report.predecessor)} drains ${plural(connections.open, 'connection')}`
     case 'drained':
       return `${who(report.predecessor)} has ended: ${end}`

@@ -6,7 +6,7 @@
  * gone, or it is a checkpoint) the program goes on without it, and says so.
  */
 
-import { reasonOf } from './errors.js'
+import { reasonOf, textOf } from './errors.js'
 import { closeLater } from './memory-file.js'
 import type { SectionPhase } from './messages.js'
 import type { StateReport } from './report.js'
@@ -17,6 +17,8 @@ import type { RestoreInfo } from './share.js'
 import type { SectionStatus } from './status.js'
 
 const progressMs = 200
+/** In one line for people. */
+const mostNamed = 20
 
 export interface RestoringSide {
   /** So many bytes of it were read. */
@@ -36,6 +38,8 @@ interface Expected {
   readonly arrived: Promise<void>
   arrive: () => void
   restored: Promise<void> | undefined
+  /** As Date.now(). */
+  savedAt: number | undefined
 }
 
 export class Restoring {
@@ -56,7 +60,7 @@ export class Restoring {
     for (const name of names) {
       let arrive = (): void => undefined
       const arrived = new Promise<void>((resolve) => { arrive = resolve })
-      this.#expected.set(name, { name, phase: 'offer', fd: undefined, bytes: 0, doing: 'awaited', reason: undefined, arrived, arrive, restored: undefined })
+      this.#expected.set(name, { name, phase: 'offer', fd: undefined, bytes: 0, doing: 'awaited', reason: undefined, arrived, arrive, restored: undefined, savedAt: undefined })
     }
   }
 
@@ -111,7 +115,7 @@ export class Restoring {
     if (fd === undefined) return
     expected.fd = undefined
     expected.doing = 'restoring'
-    expected.restored = this.#restore(section, fd, expected.phase, (bytes) => { expected.bytes = bytes }).then(
+    expected.restored = this.#restore(section, fd, expected.phase, (bytes) => { expected.bytes = bytes }, (savedAt) => { expected.savedAt = savedAt }).then(
       () => { expected.doing = 'restored' },
       (error: unknown) => { this.#failed(expected, reasonOf(error)) }
     )
@@ -132,10 +136,19 @@ export class Restoring {
       const section = this.#sections.get(name)
       // What no part of this program wants is no loss.
       if (!section?.restore) continue
-      if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${reason}`
-      this.#side.warn(`section "${name}" is not restored: ${reason}. This process goes on without it.`)
+      const why = reason?.replace(`section "${name}" `, 'it ')
+      if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${why}`
+      this.#side.warn(`section "${name}" is not restored: ${why}. This process goes on without it.`)
     }
+    this.#sayCheckpoints(all.filter(({ phase, doing }) => phase === 'checkpoint' && doing === 'restored'))
     return undefined
+  }
+
+  #sayCheckpoints(restored: readonly Expected[]): void {
+    if (restored.length === 0) return
+    const now = Date.now()
+    const shown = restored.slice(0, mostNamed).map(({ name, savedAt = now }) => `${name} (${Math.round((now - savedAt) / 1_000)} s old)`)
+    this.#side.warn(`this process goes on from checkpoints: ${[...shown, ...(restored.length > mostNamed ? [`${restored.length - mostNamed} more`] : [])].join(', ')}. What changed since is lost.`)
   }
 
   /** Resolves when no final section is in hand. */
@@ -180,22 +193,22 @@ export class Restoring {
     }
     const before = this.#expected.get(name)?.restored
     const done = Promise.resolve(before)
-      .then(async () => { await this.#restore(section, fd, 'final', () => undefined) })
+      .then(async () => { await this.#restore(section, fd, 'final') })
       .catch((error: unknown) => { this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
       .then(() => { this.#finals.delete(done) })
     this.#finals.add(done)
   }
 
   /** Owns the descriptor. */
-  async #restore(section: Declared, fd: number, phase: SectionPhase, progress: (bytes: number) => void): Promise<void> {
+  async #restore(section: Declared, fd: number, phase: SectionPhase, progress?: (bytes: number) => void, written?: (savedAt: number) => void): Promise<void> {
     const limit = new AbortController()
-    const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than ${section.timeoutMs} ms`)) }, section.timeoutMs)
+    const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
     let told = performance.now()
     const { signal } = limit
     const file = await readSection(fd, {
       signal,
       progress: (bytes) => {
-        progress(bytes)
+        progress?.(bytes)
         if (performance.now() - told < progressMs) return
         told = performance.now()
         this.#side.progress(section.name, bytes)
@@ -207,9 +220,14 @@ export class Restoring {
     try {
       const { header } = file
       mustKnow(section, header)
+      written?.(header.savedAt)
       const info: RestoreInfo = { phase, version: header.version, schema: header.schema, generation: header.generation, node: header.node, savedAt: new Date(header.savedAt), signal }
-      const take = phase === 'final' && section.merge ? section.merge : section.restore
-      await before(signal, async () => { await take?.(file.value, info) })
+      const take = phase === 'final' && section.merge ? 'merge' : 'restore'
+      await before(signal, async () => { await section[take]?.(file.value, info) }).catch((error: unknown) => {
+        // The program's own error: whoever asked for the reload gets its message, and this log where it comes from.
+        if (error !== signal.reason) this.#side.warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
+        throw error
+      })
     } finally {
       clearTimeout(timer)
       file.close()
@@ -220,7 +238,7 @@ export class Restoring {
 /** Throws where the section is of a form that the program does not read. */
 function mustKnow(section: Declared, { name, schema }: SectionHeader): void {
   if (name !== section.name) throw new Error(`the file holds section "${name}"`)
-  const known = section.accepts ?? (section.schema === undefined ? undefined : [section.schema])
-  if (known === undefined ? schema === null : schema !== null && known.includes(schema)) return
-  throw new Error(`it has ${schema === null ? 'no schema number' : `schema ${schema}`}, and this program reads ${known === undefined ? 'none (give share() schema or accepts)' : known.join(', ')}`)
+  const known = [...new Set([section.schema ?? 0, ...(section.accepts ?? [])])].sort((a, b) => a - b)
+  if (known.includes(schema ?? 0)) return
+  throw new Error(`it has ${schema === null ? 'no schema (0)' : `schema ${schema}`}, and this program reads ${known.join(', ')}. Name it in accepts, where restore can read it`)
 }

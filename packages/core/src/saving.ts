@@ -3,7 +3,7 @@
  * cannot be saved is told as such; what follows from that is the successor's business, since the newer code knows whether it can do without.
  */
 
-import { HandoverError } from './errors.js'
+import { HandoverError, textOf } from './errors.js'
 import type { SectionPhase } from './messages.js'
 import { writeSection } from './section-file.js'
 import type { Declared, Sections } from './sections.js'
@@ -25,12 +25,14 @@ export interface Author {
 export class Saving {
   readonly #sections: Sections
   readonly #author: () => Author
+  readonly #warn: (line: string) => void
   /** Of the transfer that runs, or ran last. */
   readonly #progress = new Map<string, SectionStatus>()
 
-  constructor(sections: Sections, author: () => Author) {
+  constructor(sections: Sections, author: () => Author, warn: (line: string) => void) {
     this.#sections = sections
     this.#author = author
+    this.#warn = warn
   }
 
   get names(): string[] {
@@ -60,7 +62,7 @@ export class Saving {
     const shown = phase !== 'checkpoint'
     if (shown) this.note(name, 'saving', 0)
     const limit = new AbortController()
-    const timer = setTimeout(() => { limit.abort(new Error(`save() took longer than ${section.timeoutMs} ms`)) }, section.timeoutMs)
+    const timer = setTimeout(() => { limit.abort(new Error(`save() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
     // AbortSignal.any() would leave something behind in a signal that lives on, at each checkpoint.
     const giveUp = (): void => { limit.abort(signal.reason) }
     signal.addEventListener('abort', giveUp)
@@ -71,6 +73,8 @@ export class Saving {
       return { ...saved, phase }
     } catch (cause) {
       if (shown) this.note(name, 'failed', 0)
+      // The program's own error: whoever asked for the reload gets its message, and this log where it comes from.
+      if (shown && cause !== limit.signal.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
       throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `section "${name}" could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
     } finally {
       clearTimeout(timer)

@@ -88,7 +88,7 @@ export class FrameWriter {
     const length = typeof content === 'string' ? Buffer.byteLength(content) : content.byteLength
     const size = this.bytes + headBytes + length + (kind === frameKinds.end ? 0 : endBytes)
     if (size > this.#maxBytes) {
-      throw new HandoverError('HANDOVER_STATE', `the state of ${this.#of} is too large: it needs ${size} bytes or more, expected at most ${this.#maxBytes}. Nothing was changed. Save less, or raise the limit.`)
+      throw new HandoverError('HANDOVER_STATE', `the state of ${this.#of} is too large: it needs ${size} bytes or more, expected at most ${this.#maxBytes}. Nothing was changed. Save less, or raise maxBytes of the section in the version that runs.`)
     }
     if (headBytes + length > batchBytes - this.#used) return this.#writeLong(kind, content, length)
     this.#head(kind, length)

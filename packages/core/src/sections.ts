@@ -22,6 +22,9 @@ const wrong = (what: string, todo: string): HandoverError => new HandoverError('
 const numbers = ['schema', 'timeout', 'maxBytes', 'checkpoint'] as const
 const flags = ['optional', 'final'] as const
 const functions = ['save', 'restore', 'merge'] as const
+const known: readonly string[] = [...numbers, ...flags, ...functions, 'accepts'] satisfies (keyof Section)[]
+/** What a program writes in place; an instance of a class may have more than its methods. */
+const isLiteral = (section: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(section) as object | null)
 
 export class Sections {
   readonly #declared = new Map<string, Declared>()
@@ -35,6 +38,8 @@ export class Sections {
   share(name: string, section: Section): void {
     if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@') || /\p{Surrogate}/u.test(name)) throw wrong(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
     if (typeof section !== 'object' || (section as Section | null) === null) throw wrong(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
+    const unknown = isLiteral(section) ? Object.keys(section).find((key) => !known.includes(key)) : undefined
+    if (unknown !== undefined) throw wrong(`section "${name}" has ${unknown}, which is no option of a section`, `Give some of ${known.join(', ')}`)
     if (this.#declared.has(name)) throw wrong(`share("${name}") was called twice`, 'Give each section a name of its own')
     for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw wrong(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')
     if (!section.save && !section.restore) throw wrong(`section "${name}" has neither save nor restore`, 'Give at least one of them')

@@ -25,13 +25,16 @@ export interface RestoreInfo {
   readonly signal: AbortSignal
 }
 
-/** A part of the state of an application, which goes along at a reload. */
-export interface Section<T = unknown> {
+/** What `restore` gets of what `save` answers: of a stream (an iterator, an async iterable) an async iterable of the same items, else the same. */
+export type Restored<S> = 0 extends 1 & S ? S : Awaited<S> extends AsyncIterable<infer Item> | Iterator<infer Item> ? AsyncIterable<Item> : Awaited<S>
+
+/** A part of the state of an application, which goes along at a reload. `S`: what `save` answers. `T`: what `restore` gets, which an older version may have saved. */
+export interface Section<S = unknown, T = Restored<S>> {
   /**
    * In the predecessor, while it serves: what the successor is to know. Plain data: objects, arrays, Map, Set, Date, RegExp, Error, BigInt, Buffer, typed arrays,
    * with cycles. An iterator or an async iterable (a generator, a Readable) is a stream of items, for what is large: each is sent by itself.
    */
-  readonly save?: (info: SaveInfo) => unknown
+  readonly save?: (info: SaveInfo) => S
   /**
    * In the successor, before it is ready. A stream arrives as an async iterable of the same items. What it throws refuses the reload, and the predecessor
    * serves on; where that is gone, or the section is optional, the program goes on without.
@@ -39,9 +42,9 @@ export interface Section<T = unknown> {
   readonly restore?: (value: T, info: RestoreInfo) => unknown
   /** In the successor, for a final section: takes what the predecessor has added since. Without it `restore` is called again. */
   readonly merge?: (value: T, info: RestoreInfo) => unknown
-  /** Number of the form that `save` writes. */
+  /** Number of the form that `save` writes. 0. */
   readonly schema?: number
-  /** The forms that `restore` reads; by default that of `schema` alone. Any other refuses the reload. */
+  /** Older forms that `restore` reads as well; 0 is that of a version which said none. Any other refuses the reload. */
   readonly accepts?: readonly number[]
   /** The program can do without: what goes wrong is reported and refuses nothing. */
   readonly optional?: boolean

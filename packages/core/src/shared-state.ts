@@ -64,7 +64,7 @@ export class SharedState {
 
   constructor(side: SharedStateSide) {
     this.#side = side
-    this.#saving = new Saving(this.#sections, () => side.author())
+    this.#saving = new Saving(this.#sections, () => side.author(), (line) => { side.warn(line) })
     this.peers = new Peers((line) => { side.warn(line) })
     this.#exchange = new ProcessExchange(this.peers, {
       kept: () => side.kept(),
@@ -85,8 +85,8 @@ export class SharedState {
   // ---- what programs call ----
 
   /** Throws HANDOVER_OPTION. */
-  share<T>(name: string, section: Section<T>): void {
-    this.#sections.share(name, section as Section)
+  share(name: string, section: Section): void {
+    this.#sections.share(name, section)
     if (this.#restoring?.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
   }
 
@@ -152,6 +152,7 @@ export class SharedState {
   toSend(fresh: boolean): SectionsToSend {
     this.#saving.forget()
     this.#successorIsFresh = fresh
+    if (fresh && this.#saving.names.length > 0) this.#side.warn(`the successor begins without state, as was asked: ${this.#saving.names.join(', ')} stay${this.#saving.names.length === 1 ? 's' : ''} behind`)
     return {
       names: fresh ? [] : this.#saving.names,
       save: async (name, signal) => await this.#saving.save(name, 'offer', signal),

@@ -5,6 +5,7 @@
  * prom-client gives, except for the values of gauges that are to be adopted.
  */
 
+import { inspect } from 'node:util'
 import { HandoverError, handover, type Handover, type StateName } from '@handover/core'
 import { Registry, register, type OpenMetricsContentType } from 'prom-client'
 import { adopt, valuesToAdopt, type Adopted } from './adopted.js'
@@ -31,17 +32,21 @@ type AnyRegistry = Registry | Registry<OpenMetricsContentType>
 const rules: readonly unknown[] = ['sum', 'reset', 'adopt'] satisfies GaugeRule[]
 const serving: readonly StateName[] = ['serving', 'launching', 'offering', 'committing']
 const inherited = new WeakSet<AnyRegistry>()
+/** Of each process: in tests there are several. */
+const topics = new WeakMap<object, Set<string>>()
 
 /**
  * Makes `registry.metrics()`, `getMetricsAsJSON()` and `getSingleMetricAsString()` answer for the service: every process that counts, and every one that
  * did. Call it once for each registry, before listen(). By default the registry of prom-client. Throws HANDOVER_OPTION.
  */
 export function inherit(registry: AnyRegistry = register, options: InheritOptions = {}): void {
+  mustBeRight(registry, options)
   const { gauges = {}, generation = false, name, core = handover } = options
   const metrics = registry as Registry
-  if (inherited.has(registry)) throw refused('inherit() was called twice with one registry', 'Call it once for each registry, with all its options.')
-  for (const [gauge, rule] of Object.entries(gauges)) if (!rules.includes(rule)) throw refused(`inherit() was given ${JSON.stringify(rule)} for the gauge ${gauge}`, 'Give sum, reset or adopt.')
   const topic = name === undefined ? 'prom-client' : `prom-client:${name}`
+  const others = topics.get(core) ?? new Set()
+  if (others.has(topic)) throw refused(`inherit() was called for a second registry ${name === undefined ? 'without a name' : `named ${JSON.stringify(name)}`}`, "Give it a name of its own: inherit(registry, { name: 'admin' }).")
+  topics.set(core, others.add(topic))
   const toAdopt = Object.keys(gauges).filter((gauge) => gauges[gauge] === 'adopt')
 
   const isOpenMetrics = (): boolean => (metrics.contentType as string) === Registry.OPENMETRICS_CONTENT_TYPE
@@ -101,6 +106,24 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
       return await text([shown]).getSingleMetricAsString(shown.name)
     }
   })
+}
+
+/** Programs in JavaScript may give anything. Throws HANDOVER_OPTION. */
+function mustBeRight(registry: unknown, options: unknown): void {
+  if (typeof (registry as { getMetricsAsJSON?: unknown } | null)?.getMetricsAsJSON !== 'function') throw refused(`inherit() was given ${inspect(registry, { depth: 0 })} for a registry`, 'Give a Registry of prom-client.')
+  if (typeof options !== 'object' || options === null) throw refused(`inherit() was given ${inspect(options)} for options`, 'Give an object, or nothing.')
+  if (inherited.has(registry as AnyRegistry)) throw refused('inherit() was called twice with one registry', 'Call it once for each registry, with all its options.')
+  const checks: Readonly<Record<keyof InheritOptions, (value: unknown) => boolean>> = {
+    gauges: (value) => typeof value === 'object' && value !== null,
+    generation: (value) => typeof value === 'boolean',
+    name: (value) => typeof value === 'string' && value !== '',
+    core: (value) => typeof value === 'function' || (typeof value === 'object' && value !== null)
+  }
+  for (const [key, value] of Object.entries(options)) {
+    if (!Object.hasOwn(checks, key)) throw refused(`inherit() was given ${key}, which is no option of it`, `Give some of ${Object.keys(checks).join(', ')}.`)
+    if (value !== undefined && !checks[key as keyof InheritOptions](value)) throw refused(`inherit() was given ${inspect(value)} for ${key}`, 'See README, what each option takes.')
+  }
+  for (const [gauge, rule] of Object.entries((options as InheritOptions).gauges ?? {})) if (!rules.includes(rule)) throw refused(`inherit() was given ${inspect(rule)} for the gauge ${gauge}`, 'Give sum, reset or adopt.')
 }
 
 const refused = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}`)
