@@ -57,6 +57,14 @@ describe('a final section', () => {
     expect((await app.get('/memory')).body['list']).toEqual(expect.arrayContaining(['late of 1', 'late of 2']))
   })
 
+  it('does not overwrite what a version has done since in which the section is not final', async () => {
+    app = await Sharing.start(`handover.share('thing', { final: true, save: () => 'of the first' })`, { load: false })
+    await app.reload(`handover.share('thing', { restore: (value, { phase }) => { memory[phase] = value } })`)
+    await app.program.stderrMatching(/added to section "thing" at last is lost: this program has neither merge nor final there/)
+    expect((await app.get('/memory')).body).toMatchObject({ offer: 'of the first' })
+    expect((await app.get('/memory')).body['final']).toBeUndefined()
+  })
+
   it('that hangs ends with the drain deadline, and the process ends', async () => {
     app = await Sharing.start(`handover.share('thing', { final: true, save: ({ phase }) => phase === 'final' ? new Promise(() => undefined) : 1, restore: (value, { phase }) => { memory[phase] = value } })`, { load: false, options: { drainTimeout: 1500 } })
     const { pid } = app.program

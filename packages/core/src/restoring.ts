@@ -186,9 +186,12 @@ export class Restoring {
 
   #final(name: string, fd: number | undefined): void {
     const section = this.#sections.get(name)
-    if (fd === undefined || !section || !(section.merge ?? section.restore)) {
+    // restore() of a section that is not final here would put the predecessor's state in the place of what this process has done since.
+    const takes = section && (section.merge ?? (section.final ? section.restore : undefined))
+    if (fd === undefined || !takes) {
       if (fd !== undefined) void closeLater(fd)
-      this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${fd === undefined ? 'its descriptor did not arrive' : 'this program does not restore it'}`)
+      const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor final there' : 'does not share it'}`
+      this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
       return
     }
     const before = this.#expected.get(name)?.restored

@@ -184,7 +184,10 @@ function pathTo(wanted: unknown, root: unknown): string {
 /** A class, in the words of the one who wrote it. */
 function nameOf(thing: object): string {
   const name = (Object.getPrototypeOf(thing) as { constructor?: { name?: unknown } } | null)?.constructor?.name
-  return typeof name === 'string' && name !== '' && name !== 'Object' ? `an instance of ${name}` : `what is ${Object.prototype.toString.call(thing)}`
+  if (typeof name === 'string' && name !== '' && name !== 'Object') return `an instance of ${name}`
+  const tag = Object.prototype.toString.call(thing)
+  // process.env, Object.create(…).
+  return tag === '[object Object]' ? 'an object with a prototype of its own (a copy is plain: { ...it })' : `what is ${tag}`
 }
 
 function whatIs(thing: unknown, message: string): string {
