@@ -4,7 +4,7 @@
 //   OPTIONS    JSON of HandoverOptions; SERVER  JSON of options for createServer
 //   BEHAVIOUR_FILE  one word of behaviour.mjs
 //   SIGNALS    a signal that the program itself listens for: SIGTERM, or SIGTERM:later to add the listener after listen()
-// Routes: /  /held  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
+// Routes: /  /held (and below)  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
 //         /keep-alive (says so itself)  /stop (calls handover.stop())  and an echo for upgraded connections.
 import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
@@ -38,7 +38,7 @@ if (ownSignal && !later) process.on(ownSignal, ownListener)
 async function answer(req, res) {
   const { pathname } = new URL(req.url, 'http://localhost')
   if (pathname !== '/') print('request', { url: req.url })
-  switch (pathname) {
+  switch (pathname.startsWith('/held/') ? '/held' : pathname) {
     case '/held': await released(); break
     case '/streaming':
       res.write('first\n')

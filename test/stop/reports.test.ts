@@ -2,7 +2,8 @@
  * What the reports say: true counts, numbers, names; to both processes, on the log, on `events` and on node:diagnostics_channel.
  */
 
-import { expect, test } from 'vitest'
+import net from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
 import { waitFor } from '../helpers/program.js'
 import { endsWell, type FinalReport, reportOf, start } from './draining.js'
 
@@ -71,6 +72,22 @@ test('a request that the drain deadline cuts after a reload is named in the repo
   await busy.over
   const theirs = await program.event('report', (event) => event.pid === program.serving && reportOf(event).result === 'drained')
   expect(theirs['report']).toMatchObject({ connections: { open: 1, cut: 1 }, requestsCut: [{ method: 'DELETE', path: '/held', ms: expect.any(Number) as number }] })
+})
+
+test('where the deadline cuts thousands of requests the report names the first of them, and still comes to the successor', async () => {
+  const { program, address } = await start({ options: { linger: 100, drainTimeout: 4_000, move: false } })
+  const path = `/held/${'x'.repeat(1_000)}`
+  const sockets = Array.from({ length: 1_100 }, () => net.connect(address as net.TcpNetConnectOpts).on('error', () => undefined))
+  onTestFinished(() => { for (const socket of sockets) socket.destroy() })
+  for (const socket of sockets) socket.write(`GET ${path}?token=secret HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+  await program.until(() => program.events.filter(({ event }) => event === 'request').length === sockets.length)
+  await program.hangUp()
+  const theirs = await program.event('report', (event) => event.pid === program.serving && reportOf(event).result === 'drained')
+  const report = reportOf(theirs)
+  expect(report).toMatchObject({ connections: { open: 1_100, cut: 1_100 }, requestsCutBeside: 100 })
+  expect(report.requestsCut).toHaveLength(1_000)
+  expect(report.requestsCut[999]).toEqual({ method: 'GET', path: `${path.slice(0, 200)}…`, ms: expect.any(Number) as number })
+  await program.stderrMatching(/; cut: (GET \/held\/x{194}… after \d+ ms, ){20}and 1080 more$/m)
 })
 
 test('node:diagnostics_channel carries the same events as handover.events', async () => {
