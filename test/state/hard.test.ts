@@ -87,6 +87,16 @@ describe('many sections', () => {
     nothingLost(await app.loadResult())
   })
 
+  it('that fail each with a long reason are all reported, and there may be a thousand', async () => {
+    const all = (section: string): string => `for (let index = 0; index < 1_000; index++) handover.share('part ' + index, ${section})`
+    app = await Sharing.start(`${all('{ save: () => index }')}
+      try { handover.share('one more', { save: () => 1 }) } catch ({ code, message }) { memory.refused = { code, message } }`, { load: false })
+    expect((await app.get('/memory')).body['refused']).toMatchObject({ code: 'HANDOVER_OPTION', message: expect.stringContaining('there may be 1000') as string })
+    const { failed } = await app.reload(all(`{ optional: true, restore() { throw new Error(index + ' ' + 'x'.repeat(2_000)) } }`))
+    expect(failed).toHaveLength(1_000)
+    expect(failed[7]).toEqual({ name: 'part 7', reason: `7 ${'x'.repeat(198)} …` })
+  })
+
   it('may have any name', async () => {
     app = await Sharing.start(`
       memory.names = []

@@ -81,7 +81,7 @@ export interface Report {
 /** A report must fit into a message. */
 export const mostCutNamed = 1_000
 /** In one line for people. */
-const mostCutShown = 20
+const mostShown = 20
 const longestPath = 200
 
 /** Of a request, without its query. */
@@ -92,22 +92,25 @@ export function pathOf(target: string): string {
 
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
+/** `beside`: how many more there are than these. */
+function listed(all: readonly string[], beside = 0): string {
+  const more = Math.max(0, all.length - mostShown) + beside
+  return [...all.slice(0, mostShown), ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
+}
+
 const ms = (value: number | null): string => (value === null ? '-' : `${Math.round(value)} ms`)
 const who = (peer: { pid: number; generation: number }): string => `generation ${peer.generation} (process ${peer.pid})`
 const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
 
-function cutText({ requestsCut, requestsCutBeside = 0 }: Report): string {
-  const shown = requestsCut.slice(0, mostCutShown).map(({ method, path, ms: after }) => `${method} ${path} after ${after} ms`)
-  const more = requestsCut.length - shown.length + requestsCutBeside
-  return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
-}
+const cutText = ({ requestsCut, requestsCutBeside }: Report): string =>
+  listed(requestsCut.map(({ method, path, ms: after }) => `${method} ${path} after ${after} ms`), requestsCutBeside)
 
 /** Begins with a separator; empty where no state was shared. */
 function stateText({ restored, unclaimed, failed }: StateReport): string {
   const parts = [
     ...(restored.length > 0 ? [`${plural(restored.length, 'section')} restored`] : []),
-    ...(unclaimed.length > 0 ? [`wanted by nobody: ${unclaimed.join(', ')}`] : []),
-    ...(failed.length > 0 ? [`not restored: ${failed.map(({ name, reason }) => `${name} (${reason})`).join(', ')}`] : [])
+    ...(unclaimed.length > 0 ? [`wanted by nobody: ${listed(unclaimed)}`] : []),
+    ...(failed.length > 0 ? [`not restored: ${listed(failed.map(({ name, reason }) => `${name} (${reason})`))}`] : [])
   ]
   return parts.map((part) => `; ${part}`).join('')
 }

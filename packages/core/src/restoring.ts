@@ -17,6 +17,8 @@ import type { RestoreInfo } from './share.js'
 import type { SectionStatus } from './status.js'
 
 const progressMs = 200
+/** Characters. */
+const mostReasons = 200_000
 /** In one line for people. */
 const mostNamed = 20
 
@@ -168,11 +170,13 @@ export class Restoring {
 
   get report(): StateReport {
     const all = [...this.#expected.values()]
+    // All of them are one message.
+    const most = Math.max(50, Math.floor(mostReasons / Math.max(1, all.filter(({ doing }) => doing === 'failed').length)))
     const wanted = (name: string): boolean => this.#sections.get(name)?.restore !== undefined
     return {
       restored: all.filter(({ doing }) => doing === 'restored').map(({ name }) => name),
       unclaimed: all.filter(({ doing, name }) => doing === 'unclaimed' || (doing === 'failed' && !wanted(name))).map(({ name }) => name),
-      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name)).map(({ name, reason }) => ({ name, reason: reason ?? '' }))
+      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name)).map(({ name, reason = '' }) => ({ name, reason: reason.length > most ? `${reason.slice(0, most)} …` : reason }))
     }
   }
 

@@ -9,6 +9,8 @@ import type { Section } from './share.js'
 
 const defaultTimeoutMs = 10_000
 const defaultMaxBytes = 1_073_741_824
+/** Their names, and what becomes of each, go as one message. */
+const mostSections = 1_000
 
 /** A section with its defaults. */
 export interface Declared extends Section {
@@ -41,6 +43,7 @@ export class Sections {
     const unknown = isLiteral(section) ? Object.keys(section).find((key) => !known.includes(key)) : undefined
     if (unknown !== undefined) throw wrong(`section "${name}" has ${unknown}, which is no option of a section`, `Give some of ${known.join(', ')}`)
     if (this.#declared.has(name)) throw wrong(`share("${name}") was called twice`, 'Give each section a name of its own')
+    if (this.#declared.size >= mostSections) throw wrong(`share("${name}") is section ${mostSections + 1}, and there may be ${mostSections}`, 'Put what belongs together into one section, as a Map or a stream')
     for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw wrong(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')
     if (!section.save && !section.restore) throw wrong(`section "${name}" has neither save nor restore`, 'Give at least one of them')
     for (const key of numbers) {
