@@ -23,6 +23,7 @@ const probeMs = 10_000
 /** What is left of readyTimeout for the end of a successor whose probe hangs: so it is told why. */
 const probeReserveMs = 500
 
+const buildTodo = 'Repair the build and reload again'
 /** Of a predecessor that is gone before anything was handed over. */
 const diedTodo = 'Another one is started at once, from the new build: see handover status, and the log for why it ended'
 
@@ -520,7 +521,7 @@ export class Slot {
     if (handover?.to === worker) {
       // The predecessor notices as well, and has the better words for it.
       const { from } = handover
-      if (from.how) handover.end(this.#gone(worker, `ended before it served, after ${from.who}, which handed over to it, had ended ${byWhat(from.how)}; itself it ended`))
+      if (from.how) handover.end(this.#gone(worker, 'ended before it served', buildTodo, `; ${from.who}, which handed over to it, had ended ${byWhat(from.how)}`))
       else setTimeout(() => { if (this.#handover === handover) handover.end(this.#gone(worker, 'ended before it served')) }, noticeMs)
     }
     if (undo?.from === worker) undo.over?.()
@@ -556,9 +557,9 @@ export class Slot {
     return worker.how !== undefined
   }
 
-  #gone(worker: Worker, what: string, todo = 'Repair the build and reload again'): HandoverError {
+  #gone(worker: Worker, what: string, todo = buildTodo, before = ''): HandoverError {
     const how = worker.how ? byWhat(worker.how) : ''
-    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${how === '' ? '' : `, ${how}`}.\n  ${this.#side.serves()}\n  ${todo}.`, { stderr: worker.stderr })
+    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${how === '' ? '' : `, ${how}`}${before}.\n  ${this.#side.serves()}\n  ${todo}.`, { stderr: worker.stderr })
   }
 
   #withStderr(error: HandoverError, worker: Worker): HandoverError {
