@@ -1,6 +1,6 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
-import type { ControlAnswer, Peer, ReloadOutcome, ReloadRequest, Report } from '@handover/core/keeper'
+import type { ControlAnswer, Peer, ReloadOutcome, ReloadRequest } from '@handover/core/keeper'
 import { chooseApp, fileOf, findApps, titleOf } from './apps.js'
 import type { Command } from './arguments.js'
 import { ask, Silent } from './ask.js'
@@ -80,7 +80,7 @@ function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, versio
 /** What became of the shared state, in all slots; empty where there is none. */
 export function describeState({ reports, switched }: Pick<ReloadOutcome, 'reports' | 'switched'>): string {
   // Both reports of a handover have it; a process of an older version says nothing of it.
-  const states = switched.flatMap(({ to }) => (reports.find(({ successor }) => successor?.pid === to.pid)?.state as Report['state'] | undefined) ?? [])
+  const states = switched.flatMap(({ to }) => reports.find(({ successor }) => successor?.pid === to.pid)?.state ?? [])
   const unclaimed = states.flatMap((state) => state.unclaimed.map((name) => cut(name, longestSection)))
   const failed = states.flatMap((state) => state.failed.map(({ name, reason }) => `${cut(name, longestSection)}: ${cut(reason, longestReason)}`))
   const restored = states.reduce((sum, state) => sum + state.restored.length, 0)
