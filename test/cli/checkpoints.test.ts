@@ -115,6 +115,82 @@ describe('checkpoints', () => {
     expect(warnings).toEqual([expect.stringContaining('poison')])
   })
 
+  describe('where starts end before they serve', () => {
+    const left = (): Checkpoints => {
+      const checkpoints = keep()
+      hold(checkpoints, 0, 1, 'poison', '1')
+      checkpoints.crashed(0, 1)
+      return checkpoints
+    }
+    /** The starts that follow, all of which fail with their offer taken: + for those that got what was left. */
+    const fail = (checkpoints: Checkpoints, starts: number): string => Array.from({ length: starts }, () => {
+      const offer = checkpoints.offerFor(0)
+      checkpoints.startFailed(0, offer, true)
+      return offer.names.length > 0 ? '+' : '-'
+    }).join('')
+
+    it('two get what was left, the next one does not; it is dropped when that serves', async () => {
+      const checkpoints = left()
+      expect(fail(checkpoints, 2)).toBe('++')
+      expect(checkpoints.nextStart(0)).toMatch(/^ without the checkpoint of poison \(\d+ ms old\)$/)
+      expect(await offered(checkpoints)).toEqual({})
+      expect(checkpoints.status).toHaveLength(1)
+      checkpoints.startServed(0, checkpoints.offerFor(0))
+      await leftOpen(0)
+      expect(warnings).toEqual([expect.stringMatching(/^2 starts in a row in slot 0 .*poison/), expect.stringMatching(/^slot 0 serves without the checkpoint of poison .* it is dropped/)])
+      expect(checkpoints.nextStart(0)).toBe('')
+    })
+
+    it('where the one without fails too, what was left is offered more and more often, and that is told once', async () => {
+      const checkpoints = left()
+      expect(fail(checkpoints, 2 + 1 + 4 + 1 + 8 + 1 + 8 + 1)).toBe('++-++++-++++++++-++++++++-')
+      expect(warnings).toHaveLength(2)
+      expect(checkpoints.failedWith(0)).toMatch(/^, 22 of them with the checkpoint of poison /)
+      // Then it serves with it, and all begins anew.
+      checkpoints.startServed(0, checkpoints.offerFor(0))
+      expect(checkpoints.failedWith(0)).toBe('')
+      expect(await offered(checkpoints)).toEqual({ poison: '1' })
+      expect(fail(checkpoints, 4)).toBe('++-+')
+      checkpoints.drop(0)
+      await leftOpen(0)
+    })
+
+    it('one that never had its offer failed for another reason', async () => {
+      const checkpoints = left()
+      for (let index = 0; index < 5; index++) checkpoints.startFailed(0, checkpoints.offerFor(0), false)
+      expect(await offered(checkpoints)).toEqual({ poison: '1' })
+      expect(fail(checkpoints, 2)).toBe('++')
+      // Also where it would have had none.
+      checkpoints.startFailed(0, checkpoints.offerFor(0), false)
+      expect(await offered(checkpoints)).toEqual({ poison: '1' })
+      checkpoints.drop(0)
+    })
+
+    it('one that was asked to go without drops it when it serves, without a word, and says nothing of it when it fails', async () => {
+      const checkpoints = left()
+      checkpoints.startFailed(0, checkpoints.offerFor(0, true), true)
+      expect(fail(checkpoints, 2)).toBe('++')
+      // Somebody repaired the build.
+      checkpoints.offerAgain(0)
+      expect(await offered(checkpoints)).toEqual({ poison: '1' })
+      expect(checkpoints.offerFor(0, true).names).toEqual([])
+      checkpoints.startServed(0, checkpoints.offerFor(0, true))
+      await leftOpen(0)
+      expect(warnings).toHaveLength(1)
+    })
+
+    it('what a dead worker said last comes to no harm although it is read after the next start began', async () => {
+      const checkpoints = keep()
+      const offer = checkpoints.offerFor(0)
+      hold(checkpoints, 0, 1, 'late', '1')
+      checkpoints.crashed(0, 1)
+      checkpoints.startServed(0, offer)
+      expect(await offered(checkpoints)).toEqual({ late: '1' })
+      checkpoints.drop(0)
+      expect(warnings).toEqual([])
+    })
+  })
+
   it(`are at most ${mostCheckpoints} of a worker, and of those that crashed one after the other the latest`, async () => {
     const checkpoints = keep()
     for (let index = 0; index < mostCheckpoints + 5; index++) hold(checkpoints, 0, 1, `section ${index}`, '1')

@@ -196,7 +196,7 @@ test('a build that does not start any more: the keeper says so, keeps the port a
   boots(app, { throws: 'this build is broken' })
   // One by one: a worker that lives covers the other.
   for (const { pid } of await app.servers()) process.kill(pid, 'SIGKILL')
-  await app.program.stderrMatching(/error: .* It does not start: 6 tries in a row failed\. Nobody serves: the keeper \(process \d+\) keeps tcp .*, and connects wait\. The keeper goes on trying every 15 s; repair the build, and handover reload tries at once\./)
+  await app.program.stderrMatching(/error: .* It does not start: 5 tries in a row failed\. Nobody serves: the keeper \(process \d+\) keeps tcp .*, and connects wait\. The keeper goes on trying every 15 s; repair the build, and handover reload tries at once\./)
   const { down, crashes } = (await app.status()).keeper
   expect(down.map(({ slot }) => slot)).toEqual([0, 1])
   expect(down[0]!.reason).toMatch(/ended .* before it was ready/)

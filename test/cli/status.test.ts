@@ -245,6 +245,11 @@ describe('the text', () => {
     expect(flat).toContain(' and 2 more ')
   })
 
+  it('names no generation of a service where none serves', () => {
+    const text = describeApps(group([answer('shop.sock', [], { name: 'shop', keeper: keeperOf(10), service: { startedAt: 1_700_000_000_000, generation: 0, requests: 3 } })]), { width: 80, colours: false, now: 1_700_000_000_000 })
+    expect(text).toContain('(since 2023-11-14 22:13 UTC), 3 requests\n')
+  })
+
   it('has colours only where they are asked for, and what a terminal would obey is taken out of names and paths', () => {
     expect(describeApps(app(), { width: 80, colours: true, now: 0 })).toContain('\u{1b}[32mserving')
     const evil = group([answer('@1-00000000.sock', [processOf(1, { state: 'draining', waitsFor: ['GET /\u{1b}]0;owned\u{7} for 1 s'], listeners: ['unix /tmp/\n'] })])])

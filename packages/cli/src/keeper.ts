@@ -13,6 +13,7 @@ import type { Members } from './members.js'
 import { reload } from './reload.js'
 import { unknownService } from './service.js'
 import { Slot, type SlotSide } from './slot.js'
+import { byWhat } from './words.js'
 import type { Worker } from './worker.js'
 
 export interface KeeperOptions {
@@ -37,8 +38,8 @@ export interface KeeperOptions {
 
 /** Waits between tries, by how many failed in a row: at once, then longer and longer. */
 const backoffMs = (failures: number): number => (failures === 0 ? 0 : Math.min(100 * 2 ** (failures - 1), 10_000))
-/** From here on it is said that this build does not start, and tried slowly. */
-const manyFailures = 5
+/** So many starts in a row failed: it is said that this build does not start, and it is tried slowly. */
+const manyStarts = 5
 const slowMs = 15_000
 /** A worker that served for that long was no failure. */
 const stableMs = 1_000
@@ -54,7 +55,10 @@ const heldLookMs = 10
 const togetherMs = 500
 
 interface Trouble {
+  /** Crashes and starts. */
   failures: number
+  /** Since a worker served. */
+  starts: number
   reason: string
   nextAt: number
   timer: NodeJS.Timeout | undefined
@@ -149,6 +153,10 @@ export class Keeper {
       if (slot.server) this.counts.settle()
     },
     crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
+    diedHandingOver: (from, how, to) => {
+      this.#crashes++
+      this.options.log('warn', `${from.who} ended ${byWhat(how)} while it handed over to ${to.who}, which serves with what had arrived by then. ${this.serves()}`)
+    },
     // A signal of the terminal goes to all processes at once, and ours is heard in this turn of the loop or the next.
     left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
     leaving: () => this.#leaving,
@@ -281,7 +289,7 @@ export class Keeper {
     if (slot.index >= this.#count) this.checkpoints.drop(slot.index)
     if (this.#stopping || this.#leaving || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
-    this.#retry(slot, `${worker.who} ended${how.signal === null ? ` with status ${how.code ?? '?'}` : ` by ${how.signal}`}`)
+    this.#retry(slot, `${worker.who} ended ${byWhat(how)}`.trimEnd())
   }
 
   #left(slot: Slot, worker: Worker): void {
@@ -292,17 +300,19 @@ export class Keeper {
   /** `served`: it started, and ended later. */
   #retry(slot: Slot, reason: string, served = true): void {
     if (this.#leaving) return
-    const trouble = this.#trouble.get(slot) ?? { failures: 0, reason, nextAt: 0, timer: undefined }
+    const trouble = this.#trouble.get(slot) ?? { failures: 0, starts: 0, reason, nextAt: 0, timer: undefined }
     this.#trouble.set(slot, trouble)
     clearTimeout(trouble.timer)
-    const many = !served && trouble.failures >= manyFailures
+    trouble.starts = served ? 0 : trouble.starts + 1
+    const many = trouble.starts >= manyStarts
     const waitMs = many ? slowMs : served ? Math.min(backoffMs(trouble.failures), servedMs) : backoffMs(trouble.failures)
     trouble.failures++
     trouble.reason = reason
     trouble.nextAt = Date.now() + waitMs
-    const when = waitMs === 0 ? 'the next one is started' : `the next try is in ${waitMs / 1_000} s`
+    const next = this.checkpoints.nextStart(slot.index)
+    const when = waitMs === 0 ? `the next one is started${next}` : `the next try is in ${waitMs / 1_000} s${next && `,${next}`}`
     if (!many) this.options.log('warn', `${reason}; ${when}. ${this.serves()}`)
-    else if (trouble.failures === manyFailures + 1) this.options.log('error', `${reason}. It does not start: ${trouble.failures} tries in a row failed. ${this.serves()} The keeper goes on trying every ${slowMs / 1_000} s; repair the build, and handover reload tries at once.`)
+    else if (trouble.starts === manyStarts) this.options.log('error', `${reason}. It does not start: ${trouble.starts} tries in a row failed${this.checkpoints.failedWith(slot.index)}. ${this.serves()} The keeper goes on trying every ${slowMs / 1_000} s; repair the build, and handover reload tries at once.`)
     trouble.timer = setTimeout(() => { void this.#startSlot(slot) }, waitMs)
   }
 

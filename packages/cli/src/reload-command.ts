@@ -5,7 +5,12 @@ import { chooseApp, fileOf, findApps, titleOf } from './apps.js'
 import type { Command } from './arguments.js'
 import { ask, Silent } from './ask.js'
 import { Failure } from './failure.js'
-import { duration, number } from './words.js'
+import { cut, duration, number, printable } from './words.js'
+
+/** Of the names and reasons of sections, in one line. */
+const mostShown = 8
+const longestSection = 40
+const longestReason = 200
 
 /** Answers the exit status. Throws a Failure where nobody could be asked, or the request was refused. */
 export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
@@ -21,7 +26,7 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
-  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
+  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + describeState(known) + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
 }
@@ -63,13 +68,38 @@ const named = ({ pid, generation }: Peer, version: string | null = null): string
 
 const describeKeeper = ({ from, to }: ReloadOutcome['switched'][number]): string => `process ${to.pid} is the keeper now${from ? ` in place of process ${from.pid}` : ''}; no worker and no connection noticed`
 
-function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version }: ReloadOutcome['switched'][number]): string {
+function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: ReloadOutcome['switched'][number]): string {
   const report = reports.find(({ successor }) => successor?.pid === to.pid)
   const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
   const ended = report?.result === 'drained' ? `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
   // Of several slots, it is the time of all.
   const after = slot === null ? ` after ${duration(ms)}` : ''
-  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''}${after}${ended}`
+  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''}${died === undefined ? '' : `, which ended ${died} while it handed over: its connections are lost, and what of its state had not arrived`}${after}${ended}`
+}
+
+/** What became of the shared state, in all slots; empty where there is none. */
+export function describeState({ reports, switched }: Pick<ReloadOutcome, 'reports' | 'switched'>): string {
+  // Both reports of a handover have it; a process of an older version says nothing of it.
+  const states = switched.flatMap(({ to }) => reports.find(({ successor }) => successor?.pid === to.pid)?.state ?? [])
+  const unclaimed = states.flatMap((state) => state.unclaimed.map((name) => cut(name, longestSection)))
+  const failed = states.flatMap((state) => state.failed.map(({ name, reason }) => `${cut(name, longestSection)}: ${cut(reason, longestReason)}`))
+  const restored = states.reduce((sum, state) => sum + state.restored.length, 0)
+  const parts = [
+    ...(restored > 0 ? [`${number(restored)} restored`] : []),
+    ...(unclaimed.length > 0 ? [`${number(unclaimed.length)} unclaimed (${listed(unclaimed)})`] : []),
+    ...(failed.length > 0 ? [`${number(failed.length)} failed (${listed(failed)})`] : [])
+  ]
+  return parts.length === 0 ? '' : `state: ${parts.join(', ')}\n`
+}
+
+/** What is the same in several slots is named once. */
+function listed(all: readonly string[]): string {
+  const each = [...new Set(all)]
+  const shown = each.slice(0, mostShown).map((text) => {
+    const slots = all.filter((other) => other === text).length
+    return `${printable(text)}${slots > 1 ? ` in ${slots} slots` : ''}`
+  })
+  return `${shown.join('; ')}${each.length > mostShown ? `; and ${number(each.length - mostShown)} more` : ''}`
 }
 
 /** What happened, who serves now, what to do, and what the successor wrote last. */

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HandoverError, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
 import type { Keeper } from './keeper.js'
 import type { Demands, Replacement, Slot } from './slot.js'
+import { byWhat } from './words.js'
 import type { Worker } from './worker.js'
 
 const defaultBakeMs = 3_000
@@ -37,7 +38,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     const replacement = await slot.replace(demands)
     done.push(replacement)
     if (replacement.from) ended.push(replacement.from.ended)
-    progress(`slot ${slot.index}: ${replacement.to.who} serves`)
+    progress(`slot ${slot.index}: ${replacement.to.who} serves${replacement.died ? `, although ${replacement.from?.who ?? 'its predecessor'} ended ${byWhat(replacement.died)}` : ''}`)
   }
 
   let error: HandoverError | undefined
@@ -84,7 +85,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     ok: error === undefined,
     at,
     ms: Math.round(performance.now() - begun),
-    switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to }) => ({ slot: slot.index, from: from?.peer ?? null, to: to.peer, version: (await to.ask(statusMs))?.version ?? null }))),
+    switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to, died }) => ({ slot: slot.index, from: from?.peer ?? null, to: to.peer, version: (await to.ask(statusMs))?.version ?? null, ...(died && { died: byWhat(died) }) }))),
     reports,
     serving: keeper.servers.map(({ peer }) => peer),
     ...(error && { error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })

@@ -10,6 +10,7 @@ import type { Checkpoints } from './checkpoints.js'
 import type { Counts } from './counts.js'
 import type { Members } from './members.js'
 import { probe } from './probe.js'
+import { byWhat } from './words.js'
 import { socketPair, startWorker, Worker, type Fresh, type Line, type WorkerSide } from './worker.js'
 
 /** How long a predecessor may take to begin, and an undo to end. */
@@ -21,6 +22,10 @@ const lookMs = 1_000
 const probeMs = 10_000
 /** What is left of readyTimeout for the end of a successor whose probe hangs: so it is told why. */
 const probeReserveMs = 500
+
+const buildTodo = 'Repair the build and reload again'
+/** Of a predecessor that is gone before anything was handed over. */
+const diedTodo = 'Another one is started at once, from the new build: see handover status, and the log for why it ended'
 
 type Claims = Parameters<WorkerSide['booted']>[1]
 
@@ -40,6 +45,8 @@ export interface SlotSide {
   changed(slot: Slot): void
   /** The worker that served is gone, and nobody took over. */
   crashed(slot: Slot, worker: Worker, how: Ended): void
+  /** The worker that served died while it handed over, and the other one serves. */
+  diedHandingOver(from: Worker, how: Ended, to: Worker): void
   /** The worker that served was told to stop, and not by the keeper: it drains. */
   left(slot: Slot, worker: Worker): void
   /** Another keeper has the workers, or will. */
@@ -62,6 +69,8 @@ export interface Replacement {
   /** Null where nobody served in the slot. */
   readonly from: Worker | null
   readonly to: Worker
+  /** How the predecessor ended, where it did so before all was handed over. */
+  readonly died?: Ended
   /** Undefined while nothing went wrong: then why the old generation serves again, or nobody. */
   failure(): HandoverError | undefined
 }
@@ -88,6 +97,8 @@ interface Handover {
 interface Undo {
   readonly from: Worker
   readonly to: Worker
+  /** How the predecessor ended, where it did so before all was handed over: what its slot had left is of use then. */
+  readonly died: Ended | undefined
   /** Why it must be undone, or was; made when it is asked for, since who serves changes meanwhile. */
   failure: (() => HandoverError) | undefined
   /** Called when it serves again, or never can. */
@@ -129,8 +140,8 @@ export class Slot {
   }
 
   /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
-  async start(first = false): Promise<Worker> {
-    const over = this.#start(first)
+  async start(first = false, withoutState = false): Promise<Worker> {
+    const over = this.#start(first, withoutState)
     const starting: Starting = { over, givenUp: false }
     this.#starting = starting
     try {
@@ -154,7 +165,7 @@ export class Slot {
     await new Promise((resolve) => setImmediate(resolve))
   }
 
-  async #start(first: boolean): Promise<Worker> {
+  async #start(first: boolean, withoutState: boolean): Promise<Worker> {
     const begun = performance.now()
     const { members, checkpoints } = this.#side
     const { worker, started } = await this.#launch()
@@ -164,23 +175,32 @@ export class Slot {
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
     const channel = channelTo(started)
+    const sections = checkpoints.offerFor(this.index, withoutState)
+    const offered = sections.names.length > 0 ? ` It was started${checkpoints.nextStart(this.index)}: handover reload --without-state starts one without.` : ''
+    let gotOffer = false
     try {
       await handOver({
         machine,
         self: { pid: process.pid, generation: this.#generation },
         readyTimeoutMs: this.#side.readyTimeoutMs(first),
         stopped: this.#stopped.signal,
-        offer: () => members.offerFor(this.index),
-        sections: checkpoints.offerFor(this.index),
+        offer: () => {
+          gotOffer = true
+          return members.offerFor(this.index)
+        },
+        sections,
         since: this.#side.since(),
-        serves: () => this.#side.serves(),
+        serves: () => `${this.#side.serves()}${offered}`,
         stopAccepting: () => []
       }, { channel, pid: worker.pid, child: started.child }, begun)
       channel.send({ type: 'end' })
       worker.say({ type: 'settle' })
+      checkpoints.startServed(this.index, sections)
       this.#serve(worker)
       return worker
     } catch (error) {
+      // What we ended ourselves says nothing of what it was offered.
+      if (!this.#starting?.givenUp && !this.#aborted) checkpoints.startFailed(this.index, sections, gotOffer)
       worker.retiring = true
       worker.kill()
       throw error
@@ -231,7 +251,8 @@ export class Slot {
     await this.giveUpStart()
     const from = this.server
     if (!from) {
-      const to = await this.start()
+      this.#side.checkpoints.offerAgain(this.index)
+      const to = await this.start(false, demands.withoutState)
       return { slot: this, from: null, to, failure: () => (this.server === to ? undefined : this.#gone(to, 'ended soon after it had begun to serve')) }
     }
     const { worker: to, started } = await this.#launch()
@@ -240,7 +261,7 @@ export class Slot {
       closeSync(started.descriptors)
       to.retiring = true
       to.kill()
-      throw this.#gone(from, 'ended while its successor was started')
+      throw this.#gone(from, 'ended while its successor was started', diedTodo)
     }
     const more = this.#side.members.extrasFor(this.index)
     const mine = this.#side.members.of(this.index)
@@ -269,7 +290,9 @@ export class Slot {
       throw this.#withStderr(known, to)
     }
     const undo = this.#undo
-    return { slot: this, from, to, failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure(), to) : undefined) }
+    const died = undo?.to === to && undo.died
+    if (died) this.#side.diedHandingOver(from, died, to)
+    return { slot: this, from, to, ...(died && { died }), failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure(), to) : undefined) }
   }
 
   /** Resolves when the new generation serves, or with what went wrong. */
@@ -293,7 +316,7 @@ export class Slot {
           this.#handover = undefined
           if (!error) {
             from.retiring = true
-            this.#undo = { from, to, failure: undefined }
+            this.#undo = { from, to, died: from.how, failure: undefined }
             this.#serve(to)
           }
           resolve(error)
@@ -385,10 +408,10 @@ export class Slot {
   /** Nobody needs to come back any more. */
   settle(): void {
     if (!this.#undo) return
-    const { from, to } = this.#undo
+    const { from, to, died } = this.#undo
     this.#undo = undefined
-    // Nobody needs the state of before: it lives in the new generation, or in the one that serves again.
-    this.#side.checkpoints.forgetLeft(this.index)
+    // Nobody needs the state of before: it lives in the new generation, or in the one that serves again. Where one of the two died, it is all there is.
+    if (!died && !to.how) this.#side.checkpoints.forgetLeft(this.index)
     if (this.server !== from) this.#side.checkpoints.forget(this.index, from.pid)
     from.say({ type: 'settle' })
     to.say({ type: 'settle' })
@@ -497,7 +520,8 @@ export class Slot {
     this.#side.counts.ended(worker)
     if (handover?.to === worker) {
       // The predecessor notices as well, and has the better words for it.
-      if (handover.from.how) handover.end(this.#gone(worker, 'ended before it served'))
+      const { from } = handover
+      if (from.how) handover.end(this.#gone(worker, 'ended before it served', buildTodo, `; ${from.who}, which handed over to it, had ended ${byWhat(from.how)}`))
       else setTimeout(() => { if (this.#handover === handover) handover.end(this.#gone(worker, 'ended before it served')) }, noticeMs)
     }
     if (undo?.from === worker) undo.over?.()
@@ -506,7 +530,7 @@ export class Slot {
     this.#side.changed(this)
     if (handover?.from === worker) {
       // One that has its offer serves by itself.
-      if (handover.to.how || !['preparing', 'ready', 'serving'].includes(handover.to.state)) handover.end(this.#gone(worker, 'ended while it handed over'))
+      if (handover.to.how || !['preparing', 'ready', 'serving'].includes(handover.to.state)) handover.end(this.#gone(worker, 'ended while it handed over', diedTodo))
       else if (handover.to.state === 'serving') handover.end()
       else this.#leaveAlone(handover)
     } else if (mayComeBack) {
@@ -514,6 +538,8 @@ export class Slot {
       // The generation before notices by itself, and serves again within milliseconds.
       setTimeout(() => { if (!this.server) this.#side.crashed(this, worker, how) }, noticeMs)
     } else {
+      // Nobody can come back: the reload is no success all the same.
+      if (undo?.to === worker) undo.failure ??= () => this.#gone(worker, 'ended soon after it had begun to serve')
       this.#side.crashed(this, worker, how)
     }
   }
@@ -531,9 +557,9 @@ export class Slot {
     return worker.how !== undefined
   }
 
-  #gone(worker: Worker, what: string): HandoverError {
-    const { code, signal } = worker.how ?? { code: null, signal: null }
-    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${signal === null ? (code === null ? '' : `, with status ${code}`) : `, by ${signal}`}.\n  ${this.#side.serves()}\n  Repair the build and reload again.`, { stderr: worker.stderr })
+  #gone(worker: Worker, what: string, todo = buildTodo, before = ''): HandoverError {
+    const how = worker.how ? byWhat(worker.how) : ''
+    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${how === '' ? '' : `, ${how}`}${before}.\n  ${this.#side.serves()}\n  ${todo}.`, { stderr: worker.stderr })
   }
 
   #withStderr(error: HandoverError, worker: Worker): HandoverError {

@@ -205,6 +205,11 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     this.#socket.unref()
   }
 
+  /** Keeps the process from its end again. */
+  ref(): void {
+    this.#socket.ref()
+  }
+
   /** Sends what is still to be sent, then closes. `receive` answers undefined afterwards. */
   close(): void {
     if (this.#closed) return

@@ -168,10 +168,14 @@ export class Kept {
 
   /** Resolves with why this process must not serve; undefined where it may, also where the keeper is gone. */
   async booted(claims: { readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[] }, speaks: readonly Spoken[]): Promise<string | undefined> {
-    return await new Promise((resolve) => {
+    // Nothing else holds a process that accepts nothing yet and whose predecessor has died.
+    this.#line.ref()
+    const veto = await new Promise<string | undefined>((resolve) => {
       this.#gate = resolve
       this.#line.send({ type: 'booted', ...claims, speaks })
     })
+    this.#line.unref()
+    return veto
   }
 
   serves(listeners: readonly OfferedListener[], fds: readonly number[]): void {

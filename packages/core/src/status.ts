@@ -136,8 +136,8 @@ export interface ReloadOutcome {
   /** When it began, as Date.now(). */
   readonly at: number
   readonly ms: number
-  /** Which process took over from which; `slot` is null without a keeper. */
-  readonly switched: readonly { readonly slot: number | null; readonly from: Peer | null; readonly to: Peer; readonly version: string | null }[]
+  /** Which process took over from which; `slot` is null without a keeper. `died`: how the predecessor ended (`by SIGKILL`), where that was before all was handed over. */
+  readonly switched: readonly { readonly slot: number | null; readonly from: Peer | null; readonly to: Peer; readonly version: string | null; readonly died?: string }[]
   /** Of each handover; the drains are in it where `wait` was asked for. */
   readonly reports: readonly Report[]
   /** Who serves now. */
