@@ -79,7 +79,7 @@ describe('where no start succeeds', () => {
     expect((await app.run('status')).stdout).not.toContain('generation 0')
     const { stderr, status } = await app.run('reload', '--bake', '0')
     expect(status).toBe(1)
-    expect(stderr).toMatch(/ended with status 4 before it was ready\.\n {2}Nobody serves: .*, and connects wait\. It was started with the checkpoint of first \(\d+ m?s old\): handover reload --without-state starts one without\.\n/)
+    expect(stderr).toMatch(/ended with status 4 before it was ready\.\n {2}Nobody serves: .*, and connects wait\. The one that failed was started with the checkpoint of first \(\d+ m?s old\): handover reload --without-state starts one without\.\n/)
     scene.write(section())
     expect(await app.reload('--bake', '0')).toMatchObject({ ok: true, switched: [{ from: null }] })
     expect(scene.restored).toMatchObject([{ value: first, phase: 'checkpoint' }])

@@ -60,7 +60,7 @@ describe('a final section', () => {
   it('does not overwrite what a version has done since in which the section is not final', async () => {
     app = await Sharing.start(`handover.share('thing', { final: true, save: () => 'of the first' })`, { load: false })
     await app.reload(`handover.share('thing', { restore: (value, { phase }) => { memory[phase] = value } })`)
-    await app.program.stderrMatching(/added to section "thing" at last is lost: this program has neither merge nor final there/)
+    await app.program.stderrMatching(/added to section "thing" at last is lost: this program has neither merge nor a final restore there/)
     expect((await app.get('/memory')).body).toMatchObject({ offer: 'of the first' })
     expect((await app.get('/memory')).body['final']).toBeUndefined()
   })

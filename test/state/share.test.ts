@@ -275,13 +275,14 @@ describe('wrong use', () => {
       attempt('d', { save: () => 1, timeout: -1 })
       attempt('e', { restore: () => 1, checkpoint: 100 })
       attempt('f', { save: () => 1, schema: 'two' })
-      attempt('g', { save: () => 1, checkpoints: 5000 })`, { load: false })
+      attempt('g', { save: () => 1, checkpoints: 5000 })
+      attempt('h', { save: () => 1, maxbytes: 5000 })`, { load: false })
     const { body } = await app.get('/memory')
     const errors = body['errors'] as string[]
-    expect(errors).toHaveLength(11)
+    expect(errors).toHaveLength(12)
     for (const error of errors) expect(error).toMatch(/^HANDOVER_OPTION: .+\. Nothing was changed\. Give .+/)
     expect(errors[0]).toContain('share("thing") was called twice')
-    expect(errors.at(-1)).toContain('section "g" has checkpoints, which is no option of a section')
+    expect(errors.slice(-2)).toEqual(['section "g" has checkpoints, which is no option of a section. Nothing was changed. Give checkpoint, or call it something else.', 'section "h" has maxbytes, which is no option of a section. Nothing was changed. Give maxBytes, or call it something else.'].map((text) => expect.stringContaining(text) as string))
   })
 
   it('of share() after the process is ready is told', async () => {
@@ -299,14 +300,14 @@ describe('a reload without state', () => {
     await app.get('/fresh')
     await app.program.event('state', ({ generation, to }) => generation === 2 && to === 'serving')
     expect((await app.get('/memory')).body['value']).toBeUndefined()
-    await app.program.stderrMatching(/the successor begins without state, as was asked: thing stays behind/)
+    await app.program.stderrMatching(/the successor begins without state, as was asked\. What stays behind: thing$/m)
     nothingLost(await app.loadResult())
   })
 })
 
 describe('the schema of a section', () => {
   it('is 0 where none was given, so that a section may get one later, and that of a program is always known to it', async () => {
-    app = await Sharing.start(`handover.share('thing', { save: () => 'without' })`, { load: false })
+    app = await Sharing.start(`handover.share('thing', { of: 'without', ttl: undefined, save() { return this.of } })`, { load: false })
     const second = `handover.share('thing', { schema: 1, accepts: [0], save: () => 'with', restore: (value, { schema }) => { memory.value = { value, schema } } })`
     expect((await app.reload(second)).restored).toEqual(['thing'])
     expect((await app.get('/memory')).body['value']).toEqual({ value: 'without', schema: null })

@@ -139,6 +139,8 @@ share('readable', { save: (): Readable => Readable.from([]), async restore(items
 share('older form', { schema: 2, accepts: [1], save: () => sessions, restore: (saved: Map<string, unknown> | [string, unknown][], { schema }) => { console.log(saved, schema) } })
 share('only restored', { restore: (saved: string[]) => { console.log(saved.length) } })
 share<number>('named', { save: () => 1, restore: (saved) => { saved.toFixed() } })
+share<number>('async', { save: async () => 1, restore: (saved) => { saved.toFixed() } })
+share('either', { save: () => (sessions.size > 0 ? sessions.keys() : undefined), restore: (saved) => { same<typeof saved, AsyncIterable<string> | undefined>(true) } })
 const section: Section<number> = { save: () => 1, restore: (saved) => { saved.toFixed() } }
 share('apart', section)
 adopt(express()).handover.share('express', { save: () => sessions, restore: (saved) => { saved.clear() } })

@@ -289,7 +289,7 @@ export class Keeper {
     if (slot.index >= this.#count) this.checkpoints.drop(slot.index)
     if (this.#stopping || this.#leaving || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
-    this.#retry(slot, `${worker.who} ended ${byWhat(how)}`.trimEnd())
+    this.#retry(slot, `${worker.who} ended ${byWhat(how)}`)
   }
 
   #left(slot: Slot, worker: Worker): void {

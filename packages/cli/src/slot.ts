@@ -176,7 +176,7 @@ export class Slot {
     machine.move('serving', { is: 'launching' })
     const channel = channelTo(started)
     const sections = checkpoints.offerFor(this.index, withoutState)
-    const offered = sections.names.length > 0 ? ` It was started${checkpoints.nextStart(this.index)}: handover reload --without-state starts one without.` : ''
+    const offered = sections.names.length > 0 ? ` The one that failed was started${checkpoints.nextStart(this.index)}: handover reload --without-state starts one without.` : ''
     let gotOffer = false
     try {
       await handOver({
@@ -558,8 +558,8 @@ export class Slot {
   }
 
   #gone(worker: Worker, what: string, todo = buildTodo, before = ''): HandoverError {
-    const how = worker.how ? byWhat(worker.how) : ''
-    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${how === '' ? '' : `, ${how}`}${before}.\n  ${this.#side.serves()}\n  ${todo}.`, { stderr: worker.stderr })
+    const how = worker.how ? `, ${byWhat(worker.how)}` : ''
+    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${how}${before}.\n  ${this.#side.serves()}\n  ${todo}.`, { stderr: worker.stderr })
   }
 
   #withStderr(error: HandoverError, worker: Worker): HandoverError {

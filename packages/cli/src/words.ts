@@ -21,8 +21,8 @@ export const megabytes = (bytes: number): string => `${number(Math.round(bytes /
 /** Of a file; `megabytes` is for what is large. */
 export const size = (bytes: number): string => (bytes < 1_024 ? `${bytes} B` : bytes < 1_048_576 ? `${number(Math.round(bytes / 1_024))} kB` : megabytes(bytes))
 
-/** Of a process, after "ended ". Empty where it is not known. */
-export const byWhat = ({ code, signal }: Ended): string => (signal !== null ? `by ${signal}` : code === null ? '' : `with status ${code}`)
+/** Of a process, after "ended ". How one ended that another keeper had started nobody knows. */
+export const byWhat = ({ code, signal }: Ended): string => (signal !== null ? `by ${signal}` : code === null ? 'in an unknown way' : `with status ${code}`)
 
 /** As Date.now(); the same for everybody who reads it. */
 export const moment = (at: number): string => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`

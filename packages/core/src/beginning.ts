@@ -68,9 +68,7 @@ export class Beginning {
   #settling: NodeJS.Timeout | undefined
   /** Booted; the state is being restored, or the keeper has not said yet whether this process may serve. */
   #isFinishing = false
-  /** Told the predecessor why this process cannot serve. */
-  #refused = false
-  /** It was the state that cannot be restored. */
+  /** Told the predecessor that the state cannot be restored. */
   #lacksState = false
 
   constructor(side: BeginningSide) {
@@ -236,7 +234,6 @@ export class Beginning {
   }
 
   #refuse(reason: string, code?: 'HANDOVER_STATE'): void {
-    this.#refused = true
     this.#predecessor?.taken.channel.send({ type: 'failed', reason, ...(code && { code }) })
   }
 
@@ -261,8 +258,8 @@ export class Beginning {
   /** It took its offer back. */
   #withdrawn(error: HandoverError): void {
     const { machine, inventory, name } = this.#side
-    // Its own reason comes back with it, and the predecessor has logged that.
-    if (!this.#refused) this.#side.log('error', error.toString())
+    // Also where the reason is its own: who asked for the reload may be the only other one to hear it.
+    this.#side.log('error', error.toString())
     const { is } = machine.state
     if (is === 'preparing' || is === 'ready') {
       machine.move(is, { is: 'ended' })

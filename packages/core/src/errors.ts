@@ -73,6 +73,8 @@ export class HandoverError extends Error {
     // The stack begins with the code, as in Node's own errors; the name stays plain.
     this.name = `HandoverError [${code}]`
     Error.captureStackTrace(this, HandoverError)
+    // V8 writes its first line when it is first read.
+    Reflect.get(this, 'stack')
     this.name = 'HandoverError'
   }
 

@@ -92,8 +92,8 @@ export function pathOf(target: string): string {
 
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
-/** `beside`: how many more there are than these. */
-function listed(all: readonly string[], beside = 0): string {
+/** The first of them; `beside`: how many more there are than these. */
+export function listed(all: readonly string[], beside = 0): string {
   const more = Math.max(0, all.length - mostShown) + beside
   return [...all.slice(0, mostShown), ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
 }

@@ -138,7 +138,8 @@ export class Restoring {
       const section = this.#sections.get(name)
       // What no part of this program wants is no loss.
       if (!section?.restore) continue
-      const why = reason?.replace(`section "${name}" `, 'it ')
+      const itself = `section "${name}" `
+      const why = reason?.startsWith(itself) === true ? `it ${reason.slice(itself.length)}` : reason
       if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${why}`
       this.#side.warn(`section "${name}" is not restored: ${why}. This process goes on without it.`)
     }
@@ -194,7 +195,7 @@ export class Restoring {
     const takes = section && (section.merge ?? (section.final ? section.restore : undefined))
     if (fd === undefined || !takes) {
       if (fd !== undefined) void closeLater(fd)
-      const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor final there' : 'does not share it'}`
+      const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor a final restore there' : 'does not share it'}`
       this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
       return
     }

@@ -24,9 +24,16 @@ const wrong = (what: string, todo: string): HandoverError => new HandoverError('
 const numbers = ['schema', 'timeout', 'maxBytes', 'checkpoint'] as const
 const flags = ['optional', 'final'] as const
 const functions = ['save', 'restore', 'merge'] as const
-const known: readonly string[] = [...numbers, ...flags, ...functions, 'accepts'] satisfies (keyof Section)[]
-/** What a program writes in place; an instance of a class may have more than its methods. */
-const isLiteral = (section: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(section) as object | null)
+const options: readonly string[] = [...numbers, ...flags, 'accepts'] satisfies (keyof Section)[]
+
+/** Whether it is that option but for one character, or for capitals. A section may have fields of its own, for its functions. */
+function isTypo(key: string, option: string): boolean {
+  if (key === option) return false
+  const [a, b] = [key.toLowerCase(), option.toLowerCase()]
+  let same = 0
+  while (same < a.length && a[same] === b[same]) same++
+  return a === b || [[1, 0], [0, 1], [1, 1]].some(([skipA, skipB]) => a.slice(same + skipA!) === b.slice(same + skipB!))
+}
 
 export class Sections {
   readonly #declared = new Map<string, Declared>()
@@ -40,8 +47,10 @@ export class Sections {
   share(name: string, section: Section): void {
     if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@') || /\p{Surrogate}/u.test(name)) throw wrong(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
     if (typeof section !== 'object' || (section as Section | null) === null) throw wrong(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
-    const unknown = isLiteral(section) ? Object.keys(section).find((key) => !known.includes(key)) : undefined
-    if (unknown !== undefined) throw wrong(`section "${name}" has ${unknown}, which is no option of a section`, `Give some of ${known.join(', ')}`)
+    for (const [key, value] of Object.entries(section)) {
+      const meant = value === undefined ? undefined : options.find((option) => isTypo(key, option))
+      if (meant !== undefined) throw wrong(`section "${name}" has ${key}, which is no option of a section`, `Give ${meant}, or call it something else`)
+    }
     if (this.#declared.has(name)) throw wrong(`share("${name}") was called twice`, 'Give each section a name of its own')
     if (this.#declared.size >= mostSections) throw wrong(`share("${name}") is section ${mostSections + 1}, and there may be ${mostSections}`, 'Put what belongs together into one section, as a Map or a stream')
     for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw wrong(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')

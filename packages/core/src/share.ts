@@ -25,8 +25,9 @@ export interface RestoreInfo {
   readonly signal: AbortSignal
 }
 
+type Arrived<V> = V extends AsyncIterable<infer Item> | Iterator<infer Item> ? AsyncIterable<Item> : V
 /** What `restore` gets of what `save` answers: of a stream (an iterator, an async iterable) an async iterable of the same items, else the same. */
-export type Restored<S> = 0 extends 1 & S ? S : Awaited<S> extends AsyncIterable<infer Item> | Iterator<infer Item> ? AsyncIterable<Item> : Awaited<S>
+export type Restored<S> = 0 extends 1 & S ? S : Arrived<Awaited<S>>
 
 /** A part of the state of an application, which goes along at a reload. `S`: what `save` answers. `T`: what `restore` gets, which an older version may have saved. */
 export interface Section<S = unknown, T = Restored<S>> {
@@ -34,7 +35,7 @@ export interface Section<S = unknown, T = Restored<S>> {
    * In the predecessor, while it serves: what the successor is to know. Plain data: objects, arrays, Map, Set, Date, RegExp, Error, BigInt, Buffer, typed arrays,
    * with cycles. An iterator or an async iterable (a generator, a Readable) is a stream of items, for what is large: each is sent by itself.
    */
-  readonly save?: (info: SaveInfo) => S
+  readonly save?: (info: SaveInfo) => S | Promise<S>
   /**
    * In the successor, before it is ready. A stream arrives as an async iterable of the same items. What it throws refuses the reload, and the predecessor
    * serves on; where that is gone, or the section is optional, the program goes on without.

@@ -16,7 +16,7 @@ import { closeLater } from './memory-file.js'
 import type { MessageOf, Peer } from './messages.js'
 import { Peers } from './peers.js'
 import type { SectionsToSend } from './predecessor.js'
-import type { StateReport } from './report.js'
+import { listed, type StateReport } from './report.js'
 import { Restoring } from './restoring.js'
 import { Saving, type Author } from './saving.js'
 import { Sections } from './sections.js'
@@ -152,7 +152,7 @@ export class SharedState {
   toSend(fresh: boolean): SectionsToSend {
     this.#saving.forget()
     this.#successorIsFresh = fresh
-    if (fresh && this.#saving.names.length > 0) this.#side.warn(`the successor begins without state, as was asked: ${this.#saving.names.join(', ')} stay${this.#saving.names.length === 1 ? 's' : ''} behind`)
+    if (fresh && this.#saving.names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(this.#saving.names)}`)
     return {
       names: fresh ? [] : this.#saving.names,
       save: async (name, signal) => await this.#saving.save(name, 'offer', signal),

@@ -46,7 +46,6 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
   const topic = name === undefined ? 'prom-client' : `prom-client:${name}`
   const others = topics.get(core) ?? new Set()
   if (others.has(topic)) throw refused(`inherit() was called for a second registry ${name === undefined ? 'without a name' : `named ${JSON.stringify(name)}`}`, "Give it a name of its own: inherit(registry, { name: 'admin' }).")
-  topics.set(core, others.add(topic))
   const toAdopt = Object.keys(gauges).filter((gauge) => gauges[gauge] === 'adopt')
 
   const isOpenMetrics = (): boolean => (metrics.contentType as string) === Registry.OPENMETRICS_CONTENT_TYPE
@@ -64,6 +63,7 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
     remains: ({ counts }) => ({ counts, gauges: [] }),
     text: { write: writeSaid, read: readSaid }
   })
+  topics.set(core, others.add(topic))
   if (toAdopt.length > 0) {
     core.share<Adopted>(`${topic}:gauges`, { save: () => valuesToAdopt(metrics, toAdopt), restore: (values) => { adopt(metrics, values) }, optional: true })
   }
