@@ -368,7 +368,7 @@ export class Keeper {
 
   async #checkHang(worker: Worker): Promise<void> {
     const { hangTimeoutMs } = this.options
-    if ((await worker.ask(hangTimeoutMs)) !== undefined || worker.how || worker.retiring) return
+    if ((await worker.ask(hangTimeoutMs)) !== undefined || worker.how || worker.hungUp || worker.retiring) return
     this.options.log('error', `${worker.who} has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
     worker.kill()
   }

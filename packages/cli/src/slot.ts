@@ -332,7 +332,8 @@ export class Slot {
     const matters = (): boolean => this.#handover === handover && !handover.alone && !from.how && to.state !== 'serving'
     while (matters()) {
       const answered = (await from.ask(answerMs)) !== undefined
-      if (!answered && matters()) handover.end(this.#silent(from))
+      // One that hung up does not block: its end is about to be heard.
+      if (!answered && !from.hungUp && matters()) handover.end(this.#silent(from))
       await sleep(lookMs, undefined, { ref: false })
     }
   }

@@ -102,6 +102,11 @@ export class Worker {
     return this.#stderr()
   }
 
+  /** Its line is closed: it is gone, or about to be. */
+  get hungUp(): boolean {
+    return this.#hungUp
+  }
+
   async #hear(): Promise<void> {
     await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`process ${this.pid} said ${what}`) })
     this.#hungUp = true
