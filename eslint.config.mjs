@@ -8,7 +8,7 @@ const never = (group, message) => ({ group, message })
 
 const rolesNeverMeet = never(['./predecessor.js', './successor.js'], 'predecessor and successor know each other only through messages.ts.')
 const noWayUp = never(['./generation.js', './beginning.js', './servers.js', './index.js'], 'Only the index and the adapters may know the generation, and only it its parts: imports point from it to the roles, the channel and the addon.')
-const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./native.js', '!./listeners.js', '!./lines.js', '!./status.js'], 'This file is pure: it imports no Node module and nothing that does.')
+const pure = never(['node:*', './*.js', '!./errors.js', '!./messages.js', '!./report.js', '!./states.js', '!./native.js', '!./listeners.js', '!./lines.js', '!./status.js', '!./typo.js'], 'This file is pure: it imports no Node module and nothing that does.')
 
 /** The command, from the top; what is in no layer (words, errors, the arguments) may be imported by all, and imports none of them. */
 const layers = [
@@ -54,7 +54,7 @@ export default defineConfig(
       '@typescript-eslint/consistent-type-definitions': 'off'
     }
   },
-  only(['packages/core/src/{errors,keeper-messages,lines,messages,report,requests,share,states,status}.ts'], [pure]),
+  only(['packages/core/src/{errors,keeper-messages,lines,messages,report,requests,share,states,status,typo}.ts'], [pure]),
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/beginning.ts'], [never(['./predecessor.js'], 'The beginning of a generation is the successor\'s.'), noWayUp]),
   only(['packages/core/src/ending.ts'], [never(['./successor.js'], 'The end of a generation is the predecessor\'s.'), noWayUp]),

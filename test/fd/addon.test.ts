@@ -264,14 +264,14 @@ describe('prepack', () => {
 describe('without a binary', () => {
   it('each function of @handover/core/fd is HANDOVER_UNAVAILABLE with the reason, and closeFds works', () => {
     const place = directory()
-    for (const name of ['fd', 'errors', 'listeners', 'native', 'private']) {
+    for (const name of ['fd', 'binary', 'errors', 'listeners', 'native', 'private']) {
       writeFileSync(path.join(place, `${name}.js`), readFileSync(path.join(top, 'packages', 'core', 'dist', `${name}.js`)))
     }
     writeFileSync(path.join(place, 'main.js'), `
       const fd = require('./fd.js')
       const server = require('node:net').createServer()
       const calls = [() => fd.sendFds(0, [0]), () => fd.receiveFds(0), () => fd.socketPair(), () => fd.peerCredentials(0), () => fd.describeFd(0), () => fd.sendListener(0, server), () => fd.receiveListener(0)]
-      const found = Promise.all(calls.map(async (call) => { try { await call() } catch (error) { return error.code + (/no binary for/.test(error.message) ? '' : error.message) } }))
+      const found = Promise.all(calls.map(async (call) => { try { await call() } catch (error) { return error.code + (/was bundled/.test(error.message) ? '' : error.message) } }))
       found.then((codes) => { fd.closeFds([require('node:fs').openSync(__filename)]); console.log(JSON.stringify(codes)) })`)
     const { stdout, stderr } = spawnSync(process.execPath, ['main.js'], { cwd: place, encoding: 'utf8' })
     expect(stderr).toBe('')

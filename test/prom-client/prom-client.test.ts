@@ -259,6 +259,26 @@ describe('counters, histograms and summaries', () => {
     expect(await next.values()).toEqual({ 's{quantile="0.5",path="/a"}': 2, 's_sum{path="/a"}': 102, 's_count{path="/a"}': 2, 's_sum{path="/b"}': 1, 's_count{path="/b"}': 1 })
   })
 
+  it('with Infinity among their buckets, or a bound twice, show no series twice', async () => {
+    const { registry, registers } = new App().start()
+    new Histogram({ name: 'h', help: 'h', buckets: [0.1, 0.1, Infinity], registers }).observe(3)
+    const names = (await registry.metrics()).split('\n').filter((line) => line.startsWith('h_bucket')).map((line) => line.split(' ')[0])
+    expect(names).toEqual(['h_bucket{le="0.1"}', 'h_bucket{le="+Inf"}'])
+  })
+
+  it('of summaries and gauges whose values have no labels, or some apart from the others, as versions of prom-client differ in, are shown', async () => {
+    const app = new App()
+    const other = app.start({ gauges: { open: 'adopt' } })
+    const summary = { name: 's', help: 's', type: 'summary', aggregator: 'sum' }
+    const gauge = { name: 'open', help: 'g', type: 'gauge', aggregator: 'sum' }
+    const values = [{ labels: { quantile: 0.5 }, value: 2 }, { metricName: 's_sum', value: 6 }, { metricName: 's_count', value: 3 }]
+    other.registry.registerMetric({ ...summary, get: () => Promise.resolve({ ...summary, values }) } as never)
+    // Where it keeps its values is its own business.
+    other.registry.registerMetric({ ...gauge, get: () => Promise.resolve({ ...gauge, values: [{ value: 4, labels: { room: 'a' }, sharedLabels: { zone: 'z' } }] }) } as never)
+    expect(await other.values()).toEqual({ 's{quantile="0.5"}': 2, s_sum: 6, s_count: 3, 'open{room="a",zone="z"}': 4 })
+    expect(await other.sections.get('prom-client:gauges')!.save!({} as never)).toEqual({ open: [{ labels: { room: 'a', zone: 'z' }, value: 4 }] })
+  })
+
   it('of sums with fractions show the same in every process, whatever was added first', async () => {
     const app = new App()
     const all = Array.from({ length: 6 }, (_, index) => {
@@ -358,7 +378,7 @@ describe('gauges', () => {
     new Gauge({ name: 'collected', help: 'c', collect() { this.set(7) }, registers: old.registers })
     const next = app.start(options)
     const early = make(next, 'early', ['room'])
-    const saved = sent(old.sections.get('prom-client:gauges')!.save!({} as never))
+    const saved = sent(await old.sections.get('prom-client:gauges')!.save!({} as never))
     old.state = 'draining'
     await next.sections.get('prom-client:gauges')!.restore!(saved, {} as never)
     new Gauge({ name: 'collected', help: 'c', collect() { this.set(1) }, registers: next.registers })
@@ -378,7 +398,7 @@ describe('gauges', () => {
     const old = app.start(options)
     new Gauge({ name: 'g', help: 'g', labelNames: ['room'], registers: old.registers }).set({ room: 'a' }, 4)
     const next = app.start(options)
-    const saved = sent(old.sections.get('prom-client:gauges')!.save!({} as never))
+    const saved = sent(await old.sections.get('prom-client:gauges')!.save!({} as never))
     await next.sections.get('prom-client:gauges')!.restore!(saved, {} as never)
     new Gauge({ name: 'g', help: 'g', registers: next.registers })
     await old.end(next)

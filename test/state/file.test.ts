@@ -333,6 +333,12 @@ describe('writing is given up', () => {
     await expect(write(produce(error))).rejects.toBe(error)
   })
 
+  test('by bytes of memory that threads share, as one value and as an item', async () => {
+    const bytes = new Uint8Array(new SharedArrayBuffer(4))
+    await expect(write(bytes)).rejects.toThrow(/^the state of section "users" holds an instance of Uint8Array over a SharedArrayBuffer, which cannot go/)
+    await expect(write([Buffer.from('a'), Buffer.from(bytes.buffer)].values())).rejects.toThrow(/holds an instance of Buffer over a SharedArrayBuffer at \[1\], which cannot go/)
+  })
+
   test('a return() that throws, or never answers while the signal comes, hides nothing', async () => {
     const iterator = (back: () => unknown): unknown => ({ [Symbol.asyncIterator]: () => ({ next: async () => ({ value: Symbol('x') }), return: back }) })
     await expect(write(iterator(() => { throw new Error('by return') }))).rejects.toMatchObject({ code: 'HANDOVER_STATE' })

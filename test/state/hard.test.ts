@@ -95,6 +95,8 @@ describe('many sections', () => {
     const { failed } = await app.reload(all(`{ optional: true, restore() { throw new Error(index + ' ' + 'x'.repeat(2_000)) } }`))
     expect(failed).toHaveLength(1_000)
     expect(failed[7]).toEqual({ name: 'part 7', reason: `7 ${'x'.repeat(198)} …` })
+    const [line] = await app.program.stderrMatching(/1 listener kept.*not restored: part 0 .*and \d+ more; launch.*$/m)
+    expect(line.length).toBeLessThan(2_500)
   })
 
   it('may have any name', async () => {

@@ -333,6 +333,13 @@ describe('the log', () => {
     }
   })
 
+  it('has one full stop where a reason that is a sentence stands before another', async () => {
+    app = await Sharing.start(`handover.share('thing', { save: () => ({ run() {} }) })`, { load: false })
+    await app.reload(`handover.share('thing', { optional: true, restore() {} })`)
+    await app.program.stderrMatching(/section "thing" is not restored: the state of .* holds a function at run, .*, errors\. This process goes on without it\.$/m)
+    expect(app.program.stderr).not.toMatch(/[^.]\.\.(?!\.)/)
+  })
+
   it('says with the switch what became of each section', async () => {
     app = await Sharing.start(`for (const name of ['a', 'b', 'c', 'd']) handover.share(name, { save: () => 1 })`, { load: false })
     await app.reload(`for (const name of ['a', 'b']) handover.share(name, { restore() {} }); handover.share('d', { optional: true, restore() { throw new Error('no') } })`)

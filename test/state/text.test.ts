@@ -106,12 +106,22 @@ describe('what cannot be written', () => {
     ['an instance of Own', 'last.cause.of', { last: new Error('x', { cause: { of: new Own() } }) }],
     ['a function', 'errors[1]', new AggregateError([1, () => 1])],
     ['an instance of Own', '__proto__.own', JSON.parse('{"__proto__":{}}', (key, value: object) => key === '__proto__' ? { own: new Own() } : value)],
-    ['an instance of SharedArrayBuffer', 'bytes.buffer', { bytes: new Uint8Array(new SharedArrayBuffer(4)) }],
     ['an instance of WeakRef', 'ref', { ref: new WeakRef({}) }]
   ])('%s at %s is refused with the path', (what, place, value) => {
     const { code, message } = refusal(value)
     expect(code).toBe('HANDOVER_STATE')
     expect(message).toMatch(`the state of the test holds ${what} at ${place}, which cannot go to another process. Nothing was changed. Give plain data`)
+  })
+
+  test.each<[what: string, place: string, value: unknown]>([
+    ['an instance of Uint8Array over a SharedArrayBuffer at bytes', 'in an object', { bytes: new Uint8Array(new SharedArrayBuffer(4)) }],
+    ['an instance of Buffer over a SharedArrayBuffer at list[1]', 'as a Buffer', { list: [1, Buffer.from(new SharedArrayBuffer(4))] }],
+    ['an instance of DataView over a SharedArrayBuffer', 'as a view', new DataView(new SharedArrayBuffer(4))],
+    ['an instance of SharedArrayBuffer at memory', 'itself', { memory: new SharedArrayBuffer(4) }]
+  ])('%s, %s, is refused: a copy would go on alone', (what, _place, value) => {
+    const { code, message } = refusal(value)
+    expect(code).toBe('HANDOVER_STATE')
+    expect(message).toContain(`the state of the test holds ${what}, which cannot go to another process. Nothing was changed. Give a copy`)
   })
 
   test('a value that cannot be written at all is refused without a path', () => {

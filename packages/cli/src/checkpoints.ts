@@ -10,7 +10,7 @@
  * is offered again, twice as often as before until the next start without it. So a database that is down for an hour hardly costs state, and a bad checkpoint no service.
  */
 
-import { addon, check, closeLater, type CheckpointStatus, type PredecessorSide } from '@handover/core/keeper'
+import { addon, check, closeLater, listed, type CheckpointStatus, type PredecessorSide } from '@handover/core/keeper'
 import { cut, duration, printable } from './words.js'
 
 /** In a slot: of one worker, and of those that crashed. */
@@ -106,7 +106,7 @@ export class Checkpoints {
     const bad = left.filter(({ crashes }) => crashes >= mostCrashes)
     if (bad.length === 0) return
     this.#close((held) => bad.includes(held))
-    this.#warn(`${mostCrashes} workers of slot ${slot} crashed soon after they had begun to serve with the checkpoint of ${bad.map(({ name }) => name).join(', ')}: the next one starts without`)
+    this.#warn(`${mostCrashes} workers of slot ${slot} crashed soon after they had begun to serve with the checkpoint of ${listed(bad.map(({ name }) => name))}: the next one starts without`)
   }
 
   /** It handed over, or ended in order. */

@@ -5,7 +5,7 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accepts, HandoverError, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
+import { accepts, HandoverError, listed, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
 import { adoptWorkers } from './adopt.js'
 import { Checkpoints } from './checkpoints.js'
 import { Counts, serviceTopic } from './counts.js'
@@ -176,8 +176,8 @@ export class Keeper {
     const servers = this.servers
     if (names.length === 0) return 'Nobody serves.'
     return servers.length === 0
-      ? `Nobody serves: the keeper (process ${process.pid}) keeps ${names.join(', ')}, and connects wait.`
-      : `${servers.map(({ who }) => who).join(', ')} serve${servers.length === 1 ? 's' : ''} ${names.join(', ')}.`.replace(/^p/, 'P')
+      ? `Nobody serves: the keeper (process ${process.pid}) keeps ${listed(names)}, and connects wait.`
+      : `${listed(servers.map(({ who }) => who))} serve${servers.length === 1 ? 's' : ''} ${listed(names)}.`.replace(/^p/, 'P')
   }
 
   // ---- the first start ----

@@ -5,6 +5,7 @@ import { chooseApp, fileOf, findApps, titleOf } from './apps.js'
 import type { Command } from './arguments.js'
 import { ask, Silent } from './ask.js'
 import { Failure } from './failure.js'
+import { version } from './version.js'
 import { cut, duration, number, printable } from './words.js'
 
 /** Of the names and reasons of sections, in one line. */
@@ -53,7 +54,8 @@ export async function outcomeOf(file: string, options: ReloadRequest, timeoutMs:
 
 /** Why a request was not done, or what else came in its place. */
 export function refusal(answer: ControlAnswer): Failure {
-  return new Failure(`handover: ${answer.type === 'refused' ? `${answer.reason.replace(/\.?$/, '.')} (${answer.code})` : `expected another answer than "${answer.type}". The process may be of a version too far away.`}`)
+  const versions = answer.type === 'refused' && answer.code === 'HANDOVER_PROTOCOL' ? ` This command is of version ${version}; the process may be of another one, which handover status shows for a keeper.` : ''
+  return new Failure(`handover: ${answer.type === 'refused' ? `${answer.reason.replace(/\.?$/, '.')} (${answer.code})${versions}` : `expected another answer than "${answer.type}". The process may be of a version too far away.`}`)
 }
 
 /** A predecessor without a keeper does not know the version of its successor; that one does. */

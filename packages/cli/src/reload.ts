@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HandoverError, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
+import { HandoverError, listed, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/keeper'
 import type { Keeper } from './keeper.js'
 import type { Demands, Replacement, Slot } from './slot.js'
 import { byWhat } from './words.js'
@@ -67,7 +67,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     // Who serves now, and not at the moment of the crash.
     error = culprit?.failure() ?? error
     if (kept.length > 0) {
-      error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${kept.map(({ to }) => to.who).join(', ')}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
+      error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${listed(kept.map(({ to }) => to.who))}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
     }
   } else {
     for (const { slot } of done) slot.settle()
@@ -97,7 +97,7 @@ function told(cause: unknown, keeper: Keeper): HandoverError {
   if (cause instanceof HandoverError && cause.code !== 'HANDOVER_SPAWN') return cause
   const [what, todo] = cause instanceof HandoverError
     ? [cause.message, 'Check that Node and the working directory are there']
-    : [`a successor could not be started: ${(cause as Error).message}.`, 'Check the limits of the keeper (ulimit -n, ulimit -u)']
+    : [`a successor could not be started: ${withoutStop((cause as Error).message)}.`, 'Check the limits of the keeper (ulimit -n, ulimit -u)']
   return new HandoverError('HANDOVER_SPAWN', `${what}\n  ${keeper.serves()}\n  ${todo}, then reload again.`, { cause })
 }
 
@@ -141,7 +141,7 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
     for (const { slot, to } of done) {
       const reason = (request.probe === undefined ? undefined : await slot.probe(to, request.probe)) ?? (watched ? failing(await to.ask(statusMs), before) : undefined)
       check(done)
-      if (reason !== undefined) throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} served, and is taken back: ${reason}.\n  The generation before serves again; no connection was lost.\n  Repair it and reload again.`, { stderr: to.stderr })
+      if (reason !== undefined) throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} served, and is taken back: ${withoutStop(reason)}.\n  The generation before serves again; no connection was lost.\n  Repair it and reload again.`, { stderr: to.stderr })
     }
   }
 }

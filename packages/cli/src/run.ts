@@ -9,7 +9,7 @@ import type { ChildProcess } from 'node:child_process'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
 import { adoptLate, adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
 import { ask, NobodyListens } from './ask.js'
@@ -241,7 +241,7 @@ function listenForSignals(keeper: Keeper): void {
       return
     }
     void keeper.reloadTogether().then(({ ok, switched, error }) => {
-      if (ok) log('info', `reloaded: ${switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`).join(', ')} serve${switched.length === 1 ? 's' : ''}`)
+      if (ok) log('info', `reloaded: ${listed(switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`))} serve${switched.length === 1 ? 's' : ''}`)
       else log('error', `${error?.code}: ${error?.message}`)
     }, (error: unknown) => { log('error', String(error)) })
   }

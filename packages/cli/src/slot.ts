@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { channelTo, handOver, HandoverError, isErrorCode, StateMachine, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
+import { channelTo, handOver, HandoverError, isErrorCode, listed, StateMachine, withoutStop, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
 import type { Checkpoints } from './checkpoints.js'
 import type { Counts } from './counts.js'
 import type { Members } from './members.js'
@@ -345,7 +345,7 @@ export class Slot {
   /** Nobody but us hears a successor that is alone: it is ended here, and the next one is started. */
   #vetoed(to: Worker, reason: string): void {
     if (this.#handover?.to !== to) return
-    if (this.#handover.alone) this.#handover.end(new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} cannot serve: ${reason}.\n  ${this.#side.serves()}\n  Repair it and reload again.`))
+    if (this.#handover.alone) this.#handover.end(new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} cannot serve: ${withoutStop(reason)}.\n  ${this.#side.serves()}\n  Repair it and reload again.`))
     else this.#handover.vetoed = reason
   }
 
@@ -368,7 +368,7 @@ export class Slot {
     const passes = ({ asked }: OfferedListener): boolean => kept.length > 0 && asked.endsWith(':0')
     const dropped = mine.filter((listener) => all.includes(listener.name) && !passes(listener)).map(({ name }) => name)
     if (dropped.length > 0 && !demands.allowDrop) {
-      return `it listens on ${added.length > 0 ? added.join(', ') : 'nothing new'} and no more on ${dropped.join(', ')}, which is served now. If that is meant, reload with --allow-drop`
+      return `it listens on ${added.length > 0 ? listed(added) : 'nothing new'} and no more on ${listed(dropped)}, which is served now. If that is meant, reload with --allow-drop`
     }
     return demands.probe === undefined ? undefined : await this.probe(to, demands.probe)
   }

@@ -10,7 +10,7 @@
  *     ends
  */
 
-import { commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
+import { commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
 import type { SavedCheckpoint } from './checkpoints.js'
 import type { SavedCount } from './counts.js'
 import type { Keeper, Memory } from './keeper.js'
@@ -67,7 +67,7 @@ export async function handKeeperOver(keeper: Keeper, control: { readonly file: s
       await keeper.comeBack()
       resume()
     }
-    throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `a new keeper (process ${started.pid}${ended}) could not take over: ${(error as Error).message}.\n  Process ${process.pid} goes on as the keeper; ${keeper.serves()}\n  See what the new one wrote.`, { stderr: started.child.stderr() })
+    throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `a new keeper (process ${started.pid}${ended}) could not take over: ${withoutStop((error as Error).message)}.\n  Process ${process.pid} goes on as the keeper; ${keeper.serves()}\n  See what the new one wrote.`, { stderr: started.child.stderr() })
   } finally {
     channel.close()
   }

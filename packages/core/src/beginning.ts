@@ -7,7 +7,7 @@
 import { Adopter } from './adopting.js'
 import { FirstContact } from './channel.js'
 import { spoken } from './covering.js'
-import { HandoverError } from './errors.js'
+import { HandoverError, withoutStop } from './errors.js'
 import type { Inheritance } from './host.js'
 import type { Inventory } from './inventory.js'
 import type { Kept } from './kept.js'
@@ -123,7 +123,7 @@ export class Beginning {
         contact = name.find()
       }
     } catch (error) {
-      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${(error as Error).message}. This process listens to nothing.`, { cause: error })
+      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${withoutStop((error as Error).message)}. This process listens to nothing.`, { cause: error })
       this.#side.log('error', this.#refusal.toString())
     }
   }

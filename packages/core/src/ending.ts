@@ -18,7 +18,7 @@ import type { Name } from './name.js'
 import type { Settings } from './options.js'
 import { watchSuccessor } from './predecessor.js'
 import { holdOpen } from './private.js'
-import { mostCutNamed, noState, type Report } from './report.js'
+import { listed, mostCutNamed, noState, type Report } from './report.js'
 import type { StateMachine } from './states.js'
 import { notifySystemd } from './systemd.js'
 
@@ -218,7 +218,7 @@ export class Ending {
     if (recalled) channel.send({ type: 'withdraw', reason: lost.recalled })
     channel.close()
     notifySystemd({ MAINPID: process.pid, READY: 1 })
-    const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${names.join(', ')}`
+    const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${listed(names)}`
     const who = `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'})`
     const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
     const text = recalled

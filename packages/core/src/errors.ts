@@ -40,6 +40,9 @@ export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(er
 /** Of whatever was thrown, for a log. */
 export const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
 
+/** A reason that another sentence follows: it comes from anywhere, and may end in a full stop of its own. */
+export const withoutStop = (text: string): string => text.replace(/[.\s]+$/, '')
+
 export type Role = 'predecessor' | 'successor'
 
 export interface ErrorContext {

@@ -19,7 +19,7 @@ import type { Caller, CallingKeeper } from './control.js'
 import { Covering, serveProbe } from './covering.js'
 import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from './door.js'
 import { Ending, openCounts, type Served } from './ending.js'
-import { HandoverError, textOf } from './errors.js'
+import { HandoverError, textOf, withoutStop } from './errors.js'
 import type { Handover, HandoverEvents, ReloadOptions } from './face.js'
 import { descriptorRoom, takeInheritance, realHost, unavailable, type Host, type Inheritance } from './host.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
@@ -35,7 +35,7 @@ import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
 import { accept, cannotMove, fdOf, missing } from './private.js'
 import { Portrait } from './process-status.js'
-import { describeReport, noState, type Report } from './report.js'
+import { describeReport, listed, noState, type Report } from './report.js'
 import { Servers } from './servers.js'
 import type { PeerChannel, Restored, Section, Service } from './share.js'
 import { SharedState } from './shared-state.js'
@@ -462,7 +462,7 @@ export class Generation implements Handover {
 
   #serves(): string {
     const names = this.#inventory.names
-    return `Process ${process.pid} (generation ${this.generation}) keeps serving${names.length > 0 ? ` ${names.join(', ')}` : ''}; no connection was lost.`
+    return `Process ${process.pid} (generation ${this.generation}) keeps serving${names.length > 0 ? ` ${listed(names)}` : ''}; no connection was lost.`
   }
 
   #servingNow(): Peer[] {
@@ -574,7 +574,7 @@ export class Generation implements Handover {
       this.#machine.move('launching', { is: 'serving' })
       throw error instanceof HandoverError
         ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error.cause })
-        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${(error as Error).message}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error })
+        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${withoutStop((error as Error).message)}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error })
     }
   }
 
@@ -646,7 +646,7 @@ export class Generation implements Handover {
     try {
       this.#kept.serves(listeners, fds)
     } catch (error) {
-      this.#log('warn', `the keeper does not get copies of ${listeners.map(({ name }) => name).join(', ')}: ${(error as Error).message}`)
+      this.#log('warn', `the keeper does not get copies of ${listed(listeners.map(({ name }) => name))}: ${(error as Error).message}`)
     }
   }
 
@@ -732,7 +732,7 @@ export class Generation implements Handover {
   }
 
   readonly #notAgain = (listener: Listener, error: Error): void => {
-    this.#log('error', `${listener.about.name} cannot be listened on again: ${error.message}. The other listeners are served. Restart to get it back.`)
+    this.#log('error', `${listener.about.name} cannot be listened on again: ${withoutStop(error.message)}. The other listeners are served. Restart to get it back.`)
   }
 
   #report(report: Report): void {

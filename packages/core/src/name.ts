@@ -5,6 +5,7 @@
 
 import { controlPath, ControlServer, findOrBecome, type ControlSide } from './control.js'
 import type { FirstContact } from './channel.js'
+import { withoutStop } from './errors.js'
 import { fileId, type Inventory } from './inventory.js'
 import type { OfferedListener } from './messages.js'
 
@@ -48,7 +49,7 @@ export class Name {
     try {
       this.#control.listen()
     } catch (error) {
-      this.#side.warn(`the control socket cannot be used: ${(error as Error).message}. This process serves, and cannot be found by its name.`)
+      this.#side.warn(`the control socket cannot be used: ${withoutStop((error as Error).message)}. This process serves, and cannot be found by its name.`)
     }
   }
 
@@ -60,7 +61,7 @@ export class Name {
       contact.close()
       this.#side.warn(`another process serves under the name ${this.#given()}. This one cannot be found by it. Choose another name.`)
     } catch (error) {
-      this.#side.warn(`${(error as Error).message}. This process serves, and cannot be found by its name.`)
+      this.#side.warn(`${withoutStop((error as Error).message)}. This process serves, and cannot be found by its name.`)
     }
   }
 

@@ -7,9 +7,9 @@
  * plainly and drains politely, and cannot be reloaded.
  */
 
-import { existsSync } from 'node:fs'
-import path from 'node:path'
+import { createRequire } from 'node:module'
 import { getSystemErrorMap } from 'node:util'
+import { findBinary } from './binary.js'
 
 /** What `describe` reads of a socket, by getsockopt(2) and getsockname(2). */
 export interface SocketDescription {
@@ -154,24 +154,15 @@ function faceOf(binary: Binary): Native {
   }
 }
 
-const here = __dirname
-// The workspace's own build goes first: there, what an earlier `npm pack` left in prebuilds may be older.
-const candidates = [
-  path.join(here, '..', '..', '..', 'build', 'Release', 'handover.node'),
-  path.join(here, '..', 'prebuilds', `${process.platform}-${process.arch}`, 'handover.node')
-]
-
 function load(): { native: Native | undefined; nativeMissing: string | undefined } {
   if (process.platform === 'win32') {
     return { native: undefined, nativeMissing: 'descriptors cannot be passed on Windows' }
   }
-  const file = candidates.find((candidate) => existsSync(candidate))
-  if (file === undefined) {
-    return { native: undefined, nativeMissing: `there is no binary for ${process.platform}-${process.arch} in this package` }
-  }
+  const { file, missing } = findBinary()
+  if (file === undefined) return { native: undefined, nativeMissing: missing }
   try {
-    // eslint-disable-next-line @typescript-eslint/no-require-imports -- an addon can only be required
-    return { native: faceOf(require(file) as Binary), nativeMissing: undefined }
+    // An addon can only be required; and a bundler must leave this call alone.
+    return { native: faceOf(createRequire(file)(file) as Binary), nativeMissing: undefined }
   } catch (error) {
     return { native: undefined, nativeMissing: `the binary does not load: ${(error as Error).message}` }
   }

@@ -2,6 +2,8 @@
  * The report that every handover ends in, and its one-line form for the log. Pure.
  */
 
+import { withoutStop } from './errors.js'
+
 export interface CutRequest {
   readonly method: string
   /** The request target without its query, which may hold secrets; cut after 200 characters. */
@@ -80,8 +82,10 @@ export interface Report {
 
 /** A report must fit into a message. */
 export const mostCutNamed = 1_000
-/** In one line for people. */
+/** In one line for people: so many of a list, and so many characters of each and of all. */
 const mostShown = 20
+const longestShown = 240
+const longestList = 2_000
 const longestPath = 200
 
 /** Of a request, without its query. */
@@ -92,10 +96,18 @@ export function pathOf(target: string): string {
 
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
-/** The first of them; `beside`: how many more there are than these. */
+/** The first of them, in a line that stays readable however many there are; `beside`: how many more there are than these. */
 export function listed(all: readonly string[], beside = 0): string {
-  const more = Math.max(0, all.length - mostShown) + beside
-  return [...all.slice(0, mostShown), ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
+  const shown: string[] = []
+  let characters = 0
+  for (const text of all.slice(0, mostShown)) {
+    const short = text.length > longestShown ? `${text.slice(0, longestShown)}…` : text
+    characters += short.length
+    if (characters > longestList) break
+    shown.push(short)
+  }
+  const more = all.length - shown.length + beside
+  return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join(', ')
 }
 
 const ms = (value: number | null): string => (value === null ? '-' : `${Math.round(value)} ms`)
@@ -110,7 +122,7 @@ function stateText({ restored, unclaimed, failed }: StateReport): string {
   const parts = [
     ...(restored.length > 0 ? [`${plural(restored.length, 'section')} restored`] : []),
     ...(unclaimed.length > 0 ? [`wanted by nobody: ${listed(unclaimed)}`] : []),
-    ...(failed.length > 0 ? [`not restored: ${listed(failed.map(({ name, reason }) => `${name} (${reason})`))}`] : [])
+    ...(failed.length > 0 ? [`not restored: ${listed(failed.map(({ name, reason }) => `${name} (${withoutStop(reason)})`))}`] : [])
   ]
   return parts.map((part) => `; ${part}`).join('')
 }
@@ -120,14 +132,14 @@ export function describeReport(report: Report): string {
   const { connections, listeners, durations } = report
   const listenerText = [
     `${plural(listeners.kept.length, 'listener')} kept`,
-    ...(listeners.added.length > 0 ? [`added ${listeners.added.join(', ')}`] : []),
-    ...(listeners.dropped.length > 0 ? [`dropped ${listeners.dropped.join(', ')}`] : [])
+    ...(listeners.added.length > 0 ? [`added ${listed(listeners.added)}`] : []),
+    ...(listeners.dropped.length > 0 ? [`dropped ${listed(listeners.dropped)}`] : [])
   ].join(', ')
   const stayed = Object.entries(connections.stayed).map(([reason, count]) => `${count} ${reason}`)
   const moved = report.successor ? `${plural(connections.moved, 'connection')} moved, ${connections.drained}` : plural(connections.drained, 'connection')
   const end = `${moved} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
     ` in ${ms(durations.drain)}` +
-    (stayed.length > 0 ? `; not moved: ${stayed.join(', ')}` : '') +
+    (stayed.length > 0 ? `; not moved: ${listed(stayed)}` : '') +
     (report.requestsCut.length > 0 ? `; cut: ${cutText(report)}` : '')
   switch (report.result) {
     case 'switched':

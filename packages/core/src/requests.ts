@@ -5,6 +5,7 @@
 
 import { HandoverError } from './errors.js'
 import { boolean, type Check } from './lines.js'
+import { isTypo } from './typo.js'
 import type { ControlRequest, ReloadRequest } from './status.js'
 
 /** One of the two connections of a process that wants to take over; `token` says which belong together. */
@@ -42,7 +43,7 @@ const expected = 'the first line must be {"type":"messages"|"descriptors","token
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Throws HANDOVER_PROTOCOL. Unknown extra fields beside the verb pass, so that a neighbouring version may add some. */
+/** Throws HANDOVER_PROTOCOL. A field that is not known is refused rather than ignored: it may be what makes the request careful, or one of a newer version. */
 export function parseFirstLine(line: string): Greeting | ControlRequest {
   let value: unknown
   try {
@@ -55,12 +56,15 @@ export function parseFirstLine(line: string): Greeting | ControlRequest {
   throw wrong(expected)
 }
 
-function parseRequest({ verb, options = {} }: Record<string, unknown>): ControlRequest {
+function parseRequest(request: Record<string, unknown>): ControlRequest {
+  const { verb, options = {} } = request
   switch (verb) {
     case 'status':
     case 'stop':
+      refuseOthers(request, ['type', 'verb'], `a request for "${verb}"`)
       return { type: 'request', verb }
     case 'reload':
+      refuseOthers(request, ['type', 'verb', 'options'], 'a request for "reload"')
       return { type: 'request', verb, options: parseOptions(options) }
     default:
       throw wrong(`the verb of a request is ${shown(verb)}, expected "status", "reload" or "stop"`)
@@ -69,10 +73,17 @@ function parseRequest({ verb, options = {} }: Record<string, unknown>): ControlR
 
 function parseOptions(options: unknown): ReloadRequest {
   if (!isObject(options)) throw wrong(`the options of a reload are ${shown(options)}, expected an object`)
+  refuseOthers(options, Object.keys(reloadOptions), 'a reload')
   for (const [name, value] of Object.entries(options)) {
-    const [check, what] = Object.hasOwn(reloadOptions, name) ? reloadOptions[name as keyof ReloadRequest] : []
-    if (!check) throw wrong(`${shown(name)} is not an option of a reload, expected some of ${Object.keys(reloadOptions).join(', ')}`)
+    const [check, what] = reloadOptions[name as keyof ReloadRequest]
     if (!check(value)) throw wrong(`the option ${name} of a reload is ${shown(value)}, expected ${what}`)
   }
   return options
+}
+
+function refuseOthers(given: Record<string, unknown>, known: readonly string[], of: string): void {
+  const other = Object.keys(given).find((name) => !known.includes(name))
+  if (other === undefined) return
+  const meant = known.find((name) => isTypo(other, name))
+  throw wrong(`${shown(other)} is not known in ${of}${meant === undefined ? '' : ` (did you mean ${meant}?)`}, expected some of ${known.join(', ')}. Nothing was done`)
 }

@@ -6,10 +6,10 @@
  * gone, or it is a checkpoint) the program goes on without it, and says so.
  */
 
-import { reasonOf, textOf } from './errors.js'
+import { reasonOf, textOf, withoutStop } from './errors.js'
 import { closeLater } from './memory-file.js'
 import type { SectionPhase } from './messages.js'
-import type { StateReport } from './report.js'
+import { listed, type StateReport } from './report.js'
 import { before } from './saving.js'
 import { readSection, type SectionHeader } from './section-file.js'
 import type { Declared, Sections } from './sections.js'
@@ -19,8 +19,6 @@ import type { SectionStatus } from './status.js'
 const progressMs = 200
 /** Characters. */
 const mostReasons = 200_000
-/** In one line for people. */
-const mostNamed = 20
 
 export interface RestoringSide {
   /** So many bytes of it were read. */
@@ -141,7 +139,7 @@ export class Restoring {
       const itself = `section "${name}" `
       const why = reason?.startsWith(itself) === true ? `it ${reason.slice(itself.length)}` : reason
       if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${why}`
-      this.#side.warn(`section "${name}" is not restored: ${why}. This process goes on without it.`)
+      this.#side.warn(`section "${name}" is not restored: ${withoutStop(why ?? '')}. This process goes on without it.`)
     }
     this.#sayCheckpoints(all.filter(({ phase, doing }) => phase === 'checkpoint' && doing === 'restored'))
     return undefined
@@ -150,8 +148,8 @@ export class Restoring {
   #sayCheckpoints(restored: readonly Expected[]): void {
     if (restored.length === 0) return
     const now = Date.now()
-    const shown = restored.slice(0, mostNamed).map(({ name, savedAt = now }) => `${name} (${Math.round((now - savedAt) / 1_000)} s old)`)
-    this.#side.warn(`this process goes on from checkpoints: ${[...shown, ...(restored.length > mostNamed ? [`${restored.length - mostNamed} more`] : [])].join(', ')}. What changed since is lost.`)
+    const shown = restored.map(({ name, savedAt = now }) => `${name} (${Math.round((now - savedAt) / 1_000)} s old)`)
+    this.#side.warn(`this process goes on from checkpoints: ${listed(shown)}. What changed since is lost.`)
   }
 
   /** Resolves when no final section is in hand. */

@@ -13,7 +13,7 @@ import { Readable } from 'node:stream'
 import { HandoverError } from './errors.js'
 import { closeLater, openMemoryFile, sealMemoryFile } from './memory-file.js'
 import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
-import { decodeState, encodeState } from './state-text.js'
+import { decodeState, encodeState, isSharedView } from './state-text.js'
 
 export interface SectionHeader {
   readonly format: typeof format
@@ -172,7 +172,8 @@ export async function writeSection(
 }
 
 function writeItem(writer: FrameWriter, item: unknown, of: string, index?: number): Promise<void> | undefined {
-  if (!(item instanceof Uint8Array)) return writer.write(frameKinds.text, encodeState(item, of, index === undefined ? '' : `[${index}]`))
+  // Memory that is shared is refused there, with its path.
+  if (!(item instanceof Uint8Array) || isSharedView(item)) return writer.write(frameKinds.text, encodeState(item, of, index === undefined ? '' : `[${index}]`))
   // In a stream all bytes are alike; a single value comes back as what it was.
   return writer.write(index !== undefined || Buffer.isBuffer(item) ? frameKinds.buffer : frameKinds.bytes, item)
 }

@@ -9,7 +9,7 @@
 
 import { fstatSync, read, write } from 'node:fs'
 import { promisify } from 'node:util'
-import { HandoverError } from './errors.js'
+import { HandoverError, withoutStop } from './errors.js'
 import { closeLater } from './memory-file.js'
 
 export const format = 1
@@ -31,7 +31,7 @@ const writeAt = promisify(write)
 const readAt = promisify(read)
 
 const failed = (what: string, cause: unknown, todo: string): HandoverError =>
-  new HandoverError('HANDOVER_STATE', `${what}: ${(cause as Error).message}. Nothing was changed. ${todo}.`, { cause })
+  new HandoverError('HANDOVER_STATE', `${what}: ${withoutStop((cause as Error).message)}. Nothing was changed. ${todo}.`, { cause })
 
 /** Gives the event loop its turn, where what runs has held it up for a while. */
 export class Turns {

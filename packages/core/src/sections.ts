@@ -6,6 +6,7 @@
 import { inspect } from 'node:util'
 import { HandoverError } from './errors.js'
 import type { Section } from './share.js'
+import { isTypo } from './typo.js'
 
 const defaultTimeoutMs = 10_000
 const defaultMaxBytes = 1_073_741_824
@@ -26,15 +27,6 @@ const flags = ['optional', 'final'] as const
 const functions = ['save', 'restore', 'merge'] as const
 const options: readonly string[] = [...numbers, ...flags, 'accepts'] satisfies (keyof Section)[]
 
-/** Whether it is that option but for one character, or for capitals. A section may have fields of its own, for its functions. */
-function isTypo(key: string, option: string): boolean {
-  if (key === option) return false
-  const [a, b] = [key.toLowerCase(), option.toLowerCase()]
-  let same = 0
-  while (same < a.length && a[same] === b[same]) same++
-  return a === b || [[1, 0], [0, 1], [1, 1]].some(([skipA, skipB]) => a.slice(same + skipA!) === b.slice(same + skipB!))
-}
-
 export class Sections {
   readonly #declared = new Map<string, Declared>()
   readonly #added: (section: Declared) => void
@@ -48,6 +40,7 @@ export class Sections {
     if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@') || /\p{Surrogate}/u.test(name)) throw wrong(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
     if (typeof section !== 'object' || (section as Section | null) === null) throw wrong(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
     for (const [key, value] of Object.entries(section)) {
+      // A section may have fields of its own, for its functions.
       const meant = value === undefined ? undefined : options.find((option) => isTypo(key, option))
       if (meant !== undefined) throw wrong(`section "${name}" has ${key}, which is no option of a section`, `Give ${meant}, or call it something else`)
     }

@@ -108,11 +108,34 @@ const revivers: Table = {
 
 const isObject = (thing: unknown): thing is object => typeof thing === 'object' && thing !== null
 
+/** A view over memory that threads of this process share: a copy of it would go on alone, and nobody would notice. */
+export const isSharedView = (thing: unknown): thing is NodeJS.ArrayBufferView => ArrayBuffer.isView(thing) && types.isSharedArrayBuffer(thing.buffer)
+
+/** As devalue says that it cannot write something. */
+class SharedMemory extends Error {
+  override readonly name = 'DevalueError'
+  readonly value: unknown
+
+  constructor(value: unknown) {
+    super('the memory is shared')
+    this.value = value
+  }
+}
+
+function bytesOf(buffer: Buffer): ArrayBuffer {
+  if (isSharedView(buffer)) throw new SharedMemory(buffer)
+  return new Uint8Array(buffer).buffer
+}
+
 /** What is found on the way and has to be attached goes into `attached`. */
 const reducersFor = (attached: Attached): Table => ({
   // The bytes alone: the memory of a Buffer is often shared with others.
-  Buffer: (thing: unknown) => isObject(thing) && Buffer.isBuffer(thing) && new Uint8Array(thing).buffer,
+  Buffer: (thing: unknown) => isObject(thing) && Buffer.isBuffer(thing) && bytesOf(thing),
   Error: (thing: unknown) => isObject(thing) && isError(thing) && writeError(thing, attached),
+  SharedMemory(thing: unknown) {
+    if (isSharedView(thing)) throw new SharedMemory(thing)
+    return false
+  },
   Linked: (thing: unknown) => thing instanceof Linked && thing.parts
 })
 
@@ -193,6 +216,7 @@ function nameOf(thing: object): string {
 function whatIs(thing: unknown, message: string): string {
   if (typeof thing === 'function') return 'a function'
   if (typeof thing === 'symbol') return 'a symbol'
+  if (isSharedView(thing)) return `${nameOf(thing)} over a SharedArrayBuffer`
   return message.includes('symbolic keys') ? 'an object with symbols as keys' : nameOf(thing as object)
 }
 
@@ -210,6 +234,7 @@ export function encodeState(value: unknown, of: string, at = ''): string {
     let advice = 'Give plain data: objects, arrays, Map, Set, Date, typed arrays, BigInt, errors'
     if (isRefusal(cause)) {
       const thing = cause.value
+      if (isSharedView(thing) || types.isSharedArrayBuffer(thing)) advice = 'Give a copy (new Uint8Array(it), for one): what threads share stays in their process'
       const path = at + pathTo(thing, value)
       what = `holds ${whatIs(thing, message)}${path === '' ? '' : ` at ${path.replace(/^\./, '')}`}, which cannot go to another process`
     } else if (cause instanceof RangeError && message.includes(tooDeep)) {

@@ -6,7 +6,7 @@
  */
 
 import { DeadlinePassed, deadlineIn, type Channel, type FirstContact } from './channel.js'
-import { HandoverError } from './errors.js'
+import { HandoverError, withoutStop } from './errors.js'
 import type { Inventory } from './inventory.js'
 import { protocol, speaks, type MessageOf, type MovedConnection, type Peer, type Takes } from './messages.js'
 import type { Report } from './report.js'
@@ -56,7 +56,7 @@ export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: n
 }
 
 const withdrawal = (reason: string): HandoverError =>
-  new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${reason}. It goes on serving; this process ends.`, { role: 'successor' })
+  new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${withoutStop(reason)}. It goes on serving; this process ends.`, { role: 'successor' })
 
 /** What `succeed` asks of the process that it runs in. */
 export interface SuccessorSide {

@@ -4,22 +4,26 @@
  */
 
 import type { Registry } from 'prom-client'
-import type { Labels, Value } from './metrics.js'
+import { labelsOf, type Labels, type Value } from './metrics.js'
 
 /** A gauge, before and after its constructor has run to its end. */
 interface Settable {
   readonly name: string
   readonly collect?: unknown
-  readonly hashMap?: Readonly<Record<string, Value>>
+  /** Where it keeps its values is its own business, and differs between versions. */
+  get?(): Promise<{ readonly values: readonly Value[] }>
   set?(labels: Labels, value: number): void
 }
 
 export type Adopted = Readonly<Record<string, readonly { readonly labels: Labels; readonly value: number }[]>>
 
 /** Values of the gauges of these names. */
-export function valuesToAdopt(registry: Registry, names: readonly string[]): Adopted {
+export async function valuesToAdopt(registry: Registry, names: readonly string[]): Promise<Adopted> {
   const found = names.map((name) => registry.getSingleMetric(name) as Settable | undefined).filter((gauge) => gauge !== undefined && gauge.collect === undefined)
-  return Object.fromEntries(found.map((gauge) => [gauge!.name, Object.values(gauge!.hashMap ?? {}).map(({ labels, value }) => ({ labels: { ...labels }, value }))]))
+  return Object.fromEntries(await Promise.all(found.map(async (gauge) => {
+    const { values = [] } = (await gauge!.get?.()) ?? {}
+    return [gauge!.name, values.map((value) => ({ labels: { ...labelsOf(value) }, value: value.value }))] as const
+  })))
 }
 
 export function adopt(registry: Registry, adopted: Adopted): void {

@@ -5,7 +5,7 @@
  */
 
 import { exact, plus, toNumber, type Exact } from './exact.js'
-import { keyOf, labelled, type Exemplar, type Labels, type Metric, type Value } from './metrics.js'
+import { keyOf, labelled, labelsOf, type Exemplar, type Labels, type Metric, type Value } from './metrics.js'
 
 export interface Bucket {
   readonly le: number
@@ -64,13 +64,20 @@ function without(labels: Labels, name: string | undefined): Labels {
   return rest
 }
 
+/** A bound that the program names twice, or Infinity beside the +Inf that prom-client adds, is one series, and a scrape must not show it twice. */
+function addBound(buckets: Bucket[], bucket: Bucket): void {
+  const at = buckets.findIndex(({ le }) => Object.is(le, bucket.le))
+  if (at < 0) buckets.push(bucket)
+  else buckets[at] = { ...buckets[at]!, ...latest(buckets[at]!.exemplar, bucket.exemplar) }
+}
+
 /** `more`: labels that each of them gets. */
 export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: boolean): Counts {
   const families = metrics.filter(({ type }) => counts(type)).map((metric): Family => {
     const type = metric.type as Family['type']
     const series = new Map<string, Building>()
     for (const value of metric.values) {
-      const labels = labelled(value.labels)
+      const labels = labelsOf(value)
       // Those of several processes cannot be added.
       if (type === 'summary' && labels['quantile'] !== undefined) continue
       const bound = type === 'histogram' ? 'le' : undefined
@@ -80,7 +87,7 @@ export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: 
       if (type === 'counter') Object.assign(one, { sum: plus(one.sum, exact(value.value)) }, exemplarOf(value))
       else if (value.metricName?.endsWith('_sum')) one.sum = exact(value.value)
       else if (value.metricName?.endsWith('_count')) one.count = value.value
-      else one.buckets.push({ le: labels['le'] === '+Inf' ? Infinity : Number(labels['le']), count: value.value, ...exemplarOf(value) })
+      else addBound(one.buckets, { le: labels['le'] === '+Inf' ? Infinity : Number(labels['le']), count: value.value, ...exemplarOf(value) })
     }
     return { name: nameOf(metric, openMetrics), help: metric.help, type, series: new Map([...series.values()].map((one) => [keyOf(one.labels), one])) }
   })
@@ -117,7 +124,7 @@ function addBuckets(a: readonly Bucket[], b: readonly Bucket[]): Bucket[] {
 export function toMetric({ name, help, type, series }: Family, local: Metric | undefined, more: Labels): Metric {
   const quantiles = new Map<string, Value[]>()
   for (const value of type === 'summary' ? (local?.values ?? []) : []) {
-    const { quantile, ...labels } = value.labels
+    const { quantile, ...labels } = labelsOf(value)
     if (quantile === undefined) continue
     const all = labelled(labels, more)
     quantiles.set(keyOf(all), [...(quantiles.get(keyOf(all)) ?? []), { labels: { quantile, ...all }, value: value.value }])

@@ -3,7 +3,7 @@
  */
 
 import { counts } from './counts.js'
-import { keyOf, labelled, type Labels, type Metric, type Value } from './metrics.js'
+import { keyOf, labelled, labelsOf, type Labels, type Metric, type Value } from './metrics.js'
 
 /**
  * `sum`: over all processes that live, those that drain as well. `reset`: begins anew in each generation, over those that serve. `adopt`: as reset, but
@@ -21,7 +21,7 @@ export function gaugesOf(metrics: readonly Metric[], more: Labels, serves: boole
   return {
     serves,
     metrics: metrics.filter(({ type }) => !counts(type)).map(({ name, help, type, aggregator, values }) => ({
-      name, help, type, aggregator, values: values.map(({ labels, value }) => ({ labels: labelled(labels, more), value }))
+      name, help, type, aggregator, values: values.map((value) => ({ labels: labelled(labelsOf(value), more), value: value.value }))
     }))
   }
 }
@@ -52,9 +52,9 @@ export function sumOfGauges(processes: readonly Gauges[], ruleOf: (name: string)
     const scope = aggregator === 'omit' ? processes.slice(0, 1) : rule === 'reset' || rule === 'adopt' ? (serving.length > 0 ? serving : processes) : processes
     const series = new Map<string, Value[]>()
     for (const { metrics } of scope) {
-      for (const value of metrics.find(({ name }) => name === metric.name)?.values ?? []) series.set(keyOf(value.labels), [...(series.get(keyOf(value.labels)) ?? []), value])
+      for (const value of metrics.find(({ name }) => name === metric.name)?.values ?? []) series.set(keyOf(labelsOf(value)), [...(series.get(keyOf(labelsOf(value))) ?? []), value])
     }
     const add = together[aggregator] ?? together['first']!
-    return { ...metric, values: [...series.values()].map((values) => ({ labels: values[0]!.labels, value: add(values.map(({ value }) => value)) })) }
+    return { ...metric, values: [...series.values()].map((values) => ({ labels: labelsOf(values[0]!), value: add(values.map(({ value }) => value)) })) }
   })
 }

@@ -11,7 +11,7 @@ import { Registry, register, type OpenMetricsContentType } from 'prom-client'
 import { adopt, valuesToAdopt, type Adopted } from './adopted.js'
 import { addCounts, countsOf, nameOf, toMetric } from './counts.js'
 import { gaugesOf, sumOfGauges, type GaugeRule } from './gauges.js'
-import type { Labels, Metric } from './metrics.js'
+import { labelsOf, type Labels, type Metric } from './metrics.js'
 import { readSaid, writeSaid, type Said } from './said-text.js'
 
 export interface InheritOptions {
@@ -99,7 +99,7 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
   Object.assign(metrics, {
     metrics: async () => await text(await ofService()).metrics(),
     // What the caller does with it must not change what is counted.
-    getMetricsAsJSON: async () => (await ofService()).map((metric) => ({ ...metric, values: metric.values.map((value) => ({ ...value, labels: { ...value.labels } })) })),
+    getMetricsAsJSON: async () => (await ofService()).map((metric) => ({ ...metric, values: metric.values.map((value) => ({ ...value, labels: { ...labelsOf(value) } })) })),
     getSingleMetricAsString: async (wanted: string) => {
       const shown = (await ofService()).find((metric) => metric.name === wanted || nameOf(metric, isOpenMetrics()) === wanted)
       if (shown === undefined) return await single(wanted)

@@ -11,7 +11,10 @@ export interface Exemplar {
 }
 
 export interface Value {
-  readonly labels: Labels
+  /** Versions differ in whether a value without labels has an empty object or none. */
+  readonly labels?: Labels | undefined
+  /** What some versions keep apart, for all values of one series. */
+  readonly sharedLabels?: Labels
   readonly value: number
   /** Where it is not the name of the metric: name_bucket, name_sum, name_count. */
   readonly metricName?: string
@@ -36,6 +39,8 @@ export function keyOf(labels: Labels, except?: string): string {
   }
   return key
 }
+
+export const labelsOf = ({ labels = {}, sharedLabels }: Value): Labels => (sharedLabels === undefined ? labels : { ...labels, ...sharedLabels })
 
 /** What the program has labelled itself stays. What is registered by hand may have no labels. */
 export const labelled = (labels: Labels = {}, more: Labels = {}): Labels => (Object.keys(more).length === 0 ? labels : { ...labels, ...more, ...labels })

@@ -6,7 +6,7 @@
 import type { Bucket, Counts, Family, Series } from './counts.js'
 import type { Exact } from './exact.js'
 import type { Gauges } from './gauges.js'
-import { keyOf, type Exemplar, type Labels, type Value } from './metrics.js'
+import { keyOf, labelsOf, type Exemplar, type Labels, type Value } from './metrics.js'
 
 /** What one process counts, or several. */
 export interface Said {
@@ -44,7 +44,7 @@ function seriesText({ labels, sum, count, buckets, exemplar }: Series): SeriesTe
 export function writeSaid({ counts, gauges }: Said): string {
   const text: SaidText = {
     counts: [...counts].map(([key, { name, help, type, series }]) => [key, name, help, type, [...series.values()].map(seriesText)]),
-    gauges: gauges.map(({ serves, metrics }) => [serves, metrics.map(({ name, help, type, aggregator, values }) => [name, help, type, aggregator, values.map(({ labels, value }) => [plain(labels), numeral(value)])])])
+    gauges: gauges.map(({ serves, metrics }) => [serves, metrics.map(({ name, help, type, aggregator, values }) => [name, help, type, aggregator, values.map((value) => [plain(labelsOf(value)), numeral(value.value)])])])
   }
   return JSON.stringify(text)
 }
