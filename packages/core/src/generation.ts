@@ -270,6 +270,10 @@ export class Generation implements Handover {
     if (this.#beginning.isSuccessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
   }
 
+  forgetMoved(kind: string): void {
+    this.#socketMoves.forget(kind)
+  }
+
   /** As its keeper calls it, else as the program or the environment does. */
   get #appName(): string | undefined {
     return (this.#kept ?? this.#lost)?.name ?? this.#settings.get().name

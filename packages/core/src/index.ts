@@ -81,3 +81,6 @@ export const log = (level: LogLevel, line: string): void => { generation.log(lev
 
 /** For adapters: why a connection is not moved, for the report. */
 export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }
+
+/** For adapters: what onMoved() was given for this kind takes no more connections, and the kind is free again. */
+export const forgetMoved = (kind: string): void => { generation.forgetMoved(kind) }

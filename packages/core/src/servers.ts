@@ -23,7 +23,7 @@ export class Servers {
   readonly #off: string | undefined
   readonly #warn: (line: string) => void
   readonly #ours = new WeakSet<Owner>()
-  readonly #requestListeners = new Map<unknown, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
+  readonly #requestListeners = new WeakMap<object, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
   readonly #mayFail = new WeakSet<Owner>()
   /** Nobody gave us these: they are adopted because everything is. */
   readonly #strangers = new WeakSet<Owner>()
@@ -59,7 +59,7 @@ export class Servers {
   }
 
   /** Every server, of now or later, that answers with this function. `mayFail`: a successor can serve although one of them does not listen. False where it is left to Node. */
-  adoptRequestListener(listener: unknown, mayFail: boolean, canMove: CanMove | undefined): boolean {
+  adoptRequestListener(listener: object, mayFail: boolean, canMove: CanMove | undefined): boolean {
     if (this.#isOff()) return false
     this.#requestListeners.set(listener, { mayFail, canMove })
     return true

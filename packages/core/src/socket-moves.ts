@@ -66,6 +66,11 @@ export class SocketMoves {
     this.#takers.set(kind, take)
   }
 
+  /** The kind is free again. */
+  forget(kind: string): void {
+    this.#takers.delete(kind)
+  }
+
   /** `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the successor has it. */
   async move(socket: net.Socket, options: MoveOptions | undefined, mover: Mover | undefined, connections: Connections | undefined, listener: string): Promise<boolean> {
     if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')

@@ -14,6 +14,7 @@ import { inspect } from 'node:util'
 import { HandoverError, handover, log, noteStay, type Draining } from './index.js'
 import { arrive, serviceRestart, type Saved, type SavedRequest } from './ws-arriving.js'
 import { FrameCounter } from './ws-frames.js'
+import { register, unregister, type MovedHere } from './ws-servers.js'
 
 /** What is needed of a WebSocket of the package ws 8. */
 export interface MovableWebSocket extends EventEmitter {
@@ -135,18 +136,19 @@ export function moveWebSockets<W extends MovableWebSocket, State>(wss: MovableWe
   for (const key of Object.keys(unknown)) throw wrong(`moveWebSockets() was given the option ${inspect(key)}, which does not exist`, 'Known options: save, restore, kind')
   if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`moveWebSockets() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
   if (moving.has(wss)) throw wrong('moveWebSockets() was called twice with one WebSocketServer', 'Call it once')
+  const sockets = new WebSockets(wss, options, kind)
   // What is refused must leave no listener behind.
   try {
-    handover.onMoved(kind, (socket, state) => { sockets.arrive(socket, state as Saved) })
+    register(kind, sockets)
   } catch (cause) {
     if (!(cause instanceof HandoverError)) throw cause
     throw wrong(`moveWebSockets() was given the kind ${inspect(kind)}, which another call of moveWebSockets() or onMoved() in this process has`, 'Give each WebSocketServer a kind of its own', cause)
   }
-  const sockets = new WebSockets(wss, options, kind)
   moving.add(wss)
+  sockets.listen()
 }
 
-class WebSockets<W extends MovableWebSocket, State> {
+class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
   readonly #wss: MovableWebSocketServer<W>
   readonly #options: MoveWebSocketsOptions<W, State>
   readonly #kind: string
@@ -157,28 +159,41 @@ class WebSockets<W extends MovableWebSocket, State> {
   /** The requests that are played again. */
   readonly #arriving = new WeakMap<IncomingMessage, Saved>()
   #held = 0
+  #isClosed = false
   #leaving: Leaving<W> | undefined
 
   constructor(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>, kind: string) {
     this.#wss = wss
     this.#options = options
     this.#kind = kind
+  }
+
+  listen(): void {
+    const wss = this.#wss
     wss.prependListener('headers', (_headers: string[], { socket }: IncomingMessage) => {
       if (socket instanceof net.Socket) this.#begun.set(socket, socket.bytesRead)
     })
     wss.prependListener('connection', (ws: W, request?: IncomingMessage) => {
       if (request) this.#connected(ws, request)
     })
-    handover.events.on('draining', (draining) => { this.#drain(draining) })
-    handover.events.on('state', ({ to }) => {
-      if (to === 'serving') this.#undo()
+    wss.once('close', () => {
+      this.#isClosed = true
+      this.#leaveWhenEmpty()
     })
+  }
+
+  /** Its last WebSockets may outlive a server that does not track them. */
+  #leaveWhenEmpty(): void {
+    if (!this.#isClosed || this.#connections.size > 0) return
+    this.undo()
+    unregister(this.#kind, this)
   }
 
   // ---- what comes ----
 
   /** A WebSocket of the predecessor. */
-  arrive(socket: net.Socket, saved: Saved): void {
+  arrive(socket: net.Socket, state: unknown): void {
+    const saved = state as Saved
     arrive(this.#wss, socket, saved, (request) => { this.#arriving.set(request, saved) })
   }
 
@@ -220,7 +235,10 @@ class WebSockets<W extends MovableWebSocket, State> {
     ws.prependListener('message', () => { delivered.messages++ })
     ws.prependListener('ping', () => { delivered.pings++ })
     ws.prependListener('pong', () => { delivered.pongs++ })
-    ws.once('close', () => { this.#connections.delete(ws) })
+    ws.once('close', () => {
+      this.#connections.delete(ws)
+      this.#leaveWhenEmpty()
+    })
     const send = ws.send.bind(ws) as (...args: unknown[]) => void
     const sendWatched = (...args: unknown[]): void => {
       const [, options] = args
@@ -245,8 +263,8 @@ class WebSockets<W extends MovableWebSocket, State> {
 
   // ---- what leaves ----
 
-  #drain({ successor, endsInMs }: Draining): void {
-    this.#undo()
+  drain({ successor, endsInMs }: Draining): void {
+    this.undo()
     const now = performance.now()
     for (const connection of this.#connections.values()) connection.notBefore = 0
     const looking = setInterval(() => { this.#look() }, lookMs)
@@ -269,7 +287,7 @@ class WebSockets<W extends MovableWebSocket, State> {
   }
 
   /** The process serves again. */
-  #undo(): void {
+  undo(): void {
     if (!this.#leaving) return
     clearInterval(this.#leaving.looking)
     for (const timer of this.#leaving.farewells.values()) clearTimeout(timer)
@@ -344,6 +362,7 @@ class WebSockets<W extends MovableWebSocket, State> {
       if (moved) {
         this.#held--
         this.#connections.delete(ws)
+        this.#leaveWhenEmpty()
       } else {
         this.#release(connection)
         connection.stays = 'not taken by the successor'
