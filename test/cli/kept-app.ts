@@ -28,7 +28,7 @@ export interface KeptOptions {
   /** The Node binary of the keeper, and so of its workers. */
   readonly node?: string
   /** A keeper that follows this one: with its port, its folder and its control sockets. */
-  readonly after?: KeptApp
+  readonly after?: Pick<KeptApp, 'port' | 'folder'>
 }
 
 export class KeptApp implements AsyncDisposable {
