@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './test/order.mjs'
 
 // Where the programs under test have their control sockets, unless a test gives them another place.
 const controlDirectory = mkdtempSync(path.join(tmpdir(), 'handover-control-'))
@@ -11,9 +12,10 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     env: { HANDOVER_DIR: controlDirectory },
-    // Real processes under real load: two files at a time for two cores. A third fills what they leave while they wait (HANDOVER_TEST_WORKERS).
+    // Real processes under real load: two files at a time for two cores. More of them fill what these leave while they wait (HANDOVER_TEST_WORKERS).
     maxWorkers: Number(process.env['HANDOVER_TEST_WORKERS'] ?? 2),
     pool: 'forks',
+    sequence: { sequencer: LongestFirst },
     testTimeout: 120_000,
     hookTimeout: 60_000,
     teardownTimeout: 10_000
