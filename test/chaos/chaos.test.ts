@@ -8,11 +8,12 @@ import { describe, it } from 'vitest'
 import { runEpisode } from './episode.js'
 import { described, planOf } from './plan.js'
 
-const seed = Number(process.env['HANDOVER_CHAOS_SEED'] ?? 1)
-const episodes = Number(process.env['HANDOVER_CHAOS_EPISODES'] ?? 12)
+const { HANDOVER_CHAOS_SEED: first, HANDOVER_CHAOS_EPISODES: episodes } = process.env
+/** Between them these have every roof and every kind of step. */
+const seeds = first === undefined ? [1, 2, 5, 7, 8, 9, 14, 17, 21, 24, 32, 37] : Array.from({ length: Number(episodes ?? 1) }, (_, index) => Number(first) + index)
 
 describe('chaos breaks no promise', () => {
-  it.each(Array.from({ length: episodes }, (_, index) => planOf(seed + index)).map((plan) => [described(plan), plan] as const))('%s', { timeout: 180_000 }, async (_name, plan) => {
+  it.each(seeds.map((seed) => planOf(seed)).map((plan) => [described(plan), plan] as const))('%s', { timeout: 180_000 }, async (_name, plan) => {
     await runEpisode(plan)
   })
 })

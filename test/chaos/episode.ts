@@ -13,7 +13,7 @@ import { described, type Plan, type Step, type Trigger, type Victim } from './pl
 import { Service } from './service.js'
 
 const traffic: LoadOptions = {
-  keepAlive: [{ clients: 2 }, { clients: 6, thinkMs: 20 }, { clients: 8, thinkMs: 400 }],
+  keepAlive: [{ clients: 2, thinkMs: 5 }, { clients: 6, thinkMs: 20 }, { clients: 8, thinkMs: 400 }],
   newConnections: { clients: 2, thinkMs: 10 },
   slow: { clients: 2, ms: 150 },
   post: [{ clients: 2, pauseMs: 20 }, { clients: 3, bytes: 200, pauseMs: 0, thinkMs: 50 }],

@@ -38,7 +38,7 @@ describe('two reloads at once', () => {
   })
 
   it('a process that calls while a reload runs is refused with the reason, and listens to nothing', async () => {
-    await using scene = await Scene.start({ options: { readyTimeout: 20_000 } })
+    await using scene = await Scene.start({ options: { readyTimeout: 100_000 } })
     await hold(scene)
     scene.behave('ok')
     const caller = scene.startAgain()
@@ -58,8 +58,11 @@ describe('two reloads at once', () => {
       return caller.events.some(({ event, to }) => event === 'state' && to === 'serving') && 'served'
     })))
     expect(became).toContain('served')
+    const served = became.filter((how) => how === 'served').length
+    // What a process wrote may be read here after its end was seen.
+    await scene.until(() => switches(scene) >= served)
     await waitFor(() => scene.alive.length === 1)
-    expect(switches(scene)).toBe(became.filter((how) => how === 'served').length)
+    expect(switches(scene)).toBe(served)
     nothingLost(await load.stop())
   })
 })
