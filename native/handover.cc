@@ -354,6 +354,21 @@ Value Duplicate(const CallbackInfo& info) {
   return Answer(info, Try([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }));
 }
 
+/** One accept(2). It never waits: O_NONBLOCK is set first, as libuv has it on every socket that listens. */
+Value Accept(const CallbackInfo& info) {
+  int listening = -1;
+  if (!ReadInt(info, 0, &listening)) return {};
+  int flags = Try([&] { return fcntl(listening, F_GETFL); });
+  if (flags < 0) return Answer(info, flags);
+  if ((flags & O_NONBLOCK) == 0) {
+    flags = Try([&] { return fcntl(listening, F_SETFL, flags | O_NONBLOCK); });
+    if (flags < 0) return Answer(info, flags);
+  }
+  int fd = Try([&] { return accept(listening, nullptr, nullptr); });
+  if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return Answer(info, fd);
+}
+
 /** Those that could not be closed come to the front of the list; answers how many they are. */
 Value Close(const CallbackInfo& info) {
   Fds fds;
@@ -636,6 +651,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("receiveMessage", Napi::Function::New(env, ReceiveMessage));
   exports.Set("pollReadable", Napi::Function::New(env, PollReadable));
   exports.Set("watchOnce", Napi::Function::New(env, WatchOnce));
+  exports.Set("accept", Napi::Function::New(env, Accept));
   exports.Set("close", Napi::Function::New(env, Close));
   exports.Set("duplicate", Napi::Function::New(env, Duplicate));
   exports.Set("duplicateTo", Napi::Function::New(env, DuplicateTo));

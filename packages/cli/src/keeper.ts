@@ -10,6 +10,7 @@ import { adoptWorkers } from './adopt.js'
 import { Checkpoints } from './checkpoints.js'
 import { Counts, serviceTopic } from './counts.js'
 import type { Members } from './members.js'
+import { refuseConnects } from './refusing.js'
 import { reload } from './reload.js'
 import { unknownService } from './service.js'
 import { Slot, type SlotSide } from './slot.js'
@@ -509,12 +510,12 @@ export class Keeper {
         // How a worker ends that has never served tells nothing of an app that has.
         const counts = !this.#served || !['idle', 'taking', 'preparing', 'ready'].includes(worker.state)
         void worker.ended.then((how) => { if (this.#stopping && counts) this.#stopping.status ||= statusOf(how) })
-        worker.stop(true)
       }
+      await refuseConnects(this)
+      for (const worker of this.workers) worker.stop(true)
       const deaf = setInterval(() => { for (const worker of this.workers) void this.#killDeaf(worker) }, deafMs)
       await this.#allEnded()
       clearInterval(deaf)
-      this.members.close()
       this.options.ended(this.#stopping.status)
       return
     }

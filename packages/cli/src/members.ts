@@ -182,6 +182,16 @@ export class Members {
     }
   }
 
+  /** Those on which connects can come in. The descriptors stay with Members. */
+  listening(): readonly { readonly slot: number; readonly key: string; readonly listener: OfferedListener; readonly fd: number }[] {
+    return this.#members.filter(({ fd }) => listens(fd))
+  }
+
+  /** Whether the worker of this slot accepts on this listener. */
+  serves(slot: number, key: string): boolean {
+    return this.#members.some((member) => member.slot === slot && member.key === key && member.state === 'served')
+  }
+
   /** Closes every descriptor: nobody holds the ports then but the workers. */
   close(): void {
     for (const { fd } of this.#members) closeSync(fd)

@@ -16,7 +16,7 @@ import { closeSync } from 'node:fs'
 export class Covering {
   readonly #inventory: Inventory
   readonly #warn: (line: string) => void
-  #closers: (() => void)[] = []
+  #closers: ((stops: boolean) => void)[] = []
 
   constructor(inventory: Inventory, warn: (line: string) => void) {
     this.#inventory = inventory
@@ -40,11 +40,12 @@ export class Covering {
         this.#warn(`connections that wait for another worker on ${about.name} cannot be accepted here: ${(error as Error).message}`)
       }
     }
-    for (const close of before) close()
+    for (const close of before) close(false)
   }
 
-  close(): void {
-    for (const close of this.#closers.splice(0)) close()
+  /** `stops`: the service ends, and nobody accepts what is queued after this process. */
+  close(stops: boolean): void {
+    for (const close of this.#closers.splice(0)) close(stops)
   }
 }
 

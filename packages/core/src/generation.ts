@@ -247,7 +247,7 @@ export class Generation implements Handover {
     if (this.#reloading || this.#telling) await this.#running?.catch(() => undefined)
     const { is } = this.#machine.state
     if (is === 'serving') {
-      this.#covering.close()
+      this.#covering.close(true)
       this.#closeSpares()
       this.#state.servesNoMore()
       this.#machine.move('serving', { is: 'draining' })
@@ -530,7 +530,7 @@ export class Generation implements Handover {
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
           this.#state.servesNoMore()
-          this.#covering.close()
+          this.#covering.close(false)
           this.#closeSpares()
           const late = this.#inventory.silence(dropped)
           this.#name.pause()

@@ -64,6 +64,8 @@ export interface Native {
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
   /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
+  /** accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. */
+  accept(listening: number): number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
   /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */

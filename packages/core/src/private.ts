@@ -10,12 +10,14 @@ import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
 import type tls from 'node:tls'
-import { addon, check, systemError } from './native.js'
+import { addon, check, native, systemError } from './native.js'
 
 /** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
 interface ListenHandle {
   readonly fd: number
   listen(backlog: number): number
+  /** Set by Node on the handle of a server. */
+  onconnection?(status: number, client: unknown): void
   close(callback?: () => void): void
   hasRef?(): boolean
   unref?(): void
@@ -347,9 +349,9 @@ export function stopAccepting(server: net.Server, duplicate: number): void {
 
 /**
  * Accepts for `server` from one more listening descriptor, which it owns from now on, until the function that is answered is called. Throws where the
- * server has no handle, or listen(2) fails.
+ * server has no handle, or listen(2) fails. The function takes whether nobody may accept after it: then what is queued is accepted first.
  */
-export function acceptAlso(server: net.Server, fd: number, backlog: number): () => void {
+export function acceptAlso(server: net.Server, fd: number, backlog: number): (stops: boolean) => void {
   const handle = quietHandle(fd)
   const own = inside(server)._handle
   if (!own) {
@@ -364,12 +366,41 @@ export function acceptAlso(server: net.Server, fd: number, backlog: number): () 
     handle.close()
     throw systemError(answer, 'listen')
   }
-  return () => { handle.close() }
+  return (stops) => {
+    if (stops) acceptQueued(handle)
+    handle.close()
+  }
 }
 
-/** Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others. */
+/** More than any queue holds: a client that connects without end is not waited for. */
+const mostQueued = 65_536
+
+/**
+ * Accepts what the kernel has queued on a listener that is about to be closed: the last close would reset it. By Node's own `onconnection`, so that the
+ * connections are counted, limited and set up as any other.
+ */
+function acceptQueued(handle: ListenHandle): void {
+  // A quiet one belongs to somebody who accepts.
+  if (!native || typeof handle.onconnection !== 'function' || putOff.has(handle)) return
+  for (let count = 0; count < mostQueued; count++) {
+    const fd = native.accept(handle.fd)
+    if (fd < 0) return
+    const socket = new net.Socket({ fd, readable: false, writable: false })
+    const client = inside(socket)._handle
+    inside(socket)._handle = null
+    try {
+      handle.onconnection(0, client)
+    } catch (error) {
+      // As where Node itself had called.
+      setImmediate(() => { throw error })
+    }
+  }
+}
+
+/** Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others. What is queued is accepted first. */
 export function closeListener(server: net.Server): void {
   const handle = inside(server)._handle
+  if (handle) acceptQueued(handle)
   inside(server)._handle = null
   handle?.close()
 }
