@@ -6,7 +6,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { startLoadProcess, type LoadOptions } from '@handover/load'
+import { startLoadProcess, type LoadOptions, type LoadProcess } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
 import { statusOf } from '../../packages/cli/dist/apps.js'
 import { freePorts, get } from '../helpers/ask.js'
@@ -68,7 +68,7 @@ test.for(ways)('servers $name that are stopped and started one after another los
   if (found.length < balancers.length) return skip('haproxy and nginx are not both installed')
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-rolling-'))
   onTestFinished(() => { rmSync(folder, { recursive: true, force: true }) })
-  await using stack = new AsyncDisposableStack()
+  const ends = (it: AsyncDisposable): void => { onTestFinished(() => it[Symbol.asyncDispose]()) }
   const [port = 0] = await freePorts(1)
   const start = async (host: string): Promise<Program> => {
     const sockets = path.join(folder, host)
@@ -77,7 +77,7 @@ test.for(ways)('servers $name that are stopped and started one after another los
     const program = workers === 0
       ? Program.start(programPath('server.mjs'), { env })
       : Program.start(main, { args: ['run', '--name', 'rolled', '--workers', String(workers), programPath('kept.mjs')], env })
-    stack.use(program)
+    ends(program)
     await waitFor(async () => {
       const status = workers > 0 ? await statusOf(path.join(sockets, 'rolled.sock')).catch(() => undefined) : undefined
       if (workers > 0 && status?.processes.filter(({ state }) => state === 'serving').length !== workers) return false
@@ -86,12 +86,12 @@ test.for(ways)('servers $name that are stopped and started one after another los
     return program
   }
   const programs = await Promise.all(hosts.map(start))
-  const loads = []
+  const loads: LoadProcess[] = []
   for (const [index, { name, config, args }] of balancers.entries()) {
     const file = path.join(folder, `${name}.conf`)
     const front = path.join(folder, `${name}.sock`)
     writeFileSync(file, config(folder, port))
-    stack.use(Tool.start(found[index]!, args(folder, file)))
+    ends(Tool.start(found[index]!, args(folder, file)))
     await waitFor(() => get(front).then(({ status }) => status === 200, () => false))
     const load = startLoadProcess({ path: front }, traffic)
     onTestFinished(() => { load.kill() })
