@@ -105,6 +105,8 @@ test.for(ways)('servers $name that are stopped and started one after another los
   }
   await more()
   for (const [index, host] of hosts.entries()) {
+    // A loss says by it when it was.
+    for (const load of loads) await load.mark(`the stop of server ${index}`)
     process.kill(programs[index]!.pid, 'SIGTERM')
     expect(await programs[index]!.ended).toEqual({ code: 0, signal: null })
     await start(host)
