@@ -21,8 +21,13 @@ const balancers = [
   {
     name: 'haproxy',
     config: (folder: string, port: number) => `
+global
+  log stdout format raw local0
 defaults
+  log global
   mode http
+  option httplog
+  option dontlog-normal
   retries 3
   option redispatch 1
   timeout connect 2s
@@ -33,9 +38,7 @@ frontend front
   default_backend back
 backend back
   balance roundrobin
-  option httpchk GET /
-  default-server inter 200ms fall 2 rise 1
-${hosts.map((host, index) => `  server s${index} ${host}:${port} check`).join('\n')}
+${hosts.map((host, index) => `  server s${index} ${host}:${port}`).join('\n')}
 `,
     args: (_folder: string, config: string) => ['-db', '-f', config]
   },
@@ -87,11 +90,14 @@ test.for(ways)('servers $name that are stopped and started one after another los
   }
   const programs = await Promise.all(hosts.map(start))
   const loads: LoadProcess[] = []
+  const tools: Tool[] = []
   for (const [index, { name, config, args }] of balancers.entries()) {
     const file = path.join(folder, `${name}.conf`)
     const front = path.join(folder, `${name}.sock`)
     writeFileSync(file, config(folder, port))
-    ends(Tool.start(found[index]!, args(folder, file)))
+    const balancer = Tool.start(found[index]!, args(folder, file))
+    ends(balancer)
+    tools.push(balancer)
     await waitFor(() => get(front).then(({ status }) => status === 200, () => false))
     const load = startLoadProcess({ path: front }, traffic)
     onTestFinished(() => { load.kill() })
@@ -115,6 +121,6 @@ test.for(ways)('servers $name that are stopped and started one after another los
   for (const [index, load] of loads.entries()) {
     const { lost, losses, requests } = await load.stop()
     console.log(`${balancers[index]!.name}: ${requests} requests, ${lost} lost`)
-    expect({ lost, losses }).toEqual({ lost: 0, losses: [] })
+    expect({ lost, losses }, tools[index]!.output).toEqual({ lost: 0, losses: [] })
   }
 })
