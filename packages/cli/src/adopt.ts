@@ -5,7 +5,7 @@
 
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
-import { connectKeeper, findControlDirectory, type ProcessStatus } from '@handover/core/keeper'
+import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/keeper'
 import { isOwn, pidOf, statusOf } from './apps.js'
 import type { Keeper } from './keeper.js'
 
@@ -30,8 +30,8 @@ export async function adoptWorkers(keeper: Keeper, log: (line: string) => void, 
 }
 
 async function findWorkers(keeper: Keeper, log: (line: string) => void, late?: Late): Promise<number> {
-  const { folder, exists } = findControlDirectory()
-  const files = exists ? readdirSync(folder).filter((file) => isOwn(file) && file.endsWith('.sock') && !late?.foreign.has(file) && !late?.known.has(pidOf(file) ?? 0)).map((file) => path.join(folder, file)) : []
+  const isLookedAt = (file: string): boolean => isOwn(file) && file.endsWith('.sock') && !late?.foreign.has(file) && !late?.known.has(pidOf(file) ?? 0)
+  const files = placesOfWorkers().flatMap((folder) => readdirSync(folder).filter(isLookedAt).map((file) => path.join(folder, file)))
   const found = await Promise.all(files.map(async (file) => {
     try {
       const process = (await statusOf(file))?.processes[0]

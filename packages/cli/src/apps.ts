@@ -5,7 +5,7 @@
 
 import { readdirSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
-import { accepts, findControlDirectory, HandoverError, type AppStatus, type ControlRequest, type ProcessStatus } from '@handover/core/keeper'
+import { accepts, findPlaces, HandoverError, type AppStatus, type ControlRequest, type ProcessStatus } from '@handover/core/keeper'
 import { ask, NobodyListens, Silent } from './ask.js'
 import { Failure } from './failure.js'
 import { serviceOf } from './service.js'
@@ -21,7 +21,8 @@ export interface App extends AppStatus {
 }
 
 export interface Found {
-  readonly folder: string
+  /** Where it was looked, for a message. */
+  readonly looked: string
   readonly apps: readonly App[]
   /** Control sockets that did not answer in time. */
   readonly silent: readonly string[]
@@ -48,16 +49,15 @@ export const pidOf = (file: string): number | undefined => {
 
 const serves = ({ state }: ProcessStatus): boolean => accepts(state)
 
-/** Asks everybody. Removes what killed processes left of their own sockets. Throws a Failure where the directory cannot be used. */
+/** Asks everybody. Removes what killed processes left of their own sockets. Throws a Failure where HANDOVER_DIR is given and cannot be used. */
 export async function findApps(): Promise<Found> {
-  let found: { folder: string; exists: boolean }
+  let found: ReturnType<typeof findPlaces>
   try {
-    found = findControlDirectory()
+    found = findPlaces()
   } catch (error) {
     throw error instanceof HandoverError ? new Failure(`handover: ${error.message}`) : error
   }
-  const { folder, exists } = found
-  const files = exists ? readdirSync(folder).filter((name) => name.endsWith(ending)).sort().map((name) => path.join(folder, name)) : []
+  const files = found.folders.flatMap((folder) => readdirSync(folder).filter((name) => name.endsWith(ending)).sort().map((name) => path.join(folder, name)))
   const answered: Answered[] = []
   const silent: string[] = []
   const left: string[] = []
@@ -72,7 +72,7 @@ export async function findApps(): Promise<Found> {
       else left.push(nameOf(file))
     }
   }))
-  return { folder, apps: group(answered), silent: silent.sort(), left: left.sort() }
+  return { looked: found.looked, apps: group(answered), silent: silent.sort(), left: left.sort() }
 }
 
 function remove(file: string): void {
@@ -163,7 +163,7 @@ export function titleOf({ name, keeper, processes }: App): string {
 // ---- which one is meant ----
 
 /** The app of this name or pid; without one the only app. Throws a Failure that says which there are. */
-export function chooseApp({ folder, apps, silent, left }: Found, target: string | undefined): App {
+export function chooseApp({ looked, apps, silent, left }: Found, target: string | undefined): App {
   const running = apps.filter(({ file }) => file !== undefined)
   const list = (running.length > 0 ? running : apps).map((app) => (app.name === null ? titleOf(app) : `${app.name} (${app.keeper ? `keeper ${app.keeper.pid}` : `process ${app.processes[0]?.pid}`})`)).join(', ')
   const silently = silent.length > 0 ? ` ${silent.map((file) => (isOwn(file) ? `process ${pidOf(file)}` : nameOf(file))).join(', ')} did not answer: see whether its event loop is blocked.` : ''
@@ -171,13 +171,13 @@ export function chooseApp({ folder, apps, silent, left }: Found, target: string 
     const [only, second] = running.length > 0 ? running : apps
     if (second) throw new Failure(`handover: several apps run: ${list}. Say which one, by name or pid.`)
     if (only) return only
-    throw new Failure(`handover: no app of this user runs (looked in ${folder}).${silently} Start one, or set HANDOVER_DIR to where it looks for its own.`)
+    throw new Failure(`handover: no app of this user runs (looked in ${looked}).${silently} Start one, or set HANDOVER_DIR to where it looks for its own.`)
   }
   const pid = /^\d+$/.test(target) ? Number(target) : undefined
   const app = apps.find(({ name }) => name === target) ?? apps.find(({ keeper, processes }) => pid !== undefined && (keeper?.pid === pid || processes.some((process) => process.pid === pid)))
   if (app) return app
-  if (left.includes(target)) throw new Failure(`handover: ${target} does not run: its socket in ${folder} is left from a process that was killed. Start it again.`)
-  throw new Failure(`handover: no app ${JSON.stringify(target)} runs (looked in ${folder}).${silently} ${apps.length > 0 ? `These run: ${list}.` : 'Start it, or set HANDOVER_DIR to where it looks for its own.'}`)
+  if (left.includes(target)) throw new Failure(`handover: ${target} does not run: its socket in ${looked} is left from a process that was killed. Start it again.`)
+  throw new Failure(`handover: no app ${JSON.stringify(target)} runs (looked in ${looked}).${silently} ${apps.length > 0 ? `These run: ${list}.` : 'Start it, or set HANDOVER_DIR to where it looks for its own.'}`)
 }
 
 /** Where the app can be asked to do something. Throws a Failure where nothing serves any more. */

@@ -9,12 +9,12 @@ import type { ChildProcess } from 'node:child_process'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { ControlServer, controlPath, findOrBecome, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import { ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
 import { adoptLate, adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
-import { ask, NobodyListens } from './ask.js'
 import { Failure } from './failure.js'
 import { Keeper } from './keeper.js'
+import { takeKeeperName } from './keeper-name.js'
 import { Members } from './members.js'
 import { reapOrphans } from './reap.js'
 import { follow, handKeeperOver } from './upgrade.js'
@@ -63,6 +63,7 @@ export async function run(options: RunOptions): Promise<never> {
       command: () => ({ ...command, args: ['--require', preload(), ...command.args] }),
       log,
       handOver: async () => {
+        control?.heal()
         const next = await handKeeperOver(keeper, control, () => { control?.pause() }, () => { control?.listen() })
         // Whoever asked hears of it first.
         setTimeout(() => {
@@ -73,7 +74,10 @@ export async function run(options: RunOptions): Promise<never> {
         return next
       },
       served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
-      reloads: (running) => { notifySystemd(running ? { RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() } : { READY: 1 }) },
+      reloads: (running) => {
+        control?.heal()
+        notifySystemd(running ? { RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() } : { READY: 1 })
+      },
       ended: (status) => {
         control?.close(true)
         if (terminalIsGone()) leaveTerminal()
@@ -93,7 +97,10 @@ export async function run(options: RunOptions): Promise<never> {
     following.ready()
     void keeper.goOn()
   } else {
-    control = await takeName(name, given !== undefined, keeper)
+    control = await takeKeeperName(name, given !== undefined, controlSide(keeper), (late) => {
+      control = late
+      adoptLate(keeper, (line) => { log('warn', line) })
+    })
     const found = control ? await adoptWorkers(keeper, (line) => { log('warn', line) }) : 0
     if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
     void (found > 0 ? keeper.goOn() : keeper.run())
@@ -154,42 +161,6 @@ function ownChildren(): ReadonlySet<ChildProcess> {
 
 // ---- the name ----
 
-/** Where a name was not asked for, a directory that cannot be used is no reason not to start. */
-async function takeName(name: string, given: boolean, keeper: Keeper): Promise<ControlServer | undefined> {
-  let file: string
-  try {
-    file = controlPath(name)
-    await refuseSecond(file, name)
-    const found = findOrBecome(file)
-    if ('predecessor' in found) {
-      found.predecessor.close()
-      throw new Failure(`handover run: another process has just taken the name ${name}. Nothing was started. Choose another one with --name.`)
-    }
-    const server = new ControlServer(file, found.listening, controlSide(keeper))
-    server.listen()
-    return server
-  } catch (error) {
-    if (error instanceof Failure) throw error
-    const { message } = error as Error
-    if (given) throw new Failure(`handover run: ${firstSentence(message)}. Nothing was started. Set HANDOVER_DIR to a directory of this user, or choose another --name.`)
-    log('warn', `${firstSentence(message)}. The commands handover reload, status and stop do not find this app; SIGHUP reloads it.`)
-    return undefined
-  }
-}
-
-const firstSentence = (text: string): string => text.split('. ', 1)[0]!.replace(/\.$/, '')
-
-async function refuseSecond(file: string, name: string): Promise<void> {
-  try {
-    for await (const answer of ask(file, { type: 'request', verb: 'status' }, () => 3_000)) {
-      const pid = answer.type === 'status' ? (answer.app.keeper?.pid ?? answer.app.processes[0]?.pid) : undefined
-      throw new Failure(`handover run: an app with the name ${name} runs already${pid === undefined ? '' : ` (process ${pid})`}. Nothing was started. Reload that one (handover reload ${name}), or choose another --name.`)
-    }
-  } catch (error) {
-    if (!(error instanceof NobodyListens)) throw error
-  }
-}
-
 function controlSide(keeper: Keeper): ControlSide {
   return {
     called: ({ channel }) => {
@@ -197,7 +168,8 @@ function controlSide(keeper: Keeper): ControlSide {
       channel.close()
     },
     asked: (request, client) => { void answer(keeper, request, client) },
-    warn: (line) => { log('warn', line) }
+    warn: (line) => { log('warn', line) },
+    note: (line) => { log('info', line) }
   }
 }
 

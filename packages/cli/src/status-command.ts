@@ -22,7 +22,7 @@ export async function showStatus({ target, watch, json }: Extract<Command, { is:
   while (!stopped.signal.aborted) {
     const found = await findApps()
     const apps = target === undefined ? found.apps : chosen(found, target)
-    const text = apps.length > 0 || json ? textOf(found, apps, json, true) : `no app runs (looked in ${found.folder})\n`
+    const text = apps.length > 0 || json ? textOf(found, apps, json, true) : `no app runs (looked in ${found.looked})\n`
     process.stdout.write(json || !process.stdout.isTTY ? text : `${home}${text}`)
     await wait(everyMs, undefined, { signal: stopped.signal }).catch(() => undefined)
   }

@@ -2,117 +2,42 @@
  * The control socket: where a process can be found. The one that serves listens; the one that wants to take over connects, twice: once for messages,
  * once for descriptors. The command `handover` connects once and asks.
  *
- * The socket stands in a directory of mode 0700, is bound under a temporary name and renamed into place, and passes to the successor
- * with the listeners, so that it never disappears. Both sides check the other's uid.
+ * The socket stands in a directory of mode 0700 (places.ts), is bound under a temporary name and renamed into place, passes to the successor
+ * with the listeners, and is made again where its path was removed. Both sides check the other's uid.
  */
 
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, lstatSync, mkdirSync, openSync, renameSync, unlinkSync } from 'node:fs'
+import { closeSync, lstatSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Channel, FirstContact, openChannel } from './channel.js'
+import { connectTo, hiddenHolder, listenAt, underLock } from './control-files.js'
+import { Healing, standingAt, stands, type Standing } from './control-healing.js'
 import { passDoor } from './door.js'
 import { HandoverError } from './errors.js'
 import { parseKeeperMessage, parseWorkerMessage, type KeeperMessage, type WorkerMessage } from './keeper-messages.js'
 import type { KeeperLine } from './kept.js'
 import { parseMessage, type Message } from './messages.js'
 import { addon, systemError } from './native.js'
+import { filesOf, inFirstPlace, userId } from './places.js'
 import { fdOf } from './private.js'
 import { parseFirstLine, type Greeting } from './requests.js'
 import type { ControlAnswer, ControlRequest } from './status.js'
 
-const maxPathBytes = process.platform === 'linux' ? 107 : 103
 const firstLineMs = 5_000
 const maxFirstLine = 4_096
 const maxStrangers = 64
 const maxClients = 64
 /** How long a client may take to read its last answer. */
 const lastAnswerMs = 5_000
-
-/** Why somebody looks for the directory, for the second part of an error. */
-const consequences = {
-  serving: 'This process took nothing over and listens to nothing.',
-  asking: 'Nothing was asked.'
-} as const
-type Reason = keyof typeof consequences
-
-/** HANDOVER_DIR, else a directory of this user. */
-function directory(reason: Reason): string {
-  const given = process.env['HANDOVER_DIR']
-  if (given !== undefined && given !== '') {
-    if (!path.isAbsolute(given)) throw wrong(reason, `HANDOVER_DIR=${given}`, 'is a relative path, expected an absolute one', 'Two processes in different folders would not find each other.')
-    return given
-  }
-  const runtime = process.env['XDG_RUNTIME_DIR']
-  if (runtime !== undefined && runtime !== '') return path.join(runtime, 'handover')
-  const uid = process.getuid?.() ?? 0
-  return uid === 0 ? '/run/handover' : path.join(tmpdir(), `handover-${uid}`)
-}
-
-function wrong(reason: Reason, file: string, what: string, todo: string): HandoverError {
-  return new HandoverError('HANDOVER_CONTROL_SOCKET', `${file} ${what}. ${consequences[reason]} ${todo}`)
-}
-
-function checkDirectory(reason: Reason, folder: string): void {
-  const found = lstatSync(folder)
-  if (!found.isDirectory()) throw wrong(reason, folder, 'is not a directory', 'Set HANDOVER_DIR to a directory of this user.')
-  const mine = process.getuid?.()
-  // Root may ask everybody's processes, but serves in no directory where another user could take its name.
-  if (found.uid !== mine && !(reason === 'asking' && mine === 0)) {
-    throw wrong(reason, folder, `belongs to uid ${found.uid}, expected ${mine}`, `Set HANDOVER_DIR to a directory of this user${reason === 'asking' ? `, or run this command as uid ${found.uid}` : ''}.`)
-  }
-  if ((found.mode & 0o077) !== 0) throw wrong(reason, folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Set HANDOVER_DIR to a directory of its own (mkdir -m 700).')
-}
-
-/** As mkdir -p. Node's own never comes back from where nothing can be made, such as /proc (nodejs/node#31481). */
-function makeDirectory(folder: string): void {
-  if (lstatSync(folder, { throwIfNoEntry: false })) return
-  const above = path.dirname(folder)
-  if (above !== folder) makeDirectory(above)
-  try {
-    mkdirSync(folder, { mode: 0o700 })
-  } catch (error) {
-    // Another process was faster.
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-  }
-}
-
-/** The directory of the control sockets, made where there is none, and ours alone. Throws HANDOVER_CONTROL_SOCKET. */
-export function controlDirectory(): string {
-  const folder = directory('serving')
-  try {
-    makeDirectory(folder)
-  } catch (cause) {
-    throw wrong('serving', folder, `cannot be made (${(cause as NodeJS.ErrnoException).code ?? ''})`, 'Set HANDOVER_DIR to a directory of this user.')
-  }
-  checkDirectory('serving', folder)
-  return folder
-}
-
-/** The same for one that only asks: makes nothing. `exists` is false where no process of this user ever had a control socket. Throws HANDOVER_CONTROL_SOCKET. */
-export function findControlDirectory(): { readonly folder: string; readonly exists: boolean } {
-  const folder = directory('asking')
-  const bytes = Buffer.byteLength(folder)
-  const most = maxPathBytes - 4 - '/x.sock'.length
-  if (bytes > most) throw wrong('asking', folder, `is ${bytes} bytes long, expected at most ${most}`, 'No process can listen there. Shorten HANDOVER_DIR.')
-  if (!lstatSync(folder, { throwIfNoEntry: false })) return { folder, exists: false }
-  checkDirectory('asking', folder)
-  return { folder, exists: true }
-}
-
-/** The path of the control socket for a name, in a directory that is ours alone. Throws HANDOVER_CONTROL_SOCKET. */
-export function controlPath(name: string): string {
-  const file = path.join(controlDirectory(), `${name}.sock`)
-  const bytes = Buffer.byteLength(file)
-  if (bytes + 4 > maxPathBytes) throw wrong('serving', file, `is ${bytes} bytes long, expected at most ${maxPathBytes - 4}`, 'Shorten the name or HANDOVER_DIR.')
-  return file
-}
+/** How long a process may take to make its path again, and how often it is looked for. */
+const hiddenMs = 5_000
+const hiddenLookMs = 50
 
 /** `owner`: of the directory, whose processes root may ask. */
 function checkPeer(fd: number, who: string, owner?: number): void {
   const peer = addon().peerCredentials(fd)
-  const mine = process.getuid?.() ?? 0
+  const mine = userId()
   if (typeof peer === 'number') throw systemError(peer, 'getsockopt')
   if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && peer.uid === owner)) {
     throw new HandoverError('HANDOVER_PEER_UID', `the ${who} (process ${peer.pid}) has uid ${peer.uid}, expected ${mine} or 0. Nothing was taken over. Run both as the same user.`)
@@ -125,7 +50,7 @@ function checkPeer(fd: number, who: string, owner?: number): void {
  * errors: EACCES where the socket is another user's, EAGAIN where so many wait already that the process seems to hang.
  */
 export function connectControl(file: string): net.Socket | undefined {
-  const fd = connect(file)
+  const fd = connectTo(file)
   if (fd === undefined) return undefined
   try {
     checkPeer(fd, 'process that holds the control socket', lstatSync(path.dirname(file)).uid)
@@ -137,46 +62,72 @@ export function connectControl(file: string): net.Socket | undefined {
 }
 
 /** What the first listen() of a named process finds: a process that serves under the name, or a free name which is now ours. */
-export type Found = { readonly predecessor: FirstContact } | { readonly listening: number }
+export type Found = { readonly predecessor: FirstContact } | TakenName
 
-/** Looks for the process of this name and, where there is none, takes the name. One process at a time, by flock(2). */
-export function findOrBecome(file: string): Found {
-  const lock = openSync(path.dirname(file), constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    const locked = addon().lock(lock)
-    if (locked < 0) throw systemError(locked, 'flock')
-    const predecessor = contact(file)
-    return predecessor ? { predecessor } : { listening: listenAt(file) }
-  } finally {
-    closeSync(lock)
+export interface TakenName {
+  readonly file: string
+  readonly listening: number
+  /** Why a better directory is not used. */
+  readonly insteadOf: string | undefined
+  /** A process that has the name and hangs; its path was removed. */
+  readonly hidden: number | undefined
+}
+
+/**
+ * Looks for the process of this name and, where there is none, takes the name. Where one lives whose path was removed, it waits until that one has made it
+ * again: it blocks this thread. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR, HANDOVER_PEER_UID, HANDOVER_PREDECESSOR_SILENT, and
+ * whatever keeps the directory from being used.
+ */
+export function findOrBecome(name: string): Found {
+  const deadline = performance.now() + hiddenMs
+  for (;;) {
+    const found = takeUnless(name, (file) => {
+      const predecessor = contact(file)
+      return predecessor && { predecessor }
+    }, performance.now() < deadline)
+    if (found !== 'hidden') return found
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, hiddenLookMs)
   }
 }
 
-/** Undefined where nobody listens: no file, one that a killed process left behind, or one whose process ends at this moment. */
+/** Takes the name where nobody listens under it. Throws as `findOrBecome` does. */
+export function takeName(name: string): TakenName | { readonly takenBy: number } {
+  const found = takeUnless(name, (file) => {
+    const takenBy = listenerAt(file)
+    return takenBy === undefined ? undefined : { takenBy }
+  }, false)
+  if (found === 'hidden') throw new Error('nobody was to be waited for')
+  return found
+}
+
+/** One process at a time. `look` is asked for each path where the name could stand; `waits`: for one whose path was removed. */
+function takeUnless<T>(name: string, look: (file: string) => T | undefined, waits: boolean): T | TakenName | 'hidden' {
+  return inFirstPlace<T | TakenName | 'hidden'>(name, (file, insteadOf) => underLock(path.dirname(file), () => {
+    for (const other of new Set([...filesOf(name), file])) {
+      const found = look(other)
+      if (found !== undefined) return found
+    }
+    const hidden = hiddenHolder(name)
+    return hidden !== undefined && waits ? 'hidden' : { file, listening: listenAt(file), insteadOf, hidden }
+  }))
+}
+
+/** Who listens there: a pid, 0 where the system cannot tell. */
+function listenerAt(file: string): number | undefined {
+  const fd = connect(file)
+  if (fd === undefined) return undefined
+  const peer = addon().peerCredentials(fd)
+  closeSync(fd)
+  return typeof peer === 'number' ? 0 : peer.pid
+}
+
 function connect(file: string): number | undefined {
-  const fd = addon().connectUnix(file)
-  if (fd >= 0) return fd
-  const error = systemError(fd, `connect ${file}`)
-  if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') return undefined
-  throw error
-}
-
-/** A descriptor that listens at `file`: never seen half made, and in the place of whatever stood there. */
-export function listenAt(file: string): number {
-  const temporary = `${file}.new`
   try {
-    unlinkSync(temporary)
-  } catch { /* the usual case: there is none */ }
-  const fd = addon().listenUnix(temporary, 128)
-  if (fd < 0) throw systemError(fd, `bind ${temporary}`)
-  try {
-    renameSync(temporary, file)
+    return connectTo(file)
   } catch (error) {
-    unlinkSync(temporary)
-    closeSync(fd)
-    throw error
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+    throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the process that listens at ${file} does not answer: so many wait already. This process listens to nothing. See whether the event loop of that one is blocked.`)
   }
-  return fd
 }
 
 /** The second connection says which first one it belongs to; it says so first. Undefined where nobody listens. */
@@ -252,26 +203,58 @@ export interface ControlSide {
   /** A request of the command `handover`. */
   asked(request: ControlRequest, client: Client): void
   warn(line: string): void
+  /** What nobody has to do anything about. */
+  note?(line: string): void
+  /** False while another process may have the same socket and serve on it: then it is not this one's to make its path again. */
+  mayHeal?(): boolean
 }
 
 /** The listening end. */
 export class ControlServer {
-  readonly file: string
-  readonly fd: number
   readonly #side: ControlSide
   readonly #waiting = new Map<string, { messages?: Stranger; descriptors?: net.Socket }>()
+  readonly #healing: Healing
+  #standing: Standing
   #server: net.Server | undefined
   #strangers = 0
   #clients = 0
 
-  /** Owns `fd`, a listening descriptor; does not accept before `listen()`. */
-  constructor(file: string, fd: number, side: ControlSide) {
-    this.file = file
-    this.fd = fd
+  /** Owns the descriptor, which listens; does not accept before `listen()`. `id`: device and inode of the path, where they are known from before. */
+  constructor(file: string, fd: number, side: ControlSide, id?: string) {
+    this.#standing = id === undefined ? standingAt(file, fd) : { file, fd, id }
     this.#side = side
+    this.#healing = new Healing({
+      standing: () => this.#standing,
+      mayHeal: () => side.mayHeal?.() ?? true,
+      moved: (standing) => { this.#move(standing) },
+      warn: (line) => { side.warn(line) },
+      note: (line) => { side.note?.(line) }
+    })
+  }
+
+  get file(): string {
+    return this.#standing.file
+  }
+
+  get fd(): number {
+    return this.#standing.fd
+  }
+
+  get id(): string | undefined {
+    return this.#standing.id
   }
 
   listen(): void {
+    this.#accept()
+    this.#healing.start()
+  }
+
+  /** Makes the path again at once, where it is gone. */
+  heal(): void {
+    if (this.#server) this.#healing.heal()
+  }
+
+  #accept(): void {
     const duplicate = addon().duplicate(this.fd)
     if (duplicate < 0) throw systemError(duplicate, 'fcntl')
     this.#server = passDoor(net.createServer({ pauseOnConnect: true }, (socket) => { this.#meet(socket) }))
@@ -280,8 +263,19 @@ export class ControlServer {
     this.#server.unref()
   }
 
+  /** Another socket, or another path. */
+  #move(standing: Standing): void {
+    const { fd } = this.#standing
+    this.#standing = standing
+    if (standing.fd === fd) return
+    this.#server?.close()
+    closeSync(fd)
+    this.#accept()
+  }
+
   /** Stops accepting; the descriptor stays open, so that `listen()` may follow. */
   pause(): void {
+    this.#healing.stop()
     this.#server?.close()
     this.#server = undefined
     for (const pair of this.#waiting.values()) {
@@ -294,7 +288,7 @@ export class ControlServer {
   /** For good. The file goes where this process is the last. */
   close(last: boolean): void {
     // In this order: a process that finds nobody listening takes the path for its own.
-    if (last) {
+    if (last && stands(this.#standing) === 'yes') {
       try {
         unlinkSync(this.file)
       } catch { /* somebody removed it already */ }

@@ -79,7 +79,10 @@ export class Generation implements Handover {
   readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
     called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
     asked: (request, client) => { this.#answers.answer(request, client) },
-    warn: (line) => { this.#log('warn', line) }
+    warn: (line) => { this.#log('warn', line) },
+    note: (line) => { this.#log('info', line) },
+    // Before and after, a predecessor or a successor may have the same socket.
+    mayHeal: () => this.#machine.state.is === 'serving'
   })
   readonly #ownSocket = new OwnSocket({
     isNamed: () => this.#settings.get().name !== undefined,
@@ -510,6 +513,7 @@ export class Generation implements Handover {
   async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined, { withoutState = false }: ReloadOptions): Promise<Report> {
     const begun = performance.now()
     notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
+    this.#name.heal()
     this.#machine.move('serving', { is: 'launching' })
     let launched: Launched
     let switched: Switched

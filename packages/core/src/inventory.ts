@@ -122,11 +122,11 @@ export class Inventory {
     return offered
   }
 
-  /** The descriptor of the control socket that was offered, where it stands at this path (which two containers may write differently). */
-  takeControl(file: string): number | undefined {
-    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && about.file === fileId(file))
+  /** The control socket that was offered, where it is the one that is meant. */
+  takeControl(isMeant: (about: OfferedListener) => boolean): Offered | undefined {
+    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && isMeant(about))
     if (offered) this.#offered.delete(offered)
-    return offered?.fd
+    return offered
   }
 
   giveBack(offered: Offered): void {

@@ -1,43 +1,90 @@
 /**
  * The name of this process, where it was given one: the control socket by which another process finds it. It is taken where nobody has it, inherited with
  * the listeners, and left to the successor or to nobody.
+ *
+ * Where no directory can be used, or another process has the name, this process serves without it, says so, and tries again now and then.
  */
 
-import { controlPath, ControlServer, findOrBecome, type ControlSide } from './control.js'
+import path from 'node:path'
+import { ControlServer, findOrBecome, takeName, type ControlSide, type TakenName } from './control.js'
 import type { FirstContact } from './channel.js'
-import { withoutStop } from './errors.js'
-import { fileId, type Inventory } from './inventory.js'
+import { standingAt } from './control-healing.js'
+import { HandoverError } from './errors.js'
+import type { Inventory } from './inventory.js'
 import type { OfferedListener } from './messages.js'
+import { PlaceProblem, places } from './places.js'
+
+const againMs = 10_000
 
 export class Name {
   readonly #given: () => string | undefined
   readonly #side: ControlSide
   #control: ControlServer | undefined
+  #again: NodeJS.Timeout | undefined
+  #said = ''
 
   constructor(given: () => string | undefined, side: ControlSide) {
     this.#given = given
     this.#side = side
   }
 
-  /** A process that serves under the name, or (undefined) nobody, and then the name is ours. Throws HANDOVER_CONTROL_SOCKET. */
+  /**
+   * A process that serves under the name, or (undefined) nobody, and then the name is ours where a directory can be used. Throws HANDOVER_CONTROL_SOCKET for
+   * a relative HANDOVER_DIR, and HANDOVER_PREDECESSOR_SILENT.
+   */
   find(): FirstContact | undefined {
     const name = this.#given()
     if (name === undefined) return undefined
-    const file = controlPath(name)
-    const found = findOrBecome(file)
-    if ('predecessor' in found) return found.predecessor
-    this.#control = new ControlServer(file, found.listening, this.#side)
-    this.#control.listen()
+    try {
+      const found = findOrBecome(name)
+      if ('predecessor' in found) return found.predecessor
+      this.#has(name, found)
+    } catch (error) {
+      // The directory decides about being found, not about serving.
+      if (error instanceof HandoverError && error.code !== 'HANDOVER_PEER_UID') throw error
+      this.#goWithout(error)
+    }
     return undefined
+  }
+
+  #has(name: string, { file, listening, insteadOf, hidden }: TakenName): void {
+    if (insteadOf !== undefined) this.#side.note?.(`${insteadOf}: the control socket of ${name} is ${file} instead`)
+    if (hidden !== undefined) this.#side.warn(`process ${hidden} has the name ${name} as well, and its control socket is gone: it hangs, or is stopped. From now on the name leads to process ${process.pid}`)
+    this.#control = new ControlServer(file, listening, this.#side)
+    this.#control.listen()
+  }
+
+  #goWithout(error: unknown): void {
+    const todo = error instanceof PlaceProblem ? ` ${error.todo}` : ''
+    this.#say(`${(error as Error).message.replace(/\.$/, '')}. This process serves without its name: no other process takes over from it by that, and the commands do not find it.${todo}`)
+    this.#tryAgain()
+  }
+
+  #tryAgain(): void {
+    this.#again ??= setInterval(() => {
+      if (this.#side.mayHeal?.() ?? true) this.take()
+    }, againMs).unref()
+  }
+
+  #say(line: string): void {
+    if (line !== this.#said) this.#side.warn(line)
+    this.#said = line
   }
 
   /** Takes the control socket out of the offer, where this program still goes by the same name. It is quiet until `serve()`. */
   inherit(inventory: Inventory): void {
     const name = this.#given()
     if (name === undefined) return
-    const file = controlPath(name)
-    const fd = inventory.takeControl(file)
-    if (fd !== undefined) this.#control = new ControlServer(file, fd, this.#side)
+    try {
+      const { given, folders } = places()
+      const own = given ? path.join(folders[0] ?? '', `${name}.sock`) : undefined
+      // Two containers may write the path of one directory differently.
+      const offered = inventory.takeControl(({ address, file: id }) =>
+        path.basename(address) === `${name}.sock` && (own === undefined || own === address || (id !== undefined && standingAt(own, -1).id === id)))
+      if (offered) this.#control = new ControlServer(own ?? offered.about.address, offered.fd, this.#side, offered.about.file)
+    } catch (error) {
+      this.#goWithout(error)
+    }
   }
 
   /** Can be found from now on, or again. A program that has a name since this version, or another one, takes it. */
@@ -49,20 +96,35 @@ export class Name {
     try {
       this.#control.listen()
     } catch (error) {
-      this.#side.warn(`the control socket cannot be used: ${withoutStop((error as Error).message)}. This process serves, and cannot be found by its name.`)
+      this.#side.warn(`the control socket cannot be used: ${(error as Error).message}. This process serves, and cannot be found by its name.`)
     }
   }
 
+  /** Makes the path of the control socket again, where it is gone. */
+  heal(): void {
+    this.#control?.heal()
+  }
+
   take(): void {
-    if (this.#control) return
+    const name = this.#given()
+    if (this.#control || name === undefined) return
     try {
-      const contact = this.find()
-      if (!contact) return
-      contact.close()
-      this.#side.warn(`another process serves under the name ${this.#given()}. This one cannot be found by it. Choose another name.`)
+      const found = takeName(name)
+      if ('takenBy' in found) {
+        this.#say(`process ${found.takenBy} serves under the name ${name}. This one cannot be found by it. Choose another name.`)
+        this.#tryAgain()
+        return
+      }
+      this.#stopTrying()
+      this.#has(name, found)
     } catch (error) {
-      this.#side.warn(`${withoutStop((error as Error).message)}. This process serves, and cannot be found by its name.`)
+      this.#goWithout(error)
     }
+  }
+
+  #stopTrying(): void {
+    clearInterval(this.#again)
+    this.#again = undefined
   }
 
   /** Cannot be found until `serve()`. */
@@ -72,6 +134,7 @@ export class Name {
 
   /** For good. `last`: nobody else has the name. */
   leave(last: boolean): void {
+    this.#stopTrying()
     this.#control?.close(last)
     this.#control = undefined
   }
@@ -79,8 +142,7 @@ export class Name {
   /** What a successor is offered. */
   get offered(): { readonly about: OfferedListener; readonly fd: number } | undefined {
     if (!this.#control) return undefined
-    const { file: address, fd } = this.#control
-    const id = fileId(address)
+    const { file: address, fd, id } = this.#control
     return { about: { name: 'control', kind: 'control', asked: 'control', address, port: 0, ipv6: false, ipv6Only: false, backlog: 128, ...(id !== undefined && { file: id }) }, fd }
   }
 }

@@ -6,7 +6,9 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { controlPath, ControlServer, listenAt, type CallingKeeper, type ControlSide } from './control.js'
+import { ControlServer, type CallingKeeper, type ControlSide } from './control.js'
+import { listenAt } from './control-files.js'
+import { inFirstPlace } from './places.js'
 
 export interface OwnSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
   keeperCalled(keeper: CallingKeeper): void
@@ -14,22 +16,26 @@ export interface OwnSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
   isNamed(): boolean
 }
 
+const againMs = 10_000
+
 export class OwnSocket {
   readonly #side: OwnSocketSide
+  // Processes in two containers that share the directory may have the same pid.
+  readonly #name = `@${process.pid}-${randomBytes(4).toString('hex')}`
   #control: ControlServer | undefined
-  #failed = false
+  #again: NodeJS.Timeout | undefined
+  #said = ''
 
   constructor(side: OwnSocketSide) {
     this.#side = side
   }
 
-  /** Can be asked from now on. Does nothing where it can be already, or could not be before. */
+  /** Can be asked from now on, or as soon as a directory can be used. Does nothing where it can be already. */
   open(): void {
-    if (this.#control || this.#failed) return
+    if (this.#control) return
     try {
-      // Processes in two containers that share the directory may have the same pid.
-      const file = controlPath(`@${process.pid}-${randomBytes(4).toString('hex')}`)
-      const control = new ControlServer(file, listenAt(file), {
+      const [file, fd] = inFirstPlace(this.#name, (found) => [found, listenAt(found)] as const)
+      this.#control = new ControlServer(file, fd, {
         asked: (request, client) => { this.#side.asked(request, client) },
         keeperCalled: (keeper) => { this.#side.keeperCalled(keeper) },
         called: ({ channel }) => {
@@ -38,24 +44,35 @@ export class OwnSocket {
         },
         warn: (line) => { this.#warn(line) }
       })
-      this.#control = control
       process.once('exit', this.#onExit)
-      control.listen()
+      this.#control.listen()
+      this.#stopTrying()
     } catch (error) {
-      this.#failed = true
-      this.close()
+      this.#close()
       this.#warn(`this process is not seen by \`handover status\` while it drains: ${(error as Error).message}`)
+      this.#again ??= setInterval(() => { this.open() }, againMs).unref()
     }
   }
 
   close(): void {
+    this.#stopTrying()
+    this.#close()
+  }
+
+  #close(): void {
     process.off('exit', this.#onExit)
     this.#control?.close(true)
     this.#control = undefined
   }
 
+  #stopTrying(): void {
+    clearInterval(this.#again)
+    this.#again = undefined
+  }
+
   #warn(line: string): void {
-    if (this.#side.isNamed()) this.#side.warn(line)
+    if (this.#side.isNamed() && line !== this.#said) this.#side.warn(line)
+    this.#said = line
   }
 
   readonly #onExit = (): void => { this.close() }
