@@ -343,31 +343,34 @@ describe('rendezvous', () => {
     expect(program.events.filter(({ event }) => event === 'listening')).toEqual([])
   }
 
-  test('a directory that others can enter is refused, with the mode that it must have', async () => {
-    using folder = new Folder()
-    chmodSync(folder.path, 0o755)
-    await refused({ HANDOVER_DIR: folder.path }, /HANDOVER_CONTROL_SOCKET.*mode 0755, expected 0700/)
-  })
+  const unusable: readonly [string, (folder: Folder) => string, RegExp][] = [
+    ['a directory that others can enter', (folder) => {
+      chmodSync(folder.path, 0o755)
+      return folder.path
+    }, /mode 0755, expected 0700/],
+    ['a path that is too long for a socket', (folder) => folder.at('x'.repeat(90)), /is \d+ bytes long, expected at most 10\d/],
+    ['a file where the directory should be', (folder) => {
+      writeFileSync(folder.at('file'), '')
+      return folder.at('file')
+    }, /is not a directory/],
+    ['a directory that cannot be made', () => '/proc/handover', /cannot be made/]
+  ]
+  if (process.getuid?.() === 0) {
+    unusable.push(['a directory of another user', (folder) => {
+      chownSync(folder.path, 12_345, 12_345)
+      return folder.path
+    }, /belongs to uid 12345, expected 0/])
+  }
 
-  test('a directory of another user is refused', async (context) => {
-    if (process.getuid?.() !== 0) {
-      context.skip('only root can give a directory away')
-      return
-    }
+  test.each(unusable)('with %s a named program serves and is reloaded, and says that it is not found', async (_what, directory, says) => {
     using folder = new Folder()
-    chownSync(folder.path, 12_345, 12_345)
-    await refused({ HANDOVER_DIR: folder.path }, /HANDOVER_CONTROL_SOCKET.*belongs to uid 12345, expected 0/)
-  })
-
-  test('a path that is too long for a socket is refused, with both numbers', async () => {
-    using folder = new Folder()
-    await refused({ HANDOVER_DIR: folder.at('x'.repeat(90)) }, /HANDOVER_CONTROL_SOCKET.*is \d+ bytes long, expected at most 10\d/)
-  })
-
-  test('a file where the directory should be is refused', async () => {
-    using folder = new Folder()
-    writeFileSync(folder.at('file'), '')
-    await refused({ HANDOVER_DIR: folder.at('file') }, /HANDOVER_CONTROL_SOCKET/)
+    await using program = world({ env: { NAME: 'app', HANDOVER_DIR: directory(folder) } })
+    await program.event('listening')
+    await program.stderrMatching(says)
+    expect(program.stderr).toMatch(/This process serves without its name: .* HANDOVER_DIR/)
+    process.kill(program.pid, 'SIGHUP')
+    await program.event('state', ({ to, generation }) => to === 'serving' && generation === 2)
+    expect((await program.ended).code).toBe(0)
   })
 
   test.each(['../etc', 'a/b', '', '.hidden', 'x'.repeat(65), 'a b'])('the name %j is refused', async (name) => {

@@ -69,20 +69,29 @@ describe('handover run', () => {
     expect(place.files.filter((file) => !file.startsWith('@'))).toEqual([])
   })
 
+  it('with a name and a HANDOVER_DIR that is relative starts nothing', async () => {
+    await using place = new Place()
+    const { stdout, stderr, status } = await command(['run', '--name', 'job', programPath('build.mjs')], { HANDOVER_DIR: 'sockets' }).ended
+    expect({ stdout, status }).toEqual({ stdout: '', status: 1 })
+    expect(oneLine(stderr)).toMatch(/HANDOVER_DIR=sockets is a relative path.*Nothing was started\. Set HANDOVER_DIR to a directory of this user, or choose another --name\./)
+    expect(place.files).toEqual([])
+  })
+
   it.each<[string, (place: Place) => string, RegExp]>([
-    ['is relative', () => 'sockets', /HANDOVER_DIR=sockets is a relative path/],
     ['makes a path of more than 107 bytes', (place) => path.join(place.folder, 'x'.repeat(100)), /job\.sock is \d+ bytes long, expected at most 103/],
     ['others can enter', (place) => { chmodSync(place.sockets, 0o755); return place.sockets }, /has mode 0755, expected 0700/],
     ['cannot be made', (place) => { writeFileSync(path.join(place.folder, 'file'), ''); return path.join(place.folder, 'file', 'sockets') }, /cannot be made \(ENOTDIR\)/],
     ['has a directory where the socket should be', (place) => { mkdirSync(path.join(place.sockets, 'job.sock')); return place.sockets }, /EISDIR/]
-  ])('with a name and a HANDOVER_DIR that %s starts nothing', async (_what, directory, says) => {
+  ])('with a name and a HANDOVER_DIR that %s runs the script, and says what does not work', async (_what, directory, says) => {
     await using place = new Place()
     const folder = directory(place)
     const before = readdirSync(place.sockets)
-    const { stdout, stderr, status } = await command(['run', '--name', 'job', programPath('build.mjs')], { HANDOVER_DIR: folder }).ended
-    expect({ stdout, status }).toEqual({ stdout: '', status: 1 })
-    expect(oneLine(stderr)).toMatch(says)
-    expect(stderr).toMatch(/Nothing was started\. Set HANDOVER_DIR to a directory of this user, or choose another --name\./)
+    const file = path.join(place.folder, 'script.mjs')
+    writeFileSync(file, 'process.stdout.write("done")')
+    const { stdout, stderr, status } = await command(['run', '--name', 'job', file], { HANDOVER_DIR: folder }).ended
+    expect({ stdout, status }).toEqual({ stdout: 'done', status: 0 })
+    expect(stderr).toMatch(says)
+    expect(stderr).toMatch(/do not find this app, and neither would a second keeper; SIGHUP reloads it\./)
     expect(readdirSync(place.sockets)).toEqual(before)
   })
 

@@ -1,5 +1,6 @@
 // An http server for the tests of the command `handover`, whose next boot goes wrong as BEHAVIOUR_FILE says (behaviour.mjs).
 //   OPTIONS   JSON of HandoverOptions
+//   HEARS_UNCAUGHT   where set, errors that nobody catches do not end it
 //   /         200 with the pid       /slow?…    is answered on SIGUSR1, by every generation
 //   /fail     500                    /close     closes the listener, and listens again on SIGUSR1
 import { readFileSync } from 'node:fs'
@@ -9,6 +10,7 @@ import { behave } from './behaviour.mjs'
 import { print, printEvents } from './print.mjs'
 
 const read = (file, otherwise) => { try { return readFileSync(file, 'utf8').trim() } catch { return otherwise } }
+if (process.env.HEARS_UNCAUGHT) process.on('uncaughtException', () => undefined)
 printEvents(handover)
 await behave(read(process.env.BEHAVIOUR_FILE, 'ok'), handover)
 
