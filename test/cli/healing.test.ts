@@ -32,7 +32,7 @@ it('a process whose sockets are removed, and whose directory is, makes them agai
   const second = await place.start({ name: 'shop' })
   await second.event('state', ({ to }) => to === 'serving')
   expect(second.events.find(({ event }) => event === 'listening')?.generation).toBe(4)
-  expect(await get({ port: portOf(program) })).toEqual({ status: 200, body: String(second.pid) })
+  await waitFor(async () => (await get({ port: portOf(program) })).body === String(second.pid))
 })
 
 it('a process keeps its socket and directory young, so that a cleaner of old files leaves them alone', async () => {

@@ -9,8 +9,8 @@ export const overview = `handover: reload a Node server without losing a request
   handover drill [name|pid]        reload under load, and print what was lost
 
 A name or pid is needed only where several apps run. Processes are found in
-HANDOVER_DIR, else $XDG_RUNTIME_DIR/handover, else /run/handover for root,
-else /tmp/handover-<uid>.
+HANDOVER_DIR, else in $XDG_RUNTIME_DIR/handover, /run/handover for root, and
+/tmp/handover-<uid>.
 
   handover <command> --help        the options of a command
   handover --version

@@ -55,13 +55,13 @@ async function take(name: string, side: ControlSide): Promise<ControlServer> {
 
 /** Throws a Failure where an app of this name runs, also where the path of its socket was removed. */
 async function refuseSecond(name: string): Promise<void> {
-  await refuseFound(name)
   for (let waited = 0; ; waited += hiddenLookMs) {
+    // In this order: it may make its path again in between.
     const hidden = hiddenHolder(name)
+    await refuseFound(name)
     if (hidden === undefined) return
     if (waited >= hiddenMs) throw new Failure(`handover run: process ${hidden} has the name ${name} and does not answer: its control socket was removed, and it does not make it again. Nothing was started. End that one, or choose another --name.`)
     await sleep(hiddenLookMs)
-    await refuseFound(name)
   }
 }
 

@@ -23,7 +23,7 @@ export const errorTable = {
   HANDOVER_WITHDRAWN: ['The predecessor took its offer back, and goes on serving.', 'The message has its reason; this process must end.'],
   HANDOVER_UNDONE: ['The successor died within the undo window after it had taken over.', 'The predecessor serves again. Repair the build, reload again.'],
   HANDOVER_STATE: ['A state that should go to the next process cannot be saved, sent or restored: it holds a function or a socket, is too large, takes too long, has a schema that the new version does not read, or save() or restore() threw.', 'The message has the section and the reason: the path to it, its size. Repair it; or mark the section optional in the new version; or reload with --without-state.'],
-  HANDOVER_CONTROL_SOCKET: ['The directory or the path of the control socket cannot be used.', 'The message names the path, and what its owner, mode or length must be.'],
+  HANDOVER_CONTROL_SOCKET: ['`HANDOVER_DIR` is a relative path, or cannot be used by the command that asks.', 'The message names the path, and what its owner, mode or length must be.'],
   HANDOVER_PEER_UID: ['The process at the other end belongs to another user.', 'Run both as the same user (root may talk to anyone).'],
   HANDOVER_FD_ARGUMENT: ['A call of @handover/core/fd was given something that it cannot use.', 'The message says what was found and what is expected.'],
   HANDOVER_FD_LIMIT: ['More than 252 descriptors in one message.', 'Send them in batches of at most 252.'],
