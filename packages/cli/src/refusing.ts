@@ -26,7 +26,7 @@ export async function refuseConnects(keeper: Keeper): Promise<void> {
     const taker = servers.find((worker) => worker.slot === slot) ?? servers.find((worker) => keeper.members.serves(worker.slot, key))
     if (listener.kind === 'udp' || !taker || taker.hungUp) continue
     for (let count = 0; count < mostQueued; count++) {
-      const connection = addon().accept(fd)
+      const connection = addon().accept?.(fd) ?? -1
       if (connection < 0) break
       const said = taker.say({ type: 'probe', listener: listener.name }, [connection])
       closeSync(connection)

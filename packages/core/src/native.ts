@@ -64,8 +64,8 @@ export interface Native {
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
   /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
-  /** accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. */
-  accept(listening: number): number
+  /** accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. Absent in a binary that is older than this code. */
+  accept?(listening: number): number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
   /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */
@@ -155,6 +155,9 @@ function faceOf(binary: Binary): Native {
     }
   }
 }
+
+/** The file of the addon that is loaded; undefined where none is. */
+export const nativeFile = (): string | undefined => (process.platform === 'win32' ? undefined : findBinary().file)
 
 function load(): { native: Native | undefined; nativeMissing: string | undefined } {
   if (process.platform === 'win32') {

@@ -381,7 +381,7 @@ const mostQueued = 65_536
  */
 function acceptQueued(handle: ListenHandle): void {
   // A quiet one belongs to somebody who accepts.
-  if (!native || typeof handle.onconnection !== 'function' || putOff.has(handle)) return
+  if (!native?.accept || typeof handle.onconnection !== 'function' || putOff.has(handle)) return
   for (let count = 0; count < mostQueued; count++) {
     const fd = native.accept(handle.fd)
     if (fd < 0) return
