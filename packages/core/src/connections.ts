@@ -11,7 +11,7 @@ import tls from 'node:tls'
 import { Drain, type DrainOptions } from './drain.js'
 import { foreign, upgraded } from './movable.js'
 import type { MovedConnection } from './messages.js'
-import { adoptDescriptor, discardUnread, endsConnection, hasParser, plainSocketOf, primeParser } from './private.js'
+import { adoptDescriptor, hasParser, plainSocketOf, primeParser } from './private.js'
 
 export interface Request {
   readonly method: string
@@ -45,8 +45,12 @@ export interface Connection {
   stays?: string | undefined
   /** In a drain: held for a move of this kind, and whether it is on its way already. */
   leaving?: { readonly kind: string; sent: boolean } | undefined
-  /** In a drain: nothing is read from it, since its client sends requests before it has the answers. */
+  /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers (holding.ts). */
   held?: boolean
+  /** Stops reading again where Node went on with it. */
+  holdAgain?: (() => void) | undefined
+  /** In a drain: how long it was left alone before it was looked at again without an event, in milliseconds. */
+  lookAgainMs?: number | undefined
 }
 
 /** What a connection is called in reports. Node frees the parser of a connection that ends only after our own listener for its 'close'. */
@@ -123,7 +127,8 @@ export class Connections {
       const below = plainSocketOf(socket)
       const stays = below && this.#connections.get(below)?.stays
       if (below) this.#connections.delete(below)
-      this.#add(socket, above(server, socket), below ?? socket, stays)
+      const connection = this.#add(socket, above(server, socket), below ?? socket, stays)
+      this.#drain?.secured(socket, connection)
     })
     if (speaksHttp2(server)) server.prependListener('session', (session: http2.ServerHttp2Session) => { this.#addSession(session) })
     watchRequests()
@@ -149,10 +154,10 @@ export class Connections {
     return this.#sessions.values()
   }
 
-  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket, stays?: string): void {
+  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket, stays?: string): Connection {
     const about = this.#adopting
     const now = performance.now()
-    this.#connections.set(socket, {
+    const connection: Connection = {
       running: new Map(),
       protocol,
       wire,
@@ -163,11 +168,12 @@ export class Connections {
       quietSince: now - (about?.idleMs ?? 0),
       timerInherited: false,
       stays
-    })
+    }
+    this.#connections.set(socket, connection)
     socket.once('close', () => {
-      const connection = this.#connections.get(socket)
-      if (connection && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
+      if (this.#connections.get(socket) === connection && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
     })
+    return connection
   }
 
   /**
@@ -275,14 +281,12 @@ export class Connections {
     // Node counts the requests of a connection from when it came into this process.
     const most = limitsOf(this.#server).maxRequestsPerSocket ?? 0
     if (most > 0 && connection.requestsBefore > 0 && connection.requests >= most) response.setHeader('Connection', 'close')
-    this.#drain?.began(socket, connection)
-    // Before Node's own listener, which closes the connection.
-    response.prependOnceListener('finish', () => { if (connection.held === true && endsConnection(response)) discardUnread(socket) })
+    this.#drain?.began(socket, connection, response)
     response.once('close', () => {
       connection.running.delete(response)
       if (response.headersSent && response.statusCode >= 500) requestCounts.failed++
       connection.quietSince = performance.now()
-      this.#drain?.answered(socket)
+      this.#drain?.answered(socket, connection, response)
     })
   }
 

@@ -12,10 +12,11 @@ import type http2 from 'node:http2'
 import type net from 'node:net'
 import { left, type Deadline } from './channel.js'
 import { inactivityMs, keepAliveMs, kindOf, type CanMove, type Connection, type Request, type Session } from './connections.js'
+import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './holding.js'
 import { standingOf, unmovable } from './movable.js'
 import type { Leaving, Mover } from './moving.js'
 import { native } from './native.js'
-import { fdOf, hasParser, holdReading, isEncoded, isEventStream, isReading, readingRequests, releaseReading } from './private.js'
+import { fdOf, hasParser, isEncoded, isEventStream, readingRequests } from './private.js'
 import { pathOf, type ConnectionCounts, type CutRequest } from './report.js'
 
 type Counts = { -readonly [Key in keyof ConnectionCounts]: number }
@@ -54,11 +55,19 @@ export interface Drainable {
   readonly canMove: CanMove | undefined
 }
 
-/** How often a drain looks for connections that have become movable, or idle for `linger`. */
-const lookMs = 50
+/**
+ * A connection that cannot move yet, and that no event is known to make movable (the kernel has not taken all of an answer, half a head has come), is looked
+ * at again: after the first of these, then after twice as long each time.
+ */
+const lookAgainMs = 50
+const lookAgainAtMostMs = 800
+/** How often a drain looks at most for connections that have been idle for `linger`. */
 const lookIdleMs = 100
-/** How many idle connections one turn of the loop closes: some milliseconds' worth. */
+/** How many connections one turn of the loop closes: some milliseconds' worth of idle ones, and of those whose requests are cut. */
 const closedAtOnce = 250
+const cutAtOnce = 64
+/** How long the cut may go on in turns: the deadline has passed. */
+const cutMs = 1_000
 /** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
 const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
 /** How soon a client of server-sent events should come back, in milliseconds. */
@@ -107,12 +116,17 @@ export class Drain {
   readonly #forget: () => void
   readonly #closedByUs = new Set<net.Socket>()
   /** To be looked at, whether they can move. */
-  #candidates: Set<net.Socket>
-  #lookedAt = 0
+  readonly #candidates: Set<net.Socket>
+  /** Those that are left alone for that many milliseconds before they are candidates again. */
+  readonly #later = new Map<number, Set<net.Socket>>()
+  /** Drained politely, and between two requests as far as is known: those that `linger` is for. */
+  readonly #resting = new Set<net.Socket>()
+  /** How often a connection was looked at. */
+  looks = 0
+  #cutting = false
   #whenEmpty: (() => void)[] = []
   #forced = false
   #undone = false
-  readonly #begun = performance.now()
   #timer: NodeJS.Timeout
   readonly #farewell: NodeJS.Timeout
 
@@ -127,6 +141,7 @@ export class Drain {
     for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
       if (!route) this.#stay(socket, connection, this.#whyNot(socket, connection))
+      else for (const response of connection.running.keys()) this.#watch(socket, connection, response)
     }
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const window = farewellMs(deadline)
@@ -182,16 +197,52 @@ export class Drain {
     else if (connection) this.#stay(socket, connection, this.#whyNot(socket, connection))
   }
 
-  began(socket: net.Socket, connection: Connection): void {
-    if (!this.#moves(connection)) sayLast(connection)
-    else this.#candidate(socket)
+  began(socket: net.Socket, connection: Connection, response: ServerResponse): void {
+    connection.lookAgainMs = undefined
+    if (!this.#moves(connection)) {
+      this.#resting.delete(socket)
+      sayLast(connection)
+      return
+    }
+    this.#watch(socket, connection, response)
+    // It pipelines. Else there is nothing to look at before the answer.
+    if (connection.running.size > 1) this.#candidate(socket)
   }
 
-  answered(socket: net.Socket): void {
-    if (this.#route) this.#candidate(socket)
+  answered(socket: net.Socket, connection: Connection, response: ServerResponse): void {
+    if (connection.running.size > 0) return
+    if (!this.#moves(connection)) {
+      this.#rest(socket, connection)
+      return
+    }
+    holdAfter(socket, connection, response)
+    onRestOfRequest(response, () => {
+      if (!this.#moves(connection) || connection.running.size > 0) return
+      hold(socket, connection)
+      this.#candidate(socket)
+    })
+    this.#candidate(socket)
+  }
+
+  /** Its next request is not for this process. */
+  #watch(socket: net.Socket, connection: Connection, response: ServerResponse): void {
+    watchAnswer(socket, connection, response, () => !this.#undone && this.#moves(connection))
+  }
+
+  #rest(socket: net.Socket, connection: Connection): void {
+    if (connection.running.size === 0 && connection.protocol !== 'http2' && connection.protocol !== 'other') this.#resting.add(socket)
+  }
+
+  /** There is a secure connection over one that was here. */
+  secured(socket: net.Socket, connection: Connection): void {
+    if (connection.stays === undefined) return
+    connection.quietSince = performance.now()
+    this.#rest(socket, connection)
   }
 
   ended(socket: net.Socket, connection: Connection): void {
+    this.#resting.delete(socket)
+    this.#candidates.delete(socket)
     if (!this.#closedByUs.delete(socket)) this.#tally(socket, connection, 'drained')
     this.#look()
   }
@@ -222,54 +273,62 @@ export class Drain {
   }
 
   #candidate(socket: net.Socket): void {
+    if (!this.#route) return
     this.#candidates.add(socket)
-    this.#route?.mover.wake()
+    this.#route.mover.wake()
+  }
+
+  #lookAgain(socket: net.Socket, connection: Connection): void {
+    const ms = Math.min(connection.lookAgainMs === undefined ? lookAgainMs : connection.lookAgainMs * 2, lookAgainAtMostMs)
+    connection.lookAgainMs = ms
+    let sockets = this.#later.get(ms)
+    if (!sockets) {
+      sockets = new Set()
+      this.#later.set(ms, sockets)
+      setTimeout(() => {
+        const due = this.#later.get(ms) ?? []
+        this.#later.delete(ms)
+        for (const each of due) this.#candidate(each)
+      }, ms).unref()
+    }
+    sockets.add(socket)
   }
 
   readonly #leaving = function* (this: Drain, until: number): Generator<Leaving> {
     const { server, connections } = this.#of
-    const reading = readingRequests(server)
-    if (!reading || !this.#route) return
-    const now = performance.now()
-    if (this.#candidates.size === 0 && now - this.#lookedAt >= lookMs) {
-      this.#lookedAt = now
-      this.#candidates = new Set(connections.keys())
-    }
+    const reading = readingOf(server)
     for (const socket of this.#candidates) {
+      if (!this.#route) return
       this.#candidates.delete(socket)
       const connection = connections.get(socket)
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
+      this.looks++
       const standing = standingOf(socket, connection, reading)
       if (standing === 'now') {
         if (this.#of.canMove?.(socket) === false) this.#stay(socket, connection, 'vetoed by canMove')
         else yield this.#leave(socket, connection, this.#route)
       } else if (standing !== 'later') {
         this.#stay(socket, connection, standing.stays)
-      } else if (this.#presses(connection) && !reading.has(socket) && isReading(socket) === true) {
-        connection.held = true
-        holdReading(socket)
+      } else if (connection.running.size > 1) {
+        // A client that does not wait for answers would never let its connection be idle.
+        if (!reading.has(socket)) hold(socket, connection)
+      } else if (connection.running.size === 0) {
+        // What has begun to come is answered here.
+        if (reading.has(socket)) release(socket, connection)
+        this.#lookAgain(socket, connection)
       }
       if (performance.now() > until) return
     }
   }.bind(this)
-
-  /**
-   * A client that does not wait for answers, or sends the next request before the answer to the last one is seen to be out, would never let its connection be
-   * idle. Others are read from while they wait, since only so is it seen that they leave.
-   */
-  #presses({ running }: Connection): boolean {
-    const newest = [...running.values()].at(-1)
-    return running.size > 1 || (newest !== undefined && newest.since > this.#begun)
-  }
 
   /** Holds it still, in the same turn of the loop in which the rule was asked. */
   #leave(socket: net.Socket, connection: Connection, { listener }: NonNullable<DrainOptions['route']>): Leaving {
     const now = performance.now()
     const { server } = this.#of
     const leaving = { kind: 'http', sent: false }
+    hold(socket, connection, true)
     connection.leaving = leaving
     socket.setTimeout(0)
-    holdReading(socket)
     socket.cork()
     const fresh = connection.requests === 0 && socket.bytesRead === 0
     return {
@@ -299,10 +358,10 @@ export class Drain {
         const idleMs = fresh ? undefined : keepAliveMs(server)
         connection.timerInherited = idleMs !== undefined
         socket.setTimeout(idleMs === undefined ? inactivityMs(server) : Math.max(1, idleMs - (performance.now() - connection.quietSince)))
-        connection.held = false
-        releaseReading(socket)
+        release(socket, connection)
         // Others have ended the move meanwhile.
         if (!this.#route && !this.#undone) this.#stay(socket, connection, this.#whyNot(socket, connection))
+        else if (!this.#undone) this.#lookAgain(socket, connection)
       }
     }
   }
@@ -310,15 +369,10 @@ export class Drain {
   /** It does not move: from now on it is drained politely. */
   #stay(socket: net.Socket, connection: Connection, reason: string | undefined): void {
     connection.stays = reason ?? ''
-    this.#release(socket, connection)
+    release(socket, connection)
     connection.quietSince = performance.now()
     sayLast(connection)
-  }
-
-  #release(socket: net.Socket, connection: Connection): void {
-    if (connection.held !== true) return
-    connection.held = false
-    releaseReading(socket)
+    this.#rest(socket, connection)
   }
 
   /** Nothing moves any more: those that are left are drained politely. */
@@ -335,26 +389,41 @@ export class Drain {
 
   // ---- the polite way, and the end ----
 
-  /** Closes what has been idle for `linger`; looks again and again, since others become idle. */
+  /** Closes what has been idle for `linger`, and comes again when the next may have been. */
   #closeIdle(): void {
     // The check phase comes right after the poll phase: what had arrived has been read by now.
     setImmediate(() => {
       if (this.#undone) return
       const now = performance.now()
-      const reading = readingRequests(this.#of.server)
+      const reading = readingOf(this.#of.server)
+      let next = now + this.#lingerMs
       let closed = 0
-      for (const [socket, connection] of this.#of.connections) {
+      for (const socket of this.#resting) {
         if (closed === closedAtOnce) break
-        if (socket.destroyed || this.#moves(connection) || connection.leaving !== undefined) continue
+        const connection = this.#of.connections.get(socket)
+        if (!connection || socket.destroyed) {
+          this.#resting.delete(socket)
+          continue
+        }
+        if (connection.leaving !== undefined) continue
+        const due = connection.quietSince + this.#lingerMs
+        if (due > now) {
+          next = Math.min(next, due)
+          continue
+        }
+        this.looks++
         const { bytesRead } = connection.wire
         if (bytesRead !== connection.bytesRead) Object.assign(connection, { bytesRead, quietSince: now })
-        else if (now - connection.quietSince >= this.#lingerMs && isIdle(socket, connection, reading)) {
+        // An upgraded one never is idle; one that a request is coming on is in nobody's way, and rests again after its answer.
+        else if (!isBetween(socket, connection, reading)) this.#resting.delete(socket)
+        else if (hasUnread(socket)) next = now
+        else {
           this.#close(socket, connection, 'closedIdle')
           closed++
         }
       }
       // Also where there are none: some may still come from a generation before.
-      if (!this.#forced) this.#timer = setTimeout(() => { this.#closeIdle() }, closed === closedAtOnce ? 1 : lookIdleMs)
+      if (!this.#forced) this.#timer = setTimeout(() => { this.#closeIdle() }, closed === closedAtOnce ? 1 : Math.max(lookIdleMs, next - now))
     })
   }
 
@@ -380,32 +449,51 @@ export class Drain {
     }
   }
 
-  /** At the deadline: closes what is idle and cuts the rest, naming the requests. */
+  /** At the deadline: closes what is idle and cuts the rest, naming the requests; some in each turn of the loop, in which the others are still answered. */
   cut(): void {
+    if (this.#cutting) return
+    this.#cutting = true
+    this.#cutSome([...this.#of.connections.keys()], performance.now() + cutMs)
+  }
+
+  #cutSome(sockets: readonly net.Socket[], until: number): void {
+    if (this.#undone) return
     const now = performance.now()
-    const reading = readingRequests(this.#of.server)
-    const name = (request: Request): void => {
-      this.result.requestsCut.push({ method: request.method, path: pathOf(request.target), ms: Math.round(now - request.since) })
-    }
-    for (const [socket, connection] of this.#of.connections) {
-      // On its way at this moment: the successor has it, or takes it as soon as it can.
-      if (connection.leaving?.sent === true) {
-        this.#of.connections.delete(socket)
-        this.moved(connection.leaving.kind)
-        continue
-      }
-      // Held until the kernel takes what was written to it before.
-      if (connection.leaving) connection.stays = 'its client does not read'
-      for (const request of connection.running.values()) name(request)
-      this.#close(socket, connection, isIdle(socket, connection, reading) ? 'closedIdle' : 'cut')
+    const count = now < until ? cutAtOnce : sockets.length
+    const reading = readingOf(this.#of.server)
+    for (const socket of sockets.slice(0, count)) this.#cutOne(socket, reading, now)
+    const rest = sockets.length > count ? sockets.slice(count) : [...this.#of.connections.keys()].filter((socket) => !socket.destroyed)
+    if (rest.length > 0) {
+      setImmediate(() => { this.#cutSome(rest, until) })
+      return
     }
     for (const [session, { streams }] of this.#of.sessions) {
-      for (const request of streams.values()) name(request)
+      for (const request of streams.values()) this.#nameCut(request, now)
       session.destroy()
     }
     this.#forced = true
+    this.#cutting = false
     // Whatever a destroyed socket still waits for.
     setImmediate(() => { this.#look() })
+  }
+
+  #cutOne(socket: net.Socket, reading: Reading, now: number): void {
+    const connection = this.#of.connections.get(socket)
+    if (!connection || socket.destroyed) return
+    // On its way at this moment: the successor has it, or takes it as soon as it can.
+    if (connection.leaving?.sent === true) {
+      this.#of.connections.delete(socket)
+      this.moved(connection.leaving.kind)
+      return
+    }
+    // Held until the kernel takes what was written to it before.
+    if (connection.leaving) connection.stays = 'its client does not read'
+    for (const request of connection.running.values()) this.#nameCut(request, now)
+    this.#close(socket, connection, isBetween(socket, connection, reading) && !hasUnread(socket) ? 'closedIdle' : 'cut')
+  }
+
+  #nameCut({ method, target, since }: Request, now: number): void {
+    this.result.requestsCut.push({ method, path: pathOf(target), ms: Math.round(now - since) })
   }
 
   /** The process serves again: answers stop saying that they are the last. */
@@ -417,7 +505,7 @@ export class Drain {
     for (const [socket, connection] of this.#of.connections) {
       unsayLast(connection)
       // What is on its way stays held until the successor has answered.
-      if (connection.leaving === undefined) this.#release(socket, connection)
+      if (connection.leaving === undefined) release(socket, connection)
       connection.stays = undefined
     }
     this.#forget()
@@ -425,13 +513,29 @@ export class Drain {
   }
 }
 
-/** No request has begun and nothing is unread. A connection that never sent a byte is idle. */
-function isIdle(socket: net.Socket, { protocol, running }: Connection, reading: ReadonlySet<net.Socket> | undefined): boolean {
+type Reading = Pick<ReadonlySet<net.Socket>, 'has'>
+
+/** Node's list is read when the first one is asked for, and holds for this turn of the loop. Where there is none, all may be reading. */
+function readingOf(server: net.Server): Reading {
+  let listed: ReadonlySet<net.Socket> | 'none' | undefined
+  return {
+    has(socket) {
+      listed ??= readingRequests(server) ?? 'none'
+      return listed === 'none' || listed.has(socket)
+    }
+  }
+}
+
+/** No request has begun. A connection that never sent a byte is idle. */
+function isBetween(socket: net.Socket, { protocol, running }: Connection, reading: Reading): boolean {
   if (protocol === 'http2' || protocol === 'other' || running.size > 0) return false
-  const between = socket.bytesRead === 0 || (reading !== undefined && hasParser(socket) && !reading.has(socket))
-  if (!between) return false
+  return socket.bytesRead === 0 || (hasParser(socket) && !reading.has(socket))
+}
+
+/** Something waits in the kernel. */
+function hasUnread(socket: net.Socket): boolean {
   const fd = fdOf(socket)
-  return fd === undefined || !native || native.pollReadable(fd, 0) === 0
+  return fd !== undefined && native !== undefined && native.pollReadable(fd, 0) !== 0
 }
 
 /** Resolves when none of them has a connection left; at the deadline it cuts what is left. */

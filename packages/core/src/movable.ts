@@ -27,7 +27,7 @@ export function unmovable(socket: net.Socket, { protocol, wire }: Connection): s
  * `reading`: the connections of the server of which a request is being read, or nothing was ever read, as `readingRequests` says in the same turn of
  * the loop. Not for calls from within the parser.
  */
-export function standingOf(socket: net.Socket, connection: Connection, reading: ReadonlySet<net.Socket>): Standing {
+export function standingOf(socket: net.Socket, connection: Connection, reading: Pick<ReadonlySet<net.Socket>, 'has'>): Standing {
   const never = unmovable(socket, connection)
   if (never !== undefined) return { stays: never }
   if (connection.protocol === 'other') return { stays: foreign }

@@ -33,8 +33,6 @@ const batchSize = 64
 const batchBytes = 262_144
 /** How long one turn of the loop may go on with this. */
 const turnMs = 5
-/** Connections become movable without an event: a response that was not flushed yet, a body that had to be read first. */
-const lookMs = 50
 
 export class Mover {
   readonly #channel: Channel
@@ -49,7 +47,6 @@ export class Mover {
   #pumping = false
   /** It has looked at all there was. */
   #passed = false
-  #timer: NodeJS.Timeout
   #ended: string | undefined
   #answered: (() => void) | undefined
   readonly #onEnd: (reason: string) => void
@@ -63,8 +60,6 @@ export class Mover {
     this.#takes = takes
     this.#room = takes.room
     this.#onEnd = onEnd
-    this.#timer = setInterval(() => { this.wake() }, lookMs)
-    this.#timer.unref()
   }
 
   /** Why nothing moves any more. */
@@ -178,7 +173,7 @@ export class Mover {
     try {
       this.#channel.sendDescriptors(fds)
     } catch (error) {
-      // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again at the next look; a move() answers false.
+      // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again soon; a move() answers false.
       for (const leaving of batch) leaving.back()
       if (!isPassing(error)) this.end(`descriptors cannot be sent: ${(error as Error).message}`)
       return
@@ -221,7 +216,6 @@ export class Mover {
   end(reason: string, gone = false): void {
     const first = this.#ended === undefined
     this.#ended ??= reason
-    clearInterval(this.#timer)
     const back = [...(gone ? this.#flying.splice(0).flat() : []), ...this.#waiting.splice(0)]
     if (gone) this.#inFlight = 0
     for (const leaving of back) leaving.back()

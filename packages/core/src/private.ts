@@ -146,6 +146,11 @@ export function isEventStream(response: http.ServerResponse): boolean {
   return /^content-type:[ \t]*text\/event-stream/im.test(head ?? '')
 }
 
+/** Whether the answer, whose head is written, says how long it is: then its client has it before the application calls end(), maybe. */
+export function hasLength(response: http.ServerResponse): boolean {
+  return /^content-length:/im.test((response as unknown as { _header?: string | null })._header ?? '')
+}
+
 /** Whether the answer, whose head is out, has a content-encoding. */
 export function isEncoded(response: http.ServerResponse): boolean {
   return /^content-encoding:/im.test((response as unknown as { _header?: string | null })._header ?? '')
