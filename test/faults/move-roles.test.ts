@@ -203,12 +203,13 @@ describe('the predecessor', () => {
   })
 
   it.each(['EAGAIN', 'ENOBUFS', 'ENOMEM', 'ETOOMANYREFS'])('takes a connection back that the kernel does not send at this moment (%s), and goes on', async (code) => {
-    const { wire, held, ends, waiting } = moving()
+    const { wire, held, ends, waiting, mover } = moving()
     wire.errors = [code]
     waiting.push(...held.many(20))
     await looks()
     expect([held.count('back'), ends]).toEqual([20, []])
     waiting.push(...held.many(20))
+    mover.wake()
     await looks()
     expect(wire.sent).toBe(20)
   })

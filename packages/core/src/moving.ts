@@ -33,6 +33,8 @@ const batchSize = 64
 const batchBytes = 262_144
 /** How long one turn of the loop may go on with this. */
 const turnMs = 5
+/** After the kernel did not take descriptors at this moment. */
+const againMs = 50
 
 export class Mover {
   readonly #channel: Channel
@@ -125,7 +127,8 @@ export class Mover {
     }
     const stopped = full()
     this.#sendAll(found)
-    if (late && !stopped) this.wake()
+    // Without room the next turn ends it.
+    if ((late && !stopped) || this.#room <= 0) this.wake()
     if (!late && !stopped) this.#passed = true
     this.#noteFirstPass()
   }
@@ -175,7 +178,8 @@ export class Mover {
     } catch (error) {
       // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again soon; a move() answers false.
       for (const leaving of batch) leaving.back()
-      if (!isPassing(error)) this.end(`descriptors cannot be sent: ${(error as Error).message}`)
+      if (isPassing(error)) setTimeout(() => { this.wake() }, againMs).unref()
+      else this.end(`descriptors cannot be sent: ${(error as Error).message}`)
       return
     }
     this.#inFlight += batch.length
