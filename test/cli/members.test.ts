@@ -98,7 +98,7 @@ async function connectAll(count: number, where: net.NetConnectOpts): Promise<{ a
   return { answers }
 }
 
-function keeper(options?: { shared: boolean }): Members {
+function keeper(options?: { shared?: boolean; warn?(line: string): void }): Members {
   const members = new Members(options)
   onTestFinished(() => { members.close() })
   return members
@@ -347,9 +347,10 @@ describe('a listener', () => {
     expect(members.orphans([])).toEqual([])
   })
 
-  it.runIf(linux && process.getuid?.() === 0)('whose group nobody else may join is shared, and the offer says why', async () => {
+  it.runIf(linux && process.getuid?.() === 0)('whose group nobody else may join is shared, and the offer, the log and the status say why', async () => {
     countsDescriptors()
-    const members = keeper()
+    const told: string[] = []
+    const members = keeper({ warn: (line) => { told.push(line) } })
     const first = new Worker(0)
     // The kernel lets only sockets of one user id into a group.
     process.seteuid!(65534)
@@ -359,6 +360,9 @@ describe('a listener', () => {
     first.heldBy(members)
     const offer = members.offerFor(1)
     expect(offer.shared).toEqual([{ name: offer.listeners[0]!.name, reason: 'bind EADDRINUSE: address already in use' }])
+    members.offerFor(2)
+    expect(told).toEqual([expect.stringMatching(/^the workers accept from one queue of tcp \S+, and not from one each \(bind EADDRINUSE: address already in use\): .*\. Let /)])
+    expect(members.sharing).toHaveLength(1)
     expect(offer.listeners[0]).not.toHaveProperty('bound')
     const second = (await new Worker(1).adopt(offer)).heldBy(members)
     expect(members.orphans([1])).toEqual([])

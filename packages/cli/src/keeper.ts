@@ -9,6 +9,7 @@ import { accepts, HandoverError, listed, type AppStatus, type CommandLine, type 
 import { adoptWorkers } from './adopt.js'
 import { Checkpoints } from './checkpoints.js'
 import { Counts, serviceTopic } from './counts.js'
+import { Lookout } from './lookout.js'
 import type { Members } from './members.js'
 import { refuseConnects } from './refusing.js'
 import { reload } from './reload.js'
@@ -102,6 +103,7 @@ export class Keeper {
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
   readonly #covered = new WeakMap<Worker, string>()
   readonly #reports: ((report: Report) => void)[] = []
+  readonly #lookout = new Lookout(() => this.options.command().args, (line) => { this.options.log('warn', line) })
   #watch: NodeJS.Timeout | undefined
 
   /** `before`: of the keeper that this one follows. */
@@ -188,7 +190,9 @@ export class Keeper {
     const first = this.slot(0)
     this.#watchHangs()
     try {
-      await first.start(true)
+      const serving = first.start(true)
+      this.#lookout.watch(() => (this.#stopping ? undefined : this.workers[0]))
+      await serving
     } catch (error) {
       if (this.#stopping) return
       const how = first.lastEnd
@@ -380,7 +384,7 @@ export class Keeper {
   async reload(request: ReloadRequest, progress: (text: string) => void = () => undefined): Promise<ReloadOutcome> {
     if (this.#stopping) throw new HandoverError('HANDOVER_NOT_SERVING', `the keeper (process ${process.pid}) is stopping. Nothing was changed. Start it again.`)
     if (this.#reloading) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.serves()} Wait for its report.`)
-    if (!this.#served) throw new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves, or see its output for why it does not.`)
+    if (!this.#served) throw await this.#notServed()
     if (request.keeper && Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
     this.#reloadBegunAt = performance.now()
     this.options.reloads(true)
@@ -399,6 +403,14 @@ export class Keeper {
     } finally {
       over()
     }
+  }
+
+  async #notServed(): Promise<HandoverError> {
+    for (const worker of this.workers) {
+      const place = await this.#lookout.placeOf(worker)
+      if (place) return new HandoverError('HANDOVER_UNAVAILABLE', `${place.what}. Nothing was changed. ${place.todo}.`)
+    }
+    return new HandoverError('HANDOVER_NOT_SERVING', `nothing listens yet (keeper: process ${process.pid}). Nothing was changed. Wait until the first worker serves, or see its output for why it does not.`)
   }
 
   async #reloadKeeper(): Promise<ReloadOutcome> {
@@ -467,6 +479,9 @@ export class Keeper {
       this.counts.refresh(worker, serviceTopic)
       return (await asked) ?? silent(worker, name)
     }))
+    const places = await Promise.all(this.workers.map(async (worker) => ({ worker, place: await this.#lookout.placeOf(worker) })))
+    const elsewhere = places.flatMap(({ place }) => (place ? [`${place.what}. ${place.todo}`] : []))
+    const servesElsewhere = (slot: Slot): boolean => places.some(({ worker, place }) => place !== undefined && worker.slot === slot.index)
     const rank = (state: StateName): number => accepts(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
     return {
       name,
@@ -478,7 +493,9 @@ export class Keeper {
         workers: this.#count,
         listeners: this.members.names,
         crashes: this.#crashes,
-        down: this.active.filter((slot) => !slot.server).map((slot) => {
+        ...(elsewhere.length > 0 && { elsewhere }),
+        ...(this.members.sharing.length > 0 && { shared: this.members.sharing }),
+        down: this.active.filter((slot) => !slot.server && !servesElsewhere(slot)).map((slot) => {
           const trouble = this.#trouble.get(slot)
           return { slot: slot.index, reason: trouble?.reason ?? 'it is being started', nextTryInMs: Math.max(0, (trouble?.nextAt ?? 0) - Date.now()) }
         }),

@@ -71,14 +71,20 @@ function keysOf(listeners: readonly OfferedListener[]): string[] {
 export interface MembersOptions {
   /** All slots share one socket of each listener. False; true where the kernel does not spread connects over a group (macOS). */
   readonly shared?: boolean
+  /** Hears once of each listener that slots share although they should not. */
+  warn?(line: string): void
 }
 
 export class Members {
   readonly #shared: boolean
+  readonly #warn: (line: string) => void
   #members: Member[] = []
+  /** Listeners that could not be had once for each slot, and why. */
+  readonly #sharedBecause = new Map<string, string>()
 
-  constructor({ shared = process.platform !== 'linux' }: MembersOptions = {}) {
+  constructor({ shared = process.platform !== 'linux', warn = () => undefined }: MembersOptions = {}) {
     this.#shared = shared
+    this.#warn = warn
   }
 
   /** What `all()` of the keeper before answered; the descriptors are owned from here on. Throws EBADF where one is not open. */
@@ -91,6 +97,18 @@ export class Members {
   /** The names of all listeners that a slot serves. */
   get names(): string[] {
     return [...new Set(this.#members.filter(({ state }) => state === 'served').map(({ listener }) => listener.name))]
+  }
+
+  /** Which listeners several slots accept from together, and why: sentences for people, without their full stops. */
+  get sharing(): string[] {
+    return [...this.#sharedBecause].map(([name, reason]) =>
+      `the workers accept from one queue of ${name}, and not from one each (${reason}): one of them may get most of the connections`)
+  }
+
+  #noteShared({ name, reason }: { readonly name: string; readonly reason: string }): void {
+    if (this.#sharedBecause.has(name)) return
+    this.#sharedBecause.set(name, reason)
+    this.#warn(`${this.sharing.at(-1)!}. Let the user of the keeper open that port itself, and nobody beside it.`)
   }
 
   /** What this slot serves. */
@@ -210,7 +228,10 @@ export class Members {
       if (member.state !== 'served' || known.has(member.key)) continue
       known.add(member.key)
       const made = member.listener.kind === 'tcp' && !this.#shared ? this.#join(slot, member) : member
-      if ('reason' in made) offer.shared.push(made)
+      if ('reason' in made) {
+        offer.shared.push(made)
+        this.#noteShared(made)
+      }
       add('reason' in made ? member : made)
     }
     return offer

@@ -52,6 +52,7 @@ export async function run(options: RunOptions): Promise<never> {
   const shared = options.shared || process.platform !== 'linux'
   const following = await follow()
   if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
+  const membersOptions = { shared, warn: (line: string) => { log('warn', line) } }
   let control: ControlServer | undefined
   const keeper: Keeper = new Keeper({
       name: following?.kept.name ?? name,
@@ -83,7 +84,7 @@ export async function run(options: RunOptions): Promise<never> {
         if (terminalIsGone()) leaveTerminal()
         process.exit(status)
       }
-    }, following ? Members.restore(following.kept.members, following.fds, { shared }) : new Members({ shared }), following?.kept)
+    }, following ? Members.restore(following.kept.members, following.fds, membersOptions) : new Members(membersOptions), following?.kept)
   listenForSignals(keeper)
   // Whatever goes wrong here: a keeper that ends is worse, as PID 1 it takes the whole container along.
   process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })

@@ -7,7 +7,7 @@
 
 export const errorTable = {
   HANDOVER_OPTION: ['An option or a HANDOVER_* variable has a value that cannot be used, or two places disagree.', 'Correct the value named in the message.'],
-  HANDOVER_UNAVAILABLE: ['This process cannot be reloaded: no addon, PID 1, a cluster worker, a keeper that is gone, another runtime, or HANDOVER=off.', 'The message names the reason. The server listens and drains as usual.'],
+  HANDOVER_UNAVAILABLE: ['This process cannot be reloaded: no addon, PID 1, a cluster worker, a worker thread, a process that the started one started, a keeper that is gone, another runtime, or HANDOVER=off.', 'The message names the reason. The server listens and drains as usual.'],
   HANDOVER_NOT_SERVING: ['A reload was asked of a process that is not serving (not yet, or not any more).', 'Ask the process named in the message.'],
   HANDOVER_RELOAD_RUNNING: ['A reload was asked while another one runs.', 'Wait for its report, then ask again.'],
   HANDOVER_SPAWN: ['The successor could not be started at all.', 'Check the Node binary, the script and the working directory named in the message.'],

@@ -293,6 +293,7 @@ export class Generation implements Handover {
       connections: this.#servers.connections.values(),
       endsInMs: this.#ending?.endsInMs,
       lastReport: this.#lastReport,
+      plain: this.#servers.plain,
       service: this.#state.serviceCount,
       sections: this.#state.progress
     }, place)

@@ -22,6 +22,7 @@ export interface Portrayed {
   /** Undefined where it does not drain. */
   readonly endsInMs: number | undefined
   readonly lastReport: Report | undefined
+  readonly plain: string | undefined
   readonly service: ServiceCount
   readonly sections: readonly SectionStatus[]
 }
@@ -73,6 +74,7 @@ export class Portrait {
       memory: process.memoryUsage.rss(),
       loopDelayMs: this.#longestDelay(),
       lastReport: of.lastReport ?? null,
+      ...(of.plain !== undefined && { plain: of.plain }),
       service: of.service,
       sections: of.sections
     }

@@ -31,7 +31,8 @@ export class Servers {
   readonly #trackers = new WeakMap<net.Server, Connections>()
   /** Of those that listen, or have connections still. */
   readonly #connections = new Map<net.Server, Connections>()
-  #saidPlain = false
+  /** Why a server that was given to us is left to Node. */
+  #plain: string | undefined
 
   /** `off`: why nothing of this process can be handed over. */
   constructor(off: string | undefined, warn: (line: string) => void) {
@@ -73,6 +74,10 @@ export class Servers {
   }
 
   // ---- what they are ----
+
+  get plain(): string | undefined {
+    return this.#plain
+  }
 
   get everything(): boolean {
     return this.#everything
@@ -173,7 +178,7 @@ export class Servers {
   }
 
   #sayPlain(reason: string): void {
-    if (!this.#saidPlain) this.#warn(`${reason}. The server listens as usual; it is neither drained nor reloaded.`)
-    this.#saidPlain = true
+    if (this.#plain === undefined) this.#warn(`${reason}. The server listens as usual; it is neither drained nor reloaded.`)
+    this.#plain ??= reason
   }
 }

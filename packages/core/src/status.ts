@@ -38,6 +38,8 @@ export interface ProcessStatus {
   /** The longest delay of the event loop since the last status, in milliseconds; null the first time. */
   readonly loopDelayMs: number | null
   readonly lastReport: Report | null
+  /** Why something that listens in this process is left to Node: it is neither drained nor reloaded. Absent where nothing is. */
+  readonly plain?: string
   readonly service: ServiceCount
   /** The state on its way to this process or from it, while a handover runs; else empty. */
   readonly sections: readonly SectionStatus[]
@@ -85,6 +87,10 @@ export interface KeeperStatus {
   /** Workers that do not live: since when, and when the next try is. */
   readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
   readonly checkpoints: readonly CheckpointStatus[]
+  /** What serves in the place of a worker and cannot be handed over, why, and what to do: sentences for people. Absent where nothing does. */
+  readonly elsewhere?: readonly string[]
+  /** Listeners that several workers accept from together, instead of one each, and why: sentences for people. Absent where there are none. */
+  readonly shared?: readonly string[]
 }
 
 /** Over all processes and generations. */

@@ -1,0 +1,37 @@
+/**
+ * What the system knows of a process that does not answer: whether it lives, and whether somebody stopped it. proc(5); elsewhere kill(2) alone.
+ */
+
+import { readFileSync } from 'node:fs'
+
+/** Whether there is a process of this pid, in this pid namespace. One that has ended and that nobody has waited for is none. */
+export function isAlive(pid: number): boolean {
+  if (stateOf(pid) === 'Z') return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** The letter of its state; undefined where that is not known. */
+function stateOf(pid: number): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The name before it is in parentheses, and may hold any character.
+    return text.slice(text.lastIndexOf(')') + 2).split(' ', 1)[0]
+  } catch {
+    return undefined
+  }
+}
+
+/** Why a process may not answer, and what to do, as the rest of a sentence. */
+export function whyDeaf(pid: number): string {
+  switch (stateOf(pid)) {
+    case 'T': return `it was stopped by a signal (SIGSTOP or the like); kill -CONT ${pid} lets it go on`
+    case 't': return 'it stands in a debugger; let that go on'
+    case 'D': return 'it waits in the kernel, mostly for a disk or a network file system'
+    default: return isAlive(pid) ? 'see whether its event loop is blocked' : 'it has ended, or runs in another container'
+  }
+}
