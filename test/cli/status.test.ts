@@ -115,8 +115,9 @@ describe('of a process without a keeper', () => {
     const { stdout, status } = await place.run('status')
     expect(status).toBe(0)
     expect(stdout).toContain(`process ${other.pid}\n`)
-    expect(stdout).toContain(`process ${deaf.pid} does not answer: see whether its event loop is blocked`)
-    expect((await place.run('status', String(deaf.pid))).stderr).toContain(`process ${deaf.pid} did not answer`)
+    const says = `process ${deaf.pid} did not answer: it was stopped by a signal (SIGSTOP or the like); kill -CONT ${deaf.pid} lets it go on`
+    expect(stdout).toContain(`${says}\n`)
+    expect(await place.run('status', String(deaf.pid))).toMatchObject({ status: 1, stderr: `handover: ${says}. Nothing was asked.\n` })
     process.kill(deaf.pid, 'SIGCONT')
   })
 

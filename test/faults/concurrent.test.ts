@@ -119,7 +119,7 @@ describe('signals during a reload', () => {
     process.kill(scene.program.pid, 'SIGHUP')
     const successor = await booting(scene)
     process.kill(successor, 'SIGHUP')
-    await scene.program.stderrMatching(/does not serve yet: the reload signal is ignored/)
+    await scene.program.stderrMatching(/listens on nothing yet in its main thread: the reload signal is ignored/)
     await scene.state('draining')
     expect(await scene.answering()).toBe(successor)
     nothingLost(await load.stop())

@@ -19,6 +19,7 @@ import { Members } from './members.js'
 import { reapOrphans } from './reap.js'
 import { follow, handKeeperOver } from './upgrade.js'
 import { version } from './version.js'
+import { nameOfPackage } from './words.js'
 
 /** They belong to the keeper: systemd talks to the main process alone. */
 const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']
@@ -141,7 +142,7 @@ function defaultName(cwd: string, script: string): string {
     name = (JSON.parse(readFileSync(path.join(cwd, 'package.json'), 'utf8')) as { name?: unknown }).name
   } catch { /* there is none, or it is broken */ }
   const text = typeof name === 'string' && name !== '' ? name : path.basename(script, path.extname(script))
-  return text.replace(/^@/, '').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^\.+/, '').slice(0, 64) || 'app'
+  return nameOfPackage(text) || 'app'
 }
 
 function readyTimeout(env: NodeJS.ProcessEnv): number {

@@ -1,7 +1,7 @@
 /** `handover status`: once, or again every second. */
 
 import { setTimeout as wait } from 'node:timers/promises'
-import { chooseApp, findApps, pidOf, type App, type Found } from './apps.js'
+import { chooseApp, describeSilences, findApps, pidOf, type App, type Found } from './apps.js'
 import type { Command } from './arguments.js'
 import { describeApps } from './status-text.js'
 
@@ -33,7 +33,7 @@ const chosen = (found: Found, target: string | undefined): readonly App[] => (ta
 
 function textOf({ silent }: Found, apps: readonly App[], json: boolean, onOneLine = false): string {
   if (json) {
-    const plain = apps.map(({ name, keeper, lostKeeper, service, processes, lastReload }) => ({ name, keeper, lostKeeper, service, processes, lastReload }))
+    const plain = apps.map(({ name, keeper, lostKeeper, deafKeeper, service, processes, lastReload }) => ({ name, keeper, lostKeeper, deafKeeper, service, processes, lastReload }))
     return `${JSON.stringify({ apps: plain }, undefined, onOneLine ? undefined : 2)}\n`
   }
   const { isTTY, columns } = process.stdout
@@ -41,6 +41,6 @@ function textOf({ silent }: Found, apps: readonly App[], json: boolean, onOneLin
   const colours = isTTY && (process.env['NO_COLOR'] ?? '') === ''
   // Those of a keeper stand in its table.
   const known = new Set(apps.flatMap(({ processes }) => processes.map(({ pid }) => pid)))
-  const deaf = silent.filter((file) => !known.has(pidOf(file) ?? 0)).map((file) => `${pidOf(file) === undefined ? file : `process ${pidOf(file)}`} does not answer: see whether its event loop is blocked\n`)
+  const deaf = describeSilences(silent.filter(({ file, pid }) => !known.has(pidOf(file) ?? pid ?? 0))).map((text) => `${text}\n`)
   return [describeApps(apps, { width, colours, now: Date.now() }), ...(deaf.length > 0 ? ['\n', ...deaf] : [])].join('')
 }

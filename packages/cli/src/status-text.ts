@@ -64,7 +64,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
   }
 
   const serving = app.processes.filter(({ state }) => state !== 'draining' && state !== 'closing')
-  const { keeper, lostKeeper } = app
+  const { keeper, lostKeeper, deafKeeper } = app
   const listeners = [...new Set(serving.flatMap((process) => process.listeners))]
   if (listeners.length > 0) fact('listens', listeners.join(', '))
   else if (keeper && keeper.listeners.length > 0) {
@@ -86,6 +86,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
     const said = checkpoints.slice(0, mostShown).map(({ slot, name, bytes, ageMs }) => whole(`${keeper?.workers === 1 ? '' : `slot ${slot}: `}${cut(name, longestSection)} (${size(bytes)}, ${duration(ageMs)} ago)`))
     fact('state', `checkpoints of ${said.join(', ')}${checkpoints.length > mostShown ? ` and ${number(checkpoints.length - mostShown)} more` : ''}`)
   }
+  if (deafKeeper !== null) fact('keeper', `${deafKeeper.what}; its workers serve meanwhile`, 'red')
   if (lostKeeper !== null) fact('keeper', `process ${lostKeeper} is gone; its workers go on without it`, 'red')
   const { lastReload } = app
   if (lastReload) {
@@ -94,7 +95,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
     else fact('reload', `${ago}, failed: ${lastReload.error?.message.split(/\n|\u{fffd}/u, 1)[0] ?? ''}${lastReload.error ? ` (${lastReload.error.code})` : ''}`, 'red')
   }
 
-  const shown = keeper || lostKeeper !== null ? [slot, ...columns] : columns
+  const shown = keeper || lostKeeper !== null || deafKeeper !== null ? [slot, ...columns] : columns
   const cells = app.processes.map((process) => shown.map(({ of }) => of(process)))
   const widths = shown.map(({ head }, index) => Math.max(head.length, ...cells.map((row) => row[index]?.length ?? 0)))
   const row = (texts: readonly string[], inks: readonly (Ink | undefined)[] = []): string => texts.map((text, index) => {

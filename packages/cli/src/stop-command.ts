@@ -26,7 +26,7 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
 
 /** A keeper stops its workers itself. */
 function filesOf(app: App): string[] {
-  if (app.keeper) return [fileOf(app)]
+  if (app.keeper || app.deafKeeper?.lives) return [fileOf(app)]
   const files = app.processes.map(({ pid }) => app.ownFiles.get(pid)).filter((file) => file !== undefined)
   return files.length > 0 ? files : [fileOf(app)]
 }

@@ -29,6 +29,9 @@ export const moment = (at: number): string => `${new Date(at).toISOString().slic
 
 export const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
 
+/** The name of an app whose package is called so: `@acme/shop` → `acme-shop`. Empty where nothing is left. */
+export const nameOfPackage = (text: string): string => text.replace(/^@/, '').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^\.+/, '').slice(0, 64)
+
 /** A name or a path may hold what a terminal would obey. */
 // eslint-disable-next-line no-control-regex
 export const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g, '\u{fffd}')

@@ -61,6 +61,18 @@ export function connectControl(file: string): net.Socket | undefined {
   return new net.Socket({ fd })
 }
 
+/**
+ * The process that made this socket listen, as this pid namespace knows it (SO_PEERCRED of a connection to it); 0 where it is in another one. Of a socket that
+ * was handed over it is the first of its owners. Undefined where nobody listens, or it cannot be asked.
+ */
+export function listenerPid(file: string): number | undefined {
+  const fd = addon().connectUnix(file)
+  if (fd < 0) return undefined
+  const peer = addon().peerCredentials(fd)
+  closeSync(fd)
+  return typeof peer === 'number' ? undefined : peer.pid
+}
+
 /** What the first listen() of a named process finds: a process that serves under the name, or a free name which is now ours. */
 export type Found = { readonly predecessor: FirstContact } | TakenName
 

@@ -35,6 +35,7 @@ import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
 import { accept, cannotMove, fdOf, missing } from './private.js'
 import { Portrait } from './process-status.js'
+import { isAlive } from './processes.js'
 import { describeReport, listed, noState, type Report } from './report.js'
 import { Servers } from './servers.js'
 import type { PeerChannel, Restored, Section, Service } from './share.js'
@@ -486,6 +487,7 @@ export class Generation implements Handover {
     const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.generation } as const
     if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
     // A successor of it would be nobody's worker: the next keeper would not find it, and find its port taken.
+    if (this.#lost && isAlive(this.#lost.keeper)) return new HandoverError('HANDOVER_UNAVAILABLE', `process ${this.#lost.keeper}, the keeper, has let go of this process, and only that one starts successors. ${this.#serves()} See the log of the keeper: it looks for its workers every 10 seconds. Then reload.`, context)
     if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${this.#serves()} Start it again, in the same way: it finds its workers. Then reload.`, context)
     if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
     const { state } = this.#machine

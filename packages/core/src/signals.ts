@@ -57,7 +57,7 @@ export class Signals {
   }
 
   readonly #tooEarly = (): void => {
-    this.#side.log('warn', `process ${process.pid} does not serve yet: the reload signal is ignored. Ask the process that serves.`)
+    this.#side.log('warn', `process ${process.pid} listens on nothing yet in its main thread: the reload signal is ignored. Send it to the process that serves.`)
   }
 
   readonly #onReload = (signal: NodeJS.Signals): void => {
