@@ -72,7 +72,7 @@ export interface MembersOptions {
   /** All slots share one socket of each listener. False; true where the kernel does not spread connects over a group (macOS). */
   readonly shared?: boolean
   /** Hears once of each listener that slots share although they should not. */
-  warn?(line: string): void
+  readonly warn?: (line: string) => void
 }
 
 export class Members {
