@@ -343,7 +343,7 @@ describe('rendezvous', () => {
     expect(program.events.filter(({ event }) => event === 'listening')).toEqual([])
   }
 
-  const unusable: readonly [string, (folder: Folder) => string, RegExp][] = [
+  const unusable: [string, (folder: Folder) => string, RegExp][] = [
     ['a directory that others can enter', (folder) => {
       chmodSync(folder.path, 0o755)
       return folder.path
