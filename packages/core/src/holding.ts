@@ -43,7 +43,7 @@ export function holdAfter(socket: net.Socket, connection: Connection, response: 
   if (isWhole && !endsConnection(response)) hold(socket, connection)
 }
 
-const requestOf = (response: ServerResponse): IncomingMessage => response.req as IncomingMessage
+const requestOf = (response: ServerResponse): IncomingMessage => response.req
 
 /** Calls back where the answer came before the end of its request: when that has come. */
 export function onRestOfRequest(response: ServerResponse, came: () => void): void {
