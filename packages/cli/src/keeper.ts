@@ -5,7 +5,7 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accepts, HandoverError, listed, type AppStatus, type CommandLine, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
+import { accepts, HandoverError, listed, type AppStatus, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
 import { adoptWorkers } from './adopt.js'
 import { Checkpoints } from './checkpoints.js'
 import { Counts, serviceTopic } from './counts.js'
@@ -15,6 +15,7 @@ import { refuseConnects } from './refusing.js'
 import { reload } from './reload.js'
 import { unknownService } from './service.js'
 import { Slot, type SlotSide } from './slot.js'
+import type { StartCommand } from './start-paths.js'
 import { byWhat } from './words.js'
 import type { Worker } from './worker.js'
 
@@ -26,7 +27,8 @@ export interface KeeperOptions {
   readonly hangTimeoutMs: number
   readonly readyTimeoutMs: number
   readonly env: NodeJS.ProcessEnv
-  command(): CommandLine
+  /** How a worker is started now. `inPlace`: also where the working directory is gone. */
+  command(inPlace: boolean): StartCommand
   log(level: 'info' | 'warn' | 'error', line: string): void
   /** Hands the keeper's job to a new process. Throws a HandoverError: then this one goes on. */
   handOver(): Promise<Peer>
@@ -99,6 +101,9 @@ export class Keeper {
   #reloadBegunAt = 0
   #stopWanted = false
   lastReload: ReloadOutcome | null
+  /** Of the reload that runs, or ran last. */
+  startNotes: string[] = []
+  readonly #noted = new Set<string>()
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
   readonly #covered = new WeakMap<Worker, string>()
@@ -145,7 +150,11 @@ export class Keeper {
     counts: this.counts,
     since: () => this.#since,
     env: this.options.env,
-    command: () => this.options.command(),
+    command: (inPlace) => {
+      const command = this.options.command(inPlace)
+      this.noteStart(command.notes)
+      return command
+    },
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
     serves: () => this.serves(),
     changed: (slot) => {
@@ -181,6 +190,15 @@ export class Keeper {
     return servers.length === 0
       ? `Nobody serves: the keeper (process ${process.pid}) keeps ${listed(names)}, and connects wait.`
       : `${listed(servers.map(({ who }) => who))} serve${servers.length === 1 ? 's' : ''} ${listed(names)}.`.replace(/^p/, 'P')
+  }
+
+  /** What is not as it was typed: said once in the log, and in the outcome of the reload that runs. */
+  noteStart(notes: readonly string[]): void {
+    for (const note of notes) {
+      if (!this.#noted.has(note)) this.options.log('warn', `${note}.`)
+      this.#noted.add(note)
+      if (!this.startNotes.includes(note)) this.startNotes.push(note)
+    }
   }
 
   // ---- the first start ----
@@ -387,6 +405,7 @@ export class Keeper {
     if (!this.#served) throw await this.#notServed()
     if (request.keeper && Object.keys(request).length > 1) throw new HandoverError('HANDOVER_OPTION', '--keeper goes alone: it hands over the keeper, and no worker notices. Nothing was changed. Reload the app with a command of its own.')
     this.#reloadBegunAt = performance.now()
+    this.startNotes = []
     this.options.reloads(true)
     const over = (): void => {
       if (this.#reloading !== work) return
@@ -416,7 +435,7 @@ export class Keeper {
   async #reloadKeeper(): Promise<ReloadOutcome> {
     const begun = { at: Date.now(), since: performance.now() }
     const outcome = (rest: Pick<ReloadOutcome, 'ok' | 'switched' | 'error'>): ReloadOutcome => ({
-      at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ peer }) => peer), ...rest
+      at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ peer }) => peer), ...(this.startNotes.length > 0 && { notes: this.startNotes }), ...rest
     })
     try {
       // One that boots has no control socket yet: the next keeper would not find it.

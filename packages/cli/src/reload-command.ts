@@ -28,6 +28,7 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
   else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + describeState(known) + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
+  if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
 }

@@ -88,6 +88,7 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to, died }) => ({ slot: slot.index, from: from?.peer ?? null, to: to.peer, version: (await to.ask(statusMs))?.version ?? null, ...(died && { died: byWhat(died) }) }))),
     reports,
     serving: keeper.servers.map(({ peer }) => peer),
+    ...(keeper.startNotes.length > 0 && { notes: keeper.startNotes }),
     ...(error && { error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
   }
 }

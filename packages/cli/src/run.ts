@@ -6,10 +6,10 @@
 
 import { subscribe } from 'node:diagnostics_channel'
 import type { ChildProcess } from 'node:child_process'
-import { existsSync, readFileSync, realpathSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, startingPoint, terminalIsGone, unavailable, type Client, type CommandLine, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import { ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable, type Client, type ControlRequest, type ControlSide } from '@handover/core/keeper'
 import { adoptLate, adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
 import { Failure } from './failure.js'
@@ -17,6 +17,7 @@ import { Keeper } from './keeper.js'
 import { takeKeeperName } from './keeper-name.js'
 import { Members } from './members.js'
 import { reapOrphans } from './reap.js'
+import { StartPaths } from './start-paths.js'
 import { follow, handKeeperOver } from './upgrade.js'
 import { version } from './version.js'
 import { nameOfPackage } from './words.js'
@@ -39,8 +40,9 @@ function log(level: 'info' | 'warn' | 'error', line: string): void {
 export async function run(options: RunOptions): Promise<never> {
   const off = unavailable() ?? (native ? undefined : nativeMissing)
   if (off !== undefined) throw new Failure(`handover run: ${off}. Nothing was started. Start the script with node itself.`)
-  const { file, cwd } = startingPoint()
-  const command = commandFor(options, file, cwd)
+  const paths = new StartPaths()
+  const { cwd } = paths
+  const words = wordsFor(options, cwd)
   const given = options.name ?? (process.env['HANDOVER_NAME'] === '' ? undefined : process.env['HANDOVER_NAME'])
   const name = given ?? defaultName(cwd, options.script)
   const env = initialEnvironment()
@@ -54,6 +56,7 @@ export async function run(options: RunOptions): Promise<never> {
   const following = await follow()
   if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
   const membersOptions = { shared, warn: (line: string) => { log('warn', line) } }
+  if (paths.note !== undefined) log('info', paths.note)
   let control: ControlServer | undefined
   const keeper: Keeper = new Keeper({
       name: following?.kept.name ?? name,
@@ -62,11 +65,11 @@ export async function run(options: RunOptions): Promise<never> {
       hangTimeoutMs: options.hangTimeoutMs ?? 0,
       readyTimeoutMs: readyTimeout(env),
       env,
-      command: () => ({ ...command, args: ['--require', preload(), ...command.args] }),
+      command: (inPlace) => paths.worker(words, inPlace),
       log,
       handOver: async () => {
         control?.heal()
-        const next = await handKeeperOver(keeper, control, () => { control?.pause() }, () => { control?.listen() })
+        const next = await handKeeperOver(paths.keeper(), keeper, control, () => { control?.pause() }, () => { control?.listen() })
         // Whoever asked hears of it first.
         setTimeout(() => {
           // Who asked this process to stop meant the app.
@@ -82,6 +85,7 @@ export async function run(options: RunOptions): Promise<never> {
       },
       ended: (status) => {
         control?.close(true)
+        paths.forget()
         if (terminalIsGone()) leaveTerminal()
         process.exit(status)
       }
@@ -108,31 +112,22 @@ export async function run(options: RunOptions): Promise<never> {
     void (found > 0 ? keeper.goOn() : keeper.run())
   }
   if (control) adoptLate(keeper, (line) => { log('warn', line) })
+  // The workers boot, and nothing is waited for here.
+  setImmediate(() => { paths.remember() })
   // Nothing else keeps this process alive while no worker does.
   setInterval(() => undefined, 2 ** 31 - 1)
   return await new Promise<never>(() => undefined)
 }
 
-function commandFor({ script, args, nodeOptions }: RunOptions, file: string, cwd: string): CommandLine {
+/** The words after `node`. Throws a Failure where there is no such script. */
+function wordsFor({ script, args, nodeOptions }: RunOptions, cwd: string): string[] {
   try {
     createRequire(path.join(cwd, 'from-here.js')).resolve(path.resolve(cwd, script))
   } catch {
     const taken = nodeOptions.length > 0 ? ` (${nodeOptions.join(' ')} before it was taken for options of Node)` : ''
     throw new Failure(`handover run: ${script} does not exist in ${cwd}${taken}. Nothing was started. Give the path of a script, as to node.`)
   }
-  return { file, args: [...nodeOptions, script, ...args], cwd }
-}
-
-// The path as it was typed: a link to the release that is current leads to another one after a deploy, and this one may be removed.
-const typed = process.argv[1] ?? ''
-
-/** Of the version of this package that is installed now. */
-function preload(): string {
-  try {
-    const found = path.join(path.dirname(realpathSync(typed)), '..', 'dist', 'preload.js')
-    if (existsSync(found)) return found
-  } catch { /* it is gone */ }
-  return path.join(__dirname, 'preload.js')
+  return [...nodeOptions, script, ...args]
 }
 
 /** The package's name, else the script's. */

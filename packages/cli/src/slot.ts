@@ -37,7 +37,8 @@ export interface SlotSide {
   /** When the service began, as Date.now(); undefined before it did. */
   since(): number | undefined
   readonly env: NodeJS.ProcessEnv
-  command(): CommandLine
+  /** `inPlace`: where nobody serves, a worker is better than none, even where the working directory is gone. Throws HANDOVER_SPAWN. */
+  command(inPlace: boolean): CommandLine
   readyTimeoutMs(first: boolean): number
   /** Who serves while this slot does not, for the second part of an error. */
   serves(): string
@@ -168,7 +169,7 @@ export class Slot {
   async #start(first: boolean, withoutState: boolean): Promise<Worker> {
     const begun = performance.now()
     const { members, checkpoints } = this.#side
-    const { worker, started } = await this.#launch()
+    const { worker, started } = await this.#launch(true)
     if (this.#starting?.givenUp) worker.kill()
     this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
     const machine = new StateMachine(() => undefined)
@@ -236,8 +237,8 @@ export class Slot {
     if (this.server && !this.workers.has(this.server)) this.server = [...this.workers].find(({ retiring }) => !retiring)
   }
 
-  async #launch(): Promise<Fresh> {
-    const fresh = await startWorker(this.#side.command(), this.#side.env, this.index, this.#side.name, this.#workerSide)
+  async #launch(inPlace: boolean): Promise<Fresh> {
+    const fresh = await startWorker(this.#side.command(inPlace), this.#side.env, this.index, this.#side.name, this.#workerSide)
     // As it will call itself when it has its offer; it may not live that long.
     fresh.worker.generation = this.#generation + 1
     this.workers.add(fresh.worker)
@@ -255,7 +256,7 @@ export class Slot {
       const to = await this.start(false, demands.withoutState)
       return { slot: this, from: null, to, failure: () => (this.server === to ? undefined : this.#gone(to, 'ended soon after it had begun to serve')) }
     }
-    const { worker: to, started } = await this.#launch()
+    const { worker: to, started } = await this.#launch(false)
     if (this.#isGone(from)) {
       closeSync(started.messages)
       closeSync(started.descriptors)

@@ -10,11 +10,12 @@
  *     ends
  */
 
-import { commandLine, deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
+import { deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
 import type { SavedCheckpoint } from './checkpoints.js'
 import type { SavedCount } from './counts.js'
 import type { Keeper, Memory } from './keeper.js'
 import type { SavedMember } from './members.js'
+import type { StartCommand } from './start-paths.js'
 
 /** What the next keeper must know. */
 export interface Kept extends Memory {
@@ -35,12 +36,10 @@ const fromNew: Shapes<FromNew> = { prepared: {}, ready: {} }
 const startMs = 30_000
 const adoptMs = 10_000
 
-// Asked when the process begins: the links still lead to what runs now.
-const command = commandLine()
-
 /** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError where that failed: this one goes on. */
-export async function handKeeperOver(keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void): Promise<Peer> {
+export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void): Promise<Peer> {
   if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
+  keeper.noteStart(command.notes)
   const started = await start(command, initialEnvironment())
   const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, reader(fromNew))
   let left = false

@@ -5,9 +5,10 @@
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { keeperMark } from './kept.js'
-import { commandLine, launch, successorMark, type Launched } from './launch.js'
+import { launch, successorMark, type Launched } from './launch.js'
 import { native } from './native.js'
 import type { LogLevel } from './options.js'
+import { commandLine } from './starting-point.js'
 import { InheritedStderr } from './stderr.js'
 
 /** What belongs to this process alone: the marks, and the IPC channel of a process that was forked. */
@@ -95,10 +96,10 @@ export function unavailable(): string | undefined {
 }
 
 export function realHost(log: Host['log']): Host {
-  const command = commandLine()
+  const command = commandLine((text) => { log('warn', text) })
   const env = initialEnvironment()
   return {
-    launch: () => launch(command, env),
+    launch: async () => await launch(command(), env),
     log,
     exit: (status) => {
       // Its terminal may have gone without a word to this process: a keeper heard it.

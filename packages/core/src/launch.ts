@@ -3,13 +3,13 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { accessSync, closeSync, constants, readFileSync, realpathSync } from 'node:fs'
-import path from 'node:path'
+import { closeSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError } from './errors.js'
 import { parseMessage } from './messages.js'
 import { check, native, type Native } from './native.js'
+import type { CommandLine } from './starting-point.js'
 import { StderrRelay } from './stderr.js'
 
 /** Marks a successor: the descriptors of its end of the channel. Removed before any code of the program can run. */
@@ -34,73 +34,6 @@ export interface Launched {
     /** This process may end before the child. */
     unref(): void
   }
-}
-
-const sameFile = (a: string, b: string): boolean => {
-  try {
-    return realpathSync(a) === realpathSync(b)
-  } catch {
-    return false
-  }
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The words of the command line as they were typed, or undefined (not Linux, or process.title was set before). */
-function typedArguments(): string[] | undefined {
-  try {
-    const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0')
-    words.pop()
-    return words.length === 1 + process.execArgv.length + process.argv.length - 1 ? words : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** How to start this program again: what a person would type, so that symlinks that moved since are followed anew. */
-export interface CommandLine {
-  readonly file: string
-  readonly args: readonly string[]
-  readonly cwd: string
-}
-
-/** Where this process was started, by the links that were followed, and the Node binary by the link through which it was found. */
-export function startingPoint(): { readonly file: string; readonly cwd: string; readonly physical: string } {
-  const logical = process.env['PWD']
-  let physical: string
-  try {
-    physical = process.cwd()
-  } catch {
-    physical = logical ?? '/' // it was removed
-  }
-  const cwd = logical !== undefined && path.isAbsolute(logical) && sameFile(logical, physical) ? logical : physical
-
-  // process.execPath is where the binary is, not the link through which it was found.
-  const searched = process.argv0.includes('/')
-    ? [path.resolve(cwd, process.argv0)]
-    : (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder)).map((folder) => path.join(folder, process.argv0)).filter(isExecutable).slice(0, 1)
-  const file = searched.find((candidate) => sameFile(candidate, process.execPath)) ?? process.execPath
-  return { file, cwd, physical }
-}
-
-/** Call it at the start of the process: the links still lead to what runs now. */
-export function commandLine(): CommandLine {
-  const { file, cwd, physical } = startingPoint()
-  // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
-  const [, script, ...rest] = process.argv
-  if (script === undefined) return { file, args: process.execArgv, cwd }
-  const typed = typedArguments()?.[1 + process.execArgv.length]
-  const relative = path.relative(physical, script)
-  const inside = !relative.startsWith('..') && !path.isAbsolute(relative)
-  const typedRelative = typed === undefined ? inside : !path.isAbsolute(typed) && path.resolve(physical, typed) === script
-  return { file, args: [...process.execArgv, typedRelative ? path.join(cwd, typed ?? relative) : script, ...rest], cwd }
 }
 
 export type Pair = readonly [number, number]

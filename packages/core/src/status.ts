@@ -148,6 +148,8 @@ export interface ReloadOutcome {
   readonly reports: readonly Report[]
   /** Who serves now. */
   readonly serving: readonly Peer[]
+  /** What was not started as it had been typed, because that is gone: each a clause for people. Absent where nothing. */
+  readonly notes?: readonly string[]
   /** Where it is not ok: the message has what happened, who serves now, and what to do. `stderr`: the last lines of the successor. */
   readonly error?: { readonly code: string; readonly message: string; readonly stderr: string }
 }
