@@ -23,6 +23,7 @@ import { Sections } from './sections.js'
 import { cannotStore, forgetCheckpoint, storeCheckpoint } from './systemd.js'
 import type { Neighbour, Section, Service } from './share.js'
 import type { SectionStatus, ServiceCount } from './status.js'
+import { loadSoon } from './state-text.js'
 
 /** The counts of the service that every process keeps. */
 const serviceTopic = 'service'
@@ -87,10 +88,12 @@ export class SharedState {
   /** Throws HANDOVER_OPTION. */
   share(name: string, section: Section): void {
     this.#sections.share(name, section)
+    loadSoon()
     if (this.#restoring?.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
   }
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
+    loadSoon()
     return this.#aggregates.aggregate(name, options)
   }
 

@@ -14,7 +14,7 @@ import { HandoverError } from './errors.js'
 import type { MovedConnection } from './messages.js'
 import type { Mover } from './moving.js'
 import { adoptDescriptor, fdOf, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes } from './private.js'
-import { decodeState, encodeState } from './state-text.js'
+import { decodeState, encodeState, loadSoon } from './state-text.js'
 
 export interface MoveOptions {
   /** The name under which the successor's onMoved() takes it; not `http`. */
@@ -64,6 +64,7 @@ export class SocketMoves {
     if (typeof take !== 'function') throw wrong('onMoved() was given no function', 'Give (socket, state) => …')
     if (this.#takers.has(kind)) throw wrong(`onMoved("${kind}") was called twice`, 'Give each kind one function')
     this.#takers.set(kind, take)
+    loadSoon()
   }
 
   /** The kind is free again. */

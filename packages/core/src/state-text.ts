@@ -30,6 +30,15 @@ let loaded: Devalue | undefined
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- this file is CommonJS, and import() would be asynchronous
 const devalue = (): Devalue => (loaded ??= require('devalue') as Devalue)
 
+/** Loads what is needed only when state moves while it is there: the release that this process was started from may be removed before. */
+export function loadSoon(): void {
+  setImmediate(() => {
+    try {
+      devalue()
+    } catch { /* whoever needs it says so */ }
+  }).unref()
+}
+
 const errorTypes = new Map<unknown, (message?: string) => Error>([
   ...[Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError].map((type) => [type.name, (message?: string) => new type(message)] as const),
   ['AggregateError', (message) => new AggregateError([], message)]
