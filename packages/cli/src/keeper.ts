@@ -108,7 +108,7 @@ export class Keeper {
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
   readonly #covered = new WeakMap<Worker, string>()
   readonly #reports: ((report: Report) => void)[] = []
-  readonly #lookout = new Lookout(() => this.options.command().args, (line) => { this.options.log('warn', line) })
+  readonly #lookout = new Lookout(() => this.options.command(true).args, (line) => { this.options.log('warn', line) })
   #watch: NodeJS.Timeout | undefined
 
   /** `before`: of the keeper that this one follows. */
