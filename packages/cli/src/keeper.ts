@@ -528,8 +528,8 @@ export class Keeper {
 
   // ---- the end ----
 
-  /** Drains and ends all workers. Resolves when all have ended. */
-  async stop(): Promise<void> {
+  /** Drains and ends all workers, whose programs hear this signal. Resolves when all have ended. */
+  async stop(signal?: NodeJS.Signals): Promise<void> {
     if (this.#leaving) {
       this.#stopWanted = true
       return
@@ -545,10 +545,10 @@ export class Keeper {
       for (const worker of this.workers) {
         // How a worker ends that has never served tells nothing of an app that has.
         const counts = !this.#served || !['idle', 'taking', 'preparing', 'ready'].includes(worker.state)
-        void worker.ended.then((how) => { if (this.#stopping && counts) this.#stopping.status ||= statusOf(how) })
+        void worker.ended.then((how) => { if (this.#stopping && counts) this.#stopping.status ||= statusAfterStop(worker, how) })
       }
       await refuseConnects(this)
-      for (const worker of this.workers) worker.stop(true)
+      for (const worker of this.workers) worker.stop(true, signal)
       const deaf = setInterval(() => { for (const worker of this.workers) void this.#killDeaf(worker) }, deafMs)
       await this.#allEnded()
       clearInterval(deaf)
@@ -579,6 +579,10 @@ export function statusOf(how: Ended | undefined): number {
   if (!how) return 1
   return how.signal === null ? (how.code ?? 0) : 128 + constants.signals[how.signal]
 }
+
+/** A program that sends itself the signal again when it has cleaned up, as many do, has ended as it was asked to. */
+const statusAfterStop = ({ state }: Worker, how: Ended): number =>
+  state === 'ended' && (how.signal === 'SIGTERM' || how.signal === 'SIGINT') ? 0 : statusOf(how)
 
 const isFailed = (error: unknown): boolean => error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
 

@@ -201,7 +201,7 @@ function listenForSignals(keeper: Keeper): void {
       return
     }
     notifySystemd({ STOPPING: 1 })
-    void keeper.stop()
+    void keeper.stop(signal)
   }
   const reload = (signal: NodeJS.Signals): void => {
     if (signal === 'SIGHUP' && terminalIsGone()) {

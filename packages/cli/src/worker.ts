@@ -239,10 +239,10 @@ export class Worker {
     this.signal('SIGKILL')
   }
 
-  /** Drains and ends it. `last`: nobody serves after it. */
-  stop(last: boolean): void {
+  /** Drains and ends it. `last`: nobody serves after it. `signal`: that of the stop, where one came. */
+  stop(last: boolean, signal?: NodeJS.Signals): void {
     this.retiring = true
-    if (this.#said && this.state !== 'idle') this.say({ type: 'stop', last })
+    if (this.#said && this.state !== 'idle') this.say({ type: 'stop', last, ...(signal !== undefined && { signal }) })
     // It has not loaded anything of ours yet, or never listened: then its own listeners for the signal are all there is.
     else this.signal('SIGTERM')
   }

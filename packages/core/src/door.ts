@@ -136,7 +136,7 @@ export function openDoor(keeper: Doorkeeper): void {
     if (call.error) becomeHandoverError(error, call.error)
     // The server owns what it claimed; the offer gets a copy back.
     const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
-    if (call.claimed) inside.closeListener(server)
+    if (call.claimed) inside.dropListener(server)
     keeper.failed(server, call.asked, claimed, error)
   }
 

@@ -19,6 +19,7 @@ import type { Settings } from './options.js'
 import { watchSuccessor } from './predecessor.js'
 import { holdOpen } from './private.js'
 import { listed, mostCutNamed, noState, type Report } from './report.js'
+import type { Signals } from './signals.js'
 import type { StateMachine } from './states.js'
 import { notifySystemd } from './systemd.js'
 
@@ -28,8 +29,8 @@ const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTime
 /** How long a successor that is recalled may take to say which connections it has. */
 const answerMs = 1_000
 
-/** How long the program's own listeners for SIGTERM may take. */
-const farewellMs = 5_000
+/** What the program's own listeners for SIGTERM have at least, where the drain left less of `drainTimeout`; never more than that. */
+const leastFarewellMs = 5_000
 
 const noListeners = { kept: [], added: [], dropped: [] }
 
@@ -69,14 +70,16 @@ export interface EndingSide {
   lastWords(deadline: Deadline): Promise<void>
   /** The successor says something to this program. */
   peer(message: MessageOf<'peer'>): void
-  /** What the program does at its end by itself; it may end the process. */
-  farewell(deadline: Deadline): Promise<void>
+  /** The program's own listeners for SIGTERM and SIGINT wait there. */
+  readonly signals: Pick<Signals, 'awaited' | 'tell'>
   /** A keeper says when the undo window is over. */
   undoIsKept(): boolean
   moveIsOn(): boolean
   stopRequested(): boolean
   draining(drain: Draining): void
   report(report: Report): void
+  /** The same without a line in the log. */
+  published(report: Report): void
   /** The process serves again. */
   undone(error: HandoverError, report: Report): void
   /** A listener that an undo cannot get back. */
@@ -160,8 +163,8 @@ export class Ending {
     await this.#side.lastWords(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
 
     machine.move('draining', { is: 'closing' })
-    await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
-    const report = this.#finalReport()
+    const hooksEnded = await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
+    const report = { ...this.#finalReport(), ...(!hooksEnded && { cleanupCut: 'close hooks' as const }) }
     machine.move('closing', { is: 'ended' })
     this.#side.report(report)
     if (this.#served) {
@@ -171,7 +174,7 @@ export class Ending {
       await channel.closed(deadlineIn(1_000))
     }
     inventory.unlinkFiles()
-    await this.#side.farewell(deadlineIn(Math.max(closeReserve(settings.drainTimeout), Math.min(farewellMs, left(this.#deadline)))))
+    await this.#farewell(report)
     host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
   }
 
@@ -246,7 +249,8 @@ export class Ending {
     await beforeDeadline(older, this.#deadline)
   }
 
-  async #runCloseHooks(deadline: Deadline): Promise<void> {
+  /** False where they were cut. */
+  async #runCloseHooks(deadline: Deadline): Promise<boolean> {
     const { closeHooks, host } = this.#side
     const hooks = Promise.all(closeHooks.map(async (hook) => {
       try {
@@ -255,7 +259,26 @@ export class Ending {
         host.log('error', `a close hook failed: ${textOf(error)}`)
       }
     }))
-    if (!(await beforeDeadline(hooks, deadline))) host.log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
+    const ended = await beforeDeadline(hooks, deadline)
+    if (!ended) host.log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
+    return ended
+  }
+
+  /**
+   * A program that knows nothing of us cleans up in listeners of its own. It ends the process when it is done, or lets go of all that keeps it alive; where it
+   * does neither, the deadline does.
+   */
+  async #farewell(report: Report): Promise<void> {
+    const { signals, settings: { drainTimeout }, self, host } = this.#side
+    const signal = signals.awaited
+    if (signal === undefined) return
+    const begun = performance.now()
+    const timeMs = Math.max(left(this.#deadline) + closeReserve(drainTimeout), Math.min(leastFarewellMs, drainTimeout))
+    // In a turn of its own: what a listener throws is the program's, as without us.
+    setImmediate(() => { signals.tell(signal) })
+    await new Promise((resolve) => { setTimeout(resolve, timeMs).unref() })
+    host.log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(performance.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
+    this.#side.published({ ...report, cleanupCut: signal })
   }
 
   #finalReport(): Report {

@@ -47,9 +47,6 @@ import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
 
-/** A terminal signals the keeper and this process alike: when the keeper was faster, the signal that comes after its word is no second one. */
-const sameSignalMs = 500
-
 export class Generation implements Handover {
   readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
   readonly #settings: SettingsOfProcess
@@ -105,8 +102,6 @@ export class Generation implements Handover {
   // While it ends.
   #reloading = false
   #stopRequested = false
-  /** Until a signal was heard. */
-  #keeperStoppedAt = -Infinity
   readonly #stopped = new AbortController()
   /** Gives up a reload of a keeper that dies. */
   #orphaned = new AbortController()
@@ -215,6 +210,7 @@ export class Generation implements Handover {
   /** Adopts every server that listens from now on, and every UDP socket that is made from now on and bound to a port of its own. */
   adoptEverything(): void {
     if (!this.#servers.adoptEverything()) return
+    this.#signals.hold()
     this.#openDoor()
     openDatagramDoors(this.#doorkeeper)
   }
@@ -613,9 +609,9 @@ export class Generation implements Handover {
       // One that drains accepts nothing any more.
       cover: (listeners) => { this.#covering.cover(listeners, this.#accepts) },
       probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
-      stop: (last) => {
+      stop: (last, signal) => {
         if (last) this.#inventory.filesAreKept = false
-        if (!this.#stopRequested) this.#keeperStoppedAt = performance.now()
+        if (!this.#stopRequested) this.#signals.keeperStops(signal)
         void this.stop()
       },
       status: () => this.status(),
@@ -689,12 +685,13 @@ export class Generation implements Handover {
       olderEnds: () => this.#beginning.olderEnds,
       lastWords: async (deadline) => { await this.#lastWords(served, deadline) },
       peer: (message) => { this.#state.peers.heard('successor', message) },
-      farewell: async (deadline) => { await this.#farewell(deadline) },
+      signals: this.#signals,
       undoIsKept: () => this.#kept !== undefined,
       moveIsOn: () => this.#moveIsOn(),
       stopRequested: () => this.#stopRequested,
       draining: (drain) => { this.#emit('draining', drain) },
       report: (report) => { this.#report(report) },
+      published: (report) => { this.#publish(report) },
       undone: (error, report) => {
         this.#ending = undefined
         this.#state.disconnect('successor', true)
@@ -726,20 +723,6 @@ export class Generation implements Handover {
     await this.#state.sendLast(served?.launched.channel, late.signal).catch((error: unknown) => { this.#log('warn', `what was counted at last is lost: ${textOf(error)}`) })
     clearTimeout(timer)
     this.#state.disconnect('successor', false)
-  }
-
-  /** A program that knows nothing of us has no hook of ours. It ends the process when it is done; where it does not, the deadline does. */
-  async #farewell(deadline: Deadline): Promise<void> {
-    const listeners = this.#servers.everything ? this.#signals.unheard : []
-    if (listeners.length === 0) return
-    for (const listener of listeners) {
-      try {
-        listener.call(process, 'SIGTERM')
-      } catch (error) {
-        this.#log('error', `a listener for SIGTERM threw: ${textOf(error)}`)
-      }
-    }
-    await new Promise((resolve) => setTimeout(resolve, left(deadline)))
   }
 
   readonly #notAgain = (listener: Listener, error: Error): void => {
@@ -790,10 +773,6 @@ export class Generation implements Handover {
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
     const { is } = this.#machine.state
-    if (performance.now() - this.#keeperStoppedAt < sameSignalMs) {
-      this.#keeperStoppedAt = -Infinity
-      return
-    }
     if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
       this.#log('info', `generation ${this.generation} (process ${process.pid}) ends at once on ${signal}`)
       this.#inventory.unlinkFiles()

@@ -250,13 +250,14 @@ export class Inventory {
     this.ownsFiles = true
     const closed = [...this.#closed]
     this.#closed.clear()
-    for (const listener of closed) this.#listeners.delete(listener)
+    // What the program closed meanwhile stays closed.
+    const reopened = closed.filter((listener) => this.#listeners.delete(listener) && inside.dropListener(listener.owner as net.Server))
     for (const listener of this.#listeners) {
       const { owner, about } = listener
       const answer = isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
       if (answer !== undefined && answer < 0) failed(listener, systemError(answer, 'listen'))
     }
-    for (const listener of closed) {
+    for (const listener of reopened) {
       const { address, port, ipv6Only, backlog } = listener.about
       const onError = (error: Error): void => { failed(listener, error) }
       const server = listener.owner as net.Server

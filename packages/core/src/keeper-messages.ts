@@ -66,8 +66,8 @@ export type KeeperMessage =
   | { readonly type: 'settle' }
   /** Accept from these as well, after their descriptors, and from no others: members whose own worker does not live. */
   | { readonly type: 'cover'; readonly listeners: readonly OfferedListener[] }
-  /** `last`: nobody serves after this, so paths of Unix sockets go. */
-  | { readonly type: 'stop'; readonly last: boolean }
+  /** `last`: nobody serves after this, so paths of Unix sockets go. `signal`: what the keeper itself was stopped with (SIGTERM or SIGINT). */
+  | { readonly type: 'stop'; readonly last: boolean; readonly signal?: string }
   | { readonly type: 'ask'; readonly id: number }
   /** What does this process count? Waits for `told`. */
   | { readonly type: 'tell'; readonly id: number; readonly topic: string }
@@ -106,7 +106,7 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   recall: { reason: string },
   settle: {},
   cover: { listeners: list(listener) },
-  stop: { last: boolean },
+  stop: { last: boolean, signal: optional(string) },
   ask: { id: count },
   tell: { id: count, topic: string },
   gathered: { id: count, ids: list(string) },

@@ -30,7 +30,8 @@ export interface KeptSide {
   settle(): void
   cover(listeners: readonly Passed[]): void
   probe(listener: string, fd: number): void
-  stop(last: boolean): void
+  /** `signal`: what the keeper itself was stopped with. */
+  stop(last: boolean, signal: string | undefined): void
   status(): ProcessStatus
   /** What does this process count? `answer` may be called later, or never where it counts nothing of this topic; the descriptor stays the caller's. */
   tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void
@@ -130,7 +131,7 @@ export class Kept {
         break
       }
       case 'stop':
-        side.stop(word.last)
+        side.stop(word.last, word.signal)
         break
       case 'leave':
         this.#leaving = true

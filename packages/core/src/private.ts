@@ -10,6 +10,7 @@ import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
 import type tls from 'node:tls'
+import { ClosedListener } from './closed-listener.js'
 import { addon, check, native, systemError } from './native.js'
 
 /** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
@@ -359,7 +360,7 @@ export function stopAccepting(server: net.Server, duplicate: number): void {
 export function acceptAlso(server: net.Server, fd: number, backlog: number): (stops: boolean) => void {
   const handle = quietHandle(fd)
   const own = inside(server)._handle
-  if (!own) {
+  if (!own || own instanceof ClosedListener) {
     handle.close()
     throw new Error('the server has no _handle')
   }
@@ -402,12 +403,24 @@ function acceptQueued(handle: ListenHandle): void {
   }
 }
 
-/** Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others. What is queued is accepted first. */
+/**
+ * Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others, and the program may have its own
+ * use for it. What is queued is accepted first. What stands in its place listens for the program, and for nobody else.
+ */
 export function closeListener(server: net.Server): void {
   const handle = inside(server)._handle
-  if (handle) acceptQueued(handle)
+  if (!handle || handle instanceof ClosedListener) return
+  acceptQueued(handle)
+  inside(server)._handle = new ClosedListener(handle)
+  handle.close()
+}
+
+/** Closes the handle of a server that does not listen, or is to listen anew. False where it has none: the program closed it, or it never listened. */
+export function dropListener(server: net.Server): boolean {
+  const handle = inside(server)._handle
   inside(server)._handle = null
   handle?.close()
+  return handle != null
 }
 
 /** The same three for UDP: a socket that is bound but does not read. */

@@ -66,6 +66,8 @@ export interface Report {
   readonly requestsCut: readonly CutRequest[]
   /** How many more there were. */
   readonly requestsCutBeside?: number
+  /** What of the program's cleanup had not ended in time, and was cut: its close hooks, or its own listeners for this signal. Absent where all ended. */
+  readonly cleanupCut?: 'close hooks' | 'SIGTERM' | 'SIGINT'
   /** Milliseconds of each phase; null where a phase did not happen (yet). */
   readonly durations: {
     /** From the trigger to the successor's hello: Node starts, and the program boots up to its first listen(). */
@@ -140,7 +142,8 @@ export function describeReport(report: Report): string {
   const end = `${moved} drained, ${connections.closedIdle} closed idle, ${connections.cut} cut` +
     ` in ${ms(durations.drain)}` +
     (stayed.length > 0 ? `; not moved: ${listed(stayed)}` : '') +
-    (report.requestsCut.length > 0 ? `; cut: ${cutText(report)}` : '')
+    (report.requestsCut.length > 0 ? `; cut: ${cutText(report)}` : '') +
+    (report.cleanupCut === undefined ? '' : `; cleanup cut: ${report.cleanupCut === 'close hooks' ? report.cleanupCut : `listeners for ${report.cleanupCut}`}`)
   switch (report.result) {
     case 'switched':
       return `${report.successor ? who(report.successor) : 'the successor'} serves; ${listenerText}${stateText(report.state)}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +

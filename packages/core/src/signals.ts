@@ -1,10 +1,15 @@
 /**
  * The signals of a process that serves: one reloads, SIGTERM and SIGINT stop. Installed at the first listen(), and removed when nothing
- * listens any more. It warns once of listeners of the program's own for the same signals: they may end the process before the drain is over.
+ * listens any more. Listeners of the program's own for SIGTERM and SIGINT are held back until the drain is over; where they are not, it warns once of them:
+ * they may end the process before.
  */
 
 import { leaveTerminal, terminalIsGone } from './host.js'
+import { HeldListeners, stopSignalOf, type StopSignal } from './held-listeners.js'
 import type { LogLevel } from './options.js'
+
+/** Whoever stops a process group or a service signals each process of it: what comes that soon after the keeper's word is the same stop. */
+const sameSignalMs = 500
 
 interface SignalsSide {
   /** Whether its own listeners for the same signals are to be warned of. A program that knows nothing of us cannot do without. */
@@ -19,7 +24,11 @@ export class Signals {
   readonly #warned = new Set<string>()
   #reloadSignal: NodeJS.Signals | undefined
   #ignored: NodeJS.Signals | undefined
-  #stopped = false
+  /** What the stop came with. */
+  #stop: StopSignal | undefined
+  #keeperStoppedAt = -Infinity
+  #told = false
+  readonly #held = new HeldListeners((signal) => this.#hold(signal))
 
   constructor(side: SignalsSide) {
     this.#side = side
@@ -51,9 +60,37 @@ export class Signals {
     this.#reloadSignal = undefined
   }
 
-  /** The program's own listeners for SIGTERM, where it has not had that signal, nor SIGINT: it cleans up there and nowhere else. */
-  get unheard(): NodeJS.SignalsListener[] {
-    return this.#stopped ? [] : process.listeners('SIGTERM').filter((listener) => listener !== this.#onStop)
+  /** From now on the program's own listeners for SIGTERM and SIGINT hear nothing before `tell`. */
+  hold(): void {
+    this.#held.hold()
+  }
+
+  /** The keeper stops this process, because it got this signal itself. */
+  keeperStops(signal: string | undefined): void {
+    this.#keeperStoppedAt = performance.now()
+    this.#stop ??= stopSignalOf(signal)
+  }
+
+  /** The signal that the program's own listeners wait for: that of the stop. Where none came, SIGTERM, or SIGINT where they are for that one alone. */
+  get awaited(): StopSignal | undefined {
+    if (!this.#held.held || this.#told) return undefined
+    const signals: readonly StopSignal[] = this.#stop ? [this.#stop] : ['SIGTERM', 'SIGINT']
+    return signals.find((signal) => process.listeners(signal).some((listener) => listener !== this.#onStop))
+  }
+
+  /** The drain is over: the program's own listeners hear the signal, and those that follow. */
+  tell(signal: StopSignal): void {
+    this.#told = true
+    process.off('SIGTERM', this.#onStop)
+    process.off('SIGINT', this.#onStop)
+    this.#held.tell(signal, Math.max(0, this.#keeperStoppedAt + sameSignalMs - performance.now()))
+  }
+
+  #hold(signal: StopSignal): boolean {
+    if (this.#told) return this.#held.isEcho
+    if (this.#reloadSignal === undefined) return false
+    this.#onStop(signal)
+    return true
   }
 
   readonly #tooEarly = (): void => {
@@ -70,7 +107,10 @@ export class Signals {
   }
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
-    this.#stopped = true
+    const isSame = performance.now() - this.#keeperStoppedAt < sameSignalMs
+    this.#keeperStoppedAt = -Infinity
+    if (isSame) return
+    this.#stop ??= stopSignalOf(signal)
     this.#side.stop(signal)
   }
 
