@@ -37,12 +37,15 @@ export class Program implements AsyncDisposable {
   stderr = ''
   /** How the first process ended. */
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  /** Nobody writes to its standard output or error any more: all that was written has been read. */
+  readonly closed: Promise<unknown>
   readonly #child: ChildProcess
   readonly #watchers = new Set<() => void>()
 
   private constructor(child: ChildProcess) {
     this.#child = child
     this.ended = once(child, 'exit').then(([code, signal]) => ({ code: code as number | null, signal: signal as NodeJS.Signals | null }))
+    this.closed = once(child, 'close')
     if (!child.stdout || !child.stderr) throw new Error('no pipes')
     createInterface({ input: child.stdout }).on('line', (line) => {
       try {

@@ -496,6 +496,13 @@ export class Drain {
     this.result.requestsCut.push({ method, path: pathOf(target), ms: Math.round(now - since) })
   }
 
+  /** Nothing comes any more: it keeps nothing alive. */
+  end(): void {
+    this.#forced = true
+    clearTimeout(this.#timer)
+    clearTimeout(this.#farewell)
+  }
+
   /** The process serves again: answers stop saying that they are the last. */
   undo(): void {
     this.#undone = true

@@ -272,6 +272,7 @@ export class Ending {
     const { signals, settings: { drainTimeout }, self, host } = this.#side
     const signal = signals.awaited
     if (signal === undefined) return
+    for (const drain of this.#drains) drain.end()
     const begun = performance.now()
     const timeMs = Math.max(left(this.#deadline) + closeReserve(drainTimeout), Math.min(leastFarewellMs, drainTimeout))
     // In a turn of its own: what a listener throws is the program's, as without us.

@@ -16,9 +16,13 @@ export const stopSignalOf = (word: string | undefined): StopSignal | undefined =
 
 export class HeldListeners {
   readonly #hear: (signal: StopSignal) => boolean
-  #held = false
+  #emit: ((...args: unknown[]) => boolean) | undefined
   /** Our own call of the listeners. */
   #telling = false
+  #echoesUntil = -Infinity
+  readonly #guard = (): void => undefined
+  /** The removal of the guard is nobody's business. */
+  #hidesGuard = false
 
   /** `hear`: the process got a signal. False: the listeners of the program are to hear it now. */
   constructor(hear: (signal: StopSignal) => boolean) {
@@ -26,15 +30,18 @@ export class HeldListeners {
   }
 
   get held(): boolean {
-    return this.#held
+    return this.#emit !== undefined
   }
 
   /** From now on a signal of the system goes to `hear` first. */
   hold(): void {
-    if (this.#held) return
-    this.#held = true
+    if (this.#emit) return
     const emit = process.emit.bind(process) as (...args: unknown[]) => boolean
-    const value = (event: unknown, ...args: unknown[]): boolean => (isStopSignal(event) && !this.#telling && this.#hear(event)) || emit(event, ...args)
+    this.#emit = emit
+    const value = (event: unknown, ...args: unknown[]): boolean => {
+      if (isStopSignal(event) && !this.#telling && this.#hear(event)) return true
+      return (this.#hidesGuard && args[1] === this.#guard) || emit(event, ...args)
+    }
     Object.defineProperty(process, 'emit', { value, configurable: true, writable: true, enumerable: false })
     // Node binds process.emit when it begins to listen for a signal: with the first listener.
     for (const signal of stopSignals) {
@@ -46,38 +53,40 @@ export class HeldListeners {
 
   /** Calls them. For `echoMs` the same signal, where it comes from outside, is not the next one. */
   tell(signal: StopSignal, echoMs: number): void {
-    const until = performance.now() + echoMs
-    this.#echoes = () => performance.now() < until
+    this.#echoesUntil = performance.now() + echoMs
     this.#telling = true
     try {
       ;(process.emit as (...args: unknown[]) => boolean)(signal, signal, constants.signals[signal])
     } finally {
       this.#telling = false
-      if (echoMs > 0) this.#guard(signal, echoMs)
+      if (echoMs > 0) this.#guardFrom(signal, echoMs)
     }
   }
 
-  #echoes = (): boolean => false
-
-  /** Whether this signal is the one that the listeners have heard. */
+  /** Whether a signal of now is the one that the listeners have heard. */
   get isEcho(): boolean {
-    return this.#echoes()
+    return performance.now() < this.#echoesUntil
   }
 
-  /** Where nothing listens any more, the default action of the same signal would cut the cleanup. What the program sends itself is meant. */
-  #guard(signal: StopSignal, echoMs: number): void {
-    const guard = (): void => undefined
+  /**
+   * Where nothing listens any more, the default action of the same signal would cut the cleanup. Node goes on listening for a signal until it hears
+   * 'removeListener' of its last listener: so nobody sees this one. What the program sends itself is meant.
+   */
+  #guardFrom(signal: StopSignal, echoMs: number): void {
     const { kill } = process
     const end = (): void => {
-      this.#echoes = () => false
-      process.off(signal, guard)
       if (process.kill === toSelf) process.kill = kill
+      if (this.#echoesUntil === -Infinity) return
+      this.#echoesUntil = -Infinity
+      this.#emit?.('removeListener', signal, this.#guard)
     }
     const toSelf: typeof process.kill = (pid, sent) => {
       if (pid === process.pid && sent !== 0) end()
       return kill.call(process, pid, sent)
     }
-    process.on(signal, guard)
+    this.#hidesGuard = true
+    process.on(signal, this.#guard).off(signal, this.#guard)
+    this.#hidesGuard = false
     process.kill = toSelf
     setTimeout(end, echoMs).unref()
   }
