@@ -21,8 +21,6 @@ export class HeldListeners {
   #telling = false
   #echoesUntil = -Infinity
   readonly #guard = (): void => undefined
-  /** The removal of the guard is nobody's business. */
-  #hidesGuard = false
 
   /** `hear`: the process got a signal. False: the listeners of the program are to hear it now. */
   constructor(hear: (signal: StopSignal) => boolean) {
@@ -40,7 +38,7 @@ export class HeldListeners {
     this.#emit = emit
     const value = (event: unknown, ...args: unknown[]): boolean => {
       if (isStopSignal(event) && !this.#telling && this.#hear(event)) return true
-      return (this.#hidesGuard && args[1] === this.#guard) || emit(event, ...args)
+      return (event === 'removeListener' && args[1] === this.#guard) || emit(event, ...args)
     }
     Object.defineProperty(process, 'emit', { value, configurable: true, writable: true, enumerable: false })
     // Node binds process.emit when it begins to listen for a signal: with the first listener.
@@ -84,9 +82,7 @@ export class HeldListeners {
       if (pid === process.pid && sent !== 0) end()
       return kill.call(process, pid, sent)
     }
-    this.#hidesGuard = true
     process.on(signal, this.#guard).off(signal, this.#guard)
-    this.#hidesGuard = false
     process.kill = toSelf
     setTimeout(end, echoMs).unref()
   }
