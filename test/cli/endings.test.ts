@@ -3,7 +3,7 @@
  * the same steps, once, with the same end. Meanwhile clients ask, and lose nothing.
  */
 
-import { startLoad } from '@handover/load'
+import { startLoad, type Loss } from '@handover/load'
 import { describe, expect, test } from 'vitest'
 import { freePorts, get } from '../helpers/ask.js'
 import { Program, programPath, waitFor } from '../helpers/program.js'
@@ -51,15 +51,21 @@ const terminated = [
   'Fastify with close-with-grace, as its templates have it',
   'Hono, as its documents have it',
   'Nest with enableShutdownHooks()'
-].map((kind) => [kind, 'SIGTERM'] as const)
+].map((kind) => [kind, 'SIGTERM', 'to the keeper'] as const)
 
-const interrupted = [
-  ['one listener for SIGTERM and SIGINT, each called once', 'SIGINT'],
-  ['close-with-grace', 'SIGINT']
+// Ctrl-C and a service manager signal every process; the keeper alone gets what a container is sent.
+const ofTheGroup = [
+  ['one listener for SIGTERM and SIGINT, each called once', 'SIGINT', 'to the process group'],
+  ['close-with-grace', 'SIGINT', 'to the process group'],
+  ['exit() at once, with a status of its own', 'SIGTERM', 'to the process group'],
+  ['the signal again to itself, in a listener that is called once, after a while', 'SIGTERM', 'to the process group']
 ] as const
 
+/** Only a port that is closed, as it is from the stop on, answers so. */
+const atClosedPort = ({ reason, request }: Loss): boolean => reason === 'refused' || (request <= 1 && (reason === 'reset' || reason === 'connect'))
+
 describe.concurrent('the end is that of node alone, at a reload and at a stop, and no request is lost', () => {
-  test.for([...terminated, ...interrupted])('%s (%s)', async ([kind, signal]) => {
+  test.for([...terminated, ...ofTheGroup])('%s (%s %s)', async ([kind, signal, to]) => {
     const alone = await withNode(kind, signal)
     expect(alone.steps.length, 'it does something at its end').toBeGreaterThan(0)
 
@@ -69,14 +75,13 @@ describe.concurrent('the end is that of node alone, at a reload and at a stop, a
     const [first] = await app.servers()
     expect(await app.reload('--bake', '0', '--wait')).toMatchObject({ ok: true })
     const [second] = await app.servers()
-    process.kill(app.program.pid, signal)
+    process.kill(to === 'to the keeper' ? app.program.pid : -app.program.pid, signal)
     const { code } = await app.program.ended
     const { losses, answers } = await load.stop()
     await app.program.closed
 
     expect(answers).toBeGreaterThan(5)
-    // From the stop on there is no port any more.
-    expect(losses.filter(({ reason, request }) => reason !== 'refused' && !(reason === 'reset' && request === 1))).toEqual([])
+    expect(losses.filter((loss) => !atClosedPort(loss))).toEqual([])
     // At a reload nobody sent a signal: SIGTERM it is.
     const reloaded = signal === 'SIGTERM' ? alone : await withNode(kind, 'SIGTERM')
     expect(stepsOf(app.program.lines, first!.pid), 'at the reload').toEqual(reloaded.steps)
@@ -84,5 +89,23 @@ describe.concurrent('the end is that of node alone, at a reload and at a stop, a
     // Ended by the signal that it was sent, as it was asked to.
     expect(code).toBe(alone.signal === null ? alone.code : 0)
     expect(app.stderr).not.toMatch(/handover: (warn|error)/)
+  })
+
+  test('a cleanup that takes longer than five seconds ends while drainTimeout lasts', async () => {
+    await using app = await KeptApp.start(script, { env: { KIND: 'a cleanup that takes CLEANUP_MS', CLEANUP_MS: '5500' } })
+    const [worker] = await app.servers()
+    process.kill(app.program.pid, 'SIGTERM')
+    expect((await app.program.ended).code).toBe(0)
+    await app.program.closed
+    expect(stepsOf(app.program.lines, worker!.pid)).toEqual(['begins', 'ends', 'exit 0'])
+  })
+
+  test('a cleanup that the deadline cuts is told in the log and in the report', async () => {
+    await using app = await KeptApp.start(script, { env: { KIND: 'a cleanup that takes CLEANUP_MS', CLEANUP_MS: '600000', HANDOVER_DRAIN_TIMEOUT: '1000' } })
+    const { reports, switched } = await app.reload('--bake', '0', '--wait')
+    expect(reports.at(-1)).toMatchObject({ result: 'drained', cleanupCut: 'SIGTERM' })
+    const { pid } = switched[0]!.from!
+    expect(app.stderr).toMatch(new RegExp(`warn: the program's own listeners for SIGTERM have not ended process ${pid} \\(generation 1\\) within 1\\d{3} ms: it is ended now`))
+    expect(stepsOf(app.program.lines, pid)).toEqual(['begins', 'exit 0'])
   })
 })

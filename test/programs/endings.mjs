@@ -120,6 +120,16 @@ const kinds = {
     })
   },
 
+  'a cleanup that takes CLEANUP_MS': () => {
+    listening()
+    process.on('SIGTERM', async () => {
+      say('begins')
+      await sleep(Number(process.env.CLEANUP_MS))
+      say('ends')
+      process.exit(0)
+    })
+  },
+
   '@godaddy/terminus': async () => {
     const { createTerminus } = (await import('@godaddy/terminus')).default
     const server = createTerminus(http.createServer(answer), {
