@@ -71,7 +71,7 @@ export class HeldListeners {
    * 'removeListener' of its last listener: so nobody sees this one. What the program sends itself is meant.
    */
   #guardFrom(signal: StopSignal, echoMs: number): void {
-    const { kill } = process
+    const kill = Reflect.get(process, 'kill') as typeof process.kill
     const end = (): void => {
       if (process.kill === toSelf) process.kill = kill
       if (this.#echoesUntil === -Infinity) return
