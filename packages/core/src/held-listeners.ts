@@ -71,16 +71,17 @@ export class HeldListeners {
    * 'removeListener' of its last listener: so nobody sees this one. What the program sends itself is meant.
    */
   #guardFrom(signal: StopSignal, echoMs: number): void {
-    const kill = Reflect.get(process, 'kill') as typeof process.kill
+    const own = Object.getOwnPropertyDescriptor(process, 'kill') ?? {}
+    const kill = process.kill.bind(process)
     const end = (): void => {
-      if (process.kill === toSelf) process.kill = kill
+      if (process.kill === toSelf) Object.defineProperty(process, 'kill', own)
       if (this.#echoesUntil === -Infinity) return
       this.#echoesUntil = -Infinity
       this.#emit?.('removeListener', signal, this.#guard)
     }
     const toSelf: typeof process.kill = (pid, sent) => {
       if (pid === process.pid && sent !== 0) end()
-      return kill.call(process, pid, sent)
+      return kill(pid, sent)
     }
     process.on(signal, this.#guard).off(signal, this.#guard)
     process.kill = toSelf
