@@ -13,7 +13,7 @@ import { Program, exists, programPath, waitFor } from '../helpers/program.js'
 import type { Roof } from './plan.js'
 
 /** Long enough for a machine that is busy, and what a build that hangs costs. */
-const readyTimeoutMs = 5_000
+const readyTimeoutMs = 15_000
 
 export interface Outcome {
   readonly ok: boolean
