@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { defineConfig } from 'vitest/config'
-import { LongestFirst } from './test/order.mjs'
+import { LongestFirst } from './test/order.js'
 
 // Where the programs under test have their control sockets, unless a test gives them another place.
 const controlDirectory = mkdtempSync(path.join(tmpdir(), 'handover-control-'))

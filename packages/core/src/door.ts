@@ -97,7 +97,8 @@ export function openDoor(keeper: Doorkeeper): void {
       inside.refuseToListen(server)
     } else if (answer) {
       inside.listenQuietly(server, answer.fd)
-    } else if (asked?.path !== undefined && !asked.path.startsWith('\0')) {
+    } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
+      // One with a zero byte is in the abstract namespace, or for Node to refuse.
       const fd = bindUnix(asked.path)
       if (fd !== undefined) inside.listenQuietly(server, fd)
     }

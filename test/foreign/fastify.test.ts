@@ -1,0 +1,47 @@
+/**
+ * Fastify's own tests, as its package has them: each that passes without the preload passes with it.
+ *
+ * By default those of listen and close; with HANDOVER_FOREIGN=all (`npm run foreign`) all that have to do with servers, connections and the log.
+ */
+
+import { readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { runPlainAndPreloaded } from './plain-and-preloaded.js'
+
+const folder = path.dirname(createRequire(import.meta.url).resolve('fastify/package.json'))
+const some = /^(listen\.\d|close|close-disposable|server|custom-http-server|hooks\.on-listen|async-dispose|upgrade|http2\/closing|http2\/secure-with-fallback|https\/custom-https-server)$/
+const all = /^(listen\.\d|close.*|server|custom-http-server|hooks\.on-.*|async-dispose|upgrade|.*-timeout|max-requests-per-socket|fastify-instance|request-port|reply-early-hints|header-overflow|(http2|https|logger|diagnostics-channel)\/.*|internals\/(server|initial-config|logger))$/
+const wanted = process.env['HANDOVER_FOREIGN'] === 'all' ? all : some
+
+const files = readdirSync(path.join(folder, 'test'), { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.test.js') && wanted.test(file.slice(0, -'.test.js'.length)))
+  .sort()
+
+/** The names of the tests that passed, in TAP. A name may be there more than once. */
+const passed = (tap: string): string[] => tap.split('\n').filter((line) => /^ *ok \d+ - /.test(line)).map((line) => line.replace(/^( *)ok \d+ - /, '$1')).sort()
+
+/** What a test of its own time does not pass by itself on a busy machine is run once more. */
+async function lost(file: string): Promise<{ passedPlainly: string[]; notWithThePreload: string[]; said: string }> {
+  const { plain, preloaded } = await runPlainAndPreloaded(['--test-reporter=tap', path.join('test', file)], { cwd: folder })
+  const left = passed(preloaded.stdout)
+  const passedPlainly = passed(plain.stdout)
+  const notWithThePreload = passedPlainly.filter((name) => {
+    const at = left.indexOf(name)
+    if (at >= 0) left.splice(at, 1)
+    return at < 0
+  })
+  return { passedPlainly, notWithThePreload, said: `${preloaded.stdout.split('\n').filter((line) => /not ok|error:|message:/.test(line)).join('\n')}\n${preloaded.stderr}` }
+}
+
+describe('a test of Fastify that passes without the preload passes with it', () => {
+  it('has its files', () => { expect(files.length).toBeGreaterThan(10) })
+
+  it.each(files)('%s', { timeout: 180_000 }, async (file) => {
+    let { passedPlainly, notWithThePreload, said } = await lost(file)
+    if (notWithThePreload.length > 0) ({ passedPlainly, notWithThePreload, said } = await lost(file))
+    expect(passedPlainly.length).toBeGreaterThan(0)
+    expect(notWithThePreload, said).toEqual([])
+  })
+})
