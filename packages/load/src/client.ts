@@ -191,9 +191,15 @@ export async function untilStats(load: Load, isStopped: () => boolean, condition
     const stats = load.stats()
     if (condition(stats)) return stats
     if (isStopped()) throw new Error(`the load was stopped before the condition held; it saw ${described(stats)}`)
-    if (nowMs() > deadline) throw new Error(`the condition did not hold within ${timeoutMs} ms; the load saw ${described(stats)}`)
+    if (nowMs() > deadline) throw new Error(`this did not hold within ${timeoutMs} ms: ${shownCondition(condition)}; the load saw ${described(stats)}. Give it longer where the machine is busy, or see why the server does not get there`)
     await sleep(10)
   }
+}
+
+/** As it stands in the program, on one line. */
+const shownCondition = (condition: (stats: LoadStats) => boolean): string => {
+  const text = condition.toString().replace(/\s+/g, ' ')
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text
 }
 
 function described({ answers, lost, inFlight, versions, notes }: LoadStats): string {

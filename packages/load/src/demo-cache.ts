@@ -7,9 +7,9 @@
 
 import { fileURLToPath } from 'node:url'
 import { type LoadOptions, probe } from './client.js'
-import { nowMs, sleep } from './clock.js'
 import { Example } from './example.js'
 import { type LoadProcess, startLoadProcess } from './process.js'
+import { waitWhileItMoves } from './progress.js'
 import { count, table } from './table.js'
 
 /** Parts of 1: how many of the lookups were hits. */
@@ -33,7 +33,8 @@ const load: LoadOptions = { keepAlive: { clients: 12, thinkMs: 5 }, newConnectio
 /** Of 1,000 items: how many lookups make a rate. */
 const sample = 300
 const warm = 0.95
-const timeoutMs = 30_000
+/** How long nothing may move on. */
+const quietMs = 30_000
 
 interface Counted {
   readonly lookups: number
@@ -61,22 +62,27 @@ class CacheServer {
   }
 
   async reload(version: string): Promise<void> {
-    this.#pid = (await this.example.reload(this.clients, this.#pid, version, timeoutMs)).pid
+    this.#pid = (await this.example.reload(this.clients, this.#pid, version, quietMs)).pid
   }
 
   /** Of the next lookups, until `enough` says so of a sample; of a new process these are its first. */
   async hitRate(enough: (rate: number) => boolean = () => true, from: Counted = { lookups: 0, hits: 0 }): Promise<number> {
-    const deadline = nowMs() + timeoutMs
-    for (let since = from; ;) {
-      const now = await this.count()
-      if (now.lookups - since.lookups >= sample) {
+    let since = from
+    let last = from
+    return await waitWhileItMoves({
+      what: `${sample} lookups in the cache of process ${this.#pid} of which enough are hits`,
+      look: async () => {
+        const now = last = await this.count()
+        if (now.lookups - since.lookups < sample) return undefined
         const rate = (now.hits - since.hits) / (now.lookups - since.lookups)
-        if (enough(rate)) return rate
         since = now
-      }
-      if (nowMs() > deadline) throw new Error(`the cache of process ${this.#pid} is not warm after ${timeoutMs} ms`)
-      await sleep(20)
-    }
+        return enough(rate) ? rate : undefined
+      },
+      moves: () => `${last.lookups} lookups, ${last.hits} hits`,
+      quietMs,
+      todo: 'See what the server wrote; where the machine is busy, stop what else runs on it.',
+      cause: () => this.example.stderr
+    })
   }
 
   async count(): Promise<Counted> {

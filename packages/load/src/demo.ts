@@ -12,6 +12,7 @@ import { nowMs, sleep } from './clock.js'
 import { type CacheSummary, cacheReport, runCaches } from './demo-cache.js'
 import { type App, Example, type Reloaded, apps, scriptOf } from './example.js'
 import { startLoadProcess } from './process.js'
+import { waitWhileItMoves, workOf } from './progress.js'
 import { count, median, ms, table } from './table.js'
 import type { LoadResult, LoadStats } from './tally.js'
 
@@ -46,8 +47,10 @@ interface Summary {
   readonly result: LoadResult
 }
 
-const reloadTimeoutMs = 30_000
-const endTimeoutMs = 45_000
+/** How long nothing may move on. */
+const quietMs = 30_000
+/** How long none of several processes may end; a drain takes up to 30 s. */
+const endQuietMs = 45_000
 const usage = 'usage: demo [--app fastify|express|http|cache] [--reloads 10] [--seconds 20] [--json]'
 
 /** Some of each kind: busy ones, thinking ones, and ones that are mostly idle. */
@@ -119,7 +122,7 @@ async function run(options: Options & { readonly app: App }, interrupted: Promis
       kept.push(keptIn(clients.stats()))
       predecessors.push(pid)
       try {
-        const done = await Promise.race([interrupted, example.reload(clients, pid, `1.0.${index}`, reloadTimeoutMs)])
+        const done = await Promise.race([interrupted, example.reload(clients, pid, `1.0.${index}`, quietMs)])
         reloaded.push(done)
         tell.line(`reload ${index} of ${options.reloads}: 1.0.${index} answers after ${ms(done.firstAnswerMs)} ms (process ${done.pid}), ${seenBy(clients.stats())}`)
         await Promise.race([interrupted, watch(done.signalledAt + done.firstAnswerMs + 1000, pid)])
@@ -136,8 +139,8 @@ async function run(options: Options & { readonly app: App }, interrupted: Promis
     for (const seen of result.versions) example.saw(seen.pid)
     if (result.answers === 0) failures.push('no request was answered')
     tell.note('waiting for the end of the server')
-    const late = await Promise.race([interrupted, example.end(endTimeoutMs, failures.length === 0 ? [pid] : example.living())])
-    if (late.length > 0) failures.push(`process ${late.join(', ')} did not end within ${endTimeoutMs / 1000} s of SIGTERM and was killed`)
+    const late = await Promise.race([interrupted, example.end(endQuietMs, failures.length === 0 ? [pid] : example.living())])
+    if (late.length > 0) failures.push(`process ${late.join(', ')} did not end in ${endQuietMs / 1000} s and was killed; see HANDOVER_DRAIN_TIMEOUT, and what it wrote`)
     tell.note('')
     const { opened, closed } = kept.at(-1)!
     if (closed > 0) failures.push(`the server closed ${count(closed)} connections`)
@@ -159,8 +162,15 @@ async function run(options: Options & { readonly app: App }, interrupted: Promis
   }
 
   async function firstPid(): Promise<number> {
-    const { versions } = await clients.until((stats) => stats.answers > 0, reloadTimeoutMs)
-    return versions[0]!.pid || example.firstPid
+    const first = await waitWhileItMoves({
+      what: `the first answer of ${options.app} on port ${example.target.port}`,
+      look: () => clients.stats().versions[0],
+      moves: () => `${seenBy(clients.stats())}, ${workOf(example.living())}`,
+      quietMs,
+      todo: 'See what the server wrote; where the machine is busy, stop what else runs on it.',
+      cause: () => example.stderr
+    })
+    return first.pid || example.firstPid
   }
 
   /** Shows progress until `untilMs`, or until the process `pid` ends. */

@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url'
 import type { Report } from '@handover/core'
 import type { Load } from './client.js'
 import { nowMs, sleep } from './clock.js'
+import { waitWhileItMoves, workOf } from './progress.js'
 import { reportMarker } from './messages.js'
 import type { VersionStats } from './tally.js'
 
@@ -37,7 +38,7 @@ export interface ExampleOptions {
   readonly onStderr?: (line: string) => void
   /** Every report that one of its processes makes. */
   readonly onReport?: (report: Report) => void
-  /** The port is open after this, or the start has failed. Default 30 000. */
+  /** The start has failed where the process does not work for so long, and the port is not open. Default 30 000. */
   readonly startTimeoutMs?: number
 }
 
@@ -128,19 +129,26 @@ export class Example {
     if (Number.isInteger(pid) && pid > 1) this.#pids.add(pid)
   }
 
-  /** New code, then SIGHUP to `pid`; resolves at the first answer of the new version that `load` sees. */
+  /** New code, then SIGHUP to `pid`; resolves at the first answer of the new version that `load` sees. `timeoutMs`: how long nothing may move on the way there. */
   async reload(load: Load, pid: number, version: string, timeoutMs = 30_000): Promise<Reloaded> {
     await this.writeVersion(version)
     const signalledAt = nowMs()
     if (!this.#signal(pid, 'SIGHUP')) throw new Error(`process ${pid} is not there any more, so it cannot be reloaded`)
-    let first: VersionStats | undefined
-    await load.until(({ versions }) => {
-      first = versions.find((seen) => seen.version === version)
-      if (first === undefined && this.living().length === 0) throw new Error(`no process of the server lives ${Math.round(nowMs() - signalledAt)} ms after SIGHUP to ${pid}`)
-      return first !== undefined
-    }, timeoutMs)
-    this.saw(first!.pid)
-    return { version, pid: first!.pid, signalledAt, firstAnswerMs: first!.firstAt - signalledAt }
+    const first = await waitWhileItMoves<VersionStats>({
+      what: `an answer of version ${version} after SIGHUP to process ${pid}`,
+      look: () => {
+        const seen = load.stats().versions.find((one) => one.version === version)
+        if (seen === undefined && this.living().length === 0) throw new Error(`no process of the server lives ${Math.round(nowMs() - signalledAt)} ms after SIGHUP to ${pid}`)
+        return seen
+      },
+      // The one that serves works all the time.
+      moves: () => `beside process ${pid} ${workOf(this.living().filter((other) => other !== pid))}`,
+      quietMs: timeoutMs,
+      todo: 'See what the server wrote; where the machine is busy, stop what else runs on it.',
+      cause: () => this.stderr
+    })
+    this.saw(first.pid)
+    return { version, pid: first.pid, signalledAt, firstAnswerMs: first.firstAt - signalledAt }
   }
 
   /** The processes of this server that live, seen in an answer or not. */
@@ -168,14 +176,16 @@ export class Example {
     }
   }
 
-  /** SIGTERM to each of `pids`. Then waits for the end of all processes, and kills those that take longer: answers these. */
+  /** SIGTERM to each of `pids`. Then waits for the end of all processes, and kills those that are left where none has ended for `timeoutMs`: answers these. */
   async end(timeoutMs: number, pids: readonly number[] = this.living()): Promise<number[]> {
     for (const pid of pids) this.#signal(pid, 'SIGTERM')
-    const deadline = nowMs() + timeoutMs
     let late = this.living()
-    while (late.length > 0 && nowMs() < deadline) {
+    // Of three processes that drain one after the other, each may take its time.
+    for (let deadline = nowMs() + timeoutMs; late.length > 0 && nowMs() < deadline;) {
       await sleep(20) // they are no children of this process: their end cannot be waited for
-      late = this.living()
+      const now = this.living()
+      if (now.length < late.length) deadline = nowMs() + timeoutMs
+      late = now
     }
     this.kill()
     while (this.living().length > 0) await sleep(5)
@@ -195,15 +205,21 @@ export class Example {
   }
 
   async #whenListening(timeoutMs: number): Promise<void> {
-    const deadline = nowMs() + timeoutMs
-    while (!await this.#connects()) {
-      const { exitCode, signalCode, pid } = this.#child
-      if (pid === undefined || exitCode !== null || signalCode !== null) {
-        throw new Error(`the server ended before it listened: ${signalCode ?? `exit ${exitCode}`}`, { cause: this.stderr })
-      }
-      if (nowMs() > deadline) throw new Error(`the server does not listen on port ${this.target.port} after ${timeoutMs} ms`, { cause: this.stderr })
-      await sleep(20)
-    }
+    await waitWhileItMoves({
+      what: `a listener on port ${this.target.port}`,
+      look: async () => {
+        if (await this.#connects()) return true
+        const { exitCode, signalCode, pid } = this.#child
+        if (pid === undefined || exitCode !== null || signalCode !== null) {
+          throw new Error(`the server ended before it listened: ${signalCode ?? `exit ${exitCode}`}`, { cause: this.stderr })
+        }
+        return undefined
+      },
+      moves: () => workOf(this.living()),
+      quietMs: timeoutMs,
+      todo: 'See what the server wrote; where the machine is busy, stop what else runs on it.',
+      cause: () => this.stderr
+    })
   }
 
   #connects(): Promise<boolean> {
