@@ -6,7 +6,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 const longest = [
   'pack', 'cli/kept-load', 'prom-client/reloads', 'chaos/chaos', 'cli/keeper-life', 'cli/bad-builds', 'faults/before-ready', 'state/text', 'cli/bad-input',
   'adapters/fastify', 'cli/crash', 'move/http', 'cli/reload-plain', 'state/examples', 'move/websockets', 'move/kinds', 'cli/faults', 'state/hard', 'stop/http',
-  'move/fuzz', 'surprises', 'cli/preload', 'foreign/fastify', 'foreign/behaviours', 'faults/concurrent', 'cli/workers', 'cli/status', 'cli/bad-checkpoint', 'cli/run-input',
+  'move/fuzz', 'surprises', 'cli/preload', 'foreign/fastify', 'move/modes', 'faults/concurrent', 'cli/workers', 'cli/status', 'cli/bad-checkpoint', 'cli/run-input',
   'move/unread', 'faults/moving', 'cli/pid1', 'move/tools', 'examples', 'move/versions'
 ]
 
