@@ -439,7 +439,8 @@ Value ListenUnix(const CallbackInfo& info) {
   if (fd.value < 0) return Answer(info, fd.value);
   SetCloexec(fd.value);
   int error = Try([&] { return bind(fd.value, reinterpret_cast<sockaddr*>(&at.address), at.length); });
-  if (error == 0) error = Try([&] { return listen(fd.value, backlog); });
+  // A negative backlog: bound alone, so that connects are refused.
+  if (error == 0 && backlog >= 0) error = Try([&] { return listen(fd.value, backlog); });
   return Answer(info, error < 0 ? error : fd.Release());
 }
 

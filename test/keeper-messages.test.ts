@@ -29,7 +29,7 @@ const fromKeeper: Examples<KeeperMessage> = {
   proceed: { type: 'proceed' },
   veto: { type: 'veto', reason: 'it listens no more on tcp 0.0.0.0:3000' },
   probe: { type: 'probe', listener: 'tcp 0.0.0.0:3000' },
-  reload: { type: 'reload', pid: 4313, listeners },
+  reload: { type: 'reload', pid: 4313, listeners, allowDrop: true },
   recall: { type: 'recall', reason: 'the reload failed' },
   settle: { type: 'settle' },
   cover: { type: 'cover', listeners },
@@ -52,6 +52,7 @@ const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.lengt
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   withoutState: (value) => value === undefined || isBoolean(value),
+  allowDrop: (value) => value === undefined || isBoolean(value),
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
   kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
 }

@@ -10,7 +10,7 @@ const connection = { kind: 'http', listener: 'tcp 0.0.0.0:3000', ageMs: 61_000, 
 
 const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } = {
   hello: { type: 'hello', protocol: 1, pid: 4312 },
-  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2' }, { ...listener, bound: true }], sections: ['sessions'], since: 1_700_000_000_000 },
+  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2', path: '/run/app.sock' }, { ...listener, bound: true }], sections: ['sessions'], since: 1_700_000_000_000, readyMs: 60_000, mayDrop: true, alone: false },
   section: { type: 'section', name: 'sessions', phase: 'offer', bytes: 4096 },
   unsaved: { type: 'unsaved', name: 'sessions', phase: 'final', reason: 'save() threw' },
   restoring: { type: 'restoring', name: 'sessions', bytes: 4096 },
@@ -43,6 +43,9 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   text: (value) => value === undefined || typeof value === 'string',
   sections: (value) => value === undefined || (Array.isArray(value) && value.every((name) => typeof name === 'string')),
   since: (value) => value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0),
+  readyMs: (value) => value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0),
+  mayDrop: (value) => value === undefined || typeof value === 'boolean',
+  alone: (value) => value === undefined || typeof value === 'boolean',
   state: (value) => value === undefined || (typeof value === 'object' && value !== null),
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }
@@ -52,7 +55,7 @@ const wrongFields = types.flatMap((type) => Object.keys(shapes[type]).flatMap((f
   values.filter((value) => !(right[`${type}.${field}`] ?? right[field]!)(value)).map((value) => [type, field, JSON.stringify(value) ?? 'nothing', value] as const)))
 
 const wrongListeners = ([
-  ['name', undefined], ['name', 1], ['asked', null], ['address', 7], ['port', -1], ['port', '3000'], ['backlog', undefined], ['backlog', 1.5], ['bound', 'yes'], ['bound', 1],
+  ['name', undefined], ['name', 1], ['asked', null], ['address', 7], ['port', -1], ['port', '3000'], ['backlog', undefined], ['backlog', 1.5], ['bound', 'yes'], ['bound', 1], ['path', 1],
   ['kind', 'sctp'], ['kind', undefined], ['kind', 'constructor']
 ] as const).map(([field, value]) => [field, JSON.stringify(value) ?? 'nothing', value] as const)
 

@@ -363,7 +363,7 @@ describe('the successor', () => {
       const adopted: MovedConnection[] = []
       const adopter = new Adopter(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
-        void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined }, {
+        void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined, readyMs: undefined, mayDrop: false, alone: false }, {
           section: () => undefined,
           unsaved: () => undefined,
           peer: () => undefined,

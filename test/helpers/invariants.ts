@@ -378,7 +378,8 @@ export function kindsOf(pid: number): Record<string, number> {
   for (const link of descriptorsOf(pid).values()) {
     const socket = /^socket:\[(\d+)\]$/.exec(link)?.[1]
     const kind = socket === undefined ? link.replace(/:\[\d+\]$/, '') : (sockets.get(socket) ?? 'connection')
-    if (kind !== 'connection') kinds[kind] = (kinds[kind] ?? 0) + 1
+    // libuv keeps the one by which it watches folders, once it has one.
+    if (kind !== 'connection' && kind !== 'anon_inode:inotify') kinds[kind] = (kinds[kind] ?? 0) + 1
   }
   return Object.fromEntries(Object.entries(kinds).sort())
 }

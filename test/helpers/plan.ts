@@ -13,6 +13,8 @@ export interface Plan {
   readonly unlink?: readonly string[]
   readonly late?: readonly object[]
   readonly close?: readonly number[]
+  /** It says ready() when it listens on all that it has: what it does without is dropped at once. */
+  readonly ready?: boolean
   readonly options?: object
 }
 

@@ -4,10 +4,11 @@
 
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import net from 'node:net'
 import { expect, test } from 'vitest'
 import { ask, connects, freePorts } from '../helpers/ask.js'
-import { Planned, type Plan } from '../helpers/plan.js'
+import { Folder, Planned, type Plan } from '../helpers/plan.js'
 import { waitFor } from '../helpers/program.js'
 import { runModule } from '../helpers/script.js'
 
@@ -19,17 +20,31 @@ test('the report says which listeners were kept, added and dropped', async () =>
   const [a, b, c] = await freePorts(3)
   await using planned = new Planned({ ...plan(a, b), udp: [{ port: a, address: host }] })
   await planned.addresses(1)
-  planned.next({ ...plan(a, c), udp: [{ port: c, address: host }] })
+  planned.next({ ...plan(a, c), udp: [{ port: c, address: host }], ready: true })
   expect(await planned.reload()).toEqual({ kept: [`tcp ${host}:${a}`], added: [`tcp ${host}:${c}`, `udp ${host}:${c}`], dropped: [`tcp ${host}:${b}`, `udp ${host}:${a}`] })
   expect(await ask('http', at(a))).toBe(planned.program.serving)
   expect(await ask('http', at(c))).toBe(planned.program.serving)
+})
+
+test('a new version that listens twice on what it adds fails as in Node, and leaves nothing behind', async () => {
+  using folder = new Folder()
+  const [a, b] = await freePorts(2)
+  await using planned = new Planned(plan(a))
+  const { pid } = await planned.program.event('bound')
+  for (const added of [at(b), { path: folder.at('added.sock') }]) {
+    planned.next({ listen: [at(a), added, added] })
+    await expect(planned.reload()).rejects.toThrow(/cannot serve: listen EADDRINUSE: address already in use/)
+    await waitFor(() => planned.program.alive.length === 1)
+  }
+  expect(readdirSync(folder.path)).toEqual([])
+  expect([await connects(at(b)), await ask('http', at(a))]).toEqual(['ECONNREFUSED', pid])
 })
 
 test('a dropped listener refuses connects from the commit on', async () => {
   const [a, b] = await freePorts(2)
   await using planned = new Planned(plan(a, b))
   await planned.addresses(1)
-  planned.next(plan(a))
+  planned.next({ ...plan(a), ready: true })
   await planned.reload()
   expect(await connects(at(b))).toBe('ECONNREFUSED')
   expect(await connects(at(a))).toBe('ok')
@@ -39,7 +54,7 @@ test('a listener that a version dropped is listened on again when that version d
   const [a, b] = await freePorts(2)
   await using planned = new Planned({ ...plan(a, b), options: { undoWindow: 30_000 } })
   const { pid } = await planned.program.event('bound')
-  planned.next(plan(a))
+  planned.next({ ...plan(a), ready: true })
   await planned.reload()
   expect(await connects(at(b))).toBe('ECONNREFUSED')
   process.kill(planned.program.serving, 'SIGKILL')
@@ -54,7 +69,7 @@ test('a listener that was dropped can be added again', async () => {
   const [a, b] = await freePorts(2)
   await using planned = new Planned(plan(a, b))
   const { pid } = await planned.program.event('bound')
-  planned.next(plan(a))
+  planned.next({ ...plan(a), ready: true })
   await planned.reload()
   await waitFor(() => !planned.program.alive.includes(pid))
   planned.next(plan(a, b))
@@ -87,7 +102,7 @@ test('a listener that the program closed is not handed over', async () => {
   await using planned = new Planned({ ...plan(a, b), close: [1] })
   await planned.program.event('closed-by-program')
   expect(await connects(at(b))).toBe('ECONNREFUSED')
-  planned.next(plan(a))
+  planned.next({ ...plan(a), ready: true })
   expect(await planned.reload()).toEqual({ kept: [`tcp ${host}:${a}`], added: [], dropped: [] })
 })
 

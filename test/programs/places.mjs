@@ -1,6 +1,6 @@
 // An http program whose listeners change between versions, and which does to them what programs do.
 //   PLAN_FILE   JSON, read at every boot: { listen: [listen options, …], udp: [bind options, …], unlink: [path, …], late: [listen options, …],
-//               close: [index, …], options }
+//               close: [index, …], ready, options }
 // It prints `bound` with the addresses, or `error` for each listen() that fails. `late` and `close` come once this process serves.
 import dgram from 'node:dgram'
 import { once } from 'node:events'
@@ -9,7 +9,7 @@ import http from 'node:http'
 import { handover } from '@handover/core'
 import { print, printEvents } from './print.mjs'
 
-const { listen = [], udp = [], unlink = [], late = [], close = [], options } = JSON.parse(readFileSync(process.env.PLAN_FILE, 'utf8'))
+const { listen = [], udp = [], unlink = [], late = [], close = [], ready, options } = JSON.parse(readFileSync(process.env.PLAN_FILE, 'utf8'))
 printEvents(handover)
 
 async function start(server, go) {
@@ -51,6 +51,7 @@ process.on('SIGUSR2', async () => {
 })
 
 print('bound', { addresses: [...servers, ...sockets].map((server) => { try { return server.address() } catch { return null } }) })
+if (ready) handover.ready()
 
 while (late.length + close.length > 0 && handover.state !== 'serving') await once(handover.events, 'state')
 for (const place of late) {

@@ -9,6 +9,7 @@ import { accepts, HandoverError, listed, type AppStatus, type Ended, type Peer, 
 import { adoptWorkers } from './adopt.js'
 import { Checkpoints } from './checkpoints.js'
 import { Counts, serviceTopic } from './counts.js'
+import { KeptFiles } from './kept-files.js'
 import { Lookout } from './lookout.js'
 import type { Members } from './members.js'
 import { refuseConnects } from './refusing.js'
@@ -82,6 +83,7 @@ export interface Memory {
 export class Keeper {
   readonly options: KeeperOptions
   readonly members: Members
+  readonly files: KeptFiles
   readonly slots: Slot[] = []
   readonly checkpoints = new Checkpoints((line) => { this.options.log('warn', line) })
   readonly counts: Counts = new Counts({
@@ -115,6 +117,7 @@ export class Keeper {
   constructor(options: KeeperOptions, members: Members, before?: Memory) {
     this.options = options
     this.members = members
+    this.files = new KeptFiles(members, (line) => { options.log('warn', line) })
     this.#count = before?.count ?? options.workers
     this.#startedAt = before?.startedAt ?? Date.now()
     this.#crashes = before?.crashes ?? 0
@@ -146,6 +149,7 @@ export class Keeper {
   readonly #slotSide = (): SlotSide => ({
     name: this.options.name,
     members: this.members,
+    files: this.files,
     checkpoints: this.checkpoints,
     counts: this.counts,
     since: () => this.#since,
@@ -156,6 +160,7 @@ export class Keeper {
       return command
     },
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
+    nobodyServes: () => this.servers.length === 0,
     serves: () => this.serves(),
     changed: (slot) => {
       // It may have closed them meanwhile, in a handover that was undone.
@@ -184,12 +189,15 @@ export class Keeper {
 
   /** Who serves now, as the second part of an error. */
   serves(): string {
-    const names = this.members.names
+    this.files.check()
+    const { unreachable } = this.members
+    const names = this.members.names.filter((name) => !unreachable.includes(name))
     const servers = this.servers
-    if (names.length === 0) return 'Nobody serves.'
-    return servers.length === 0
+    const lost = unreachable.length > 0 ? ` NOT served, because nobody can connect to it: ${listed(unreachable)}.` : ''
+    if (names.length === 0) return `Nobody serves.${lost}`
+    return (servers.length === 0
       ? `Nobody serves: the keeper (process ${process.pid}) keeps ${listed(names)}, and connects wait.`
-      : `${listed(servers.map(({ who }) => who))} serve${servers.length === 1 ? 's' : ''} ${listed(names)}.`.replace(/^p/, 'P')
+      : `${listed(servers.map(({ who }) => who))} serve${servers.length === 1 ? 's' : ''} ${listed(names)}.`.replace(/^p/, 'P')) + lost
   }
 
   /** What is not as it was typed: said once in the log, and in the outcome of the reload that runs. */

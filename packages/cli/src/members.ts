@@ -8,7 +8,7 @@
  */
 
 import { closeSync, fstatSync } from 'node:fs'
-import { addon, systemError, type OfferedListener } from '@handover/core/keeper'
+import { addon, fileId, systemError, type OfferedListener, type SocketFile } from '@handover/core/keeper'
 
 /**
  * `prepared`: made for this slot, whose worker has not said that it serves on it. `served`: by the worker of this slot, or by the next one when it is dead.
@@ -109,6 +109,18 @@ export class Members {
     if (this.#sharedBecause.has(name)) return
     this.#sharedBecause.set(name, reason)
     this.#warn(`${this.sharing.at(-1)!}. Let the user of the keeper open that port itself, and nobody beside it.`)
+  }
+
+  /** The names of what is served and cannot be connected to: its socket does not listen, or its path leads elsewhere. */
+  get unreachable(): string[] {
+    const isReached = ({ listener: { kind, path, file }, fd }: Member): boolean => (kind === 'udp' || listens(fd)) && (kind !== 'unix' || path === undefined || file === undefined || fileId(path) === file)
+    return this.names.filter((name) => !this.#members.some((member) => member.state === 'served' && member.listener.name === name && isReached(member)))
+  }
+
+  /** Of the Unix sockets that are served. */
+  get socketFiles(): SocketFile[] {
+    const files = this.#members.flatMap(({ state, listener: { name, path, file } }) => (state === 'served' && path !== undefined && file !== undefined ? [{ name, file: path, id: file }] : []))
+    return files.filter(({ id }, index) => files.findIndex((other) => other.id === id) === index)
   }
 
   /** What this slot serves. */

@@ -5,9 +5,10 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { channelTo, handOver, HandoverError, isErrorCode, listed, StateMachine, withoutStop, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
+import { channelTo, handOver, HandoverError, isErrorCode, listed, pathsMark, StateMachine, withoutStop, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
 import type { Checkpoints } from './checkpoints.js'
 import type { Counts } from './counts.js'
+import type { KeptFiles } from './kept-files.js'
 import type { Members } from './members.js'
 import { probe } from './probe.js'
 import { byWhat } from './words.js'
@@ -32,6 +33,7 @@ type Claims = Parameters<WorkerSide['booted']>[1]
 export interface SlotSide {
   readonly name: string
   readonly members: Members
+  readonly files: KeptFiles
   readonly checkpoints: Checkpoints
   readonly counts: Counts
   /** When the service began, as Date.now(); undefined before it did. */
@@ -40,6 +42,8 @@ export interface SlotSide {
   /** `inPlace`: where nobody serves, a worker is better than none, even where the working directory is gone. Throws HANDOVER_SPAWN. */
   command(inPlace: boolean): CommandLine
   readyTimeoutMs(first: boolean): number
+  /** No worker serves, in no slot. */
+  nobodyServes(): boolean
   /** Who serves while this slot does not, for the second part of an error. */
   serves(): string
   /** What serves in this slot, or what it listens on, has changed. */
@@ -169,7 +173,11 @@ export class Slot {
   async #start(first: boolean, withoutState: boolean): Promise<Worker> {
     const begun = performance.now()
     const { members, checkpoints } = this.#side
-    const { worker, started } = await this.#launch(true)
+    const release = this.#side.files.hold()
+    const { worker, started } = await this.#launch(true).catch((error: unknown) => {
+      release()
+      throw error
+    })
     if (this.#starting?.givenUp) worker.kill()
     this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
     const machine = new StateMachine(() => undefined)
@@ -191,6 +199,7 @@ export class Slot {
         },
         sections,
         since: this.#side.since(),
+        alone: this.#side.nobodyServes(),
         serves: () => `${this.#side.serves()}${offered}`,
         stopAccepting: () => []
       }, { channel, pid: worker.pid, child: started.child }, begun)
@@ -208,6 +217,7 @@ export class Slot {
     } finally {
       this.#booting = undefined
       channel.close()
+      release()
     }
   }
 
@@ -238,7 +248,7 @@ export class Slot {
   }
 
   async #launch(inPlace: boolean): Promise<Fresh> {
-    const fresh = await startWorker(this.#side.command(inPlace), this.#side.env, this.index, this.#side.name, this.#workerSide)
+    const fresh = await startWorker(this.#side.command(inPlace), { ...this.#side.env, [pathsMark]: JSON.stringify(this.#side.files.paths) }, this.index, this.#side.name, this.#workerSide)
     // As it will call itself when it has its offer; it may not live that long.
     fresh.worker.generation = this.#generation + 1
     this.workers.add(fresh.worker)
@@ -249,6 +259,15 @@ export class Slot {
 
   /** Replaces the worker that serves, or starts one. Resolves when the new one serves. Throws a HandoverError: then all is as before. */
   async replace(demands: Demands): Promise<Replacement> {
+    const release = this.#side.files.hold()
+    try {
+      return await this.#replace(demands)
+    } finally {
+      release()
+    }
+  }
+
+  async #replace(demands: Demands): Promise<Replacement> {
     await this.giveUpStart()
     const from = this.server
     if (!from) {
@@ -277,7 +296,7 @@ export class Slot {
       }
     }
     const over = this.#handOver(from, to)
-    from.say({ type: 'reload', pid: to.pid, listeners: more.listeners, ...(demands.withoutState && { withoutState: true }) }, [started.messages, started.descriptors, ...more.fds])
+    from.say({ type: 'reload', pid: to.pid, listeners: more.listeners, ...(demands.withoutState && { withoutState: true }), ...(demands.allowDrop && { allowDrop: true }) }, [started.messages, started.descriptors, ...more.fds])
     closeSync(started.messages)
     closeSync(started.descriptors)
     const error = await over

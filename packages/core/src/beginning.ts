@@ -5,7 +5,7 @@
  */
 
 import { Adopter } from './adopting.js'
-import { FirstContact } from './channel.js'
+import { deadlineIn, FirstContact, left, type Deadline } from './channel.js'
 import { spoken } from './covering.js'
 import { HandoverError, withoutStop } from './errors.js'
 import type { Inheritance } from './host.js'
@@ -14,7 +14,7 @@ import type { Kept } from './kept.js'
 import type { MessageOf, MovedConnection, Takes } from './messages.js'
 import type { Name } from './name.js'
 import type { LogLevel, Settings } from './options.js'
-import type { Report } from './report.js'
+import { listed, type Report } from './report.js'
 import type { SharedState } from './shared-state.js'
 import type { StateMachine } from './states.js'
 import { offerStored } from './stored-offer.js'
@@ -26,8 +26,12 @@ const offerMs = 10_000
 /** A process that hangs up before its offer has died, and the next look finds nobody; or it has no descriptor for us. */
 const mostTries = 10
 const betweenTriesMs = 50
-/** Where the new program listens on only some of what was offered: how long after its last listen() it counts as ready. */
+/** Where listeners are meant to be dropped, or may come and go: how long after the program's last listen() it counts as ready. */
 const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
+/** What is left of readyTimeout when the program counts as ready although it does not listen on all that was offered. */
+const lastCallMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 4)
+/** How long after the program's last listen() it is said which listeners are waited for. */
+const silentMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 8)
 
 /** What the beginning asks of the process that it runs in. */
 export interface BeginningSide {
@@ -41,6 +45,8 @@ export interface BeginningSide {
   kept(): Kept | undefined
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
+  /** Accepts on what listens so far: nobody else serves. */
+  accept(): void
   /** A connection of the predecessor. */
   adopt(fd: number, about: MovedConnection): void
   /** Copies of listeners that the boot may have needed are of no use any more. */
@@ -51,6 +57,8 @@ export interface BeginningSide {
   serves(): string
   stop(): void
   exit(code: number): void
+  /** No older generation lives any more. */
+  predecessorGone(): void
   log(level: LogLevel, line: string): void
 }
 
@@ -66,6 +74,13 @@ export class Beginning {
   /** Calls of listen() that have not come to their end. */
   #listening = 0
   #settling: NodeJS.Timeout | undefined
+  #saying: NodeJS.Timeout | undefined
+  /** When what was offered and is not claimed counts as dropped. */
+  #lastCall: Deadline | undefined
+  #readyMs = Infinity
+  /** Nobody else serves, and what was offered of the state is restored: a listen() accepts at once. */
+  #acceptsAtOnce = false
+  #saidAwaited = false
   /** Booted; the state is being restored, or the keeper has not said yet whether this process may serve. */
   #isFinishing = false
   /** Told the predecessor that the state cannot be restored. */
@@ -93,6 +108,12 @@ export class Beginning {
   /** While it lives: it drains, and could still come back. */
   get predecessor(): Taken | undefined {
     return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
+  }
+
+  /** A listen() of now must not accept: somebody else serves, or the state of one that crashed is not restored yet. */
+  get isQuiet(): boolean {
+    const { is } = this.#side.machine.state
+    return (is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce
   }
 
   /** Undefined where no older generation lives; resolves when it has ended. */
@@ -152,6 +173,9 @@ export class Beginning {
     state.expect(taken.sections, taken.since, channel)
     // Nobody serves where the keeper itself makes the offer, or nobody.
     if ([this.#side.kept()?.keeper, process.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
+    this.#readyMs = Math.min(this.#side.settings().readyTimeout, taken.readyMs ?? Infinity)
+    this.#lastCall = deadlineIn(this.#readyMs - lastCallMs(this.#readyMs))
+    if (taken.alone) void this.#acceptSoon()
     void succeed(taken, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#side.serve(),
@@ -174,12 +198,21 @@ export class Beginning {
     return true
   }
 
+  /** As at a first start, where nobody else would answer what the program asks of itself. */
+  async #acceptSoon(): Promise<void> {
+    if (this.#side.state.hasToRestore) await this.#side.state.restoring?.allRestored()
+    if (!['taking', 'preparing', 'ready'].includes(this.#side.machine.state.is)) return
+    this.#acceptsAtOnce = true
+    this.#side.accept()
+  }
+
   // ---- the boot ----
 
   /** A listen() has begun. */
   listens(): void {
     this.#listening++
     clearTimeout(this.#settling)
+    clearTimeout(this.#saying)
   }
 
   /** It has come to its end. */
@@ -202,15 +235,36 @@ export class Beginning {
   settle(): void {
     const { machine, inventory } = this.#side
     if (machine.state.is !== 'preparing' || this.#listening > 0 || inventory.listeners.length === 0) return
-    const { readyWhen, readyTimeout } = this.#side.settings()
+    const { readyWhen } = this.#side.settings()
     clearTimeout(this.#settling)
+    clearTimeout(this.#saying)
     if (this.#saidReady || (readyWhen === 'listening' && inventory.unclaimed.every((name) => name === 'control'))) this.#booted()
-    // The new version may have dropped a listener, which nobody can tell from one that is still to come.
-    else if (readyWhen === 'listening') this.#settling = setTimeout(() => { this.#booted() }, settleMs(readyTimeout))
+    else if (readyWhen === 'listening') this.#awaitMore()
+  }
+
+  /** The new version may have dropped a listener, which nobody can tell from one that is still to come. */
+  #awaitMore(): void {
+    const awaited = this.#side.inventory.awaited.map(({ name }) => name)
+    if (awaited.length === 0 || this.#predecessor?.taken.mayDrop) {
+      this.#settling = setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
+      return
+    }
+    this.#settling = setTimeout(() => { this.#booted() }, left(this.#lastCall!))
+    this.#saying = setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
+  }
+
+  #sayAwaited(awaited: readonly string[]): void {
+    if (this.#saidAwaited) return
+    this.#saidAwaited = true
+    const { kept, log } = { kept: this.#side.kept(), log: (line: string): void => { this.#side.log('info', line) } }
+    const otherwise = `in ${Math.ceil(left(this.#lastCall!) / 1_000)} s ${kept ? 'the reload fails' : 'it counts as dropped'}`
+    const todo = kept ? 'reload with --allow-drop' : 'call ready() when it listens on all that it needs'
+    log(`generation ${this.generation} (process ${process.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
   }
 
   #booted(): void {
     clearTimeout(this.#settling)
+    clearTimeout(this.#saying)
     if (this.#side.machine.state.is !== 'preparing' || this.#isFinishing) return
     if (!this.#side.kept() && !this.#side.state.hasToRestore) {
       this.#sayReady()
@@ -263,6 +317,7 @@ export class Beginning {
     const { is } = machine.state
     if (is === 'preparing' || is === 'ready') {
       machine.move(is, { is: 'ended' })
+      inventory.unlinkFiles()
       this.#side.exit(1)
       return
     }
@@ -292,5 +347,6 @@ export class Beginning {
   #isGone(): void {
     if (this.#predecessor) this.#predecessor.gone = true
     this.#predecessorIsGone()
+    this.#side.predecessorGone()
   }
 }

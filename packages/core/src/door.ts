@@ -20,6 +20,10 @@ import * as inside from './private.js'
 export interface Doorkeeper {
   /** `asked`: of a UDP socket, of which many belong to clients. */
   isOurs(owner: net.Server | dgram.Socket, asked?: Asked): boolean
+  /** Nothing may be accepted yet: what is bound now listens at the commit. */
+  isQuiet(): boolean
+  /** A TCP listener of this process that does not listen yet is bound there. */
+  isBoundQuietly(address: string, port: number): boolean
   /**
    * Before an adopted server listens. An offered listener: listen on that one. An error: the listen() must fail with it.
    * Undefined: bind.
@@ -58,6 +62,8 @@ interface Call {
   readonly claimed: Offered | undefined
   readonly error: HandoverError | undefined
   readonly backlog: number
+  /** It only binds. */
+  readonly isQuiet: boolean
 }
 
 const isPort = (port: unknown): boolean =>
@@ -92,15 +98,21 @@ export function openDoor(keeper: Doorkeeper): void {
     if (!asked && !handle) return undefined
     const answer = keeper.before(server, asked)
     const refused = answer instanceof HandoverError
-    const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, backlog: typeof options.backlog === 'number' ? options.backlog : 0 }
+    // A handle, or a descriptor of the program's own, may listen already.
+    const isQuiet = !refused && !answer && asked !== undefined && asked.fd === undefined && keeper.isQuiet()
+    const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, backlog: typeof options.backlog === 'number' ? options.backlog : 0, isQuiet }
+    inside.listenAsUsual(server)
     if (refused) {
       inside.refuseToListen(server)
     } else if (answer) {
       inside.listenQuietly(server, answer.fd)
     } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
       // One with a zero byte is in the abstract namespace, or for Node to refuse.
-      const fd = bindUnix(asked.path)
+      // Node says that it is in use, where another server of this process is about to listen there.
+      const fd = keeper.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
       if (fd !== undefined) inside.listenQuietly(server, fd)
+    } else if (isQuiet) {
+      inside.putListenOff(server, (address, port) => keeper.isBoundQuietly(address, port))
     }
     return call
   }
@@ -124,7 +136,7 @@ export function openDoor(keeper: Doorkeeper): void {
     const { asked, claimed } = call
     if (asked?.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
     const backlog = inside.quietBacklog(server) ?? call.backlog
-    if (!claimed) inside.accept(server, backlog)
+    if (!claimed && !(call.isQuiet && keeper.isQuiet())) inside.accept(server, backlog)
     keeper.after(server, asked, claimed, backlog)
   })
 
@@ -138,6 +150,7 @@ export function openDoor(keeper: Doorkeeper): void {
     // The server owns what it claimed; the offer gets a copy back.
     const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
     if (call.claimed) inside.dropListener(server)
+    inside.listenAsUsual(server)
     keeper.failed(server, call.asked, claimed, error)
   }
 
@@ -148,6 +161,7 @@ export function openDoor(keeper: Doorkeeper): void {
   /** While its host name was looked up. What it had claimed is closed with it. */
   function onClose(this: net.Server): void {
     if (!calls.delete(this)) return
+    inside.listenAsUsual(this)
     emitter(this).off(errorMonitor, onError)
     keeper.failed(this, undefined, undefined, undefined)
   }
@@ -195,9 +209,14 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
       })
       return socket
     }
-    const failed = (error: Error): void => { keeper.failed(socket, asked, answer, error) }
+    const isQuiet = !answer && asked.fd === undefined && keeper.isQuiet()
+    const failed = (error: Error): void => {
+      if (isQuiet) inside.bindAsUsual(socket)
+      keeper.failed(socket, asked, answer, error)
+    }
     const bound = (): void => {
       emitter(socket).off(errorMonitor, failed)
+      if (isQuiet && !keeper.isQuiet()) inside.receive(socket)
       keeper.after(socket, asked, answer, 0)
     }
     const listening = args.findLast((argument) => typeof argument === 'function') as (() => void) | undefined
@@ -208,6 +227,7 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
         withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
         bound()
       } else {
+        if (isQuiet) inside.bindQuietly(socket)
         emitter(socket).once(errorMonitor, failed)
         socket.prependOnceListener('listening', bound)
         bind(...args)

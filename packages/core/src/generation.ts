@@ -33,10 +33,11 @@ import { native, nativeMissing } from './native.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from './options.js'
 import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
-import { accept, cannotMove, fdOf, missing } from './private.js'
+import { cannotMove, fdOf, missing } from './private.js'
 import { Portrait } from './process-status.js'
 import { isAlive } from './processes.js'
 import { describeReport, listed, noState, type Report } from './report.js'
+import { ServedPaths } from './served-paths.js'
 import { Servers } from './servers.js'
 import type { PeerChannel, Restored, Section, Service } from './share.js'
 import { SharedState } from './shared-state.js'
@@ -46,6 +47,11 @@ import { accepts, StateMachine, type StateName } from './states.js'
 import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
+
+/** `allowDrop`: that the successor listens on less is meant. */
+interface ReloadWishes extends ReloadOptions {
+  readonly allowDrop?: boolean
+}
 
 export class Generation implements Handover {
   readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
@@ -97,6 +103,7 @@ export class Generation implements Handover {
   })
   #doorIsOpen = false
   readonly #beginning: Beginning
+  readonly #paths: ServedPaths
   /** The listeners of a move of the state are being called. */
   #telling = false
   // While it ends.
@@ -132,6 +139,12 @@ export class Generation implements Handover {
       this.#emit('state', { from, to: to.is, generation: this.generation })
       this.#telling = false
     })
+    this.#paths = new ServedPaths(env, this.#inheritance !== undefined, {
+      inventory: this.#inventory,
+      place: () => this.#placeOfPaths,
+      rebound: () => { this.#tellKeeper() },
+      warn: (line) => { this.#log('warn', line) }
+    })
     this.#beginning = new Beginning({
       machine: this.#machine,
       inventory: this.#inventory,
@@ -141,12 +154,17 @@ export class Generation implements Handover {
       settings: () => settings.get(),
       kept: () => this.#kept,
       serve: () => this.#serve(),
+      accept: () => { for (const listener of this.#inventory.listeners) this.#inventory.acceptOn(listener) },
       adopt: (fd, about) => { this.#adopt(fd, about) },
       closeSpares: () => { this.#closeSpares() },
       report: (report) => { this.#publish(report) },
       serves: () => this.#serves(),
       stop: () => { void this.stop() },
       exit: (code) => { this.#host.exit(code) },
+      predecessorGone: () => {
+        this.#paths.mend()
+        if (!this.#reloading) this.#paths.release()
+      },
       log: (level, line) => { this.#log(level, line) }
     })
     const held = this.#off === undefined ? takeLine(env) : undefined
@@ -249,6 +267,8 @@ export class Generation implements Handover {
     if (is === 'serving') {
       this.#covering.close(true)
       this.#closeSpares()
+      this.#paths.release()
+      if (this.#inventory.filesAreKept) this.#inventory.passOn()
       this.#state.servesNoMore()
       this.#machine.move('serving', { is: 'draining' })
       this.#beginning.settled()
@@ -310,9 +330,12 @@ export class Generation implements Handover {
   }
 
   readonly #doorkeeper: Doorkeeper = {
+    isQuiet: () => this.#beginning.isQuiet,
+    isBoundQuietly: (address, port) => this.#inventory.isBoundQuietly(address, port),
     isOurs: (owner, asked) => this.#servers.isOurs(owner, asked),
     before: (_owner, asked) => {
       this.#enter()
+      if (asked?.kind === 'unix') this.#paths.guard()
       if (this.#beginning.refusal) return this.#beginning.refusal
       this.#beginning.listens()
       return asked && this.#inventory.claim(asked)
@@ -355,12 +378,12 @@ export class Generation implements Handover {
   #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
     this.#beginning.listened()
     const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
-    if (claimed && this.#accepts && owner instanceof net.Server) accept(owner, claimed.about.backlog)
+    if (listener && claimed && !this.#beginning.isQuiet) this.#inventory.acceptOn(listener)
+    if (!process.listeners('exit').includes(this.#onExit)) process.once('exit', this.#onExit)
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
       this.#state.began()
       this.#state.serves()
-      process.once('exit', this.#onExit)
       notifySystemd({ READY: 1, MAINPID: process.pid })
     }
     this.#tellKeeper()
@@ -372,7 +395,18 @@ export class Generation implements Handover {
       setImmediate(() => { this.#rest() })
     })
     // The 'listening' event, and what the program does in it, comes before this.
-    setImmediate(() => { this.#beginning.settle() })
+    setImmediate(() => {
+      if (listener) this.#inventory.noteFiles((each) => each === listener)
+      this.#beginning.settle()
+    })
+  }
+
+  /** Who else depends on the Unix paths of this process. */
+  get #placeOfPaths(): 'waits' | 'kept' | 'neighbour' | 'alone' {
+    const { is } = this.#machine.state
+    if (is === 'taking' || is === 'preparing' || is === 'ready' || (is === 'idle' && this.#inheritance)) return 'waits'
+    if (this.#inventory.filesAreKept) return 'kept'
+    return this.#beginning.predecessor !== undefined && !this.#stopRequested ? 'neighbour' : 'alone'
   }
 
   /**
@@ -425,6 +459,8 @@ export class Generation implements Handover {
     this.#inventory.accept(this.#notAgain)
     this.#state.began()
     const { predecessor } = this.#beginning
+    // What it does at its end must not take away what this process serves.
+    if (predecessor) this.#paths.hold()
     if (predecessor) this.#state.connect('predecessor', predecessor.channel, predecessor.predecessor)
     this.#state.serves()
     this.#name.serve()
@@ -432,7 +468,6 @@ export class Generation implements Handover {
     if (!this.#kept) this.#inheritance?.stderr?.restore()
     this.#tellKeeper()
     this.#canBeAsked()
-    process.once('exit', this.#onExit)
     notifySystemd({ READY: 1, MAINPID: process.pid })
     return this.#takes()
   }
@@ -466,8 +501,12 @@ export class Generation implements Handover {
   // ---- as a predecessor ----
 
   #serves(): string {
-    const names = this.#inventory.names
-    return `Process ${process.pid} (generation ${this.generation}) keeps serving${names.length > 0 ? ` ${listed(names)}` : ''}; no connection was lost.`
+    const back = this.#paths.mend()
+    const { served, lost } = this.#inventory.look()
+    const who = `Process ${process.pid} (generation ${this.generation})`
+    const names = served.length > 0 ? ` ${listed(served)}` : ''
+    if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}.`
+    return `${who} keeps serving${names}; ${back.length > 0 ? `${listed(back)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}.`
   }
 
   #servingNow(): Peer[] {
@@ -494,7 +533,7 @@ export class Generation implements Handover {
       : `process ${process.pid} (generation ${this.generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
   }
 
-  async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadOptions = {}): Promise<Report> {
+  async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadWishes = {}): Promise<Report> {
     const refusal = this.#refuseReload() ?? (process.pid === 1 && !caller
       ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
       : undefined)
@@ -509,8 +548,9 @@ export class Generation implements Handover {
     return await this.#running
   }
 
-  async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined, { withoutState = false }: ReloadOptions): Promise<Report> {
+  async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined, { withoutState = false, allowDrop = false }: ReloadWishes): Promise<Report> {
     const begun = performance.now()
+    this.#paths.hold()
     notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
     this.#name.heal()
     this.#machine.move('serving', { is: 'launching' })
@@ -530,11 +570,14 @@ export class Generation implements Handover {
         },
         sections: this.#state.toSend(withoutState),
         since: this.#state.startedAt,
+        mayDrop: allowDrop,
         serves: () => this.#serves(),
         stopAccepting: (dropped) => {
           this.#state.servesNoMore()
           this.#covering.close(false)
           this.#closeSpares()
+          // From here on its files are the successor's.
+          this.#paths.release()
           const late = this.#inventory.silence(dropped)
           this.#name.pause()
           return late
@@ -542,6 +585,8 @@ export class Generation implements Handover {
       }, launched, begun)
     } catch (error) {
       this.#reloading = false
+      this.#paths.mend()
+      if (this.#beginning.predecessor === undefined) this.#paths.release()
       // It may not listen for long, or ever: nobody else is left to end it.
       if (caller && this.#orphaned.signal.aborted) endProcess(caller.pid)
       notifySystemd({ READY: 1 })
@@ -576,7 +621,7 @@ export class Generation implements Handover {
 
   async #launch(): Promise<Launched> {
     try {
-      return await this.#host.launch()
+      return await this.#host.launch(this.#paths.marked)
     } catch (error) {
       this.#machine.move('launching', { is: 'serving' })
       throw error instanceof HandoverError
@@ -760,9 +805,11 @@ export class Generation implements Handover {
   }
 
   readonly #onExit = (): void => {
+    this.#paths.release()
     // While the predecessor could still come back, the paths must stay.
     const mayComeBack = this.#beginning.predecessor !== undefined && !this.#stopRequested
-    if (this.#machine.state.is === 'serving' && !mayComeBack) this.#inventory.unlinkFiles()
+    const { is } = this.#machine.state
+    if (is === 'preparing' || is === 'ready' || (is === 'serving' && !mayComeBack)) this.#inventory.unlinkFiles()
   }
 
   // ---- signals ----

@@ -8,17 +8,19 @@ import { keeperMark } from './kept.js'
 import { launch, successorMark, type Launched } from './launch.js'
 import { native } from './native.js'
 import type { LogLevel } from './options.js'
+import { pathsMark } from './path-guard.js'
 import { commandLine } from './starting-point.js'
 import { InheritedStderr } from './stderr.js'
 
 /** What belongs to this process alone: the marks, and the IPC channel of a process that was forked. */
-const notInherited = [successorMark, keeperMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
+const notInherited = [successorMark, keeperMark, pathsMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
 
 // Asked now: a terminal that has gone away answers no.
 const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))
 
 export interface Host {
-  launch(): Promise<Launched>
+  /** `paths`: of the Unix sockets that this process serves. */
+  launch(paths: readonly string[]): Promise<Launched>
   log(level: LogLevel, line: string): void
   exit(status: number): void
 }
@@ -99,7 +101,7 @@ export function realHost(log: Host['log']): Host {
   const command = commandLine((text) => { log('warn', text) })
   const env = initialEnvironment()
   return {
-    launch: async () => await launch(command(), env),
+    launch: async (paths) => await launch(command(), env, paths),
     log,
     exit: (status) => {
       // Its terminal may have gone without a word to this process: a keeper heard it.

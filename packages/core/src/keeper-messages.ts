@@ -58,8 +58,8 @@ export type KeeperMessage =
   | { readonly type: 'veto'; readonly reason: string }
   /** After one descriptor: a connection whose request must be answered, although nothing is accepted yet. */
   | { readonly type: 'probe'; readonly listener: string }
-  /** Hand over to process `pid`; `withoutState`: listeners and connections alone. After the two descriptors of its channel, and those of `listeners`, which are offered as well. */
-  | { readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[]; readonly withoutState?: boolean }
+  /** Hand over to process `pid`; `withoutState`: listeners and connections alone; `allowDrop`: that it listens on less is meant. After the two descriptors of its channel, and those of `listeners`, which are offered as well. */
+  | { readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[]; readonly withoutState?: boolean; readonly allowDrop?: boolean }
   /** Serve again: the successor is not good enough. It lives, and is told to leave. */
   | { readonly type: 'recall'; readonly reason: string }
   /** The reload is done: to a predecessor, that it need not come back; to a successor, that standard error is its own. */
@@ -102,7 +102,7 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   proceed: {},
   veto: { reason: string },
   probe: { listener: string },
-  reload: { pid: count, listeners: list(listener), withoutState: optional(boolean) },
+  reload: { pid: count, listeners: list(listener), withoutState: optional(boolean), allowDrop: optional(boolean) },
   recall: { reason: string },
   settle: {},
   cover: { listeners: list(listener) },

@@ -36,3 +36,5 @@ export function adoptEverything(options: HandoverOptions = {}): void {
   generation.configure(options)
   generation.adoptEverything()
 }
+export { pathsMark } from './path-guard.js'
+export { fileId, SocketFileHold, type SocketFile } from './socket-files.js'

@@ -25,7 +25,7 @@ export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
 
 export interface KeptSide {
   /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
-  reload(pid: number, channel: readonly [number, number], more: readonly Passed[], options: { readonly withoutState: boolean }): void
+  reload(pid: number, channel: readonly [number, number], more: readonly Passed[], options: { readonly withoutState: boolean; readonly allowDrop: boolean }): void
   recall(reason: string): void
   settle(): void
   cover(listeners: readonly Passed[]): void
@@ -115,7 +115,7 @@ export class Kept {
       }
       case 'reload': {
         const fds = this.#take(2 + word.listeners.length)
-        if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), { withoutState: word.withoutState ?? false })
+        if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
         else this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', `process ${process.pid} could not take the descriptors of its successor's channel. It serves on. Raise the limit of open files (ulimit -n).`), word.pid)
         break
       }

@@ -3,12 +3,14 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync } from 'node:fs'
+import { closeSync, existsSync } from 'node:fs'
+import path from 'node:path'
 import { isatty } from 'node:tty'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError } from './errors.js'
 import { parseMessage } from './messages.js'
 import { check, native, type Native } from './native.js'
+import { pathsMark } from './path-guard.js'
 import type { CommandLine } from './starting-point.js'
 import { StderrRelay } from './stderr.js'
 
@@ -145,8 +147,17 @@ export function channelTo({ messages, descriptors }: Pick<Started, 'messages' | 
   return openChannel(messages, descriptors, parseMessage)
 }
 
-/** Starts `command` as a successor of this process. Throws HANDOVER_SPAWN. */
-export async function launch(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Launched> {
-  const started = await start(command, env)
+/** Loaded before the program of a successor, so that it leaves Unix paths alone that are served. */
+const guardFile = path.join(__dirname, 'guard.js')
+
+/** With the guard behind the options of Node: where packages lie in an archive, those make that it is found. */
+function guarded(command: CommandLine): CommandLine {
+  const options = process.execArgv.length
+  return existsSync(guardFile) ? { ...command, args: [...command.args.slice(0, options), '--require', guardFile, ...command.args.slice(options)] } : command
+}
+
+/** Starts `command` as a successor of this process, which serves these Unix `paths`. Throws HANDOVER_SPAWN. */
+export async function launch(command: CommandLine, env: NodeJS.ProcessEnv, paths: readonly string[]): Promise<Launched> {
+  const started = await (paths.length > 0 ? start(guarded(command), { ...env, [pathsMark]: JSON.stringify(paths) }) : start(command, env))
   return { channel: channelTo(started), pid: started.pid, child: started.child }
 }

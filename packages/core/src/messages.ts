@@ -33,6 +33,8 @@ export interface OfferedListener {
   readonly ticketKeys?: string
   /** It is bound and does not listen yet: it does when it is accepted on. TCP only. */
   readonly bound?: boolean
+  /** Where the file of a Unix socket is, absolute: a program may have renamed it since it listened. */
+  readonly path?: string
 }
 
 /** What a successor can take of the connections that live. */
@@ -71,9 +73,13 @@ export type Message =
   | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or an `unsaved`.
-   * `since`: when the first generation began, in milliseconds since the epoch.
+   * `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`. `mayDrop`: whoever asked for
+   * the reload means that listeners are dropped. `alone`: nobody serves meanwhile.
    */
-  | { readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]; readonly since?: number }
+  | {
+    readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[]
+    readonly sections?: readonly string[]; readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
+  }
   /** P → S, after one descriptor: the file that holds the section (section-file.ts). Before `ready`, and again with the phase `final` before `end`. */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
   /** P → S instead of a section. */
@@ -107,7 +113,7 @@ export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
-export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean) })
+export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string) })
 const phase: Check = (value) => ['offer', 'final', 'checkpoint'].includes(value as string)
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
@@ -115,7 +121,7 @@ const connection = shape({ kind: string, listener: string, ageMs: count, idleMs:
 /** The fields that each message must have. */
 export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count },
-  offer: { protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)), since: optional(count) },
+  offer: { protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)), since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean) },
   section: { name: string, phase, bytes: count },
   unsaved: { name: string, phase, reason: string },
   restoring: { name: string, bytes: count },

@@ -73,7 +73,7 @@ export interface Native {
   describe(fd: number): SocketDescription | number
   /** SO_PEERCRED; getpeereid(3) and LOCAL_PEERPID on macOS. */
   peerCredentials(fd: number): PeerCredentials | number
-  /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. */
+  /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. `backlog` -1: it is bound alone, and connects are refused. */
   listenUnix(path: string, backlog: number): number
   /** socket(2), connect(2): a connected blocking stream descriptor. It does not wait: -EAGAIN when the listener's queue is full. */
   connectUnix(path: string): number

@@ -5,7 +5,7 @@
  * accepts nothing; while the undo window is open it can accept again.
  */
 
-import { DeadlinePassed, deadlineIn, type Channel, type Deadline } from './channel.js'
+import { DeadlinePassed, deadlineIn, left, type Channel, type Deadline } from './channel.js'
 import { HandoverError, reasonOf, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
@@ -38,6 +38,10 @@ export interface PredecessorSide {
   readonly sections: SectionsToSend
   /** When the first generation began, in milliseconds since the epoch. */
   readonly since?: number | undefined
+  /** Whoever asked for the reload means that listeners are dropped. */
+  readonly mayDrop?: boolean
+  /** Nobody serves until the successor does. */
+  readonly alone?: boolean
   /** Who serves what, for the second part of an error message. */
   serves(): string
   /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
@@ -79,7 +83,12 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
     const { listeners, fds } = side.offer()
     const { names } = side.sections
     channel.sendDescriptors(fds)
-    channel.send({ type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners, ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }) })
+    const readyMs = Math.round(left(deadline))
+    channel.send({
+      type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners,
+      ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }),
+      ...(Number.isFinite(readyMs) && { readyMs: Math.max(0, readyMs) }), ...(side.mayDrop && { mayDrop: true }), ...(side.alone && { alone: true })
+    })
     void sendSections(side.sections, channel, enough.signal)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)

@@ -20,6 +20,7 @@ interface ListenHandle {
   /** Set by Node on the handle of a server. */
   onconnection?(status: number, client: unknown): void
   close(callback?: () => void): void
+  getsockname?(out: { address?: string; port?: number }): number
   hasRef?(): boolean
   unref?(): void
 }
@@ -316,6 +317,36 @@ export function listenQuietly(server: net.Server, fd: number): void {
   inside(server)._handle = quietHandle(fd)
 }
 
+/**
+ * Before `server.listen()` makes a handle: that one binds, and listens when `accept(server)` is called. `isTaken` says whether another server of this process
+ * is bound there in the same way, which the kernel allows to those that do not listen yet (socket(7), SO_REUSEADDR).
+ */
+export function putListenOff(server: net.Server, isTaken: (address: string, port: number) => boolean): void {
+  Object.defineProperty(server, '_handle', {
+    configurable: true,
+    enumerable: true,
+    get: () => null,
+    set(handle: ListenHandle | null) {
+      if (!handle) return
+      Object.defineProperty(server, '_handle', { value: handle, configurable: true, enumerable: true, writable: true })
+      handle.listen = (backlog) => {
+        const bound: { address?: string; port?: number } = {}
+        // libuv keeps EADDRINUSE of bind(2) for the next call that can tell of it: uv_tcp_bind.
+        const error = handle.getsockname?.(bound) ?? 0
+        if (error < 0) return error
+        if (isTaken(bound.address ?? '', bound.port ?? 0)) return -constants.errno.EADDRINUSE
+        putOff.set(handle, backlog)
+        return 0
+      }
+    }
+  })
+}
+
+/** Undoes `putListenOff` where no handle came to be: the next listen() is one as any other. */
+export function listenAsUsual(server: net.Server): void {
+  if (Object.getOwnPropertyDescriptor(server, '_handle')?.get) Object.defineProperty(server, '_handle', { value: null, configurable: true, enumerable: true, writable: true })
+}
+
 /** Lets the `server.listen()` that has begun fail, in Node's own way and time. */
 export function refuseToListen(server: net.Server): void {
   const refusing: ListenHandle = { fd: -1, listen: () => -constants.errno.EPERM, close: () => undefined }
@@ -343,14 +374,39 @@ export function accept(server: net.Server, backlog: number): number | undefined 
  * server keeps its address, its 'close' comes when it would have come, and `accept()` undoes it.
  */
 export function stopAccepting(server: net.Server, duplicate: number): void {
+  putQuietHandle(server, duplicate).close()
+}
+
+/** Puts a quiet handle for `fd` in the place of the one that the server has, which is answered, and accepts as before until it is closed. */
+function putQuietHandle(server: net.Server, fd: number): ListenHandle {
   const before = inside(server)._handle
   if (!before) throw new Error('the server has no _handle')
-  const after = quietHandle(duplicate)
+  const after = quietHandle(fd)
   // 'onconnection' and the symbol of the owner: all that Node puts on the handle of a server.
-  for (const key of Reflect.ownKeys(before)) Reflect.set(after, key, Reflect.get(before, key))
+  for (const key of Reflect.ownKeys(before)) if (key !== 'listen') Reflect.set(after, key, Reflect.get(before, key))
   if (before.hasRef?.() === false) after.unref?.()
+  putOff.set(after, putOff.get(before) ?? 0)
   inside(server)._handle = after
-  before.close()
+  return before
+}
+
+/**
+ * The server listens on `fd`, which it owns from now on, and no more on what it had: that one accepts what waits in its queue, and is closed. Where the server is
+ * quiet it stays so, and nothing is accepted.
+ */
+export function replaceListener(server: net.Server, fd: number, backlog: number): void {
+  const wasQuiet = quietBacklog(server) !== undefined
+  const before = putQuietHandle(server, fd)
+  if (wasQuiet) {
+    before.close()
+    return
+  }
+  accept(server, backlog)
+  const closeWhenEmpty = (): void => {
+    if (addon().pollReadable(before.fd, 0) === 1) setImmediate(closeWhenEmpty)
+    else before.close()
+  }
+  setImmediate(closeWhenEmpty)
 }
 
 /**
@@ -428,6 +484,12 @@ export function bindQuietly(socket: dgram.Socket): void {
   const handle = datagramHandle(socket)
   if (typeof handle?.recvStart !== 'function') throw new Error('a dgram socket has no handle with recvStart')
   handle.recvStart = () => 0
+}
+
+/** Undoes `bindQuietly` where the socket was not bound. */
+export function bindAsUsual(socket: dgram.Socket): void {
+  const handle = datagramHandle(socket)
+  if (handle && Object.hasOwn(handle, 'recvStart')) Reflect.deleteProperty(handle, 'recvStart')
 }
 
 export function receive(socket: dgram.Socket): number | undefined {

@@ -38,6 +38,9 @@ interface Expected {
   readonly arrived: Promise<void>
   arrive: () => void
   restored: Promise<void> | undefined
+  /** Resolves when it is restored, or cannot be. */
+  readonly over: Promise<void>
+  end: () => void
   /** As Date.now(). */
   savedAt: number | undefined
 }
@@ -60,7 +63,9 @@ export class Restoring {
     for (const name of names) {
       let arrive = (): void => undefined
       const arrived = new Promise<void>((resolve) => { arrive = resolve })
-      this.#expected.set(name, { name, phase: 'offer', fd: undefined, bytes: 0, doing: 'awaited', reason: undefined, arrived, arrive, restored: undefined, savedAt: undefined })
+      let end = (): void => undefined
+      const over = new Promise<void>((resolve) => { end = resolve })
+      this.#expected.set(name, { name, phase: 'offer', fd: undefined, bytes: 0, doing: 'awaited', reason: undefined, arrived, arrive, restored: undefined, over, end, savedAt: undefined })
     }
   }
 
@@ -116,7 +121,10 @@ export class Restoring {
     expected.fd = undefined
     expected.doing = 'restoring'
     expected.restored = this.#restore(section, fd, expected.phase, (bytes) => { expected.bytes = bytes }, (savedAt) => { expected.savedAt = savedAt }).then(
-      () => { expected.doing = 'restored' },
+      () => {
+        expected.doing = 'restored'
+        expected.end()
+      },
       (error: unknown) => { this.#failed(expected, reasonOf(error)) }
     )
   }
@@ -157,6 +165,11 @@ export class Restoring {
     while (this.#finals.size > 0) await Promise.all(this.#finals)
   }
 
+  /** Resolves when each section of the offer is restored or cannot be, however late the program declares it. */
+  async allRestored(): Promise<void> {
+    await Promise.all([...this.#expected.values()].map(({ over }) => over))
+  }
+
   /** share() comes too late for it. */
   isTooLateFor(name: string): boolean {
     return this.#finished && this.#expected.has(name)
@@ -185,6 +198,7 @@ export class Restoring {
 
   #failed(expected: Expected, reason: string): void {
     Object.assign(expected, { doing: 'failed', reason })
+    expected.end()
   }
 
   #final(name: string, fd: number | undefined): void {

@@ -6,6 +6,7 @@
 import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { HandoverError } from './errors.js'
+import { hiddenWords } from './path-guard.js'
 
 /** How to start this program again: what a person would type, so that symlinks that moved since are followed anew. */
 export interface CommandLine {
@@ -62,7 +63,7 @@ export function typedArguments(): string[] | undefined {
   try {
     const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0')
     words.pop()
-    return words.length === 1 + process.execArgv.length + process.argv.length - 1 ? words : undefined
+    return words.length === 1 + hiddenWords() + process.execArgv.length + process.argv.length - 1 ? words : undefined
   } catch {
     return undefined
   }
@@ -151,7 +152,7 @@ export function typedScript({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'phys
   // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
   const [, script] = process.argv
   if (script === undefined) return undefined
-  const typed = typedArguments()?.[1 + process.execArgv.length]
+  const typed = typedArguments()?.[1 + hiddenWords() + process.execArgv.length]
   const relative = path.relative(physical, script)
   const inside = !relative.startsWith('..') && !path.isAbsolute(relative)
   const typedRelative = typed === undefined ? inside : !path.isAbsolute(typed) && path.resolve(physical, typed) === script

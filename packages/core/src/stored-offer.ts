@@ -37,7 +37,7 @@ export function offerStored(all: readonly Stored[], warn: (line: string) => void
       }
     }
     // From ourselves: nobody else would serve.
-    words.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name) })
+    words.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
     words.push({ type: 'end' })
     writeSync(theirMessages, words.map((word) => `${JSON.stringify(word)}\n`).join(''))
     return new FirstContact(messages, descriptors)

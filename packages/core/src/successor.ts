@@ -19,6 +19,12 @@ export interface Taken {
   readonly sections: readonly string[]
   /** When the first generation began, in milliseconds since the epoch. */
   readonly since: number | undefined
+  /** How long this process may take until it is ready, from now; undefined where it may take as long as it likes. */
+  readonly readyMs: number | undefined
+  /** What this version does not listen on is meant to be dropped. */
+  readonly mayDrop: boolean
+  /** Nobody serves until this process does. */
+  readonly alone: boolean
 }
 
 /**
@@ -44,7 +50,8 @@ export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: n
       throw new HandoverError('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}. Process ${answer.pid} goes on serving. Stop it and start anew, or go through a version in between.`, { role: 'successor', state: 'taking' })
     }
     inventory.take(answer.listeners, contact.takeDescriptors(answer.listeners.length))
-    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open(), sections: answer.sections ?? [], since: answer.since }
+    const { sections = [], since, readyMs, mayDrop = false, alone = false } = answer
+    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open(), sections, since, readyMs, mayDrop, alone }
   } catch (error) {
     const failure = error instanceof DeadlinePassed
       ? new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
