@@ -160,7 +160,7 @@ export class Keeper {
       return command
     },
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
-    nobodyServes: () => this.servers.length === 0,
+    nobodyServes: async () => (await Promise.all(this.servers.map((worker) => worker.ask(statusMs)))).every((status) => status === undefined),
     serves: () => this.serves(),
     changed: (slot) => {
       // It may have closed them meanwhile, in a handover that was undone.

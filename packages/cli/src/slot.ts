@@ -42,8 +42,8 @@ export interface SlotSide {
   /** `inPlace`: where nobody serves, a worker is better than none, even where the working directory is gone. Throws HANDOVER_SPAWN. */
   command(inPlace: boolean): CommandLine
   readyTimeoutMs(first: boolean): number
-  /** No worker serves, in no slot. */
-  nobodyServes(): boolean
+  /** No worker serves, in no slot: one that was just killed may not be known to be gone, so they are asked. */
+  nobodyServes(): Promise<boolean>
   /** Who serves while this slot does not, for the second part of an error. */
   serves(): string
   /** What serves in this slot, or what it listens on, has changed. */
@@ -178,6 +178,7 @@ export class Slot {
       release()
       throw error
     })
+    const alone = await this.#side.nobodyServes()
     if (this.#starting?.givenUp) worker.kill()
     this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
     const machine = new StateMachine(() => undefined)
@@ -199,7 +200,7 @@ export class Slot {
         },
         sections,
         since: this.#side.since(),
-        alone: this.#side.nobodyServes(),
+        alone,
         serves: () => `${this.#side.serves()}${offered}`,
         stopAccepting: () => []
       }, { channel, pid: worker.pid, child: started.child }, begun)
