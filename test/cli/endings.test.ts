@@ -61,8 +61,12 @@ const ofTheGroup = [
   ['the signal again to itself, in a listener that is called once, after a while', 'SIGTERM', 'to the process group']
 ] as const
 
-/** Only a port that is closed, as it is from the stop on, answers so. */
-const atClosedPort = ({ reason, request }: Loss): boolean => reason === 'refused' || (request <= 1 && (reason === 'reset' || reason === 'connect'))
+/**
+ * From the stop on the port is closed, and a connect is refused. A worker that hears the signal itself stops before the keeper has let go of its copy of the
+ * listener: a new connection may be reset then, and no other.
+ */
+const atClosedPort = ({ reason, request }: Loss, to: string): boolean =>
+  reason === 'refused' || (to === 'to the process group' && request <= 1 && (reason === 'reset' || reason === 'connect'))
 
 describe.concurrent('the end is that of node alone, at a reload and at a stop, and no request is lost', () => {
   test.for([...terminated, ...ofTheGroup])('%s (%s %s)', async ([kind, signal, to]) => {
@@ -81,7 +85,7 @@ describe.concurrent('the end is that of node alone, at a reload and at a stop, a
     await app.program.closed
 
     expect(answers).toBeGreaterThan(5)
-    expect(losses.filter((loss) => !atClosedPort(loss))).toEqual([])
+    expect(losses.filter((loss) => !atClosedPort(loss, to))).toEqual([])
     // At a reload nobody sent a signal: SIGTERM it is.
     const reloaded = signal === 'SIGTERM' ? alone : await withNode(kind, 'SIGTERM')
     expect(stepsOf(app.program.lines, first!.pid), 'at the reload').toEqual(reloaded.steps)
@@ -105,7 +109,7 @@ describe.concurrent('the end is that of node alone, at a reload and at a stop, a
     const { reports, switched } = await app.reload('--bake', '0', '--wait')
     expect(reports.at(-1)).toMatchObject({ result: 'drained', cleanupCut: 'SIGTERM' })
     const { pid } = switched[0]!.from!
-    expect(app.stderr).toMatch(new RegExp(`warn: the program's own listeners for SIGTERM have not ended process ${pid} \\(generation 1\\) within 1\\d{3} ms: it is ended now`))
+    expect(app.stderr).toMatch(new RegExp(`warn: the program's own listeners for SIGTERM have not ended process ${pid} \\(generation 1\\) within \\d+ ms: it is ended now`))
     expect(stepsOf(app.program.lines, pid)).toEqual(['begins', 'exit 0'])
   })
 })

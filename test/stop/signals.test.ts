@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Client } from '../helpers/client.js'
+import { Program, programPath } from '../helpers/program.js'
 import { endsWell, start } from './draining.js'
 
 test.for(['SIGTERM', 'SIGINT'] as const)('%s drains and ends with status 0', async (signal) => {
@@ -74,6 +75,15 @@ test('the end comes after the close hooks, which run once and after the drain', 
   await busy.over
   await endsWell(program)
   expect(program.events.filter(({ event }) => event === 'closed')).toHaveLength(1)
+})
+
+test('a server listens, for its program, until a close hook closes it, and that succeeds once', async () => {
+  await using program = Program.start(programPath('closes-itself.mjs'))
+  await program.until(() => program.lines.includes('serves'))
+  process.kill(program.pid, 'SIGTERM')
+  expect(await program.ended).toEqual({ code: 0, signal: null })
+  await program.closed
+  expect(program.lines).toEqual(['serves', 'listens: true', 'closed, listens: false', 'again: ERR_SERVER_NOT_RUNNING'])
 })
 
 test('a stop in the middle of a drain after a reload does not cut it short', async () => {
