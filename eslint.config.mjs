@@ -58,7 +58,7 @@ export default defineConfig(
   only(['packages/core/src/{predecessor,successor}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/beginning.ts'], [never(['./predecessor.js'], 'The beginning of a generation is the successor\'s.'), noWayUp]),
   only(['packages/core/src/ending.ts'], [never(['./successor.js'], 'The end of a generation is the predecessor\'s.'), noWayUp]),
-  only(['packages/core/src/{adopting,aggregate,answers,channel,checkpointing,control,control-files,control-healing,connections,covering,door,drain,exchange,face,name,signals,stderr,host,inventory,kept,launch,listeners,memory-file,movable,moving,native,options,own-socket,peers,places,private,process-status,restoring,saving,section-file,section-frames,sections,servers,socket-moves,state-text,stored-offer,systemd,fd}.ts'], [rolesNeverMeet, noWayUp]),
+  only(['packages/core/src/{adopting,aggregate,answers,channel,checkpointing,control,control-files,control-healing,connections,covering,door,drain,exchange,face,name,signals,stderr,host,inventory,kept,launch,listeners,memory-file,movable,moving,native,options,own-socket,peers,places,private,process-status,restoring,saving,section-file,section-frames,sections,servers,socket-moves,state-text,stored-offer,systemd,terminal,fd}.ts'], [rolesNeverMeet, noWayUp]),
   only(['packages/core/src/shared-state.ts'], [noWayUp]),
   only(['packages/core/src/ws*.ts'], [never(['./*.js', '!./index.js', '!./private.js', '!./ws.js', '!./ws-*.js'], 'WebSockets move by the public face alone, as the protocol of any application would; what Node hides stands in private.ts.')]),
   only(['packages/{fastify,express,prom-client}/src/*'], [never(['**/core/**', '@handover/core/*'], 'Adapters use the public face of @handover/core alone.')]),

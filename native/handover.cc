@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -27,6 +28,8 @@
 #include <sys/syscall.h>
 #endif
 
+#include <algorithm>
+#include <atomic>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -645,6 +648,55 @@ Value Reap(const CallbackInfo& info) {
   return Answer(info, Try([&] { return waitpid(pid, nullptr, WNOHANG); }));
 }
 
+// Senders of signals: a handler that writes down who sent one, and calls the handler that was there.
+
+constexpr int kSenders = 16;
+constexpr int kKernel = -1;
+std::atomic<int> senders[kSenders];
+std::atomic<int> senderCount{0};
+struct sigaction heardBefore {};
+
+void NoteSender(int signum, siginfo_t* about, void* context) {
+#ifdef __linux__
+  bool byKernel = about->si_code > 0;
+#else
+  bool byKernel = about->si_pid == 0;
+#endif
+  int at = senderCount.fetch_add(1);
+  if (at < kSenders) senders[at] = byKernel ? kKernel : about->si_pid;
+  if (heardBefore.sa_flags & SA_SIGINFO) {
+    heardBefore.sa_sigaction(signum, about, context);
+  } else if (heardBefore.sa_handler != SIG_DFL && heardBefore.sa_handler != SIG_IGN) {
+    heardBefore.sa_handler(signum);
+  }
+}
+
+/** For one signal of a process, which it listens for already. Stays until the last listener goes. sigaction(2) */
+Value WatchSenders(const CallbackInfo& info) {
+  int signum = 0;
+  if (!ReadInt(info, 0, &signum)) return {};
+  struct sigaction now {};
+  int error = Try([&] { return sigaction(signum, nullptr, &now); });
+  if (error < 0) return Answer(info, error);
+  if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == NoteSender) return Answer(info, 0);
+  if (!(now.sa_flags & SA_SIGINFO) && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN)) return Answer(info, -EINVAL);
+  heardBefore = now;
+  now.sa_sigaction = NoteSender;
+  now.sa_flags |= SA_SIGINFO;
+  return Answer(info, Try([&] { return sigaction(signum, &now, nullptr); }));
+}
+
+/** Who sent the signal since the last call, the first 16: pids, or -1 for the kernel. */
+Value TakeSenders(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int count = std::min(senderCount.exchange(0), kSenders);
+  Napi::Array result = Napi::Array::New(env, count);
+  for (int at = 0; at < count; at++) {
+    if (result.Set(static_cast<uint32_t>(at), Napi::Number::New(env, senders[at])).IsNothing()) return {};
+  }
+  return result;
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("socketPair", Napi::Function::New(env, SocketPair));
   exports.Set("pipe", Napi::Function::New(env, Pipe));
@@ -669,6 +721,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("seal", Napi::Function::New(env, Seal));
   exports.Set("endedProcess", Napi::Function::New(env, EndedProcess));
   exports.Set("reap", Napi::Function::New(env, Reap));
+  exports.Set("watchSenders", Napi::Function::New(env, WatchSenders));
+  exports.Set("takeSenders", Napi::Function::New(env, TakeSenders));
   return exports;
 }
 

@@ -1,16 +1,19 @@
 # Runs a command on a terminal of its own, as a shell would: standard input and error are the terminal, standard output is descriptor 3.
-# Prints how the command ended. A line on standard input hangs up; the end of standard input ends the shell.
+# Prints how the command ended. A line on standard input hangs up, and is answered; the end of standard input ends the shell.
+# With KEEPS_HANGUP the command is in the background, and the shell does not pass the hangup on to it: `disown` of bash.
 import json, os, pty, signal, subprocess, sys
 
 answers = os.dup(1)
 shell, terminal = pty.fork()
 if shell == 0:
-    command = subprocess.Popen(sys.argv[1:], stdout=3)
-    signal.signal(signal.SIGHUP, lambda *_: command.send_signal(signal.SIGHUP))
+    keeps = 'KEEPS_HANGUP' in os.environ
+    command = subprocess.Popen(sys.argv[1:], stdout=3, preexec_fn=os.setpgrp if keeps else None)
+    signal.signal(signal.SIGHUP, lambda *_: None if keeps else command.send_signal(signal.SIGHUP))
     os.write(answers, json.dumps({'code': command.wait()}).encode() + b'\n')
     signal.pause()
 
 sys.stdin.readline()
 os.close(terminal)
+os.write(answers, json.dumps({'hungUp': True}).encode() + b'\n')
 sys.stdin.read()
 os.kill(shell, signal.SIGKILL)

@@ -1,5 +1,6 @@
 /**
- * A program on a terminal: when the terminal goes away, SIGHUP means the end, as it always did; while it is there, a reload.
+ * A program on a terminal: the hangup of that terminal means the end, as it always did. Every other SIGHUP is a reload: while the terminal is there, and
+ * when it has long been gone.
  */
 
 import { spawn } from 'node:child_process'
@@ -9,14 +10,15 @@ import { createInterface } from 'node:readline'
 import { onTestFinished, expect, test } from 'vitest'
 import { type Address, Client } from '../helpers/client.js'
 import { exists, programPath, waitFor } from '../helpers/program.js'
+import { meansHangup } from '../../packages/core/src/terminal.js'
 
 type Line = Readonly<Record<string, unknown>>
 
 /** Standard input and error of the program are the terminal; its events go to a pipe. */
-function onTerminal(options: object): { until: (look: (line: Line) => unknown) => Promise<Line>; hangUp: () => void; lines: Line[] } {
+function onTerminal(options: object, env: Readonly<Record<string, string>> = {}): { until: (look: (line: Line) => unknown) => Promise<Line>; hangUp: () => void; lines: Line[] } {
   const child = spawn('python3', [path.join(import.meta.dirname, 'terminal.py'), process.execPath, programPath('drain.mjs')], {
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
-    env: { ...process.env, OPTIONS: JSON.stringify(options) }
+    env: { ...process.env, OPTIONS: JSON.stringify(options), ...env }
   })
   const lines: Line[] = []
   const watchers = new Set<() => void>()
@@ -74,4 +76,33 @@ test('SIGHUP from anybody else reloads a program on a terminal that is still the
   process.kill(successor as number, 'SIGTERM')
   expect(await until(({ event, generation }) => event === 'exit' && generation === 2)).toMatchObject({ code: 0 })
   await waitFor(() => !exists(successor as number))
+})
+
+test('SIGHUP that a process sends when the terminal is gone is a reload, at once and of each generation', async () => {
+  const { until, hangUp } = onTerminal({ linger: 100, undoWindow: 0 }, { KEEPS_HANGUP: '1' })
+  const { pid } = await until(({ event }) => event === 'listening')
+  hangUp()
+  await until((line) => line['hungUp'] === true)
+  process.kill(pid as number, 'SIGHUP')
+  const second = await until(({ event, to, generation }) => event === 'state' && to === 'serving' && generation === 2)
+  process.kill(second['pid'] as number, 'SIGHUP')
+  const third = await until(({ event, to, generation }) => event === 'state' && to === 'serving' && generation === 3)
+  process.kill(third['pid'] as number, 'SIGTERM')
+  expect(await until(({ event, generation }) => event === 'exit' && generation === 3)).toMatchObject({ code: 0 })
+})
+
+const kernel = -1
+const shell = 100
+const deploy = 200
+test.each([
+  ['the kernel sent it', [kernel], shell, false, true],
+  ['a shell passed the hangup on', [shell], shell, true, true],
+  ['a shell passed it on, and so did npm', [shell, 300], shell, true, true],
+  ['the system does not say who sent it, and the terminal was lost a moment ago', [], shell, true, true],
+  ['the system does not say who sent it, and the terminal was lost long ago', [], shell, false, false],
+  ['a deploy sent it at the moment when the terminal was lost', [deploy], shell, true, false],
+  ['a script that lives on without its terminal sent it', [shell], shell, false, false],
+  ['a process of another container sent it', [0], undefined, true, false]
+])('where %s it is a hangup or not', (_what, senders, leader, lostJustNow, isHangup) => {
+  expect(meansHangup(senders, leader, lostJustNow)).toBe(isHangup)
 })

@@ -9,7 +9,7 @@ import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable, type Client, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import { ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, Terminal, terminalIsGone, unavailable, type Client, type ControlRequest, type ControlSide } from '@handover/core/keeper'
 import { adoptLate, adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
 import { Failure } from './failure.js'
@@ -195,6 +195,7 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
 // ---- signals ----
 
 function listenForSignals(keeper: Keeper): void {
+  const terminal = new Terminal()
   const stop = (signal: NodeJS.Signals): void => {
     if (keeper.stopping) {
       keeper.end(signal)
@@ -204,8 +205,9 @@ function listenForSignals(keeper: Keeper): void {
     void keeper.stop(signal)
   }
   const reload = (signal: NodeJS.Signals): void => {
-    if (signal === 'SIGHUP' && terminalIsGone()) {
-      leaveTerminal()
+    const { isHangup, by } = signal === 'SIGHUP' ? terminal.hangup() : { isHangup: false, by: '' }
+    log('info', isHangup ? `${signal}: the terminal of the keeper (process ${process.pid}) hung up, so it stops` : `${signal}: a reload was asked for${by}`)
+    if (isHangup) {
       stop(signal)
       return
     }
@@ -217,6 +219,7 @@ function listenForSignals(keeper: Keeper): void {
   const reloadSignal = (process.env['HANDOVER_RELOAD_SIGNAL'] ?? 'SIGHUP') as NodeJS.Signals
   process.on('SIGTERM', stop).on('SIGINT', stop)
   listen(reloadSignal, reload)
+  if (reloadSignal === 'SIGHUP') terminal.watch()
   // Without a meaning to us it must not end us either.
   for (const signal of [...forwarded, 'SIGHUP' as const]) {
     if (signal !== reloadSignal) listen(signal, () => { for (const worker of keeper.servers) worker.signal(signal) })

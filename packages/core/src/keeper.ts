@@ -22,6 +22,7 @@ export { followLast, nodeNow, requireDirectory, startingPoint, throughLink, type
 export { accepts, StateMachine, type StateName } from './states.js'
 export { connectControl, connectKeeper, ControlServer, listenerPid, takeName, type Client, type ControlSide, type TakenName } from './control.js'
 export { hiddenHolder } from './control-files.js'
+export { Terminal } from './terminal.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './places.js'
 export type * from './status.js'
 export { monotonicMicroseconds, notifySystemd } from './systemd.js'

@@ -107,6 +107,13 @@ export interface Native {
   endedProcess(): number
   /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
   reap(pid: number): number
+  /**
+   * From now on `takeSenders` knows who sends this signal, one for the whole process. It must have a listener already, and goes with the last one. sigaction(2),
+   * SA_SIGINFO. -EINVAL: nobody listens for it. Absent, as the next one, in a binary that was built before there was this.
+   */
+  watchSenders?(signal: number): number
+  /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
+  takeSenders?(): readonly number[]
 }
 
 /** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */

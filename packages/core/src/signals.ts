@@ -4,9 +4,9 @@
  * they may end the process before.
  */
 
-import { leaveTerminal, terminalIsGone } from './host.js'
 import { HeldListeners, stopSignalOf, type StopSignal } from './held-listeners.js'
 import type { LogLevel } from './options.js'
+import { Terminal } from './terminal.js'
 
 /** Whoever stops a process group or a service signals each process of it: what comes that soon after the keeper's word is the same stop. */
 const sameSignalMs = 500
@@ -22,6 +22,7 @@ interface SignalsSide {
 export class Signals {
   readonly #side: SignalsSide
   readonly #warned = new Set<string>()
+  readonly #terminal = new Terminal()
   #reloadSignal: NodeJS.Signals | undefined
   #ignored: NodeJS.Signals | undefined
   /** What the stop came with. */
@@ -46,6 +47,7 @@ export class Signals {
     this.#reloadSignal = reloadSignal
     for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (process.listenerCount(signal) > 0) this.#warnOf(signal)
     process.on(reloadSignal, this.#onReload)
+    if (reloadSignal === 'SIGHUP') this.#terminal.watch()
     process.on('SIGTERM', this.#onStop)
     process.on('SIGINT', this.#onStop)
     process.on('newListener', this.#onListener)
@@ -54,6 +56,7 @@ export class Signals {
   remove(): void {
     if (this.#reloadSignal === undefined) return
     process.off(this.#reloadSignal, this.#onReload)
+    this.#terminal.unwatch()
     process.off('SIGTERM', this.#onStop)
     process.off('SIGINT', this.#onStop)
     process.off('newListener', this.#onListener)
@@ -98,12 +101,10 @@ export class Signals {
   }
 
   readonly #onReload = (signal: NodeJS.Signals): void => {
-    if (signal === 'SIGHUP' && terminalIsGone()) {
-      leaveTerminal()
-      this.#side.stop(signal)
-    } else {
-      this.#side.reload()
-    }
+    const { isHangup, by } = signal === 'SIGHUP' ? this.#terminal.hangup() : { isHangup: false, by: '' }
+    this.#side.log('info', isHangup ? `${signal}: the terminal of process ${process.pid} hung up, so it stops` : `${signal}: a reload was asked for${by}`)
+    if (isHangup) this.#side.stop(signal)
+    else this.#side.reload()
   }
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
