@@ -10,7 +10,7 @@ import { closeSync, lstat, lstatSync, utimes } from 'node:fs'
 import path from 'node:path'
 import { connectTo, listenAt, underLock } from './control-files.js'
 import { addon } from './native.js'
-import { inFirstPlace } from './places.js'
+import { inFirstPlace, userId } from './places.js'
 
 const lookMs = 2_000
 /** Cleaners remove what is days old. */
@@ -30,6 +30,7 @@ export interface HealingSide {
   moved(standing: Standing): void
   warn(line: string): void
   note(line: string): void
+  userChanged(): void
 }
 
 export const standingAt = (file: string, fd: number): Standing => ({ file, fd, id: look(file).id })
@@ -56,6 +57,7 @@ export class Healing {
   readonly #side: HealingSide
   #timer: NodeJS.Timeout | undefined
   #said = ''
+  #user = userId()
 
   constructor(side: HealingSide) {
     this.#side = side
@@ -72,6 +74,10 @@ export class Healing {
   }
 
   #look(): void {
+    if (userId() !== this.#user) {
+      this.#user = userId()
+      this.#side.userChanged()
+    }
     const { file, id } = this.#side.standing()
     // Not on this thread: a directory on a network may hang.
     lstat(file, { bigint: true }, (error, found) => {

@@ -34,12 +34,12 @@ const lastAnswerMs = 5_000
 const hiddenMs = 5_000
 const hiddenLookMs = 50
 
-/** `owner`: of the directory, whose processes root may ask. */
+/** `owner`: of the directory, whose processes root may ask; in its own directory it may ask those that gave root up. */
 function checkPeer(fd: number, who: string, owner?: number): void {
   const peer = addon().peerCredentials(fd)
   const mine = userId()
   if (typeof peer === 'number') throw systemError(peer, 'getsockopt')
-  if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && peer.uid === owner)) {
+  if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && (peer.uid === owner || owner === 0))) {
     throw new HandoverError('HANDOVER_PEER_UID', `the ${who} (process ${peer.pid}) has uid ${peer.uid}, expected ${mine} or 0. Nothing was taken over. Run both as the same user.`)
   }
 }
@@ -217,6 +217,8 @@ export interface ControlSide {
   warn(line: string): void
   /** What nobody has to do anything about. */
   note?(line: string): void
+  /** This process runs as another user now, and may not look where the socket stands. */
+  userChanged?(): void
   /** False while another process may have the same socket and serve on it: then it is not this one's to make its path again. */
   mayHeal?(): boolean
 }
@@ -240,6 +242,7 @@ export class ControlServer {
       mayHeal: () => side.mayHeal?.() ?? true,
       moved: (standing) => { this.#move(standing) },
       warn: (line) => { side.warn(line) },
+      userChanged: () => { side.userChanged?.() },
       note: (line) => { side.note?.(line) }
     })
   }

@@ -90,6 +90,8 @@ export class Generation implements Handover {
   })
   readonly #ownSocket = new OwnSocket({
     isNamed: () => this.#settings.get().name !== undefined,
+    isKept: () => this.#kept !== undefined || this.#lost !== undefined,
+    note: (line) => { this.#log('info', line) },
     keeperCalled: (keeper) => { this.#keeperCalled(keeper) },
     asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) }

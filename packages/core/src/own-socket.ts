@@ -11,18 +11,25 @@ import { listenAt } from './control-files.js'
 import { inFirstPlace } from './places.js'
 
 export interface OwnSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
+  note(line: string): void
   keeperCalled(keeper: CallingKeeper): void
   /** Whether this process was given a name, and so wants to be found. */
   isNamed(): boolean
+  /** Whether a keeper finds it. */
+  isKept(): boolean
 }
 
 const againMs = 10_000
 
+// Processes in two containers that share the directory may have the same pid.
+const ownName = (): string => `@${process.pid}-${randomBytes(4).toString('hex')}`
+
 export class OwnSocket {
   readonly #side: OwnSocketSide
-  // Processes in two containers that share the directory may have the same pid.
-  readonly #name = `@${process.pid}-${randomBytes(4).toString('hex')}`
+  readonly #name = ownName()
   #control: ControlServer | undefined
+  /** Of the user that this process became after it had served as root. */
+  #second: ControlServer | undefined
   #again: NodeJS.Timeout | undefined
   #said = ''
 
@@ -34,16 +41,7 @@ export class OwnSocket {
   open(): void {
     if (this.#control) return
     try {
-      const [file, fd] = inFirstPlace(this.#name, (found) => [found, listenAt(found)] as const)
-      this.#control = new ControlServer(file, fd, {
-        asked: (request, client) => { this.#side.asked(request, client) },
-        keeperCalled: (keeper) => { this.#side.keeperCalled(keeper) },
-        called: ({ channel }) => {
-          channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `this is the socket by which process ${process.pid} is asked for its status; nothing is handed over by it. Give the program a name.` })
-          channel.close()
-        },
-        warn: (line) => { this.#warn(line) }
-      })
+      this.#control = this.#serverFor(this.#name)
       process.once('exit', this.#onExit)
       this.#control.listen()
       this.#stopTrying()
@@ -54,6 +52,36 @@ export class OwnSocket {
     }
   }
 
+  #serverFor(name: string): ControlServer {
+    const [file, fd] = inFirstPlace(name, (found) => [found, listenAt(found)] as const)
+    return new ControlServer(file, fd, {
+      asked: (request, client) => { this.#side.asked(request, client) },
+      keeperCalled: (keeper) => { this.#side.keeperCalled(keeper) },
+      called: ({ channel }) => {
+        channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `this is the socket by which process ${process.pid} is asked for its status; nothing is handed over by it. Give the program a name.` })
+        channel.close()
+      },
+      warn: (line) => { this.#warn(line) },
+      userChanged: () => { this.#openSecond() }
+    })
+  }
+
+  /** It was made as root, in a directory of root: the user that this process is now finds it by another one. */
+  #openSecond(): void {
+    if (this.#side.isKept()) return
+    this.#second?.close(true)
+    this.#second = undefined
+    const user = `process ${process.pid} runs as uid ${process.geteuid?.()} now`
+    try {
+      const second = this.#serverFor(ownName())
+      this.#second = second
+      second.listen()
+      this.#side.note(`${user}: that user finds it by ${second.file}`)
+    } catch (error) {
+      this.#side.warn(`${user}, and that user cannot find it: ${(error as Error).message}. ${this.#side.isNamed() ? 'Root finds it by its name.' : 'Give it a name: by that root finds it after a reload, too.'}`)
+    }
+  }
+
   close(): void {
     this.#stopTrying()
     this.#close()
@@ -61,8 +89,9 @@ export class OwnSocket {
 
   #close(): void {
     process.off('exit', this.#onExit)
-    this.#control?.close(true)
+    for (const control of [this.#control, this.#second]) control?.close(true)
     this.#control = undefined
+    this.#second = undefined
   }
 
   #stopTrying(): void {

@@ -196,7 +196,17 @@ export function findPlaces(): Looked {
       return false
     }
   })
-  return { folders: usable, looked: described.join(', ') }
+  const others = given ? [] : placesOfOthers(folders)
+  const hint = others.length > 0 ? `; other users have sockets in ${others.join(', ')}: set HANDOVER_DIR to one of them to ask there` : ''
+  return { folders: usable, looked: `${described.join(', ')}${hint}` }
+}
+
+/** For root: the directories of other users, where processes that gave root up may be. */
+function placesOfOthers(own: readonly string[]): readonly string[] {
+  if (userId() !== 0) return []
+  const shared = [...new Set([tmpdir(), '/tmp'])].flatMap((folder) => list(folder).filter((name) => /^handover-\d+(-|$)/.test(name)).map((name) => path.join(folder, name)))
+  const logins = list('/run/user').map((uid) => path.join('/run/user', uid, 'handover'))
+  return [...shared, ...logins].filter((folder) => !own.includes(folder) && list(folder).some((name) => name.endsWith('.sock')))
 }
 
 /** Where a keeper looks for its workers: also where others may look in meanwhile, since each process that is asked there is checked to be of this user. */
