@@ -3,9 +3,7 @@
  */
 
 import { once } from 'node:events'
-import { rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import path from 'node:path'
 import type { ReloadOutcome } from '@handover/core/keeper'
 import type { Load } from '@handover/load'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -273,23 +271,6 @@ describe.concurrent('what a reload is asked for', () => {
 })
 
 describe.concurrent('a predecessor', () => {
-  it('whose event loop is blocked cannot hand over: the reload ends with the reason, and nothing has changed', async () => {
-    await using app = await Keeping.start({ env: { HANDOVER_READY_TIMEOUT: '4000' } })
-    const before = await app.serves()
-    const file = path.join(app.folder, 'blocks')
-    writeFileSync(file, '')
-    const blocked = get(app.target, `/block?while=${file}`)
-    await app.program.event('blocked')
-    const { status, stderr } = await app.run('reload', '--bake', '0')
-    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(new RegExp(`^handover: the reload failed \\(HANDOVER_PREDECESSOR_SILENT\\): process ${before[0]} \\(generation 1\\) did not answer within 4000 ms: its event loop is blocked\\.`)) })
-    expect(stderr).toMatch(/Kill it \(kill -9 \d+\): another one is started at once/)
-    rmSync(file)
-    await app.onlyLives(before)
-    expect((await blocked).status).toBe(200)
-    expect(await app.serves()).toEqual(before)
-    expect(await app.reload('--bake', '0')).toMatchObject({ ok: true })
-  })
-
   it.each([['before its offer', 'taking'], ['after its offer', 'preparing'], ['when the successor is ready', 'ready'], ['when the successor serves', 'serving']])('that is killed %s takes nothing with it but itself: a new worker serves, and no connect is refused', async (_when, state) => {
     await using app = await Keeping.start({ workers: 2, options: soon })
     const before = await app.serves()

@@ -12,7 +12,7 @@ import { helpOf, overview, type CommandName } from './help.js'
 export interface RunOptions {
   readonly workers: number
   readonly name?: string
-  /** In milliseconds; absent: a worker may be busy for ever. */
+  /** In milliseconds; absent: 30 s. 0: a worker may be busy for ever. */
   readonly hangTimeoutMs?: number
   /** One queue for all workers. */
   readonly shared: boolean

@@ -7,6 +7,7 @@ import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { accepts, HandoverError, listed, type AppStatus, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
 import { adoptWorkers } from './adopt.js'
+import { isBlocked } from './blocked.js'
 import { Checkpoints } from './checkpoints.js'
 import { Counts, serviceTopic } from './counts.js'
 import { KeptFiles } from './kept-files.js'
@@ -106,6 +107,8 @@ export class Keeper {
   /** Of the reload that runs, or ran last. */
   startNotes: string[] = []
   readonly #noted = new Set<string>()
+  /** Whether it hangs. */
+  readonly #asked = new Set<Worker>()
   readonly #trouble = new Map<Slot, Trouble>()
   readonly #stable = new Map<Worker, NodeJS.Timeout>()
   readonly #covered = new WeakMap<Worker, string>()
@@ -399,8 +402,13 @@ export class Keeper {
 
   async #checkHang(worker: Worker): Promise<void> {
     const { hangTimeoutMs } = this.options
-    if ((await worker.ask(hangTimeoutMs)) !== undefined || worker.how || worker.hungUp || worker.retiring) return
-    this.options.log('error', `${worker.who} has not answered for ${hangTimeoutMs} ms: its event loop is blocked. It is killed, and the next one is started. Connects wait meanwhile.`)
+    if (this.#asked.has(worker)) return
+    this.#asked.add(worker)
+    const blocked = await isBlocked(worker, hangTimeoutMs)
+    this.#asked.delete(worker)
+    // A reload replaces one that is blocked itself.
+    if (!blocked || this.#reloading || this.#stopping) return
+    this.options.log('error', `${worker.who} has not answered for ${hangTimeoutMs} ms: its event loop is blocked, or it was stopped. It is killed, its connections are lost, and the next one is started. Connects wait meanwhile.`)
     worker.kill()
   }
 

@@ -16,6 +16,9 @@ const lookMs = 200
 /** Of the answers of a canary: fewer failures than that say nothing. */
 const fewFailures = 5
 const statusMs = 1_000
+/** How long one that is watched only for its life may be silent. */
+const silentMs = 3_000
+const hangs = 'it does not answer: its event loop is blocked'
 
 /** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
 export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void, over: () => void): Promise<ReloadOutcome> {
@@ -140,7 +143,7 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
     await sleep(Math.min(lookMs, left))
     check(done)
     for (const { slot, to } of done) {
-      const reason = (request.probe === undefined ? undefined : await slot.probe(to, request.probe)) ?? (watched ? failing(await to.ask(statusMs), before) : undefined)
+      const reason = (request.probe === undefined ? undefined : await slot.probe(to, request.probe)) ?? (watched ? failing(await to.ask(statusMs), before) : await to.ask(silentMs) ? undefined : hangs)
       check(done)
       if (reason !== undefined) throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `${to.who} served, and is taken back: ${withoutStop(reason)}.\n  The generation before serves again; no connection was lost.\n  Repair it and reload again.`, { stderr: to.stderr })
     }
@@ -160,7 +163,7 @@ async function rates(workers: readonly Worker[]): Promise<Rates> {
 
 /** More than twice as many failures as before, and more than one in a hundred. */
 function failing(status: ProcessStatus | undefined, before: Rates): string | undefined {
-  if (!status) return 'it does not answer: its event loop is blocked'
+  if (!status) return hangs
   const { total, failed } = status.requests
   const share = total === 0 ? 0 : failed / total
   if (failed < fewFailures || share <= 0.01 + 2 * before.failed) return undefined

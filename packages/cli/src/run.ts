@@ -29,6 +29,7 @@ const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_
 const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
 
 const defaultReadyTimeoutMs = 60_000
+const defaultHangTimeoutMs = 30_000
 /** How long an answer that was written may take to leave. */
 const lastWordMs = 200
 
@@ -62,7 +63,7 @@ export async function run(options: RunOptions): Promise<never> {
       name: following?.kept.name ?? name,
       version,
       workers: options.workers,
-      hangTimeoutMs: options.hangTimeoutMs ?? 0,
+      hangTimeoutMs: options.hangTimeoutMs ?? defaultHangTimeoutMs,
       readyTimeoutMs: readyTimeout(env),
       env,
       command: (inPlace) => paths.worker(words, inPlace),

@@ -302,6 +302,7 @@ export class Slot {
     closeSync(started.descriptors)
     const error = await over
     this.#booting = undefined
+    if (error?.code === 'HANDOVER_PREDECESSOR_SILENT' && this.server === from && !from.how) return await this.#replaceBlocked(from, to, demands)
     if (error) {
       to.retiring = true
       const known = await this.#witnessed(error, from, to)
@@ -314,6 +315,27 @@ export class Slot {
     const died = undo?.to === to && undo.died
     if (died) this.#side.diedHandingOver(from, died, to)
     return { slot: this, from, to, ...(died && { died }), failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure(), to) : undefined) }
+  }
+
+  /** It cannot hand over: the keeper makes the offer in its place, and ends it when another one serves. Throws a HandoverError: then it has its place still. */
+  async #replaceBlocked(from: Worker, asked: Worker, demands: Demands): Promise<Replacement> {
+    asked.retiring = true
+    asked.kill()
+    await asked.ended
+    this.#side.warn(`${from.who} does not answer: its event loop is blocked, or it was stopped. A successor is started without it; when that serves it is ended, and its connections and what it did not save are lost`)
+    from.retiring = true
+    let to: Worker
+    try {
+      to = await this.start(false, demands.withoutState)
+    } catch (error) {
+      from.retiring = false
+      throw error
+    }
+    // It may have come to itself meanwhile.
+    if ((await from.ask(lookMs)) === undefined) from.kill()
+    else from.stop(false)
+    await Promise.race([from.ended, sleep(answerMs, undefined, { ref: false })])
+    return { slot: this, from, to, died: from.how ?? { code: null, signal: 'SIGKILL' }, failure: () => (this.server === to ? undefined : this.#gone(to, 'ended soon after it had begun to serve')) }
   }
 
   /** Resolves when the new generation serves, or with what went wrong. */
@@ -451,6 +473,8 @@ export class Slot {
       if (!undo.to.how) undo.from.say({ type: 'recall', reason })
       await over
       clearTimeout(timer)
+      // One that is blocked cannot hear that it is to leave.
+      if (this.server === undo.from && !undo.to.how) void undo.to.ask(answerMs).then((status) => { if (!status && undo.to !== this.server) undo.to.kill() })
       // It stays: it is to be started again when it crashes.
       if (this.server === undo.to) undo.to.retiring = false
     }

@@ -45,6 +45,8 @@ export class Worker {
   holds = false
   /** It handed over, or was asked to end: its end is no crash. */
   retiring = false
+  /** A debugger could attach to it when it answered last. */
+  isDebugged = false
   /** Another line was opened to the same process: this one means nothing any more. */
   replaced = false
   /** How it ended; undefined while it lives. */
@@ -147,6 +149,7 @@ export class Worker {
         break
       case 'status':
         this.service = (word.status as Partial<ProcessStatus>).service ?? this.service
+        this.isDebugged = word.status.debugged === true
         this.#asked.get(word.id)?.(word.status)
         this.#asked.delete(word.id)
         break

@@ -72,6 +72,7 @@ export class Portrait {
       waitsFor: of.state === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
       endsInMs: of.endsInMs ?? null,
       memory: process.memoryUsage.rss(),
+      ...(inspectorIsOpen() && { debugged: true }),
       loopDelayMs: this.#longestDelay(),
       lastReport: of.lastReport ?? null,
       ...(of.plain !== undefined && { plain: of.plain }),
@@ -127,5 +128,14 @@ function packageVersion(): string | null {
       if (typeof version === 'string') return version
     } catch { /* there is none, or it is none */ }
     if (folder === path.dirname(folder)) return null
+  }
+}
+
+/** Node may have been built without one. */
+function inspectorIsOpen(): boolean {
+  try {
+    return process.getBuiltinModule('node:inspector').url() !== undefined
+  } catch {
+    return false
   }
 }

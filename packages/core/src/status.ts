@@ -35,6 +35,8 @@ export interface ProcessStatus {
   readonly endsInMs: number | null
   /** Resident set, in bytes. */
   readonly memory: number
+  /** Its inspector is open: it may stand at a breakpoint. Absent where it is not. */
+  readonly debugged?: boolean
   /** The longest delay of the event loop since the last status, in milliseconds; null the first time. */
   readonly loopDelayMs: number | null
   readonly lastReport: Report | null
