@@ -26,7 +26,7 @@ pause, and a reload loses nothing. HUP reloads, TERM and INT drain and stop.
 
   --workers N|max      how many processes share the listeners (1)
   --name NAME          by which the other commands find it
-  --hang-timeout TIME  replace a worker that is blocked for longer (30s; 0: never)
+  --hang-timeout TIME  replace a worker that is blocked for longer (30s; 0: no)
   --shared             one queue for all workers, instead of one for each
 
 Options of Node stand before the script, as with node itself:
