@@ -33,7 +33,7 @@ const fromKeeper: Examples<KeeperMessage> = {
   recall: { type: 'recall', reason: 'the reload failed' },
   settle: { type: 'settle' },
   cover: { type: 'cover', listeners },
-  stop: { type: 'stop', last: true },
+  stop: { type: 'stop', last: true, signal: 'SIGINT' },
   ask: { type: 'ask', id: 7 },
   tell: { type: 'tell', id: 7, topic: 'metrics' },
   gathered: { type: 'gathered', id: 7, ids: ['4312-5f3a', '4120-9c01'] },
@@ -53,6 +53,7 @@ const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   withoutState: (value) => value === undefined || isBoolean(value),
   allowDrop: (value) => value === undefined || isBoolean(value),
+  signal: (value) => value === undefined || isText(value),
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
   kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
 }
