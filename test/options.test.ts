@@ -23,7 +23,7 @@ const wrong: readonly (readonly [Key, unknown])[] = [
 
 describe('the defaults', () => {
   it('are those of the documentation', () => {
-    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening', move: true })
+    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening', move: true, watchdog: true })
   })
 
   it('stand where an option is undefined or a variable is empty', () => {
@@ -59,7 +59,7 @@ describe('a value', () => {
 describe('the settings of a process', () => {
   it.each<[Key, string]>([
     ['name', 'HANDOVER_NAME'], ['readyTimeout', 'HANDOVER_READY_TIMEOUT'], ['drainTimeout', 'HANDOVER_DRAIN_TIMEOUT'], ['undoWindow', 'HANDOVER_UNDO_WINDOW'],
-    ['linger', 'HANDOVER_LINGER'], ['reloadSignal', 'HANDOVER_RELOAD_SIGNAL'], ['readyWhen', 'HANDOVER_READY_WHEN'], ['move', 'HANDOVER_MOVE']
+    ['linger', 'HANDOVER_LINGER'], ['reloadSignal', 'HANDOVER_RELOAD_SIGNAL'], ['readyWhen', 'HANDOVER_READY_WHEN'], ['move', 'HANDOVER_MOVE'], ['watchdog', 'HANDOVER_WATCHDOG']
   ])('have a variable for %s: %s', (key, variable) => {
     expect(variableOf(key)).toBe(variable)
   })

@@ -33,6 +33,8 @@ export interface KeepingOptions {
   /** Of the first boots. */
   readonly behaviour?: string
   readonly isFirst?: boolean
+  /** The words of a command that starts it. */
+  readonly through?: readonly string[]
 }
 
 /** The processes of a status that serve, by slot. */
@@ -47,11 +49,12 @@ export class Keeping implements AsyncDisposable {
   readonly #loads: Load[] = []
 
   /** Does not wait for anything. */
-  constructor({ workers = 1, words = [], program = 'build.mjs', args = [], options, env, behaviour = 'ok', isFirst = false }: KeepingOptions = {}) {
+  constructor({ workers = 1, words = [], program = 'build.mjs', args = [], options, env, behaviour = 'ok', isFirst = false, through = [] }: KeepingOptions = {}) {
     this.workers = workers
     mkdirSync(this.sockets, { mode: 0o700 })
     this.behave(behaviour)
     this.program = Program.start(main, {
+      ...(through[0] !== undefined && { node: through[0], execArgv: [...through.slice(1), process.execPath] }),
       ...(isFirst && { node: 'unshare', execArgv: [...namespace, process.execPath] }),
       args: ['run', '--workers', String(workers), '--name', 'kept', ...words, programPath(program), ...args],
       env: { HANDOVER_DIR: this.sockets, BEHAVIOUR_FILE: this.#behaviour, OPTIONS: JSON.stringify(options ?? {}), ...env }

@@ -86,7 +86,7 @@ it('a second reload while one runs is refused with the reason, and the first goe
   expect(await first.ended).toMatchObject({ status: 1, stderr: expect.stringMatching(/HANDOVER_SUCCESSOR_TIMEOUT/) })
 })
 
-it.each(['--canary 1', '--probe /healthz', '--parallel', '--workers 2', '--allow-drop', '--keeper'])('%s is refused without a keeper, and nothing is changed', async (option) => {
+it.each(['--canary 1', '--probe /healthz', '--parallel', '--workers 2', '--keeper'])('%s is refused without a keeper, and nothing is changed', async (option) => {
   await using place = new Place()
   const program = await place.start()
   expect(await place.run('reload', ...option.split(' '))).toEqual({

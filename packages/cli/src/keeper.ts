@@ -5,7 +5,7 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accepts, HandoverError, listed, type AppStatus, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName } from '@handover/core/keeper'
+import { accepts, HandoverError, listed, type AppStatus, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName, type Wishes } from '@handover/core/keeper'
 import { adoptWorkers } from './adopt.js'
 import { isBlocked } from './blocked.js'
 import { Checkpoints } from './checkpoints.js'
@@ -180,7 +180,7 @@ export class Keeper {
     // A signal of the terminal goes to all processes at once, and ours is heard in this turn of the loop or the next.
     left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
     leaving: () => this.#leaving,
-    wants: (worker, withoutState) => { void this.#wanted(worker, withoutState) },
+    wants: (worker, wishes) => { void this.#wanted(worker, wishes) },
     report: (report) => { for (const hear of this.#reports) hear(report) },
     warn: (line) => { this.options.log('warn', line) }
   })
@@ -492,11 +492,11 @@ export class Keeper {
     return () => { this.#reports.splice(this.#reports.indexOf(hear), 1) }
   }
 
-  async #wanted(worker: Worker, withoutState: boolean): Promise<void> {
+  async #wanted(worker: Worker, wishes: Wishes): Promise<void> {
     let outcome: ReloadOutcome | undefined
     let error: { code: string; message: string } | undefined
     try {
-      outcome = withoutState ? await this.reload({ withoutState }) : await this.reloadTogether()
+      outcome = wishes.withoutState || wishes.allowDrop ? await this.reload(wishes) : await this.reloadTogether()
       error = outcome.error
     } catch (cause) {
       error = cause as HandoverError

@@ -73,18 +73,22 @@ export interface MembersOptions {
   readonly shared?: boolean
   /** Hears once of each listener that slots share although they should not. */
   readonly warn?: (line: string) => void
+  /** Whether all slots share this socket, whatever the others do: somebody else opened it. */
+  readonly isShared?: (fd: number) => boolean
 }
 
 export class Members {
   readonly #shared: boolean
   readonly #warn: (line: string) => void
+  readonly #isShared: (fd: number) => boolean
   #members: Member[] = []
   /** Listeners that could not be had once for each slot, and why. */
   readonly #sharedBecause = new Map<string, string>()
 
-  constructor({ shared = process.platform !== 'linux', warn = () => undefined }: MembersOptions = {}) {
+  constructor({ shared = process.platform !== 'linux', warn = () => undefined, isShared = () => false }: MembersOptions = {}) {
     this.#shared = shared
     this.#warn = warn
+    this.#isShared = isShared
   }
 
   /** What `all()` of the keeper before answered; the descriptors are owned from here on. Throws EBADF where one is not open. */
@@ -239,7 +243,7 @@ export class Members {
     for (const member of [...this.#members]) {
       if (member.state !== 'served' || known.has(member.key)) continue
       known.add(member.key)
-      const made = member.listener.kind === 'tcp' && !this.#shared ? this.#join(slot, member) : member
+      const made = member.listener.kind === 'tcp' && !this.#shared && !this.#isShared(member.fd) ? this.#join(slot, member) : member
       if ('reason' in made) {
         offer.shared.push(made)
         this.#noteShared(made)

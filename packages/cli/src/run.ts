@@ -9,7 +9,7 @@ import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, Terminal, terminalIsGone, unavailable, type Client, type ControlRequest, type ControlSide } from '@handover/core/keeper'
+import { activation, ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, Terminal, terminalIsGone, unavailable, type Client, type ControlRequest, type ControlSide } from '@handover/core/keeper'
 import { adoptLate, adoptWorkers } from './adopt.js'
 import type { RunOptions } from './arguments.js'
 import { Failure } from './failure.js'
@@ -18,11 +18,12 @@ import { takeKeeperName } from './keeper-name.js'
 import { Members } from './members.js'
 import { reapOrphans } from './reap.js'
 import { StartPaths } from './start-paths.js'
+import { takeActivated, tellWatchdog } from './systemd.js'
 import { follow, handKeeperOver } from './upgrade.js'
 import { version } from './version.js'
 import { nameOfPackage } from './words.js'
 
-/** They belong to the keeper: systemd talks to the main process alone. */
+/** They belong to the keeper: systemd talks to the main process alone. The sockets that it passes go on to each worker, with variables of its own. */
 const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']
 
 /** What has a meaning to applications only, and the default action of some would end the keeper. */
@@ -46,6 +47,7 @@ export async function run(options: RunOptions): Promise<never> {
   const words = wordsFor(options, cwd)
   const given = options.name ?? (process.env['HANDOVER_NAME'] === '' ? undefined : process.env['HANDOVER_NAME'])
   const name = given ?? defaultName(cwd, options.script)
+  takeActivated(process.env, log)
   const env = initialEnvironment()
   for (const variable of notInherited) Reflect.deleteProperty(env, variable)
 
@@ -54,9 +56,11 @@ export async function run(options: RunOptions): Promise<never> {
   reapOrphans((pid) => [...children].some((child) => child.pid === pid))
 
   const shared = options.shared || process.platform !== 'linux'
+  // A socket of systemd's is not this user's: no other may be bound beside it.
+  const isShared = (fd: number): boolean => activation().has(fd)
   const following = await follow()
   if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
-  const membersOptions = { shared, warn: (line: string) => { log('warn', line) } }
+  const membersOptions = { shared, isShared, warn: (line: string) => { log('warn', line) } }
   if (paths.note !== undefined) log('info', paths.note)
   let control: ControlServer | undefined
   const keeper: Keeper = new Keeper({
@@ -112,6 +116,7 @@ export async function run(options: RunOptions): Promise<never> {
     if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
     void (found > 0 ? keeper.goOn() : keeper.run())
   }
+  tellWatchdog(keeper)
   if (control) adoptLate(keeper, (line) => { log('warn', line) })
   // The workers boot, and nothing is waited for here.
   setImmediate(() => { paths.remember() })

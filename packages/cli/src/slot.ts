@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { channelTo, handOver, HandoverError, isErrorCode, listed, pathsMark, StateMachine, withoutStop, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName } from '@handover/core/keeper'
+import { channelTo, handOver, HandoverError, isErrorCode, listed, pathsMark, StateMachine, withoutStop, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName, type Wishes } from '@handover/core/keeper'
 import type { Checkpoints } from './checkpoints.js'
 import type { Counts } from './counts.js'
 import type { KeptFiles } from './kept-files.js'
@@ -56,7 +56,7 @@ export interface SlotSide {
   left(slot: Slot, worker: Worker): void
   /** Another keeper has the workers, or will. */
   leaving(): boolean
-  wants(worker: Worker, withoutState: boolean): void
+  wants(worker: Worker, wishes: Wishes): void
   report(report: Report): void
   warn(line: string): void
 }
@@ -201,6 +201,7 @@ export class Slot {
         sections,
         since: this.#side.since(),
         alone,
+        mayDropAll: true,
         serves: () => `${this.#side.serves()}${offered}`,
         stopAccepting: () => []
       }, { channel, pid: worker.pid, child: started.child }, begun)
@@ -502,7 +503,7 @@ export class Slot {
       if (this.#handover?.from === worker && this.#handover.to.pid === successor) this.#handover.end(error)
       else if (this.#undo?.from === worker && this.#undo.to.pid === successor) this.#undo.failure ??= () => error
     },
-    wants: (worker, withoutState) => { this.#side.wants(worker, withoutState) },
+    wants: (worker, wishes) => { this.#side.wants(worker, wishes) },
     checkpoint: (worker, name, bytes, fd) => { this.#keepCheckpoint(worker, name, bytes, fd) },
     counts: (worker, topic, snapshot, fd, last) => { this.#side.counts.heard(worker, topic, snapshot, fd, last) },
     gather: (worker, id, topic, own) => { void this.#side.counts.gather(worker, id, topic, own) },

@@ -10,7 +10,7 @@
  *     ends
  */
 
-import { deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
+import { deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/keeper'
 import type { SavedCheckpoint } from './checkpoints.js'
 import type { SavedCount } from './counts.js'
 import type { Keeper, Memory } from './keeper.js'
@@ -56,7 +56,8 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
     keeper.leave()
     channel.send({ type: 'go' })
     await expect(channel, 'ready', deadlineIn(adoptMs))
-    notifySystemd({ MAINPID: started.pid, READY: 1 })
+    // The watchdog counts from here for the next one.
+    notifySystemd({ MAINPID: started.pid, READY: 1, ...(watchdogBeatMs(process.env) !== undefined && { WATCHDOG: 1 }) })
     return { pid: started.pid, generation: 0 }
   } catch (error) {
     started.child.kill()

@@ -3,7 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, start, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type WorkerMessage } from '@handover/core/keeper'
+import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, start, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type Wishes, type WorkerMessage } from '@handover/core/keeper'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -16,7 +16,7 @@ export interface WorkerSide {
   serves(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
   failed(worker: Worker, failure: WorkerWord<'failed'>): void
-  wants(worker: Worker, withoutState: boolean): void
+  wants(worker: Worker, wishes: Wishes): void
   /** The descriptor, of a file, belongs to the one who hears this; so with the next two. */
   checkpoint(worker: Worker, name: string, bytes: number, fd: number): void
   /** What it counts; `last`: it will say no more. */
@@ -145,7 +145,7 @@ export class Worker {
         side.failed(this, word)
         break
       case 'wants':
-        side.wants(this, word.withoutState ?? false)
+        side.wants(this, { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
         break
       case 'status':
         this.service = (word.status as Partial<ProcessStatus>).service ?? this.service

@@ -17,15 +17,15 @@ export interface AnswersSide {
   status(): ProcessStatus
   /** Who serves, as far as this process knows. */
   serving(): Peer[]
-  reload(options: { withoutState: boolean }): Promise<Report>
+  reload(options: { withoutState: boolean; allowDrop: boolean }): Promise<Report>
   stop(): Promise<void>
 }
 
 /** What became of a successor that took over: it lives, or this process serves again, or has ended its drain. */
 type Fate = { readonly is: 'lives' } | { readonly is: 'undone'; readonly error: HandoverError } | { readonly is: 'drained'; readonly report: Report }
 
-const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'allowDrop', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
-const optionNames: Readonly<Record<(typeof needsKeeper)[number], string>> = { canary: '--canary', probe: '--probe', parallel: '--parallel', workers: '--workers', allowDrop: '--allow-drop', keeper: '--keeper' }
+const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
+const optionNames: Readonly<Record<(typeof needsKeeper)[number], string>> = { canary: '--canary', probe: '--probe', parallel: '--parallel', workers: '--workers', keeper: '--keeper' }
 
 export class Answers {
   readonly #side: AnswersSide
@@ -105,7 +105,7 @@ export class Answers {
     progress(`process ${process.pid} starts a successor`)
     let report: Report
     try {
-      report = await this.#side.reload({ withoutState: options.withoutState ?? false })
+      report = await this.#side.reload({ withoutState: options.withoutState ?? false, allowDrop: options.allowDrop ?? false })
     } catch (error) {
       return this.#failed(begun, error)
     }

@@ -10,6 +10,7 @@ import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor, type EventEmitter } from 'node:events'
 import type net from 'node:net'
+import { activation, type Opened } from './activation.js'
 import { HandoverError } from './errors.js'
 import { bindUnix, type Offered } from './inventory.js'
 import type { Asked } from './listeners.js'
@@ -61,6 +62,8 @@ interface Call {
   readonly asked: Asked | undefined
   readonly claimed: Offered | undefined
   readonly error: HandoverError | undefined
+  /** By systemd. */
+  readonly opened: Opened | undefined
   readonly backlog: number
   /** It only binds. */
   readonly isQuiet: boolean
@@ -99,13 +102,17 @@ export function openDoor(keeper: Doorkeeper): void {
     const answer = keeper.before(server, asked)
     const refused = answer instanceof HandoverError
     // A handle, or a descriptor of the program's own, may listen already.
-    const isQuiet = !refused && !answer && asked !== undefined && asked.fd === undefined && keeper.isQuiet()
-    const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, backlog: typeof options.backlog === 'number' ? options.backlog : 0, isQuiet }
+    const opened = answer || !asked ? undefined : activation().open(asked)
+    const isQuiet = !refused && !answer && asked !== undefined && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
+    const backlog = Math.max(typeof options.backlog === 'number' ? options.backlog : 0, opened?.backlog ?? 0)
+    const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet }
     inside.listenAsUsual(server)
     if (refused) {
       inside.refuseToListen(server)
     } else if (answer) {
       inside.listenQuietly(server, answer.fd)
+    } else if (opened) {
+      inside.listenQuietly(server, opened.fd)
     } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
       // One with a zero byte is in the abstract namespace, or for Node to refuse.
       // Node says that it is in use, where another server of this process is about to listen there.
@@ -133,9 +140,10 @@ export function openDoor(keeper: Doorkeeper): void {
     if (!call) return
     calls.delete(server)
     emitter(server).off(errorMonitor, onError).off('close', onClose)
-    const { asked, claimed } = call
+    const { asked, claimed, opened } = call
     if (asked?.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
-    const backlog = inside.quietBacklog(server) ?? call.backlog
+    if (opened?.path !== undefined) inside.setPipeName(server, opened.path)
+    const backlog = Math.max(inside.quietBacklog(server) ?? 0, call.backlog)
     if (!claimed && !(call.isQuiet && keeper.isQuiet())) inside.accept(server, backlog)
     keeper.after(server, asked, claimed, backlog)
   })
@@ -209,7 +217,8 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
       })
       return socket
     }
-    const isQuiet = !answer && asked.fd === undefined && keeper.isQuiet()
+    const opened = answer ? undefined : activation().open(asked)
+    const isQuiet = !answer && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
     const failed = (error: Error): void => {
       if (isQuiet) inside.bindAsUsual(socket)
       keeper.failed(socket, asked, answer, error)
@@ -225,6 +234,10 @@ export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void
         inside.bindQuietly(socket)
         // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
         withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
+        bound()
+      } else if (opened) {
+        if (isQuiet) inside.bindQuietly(socket)
+        withheld(socket, 'listening', () => bind({ fd: opened.fd }, listening))
         bound()
       } else {
         if (isQuiet) inside.bindQuietly(socket)

@@ -72,4 +72,6 @@ export interface Handover {
 export interface ReloadOptions {
   /** The successor begins without the shared state: for when a section cannot be saved or restored. false. */
   withoutState?: boolean
+  /** The successor may listen on nothing of what is served now; under a keeper: on less. false. */
+  allowDrop?: boolean
 }

@@ -11,6 +11,7 @@ import { closeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
+import { activation } from './activation.js'
 import { Answers } from './answers.js'
 import { Beginning } from './beginning.js'
 import { left, type Deadline } from './channel.js'
@@ -47,6 +48,7 @@ import { accepts, StateMachine, type StateName } from './states.js'
 import type { ProcessStatus } from './status.js'
 import { writeStderr } from './stderr.js'
 import { monotonicMicroseconds, notifySystemd } from './systemd.js'
+import { Watchdog } from './watchdog.js'
 
 /** `allowDrop`: that the successor listens on less is meant. */
 interface ReloadWishes extends ReloadOptions {
@@ -103,6 +105,7 @@ export class Generation implements Handover {
     kept: () => this.#kept,
     warn: (line) => { this.#log('warn', line) }
   })
+  readonly #watchdog: Watchdog
   #doorIsOpen = false
   readonly #beginning: Beginning
   readonly #paths: ServedPaths
@@ -120,6 +123,8 @@ export class Generation implements Handover {
 
   constructor(env: NodeJS.ProcessEnv) {
     this.#inheritance = takeInheritance(env)
+    // Before the program reads the environment, and while the descriptors are what they were.
+    activation()
     this.#off = unavailable()
     this.#servers = new Servers(this.#off, (line) => { this.#log('warn', line) })
     this.#settings = new SettingsOfProcess(env)
@@ -135,7 +140,9 @@ export class Generation implements Handover {
     })
     // What an async listener of the application rejects with must not end a process that drains.
     Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
+    this.#watchdog = new Watchdog(env, () => settings.get().watchdog)
     this.#machine = new StateMachine((from, to) => {
+      this.#watchdog.moved(to)
       this.#telling = true
       this.#kept?.state(to.is, this.generation)
       this.#emit('state', { from, to: to.is, generation: this.generation })
@@ -604,7 +611,7 @@ export class Generation implements Handover {
     this.#beginning.settled()
     // READY once more: with NotifyAccess=main nobody listened to the successor yet.
     // A pid that the successor only says itself may be one of another namespace.
-    notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }) })
+    notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }), ...this.#watchdog.word })
     const report: Report = {
       result: 'switched',
       trigger,
@@ -709,8 +716,8 @@ export class Generation implements Handover {
     return this.#kept ? await this.#askKeeper(this.#kept, options) : await this.#reload(trigger, undefined, options)
   }
 
-  async #askKeeper(kept: Kept, { withoutState = false }: ReloadOptions): Promise<Report> {
-    const error = await kept.wants(withoutState)
+  async #askKeeper(kept: Kept, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
+    const error = await kept.wants({ withoutState, allowDrop })
     if (error) throw error
     if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${process.pid} has no part in the reload. Ask the process that serves.`)
     return this.#lastReport

@@ -11,6 +11,7 @@ import net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
+import { activation } from './activation.js'
 import { HandoverError } from './errors.js'
 import { find, keyOf, mismatch, nameOf, type Asked } from './listeners.js'
 import type { OfferedListener } from './messages.js'
@@ -33,6 +34,8 @@ export interface Listener {
   where: string | undefined
   /** Its permissions, when it was last seen. */
   mode: number | undefined
+  /** The process that binds a path removes its file; whoever passes a descriptor (systemd) keeps both. */
+  readonly ownsFile: boolean
 }
 
 export interface Offered {
@@ -83,6 +86,12 @@ function describe(owner: net.Server | dgram.Socket): SocketDescription | undefin
   return typeof address === 'string'
     ? { ...plain, family: 'unix', address, port: 0 }
     : { ...plain, family: address.family === 'IPv6' ? 'inet6' : 'inet', address: address.address, port: address.port }
+}
+
+/** Whether somebody else opened it: this process, or one of the generations before, got a descriptor. */
+function isPassed(owner: net.Server | dgram.Socket, { asked }: OfferedListener): boolean {
+  const fd = inside.fdOf(owner)
+  return asked.startsWith('fd ') || (fd !== undefined && activation().has(fd))
 }
 
 export class Inventory {
@@ -142,7 +151,7 @@ export class Inventory {
     // Of two on one path the one that the path leads to goes first. Where it leads elsewhere, the program has removed it: it is put back.
     const leadsElsewhere = ({ about }: Offered): boolean => about.kind === 'unix' && about.file !== undefined && about.file !== fileId(about.address)
     const usable = [...this.#offered].sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
-    const about = find(asked, usable.map((offered) => offered.about))
+    const about = find(activation().meaning(asked), usable.map((offered) => offered.about))
     const offered = usable.find((candidate) => candidate.about === about)
     if (!offered) return undefined
     this.#offered.delete(offered)
@@ -205,7 +214,7 @@ export class Inventory {
       backlog: Math.max(backlog, found.backlog, claimed?.backlog ?? 0) || defaultBacklog,
       ...(id !== undefined && { file: id })
     }
-    const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined, where: claimed?.path, mode: undefined }
+    const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined, where: claimed?.path, mode: undefined, ownsFile: !isPassed(owner, about) }
     if (claimed?.file !== undefined && id !== claimed.file) listener.about = { ...about, file: claimed.file }
     this.#listeners.add(listener)
     // A client that comes back resumes its TLS session, as if the process had stayed.
@@ -347,7 +356,8 @@ export class Inventory {
   /** The keeper goes on with them after this process. */
   filesAreKept = false
 
-  #unlink({ file, about, kept }: Listener, owns = this.ownsFiles): void {
+  #unlink({ file, about, kept, ownsFile }: Listener, owns = this.ownsFiles): void {
+    if (!ownsFile) return
     // What a version brings that never served is nobody else's.
     const isNew = this.#waits && !kept
     if (!isNew && (!owns || this.filesAreKept)) return
@@ -399,9 +409,9 @@ export class Inventory {
   }
 
   #rebind(listener: Listener): boolean {
-    const { owner, file, where, mode, about } = listener
+    const { owner, file, where, mode, about, ownsFile } = listener
     const at = where ?? file
-    if (at === undefined || !isServer(owner) || inside.fdOf(owner) === undefined) return false
+    if (at === undefined || !ownsFile || !isServer(owner) || inside.fdOf(owner) === undefined) return false
     try {
       const answer = connectTo(at)
       // Somebody else's by now, or no socket at all.

@@ -27,6 +27,12 @@ export interface CountedBy {
   readonly includes: readonly string[]
 }
 
+/** How a program wants to be reloaded. */
+export interface Wishes {
+  readonly withoutState: boolean
+  readonly allowDrop: boolean
+}
+
 /** Worker → keeper. */
 export type WorkerMessage =
   /** First, before any code of the application runs. */
@@ -41,7 +47,7 @@ export type WorkerMessage =
   /** A handover to process `successor` failed, or was undone: this process serves. */
   | { readonly type: 'failed'; readonly successor: number; readonly code: string; readonly message: string; readonly stderr: string }
   /** Somebody asked this process for a reload (its signal, or the program). Waits for `outcome`. */
-  | { readonly type: 'wants'; readonly withoutState?: boolean }
+  | { readonly type: 'wants'; readonly withoutState?: boolean; readonly allowDrop?: boolean }
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
   /** After one descriptor: a file of this section (section-file.ts), to be offered to the next process of this slot where this one dies. */
   | { readonly type: 'checkpoint'; readonly name: string; readonly bytes: number }
@@ -90,7 +96,7 @@ export const workerShapes: Shapes<WorkerMessage> = {
   serves: { listeners: list(listener) },
   report: { report: object },
   failed: { successor: count, code: string, message: string, stderr: string },
-  wants: { withoutState: optional(boolean) },
+  wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
   status: { id: count, status: object },
   checkpoint: { name: string, bytes: count },
   gather: { id: count, topic: string, snapshot: countedBy },

@@ -5,13 +5,14 @@
 import type { HandoverOptions } from './options.js'
 import { generationOfProcess } from './this-process.js'
 
+export { activation } from './activation.js'
 export { Channel, openChannel, deadlineIn, left, type Deadline } from './channel.js'
 export { HandoverError, isErrorCode, withoutStop } from './errors.js'
 export { closeLater } from './memory-file.js'
 export { initialEnvironment, leaveTerminal, takeInheritance, terminalIsGone, unavailable, type Inheritance } from './host.js'
 export { object, reader, type Shapes } from './lines.js'
 export { keeperMark } from './kept.js'
-export { parseWorkerMessage, type CountedBy, type KeeperMessage, type Spoken, type WorkerMessage } from './keeper-messages.js'
+export { parseWorkerMessage, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from './keeper-messages.js'
 export { channelTo, openPairs, start, type Ended, type Started } from './launch.js'
 export type { OfferedListener, Peer, SectionPhase } from './messages.js'
 export { addon, check, native, nativeFile, nativeMissing, systemError } from './native.js'
@@ -26,6 +27,7 @@ export { Terminal } from './terminal.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './places.js'
 export type * from './status.js'
 export { monotonicMicroseconds, notifySystemd } from './systemd.js'
+export { watchdogBeatMs } from './watchdog.js'
 
 /**
  * Adopts whatever listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net when it

@@ -7,7 +7,7 @@
 import { closeSync } from 'node:fs'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError, isErrorCode } from './errors.js'
-import { keeperProtocol, parseKeeperMessage, type CountedBy, type KeeperMessage, type Spoken, type WorkerMessage } from './keeper-messages.js'
+import { keeperProtocol, parseKeeperMessage, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from './keeper-messages.js'
 import type { OfferedListener } from './messages.js'
 import { native } from './native.js'
 import type { Report } from './report.js'
@@ -241,10 +241,10 @@ export class Kept {
   }
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
-  async wants(withoutState: boolean): Promise<HandoverError | undefined> {
+  async wants({ withoutState, allowDrop }: Wishes): Promise<HandoverError | undefined> {
     return await new Promise((resolve) => {
       this.#wanting.push(resolve)
-      this.#line.send({ type: 'wants', ...(withoutState && { withoutState }) })
+      this.#line.send({ type: 'wants', ...(withoutState && { withoutState }), ...(allowDrop && { allowDrop }) })
     })
   }
 }

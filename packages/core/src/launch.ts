@@ -6,6 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, existsSync } from 'node:fs'
 import path from 'node:path'
 import { isatty } from 'node:tty'
+import { activation, throughShell } from './activation.js'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError } from './errors.js'
 import { parseMessage } from './messages.js'
@@ -85,20 +86,22 @@ export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inheri
   const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
   const relay = relayed && new StderrRelay(relayed)
   const passed = [theirMessages, theirDescriptors, ...(relay ? [2, relay.read] : [])]
-  const first = 3
+  // Sockets that systemd opened come first: a program knows them by their numbers.
+  const activated = activation().sockets.map(({ fd }) => fd)
+  const first = 3 + activated.length
   const own = first + passed.length
 
   let child: ChildProcess
   try {
     child = spawn(command.file, command.args, {
       cwd: command.cwd,
-      argv0: process.argv0,
+      argv0: command.argv0 ?? process.argv0,
       env: {
-        ...env,
+        ...activation().environment(env),
         [successorMark]: passed.map((_, index) => first + index).join(','),
         ...(inherited && { [inherited.variable]: [...inherited.fds.map((_, index) => own + index), ...(inherited.words ?? [])].join(',') })
       },
-      stdio: ['inherit', 'inherit', relay ? relay.write : 'inherit', ...passed, ...(inherited?.fds ?? [])]
+      stdio: ['inherit', 'inherit', relay ? relay.write : 'inherit', ...activated, ...passed, ...(inherited?.fds ?? [])]
     })
   } catch (cause) {
     closeSync(messages)
@@ -158,6 +161,8 @@ function guarded(command: CommandLine): CommandLine {
 
 /** Starts `command` as a successor of this process, which serves these Unix `paths`. Throws HANDOVER_SPAWN. */
 export async function launch(command: CommandLine, env: NodeJS.ProcessEnv, paths: readonly string[]): Promise<Launched> {
-  const started = await (paths.length > 0 ? start(guarded(command), { ...env, [pathsMark]: JSON.stringify(paths) }) : start(command, env))
+  const [whole, itsEnv] = paths.length > 0 ? [guarded(command), { ...env, [pathsMark]: JSON.stringify(paths) }] : [command, env]
+  const byShell = throughShell(whole.file, whole.args, process.argv0, activation().environment(itsEnv))
+  const started = await start(byShell ? { ...byShell, cwd: whole.cwd } : whole, itsEnv)
   return { channel: channelTo(started), pid: started.pid, child: started.child }
 }

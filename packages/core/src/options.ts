@@ -29,6 +29,11 @@ export interface HandoverOptions {
   readyWhen?: 'listening' | 'manual'
   /** Whether plain HTTP/1.1 connections move to the successor instead of being ended politely. true. HANDOVER_MOVE. */
   move?: boolean
+  /**
+   * Whether this process tells systemd's watchdog (WatchdogSec=) that it lives: false where the program does so itself, on conditions of its own.
+   * true. HANDOVER_WATCHDOG.
+   */
+  watchdog?: boolean
   /** Runs once, after the drain, before the process ends. */
   onClose?: () => unknown
   /**
@@ -51,7 +56,8 @@ const defaults: Settings = {
   linger: 10_000,
   reloadSignal: 'SIGHUP',
   readyWhen: 'listening',
-  move: true
+  move: true,
+  watchdog: true
 }
 
 type Key = keyof Settings
@@ -72,6 +78,12 @@ const milliseconds = (where: string, value: unknown): number => {
 const taken = new Set(['SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCHLD', 'SIGPROF', 'SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGABRT'])
 
 const words = new Map([...['true', 'on', 'yes', '1'].map((word) => [word, true] as const), ...['false', 'off', 'no', '0'].map((word) => [word, false] as const)])
+
+const yesOrNo = (where: string, value: unknown): boolean => {
+  const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value
+  if (typeof word !== 'boolean') throw wrong(where, value, 'true or false')
+  return word
+}
 
 const readers: { readonly [K in Key]: (where: string, value: unknown) => Settings[K] } = {
   name: (where, value) => {
@@ -95,11 +107,8 @@ const readers: { readonly [K in Key]: (where: string, value: unknown) => Setting
     if (value !== 'listening' && value !== 'manual') throw wrong(where, value, '"listening" or "manual"')
     return value
   },
-  move: (where, value) => {
-    const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value
-    if (typeof word !== 'boolean') throw wrong(where, value, 'true or false')
-    return word
-  }
+  move: yesOrNo,
+  watchdog: yesOrNo
 }
 
 const keys = Object.keys(defaults) as Key[]

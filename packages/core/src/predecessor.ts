@@ -10,6 +10,7 @@ import { HandoverError, reasonOf, type ErrorCode } from './errors.js'
 import type { Ended, Launched } from './launch.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from './messages.js'
 import { closeLater } from './memory-file.js'
+import { listed } from './report.js'
 import type { StateMachine } from './states.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
@@ -40,6 +41,8 @@ export interface PredecessorSide {
   readonly since?: number | undefined
   /** Whoever asked for the reload means that listeners are dropped. */
   readonly mayDrop?: boolean
+  /** Nobody is worse off where it listens on nothing of what is offered. */
+  readonly mayDropAll?: boolean
   /** Nobody serves until the successor does. */
   readonly alone?: boolean
   /** Who serves what, for the second part of an error message. */
@@ -93,6 +96,7 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
     const prepared = performance.now()
+    if (!side.mayDrop && !side.mayDropAll) refuseToDropAll(listeners, ready)
     // An older program knows nothing of sections, and must hear of none: what it hears next are connections.
     enough.abort(new Error('the successor is ready without it'))
 
@@ -143,6 +147,16 @@ async function expect<T extends MessageType>(channel: Channel, type: T, deadline
   if (message.type !== type) throw new Failure('HANDOVER_PROTOCOL', `expected "${type}", found "${message.type}"`, 'See whether another program holds the channel')
   return message as MessageOf<T>
 }
+
+/** It is most likely started in another way than it should be. Some of them may be dropped: the report says so. */
+function refuseToDropAll(listeners: readonly OfferedListener[], { kept, added }: MessageOf<'ready'>): void {
+  const served = listeners.filter(({ kind }) => kind !== 'control').map(({ name }) => name)
+  // A path that was removed is bound anew: it goes on under its name.
+  if (served.length === 0 || served.some((name) => kept.includes(name) || added.includes(name))) return
+  throw new Failure('HANDOVER_SUCCESSOR_FAILED', `it listens on ${added.length > 0 ? listed(added) : 'nothing'}, and on nothing of what is served now (${listed(served)})`, dropTodo)
+}
+
+const dropTodo = 'See what it listens on, and reload again. If that is meant, reload with --allow-drop, or stop and start'
 
 const stateTodo = 'Repair save or restore, or mark the section optional in the new version, and reload again; or reload with --without-state'
 

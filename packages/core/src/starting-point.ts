@@ -13,6 +13,8 @@ export interface CommandLine {
   readonly file: string
   readonly args: readonly string[]
   readonly cwd: string
+  /** What the program is called; as this process where it is absent. */
+  readonly argv0?: string
 }
 
 export interface StartingPoint {

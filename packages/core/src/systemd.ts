@@ -21,9 +21,9 @@ export const monotonicMicroseconds = (): string => String(process.hrtime.bigint(
 // ---- the store of descriptors ----
 
 /** What systemd calls a checkpoint; other descriptors of the service are somebody else's. */
-const storedName = 'handover-'
+export const storedName = 'handover-'
 /** LISTEN_FDS begins there. */
-const firstListenFd = 3
+export const firstListenFd = 3
 /** Of systemd, for a name; it may hold no colon, and nothing but ASCII. */
 const longestStoredName = 255
 
