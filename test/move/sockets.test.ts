@@ -287,11 +287,13 @@ describe('a move resolves true', () => {
   })
 })
 
-test('where the function of onMoved() throws, that connection alone is closed, and the log says why', async () => {
+test('where the function of onMoved() throws after the client has heard of it, that connection alone is closed; one whose client has heard nothing goes back', async () => {
   const sockets = await Sockets.start()
-  const [broken, other] = [await sockets.client({ id: 'broken', kind: 'throws' }), await sockets.client({ id: 'other' })]
+  const [broken, silent] = [await sockets.client({ id: 'broken', kind: 'throws' }), await sockets.client({ id: 'silent', kind: 'throws' })]
+  const other = await sockets.client({ id: 'other' })
   await sockets.program.hangUp()
   expect(await broken.over).toBe('closed')
+  await isAnsweredBy(silent, 1)
   await other.received(/hello from 2\n/)
   await isAnsweredBy(other, 2)
   await sockets.program.stderrMatching(/error: a connection of kind "throws" that was moved here is closed: Error: this function throws/)

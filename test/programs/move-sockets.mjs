@@ -66,6 +66,7 @@ handover.onMoved('line', (socket, state) => {
 })
 handover.onMoved('throws', (socket, { id }) => {
   print('arrived', { id })
+  if (id !== 'silent') socket.write('hello, and no more\n')
   throw new Error('this function throws')
 })
 handover.events.on('draining', () => { for (const move of waiting) void move() })

@@ -1,5 +1,6 @@
 /**
- * The successor's side of a move: takes the descriptors, says how many it has, and only then makes connections of them, a few milliseconds at a time.
+ * The successor's side of a move: takes the descriptors, makes connections of them, and says which it has. All of that is one turn of the loop for each
+ * message, so that nothing is read of a connection before the predecessor hears whose it is. A predecessor that knows nothing of `back` is answered first.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
@@ -18,15 +19,26 @@ const turnMs = 5
 const mostSpared = 32
 
 export interface AdoptingSide {
-  /** Makes a connection of a descriptor, which belongs to it from then on. */
-  adopt(fd: number, about: MovedConnection): void
+  /**
+   * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said why. `refusable`: then
+   * the predecessor goes on with the connection.
+   */
+  adopt(fd: number, about: MovedConnection, refusable: boolean): unknown
 }
+
+interface Batch {
+  readonly connections: readonly MovedConnection[]
+  readonly refusable: boolean
+}
+
+/** A connection cannot be given back: its client has heard from this process. */
+export class HasSpoken extends Error {}
 
 export class Adopter {
   readonly #channel: Channel
   readonly #side: AdoptingSide
   readonly #spared: number
-  readonly #batches: (readonly MovedConnection[] | (() => void))[] = []
+  readonly #batches: (Batch | (() => void))[] = []
   #running = false
   #refusing = false
   #idle: (() => void)[] = []
@@ -47,8 +59,8 @@ export class Adopter {
     this.#refusing = true
   }
 
-  take(batch: readonly MovedConnection[]): void {
-    this.#next(batch)
+  take(connections: readonly MovedConnection[], refusable = false): void {
+    this.#next({ connections, refusable })
   }
 
   /** Calls back when it is the turn of a word that came now: the descriptors of those before it have been taken. */
@@ -56,7 +68,7 @@ export class Adopter {
     this.#next(job)
   }
 
-  #next(batch: readonly MovedConnection[] | (() => void)): void {
+  #next(batch: Batch | (() => void)): void {
     this.#batches.push(batch)
     if (!this.#running) void this.#run()
   }
@@ -78,15 +90,22 @@ export class Adopter {
         batch()
         continue
       }
+      const { connections, refusable } = batch
       const fds = this.#channel.takeDescriptors()
-      for (const fd of fds.splice(this.#keeps(fds, batch.length))) closeSync(fd)
-      this.#channel.send({ type: 'taken', count: fds.length })
+      for (const fd of fds.splice(this.#keeps(fds, connections.length))) closeSync(fd)
+      if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
+      const back: number[] = []
       for (const [index, fd] of fds.entries()) {
-        this.#side.adopt(fd, batch[index]!)
-        if (performance.now() < until) continue
+        if (this.#side.adopt(fd, connections[index]!, refusable) === false) back.push(index)
+        if (refusable || performance.now() < until) continue
         await new Promise((resolve) => setImmediate(resolve))
         until = performance.now() + turnMs
       }
+      if (!refusable) continue
+      this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
+      if (performance.now() < until || this.#batches.length === 0) continue
+      await new Promise((resolve) => setImmediate(resolve))
+      until = performance.now() + turnMs
     }
     this.#running = false
     for (const resolve of this.#idle.splice(0)) resolve()

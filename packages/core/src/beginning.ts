@@ -48,7 +48,7 @@ export interface BeginningSide {
   /** Accepts on what listens so far: nobody else serves. */
   accept(): void
   /** A connection of the predecessor. */
-  adopt(fd: number, about: MovedConnection): void
+  adopt(fd: number, about: MovedConnection, refusable: boolean): boolean
   /** Copies of listeners that the boot may have needed are of no use any more. */
   closeSpares(): void
   /** What the predecessor said at its end. */
@@ -167,7 +167,7 @@ export class Beginning {
       return false
     }
     const { channel } = taken
-    const adopter = new Adopter(channel, { adopt: (fd, about) => { this.#side.adopt(fd, about) } })
+    const adopter = new Adopter(channel, { adopt: (fd, about, refusable) => this.#side.adopt(fd, about, refusable) })
     this.#predecessor = { taken, adopter, gone: false }
     machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     state.expect(taken.sections, taken.since, channel)
@@ -179,7 +179,7 @@ export class Beginning {
     void succeed(taken, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#side.serve(),
-      take: (connections) => { adopter.take(connections) },
+      take: (connections, refusable) => { adopter.take(connections, refusable) },
       allTaken: async () => {
         await adopter.idle()
         await state.restoring?.idle()

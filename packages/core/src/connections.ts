@@ -8,10 +8,11 @@ import type http2 from 'node:http2'
 import https from 'node:https'
 import type net from 'node:net'
 import tls from 'node:tls'
+import { acceptedSocket, isNodesOwn, isUntouched, type ServedByHand } from './by-hand.js'
 import { Drain, type DrainOptions } from './drain.js'
 import { foreign, upgraded } from './movable.js'
 import type { MovedConnection } from './messages.js'
-import { adoptDescriptor, hasParser, plainSocketOf, primeParser } from './private.js'
+import { acceptorOf, adoptDescriptor, hasParser, plainSocketOf, primeParser } from './private.js'
 
 export interface Request {
   readonly method: string
@@ -45,6 +46,12 @@ export interface Connection {
   stays?: string | undefined
   /** In a drain: held for a move of this kind, and whether it is on its way already. */
   leaving?: { readonly kind: string; sent: boolean } | undefined
+  /** The program read of it, wrapped it or gave it to a server itself: it is not ours to move (by-hand.ts). */
+  byHand: boolean
+  /** The HTTP server that the program gave it to. */
+  served?: ServedByHand
+  /** What had been read of it when its last answer was out: an HTTP server that never listened keeps no list of who sends a request. */
+  bytesAnswered?: number
   /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers (holding.ts). */
   held?: boolean
   /** Stops reading again where Node went on with it. */
@@ -54,7 +61,8 @@ export interface Connection {
 }
 
 /** What a connection is called in reports. Node frees the parser of a connection that ends only after our own listener for its 'close'. */
-export function kindOf(socket: net.Socket, { protocol, wire }: Connection): string {
+export function kindOf(socket: net.Socket, { protocol, wire, served }: Connection): string {
+  if (served) return served.socket === socket ? 'http' : 'https'
   if (protocol === 'http1') return wire !== socket ? 'https' : hasParser(socket) ? 'http' : 'upgraded'
   return protocol === 'other' ? 'socket' : protocol === 'handshake' ? 'https' : 'http2'
 }
@@ -77,6 +85,13 @@ interface HttpLimits {
 const limitsOf = (server: net.Server & HttpLimits): HttpLimits => server
 
 const trackers = new WeakMap<object, Connections>()
+
+/** The connections of the server that accepted this socket. */
+function trackerOf(accepted: net.Socket): Connections | undefined {
+  const server = acceptorOf(accepted)
+  return server && trackers.get(server)
+}
+
 let watching = false
 
 /** One subscription for the process. The channel is published for every HTTP/1 request, also those that Expect. */
@@ -84,8 +99,10 @@ function watchRequests(): void {
   if (watching) return
   watching = true
   subscribe('http.server.request.start', (message) => {
-    const { server, request, response, socket } = message as { server: object; request: IncomingMessage; response: ServerResponse; socket: net.Socket }
-    trackers.get(server)?.began(socket, request, response)
+    const { server, request, response, socket } = message as { server: net.Server; request: IncomingMessage; response: ServerResponse; socket: net.Socket }
+    if (trackers.get(server)?.began(socket, request, response)) return
+    const accepted = acceptedSocket(socket)
+    trackerOf(accepted)?.beganByHand(accepted, { server, socket }, request, response)
   })
 }
 
@@ -119,19 +136,40 @@ export class Connections {
     this.#canMove = canMove
     trackers.set(server, this)
     server.prependListener('connection', (socket: net.Socket) => {
-      this.#add(socket, beneath(server), socket)
+      // The program gave it to this server; it is among the connections of the one that accepted it.
+      if (this.#isOfAnother(socket)) return
+      const connection = this.#add(socket, beneath(server), socket)
+      if (connection.protocol === 'http1') this.#noteWhoReads(socket, connection)
       // It was in the queue when the drain began, or comes from a generation before.
       this.#drain?.added(socket)
     })
     server.prependListener('secureConnection', (socket: tls.TLSSocket) => {
       const below = plainSocketOf(socket)
+      if (below && this.#isOfAnother(acceptedSocket(below))) return
       const stays = below && this.#connections.get(below)?.stays
       if (below) this.#connections.delete(below)
       const connection = this.#add(socket, above(server, socket), below ?? socket, stays)
       this.#drain?.secured(socket, connection)
     })
-    if (speaksHttp2(server)) server.prependListener('session', (session: http2.ServerHttp2Session) => { this.#addSession(session) })
+    if (speaksHttp2(server)) {
+      server.prependListener('session', (session: http2.ServerHttp2Session) => {
+        const accepted = acceptedSocket(session.socket)
+        ;(this.#isOfAnother(accepted) ? trackerOf(accepted) ?? this : this).#addSession(session)
+      })
+    }
     watchRequests()
+  }
+
+  #isOfAnother(socket: net.Socket): boolean {
+    const tracker = trackerOf(socket)
+    return tracker !== undefined && tracker !== this && tracker.has(socket)
+  }
+
+  #noteWhoReads(socket: net.Socket, connection: Connection): void {
+    connection.byHand = !isUntouched(this.#server, socket)
+    if (connection.byHand) return
+    // By then all listeners have run, and nothing more has been read.
+    process.nextTick(() => { if (!socket.destroyed && !isNodesOwn(this.#server, socket)) connection.byHand = true })
   }
 
   get open(): number {
@@ -167,6 +205,7 @@ export class Connections {
       bytesRead: 0,
       quietSince: now - (about?.idleMs ?? 0),
       timerInherited: false,
+      byHand: false,
       stays
     }
     this.#connections.set(socket, connection)
@@ -178,7 +217,8 @@ export class Connections {
 
   /**
    * A connection that a predecessor moved here, as if it had always been here. For an HTTP server that is all; for the others the application gets the
-   * socket. Throws where the descriptor cannot be used, or what a listener for 'connection' throws; it is closed then.
+   * socket. Throws where the descriptor cannot be used, where it is not Node's own HTTP server that takes the socket, and what a listener for 'connection'
+   * throws; this copy of it is closed then.
    */
   adopt(fd: number, about: MovedConnection): net.Socket {
     const server = this.#server
@@ -190,6 +230,8 @@ export class Connections {
         this.#drain?.added(socket)
       } else {
         server.emit('connection', socket)
+        if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
+        if (!isNodesOwn(server, socket)) throw new Error('the program reads connections itself before it gives them to HTTP')
         if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
         else this.#goOnIdle(socket, about.idleMs)
       }
@@ -268,24 +310,45 @@ export class Connections {
     this.#drain?.greet(session)
   }
 
-  began(socket: net.Socket, request: IncomingMessage, response: ServerResponse): void {
+  /** False where it is none of these connections. */
+  began(socket: net.Socket, request: IncomingMessage, response: ServerResponse): boolean {
     const connection = this.#connections.get(socket)
-    if (!connection) return
-    connection.running.set(response, { method: request.method ?? '', target: request.url ?? '', since: performance.now() })
-    connection.requests++
-    requestCounts.total++
+    if (!connection) return false
     if (connection.timerInherited) {
       connection.timerInherited = false
       socket.setTimeout(inactivityMs(this.#server))
     }
     // Node counts the requests of a connection from when it came into this process.
     const most = limitsOf(this.#server).maxRequestsPerSocket ?? 0
-    if (most > 0 && connection.requestsBefore > 0 && connection.requests >= most) response.setHeader('Connection', 'close')
+    if (most > 0 && connection.requestsBefore > 0 && connection.requests + 1 >= most) response.setHeader('Connection', 'close')
+    this.#run(socket, connection, request, response)
+    return true
+  }
+
+  /** A request on a connection that the program gave to an HTTP server itself. */
+  beganByHand(accepted: net.Socket, served: ServedByHand, request: IncomingMessage, response: ServerResponse): void {
+    let connection = this.#connections.get(accepted)
+    if (!connection) {
+      // The program has taken our listener for 'connection' away.
+      connection = this.#add(accepted, beneath(this.#server), accepted)
+      connection.byHand = true
+      this.#drain?.added(accepted)
+    }
+    connection.byHand = true
+    connection.served = served
+    this.#run(accepted, connection, request, response)
+  }
+
+  #run(socket: net.Socket, connection: Connection, request: IncomingMessage, response: ServerResponse): void {
+    connection.running.set(response, { method: request.method ?? '', target: request.url ?? '', since: performance.now() })
+    connection.requests++
+    requestCounts.total++
     this.#drain?.began(socket, connection, response)
     response.once('close', () => {
       connection.running.delete(response)
       if (response.headersSent && response.statusCode >= 500) requestCounts.failed++
       connection.quietSince = performance.now()
+      if (connection.served) connection.bytesAnswered = connection.wire.bytesRead
       this.#drain?.answered(socket, connection, response)
     })
   }

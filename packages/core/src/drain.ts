@@ -10,6 +10,7 @@
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
+import { letClientCloseFirst } from './by-hand.js'
 import { left, type Deadline } from './channel.js'
 import { inactivityMs, keepAliveMs, kindOf, type CanMove, type Connection, type Request, type Session } from './connections.js'
 import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './holding.js'
@@ -141,7 +142,7 @@ export class Drain {
     for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
       if (!route) this.#stay(socket, connection, this.#whyNot(socket, connection))
-      else for (const response of connection.running.keys()) this.#watch(socket, connection, response)
+      else if (!connection.byHand) for (const response of connection.running.keys()) this.#watch(socket, connection, response)
     }
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const window = farewellMs(deadline)
@@ -201,7 +202,7 @@ export class Drain {
     connection.lookAgainMs = undefined
     if (!this.#moves(connection)) {
       this.#resting.delete(socket)
-      sayLast(connection)
+      this.#sayLast(socket, connection)
       return
     }
     this.#watch(socket, connection, response)
@@ -230,7 +231,8 @@ export class Drain {
   }
 
   #rest(socket: net.Socket, connection: Connection): void {
-    if (connection.running.size === 0 && connection.protocol !== 'http2' && connection.protocol !== 'other') this.#resting.add(socket)
+    if (connection.running.size > 0) return
+    if (connection.served !== undefined || (connection.protocol !== 'http2' && connection.protocol !== 'other')) this.#resting.add(socket)
   }
 
   /** There is a secure connection over one that was here. */
@@ -269,7 +271,7 @@ export class Drain {
   }
 
   #moves(connection: Connection): boolean {
-    return this.#route !== undefined && connection.stays === undefined
+    return this.#route !== undefined && connection.stays === undefined && !connection.byHand
   }
 
   #candidate(socket: net.Socket): void {
@@ -346,7 +348,7 @@ export class Drain {
         this.moved('http')
         socket.destroy()
       },
-      back: () => {
+      back: (refused) => {
         connection.leaving = undefined
         if (socket.destroyed) return
         // Counted at the deadline already, as one on its way.
@@ -361,6 +363,7 @@ export class Drain {
         release(socket, connection)
         // Others have ended the move meanwhile.
         if (!this.#route && !this.#undone) this.#stay(socket, connection, this.#whyNot(socket, connection))
+        else if (refused === true && !this.#undone) this.#stay(socket, connection, 'given back by the successor')
         else if (!this.#undone) this.#lookAgain(socket, connection)
       }
     }
@@ -371,8 +374,13 @@ export class Drain {
     connection.stays = reason ?? ''
     release(socket, connection)
     connection.quietSince = performance.now()
-    sayLast(connection)
+    this.#sayLast(socket, connection)
     this.#rest(socket, connection)
+  }
+
+  #sayLast(socket: net.Socket, connection: Connection): void {
+    if (connection.byHand) letClientCloseFirst(connection.served?.socket ?? socket)
+    sayLast(connection)
   }
 
   /** Nothing moves any more: those that are left are drained politely. */
@@ -430,6 +438,7 @@ export class Drain {
   #close(socket: net.Socket, connection: Connection, as: 'closedIdle' | 'cut'): void {
     this.#closedByUs.add(socket)
     this.#tally(socket, connection, as)
+    connection.served?.socket.destroy()
     socket.destroy()
   }
 
@@ -534,7 +543,8 @@ function readingOf(server: net.Server): Reading {
 }
 
 /** No request has begun. A connection that never sent a byte is idle. */
-function isBetween(socket: net.Socket, { protocol, running }: Connection, reading: Reading): boolean {
+function isBetween(socket: net.Socket, { protocol, running, served, wire, bytesAnswered }: Connection, reading: Reading): boolean {
+  if (served) return running.size === 0 && hasParser(served.socket) && wire.bytesRead === bytesAnswered
   if (protocol === 'http2' || protocol === 'other' || running.size > 0) return false
   return socket.bytesRead === 0 || (hasParser(socket) && !reading.has(socket))
 }

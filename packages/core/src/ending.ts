@@ -183,7 +183,7 @@ export class Ending {
     const { mover } = this
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
-      taken: (count) => { mover?.taken(count) },
+      taken: (count, back) => { mover?.taken(count, back) },
       peer: (message) => { this.#side.peer(message) }
     }).then((how) => {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')

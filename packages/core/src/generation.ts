@@ -12,6 +12,7 @@ import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
 import { activation } from './activation.js'
+import { HasSpoken } from './adopting.js'
 import { Answers } from './answers.js'
 import { Beginning } from './beginning.js'
 import { left, type Deadline } from './channel.js'
@@ -67,6 +68,8 @@ export class Generation implements Handover {
   /** Copies of what they claimed, until this process is ready. */
   readonly #spares = new Set<Offered>()
   readonly #socketMoves = new SocketMoves()
+  /** Kinds of connections of which it was logged that they go back. */
+  readonly #saidGivenBack = new Set<string>()
   #cannotMove: { readonly is: string | undefined } | undefined
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
@@ -164,7 +167,7 @@ export class Generation implements Handover {
       kept: () => this.#kept,
       serve: () => this.#serve(),
       accept: () => { for (const listener of this.#inventory.listeners) this.#inventory.acceptOn(listener) },
-      adopt: (fd, about) => { this.#adopt(fd, about) },
+      adopt: (fd, about, refusable) => this.#adopt(fd, about, refusable),
       closeSpares: () => { this.#closeSpares() },
       report: (report) => { this.#publish(report) },
       serves: () => this.#serves(),
@@ -492,8 +495,8 @@ export class Generation implements Handover {
     return { listeners, kinds: this.#socketMoves.kinds, room: descriptorRoom() }
   }
 
-  /** A connection of the predecessor. */
-  #adopt(fd: number, about: MovedConnection): void {
+  /** A connection of the predecessor. False where it is given back. */
+  #adopt(fd: number, about: MovedConnection, refusable: boolean): boolean {
     const connections = this.#servers.connectionsOf(this.#inventory.named(about.listener)?.owner)
     try {
       if (about.kind !== 'http') this.#socketMoves.take(fd, about, connections)
@@ -502,8 +505,13 @@ export class Generation implements Handover {
         closeSync(fd)
         throw new Error(`nothing listens as "${about.listener}" any more`)
       }
+      return true
     } catch (error) {
-      this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
+      const closed = !refusable || error instanceof HasSpoken
+      if (closed) this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
+      else if (!this.#saidGivenBack.has(about.kind)) this.#log('warn', `a connection of kind "${about.kind}" is given back to process ${this.#beginning.predecessor?.predecessor.pid ?? '?'}, which drains it (others are not logged): ${textOf(error)}`)
+      if (!closed) this.#saidGivenBack.add(about.kind)
+      return closed
     }
   }
 

@@ -102,10 +102,16 @@ export type Message =
   | { readonly type: 'withdraw'; readonly reason: string }
   /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
-  /** P → S after `serving`: connections, after one message with their descriptors in the same order. */
-  | { readonly type: 'move'; readonly connections: readonly MovedConnection[] }
-  /** S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before. */
-  | { readonly type: 'taken'; readonly count: number }
+  /**
+   * P → S after `serving`: connections, after one message with their descriptors in the same order. `refusable`: P understands `back`, so S makes connections of
+   * them before it answers.
+   */
+  | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
+  /**
+   * S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before, and so are those of the first `count`
+   * whose numbers, from 0, are in `back`: S cannot make connections of them.
+   */
+  | { readonly type: 'taken'; readonly count: number; readonly back?: readonly number[] }
   /** P → S: the drain is over and the process ends. Without a report a keeper stood in for a predecessor. */
   | { readonly type: 'end'; readonly report?: Report }
 
@@ -133,8 +139,8 @@ export const shapes: Shapes<Message> = {
   serving: { takes: optional(takes) },
   withdraw: { reason: string },
   settled: {},
-  move: { connections: list(connection) },
-  taken: { count },
+  move: { connections: list(connection), refusable: optional(boolean) },
+  taken: { count, back: optional(list(count)) },
   end: { report: optional(object) }
 }
 

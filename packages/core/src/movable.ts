@@ -8,7 +8,8 @@
 
 import type net from 'node:net'
 import type { Connection } from './connections.js'
-import { fdOf, hasParser, isAnswering, isParsed, unsentBytes } from './private.js'
+import { byHand } from './by-hand.js'
+import { fdOf, hasParser, isAnswering, isParsed, isReadByNodeAlone, unsentBytes } from './private.js'
 
 /** `now`, `later` (something of it is here; look again), or why it stays for the whole drain. */
 export type Standing = 'now' | 'later' | { readonly stays: string }
@@ -17,10 +18,12 @@ export type Standing = 'now' | 'later' | { readonly stays: string }
 export const upgraded = 'upgraded'
 export const foreign = 'protocol of the application'
 
-/** Why a connection can never be moved, whatever it does: what it speaks. */
-export function unmovable(socket: net.Socket, { protocol, wire }: Connection): string | undefined {
+/** Why a connection can never be moved, whatever it does: what it speaks, or that the program had it in its own hands. */
+export function unmovable(socket: net.Socket, connection: Connection): string | undefined {
+  const { protocol, wire } = connection
   if (protocol === 'http2') return 'HTTP/2'
-  return protocol === 'handshake' || wire !== socket ? 'TLS' : undefined
+  if (protocol === 'handshake' || wire !== socket) return 'TLS'
+  return connection.byHand ? byHand : undefined
 }
 
 /**
@@ -35,7 +38,7 @@ export function standingOf(socket: net.Socket, connection: Connection, reading: 
   // It ends by itself.
   if (socket.destroyed || !socket.readable || !socket.writable || fdOf(socket) === undefined) return 'later'
   if (!hasParser(socket)) return { stays: upgraded }
-  if (!isParsed(socket)) return { stays: 'read by the application' }
+  if (!isParsed(socket) || !isReadByNodeAlone(socket)) return { stays: 'read by the application' }
   if (socket.readableLength > 0 || unsentBytes(socket) > 0) return 'later'
   return socket.bytesRead === 0 || !reading.has(socket) ? 'now' : 'later'
 }

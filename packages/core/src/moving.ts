@@ -19,8 +19,8 @@ export interface Leaving {
   sent(): void
   /** The successor has it: let go of this copy. */
   left(): void
-  /** It stays after all: go on with it. */
-  back(): void
+  /** It stays after all: go on with it. `refused`: the successor cannot take it, now or later. */
+  back(refused?: boolean): void
 }
 
 /** Gives connections that can leave now, until there are no more or `until` (as performance.now()) has passed. Runs within one turn of the loop. */
@@ -186,17 +186,18 @@ export class Mover {
     this.#room -= batch.length
     this.#flying.push(batch)
     for (const leaving of batch) leaving.sent()
-    this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about) })
+    this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about), refusable: true })
   }
 
-  /** The successor's answer to the oldest batch. */
-  taken(count: number): void {
+  /** The successor's answer to the oldest batch: it has the first `count`, but for those in `back`, which are numbered from 0. */
+  taken(count: number, back: readonly number[] = []): void {
     const batch = this.#flying.shift()
     if (!batch) return
     this.#inFlight -= batch.length
     for (const [index, leaving] of batch.entries()) {
-      if (index < count) leaving.left()
-      else leaving.back()
+      if (index >= count) leaving.back()
+      else if (back.includes(index)) leaving.back(true)
+      else leaving.left()
     }
     this.#noteFirstPass()
     if (count < batch.length) this.end(count === 0 ? 'the successor takes no more' : 'the successor ran out of descriptors')

@@ -216,8 +216,8 @@ async function takeBack(side: PredecessorSide, { channel, child }: Launched, suc
 export interface SuccessorWords {
   /** It needs no undo any more. */
   settled(): void
-  /** It has the first `count` of the oldest connections on their way. */
-  taken(count: number): void
+  /** It has the first `count` of the oldest connections on their way, but for those whose numbers are in `back`. */
+  taken(count: number, back: readonly number[] | undefined): void
   /** After its descriptor, where it has no text. */
   peer(message: MessageOf<'peer'>): void
 }
@@ -229,7 +229,7 @@ export async function watchSuccessor(channel: Channel, hears: SuccessorWords): P
     if (message === undefined) return 'gone'
     if (message === 'garbage') return message
     if (message.type === 'settled') hears.settled()
-    else if (message.type === 'taken') hears.taken(message.count)
+    else if (message.type === 'taken') hears.taken(message.count, message.back)
     else if (message.type === 'peer') hears.peer(message)
   }
 }

@@ -184,6 +184,19 @@ export function holdsHalfCharacter(socket: net.Socket): boolean {
   return (socketInside(socket)._readableState?.decoder?.lastNeed ?? 0) > 0
 }
 
+/** The server whose listener accepted the connection, whatever the program did with it since. Node sets `_server` there and nowhere else. */
+export function acceptorOf(socket: net.Socket): net.Server | undefined {
+  return socketInside(socket)._server ?? undefined
+}
+
+/**
+ * Whether what comes goes to Node's HTTP server alone: nobody listens for it beside, decodes it, or has put a function of his own over those that it goes
+ * through. Who listened before Node did hears nothing yet, and would as soon as Node gives the socket back.
+ */
+export function isReadByNodeAlone(socket: net.Socket): boolean {
+  return socket.listenerCount('data') <= 1 && socket.listenerCount('readable') === 0 && socket.readableEncoding === null && !['emit', 'push', 'read'].some((name) => Object.hasOwn(socket, name))
+}
+
 /** The server that a connection came through: Node keeps it for HTTP servers, `adoptDescriptor` for the others. */
 export function serverOf(socket: net.Socket): net.Server | undefined {
   return socketInside(socket).server

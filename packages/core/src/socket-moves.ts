@@ -9,6 +9,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { inspect } from 'node:util'
+import { HasSpoken } from './adopting.js'
 import type { Connections } from './connections.js'
 import { HandoverError } from './errors.js'
 import type { MovedConnection } from './messages.js'
@@ -139,7 +140,7 @@ export class SocketMoves {
     return true
   }
 
-  /** A connection that a predecessor moved here. Throws what the application's function throws; the connection is closed then. */
+  /** A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. HasSpoken: its client has heard of it. */
   take(fd: number, about: MovedConnection, connections: Connections | undefined): void {
     const socket = connections?.adopt(fd, about) ?? adoptDescriptor(fd, undefined)
     try {
@@ -149,8 +150,9 @@ export class SocketMoves {
       if (about.unread !== undefined) socket.unshift(Buffer.from(about.unread, 'base64'))
       taker(socket, state)
     } catch (error) {
+      const { bytesWritten } = socket
       socket.destroy()
-      throw error
+      throw bytesWritten > 0 ? new HasSpoken(error instanceof Error ? error.message : String(error), { cause: error }) : error
     }
   }
 }

@@ -71,8 +71,8 @@ export interface SuccessorSide {
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
-  /** Takes connections, whose descriptors have come. */
-  take(connections: readonly MovedConnection[]): void
+  /** Takes connections, whose descriptors have come. `refusable`: those that cannot be taken may be given back. */
+  take(connections: readonly MovedConnection[], refusable: boolean): void
   /** Resolves when all of them are served, and what came with them is done. */
   allTaken(): Promise<void>
   /** After its descriptor. */
@@ -123,7 +123,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
 
   channel.unref()
   let last = await next
-  for (; last?.type === 'move'; last = await hear(channel, side)) side.take(last.connections)
+  for (; last?.type === 'move'; last = await hear(channel, side)) side.take(last.connections, last.refusable ?? false)
   if (last?.type === 'withdraw') { withdrawn(last.reason); return }
   await ended(last?.type === 'end' ? last : undefined)
 }
