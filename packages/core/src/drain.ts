@@ -206,8 +206,8 @@ export class Drain {
       return
     }
     this.#watch(socket, connection, response)
-    // It pipelines. Else there is nothing to look at before the answer.
-    if (connection.running.size > 1) this.#candidate(socket)
+    // It pipelines, or was held in the middle of what was read. Else there is nothing to look at before the answer.
+    if (connection.running.size > 1 || connection.held === true) this.#candidate(socket)
   }
 
   answered(socket: net.Socket, connection: Connection, response: ServerResponse): void {
@@ -227,7 +227,7 @@ export class Drain {
 
   /** Its next request is not for this process. */
   #watch(socket: net.Socket, connection: Connection, response: ServerResponse): void {
-    watchAnswer(socket, connection, response, () => !this.#undone && this.#moves(connection))
+    watchAnswer(socket, connection, response, () => this.#moves(connection))
   }
 
   #rest(socket: net.Socket, connection: Connection): void {
@@ -271,7 +271,7 @@ export class Drain {
   }
 
   #moves(connection: Connection): boolean {
-    return this.#route !== undefined && connection.stays === undefined && !connection.byHand
+    return this.#route !== undefined && !this.#undone && connection.stays === undefined && !connection.byHand
   }
 
   #candidate(socket: net.Socket): void {
@@ -311,13 +311,11 @@ export class Drain {
         else yield this.#leave(socket, connection, this.#route)
       } else if (standing !== 'later') {
         this.#stay(socket, connection, standing.stays)
-      } else if (connection.running.size > 1) {
-        // A client that does not wait for answers would never let its connection be idle.
-        if (!reading.has(socket)) hold(socket, connection)
-      } else if (connection.running.size === 0) {
-        // What has begun to come is answered here.
+      } else {
+        // What has begun to come is answered here. A client that does not wait for answers would never let its connection be idle.
         if (reading.has(socket)) release(socket, connection)
-        this.#lookAgain(socket, connection)
+        else if (connection.running.size > 1) hold(socket, connection)
+        if (connection.running.size === 0) this.#lookAgain(socket, connection)
       }
       if (performance.now() > until) return
     }

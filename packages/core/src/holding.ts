@@ -13,10 +13,18 @@ import type net from 'node:net'
 import type { Connection } from './connections.js'
 import { discardUnread, endsConnection, hasLength, holdReading, isReading, releaseReading } from './private.js'
 
+/** Answers that are watched, for the drain that asked last: an answer may outlive several that are undone. */
+const watched = new WeakMap<ServerResponse, { moves: () => boolean }>()
+
 /** Sees the end of this answer. `moves`: asked then, whether the connection is to move. */
 export function watchAnswer(socket: net.Socket, connection: Connection, response: ServerResponse, moves: () => boolean): void {
-  const hold = (): void => { if (moves()) holdAfter(socket, connection, response) }
+  const known = watched.get(response)
+  const watch = known ?? { moves }
+  watch.moves = moves
+  const hold = (): void => { if (watch.moves()) holdAfter(socket, connection, response) }
   if (response.writableEnded || hasLength(response)) hold()
+  if (known) return
+  watched.set(response, watch)
   // end() emits it before it returns, when all of the answer is with the socket.
   if (!response.writableEnded) response.once('prefinish', hold)
   if (!response.headersSent) onHead(response, () => {

@@ -108,6 +108,7 @@ interface Parser {
   socket: net.Socket | null
   _consumed?: boolean
   execute(data: Buffer): unknown
+  resume?(): void
   [slot: number]: unknown
 }
 
@@ -235,11 +236,12 @@ export function holdReading(socket: net.Socket): void {
   handle.readStop()
 }
 
-/** Undoes `holdReading`. */
+/** Undoes `holdReading`. In the middle of what was read last, HTTP takes `_paused` for its own and pauses the parser: then every byte that comes would be an error. */
 export function releaseReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
   if (!handle) return
   socketInside(socket)._paused = false
+  socketInside(socket).parser?.resume?.()
   handle.reading = true
   handle.readStart()
 }
