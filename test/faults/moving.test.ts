@@ -51,7 +51,8 @@ describe('a successor that is killed in the middle', () => {
     process.kill(first, 'SIGHUP')
     const undone = reportOf(await scene.event('report', (event) => resultOf(event) === 'undone'))
     const { moved } = undone.connections
-    expect(moved).toBeGreaterThanOrEqual(500)
+    // Of the message that it died in it had acknowledged none.
+    expect(moved).toBeGreaterThanOrEqual(500 - 64)
     // One message was acknowledged before all of it was adopted.
     expect(moved).toBeLessThanOrEqual(500 + 63)
     expect((await scene.event('failed'))['message']).toMatch(new RegExp(`and ${moved} that had moved to it, are gone`))
@@ -80,7 +81,7 @@ describe('a successor that is killed in the middle', () => {
     expect(last.every(({ toldToGo }) => toldToGo)).toBe(true)
     expect(await answers).toEqual({ [first]: 20 })
     const report = await ended(scene, first)
-    expect(report.connections.moved).toBeGreaterThanOrEqual(300)
+    expect(report.connections.moved).toBeGreaterThanOrEqual(300 - 64)
     expect(report.connections.moved).toBeLessThanOrEqual(363)
     expect(report.connections).toMatchObject({ cut: 0, stayed: { 'the successor ended': 1_020 - report.connections.moved } })
     noneLost([...clients, ...slow])
@@ -249,7 +250,7 @@ describe.concurrent('a stop in the middle', () => {
     await scene.state('draining', ({ pid }) => pid === second)
     const counts = await answersOf(clients)
     expect(counts['closed']).toBeUndefined()
-    expect(counts[first]! + counts[second]!).toBe(600)
+    expect((counts[first] ?? 0) + counts[second]!).toBe(600)
     expect(counts[second]!).toBeGreaterThanOrEqual(200)
     expect(await answers).toEqual({ [first]: 20 })
     await waitFor(() => scene.alive.length === 0)
