@@ -70,7 +70,7 @@ export async function run(options: RunOptions): Promise<never> {
       hangTimeoutMs: options.hangTimeoutMs ?? defaultHangTimeoutMs,
       readyTimeoutMs: readyTimeout(env),
       env,
-      command: (inPlace) => paths.worker(words, inPlace),
+      command: (inPlace) => paths.worker(words, options.nodeOptions.length, inPlace),
       log,
       handOver: async () => {
         control?.heal()

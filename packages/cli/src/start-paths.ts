@@ -49,14 +49,14 @@ export class StartPaths {
   }
 
   /**
-   * Of a worker; `args`: of Node, from the script on. Throws HANDOVER_SPAWN where the working directory is gone; with `inPlace` a worker is started where
-   * this process itself is, so that a service without a worker has one again.
+   * Of a worker; `args`: of Node, of which the first `nodeOptions` stand before the script. Throws HANDOVER_SPAWN where the working directory is gone; with
+   * `inPlace` a worker is started where this process itself is, so that a service without a worker has one again.
    */
-  worker(args: readonly string[], inPlace: boolean): StartCommand {
+  worker(args: readonly string[], nodeOptions: number, inPlace: boolean): StartCommand {
     const notes: string[] = []
     const preload = this.#own(notes, 'dist/preload.js')
     const { file, cwd } = this.#place(notes, inPlace)
-    return { file, args: ['--require', preload, ...args], cwd, notes }
+    return { file, args: ['--require', preload, ...args], cwd, nodeOptions: nodeOptions + 2, notes }
   }
 
   /** Of another keeper, with the words of this one. */

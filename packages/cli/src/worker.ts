@@ -3,7 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, start, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type Wishes, type WorkerMessage } from '@handover/core/keeper'
+import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withOwnInspector, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type Wishes, type WorkerMessage } from '@handover/core/keeper'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -262,7 +262,8 @@ export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, 
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
   let started: Started
   try {
-    started = await start(command, env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name] })
+    const inspected = await withOwnInspector(command, env)
+    started = await startInspected(inspected, inspected.command, inspected.env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name] })
   } catch (error) {
     closeSync(messages)
     closeSync(descriptors)

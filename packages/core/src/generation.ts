@@ -24,6 +24,7 @@ import { Ending, openCounts, type Served } from './ending.js'
 import { HandoverError, textOf, withoutStop } from './errors.js'
 import type { Handover, HandoverEvents, ReloadOptions } from './face.js'
 import { descriptorRoom, takeInheritance, realHost, unavailable, type Host, type Inheritance } from './host.js'
+import { takeInspectorMark } from './inspector-port.js'
 import { Inventory, type Listener, type Offered } from './inventory.js'
 import { Kept, takeLine, type Held, type Passed } from './kept.js'
 import { channelTo, type Launched } from './launch.js'
@@ -126,6 +127,7 @@ export class Generation implements Handover {
 
   constructor(env: NodeJS.ProcessEnv) {
     this.#inheritance = takeInheritance(env)
+    const inspectorWanted = takeInspectorMark(env)
     // Before the program reads the environment, and while the descriptors are what they were.
     activation()
     this.#off = unavailable()
@@ -179,6 +181,10 @@ export class Generation implements Handover {
       },
       log: (level, line) => { this.#log(level, line) }
     })
+    if (inspectorWanted !== undefined) {
+      const url = process.getBuiltinModule('node:inspector').url()
+      this.#log('info', `the inspector of process ${process.pid} is ${url ?? 'not open'}: ${inspectorWanted} belongs to another process`)
+    }
     const held = this.#off === undefined ? takeLine(env) : undefined
     if (held) this.#kept = this.#keptBy(held)
     // A successor will listen; a reload signal that comes before must not kill it.

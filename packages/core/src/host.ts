@@ -4,6 +4,7 @@
 
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
+import { inspectorMark } from './inspector-port.js'
 import { keeperMark } from './kept.js'
 import { launch, successorMark, type Launched } from './launch.js'
 import { native } from './native.js'
@@ -13,7 +14,7 @@ import { commandLine } from './starting-point.js'
 import { InheritedStderr } from './stderr.js'
 
 /** What belongs to this process alone: the marks, and the IPC channel of a process that was forked. */
-const notInherited = [successorMark, keeperMark, pathsMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
+const notInherited = [successorMark, keeperMark, pathsMark, inspectorMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
 
 // Asked now: a terminal that has gone away answers no.
 const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))

@@ -9,6 +9,7 @@ import { isatty } from 'node:tty'
 import { activation, throughShell } from './activation.js'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError } from './errors.js'
+import { withOwnInspector, type Inspected } from './inspector-port.js'
 import { parseMessage } from './messages.js'
 import { check, native, type Native } from './native.js'
 import { pathsMark } from './path-guard.js'
@@ -150,19 +151,32 @@ export function channelTo({ messages, descriptors }: Pick<Started, 'messages' | 
   return openChannel(messages, descriptors, parseMessage)
 }
 
+/** Starts what was made of `inspected`. Throws as `start` does. */
+export async function startInspected(inspected: Inspected, ...what: Parameters<typeof start>): Promise<Started> {
+  try {
+    const started = await start(...what)
+    void started.child.ended.then(() => { inspected.over() })
+    return started
+  } catch (error) {
+    inspected.over()
+    throw error
+  }
+}
+
 /** Loaded before the program of a successor, so that it leaves Unix paths alone that are served. */
 const guardFile = path.join(__dirname, 'guard.js')
 
 /** With the guard behind the options of Node: where packages lie in an archive, those make that it is found. */
 function guarded(command: CommandLine): CommandLine {
-  const options = process.execArgv.length
-  return existsSync(guardFile) ? { ...command, args: [...command.args.slice(0, options), '--require', guardFile, ...command.args.slice(options)] } : command
+  const { args, nodeOptions = 0 } = command
+  return existsSync(guardFile) ? { ...command, args: [...args.slice(0, nodeOptions), '--require', guardFile, ...args.slice(nodeOptions)], nodeOptions: nodeOptions + 2 } : command
 }
 
 /** Starts `command` as a successor of this process, which serves these Unix `paths`. Throws HANDOVER_SPAWN. */
 export async function launch(command: CommandLine, env: NodeJS.ProcessEnv, paths: readonly string[]): Promise<Launched> {
-  const [whole, itsEnv] = paths.length > 0 ? [guarded(command), { ...env, [pathsMark]: JSON.stringify(paths) }] : [command, env]
+  const inspected = await withOwnInspector(command, env)
+  const [whole, itsEnv] = paths.length > 0 ? [guarded(inspected.command), { ...inspected.env, [pathsMark]: JSON.stringify(paths) }] : [inspected.command, inspected.env]
   const byShell = throughShell(whole.file, whole.args, process.argv0, activation().environment(itsEnv))
-  const started = await start(byShell ? { ...byShell, cwd: whole.cwd } : whole, itsEnv)
+  const started = await startInspected(inspected, byShell ? { ...byShell, cwd: whole.cwd } : whole, itsEnv)
   return { channel: channelTo(started), pid: started.pid, child: started.child }
 }

@@ -13,6 +13,8 @@ export interface CommandLine {
   readonly file: string
   readonly args: readonly string[]
   readonly cwd: string
+  /** How many of `args` are options of Node; absent where that is not known. */
+  readonly nodeOptions?: number
   /** What the program is called; as this process where it is absent. */
   readonly argv0?: string
 }
@@ -180,11 +182,12 @@ export function commandLine(note: (text: string) => void = () => undefined): () 
   const point = startingPoint()
   const script = typedScript(point)
   const args = [...process.execArgv, ...(script === undefined ? [] : [script, ...process.argv.slice(2)])]
+  const nodeOptions = process.execArgv.length
   return () => {
     requireDirectory(point)
     if (point.note !== undefined) note(point.note)
     const node = nodeNow(point)
     if (node.note !== undefined) note(node.note)
-    return { file: node.file, args, cwd: point.cwd }
+    return { file: node.file, args, cwd: point.cwd, nodeOptions }
   }
 }
