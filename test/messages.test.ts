@@ -22,8 +22,8 @@ const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } =
   serving: { type: 'serving', takes: { listeners: ['tcp 0.0.0.0:3000'], kinds: ['chat'], room: 900 } },
   withdraw: { type: 'withdraw', reason: 'it was not ready in time' },
   settled: { type: 'settled' },
-  move: { type: 'move', connections: [connection, { ...connection, kind: 'chat', state: '[1]', unread: 'aGVsbG8=' }] },
-  taken: { type: 'taken', count: 2 },
+  move: { type: 'move', connections: [connection, { ...connection, kind: 'chat', state: '[1]', unread: 'aGVsbG8=' }], refusable: true },
+  taken: { type: 'taken', count: 2, back: [1] },
   end: { type: 'end', report: { result: 'drained' } as never }
 }
 const types = Object.keys(examples) as MessageType[]
@@ -46,6 +46,8 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   readyMs: (value) => value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0),
   mayDrop: (value) => value === undefined || typeof value === 'boolean',
   alone: (value) => value === undefined || typeof value === 'boolean',
+  refusable: (value) => value === undefined || typeof value === 'boolean',
+  back: (value) => value === undefined || (Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)),
   state: (value) => value === undefined || (typeof value === 'object' && value !== null),
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }

@@ -70,7 +70,7 @@ it('sockets of other programs, and of another user, in the directory are not tak
   const { stdout, status } = await place.run('status')
   expect(status).toBe(0)
   expect(stdout).toMatch(/^shop\n/)
-  expect(stdout).toMatch(/process 1 does not answer/)
+  expect(stdout).toMatch(/process 1 did not answer/)
   expect(readdirSync(place.sockets)).toEqual(expect.arrayContaining(['strange.sock', '@1-00000000.sock', 'file.sock', 'shop.sock']))
   strange.close()
   silentServer.close()

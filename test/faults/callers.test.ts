@@ -59,7 +59,8 @@ class Caller {
 }
 
 const hello = { type: 'hello', protocol: 1, pid: 1 }
-const ready = { type: 'ready', kept: [], added: [], dropped: [] }
+/** It keeps whatever is offered. */
+const ready = { type: 'ready', kept: [] as readonly string[], added: [], dropped: [] }
 const states = () => scene.events.filter(({ event, pid }) => event === 'state' && pid === serving)
 const launches = (): number => states().filter(({ to }) => to === 'launching').length
 const failure = async () => {
@@ -75,9 +76,12 @@ describe('a caller', () => {
       const caller = await Caller.greeted()
       await scene.until(() => launches() > begun)
       const answers = ['offer', 'commit']
+      let kept: readonly string[] = []
       for (const message of said) {
-        caller.say(message)
-        expect(await caller.hear()).toMatchObject({ type: answers.shift() })
+        caller.say(message === ready ? { ...ready, kept } : message)
+        const answer = await caller.hear()
+        expect(answer).toMatchObject({ type: answers.shift() })
+        kept = answer?.listeners?.map(({ name }) => name) ?? []
       }
       caller.hangUp()
       return await failed

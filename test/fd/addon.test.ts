@@ -264,7 +264,7 @@ describe('prepack', () => {
 describe('without a binary', () => {
   it('each function of @handover/core/fd is HANDOVER_UNAVAILABLE with the reason, and closeFds works', () => {
     const place = directory()
-    for (const name of ['fd', 'binary', 'errors', 'listeners', 'native', 'private']) {
+    for (const name of ['fd', 'binary', 'closed-listener', 'errors', 'listeners', 'native', 'private']) {
       writeFileSync(path.join(place, `${name}.js`), readFileSync(path.join(top, 'packages', 'core', 'dist', `${name}.js`)))
     }
     writeFileSync(path.join(place, 'main.js'), `

@@ -22,7 +22,6 @@ const files = readdirSync(path.join(folder, 'test'), { recursive: true, encoding
 /** The names of the tests that passed, in TAP. A name may be there more than once. */
 const passed = (tap: string): string[] => tap.split('\n').filter((line) => /^ *ok \d+ - /.test(line)).map((line) => line.replace(/^( *)ok \d+ - /, '$1')).sort()
 
-/** What a test of its own time does not pass by itself on a busy machine is run once more. */
 async function lost(file: string): Promise<{ passedPlainly: string[]; notWithThePreload: string[]; said: string }> {
   const { plain, preloaded } = await runPlainAndPreloaded(['--test-reporter=tap', path.join('test', file)], { cwd: folder })
   const left = passed(preloaded.stdout)
@@ -40,7 +39,11 @@ describe('a test of Fastify that passes without the preload passes with it', () 
 
   it.each(files)('%s', { timeout: 180_000 }, async (file) => {
     let { passedPlainly, notWithThePreload, said } = await lost(file)
-    if (notWithThePreload.length > 0) ({ passedPlainly, notWithThePreload, said } = await lost(file))
+    // Some of these tests are of times, which a busy machine does not keep.
+    if (notWithThePreload.length > 0) {
+      console.warn(`RUN A SECOND TIME: ${file}, for ${notWithThePreload.join(', ')}\n${said}`)
+      ;({ passedPlainly, notWithThePreload, said } = await lost(file))
+    }
     expect(passedPlainly.length).toBeGreaterThan(0)
     expect(notWithThePreload, said).toEqual([])
   })

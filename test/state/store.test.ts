@@ -65,7 +65,7 @@ it('more checkpoints than can be on their way at once keep no process from servi
   app = await startWith(`memory.found = 0; for (let index = 0; index < 300; index++) handover.share('part ' + index, { save: () => 1, restore: (value) => { memory.found += value === index ? 1 : 0 } })`, Object.fromEntries(files))
   await app.program.event('state', ({ to }) => to === 'serving')
   expect((await app.get('/memory')).body['found']).toBe(200)
-  expect(app.program.stderr).toMatch(/goes on from checkpoints: part 0 \(.*\), part 19 \(\d+ s old\), 180 more\. What/)
+  expect(app.program.stderr).toMatch(/goes on from checkpoints: part 0 \(.*\), part 19 \(\d+ s old\), and 180 more\. What/)
   expect(app.program.stderr).toMatch(/systemd holds 300 checkpoints, of which 200 are restored/)
 })
 
