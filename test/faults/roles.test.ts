@@ -223,13 +223,13 @@ describe('the predecessor', () => {
   })
 
   it.each<[what: string, act: (peer: Peer) => void, outcome: readonly unknown[]]>([
-    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.say({ type: 'peer', name: 'news', text: '[1]' }); peer.say('garbage') }, ['settled', 7, 'news', 'garbage']],
+    ['"settled" is heard, and that connections were taken', (peer) => { peer.say({ type: 'settled' }); peer.say({ type: 'taken', count: 7 }); peer.say({ type: 'peer', name: 'news', text: '[1]' }); peer.say({ type: 'pong' }); peer.say('garbage') }, ['settled', 7, 'news', false, 'garbage']],
     ['the end of the channel is the death of the successor', (peer) => { peer.die() }, ['gone']],
     ['nothing that follows garbage is heard', (peer) => { peer.say('garbage'); peer.say({ type: 'settled' }) }, ['garbage']]
   ])('after the switch: %s', async (_what, act, outcome) => {
     const { channel, peer } = connected()
     const heard: unknown[] = []
-    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) }, peer: ({ name }) => { heard.push(name) } })
+    const watched = watchSuccessor(channel, { settled: () => { heard.push('settled') }, taken: (count) => { heard.push(count) }, peer: ({ name }) => { heard.push(name) }, pong: (debugged) => { heard.push(debugged) } })
     act(peer)
     heard.push(await watched)
     expect(heard).toEqual(outcome)

@@ -42,6 +42,39 @@ describe('within the undo window', () => {
     }
   })
 
+  it.each<[how: string, behaviour: string, hang: NodeJS.Signals]>([
+    ['loops', 'usr2:loop', 'SIGUSR2'],
+    ['is stopped', 'ok', 'SIGSTOP']
+  ])('the predecessor serves again, and the successor is killed, when that one %s', async (_how, behaviour, hang) => {
+    await using scene = await Scene.start({ options: wide })
+    const first = scene.program.pid
+    scene.behave(behaviour)
+    const load = scene.load()
+    await scene.hangUp(first)
+    const second = (await scene.state('serving', ({ pid }) => pid !== first)).pid
+    await load.until(({ versions }) => versions.some(({ pid }) => pid === second))
+
+    process.kill(second, hang)
+    const failed = await scene.event('failed', ({ pid }) => pid === first)
+    expect(failed).toMatchObject({ code: 'HANDOVER_UNDONE', generation: 1 })
+    expect(failed['message']).toMatch(new RegExp(`^process ${second} \\(generation 2\\) hangs within the undo window: it has not answered for \\d+ ms, and it was killed\\.\\n  Process ${first} \\(generation 1\\) serves again`))
+    await waitFor(() => scene.alive.length === 1)
+    for (const target of scene.targets) expect(await scene.answering(target)).toBe(first)
+    portNeverClosed(await load.stop())
+  })
+
+  it('a successor that is busy for a second, in a window that ends meanwhile, is not undone', async () => {
+    await using scene = await Scene.start({ options: { undoWindow: 1_000, drainTimeout: 40_000 } })
+    const first = scene.program.pid
+    scene.behave('usr2:busy')
+    await scene.hangUp(first)
+    const second = (await scene.state('serving', ({ pid }) => pid !== first)).pid
+    process.kill(second, 'SIGUSR2')
+    await scene.event('was busy', ({ pid }) => pid === second)
+    await scene.event('report', (event) => event.pid === first && resultOf(event) === 'drained')
+    expect(await scene.answering(scene.targets[0]!)).toBe(second)
+  })
+
   it('the predecessor serves again, and ends the successor, when that one breaks the channel with garbage', async () => {
     await using scene = await Scene.start({ options: wide })
     scene.behave(`fake ${JSON.stringify({ until: 'serving', then: 'say:so long' })}`)

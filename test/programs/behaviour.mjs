@@ -5,7 +5,7 @@
 //   syntax-error        imports a file that does not parse
 //   listen-fails        binds a port that is in use
 //   silent-then-boot    prints `booting` and takes 1 s to boot
-//   usr2:exit, usr2:throw   runs well until SIGUSR2, then process.exit(7) or an uncaught exception
+//   usr2:exit, usr2:throw, usr2:loop, usr2:busy   runs well until SIGUSR2, then process.exit(7), an uncaught exception, an endless loop, or one of a second
 //   spawn               starts a `sleep` at boot and another one once it serves, both with its stderr; prints `spawned`
 //   talk-later          starts a child at boot that writes to stderr on every line of its standard input, which SIGUSR2 sends
 //   adds:PATH:STATUS    listens on a Unix path too, then exits with STATUS or, where it is `kill`, by SIGKILL
@@ -45,7 +45,14 @@ export async function behave(word, handover) {
     case 'silent-then-boot': print('booting'); await wait(1000); break
     case 'kill-at': handover.events.on('state', ({ to }) => { if (to === argument) process.kill(process.pid, 'SIGKILL') }); break
     case 'exit-at': handover.events.on('state', ({ to }) => { if (to === argument) process.exit(7) }); break
-    case 'usr2': process.on('SIGUSR2', () => { if (argument === 'exit') process.exit(7); throw new Error('this generation throws while it serves') }); break
+    case 'usr2':
+      process.on('SIGUSR2', () => {
+        if (argument === 'exit') process.exit(7)
+        for (const end = Date.now() + 1_000; argument === 'loop' || (argument === 'busy' && Date.now() < end);) { /* blocks the event loop */ }
+        if (argument === 'throw') throw new Error('this generation throws while it serves')
+        print('was busy')
+      })
+      break
     case 'spawn': {
       const start = () => {
         const child = spawn('sleep', ['300'], { stdio: ['ignore', 'ignore', 'inherit'] })

@@ -3,7 +3,7 @@
  * debugs is not, and one that slept along with the whole machine is not either.
  */
 
-import { readFileSync } from 'node:fs'
+import { isTraced } from '@handover/core/keeper'
 import type { Worker } from './worker.js'
 
 /** How long it is asked once more: what was late was perhaps this process itself, or the machine. */
@@ -15,13 +15,4 @@ export async function isBlocked(worker: Worker, timeoutMs: number): Promise<bool
   if (await answers(timeoutMs)) return false
   if (worker.isDebugged || isTraced(worker.pid)) return false
   return !(await answers(Math.min(timeoutMs, onceMoreMs)))
-}
-
-/** By gdb, strace and the like. proc(5) */
-function isTraced(pid: number): boolean {
-  try {
-    return /^TracerPid:\t[1-9]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
 }

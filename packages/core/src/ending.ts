@@ -18,6 +18,8 @@ import type { Name } from './name.js'
 import type { Settings } from './options.js'
 import { watchSuccessor } from './predecessor.js'
 import { holdOpen } from './private.js'
+import { endProcess } from './processes.js'
+import { mostSilentMs, Pulse } from './pulse.js'
 import { listed, mostCutNamed, noState, type Report } from './report.js'
 import type { Signals } from './signals.js'
 import type { StateMachine } from './states.js'
@@ -34,13 +36,15 @@ const leastFarewellMs = 5_000
 
 const noListeners = { kept: [], added: [], dropped: [] }
 
-/** How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `recalled`: it lives, and is not good enough. */
-type Lost = 'gone' | 'garbage' | { readonly recalled: string }
+/** How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `hangs`: its event loop does not turn. `recalled`: it lives, and is not good enough. */
+type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
 
 /** A successor that serves, and the report of the switch to it. */
 export interface Served {
   readonly launched: Launched
   readonly takes: Takes | undefined
+  /** It answers `ping`. */
+  readonly pongs: boolean
   readonly report: Report
 }
 
@@ -179,12 +183,14 @@ export class Ending {
   }
 
   /** How the successor was lost, where that was while this process could still take over again. */
-  async #undoWindow({ launched: { channel } }: Served): Promise<Lost | undefined> {
+  async #undoWindow({ launched: { channel, pid }, pongs }: Served): Promise<Lost | undefined> {
     const { mover } = this
+    let pulse: Pulse | undefined
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
       taken: (count, back) => { mover?.taken(count, back) },
-      peer: (message) => { this.#side.peer(message) }
+      peer: (message) => { this.#side.peer(message) },
+      pong: (debugged) => { pulse?.heard(debugged) }
     }).then((how) => {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
       return how
@@ -192,25 +198,38 @@ export class Ending {
     let timer: NodeJS.Timeout | undefined
     const over = new Promise<Lost | undefined>((resolve) => {
       this.#endUndo = resolve
-      if (!this.#side.undoIsKept()) timer = setTimeout(() => { resolve(undefined) }, Math.min(this.#side.settings.undoWindow, left(this.#deadline)))
+      if (!this.#side.undoIsKept()) {
+        const windowMs = Math.min(this.#side.settings.undoWindow, left(this.#deadline))
+        if (pongs && windowMs > 0) pulse = new Pulse({ pid, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { resolve('hangs') } })
+        // One that hangs at the end of the window is seen a little later.
+        timer = setTimeout(() => {
+          if (!pulse) resolve(undefined)
+          pulse?.afterAnswer(() => { resolve(undefined) })
+          // Whoever debugs it may take any time.
+          timer = setTimeout(() => { resolve(undefined) }, Math.max(2 * mostSilentMs, left(this.#deadline)))
+        }, windowMs)
+      }
       if (this.#side.stopRequested()) resolve(undefined)
     })
     const how = await Promise.race([died, over])
     clearTimeout(timer)
+    pulse?.stop()
     this.#endUndo = undefined
     return this.#side.stopRequested() ? undefined : how
   }
 
-  async #undo({ launched: { channel, child }, report }: Served, lost: Lost): Promise<void> {
+  async #undo({ launched: { channel, pid, child }, report }: Served, lost: Lost): Promise<void> {
     const { inventory, name, machine, self } = this.#side
     const names = inventory.names
     const recalled = typeof lost === 'object'
+    let killed = false
     if (recalled) {
       await this.mover?.halt('the successor was recalled', deadlineIn(answerMs))
     } else {
-      // It may live, and only have broken the channel.
+      // It may live, and only have broken the channel; one that hangs must not accept beside this process when it goes on.
       child?.kill()
-      this.mover?.end('the successor ended', lost === 'gone' || child !== undefined)
+      killed = child !== undefined || (lost === 'hangs' && endProcess(pid))
+      this.mover?.end('the successor ended', lost === 'gone' || killed)
     }
     const result = sum(this.#drains.map((drain) => drain.result))
     inventory.accept((listener, error) => { this.#side.notAgain(listener, error) })
@@ -218,7 +237,7 @@ export class Ending {
     for (const drain of this.#drains) drain.undo()
     machine.move('draining', { is: 'serving' })
     // Only now: for a moment both accept, and never nobody.
-    if (recalled) channel.send({ type: 'withdraw', reason: lost.recalled })
+    if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
     channel.close()
     notifySystemd({ MAINPID: process.pid, READY: 1 })
     const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${listed(names)}`
@@ -226,7 +245,7 @@ export class Ending {
     const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
     const text = recalled
       ? `${who} was recalled: ${lost.recalled}.\n  ${serves}; the successor answers what it has${result.moved > 0 ? `, also on ${result.moved} connections that had moved to it,` : ''} and ends.`
-      : `${who} died within the undo window.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
+      : `${who} ${lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window'}.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
     const error = new HandoverError('HANDOVER_UNDONE', `${text}\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
     this.#side.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
   }
@@ -299,6 +318,8 @@ export class Ending {
     }
   }
 }
+
+const silence = `it has not answered for ${mostSilentMs} ms`
 
 /** The connections of a report. */
 export const countsOf = ({ requestsCut: _, ...counts }: Drained): Report['connections'] => counts

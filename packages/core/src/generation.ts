@@ -38,6 +38,7 @@ import { OwnSocket } from './own-socket.js'
 import { handOver, keeperIsGone, type Switched } from './predecessor.js'
 import { cannotMove, fdOf, missing } from './private.js'
 import { Portrait } from './process-status.js'
+import { endProcess } from './processes.js'
 import { isAlive } from './processes.js'
 import { describeReport, listed, noState, type Report } from './report.js'
 import { ServedPaths } from './served-paths.js'
@@ -638,7 +639,7 @@ export class Generation implements Handover {
       durations: { ...switched.durations, move: null, drain: null }
     }
     this.#report(report)
-    this.#finish({ launched, takes: switched.takes, report })
+    this.#finish({ launched, takes: switched.takes, pongs: switched.pongs, report })
     return report
   }
 
@@ -853,12 +854,6 @@ export class Generation implements Handover {
   }
 
   readonly #signals = new Signals({ warnsOfOthers: () => !this.#servers.everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
-}
-
-function endProcess(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch { /* it is gone */ }
 }
 
 /** A log of the program's that throws must not stop a handover half way. */

@@ -96,8 +96,12 @@ export type Message =
   | { readonly type: 'failed'; readonly reason: string; readonly code?: string }
   /** P → S: accept from now on. */
   | { readonly type: 'commit' }
-  /** S → P: it accepts. The point of no return. Without `takes` nothing can be moved to it. */
-  | { readonly type: 'serving'; readonly takes?: Takes }
+  /** S → P: it accepts. The point of no return. Without `takes` nothing can be moved to it. `pongs`: it answers `ping`. */
+  | { readonly type: 'serving'; readonly takes?: Takes; readonly pongs?: boolean }
+  /** P → S after `serving`, while P could still take over again: does the event loop of S turn? */
+  | { readonly type: 'ping' }
+  /** S → P, at once. `debugged`: its inspector is open, so that it may stand at a breakpoint. */
+  | { readonly type: 'pong'; readonly debugged?: boolean }
   /** P → S before `serving`: the offer is taken back; the successor must end. */
   | { readonly type: 'withdraw'; readonly reason: string }
   /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
@@ -136,7 +140,9 @@ export const shapes: Shapes<Message> = {
   ready: { kept: list(string), added: list(string), dropped: list(string), state: optional(object) },
   failed: { reason: string, code: optional(string) },
   commit: {},
-  serving: { takes: optional(takes) },
+  serving: { takes: optional(takes), pongs: optional(boolean) },
+  ping: {},
+  pong: { debugged: optional(boolean) },
   withdraw: { reason: string },
   settled: {},
   move: { connections: list(connection), refusable: optional(boolean) },

@@ -60,6 +60,8 @@ export interface Switched {
   readonly ready: MessageOf<'ready'>
   /** What it can take of the connections; absent where nothing. */
   readonly takes: Takes | undefined
+  /** It answers `ping`. */
+  readonly pongs: boolean
   readonly durations: { readonly launch: number; readonly prepare: number; readonly commit: number }
 }
 
@@ -102,14 +104,14 @@ export async function handOver(side: PredecessorSide, launched: Launched, begun:
 
     machine.move('offering', { is: 'committing', successor: known })
     channel.send({ type: 'commit' })
-    const { takes } = await expect(channel, 'serving', deadlineIn(commitMs))
+    const { takes, pongs = false } = await expect(channel, 'serving', deadlineIn(commitMs))
 
     // ---- the point of no return ----
     machine.move('committing', { is: 'draining', successor: known })
     const late = side.stopAccepting(ready.dropped)
     launched.child?.unref()
     const now = performance.now()
-    return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, takes, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
+    return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, takes, pongs, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
   } catch (cause) {
     enough.abort(new Error('the reload was given up'))
     const error = await takeBack(side, launched, successor, cause)
@@ -220,6 +222,8 @@ export interface SuccessorWords {
   taken(count: number, back: readonly number[] | undefined): void
   /** After its descriptor, where it has no text. */
   peer(message: MessageOf<'peer'>): void
+  /** Its event loop turns. `debugged`: and may stand at a breakpoint next. */
+  pong(debugged: boolean): void
 }
 
 /** Listens to the successor after the switch. Resolves when it is gone, or cannot be trusted any more: then it may live, and hold what was sent to it. */
@@ -231,5 +235,6 @@ export async function watchSuccessor(channel: Channel, hears: SuccessorWords): P
     if (message.type === 'settled') hears.settled()
     else if (message.type === 'taken') hears.taken(message.count, message.back)
     else if (message.type === 'peer') hears.peer(message)
+    else if (message.type === 'pong') hears.pong(message.debugged ?? false)
   }
 }

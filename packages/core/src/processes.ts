@@ -35,3 +35,12 @@ export function whyDeaf(pid: number): string {
     default: return isAlive(pid) ? 'see whether its event loop is blocked' : 'it has ended, or runs in another container'
   }
 }
+
+/** At once. False where it cannot be ended: it is gone, or in another container. */
+export function endProcess(pid: number): boolean {
+  try {
+    return pid > 0 && process.kill(pid, 'SIGKILL')
+  } catch {
+    return false
+  }
+}

@@ -119,7 +119,7 @@ export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<
   // ---- from here on this process accepts ----
   const takes = side.serve()
   if (alone) return
-  channel.send({ type: 'serving', ...(takes && { takes }) })
+  channel.send({ type: 'serving', pongs: true, ...(takes && { takes }) })
 
   channel.unref()
   let last = await next
@@ -136,5 +136,9 @@ async function hear(channel: Channel, side: SuccessorSide): Promise<MessageOf<'w
     if (message.type === 'section') side.section(message)
     else if (message.type === 'unsaved') side.unsaved(message)
     else if (message.type === 'peer') side.peer(message)
+    else if (message.type === 'ping') channel.send({ type: 'pong', ...(isDebugged() && { debugged: true }) })
   }
 }
+
+/** Its inspector is open. */
+const isDebugged = (): boolean => process.getBuiltinModule('node:inspector').url() !== undefined
