@@ -1,4 +1,4 @@
-/** Runs a file of somebody else's twice at the same time: as it is, and with the preload, as under `handover run`. */
+/** Runs a file of somebody else's twice, one after the other, since it may have ports of its own: as it is, and with the preload, as under `handover run`. */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,6 +22,6 @@ async function run(words: readonly string[], cwd: string, env: Readonly<Record<s
 
 /** `words`: of node. */
 export async function runPlainAndPreloaded(words: readonly string[], { cwd, env = {} }: { cwd: string; env?: Readonly<Record<string, string>> }): Promise<{ plain: Ran; preloaded: Ran }> {
-  const [plain, preloaded] = await Promise.all([run(words, cwd, env), run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preload}` })])
-  return { plain, preloaded }
+  const plain = await run(words, cwd, env)
+  return { plain, preloaded: await run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preload}` }) }
 }

@@ -1,5 +1,5 @@
 /**
- * Where the binary of the addon is. Beside this package; and where this code was bundled into a program's own file, beside that file, or in the package that
+ * Where the binary of the addon is, and other files of this package. Beside this package; and where this code was bundled into a program's own file, beside that file, or in the package that
  * stands in a node_modules above it. Says what to do where it is in none of them.
  */
 
@@ -36,6 +36,12 @@ const besideBundle = (folder: string): string[] => [
   path.join(folder, 'handover.node'), path.join(folder, prebuilt),
   ...[...installed(folder)].filter(isPackage).flatMap((found) => ofPackage(realpathSync(found)))
 ]
+
+/** A built file of this package; undefined where this code was bundled: what has that name beside it is the program's. */
+export function builtFile(name: string): string | undefined {
+  const file = path.join(here, name)
+  return isPackage(path.join(here, '..')) && existsSync(file) ? file : undefined
+}
 
 /** Of code that runs from `folder`. Exported for tests. */
 export function findBinary(folder = here): { readonly file: string; readonly missing?: undefined } | { readonly file?: undefined; readonly missing: string } {

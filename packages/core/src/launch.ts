@@ -3,10 +3,10 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync } from 'node:fs'
-import path from 'node:path'
+import { closeSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { activation, throughShell } from './activation.js'
+import { builtFile } from './binary.js'
 import { openChannel, type Channel } from './channel.js'
 import { HandoverError } from './errors.js'
 import { withOwnInspector, type Inspected } from './inspector-port.js'
@@ -163,13 +163,14 @@ export async function startInspected(inspected: Inspected, ...what: Parameters<t
   }
 }
 
-/** Loaded before the program of a successor, so that it leaves Unix paths alone that are served. */
-const guardFile = path.join(__dirname, 'guard.js')
-
-/** With the guard behind the options of Node: where packages lie in an archive, those make that it is found. */
+/**
+ * With the guard, which is loaded before the program, so that this leaves Unix paths alone that are served. Behind the options of Node: where packages lie in an
+ * archive, those make that it is found.
+ */
 function guarded(command: CommandLine): CommandLine {
   const { args, nodeOptions = 0 } = command
-  return existsSync(guardFile) ? { ...command, args: [...args.slice(0, nodeOptions), '--require', guardFile, ...args.slice(nodeOptions)], nodeOptions: nodeOptions + 2 } : command
+  const guardFile = builtFile('guard.js')
+  return guardFile !== undefined ? { ...command, args: [...args.slice(0, nodeOptions), '--require', guardFile, ...args.slice(nodeOptions)], nodeOptions: nodeOptions + 2 } : command
 }
 
 /** Starts `command` as a successor of this process, which serves these Unix `paths`. Throws HANDOVER_SPAWN. */
