@@ -15,8 +15,14 @@ const refused = process.platform !== 'linux' ? 'no Linux' : (spawnSync('unshare'
 
 beforeEach(({ skip }) => { skip(refused !== '', `a PID namespace cannot be made here: ${refused}`) })
 
-/** The pid inside its innermost namespace. */
-const pidInside = (pid: number): number => Number(/^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+/** The pid inside its innermost namespace; NaN where the process has ended. */
+function pidInside(pid: number): number {
+  try {
+    return Number(/^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+  } catch {
+    return NaN
+  }
+}
 
 /** An app whose keeper is PID 1. Pids of events are those of the namespace; what is signalled from here has others. */
 async function first(options: KeepingOptions = {}): Promise<{ app: Keeping; keeper: number; workers: () => Map<number, number> }> {
