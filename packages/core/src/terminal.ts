@@ -46,16 +46,25 @@ export class Terminal {
     this.unwatch()
   }
 
-  /** What the SIGHUP was that was heard now. After a hangup this process has let go of the terminal. */
+  /** What the SIGHUP was that was heard now; `by`: which program sent it, where that is known. After a hangup this process has let go of the terminal. */
   hangup(): { readonly isHangup: boolean; readonly by: string } {
     const senders = native?.takeSenders?.() ?? []
-    const pids = senders.filter((sender) => sender > 0)
-    const by = pids.length > 0 ? ` by process ${[...new Set(pids)].join(', ')}` : ''
+    const names = new Set(senders.map(programOf).filter((name) => name !== undefined))
+    const by = names.size > 0 ? ` by ${[...names].join(', ')}` : ''
     if (!terminalIsGone()) return { isHangup: false, by }
     const isHangup = meansHangup(senders, this.#leader, this.#lostAt === undefined || performance.now() - this.#lostAt < momentMs)
     this.#look()
     if (isHangup) leaveTerminal()
     return { isHangup, by }
+  }
+}
+
+/** What the process is called; undefined where it has ended, or is none. A kill(1) lives for a moment only, a shell mostly longer. proc(5) */
+function programOf(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+  } catch {
+    return undefined
   }
 }
 
