@@ -107,7 +107,7 @@ describe.concurrent('a successor that does not answer for a while', () => {
   })
 
   it('takes what was on its way also when the predecessor has ended meanwhile', async () => {
-    const { scene, first, clients } = await idle(150, 'at-adopted:1:suspend', { options: { undoWindow: 100, drainTimeout: 2_000 } })
+    const { scene, first, clients } = await idle(150, 'at-adopted:1:suspend', { options: { undoWindow: 0, drainTimeout: 2_000 } })
     await using _ = scene
     await scene.hangUp(first)
     const { pid: second } = await scene.event('adopted')
