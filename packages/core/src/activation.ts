@@ -6,12 +6,13 @@
  * here is ever unlinked. What is no socket of a unit (checkpoints, files of the store of descriptors, connections) is not passed on.
  */
 
-import { accessSync, constants, fstatSync, lstatSync } from 'node:fs'
+import { fstatSync, lstatSync } from 'node:fs'
 import path from 'node:path'
 import { isMainThread } from 'node:worker_threads'
 import { find, nameOf, type Asked } from './listeners.js'
 import type { OfferedListener } from './messages.js'
 import { native, type SocketDescription } from './native.js'
+import { isExecutable } from './starting-point.js'
 import { firstListenFd, storedName } from './systemd.js'
 
 /** In place of a pid in the environment of a process that is started: its own, which is not known before. */
@@ -167,13 +168,4 @@ function wordFor(file: string, argv0: string, env: NodeJS.ProcessEnv): string {
   if (argv0.includes('/')) return path.isAbsolute(argv0) && path.resolve(argv0) === file ? argv0 : file
   const found = (env['PATH'] ?? '').split(path.delimiter).map((folder) => path.join(folder, argv0)).find(isExecutable)
   return found === file ? argv0 : file
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }

@@ -44,3 +44,12 @@ export function endProcess(pid: number): boolean {
     return false
   }
 }
+
+/** Whether somebody debugs it, by gdb, strace or the like. proc(5) */
+export function isTraced(pid: number): boolean {
+  try {
+    return /^TracerPid:\t[1-9]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}

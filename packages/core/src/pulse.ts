@@ -4,7 +4,7 @@
  * A machine that slept, and a predecessor that was busy itself, say nothing about the successor. One in which somebody debugs may stand still.
  */
 
-import { readFileSync } from 'node:fs'
+import { isTraced } from './processes.js'
 
 const askEachMs = 500
 /** How long it may be silent. */
@@ -70,14 +70,5 @@ export class Pulse {
       this.stop()
       this.#side.hangs()
     }
-  }
-}
-
-/** By gdb, strace and the like. proc(5) */
-export function isTraced(pid: number): boolean {
-  try {
-    return /^TracerPid:\t[1-9]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
   }
 }
