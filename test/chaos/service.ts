@@ -5,7 +5,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { KeptApp } from '../cli/kept-app.js'
+import { KeptApp } from '../helpers/kept-app.js'
 import { connects, freePorts } from '../helpers/ask.js'
 import { command, type Ran } from '../helpers/command.js'
 import { ask, holdsListener } from '../helpers/invariants.js'

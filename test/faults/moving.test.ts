@@ -303,7 +303,7 @@ describe('the other side', () => {
   })
 
   it('that moves what it should not, as predecessor: each is closed or given back and said, and the others are served', async () => {
-    const { native } = createRequire(import.meta.url)('../../packages/core/dist/native.js') as typeof import('../../packages/core/dist/native.js')
+    const { native } = createRequire(import.meta.url)('../../packages/core/dist/platform/native.js') as typeof import('../../packages/core/dist/platform/native.js')
     const listener = net.createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => listener.once('listening', resolve))
     const { port } = listener.address() as net.AddressInfo

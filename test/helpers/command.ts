@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { AppStatus, ReloadOutcome } from '@handover/core/keeper'
+import type { AppStatus, ReloadOutcome } from '@handover/core/internal'
 import { Program, programPath } from './program.js'
 
 const main = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url))

@@ -1,4 +1,4 @@
-// A program that systemd starts with sockets (test/stop/activate.py). It reads its environment before it loads anything of ours. BEHAVIOUR_FILE:
+// A program that systemd starts with sockets (test/integration/shutdown/activate.py). It reads its environment before it loads anything of ours. BEHAVIOUR_FILE:
 //   fd          it listens on the descriptors, where LISTEN_PID says that they are meant for it        address     on their addresses
 //   tcp         on the first alone                 elsewhere   on a port of its own
 // ADAPTER=1: it uses the adapter. Otherwise it knows nothing of us. UNIX_PATH, TCP_PORT, UDP_PORT: the addresses. /block?FILE: its event loop, while that exists.

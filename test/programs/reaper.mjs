@@ -5,7 +5,7 @@
 
 import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
-import { reapOrphans } from '../../packages/cli/dist/reap.js'
+import { reapOrphans } from '../../packages/cli/dist/keeper/reap-orphans.js'
 
 const rounds = Number(process.argv[2])
 const ours = new Set()

@@ -6,9 +6,9 @@
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { assertSame, samples } from '../state/values.mjs'
+import { assertSame, samples } from '../helpers/values.mjs'
 
-const { decodeState, encodeState } = createRequire(import.meta.url)('../../packages/core/dist/state-text.js')
+const { decodeState, encodeState } = createRequire(import.meta.url)('../../packages/core/dist/protocol/value-codec.js')
 const [what, first, count] = process.argv.slice(2)
 
 // A stack names this program's own files and lines, which differ from version to version.

@@ -3,9 +3,9 @@
  * The command `handover`. Exit status: 0 done, 1 it could not be done, 2 it was asked wrongly.
  */
 
-import { parseCommand, type Command } from './arguments.js'
+import { parseCommand, type Command } from './command-line/arguments.js'
 import { Failure } from './failure.js'
-import { version } from './version.js'
+import { version } from './command-line/version.js'
 
 async function run(command: Command): Promise<number> {
   switch (command.is) {
@@ -15,11 +15,11 @@ async function run(command: Command): Promise<number> {
     case 'version':
       process.stdout.write(`${version}\n`)
       return 0
-    case 'reload': return await (await import('./reload-command.js')).reload(command)
-    case 'status': return await (await import('./status-command.js')).showStatus(command)
-    case 'stop': return await (await import('./stop-command.js')).stop(command)
-    case 'run': return await (await import('./run.js')).run(command.options)
-    case 'drill': return await (await import('./drill-command.js')).drillApp(command.options)
+    case 'reload': return await (await import('./commands/reload.js')).reload(command)
+    case 'status': return await (await import('./commands/status.js')).showStatus(command)
+    case 'stop': return await (await import('./commands/stop.js')).stop(command)
+    case 'run': return await (await import('./commands/run.js')).run(command.options)
+    case 'drill': return await (await import('./commands/drill.js')).drillApp(command.options)
   }
 }
 

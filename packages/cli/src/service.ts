@@ -3,7 +3,7 @@
  * the others have its count in theirs. Pure.
  */
 
-import { accepts, type ProcessStatus, type ServiceCount, type ServiceStatus } from '@handover/core/keeper'
+import { accepts, type ProcessStatus, type ServiceCount, type ServiceStatus } from '@handover/core/internal'
 
 /** Of a process that does not answer, and never did. */
 export const unknownService: ServiceCount = { id: '', startedAt: 0, requests: 0, includes: [] }

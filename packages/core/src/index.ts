@@ -6,21 +6,21 @@
 
 import type dgram from 'node:dgram'
 import type net from 'node:net'
-import type { Handover } from './face.js'
+import type { Handover } from './generation/handover-api.js'
 import type { HandoverOptions, LogLevel } from './options.js'
-import type { Section } from './share.js'
-import type { AggregateOptions } from './aggregate.js'
-import { generationOfProcess } from './this-process.js'
+import type { Section } from './sharing/sharing-api.js'
+import type { AggregateOptions } from './sharing/aggregates/aggregate.js'
+import { generationOfProcess } from './generation/this-process.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
-export type { Draining } from './ending.js'
-export type { Aggregate, AggregateOptions } from './aggregate.js'
-export type { Handover, HandoverEvents, ReloadOptions } from './face.js'
+export type { Draining } from './handover/shutdown.js'
+export type { Aggregate, AggregateOptions } from './sharing/aggregates/aggregate.js'
+export type { Handover, HandoverEvents, ReloadOptions } from './generation/handover-api.js'
 export type { HandoverOptions, LogLevel } from './options.js'
-export type { ConnectionCounts, CutRequest, Report, StateReport } from './report.js'
-export type { Neighbour, PeerChannel, PeerMessageInfo, Restored, RestoreInfo, SaveInfo, Section, Service } from './share.js'
-export type { MoveOptions, OnMoved } from './socket-moves.js'
-export type { StateName } from './states.js'
+export type { ConnectionCounts, CutRequest, Report, StateReport } from './protocol/report.js'
+export type { Neighbour, PeerChannel, PeerMessageInfo, Restored, RestoreInfo, SaveInfo, Section, Service } from './sharing/sharing-api.js'
+export type { MoveOptions, OnMoved } from './connections/application-moves.js'
+export type { StateName } from './protocol/lifecycle.js'
 
 const generation = generationOfProcess()
 

@@ -16,11 +16,11 @@ import path from 'node:path'
 import readline from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Report } from '@handover/core'
-import type { Load } from './client.js'
-import { nowMs, sleep } from './clock.js'
-import { waitWhileItMoves, workOf } from './progress.js'
-import { reportMarker } from './messages.js'
-import type { VersionStats } from './tally.js'
+import type { Load } from './client/client.js'
+import { nowMs, sleep } from './client/clock.js'
+import { waitWhileItMoves, workOf } from './client/progress.js'
+import { reportMarker } from './client/messages.js'
+import type { VersionStats } from './client/tally.js'
 
 export const apps = ['fastify', 'express', 'http'] as const
 export type App = typeof apps[number]

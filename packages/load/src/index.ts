@@ -5,12 +5,12 @@
  * The demo and the benches are programs of this repository: they are neither here nor in the tarball.
  */
 
-export type { Answer } from './answer.js'
-export { nowMs } from './clock.js'
-export { type Group, type Load, type LoadOptions, type PipelinedGroup, type PostGroup, type SlowGroup, type StreamGroup, probe, startLoad } from './client.js'
-export type { Failure, LossReason, Outcome, Target } from './connection.js'
-export type { Latency } from './histogram.js'
-export { type LoadProcess, startLoadProcess } from './process.js'
+export type { Answer } from './client/answer.js'
+export { nowMs } from './client/clock.js'
+export { type Group, type Load, type LoadOptions, type PipelinedGroup, type PostGroup, type SlowGroup, type StreamGroup, probe, startLoad } from './client/client.js'
+export type { Failure, LossReason, Outcome, Target } from './client/connection.js'
+export type { Latency } from './client/histogram.js'
+export { type LoadProcess, startLoadProcess } from './client/process.js'
 export { referenceHandler } from './reference.js'
-export { type Kind, streamChunk } from './requests.js'
-export type { ClosedByServer, KindStats, Latencies, LoadResult, LoadStats, Loss, VersionStats } from './tally.js'
+export { type Kind, streamChunk } from './client/requests.js'
+export type { ClosedByServer, KindStats, Latencies, LoadResult, LoadStats, Loss, VersionStats } from './client/tally.js'

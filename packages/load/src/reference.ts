@@ -13,7 +13,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
-import { streamChunk } from './requests.js'
+import { streamChunk } from './client/requests.js'
 
 /** For `http.createServer(referenceHandler('1.0.0'))`. */
 export function referenceHandler(version: string): (req: IncomingMessage, res: ServerResponse) => void {

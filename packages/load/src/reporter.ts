@@ -5,7 +5,7 @@
 
 import { subscribe } from 'node:diagnostics_channel'
 import type { Report } from '@handover/core'
-import { reportMarker } from './messages.js'
+import { reportMarker } from './client/messages.js'
 
 subscribe('handover:report', (message) => {
   const report = message as Report

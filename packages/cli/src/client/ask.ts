@@ -1,0 +1,93 @@
+/**
+ * One request to one control socket, and its answers. Whoever listens there is checked to be this user or root before a word is said.
+ */
+
+import type net from 'node:net'
+import { connectControl, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
+import { Failure } from '../failure.js'
+
+const longestLine = 4_194_304
+
+/** Nobody listens at this file: a process that was killed left it behind. */
+export class NobodyListens extends Failure {
+  override readonly name = 'NobodyListens'
+}
+
+/** Its answer was awaited for too long; it may still come to be done. */
+export class Silent extends Failure {}
+
+/**
+ * Sends the request and yields the answers, until the connection closes. `answerMs`: how long each answer may take; undefined: for ever. Throws NobodyListens,
+ * Silent, and a Failure for a socket of another user and for an answer that is none.
+ */
+export async function* ask(file: string, request: ControlRequest, answerMs?: (answersSoFar: number) => number | undefined): AsyncGenerator<ControlAnswer> {
+  const socket = connect(file)
+  try {
+    socket.write(`${JSON.stringify(request)}\n`)
+    yield* answers(socket, file, answerMs)
+  } finally {
+    socket.destroy()
+  }
+}
+
+function connect(file: string): net.Socket {
+  let socket: net.Socket | undefined
+  try {
+    socket = connectControl(file)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'EACCES' || code === 'EPERM') throw new Failure(`handover: ${file} belongs to another user. Nothing was asked. Run this command as that user, or as root.`)
+    if (code === 'EAGAIN') throw new Silent(`handover: the process that listens at ${file} does not answer: so many wait already. See whether its event loop is blocked.`)
+    throw new Failure(`handover: ${file} cannot be asked: ${message}`)
+  }
+  if (!socket) throw new NobodyListens(`handover: nobody listens at ${file} any more. Nothing was asked. See handover status.`)
+  return socket
+}
+
+async function* answers(socket: net.Socket, file: string, answerMs: ((answersSoFar: number) => number | undefined) | undefined): AsyncGenerator<ControlAnswer> {
+  let text = ''
+  let wake = (): void => undefined
+  const over = new AbortController()
+  const end = (): void => {
+    over.abort()
+    wake()
+  }
+  // A process that ends with something unread resets the connection: what it said before has arrived all the same.
+  socket.on('error', end).on('end', end).on('close', end)
+  socket.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+    wake()
+  })
+  for (let told = 0; ; told++) {
+    const ms = answerMs?.(told)
+    const deadline = ms === undefined ? undefined : performance.now() + ms
+    for (;;) {
+      const at = text.indexOf('\n')
+      if (at >= 0) {
+        const line = text.slice(0, at)
+        text = text.slice(at + 1)
+        yield parse(line, file)
+        break
+      }
+      if (text.length > longestLine) throw new Failure(`handover: what listens at ${file} says ${text.length} characters without an end. It is no process of Handover.`)
+      if (over.signal.aborted) return
+      const left = deadline === undefined ? undefined : deadline - performance.now()
+      if (left !== undefined && left <= 0) throw new Silent(`handover: the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms. See whether its event loop is blocked.`)
+      await new Promise<void>((resolve) => {
+        const timer = left === undefined ? undefined : setTimeout(resolve, left)
+        wake = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+  }
+}
+
+function parse(line: string, file: string): ControlAnswer {
+  try {
+    const value = JSON.parse(line) as { type?: unknown } | null
+    if (['progress', 'status', 'reload', 'stopping', 'refused'].includes(value?.type as string)) return value as ControlAnswer
+  } catch { /* garbage */ }
+  throw new Failure(`handover: the answer from ${file} is ${JSON.stringify(line.slice(0, 80))}, expected a status, a reload or a refusal. It is no process of Handover, or of a version too far away.`)
+}

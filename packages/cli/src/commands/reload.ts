@@ -1,0 +1,115 @@
+/** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
+
+import type { ControlAnswer, Peer, ReloadOutcome, ReloadRequest } from '@handover/core/internal'
+import { chooseApp, fileOf, findApps, titleOf } from '../client/find-apps.js'
+import type { Command } from '../command-line/arguments.js'
+import { ask, Silent } from '../client/ask.js'
+import { Failure } from '../failure.js'
+import { version } from '../command-line/version.js'
+import { cut, duration, number, printable } from '../text.js'
+
+/** Of the names and reasons of sections, in one line. */
+const mostShown = 8
+const longestSection = 40
+const longestReason = 200
+
+/** Answers the exit status. Throws a Failure where nobody could be asked, or the request was refused. */
+export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
+  const app = chooseApp(await findApps(), target)
+  let outcome: ReloadOutcome | undefined
+  sayAtInterrupt('the reload goes on without this command. See handover status')
+  try {
+    outcome = await outcomeOf(fileOf(app), options, timeoutMs, (text) => { if (!json) process.stdout.write(`${text}\n`) })
+  } catch (error) {
+    if (error instanceof Silent) throw new Failure(`handover: ${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on. See handover status; give it longer with --timeout.`)
+    throw error
+  }
+  if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
+  const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
+  if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
+  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + describeState(known) + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
+  if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
+  if (!known.ok) process.stderr.write(describeFailure(known))
+  return known.ok ? 0 : 1
+}
+
+/** The app does what it was asked all the same. */
+export function sayAtInterrupt(text: string): void {
+  process.once('SIGINT', () => {
+    process.stderr.write(`handover: ${text}.\n`)
+    // The listener is gone by now: as without one, a shell hears that it was the signal.
+    process.kill(process.pid, 'SIGINT')
+  })
+}
+
+/** Undefined where the process ended before it could say. */
+export async function outcomeOf(file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void): Promise<ReloadOutcome | undefined> {
+  const deadline = performance.now() + timeoutMs
+  for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
+    if (answer.type === 'reload') return answer.outcome
+    if (answer.type !== 'progress') throw refusal(answer)
+    progress(answer.text)
+  }
+  return undefined
+}
+
+/** Why a request was not done, or what else came in its place. */
+export function refusal(answer: ControlAnswer): Failure {
+  const versions = answer.type === 'refused' && answer.code === 'HANDOVER_PROTOCOL' ? ` This command is of version ${version}; the process may be of another one, which handover status shows for a keeper.` : ''
+  return new Failure(`handover: ${answer.type === 'refused' ? `${answer.reason.replace(/\.?$/, '.')} (${answer.code})${versions}` : `expected another answer than "${answer.type}". The process may be of a version too far away.`}`)
+}
+
+/** A predecessor without a keeper does not know the version of its successor; that one does. */
+async function withVersions(switched: ReloadOutcome['switched']): Promise<ReloadOutcome['switched']> {
+  if (switched.every(({ version }) => version !== null)) return switched
+  const { apps } = await findApps().catch(() => ({ apps: [] }))
+  const processes = apps.flatMap((app) => app.processes)
+  return switched.map((change) => ({ ...change, version: change.version ?? processes.find(({ pid, generation }) => pid === change.to.pid && generation === change.to.generation)?.version ?? null }))
+}
+
+const named = ({ pid, generation }: Peer, version: string | null = null): string => `generation ${generation} (process ${pid}${version === null ? '' : `, version ${version}`})`
+
+const describeKeeper = ({ from, to }: ReloadOutcome['switched'][number]): string => `process ${to.pid} is the keeper now${from ? ` in place of process ${from.pid}` : ''}; no worker and no connection noticed`
+
+function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: ReloadOutcome['switched'][number]): string {
+  const report = reports.find(({ successor }) => successor?.pid === to.pid)
+  const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
+  const ended = report?.result === 'drained' ? `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
+  // Of several slots, it is the time of all.
+  const after = slot === null ? ` after ${duration(ms)}` : ''
+  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''}${died === undefined ? '' : `, which ended ${died} while it handed over: its connections are lost, and what of its state had not arrived`}${after}${ended}`
+}
+
+/** What became of the shared state, in all slots; empty where there is none. */
+export function describeState({ reports, switched }: Pick<ReloadOutcome, 'reports' | 'switched'>): string {
+  // Both reports of a handover have it; a process of an older version says nothing of it.
+  const states = switched.flatMap(({ to }) => reports.find(({ successor }) => successor?.pid === to.pid)?.state ?? [])
+  const unclaimed = states.flatMap((state) => state.unclaimed.map((name) => cut(name, longestSection)))
+  const failed = states.flatMap((state) => state.failed.map(({ name, reason }) => `${cut(name, longestSection)}: ${cut(reason, longestReason)}`))
+  const restored = states.reduce((sum, state) => sum + state.restored.length, 0)
+  const parts = [
+    ...(restored > 0 ? [`${number(restored)} restored`] : []),
+    ...(unclaimed.length > 0 ? [`${number(unclaimed.length)} unclaimed (${listed(unclaimed)})`] : []),
+    ...(failed.length > 0 ? [`${number(failed.length)} failed (${listed(failed)})`] : [])
+  ]
+  return parts.length === 0 ? '' : `state: ${parts.join(', ')}\n`
+}
+
+/** What is the same in several slots is named once. */
+function listed(all: readonly string[]): string {
+  const each = [...new Set(all)]
+  const shown = each.slice(0, mostShown).map((text) => {
+    const slots = all.filter((other) => other === text).length
+    return `${printable(text)}${slots > 1 ? ` in ${slots} slots` : ''}`
+  })
+  return `${shown.join('; ')}${each.length > mostShown ? `; and ${number(each.length - mostShown)} more` : ''}`
+}
+
+/** What happened, who serves now, what to do, and what the successor wrote last. */
+function describeFailure({ error, serving }: ReloadOutcome): string {
+  const { code = '', message = 'no reason was given', stderr = '' } = error ?? {}
+  const lines = [`handover: the reload failed (${code}): ${message}`]
+  if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) lines.push(`  ${serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ').replace(/^p/, 'P')} serve${serving.length === 1 ? 's' : ''}.`)
+  if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))
+  return `${lines.join('\n')}\n`
+}

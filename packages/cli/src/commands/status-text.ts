@@ -1,0 +1,136 @@
+/**
+ * `handover status` for people: 80 columns, what serves before what drains, and nothing that needs a legend. Pure.
+ */
+
+import type { ProcessStatus } from '@handover/core/internal'
+import { titleOf, type App } from '../client/find-apps.js'
+import { cut, duration, megabytes, moment, number, plural, printable, size, whole, wrap } from '../text.js'
+
+export interface Paper {
+  readonly width: number
+  readonly colours: boolean
+  /** As Date.now(). */
+  readonly now: number
+}
+
+type Ink = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
+const codes: Readonly<Record<Ink, number>> = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 }
+
+interface Column {
+  readonly head: string
+  readonly align: 'left' | 'right'
+  readonly of: (process: ProcessStatus) => string
+}
+
+const openOf = ({ connections }: ProcessStatus): number => Object.values(connections).reduce((sum, count) => sum + count, 0)
+
+/** All that is known of it is what its keeper saw. */
+const isDeaf = ({ node }: ProcessStatus): boolean => node === ''
+
+const widestVersion = 10
+/** With its comma, one line of its own. */
+const longestWait = 60
+/** Of checkpoints, and of sections on their way. */
+const mostShown = 8
+const longestSection = 40
+
+const slot: Column = { head: 'SLOT', align: 'right', of: (process) => String(process.slot ?? '-') }
+const columns: readonly Column[] = [
+  { head: 'PID', align: 'right', of: ({ pid }) => String(pid) },
+  { head: 'GEN', align: 'right', of: ({ generation }) => String(generation) },
+  { head: 'STATE', align: 'left', of: ({ state }) => state },
+  { head: 'VERSION', align: 'left', of: ({ version }) => cut(version ?? '-', widestVersion) },
+  { head: 'AGE', align: 'right', of: ({ ageMs }) => duration(ageMs) },
+  { head: 'CONNS', align: 'right', of: (process) => (isDeaf(process) ? '-' : number(openOf(process))) },
+  { head: 'BUSY', align: 'right', of: (process) => (isDeaf(process) ? '-' : number(process.requests.inFlight)) },
+  { head: 'MEMORY', align: 'right', of: (process) => (isDeaf(process) ? '-' : megabytes(process.memory)) },
+  { head: 'DELAY', align: 'right', of: ({ loopDelayMs }) => (loopDelayMs === null ? '-' : duration(loopDelayMs)) }
+]
+
+const inkOf: Partial<Record<ProcessStatus['state'], Ink>> = { serving: 'green', draining: 'yellow', closing: 'yellow' }
+
+/** All apps, with an empty line between two. */
+export function describeApps(apps: readonly App[], paper: Paper): string {
+  const clean = JSON.parse(JSON.stringify(apps), (_key, value: unknown) => (typeof value === 'string' ? printable(value) : value)) as App[]
+  return clean.map((app) => describeApp(app, paper)).join('\n')
+}
+
+function describeApp(app: App, { width, colours, now }: Paper): string {
+  const paint = (ink: Ink | undefined, text: string): string => (colours && ink ? `\u{1b}[${codes[ink]}m${text}\u{1b}[0m` : text)
+  const lines: string[] = [paint('bold', titleOf(app))]
+  const fact = (label: string, text: string, ink?: Ink): void => {
+    const indent = ' '.repeat(12)
+    lines.push(`  ${paint('dim', label.padEnd(10))}${paint(ink, wrap(text, width - indent.length, indent))}`)
+  }
+
+  const serving = app.processes.filter(({ state }) => state !== 'draining' && state !== 'closing')
+  const { keeper, lostKeeper, deafKeeper } = app
+  const listeners = [...new Set(serving.flatMap((process) => process.listeners))]
+  if (listeners.length > 0) fact('listens', listeners.join(', '))
+  else if (keeper && keeper.listeners.length > 0) {
+    const kept = keeper.listeners.join(', ')
+    if (serving.some(({ state }) => state === 'serving')) fact('listens', kept)
+    else fact('listens', `${kept}: kept, but nobody serves; connects wait`, 'red')
+  }
+  const { service } = app
+  if (service) fact('service', [`up ${duration(Math.max(0, now - service.startedAt))} (since ${moment(service.startedAt)})`, ...(service.generation > 0 ? [`generation ${service.generation}`] : []), plural(service.requests, 'request')].map(whole).join(', '))
+  if (keeper) {
+    fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${whole(keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`)}`)
+    for (const place of keeper.elsewhere ?? []) fact('serves', `${place}.`, 'yellow')
+    for (const shares of keeper.shared ?? []) fact('shared', `${shares}.`, 'yellow')
+    for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}${down.nextTryInMs > 0 ? `; next try in ${duration(down.nextTryInMs)}` : down.reason === 'it is being started' ? '' : '; the next one is started'}`, 'red')
+  }
+  // A keeper of an older version says nothing of them.
+  const checkpoints = keeper?.checkpoints ?? []
+  if (checkpoints.length > 0) {
+    const said = checkpoints.slice(0, mostShown).map(({ slot, name, bytes, ageMs }) => whole(`${keeper?.workers === 1 ? '' : `slot ${slot}: `}${cut(name, longestSection)} (${size(bytes)}, ${duration(ageMs)} ago)`))
+    fact('state', `checkpoints of ${said.join(', ')}${checkpoints.length > mostShown ? ` and ${number(checkpoints.length - mostShown)} more` : ''}`)
+  }
+  if (deafKeeper !== null) fact('keeper', `${deafKeeper.what}; its workers serve meanwhile`, 'red')
+  if (lostKeeper !== null) fact('keeper', `process ${lostKeeper} is gone; its workers go on without it`, 'red')
+  const { lastReload } = app
+  if (lastReload) {
+    const ago = `${duration(Math.max(0, now - lastReload.at))} ago`
+    if (lastReload.ok) fact('reload', `${ago}, done in ${duration(lastReload.ms)}: ${describeSwitches(app)}`)
+    else fact('reload', `${ago}, failed: ${lastReload.error?.message.split(/\n|\u{fffd}/u, 1)[0] ?? ''}${lastReload.error ? ` (${lastReload.error.code})` : ''}`, 'red')
+  }
+
+  const shown = keeper || lostKeeper !== null || deafKeeper !== null ? [slot, ...columns] : columns
+  const cells = app.processes.map((process) => shown.map(({ of }) => of(process)))
+  const widths = shown.map(({ head }, index) => Math.max(head.length, ...cells.map((row) => row[index]?.length ?? 0)))
+  const row = (texts: readonly string[], inks: readonly (Ink | undefined)[] = []): string => texts.map((text, index) => {
+    const wide = widths[index] ?? 0
+    return paint(inks[index], shown[index]?.align === 'left' ? text.padEnd(wide) : text.padStart(wide))
+  }).join('  ').trimEnd()
+  if (cells.length > 0) lines.push('', `  ${paint('dim', row(shown.map(({ head }) => head)))}`)
+  app.processes.forEach((process, index) => {
+    lines.push(`  ${row(cells[index] ?? [], shown.map(({ head }) => (head === 'STATE' ? inkOf[process.state] : undefined)))}`)
+    const indent = ' '.repeat(6)
+    for (const detail of detailsOf(process)) lines.push(paint('dim', `${indent}${wrap(detail, width - indent.length, indent)}`))
+  })
+  return `${lines.join('\n')}\n`
+}
+
+/** What a table has no room for. */
+function detailsOf(process: ProcessStatus): string[] {
+  const { connections, requests, waitsFor, endsInMs, version, node, state, pid } = process
+  if (isDeaf(process)) return state === 'idle' ? ['does not answer yet'] : [`does not answer: its event loop is blocked. If that lasts, kill -9 ${pid}`]
+  const kinds = Object.entries(connections).filter(([, count]) => count > 0).sort().map(([kind, count]) => whole(`${number(count)} ${kind}`))
+  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []), `Node ${node}`]
+  const drains = state === 'draining' || state === 'closing'
+  const waits = waitsFor.length > 0 ? `waits for ${waitsFor.map((each) => whole(cut(each, longestWait))).join(', ')}` : 'waits for nothing but its undo window'
+  // A process of an older version says nothing of them.
+  const sections = (process.sections as ProcessStatus['sections'] | undefined) ?? []
+  const moving = sections.slice(0, mostShown).map(({ name, doing, bytes }) => whole(`${cut(name, longestSection)} ${doing} (${size(bytes)})`))
+  const underway = moving.length > 0 ? [`state: ${moving.join(', ')}${sections.length > mostShown ? ` and ${number(sections.length - mostShown)} more` : ''}`] : []
+  return [facts.map(whole).join(' · '), ...underway, ...(drains ? [`${waits}${endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`}`] : [])]
+}
+
+function describeSwitches({ lastReload }: App): string {
+  const { switched = [], reports = [] } = lastReload ?? {}
+  const [first] = switched
+  const moved = reports.reduce((sum, { connections }) => sum + connections.moved, 0)
+  const cuts = reports.reduce((sum, { connections }) => sum + connections.cut, 0)
+  const what = first ? `generation ${first.from ? `${first.from.generation} to ` : ''}${first.to.generation}${first.from ? '' : ' was started'}${switched.length > 1 ? ` in ${switched.length} slots` : ''}` : 'nothing was switched'
+  return [what, ...(moved > 0 ? [whole(`${plural(moved, 'connection')} moved`)] : []), ...(cuts > 0 ? [`${cuts} cut`] : [])].join(', ')
+}

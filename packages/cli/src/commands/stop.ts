@@ -1,0 +1,52 @@
+/** `handover stop`: every process of the app drains and ends, and this waits for it. */
+
+import { chooseApp, fileOf, findApps, titleOf, type App } from '../client/find-apps.js'
+import type { Command } from '../command-line/arguments.js'
+import { ask, NobodyListens } from '../client/ask.js'
+import { Failure } from '../failure.js'
+import { refusal, sayAtInterrupt } from './reload.js'
+
+const answerMs = 10_000
+
+/** Answers the exit status. Throws a Failure where nobody could be asked. */
+export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): Promise<number> {
+  const app = chooseApp(await findApps(), target)
+  // Those that serve first: a predecessor that could still come back then hears that it need not.
+  const pids = new Set<number>()
+  const say = (line: string): void => { if (!json) process.stdout.write(`${line}\n`) }
+  sayAtInterrupt('the drain goes on without this command. See handover status')
+  await Promise.all(filesOf(app).map(async (file) => {
+    for (const pid of await stopAt(file, (found) => { if (!pids.has(found)) say(`process ${found} drains and ends`) })) pids.add(pid)
+  }))
+  if (pids.size === 0) throw new Failure(`handover: ${titleOf(app)} ended by itself.`)
+  say(`${titleOf(app)} has ended`)
+  if (json) process.stdout.write(`${JSON.stringify({ stopped: [...pids] })}\n`)
+  return 0
+}
+
+/** A keeper stops its workers itself. */
+function filesOf(app: App): string[] {
+  if (app.keeper || app.deafKeeper?.lives) return [fileOf(app)]
+  const files = app.processes.map(({ pid }) => app.ownFiles.get(pid)).filter((file) => file !== undefined)
+  return files.length > 0 ? files : [fileOf(app)]
+}
+
+/** Resolves when the process has ended, which closes the connection. */
+async function stopAt(file: string, stopping: (pid: number) => void): Promise<readonly number[]> {
+  const stopped: number[] = []
+  try {
+    // A drain has a deadline of its own.
+    for await (const answer of ask(file, { type: 'request', verb: 'stop' }, (told) => (told === 0 ? answerMs : undefined))) {
+      if (answer.type === 'progress') continue
+      if (answer.type !== 'stopping') throw refusal(answer)
+      for (const pid of answer.pids) {
+        stopping(pid)
+        stopped.push(pid)
+      }
+    }
+  } catch (error) {
+    // It was about to end anyway.
+    if (!(error instanceof NobodyListens)) throw error
+  }
+  return stopped
+}

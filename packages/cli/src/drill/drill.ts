@@ -1,0 +1,141 @@
+/**
+ * `handover drill`: one reload of the user's own app under the strict load of @handover/load, and what was lost.
+ *
+ * The app keeps no contract: plain GETs of one path, and right is every whole answer with the status that the path had before. Nothing is reloaded where
+ * the app does not answer, or loses requests before any reload: then the drill would say nothing about reloads.
+ */
+
+import type { ReloadOutcome } from '@handover/core/internal'
+import type { ClosedByServer, KindStats, LoadResult, LoadStats, Loss } from '@handover/load'
+import { type Place, type Where, placesOf } from './target.js'
+import { type Connections, type DrillResult, type Phase, describeDrill } from './drill-text.js'
+
+export interface DrillOptions extends Where {
+  /** How many clients; a tenth of them open a new connection for each request. 50. */
+  readonly connections?: number | undefined
+  /** How long the load runs before the reload and how long after it, each, in milliseconds. 2,000. */
+  readonly durationMs?: number | undefined
+  /** A request without a whole answer is lost after this, in milliseconds. 10,000. */
+  readonly answerTimeoutMs?: number | undefined
+  /** Prints the DrillResult as JSON instead of text. */
+  readonly json?: boolean | undefined
+}
+
+/** What a drill does to the world apart from its requests. */
+export interface DrillWorld {
+  /** One reload. Resolves with a failure, or rejects where nobody answers. */
+  reload(): Promise<ReloadOutcome>
+  /** For standard output. */
+  print(text: string): void
+  /** For standard error. */
+  complain(text: string): void
+}
+
+/** 0: reloaded, and nothing was lost. 1: something was lost, or there was no (successful) reload. 2: mistaken options. */
+export type DrillStatus = 0 | 1 | 2
+
+const thinkMs = 100
+const mostConnections = 10_000
+
+/** Never rejects for anything that the app does. */
+export async function drill(options: DrillOptions, world: DrillWorld): Promise<DrillStatus> {
+  const places = placesOf(options)
+  const wrong = typeof places === 'string' ? places : wrongNumber(options)
+  if (typeof places === 'string' || wrong !== undefined) {
+    world.complain(`handover drill: ${wrong}. Nothing was reloaded.`)
+    return 2
+  }
+  const result = await drillAt(places, options, world)
+  world.print(options.json === true ? JSON.stringify(result, undefined, 2) : describeDrill(result))
+  return result.result === 'reloaded' && result.lost === 0 ? 0 : 1
+}
+
+function wrongNumber({ connections = 1, durationMs = 0, answerTimeoutMs = 1 }: DrillOptions): string | undefined {
+  if (!Number.isInteger(connections) || connections < 1 || connections > mostConnections) return `the number of connections is from 1 to ${mostConnections}, not ${connections}`
+  if (!(durationMs >= 0 && durationMs < 2 ** 31)) return `the duration is a number of milliseconds, not ${durationMs}`
+  return answerTimeoutMs > 0 && answerTimeoutMs < 2 ** 31 ? undefined : `the time for an answer is a number of milliseconds, not ${answerTimeoutMs}`
+}
+
+async function drillAt(places: readonly Place[], options: DrillOptions, world: DrillWorld): Promise<DrillResult> {
+  const { connections = 50, durationMs = 2000, answerTimeoutMs = 10_000 } = options
+  const { probe, startLoad } = await import('@handover/load') // an ES module; and only a drill needs it
+
+  const tried: string[] = []
+  let found: { readonly place: Place; readonly status: number } | undefined
+  for (const place of places) {
+    const { answer, failure } = await probe(place.target, place.path, answerTimeoutMs)
+    if (answer !== undefined) {
+      found = { place, status: answer.status }
+      break
+    }
+    tried.push(`${place.name} (${failure.error})`)
+  }
+  if (found === undefined) {
+    return { result: 'not reloaded', name: tried[0]!, because: `the app does not answer GET ${tried.join(', ')}. What runs is as it was. Start the app, or name a URL that answers.`, losses: [] }
+  }
+  const { place: { target, path, name }, status } = found
+  if (status >= 500) return { result: 'not reloaded', name, because: `GET ${name} is answered with ${status} already. What runs is as it was. Name a path that works.`, losses: [] }
+
+  const fresh = connections > 1 ? Math.max(1, Math.round(connections / 10)) : 0
+  const load = startLoad(target, {
+    keepAlive: { clients: connections - fresh, thinkMs, path },
+    newConnections: { clients: fresh, thinkMs, path },
+    connectFirst: true,
+    answerTimeoutMs,
+    expectStatus: status
+  })
+  await load.mark('before')
+  await new Promise((resolve) => setTimeout(resolve, durationMs))
+  const before = await load.until(({ answers, lost }) => answers > 0 || lost > 0, 2 * answerTimeoutMs + 1000)
+  if (before.lost > 0) {
+    const { lost, requests, losses } = await load.stop()
+    const because = `${lost} of ${requests} requests were lost before any reload. What runs is as it was. Find out why, or ask for fewer connections.`
+    return { result: 'not reloaded', name, because, losses }
+  }
+
+  await load.mark('reload')
+  const [reload, error] = await world.reload().then((outcome) => [outcome, null] as const, (reason: unknown) => [null, reason instanceof Error ? reason.message : String(reason)] as const)
+  await load.mark()
+  await new Promise((resolve) => setTimeout(resolve, durationMs))
+  const result = await load.stop()
+
+  const losses = result.losses.map((loss) => ({ ...loss, atMs: loss.atMs - before.seconds * 1000 }))
+  return {
+    result: reload?.ok === true ? 'reloaded' : 'reload failed',
+    name,
+    status,
+    requests: result.requests,
+    answers: result.answers,
+    lost: result.lost,
+    reload,
+    error,
+    phases: { before: phaseOf(result, losses, 'before'), reload: phaseOf(result, losses, 'reload'), after: phaseOf(result, losses, 'outside') },
+    keptOpen: connectionsOf(before, result, 'keep-alive'),
+    newEachTime: connectionsOf(before, result, 'new'),
+    losses
+  }
+}
+
+function phaseOf({ latency, lost }: LoadResult, losses: readonly Loss[], mark: 'before' | 'reload' | 'outside'): Phase {
+  const { count = 0, p50 = 0, p99 = 0, max = 0 } = latency[mark] ?? {}
+  const others = losses.filter((loss) => loss.mark !== mark).length
+  // Only the first losses are kept in detail: those beyond came last.
+  return { answered: count, lost: mark === 'outside' ? lost - others : losses.length - others, p50, p99, max }
+}
+
+function connectionsOf(before: LoadStats, after: LoadStats, kind: 'keep-alive' | 'new'): Connections {
+  const [first, last] = [before.kinds[kind], after.kinds[kind]]
+  return {
+    clients: last?.clients ?? 0,
+    before: { opened: first?.opened ?? 0, closedByServer: closed(first) },
+    since: { opened: (last?.opened ?? 0) - (first?.opened ?? 0), closedByServer: minus(closed(last), closed(first)) }
+  }
+}
+
+function closed(stats: KindStats | undefined): ClosedByServer {
+  return stats?.closedByServer ?? { total: 0, announced: 0, idle: 0, idleReset: 0 }
+}
+
+function minus(after: ClosedByServer, before: ClosedByServer): ClosedByServer {
+  return { total: after.total - before.total, announced: after.announced - before.announced, idle: after.idle - before.idle, idleReset: after.idleReset - before.idleReset }
+}

@@ -1,0 +1,131 @@
+/**
+ * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners, the control socket,
+ * checkpoints, and the counts of processes that are gone, go along; the workers are found by their own sockets. Until the new one says that it is there, the old one can go on.
+ *
+ *     K1                                  K2
+ *     keep (and all descriptors)    →
+ *                                   ←     prepared
+ *     go (leaves its workers)       →
+ *                                   ←     ready (has the workers)
+ *     ends
+ */
+
+import { deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/internal'
+import type { SavedCheckpoint } from './checkpoint-store.js'
+import type { SavedCount } from './count-store.js'
+import type { Keeper, Memory } from './keeper.js'
+import type { SavedMember } from './listener-members.js'
+import type { StartCommand } from './start-paths.js'
+
+/** What the next keeper must know. */
+export interface Kept extends Memory {
+  readonly members: readonly SavedMember[]
+  /** Whether there is a control socket: then its descriptor comes first. */
+  readonly control: string | null
+  /** Absent where the keeper that leaves is of an older version; so with the next two. Their descriptors come after those of the members, in this order. */
+  readonly checkpoints?: readonly SavedCheckpoint[]
+  readonly counts?: readonly SavedCount[]
+  readonly services?: readonly ServiceCount[]
+}
+
+type FromOld = { readonly type: 'keep'; readonly kept: Kept } | { readonly type: 'go' }
+type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
+const fromOld: Shapes<FromOld> = { keep: { kept: object }, go: {} }
+const fromNew: Shapes<FromNew> = { prepared: {}, ready: {} }
+
+const startMs = 30_000
+const adoptMs = 10_000
+
+/** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError where that failed: this one goes on. */
+export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void): Promise<Peer> {
+  if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
+  keeper.noteStart(command.notes)
+  const started = await start(command, initialEnvironment())
+  const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, reader(fromNew))
+  let left = false
+  try {
+    const { members, fds } = keeper.members.all()
+    const { checkpoints, fds: files } = keeper.checkpoints.all()
+    const { counts, services, fds: counted } = keeper.counts.all()
+    channel.sendDescriptors([...(control ? [control.fd] : []), ...fds, ...files, ...counted])
+    channel.send({ type: 'keep', kept: { ...keeper.memory, members, control: control?.file ?? null, checkpoints, counts, services } })
+    await expect(channel, 'prepared', deadlineIn(startMs))
+    if (keeper.stopping) throw new Error('a stop was asked meanwhile')
+    pause()
+    left = true
+    keeper.leave()
+    channel.send({ type: 'go' })
+    await expect(channel, 'ready', deadlineIn(adoptMs))
+    // The watchdog counts from here for the next one.
+    notifySystemd({ MAINPID: started.pid, READY: 1, ...(watchdogBeatMs(process.env) !== undefined && { WATCHDOG: 1 }) })
+    return { pid: started.pid, generation: 0 }
+  } catch (error) {
+    started.child.kill()
+    const how = await started.child.ended
+    const ended = how.signal === 'SIGKILL' ? '' : `, which ended ${how.signal === null ? `with status ${how.code ?? '?'}` : `by ${how.signal}`}`
+    if (left) {
+      await keeper.comeBack()
+      resume()
+    }
+    throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `a new keeper (process ${started.pid}${ended}) could not take over: ${withoutStop((error as Error).message)}.\n  Process ${process.pid} goes on as the keeper; ${keeper.serves()}\n  See what the new one wrote.`, { stderr: started.child.stderr() })
+  } finally {
+    channel.close()
+  }
+}
+
+async function expect<Hears extends { readonly type: string }>(channel: Channel<Hears, FromOld>, type: Hears['type'], deadline: Deadline): Promise<void> {
+  const word = await channel.receive(deadline).catch((error: unknown) => { throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`) })
+  if (word?.type !== type) throw new Error(word ? `expected "${type}", found "${word.type}"` : 'it hung up')
+}
+
+/** The other side: what a keeper that leaves has sent. Undefined where nobody did. */
+export interface Following {
+  readonly kept: Kept
+  /** The control socket, where there is one, and the members. */
+  readonly control: number | undefined
+  readonly fds: readonly number[]
+  /** Gives the keeper what it is to hold for its workers. */
+  remember(keeper: Keeper): void
+  /** Says that this process can take over. Resolves when it must; throws where the old keeper thought better of it. */
+  prepared(): Promise<void>
+  /** Has everything: the old keeper ends. */
+  ready(): void
+}
+
+/** Where this process was started by a keeper that wants to leave. Reads and removes the mark. */
+export async function follow(): Promise<Following | undefined> {
+  const inheritance: Inheritance | undefined = takeInheritance(process.env)
+  if (!inheritance) return undefined
+  const channel = openChannel<FromOld, FromNew>(inheritance.messages, inheritance.descriptors, reader(fromOld))
+  const word = await channel.receive(deadlineIn(startMs))
+  if (word?.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
+  const { kept } = word
+  const { checkpoints = [], counts = [], services = [] } = kept
+  const listeners = kept.members.length + (kept.control === null ? 0 : 1)
+  const expected = listeners + checkpoints.length + counts.length
+  const fds = channel.takeAll(expected)
+  if (typeof fds === 'number') throw new Error(`${fds} of ${expected} descriptors arrived: raise the limit of open files (ulimit -n)`)
+  return {
+    kept,
+    control: kept.control === null ? undefined : fds[0],
+    fds: fds.slice(kept.control === null ? 0 : 1, listeners),
+    remember: (keeper) => {
+      keeper.checkpoints.restore(checkpoints, fds.slice(listeners, listeners + checkpoints.length))
+      keeper.counts.restore(counts, services, fds.slice(listeners + checkpoints.length))
+    },
+    prepared: async () => {
+      channel.send({ type: 'prepared' })
+      const go = await channel.receive(deadlineIn(startMs))
+      if (go?.type !== 'go') throw new Error('the keeper that was to be followed goes on itself')
+    },
+    ready: () => {
+      channel.send({ type: 'ready' })
+      inheritance.stderr?.restore()
+      // What children of the old keeper still write there is read by nobody once that is gone.
+      void channel.closed(deadlineIn(adoptMs)).then(() => {
+        inheritance.stderr?.passOn()
+        channel.close()
+      })
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * The name of a keeper: one keeper at a time has it. A directory that cannot be used is no reason not to start: the keeper goes without, says so, and tries
+ * again now and then.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ControlServer, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, type ControlSide } from '@handover/core/internal'
+import { ask, NobodyListens } from '../client/ask.js'
+import { Failure } from '../failure.js'
+
+const statusMs = 3_000
+/** How long a keeper whose path was removed may take to make it again. */
+const hiddenMs = 6_000
+const hiddenLookMs = 100
+const againMs = 10_000
+
+/**
+ * Undefined where no directory can be used: then `late` is called when one could be at last. `given`: the name was asked for, and not made of the package's.
+ * Throws a Failure where an app of this name runs already.
+ */
+export async function takeKeeperName(name: string, given: boolean, side: ControlSide, late: (control: ControlServer) => void): Promise<ControlServer | undefined> {
+  try {
+    return await take(name, side)
+  } catch (error) {
+    if (error instanceof Failure) throw error
+    // A relative HANDOVER_DIR was set wrongly: it will not be better later.
+    if (error instanceof HandoverError && given) throw new Failure(`handover run: ${firstSentence(error.message)}. Nothing was started. Set HANDOVER_DIR to a directory of this user, or choose another --name.`)
+    const todo = error instanceof PlaceProblem ? ` ${error.todo}` : ''
+    side.warn(`${firstSentence((error as Error).message)}. The commands handover reload, status and stop do not find this app, and neither would a second keeper; SIGHUP reloads it.${todo}`)
+    tryAgain(name, side, late)
+    return undefined
+  }
+}
+
+const firstSentence = (text: string): string => text.split('. ', 1)[0]!.replace(/\.$/, '')
+
+function tryAgain(name: string, side: ControlSide, late: (control: ControlServer) => void): void {
+  setTimeout(() => {
+    take(name, side).then((control) => {
+      side.note?.(`the commands find this app from now on, by ${control.file}`)
+      late(control)
+    }, () => { tryAgain(name, side, late) })
+  }, againMs).unref()
+}
+
+async function take(name: string, side: ControlSide): Promise<ControlServer> {
+  await refuseSecond(name)
+  const found = takeName(name)
+  if ('takenBy' in found) throw new Failure(`handover run: another process (${found.takenBy}) has just taken the name ${name}. Nothing was started. Choose another one with --name.`)
+  if (found.insteadOf !== undefined) side.note?.(`${found.insteadOf}: the control socket of ${name} is ${found.file} instead`)
+  const server = new ControlServer(found.file, found.listening, side)
+  server.listen()
+  return server
+}
+
+/** Throws a Failure where an app of this name runs, also where the path of its socket was removed. */
+async function refuseSecond(name: string): Promise<void> {
+  for (let waited = 0; ; waited += hiddenLookMs) {
+    // In this order: it may make its path again in between.
+    const hidden = hiddenHolder(name)
+    await refuseFound(name)
+    if (hidden === undefined) return
+    if (waited >= hiddenMs) throw new Failure(`handover run: process ${hidden} has the name ${name} and does not answer: its control socket was removed, and it does not make it again. Nothing was started. End that one, or choose another --name.`)
+    await sleep(hiddenLookMs)
+  }
+}
+
+async function refuseFound(name: string): Promise<void> {
+  for (const file of filesOf(name)) {
+    try {
+      for await (const answer of ask(file, { type: 'request', verb: 'status' }, () => statusMs)) {
+        const pid = answer.type === 'status' ? (answer.app.keeper?.pid ?? answer.app.processes[0]?.pid) : undefined
+        throw new Failure(`handover run: an app with the name ${name} runs already${pid === undefined ? '' : ` (process ${pid})`}. Nothing was started. Reload that one (handover reload ${name}), or choose another --name.`)
+      }
+    } catch (error) {
+      if (!(error instanceof NobodyListens)) throw error
+    }
+  }
+}

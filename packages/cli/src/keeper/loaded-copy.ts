@@ -1,0 +1,79 @@
+/**
+ * What a keeper runs of this package, kept in memory: the release that it was started from may be removed. It is written to a folder of its own when a process
+ * must be started and no installed copy is left.
+ */
+
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { nativeFile } from '@handover/core/internal'
+
+/** Where the copy is written: the first that can be used. */
+const places = (): string[] => [tmpdir(), '/var/tmp', '/dev/shm']
+const prefix = 'handover-loaded-'
+
+export class LoadedCopy {
+  /** By their paths below the folder. */
+  readonly #files = new Map<string, Buffer>()
+  #folder: string | undefined
+
+  /** Reads the files. Throws the system's error where they are gone already. */
+  constructor() {
+    const core = path.dirname(require.resolve('@handover/core/package.json'))
+    const devalue = folderOf(createRequire(path.join(core, 'package.json')).resolve('devalue'))
+    this.#take(path.join(__dirname, '../..'), 'handover', ['package.json', 'bin', 'dist'])
+    this.#take(core, '@handover/core', ['package.json', 'dist'])
+    this.#take(devalue, 'devalue', ['package.json', 'src'])
+    const addon = nativeFile()
+    if (addon !== undefined) this.#files.set(`node_modules/@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`, readFileSync(addon))
+  }
+
+  #take(from: string, name: string, parts: readonly string[]): void {
+    for (const part of parts) {
+      const at = path.join(from, part)
+      const files = statSync(at).isDirectory() ? readdirSync(at, { recursive: true, encoding: 'utf8' }).map((file) => path.join(part, file)) : [part]
+      for (const file of files) if (/\.(js|mjs|cjs|json)$/.test(file)) this.#files.set(path.join('node_modules', name, file), readFileSync(path.join(from, file)))
+    }
+  }
+
+  /** The folder of this package in a copy that is complete. Throws the system's error where it can be written nowhere. */
+  write(): string {
+    if (this.#folder === undefined || !this.#isWhole(this.#folder)) this.#folder = this.#writeAnew()
+    return path.join(this.#folder, 'node_modules', 'handover')
+  }
+
+  #isWhole(folder: string): boolean {
+    return [...this.#files].every(([file, { length }]) => statSync(path.join(folder, file), { throwIfNoEntry: false })?.size === length)
+  }
+
+  #writeAnew(): string {
+    let error: unknown
+    for (const place of places()) {
+      try {
+        const folder = mkdtempSync(path.join(place, prefix))
+        for (const [file, bytes] of this.#files) {
+          mkdirSync(path.dirname(path.join(folder, file)), { recursive: true })
+          writeFileSync(path.join(folder, file), bytes)
+        }
+        return folder
+      } catch (cause) {
+        error = cause
+      }
+    }
+    throw error
+  }
+
+  /** Nothing is started any more. Also removes the copy that this process itself runs from. */
+  remove(): void {
+    const own = path.resolve(__dirname, '../../../..')
+    for (const folder of [this.#folder, path.basename(own).startsWith(prefix) ? own : undefined]) if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Of the package that a file belongs to. */
+function folderOf(file: string): string {
+  let folder = path.dirname(file)
+  while (folder !== path.dirname(folder) && statSync(path.join(folder, 'package.json'), { throwIfNoEntry: false }) === undefined) folder = path.dirname(folder)
+  return folder
+}

@@ -1,0 +1,65 @@
+/**
+ * Looks where a worker serves that Handover cannot hand over (elsewhere.ts), says so once in the log at its start, and to whoever asks.
+ */
+
+import { accepts, type ProcessStatus } from '@handover/core/internal'
+import { listensElsewhere, whatItLaunched, whereItServes, type Place, type WorkerFacts } from './served-elsewhere.js'
+import type { Worker } from './worker.js'
+
+const answerMs = 1_000
+const firstLookMs = 250
+/** A program may open its listeners late. */
+const laterLookMs = 5_000
+/** A launcher takes a while until what it starts has a port. */
+const looksWhileItServes = 4
+
+export class Lookout {
+  readonly #args: () => readonly string[]
+  readonly #warn: (line: string) => void
+
+  /** `args`: of the command line of the workers. */
+  constructor(args: () => readonly string[], warn: (line: string) => void) {
+    this.#args = args
+    this.#warn = warn
+  }
+
+  /** The first worker, from its start until it serves in the way that it should, or has ended. Says once what is found. */
+  watch(first: () => Worker | undefined): void {
+    let servedLooks = 0
+    const next = (afterMs: number): void => {
+      setTimeout(() => {
+        const worker = first()
+        if (!worker || worker.how || worker.retiring || (accepts(worker.state) && ++servedLooks > looksWhileItServes)) return
+        void this.placeOf(worker).then((place) => {
+          if (place) this.#warn(`${place.what}. ${place.todo}.`)
+          else next(Math.min(afterMs * 2, laterLookMs))
+        })
+      }, afterMs).unref()
+    }
+    next(firstLookMs)
+  }
+
+  /** Undefined where it serves, or where nothing is found that does in its place. */
+  async placeOf(worker: Worker): Promise<Place | undefined> {
+    if (worker.how) return undefined
+    if (worker.state === 'idle') return await this.#placeOfIdle(worker)
+    if (!accepts(worker.state)) return undefined
+    const status = await worker.ask(answerMs)
+    // Most listen on a port, and nothing is read of them: with many connections that takes long.
+    if (!status || status.listeners.some((name) => !name.startsWith('unix '))) return undefined
+    return whatItLaunched(this.#factsOf(worker, status), status.listeners, listensElsewhere(worker.pid))
+  }
+
+  async #placeOfIdle(worker: Worker): Promise<Place | undefined> {
+    // Before it is asked: whatever it has told by the time it answers, it has told of all that is seen here.
+    const found = listensElsewhere(worker.pid)
+    if (found.itself.length === 0 && found.others.length === 0) return undefined
+    const heard = await Promise.race([worker.greeted, new Promise<false>((resolve) => { setTimeout(resolve, answerMs, false).unref() })])
+    const status = heard ? await worker.ask(answerMs) : undefined
+    return worker.state === 'idle' ? whereItServes(this.#factsOf(worker, status, heard), found) : undefined
+  }
+
+  #factsOf({ pid }: Worker, status: ProcessStatus | undefined, speaks = true): WorkerFacts {
+    return { pid, speaks, plain: status?.plain, args: this.#args() }
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * Where an app serves that Handover cannot hand over: in a worker thread, in a process that the worker started, behind node:cluster, in a process in which the
+ * addon may not be loaded. Only what listens in the main thread of the process that `handover run` started can go to a successor.
+ *
+ * Read from proc(5), since such a process says nothing of it. Where there is none (macOS) nothing is found.
+ */
+
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import path from 'node:path'
+import { listed } from '@handover/core/internal'
+import { cut, printable } from '../text.js'
+
+/** A process with what it listens on, by names as in reports. */
+interface Listening {
+  readonly pid: number
+  readonly names: readonly string[]
+}
+
+export interface Elsewhere {
+  /** What the worker itself listens on, in whatever thread. */
+  readonly itself: readonly string[]
+  /** Processes that it started, or those did. */
+  readonly others: readonly Listening[]
+}
+
+const mostProcesses = 200
+const longestCommand = 120
+const listenState = '0A'
+/** __SO_ACCEPTCON. */
+const acceptsFlag = 0x10000
+
+/** What the worker `pid` and those below it listen on; of those below, what they do not share with it. */
+export function listensElsewhere(pid: number): Elsewhere {
+  const sockets = listeningSockets(pid)
+  if (sockets.size === 0) return { itself: [], others: [] }
+  const own = inodesOf(pid)
+  const others = below(pid)
+    .map((child) => ({ pid: child, names: namesOf(inodesOf(child).filter((inode) => !own.includes(inode)), sockets) }))
+    .filter(({ names }) => names.length > 0)
+  return { itself: namesOf(own, sockets), others }
+}
+
+const namesOf = (inodes: readonly string[], sockets: ReadonlyMap<string, string>): string[] =>
+  [...new Set(inodes.flatMap((inode) => sockets.get(inode) ?? []))]
+
+/** All that listens in the network namespace of this process, by inode. */
+function listeningSockets(pid: number): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const [file, address] of [['tcp', ipv4], ['tcp6', ipv6]] as const) {
+    for (const line of linesOf(`/proc/${pid}/net/${file}`)) {
+      const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/)
+      const [host = '', port = ''] = local.split(':')
+      if (state === listenState) found.set(inode, `tcp ${address(host)}:${parseInt(port, 16)}`)
+    }
+  }
+  for (const line of linesOf(`/proc/${pid}/net/unix`)) {
+    const [, , , flags = '0', , , inode = '', file] = line.trim().split(/\s+/)
+    if ((parseInt(flags, 16) & acceptsFlag) !== 0 && file !== undefined) found.set(inode, `unix ${file}`)
+  }
+  return found
+}
+
+/** The kernel writes words in the order of the machine, and all that Node runs on with Handover are little-endian. */
+const bytesOf = (word: string): number[] => [6, 4, 2, 0].map((at) => parseInt(word.slice(at, at + 2), 16))
+const ipv4 = (hex: string): string => bytesOf(hex).join('.')
+
+function ipv6(hex: string): string {
+  const bytes = [0, 8, 16, 24].flatMap((at) => bytesOf(hex.slice(at, at + 8)))
+  const groups = Array.from({ length: 8 }, (_, index) => (bytes[2 * index]! * 256 + bytes[2 * index + 1]!).toString(16))
+  // It writes the shortest form.
+  return new URL(`http://[${groups.join(':')}]`).hostname
+}
+
+function linesOf(file: string): string[] {
+  try {
+    return readFileSync(file, 'utf8').split('\n').slice(1).filter((line) => line !== '')
+  } catch {
+    return []
+  }
+}
+
+function inodesOf(pid: number): string[] {
+  const folder = `/proc/${pid}/fd`
+  const inodes: string[] = []
+  try {
+    for (const fd of readdirSync(folder)) {
+      try {
+        const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(path.join(folder, fd)))?.[1]
+        if (inode !== undefined) inodes.push(inode)
+      } catch { /* it was closed */ }
+    }
+  } catch { /* it has ended, or is another user's */ }
+  return inodes
+}
+
+/** Every process that this one started, and those that they did. */
+function below(pid: number): number[] {
+  const all = [pid]
+  for (const one of all) {
+    if (all.length > mostProcesses) break
+    try {
+      for (const thread of readdirSync(`/proc/${one}/task`)) {
+        all.push(...readFileSync(`/proc/${one}/task/${thread}/children`, 'utf8').split(' ').filter(Boolean).map(Number))
+      }
+    } catch { /* it has ended */ }
+  }
+  return all.slice(1)
+}
+
+const optionsWithValue = ['--require', '-r', '--import', '--loader', '--experimental-loader', '-C', '--conditions']
+
+/** A process, for people. Its arguments may be secrets: only what runs is shown. */
+function whoOf(pid: number): string {
+  let words: string[] = []
+  try {
+    words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1)
+  } catch { /* it has ended */ }
+  const script = words.slice(1).find((word, at, rest) => !word.startsWith('-') && !optionsWithValue.includes(rest[at - 1] ?? ''))
+  const shown = [path.basename(words[0] ?? ''), script].filter(Boolean).join(' ')
+  return `process ${pid}${shown === '' ? '' : ` (${printable(cut(shown, longestCommand))})`}`
+}
+
+export interface WorkerFacts {
+  readonly pid: number
+  /** The addon and the line work in it. */
+  readonly speaks: boolean
+  /** What the worker itself says of why what listens there is left to Node. */
+  readonly plain: string | undefined
+  /** How it was started. */
+  readonly args: readonly string[]
+}
+
+/** Two sentences, without their full stops. */
+export interface Place {
+  readonly what: string
+  readonly todo: string
+}
+
+/** Where the app of a worker serves that never listened itself, and why that cannot be handed over; undefined where nothing is found. */
+export function whereItServes(worker: WorkerFacts, { itself, others }: Elsewhere): Place | undefined {
+  const { pid } = worker
+  if (itself.length > 0) {
+    const [why, todo] = reasonFor(worker)
+    return { what: `process ${pid} serves ${listed(itself)}, and cannot be handed over: ${why}`, todo }
+  }
+  const [first] = others
+  if (!first) return undefined
+  const names = [...new Set(others.flatMap((other) => other.names))]
+  return {
+    what: `process ${pid} listens on nothing itself: ${whoOf(first.pid)}, which it started, serves ${listed(names)}, ` +
+      'and cannot be handed over: only the process that handover run starts can',
+    todo: launcherTodo(worker.args)
+  }
+}
+
+/** A launcher serves nobody: it listens only for its own processes, on a path, and one of those has a port. Undefined where it is none. `listeners`: its own. */
+export function whatItLaunched({ pid, args }: WorkerFacts, listeners: readonly string[], { others }: Elsewhere): Place | undefined {
+  if (listeners.length === 0 || !listeners.every((name) => name.startsWith('unix '))) return undefined
+  const served = others.map((other) => ({ ...other, names: other.names.filter((name) => name.startsWith('tcp ')) })).filter(({ names }) => names.length > 0)
+  const [first] = served
+  if (!first) return undefined
+  return {
+    what: `process ${pid} listens on ${listed(listeners)} alone, and ${whoOf(first.pid)}, which it started, ` +
+      `serves ${listed(served.flatMap(({ names }) => names))}: that one is not handed over`,
+    todo: launcherTodo(args)
+  }
+}
+
+function reasonFor({ speaks, plain, args }: WorkerFacts): readonly [why: string, todo: string] {
+  if (plain !== undefined) return [plain, 'Else restart the app to load new code']
+  const permission = [...args, ...(process.env['NODE_OPTIONS'] ?? '').split(' ')].some((arg) => /^--(experimental-)?permission\b/.test(arg))
+  if (!speaks && permission) return ['--permission forbids the addon in it', 'Allow it with --allow-addons, or restart the app to load new code']
+  if (!speaks) return ['Handover could not be loaded in it, and its log has the reason', 'Repair that, and start again']
+  return ['it listens in a worker thread, and only what listens in the main thread can go to another process', 'Let the main thread listen, or restart the app to load new code']
+}
+
+const launchers = /(?:^|\/)(tsx|ts-node-dev|ts-node|nodemon|npm|npx|yarn|pnpm|concurrently|cross-env|dotenv)(?:$|[./-])/
+
+/** What to start in the place of a program that starts another one. */
+function launcherTodo(args: readonly string[]): string {
+  const launcher = args.map((arg) => launchers.exec(arg)?.[1]).find((name) => name !== undefined)
+  switch (launcher) {
+    case 'tsx': return 'Give node the loader, and handover run the program itself: handover run --import tsx app.ts'
+    case 'ts-node':
+    case 'ts-node-dev': return 'Give node the loader, and handover run the program itself: handover run --require ts-node/register app.ts'
+    case undefined: return 'Give handover run the program that listens, or restart the app to load new code'
+    default: return `Give handover run the program that ${launcher} starts, and not ${launcher} itself`
+  }
+}

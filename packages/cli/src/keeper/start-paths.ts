@@ -1,0 +1,107 @@
+/**
+ * All paths that a keeper needs to start a process: Node, this package, the working directory. They are looked up anew at each start as they were typed, so
+ * that a deploy that moves a link is followed. Where one is gone, the next best is taken, and that is said; old code of the app is never started in silence.
+ */
+
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint } from '@handover/core/internal'
+import { LoadedCopy } from './loaded-copy.js'
+import { version } from '../command-line/version.js'
+
+/** A command line, and what is not as it was typed; each for people, without a full stop. */
+export interface StartCommand extends CommandLine {
+  readonly notes: readonly string[]
+}
+
+export class StartPaths {
+  readonly #point: StartingPoint
+  /** The script `handover`, as it was typed, the best path first. */
+  readonly #mains: readonly string[]
+  #copy: LoadedCopy | undefined
+
+  /** Call it at the start of the process: the links still lead to what runs now. */
+  constructor() {
+    this.#point = startingPoint()
+    const typed = typedScript(this.#point)
+    this.#mains = typed === undefined ? [] : [...new Set([throughLink(this.#point, typed) ?? typed, typed])]
+  }
+
+  get cwd(): string {
+    return this.#point.cwd
+  }
+
+  /** Learnt and not said: for the log of the start. */
+  get note(): string | undefined {
+    return this.#point.note
+  }
+
+  /** Remembers what is loaded. Call it soon after the start, when there is time. */
+  remember(): void {
+    try {
+      this.#copy ??= new LoadedCopy()
+    } catch { /* it is gone already, or cannot be read: then there is no copy */ }
+  }
+
+  /** Nothing is started any more. */
+  forget(): void {
+    this.#copy?.remove()
+  }
+
+  /**
+   * Of a worker; `args`: of Node, of which the first `nodeOptions` stand before the script. Throws HANDOVER_SPAWN where the working directory is gone; with
+   * `inPlace` a worker is started where this process itself is, so that a service without a worker has one again.
+   */
+  worker(args: readonly string[], nodeOptions: number, inPlace: boolean): StartCommand {
+    const notes: string[] = []
+    const preload = this.#own(notes, 'dist/preload.js')
+    const { file, cwd } = this.#place(notes, inPlace)
+    return { file, args: ['--require', preload, ...args], cwd, nodeOptions: nodeOptions + 2, notes }
+  }
+
+  /** Of another keeper, with the words of this one. */
+  keeper(): StartCommand {
+    const notes: string[] = []
+    const main = this.#mains.find((candidate) => existsSync(candidate)) ?? this.#own(notes, 'bin/handover.js')
+    const { file, cwd } = this.#place(notes, true)
+    return { file, args: [...process.execArgv, main, ...process.argv.slice(2)], cwd, notes }
+  }
+
+  #place(notes: string[], inPlace: boolean): { file: string; cwd: string } {
+    const node = nodeNow(this.#point)
+    if (node.note !== undefined) notes.push(node.note)
+    const { cwd } = this.#point
+    if (!inPlace) requireDirectory(this.#point)
+    if (existsSync(cwd)) return { file: node.file, cwd }
+    notes.push(`the working directory ${cwd} is gone: what is started runs in the one that process ${process.pid} was started in, with the code that is still there`)
+    return { file: node.file, cwd: '/proc/self/cwd' }
+  }
+
+  /** A file of this package: of the version that is installed now where the keeper's own was, or in the app; else of what is loaded. */
+  #own(notes: string[], file: string): string {
+    const roots = [...this.#mains.map((main) => path.join(path.dirname(followed(main)), '..')), ...installed(this.#point.cwd), path.join(__dirname, '../..')]
+    const found = roots.map((root) => path.join(root, file)).find((candidate) => existsSync(candidate))
+    if (found !== undefined) return found
+    const copy = this.#copy?.write()
+    if (copy === undefined) return path.join(__dirname, '../..', file)
+    notes.push(`the package handover that process ${process.pid} was started from is gone, and ${this.#point.cwd} has none: version ${version}, which is loaded, is used`)
+    return path.join(copy, file)
+  }
+}
+
+function followed(file: string): string {
+  try {
+    return followLast(file)
+  } catch {
+    return file // a folder above it cannot be read
+  }
+}
+
+/** Where Node would look for this package from a folder. */
+function installed(from: string): string[] {
+  const found: string[] = []
+  for (let folder = from; ; folder = path.dirname(folder)) {
+    found.push(path.join(folder, 'node_modules', 'handover'))
+    if (folder === path.dirname(folder)) return found
+  }
+}

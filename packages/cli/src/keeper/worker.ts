@@ -1,0 +1,281 @@
+/**
+ * One process that the keeper started, and the line to it. It says what it hears and does what it is told; what follows is the slot's business.
+ */
+
+import { closeSync } from 'node:fs'
+import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withOwnInspector, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type Wishes, type WorkerMessage } from '@handover/core/internal'
+
+export type Line = Channel<WorkerMessage, KeeperMessage>
+type Booted = Extract<WorkerMessage, { type: 'booted' }>
+type WorkerWord<T extends WorkerMessage['type']> = Extract<WorkerMessage, { type: T }>
+
+/** What a worker tells its slot. */
+export interface WorkerSide {
+  state(worker: Worker, state: StateName): void
+  booted(worker: Worker, claims: Booted): void
+  serves(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void
+  report(worker: Worker, report: WorkerWord<'report'>['report']): void
+  failed(worker: Worker, failure: WorkerWord<'failed'>): void
+  wants(worker: Worker, wishes: Wishes): void
+  /** The descriptor, of a file, belongs to the one who hears this; so with the next two. */
+  checkpoint(worker: Worker, name: string, bytes: number, fd: number): void
+  /** What it counts; `last`: it will say no more. */
+  counts(worker: Worker, topic: string, snapshot: CountedBy, fd: number, last: boolean): void
+  /** It wants to know what all others count. `own`: absent where the descriptor did not arrive. */
+  gather(worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined): void
+  /** The keeper leaves: another one has the worker, or will. */
+  leaving(): boolean
+  /** The process is gone. */
+  ended(worker: Worker, how: Ended): void
+  warn(line: string): void
+}
+
+/** How long a process that hung up may take to be gone. */
+const exitMs = 2_000
+
+export class Worker {
+  readonly pid: number
+  readonly slot: number
+  readonly startedAt: number
+  generation = 0
+  state: StateName = 'idle'
+  /** Of the last `booted`. */
+  speaks: readonly Spoken[] = []
+  /** It has said what it listens on, and the keeper has copies. */
+  holds = false
+  /** It handed over, or was asked to end: its end is no crash. */
+  retiring = false
+  /** A debugger could attach to it when it answered last. */
+  isDebugged = false
+  /** Another line was opened to the same process: this one means nothing any more. */
+  replaced = false
+  /** How it ended; undefined while it lives. */
+  how: Ended | undefined
+  readonly ended: Promise<Ended>
+  readonly #line: Line
+  readonly #stderr: () => string
+  readonly #side: WorkerSide
+  /** As it was told last. */
+  service: ServiceCount | undefined
+  readonly #asked = new Map<number, (status: ProcessStatus | undefined) => void>()
+  readonly #telling = new Map<number, (told: boolean) => void>()
+  #asks = 0
+  /** It has spoken: the addon and the line work in it. */
+  #said = false
+  #hungUp = false
+
+  constructor(line: Line, about: { pid: number; slot: number; startedAt: number; ended?: Promise<Ended>; stderr?: () => string }, side: WorkerSide) {
+    this.#line = line
+    this.pid = about.pid
+    this.slot = about.slot
+    this.startedAt = about.startedAt
+    this.#stderr = about.stderr ?? (() => '')
+    this.#side = side
+    this.greeted = new Promise((resolve) => { this.#greet = resolve })
+    const hungUp = this.#hear()
+    void hungUp.then(() => { this.#greet(false) })
+    // One that another keeper started is nobody's to wait for: it is gone when it hangs up.
+    this.ended = about.ended ?? hungUp.then(() => ({ code: null, signal: null }))
+    void this.ended.then((how) => {
+      this.how = how
+      for (const resolve of this.#asked.values()) resolve(undefined)
+      for (const resolve of this.#telling.values()) resolve(false)
+      if (!this.replaced) side.ended(this, how)
+    })
+    // A line that breaks although the process lives: nothing is known of it any more.
+    if (about.ended) void hungUp.then(() => setTimeout(() => { if (!side.leaving() && !this.replaced) this.kill() }, exitMs).unref())
+  }
+
+  /** It has the line: nothing may be sent to one that is called before that. False where it never says so. */
+  readonly greeted: Promise<boolean>
+  #greet: (heard: boolean) => void = () => undefined
+
+  get peer(): Peer {
+    return { pid: this.pid, generation: this.generation }
+  }
+
+  /** For people. */
+  get who(): string {
+    return `process ${this.pid} (generation ${this.generation})`
+  }
+
+  /** The last lines that it wrote to stderr, until it was settled. */
+  get stderr(): string {
+    return this.#stderr()
+  }
+
+  /** Its line is closed: it is gone, or about to be. */
+  get hungUp(): boolean {
+    return this.#hungUp
+  }
+
+  async #hear(): Promise<void> {
+    await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`process ${this.pid} said ${what}`) })
+    this.#hungUp = true
+    this.#line.close()
+  }
+
+  #heard(word: WorkerMessage): void {
+    const side = this.#side
+    switch (word.type) {
+      case 'hello':
+        this.#said = true
+        this.#greet(true)
+        break
+      case 'state':
+        this.state = word.state
+        // Until it has its offer it knows nothing of any before it.
+        if (word.state !== 'idle' && word.state !== 'taking') this.generation = word.generation
+        side.state(this, word.state)
+        break
+      case 'booted':
+        this.speaks = word.speaks
+        side.booted(this, word)
+        break
+      case 'serves': {
+        const fds = this.#take(word.listeners.length, 'listeners', 'should it die, its port closes')
+        this.holds = true
+        if (fds) side.serves(this, word.listeners, fds)
+        break
+      }
+      case 'report':
+        side.report(this, word.report)
+        break
+      case 'failed':
+        side.failed(this, word)
+        break
+      case 'wants':
+        side.wants(this, { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
+        break
+      case 'status':
+        this.service = (word.status as Partial<ProcessStatus>).service ?? this.service
+        this.isDebugged = word.status.debugged === true
+        this.#asked.get(word.id)?.(word.status)
+        this.#asked.delete(word.id)
+        break
+      case 'checkpoint': {
+        const fds = this.#take(1, 'checkpoint', 'the one before is kept')
+        if (fds) side.checkpoint(this, word.name, word.bytes, fds[0]!)
+        break
+      }
+      case 'gather': {
+        const fds = this.#takeCount()
+        side.gather(this, word.id, word.topic, fds && { snapshot: word.snapshot, fd: fds[0]! })
+        break
+      }
+      case 'told':
+      case 'tally': {
+        const fds = this.#takeCount()
+        if (fds) side.counts(this, word.topic, word.snapshot, fds[0]!, word.type === 'tally')
+        if (word.type === 'told') this.#telling.get(word.id)?.(fds !== undefined)
+      }
+    }
+  }
+
+  #take(count: number, what: string, so: string): number[] | undefined {
+    const fds = this.#line.takeAll(count)
+    if (typeof fds === 'object') return fds
+    this.#side.warn(`process ${this.pid} sent ${count} ${what}, and ${fds} arrived: ${so}. Raise the limit of open files of the keeper (ulimit -n)`)
+    return undefined
+  }
+
+  #takeCount(): number[] | undefined {
+    return this.#take(1, 'count', 'it counts with its last one')
+  }
+
+  /** False where it cannot be told: it hung up, or the system does not let it. */
+  say(word: KeeperMessage, fds: readonly number[] = []): boolean {
+    // Its descriptor of the line is closed, and the number may be another's by now.
+    if (this.#hungUp) return false
+    try {
+      this.#line.sendDescriptors(fds)
+      this.#line.send(word)
+      return true
+    } catch (error) {
+      this.#side.warn(`process ${this.pid} cannot be told "${word.type}": ${(error as Error).message}`)
+      return false
+    }
+  }
+
+  /** Undefined where it does not answer in time: its event loop is blocked, or it is gone. */
+  async ask(timeoutMs: number): Promise<ProcessStatus | undefined> {
+    if (this.#hungUp) return undefined
+    const id = ++this.#asks
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        this.#asked.delete(id)
+        resolve(undefined)
+      }, timeoutMs)
+      this.#asked.set(id, (status) => {
+        clearTimeout(timer)
+        resolve(status)
+      })
+      this.say({ type: 'ask', id })
+    })
+  }
+
+  /** Asks what it counts. Resolves when its side has heard that; false where it does not say so in time. */
+  async tell(topic: string, timeoutMs: number): Promise<boolean> {
+    if (this.#hungUp) return false
+    const id = ++this.#asks
+    return await new Promise((resolve) => {
+      const over = (told: boolean): void => {
+        clearTimeout(timer)
+        this.#telling.delete(id)
+        resolve(told)
+      }
+      const timer = setTimeout(() => { over(false) }, timeoutMs)
+      this.#telling.set(id, over)
+      if (!this.say({ type: 'tell', id, topic })) over(false)
+    })
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    // Its pid may be another's by now.
+    if (this.how) return
+    try {
+      process.kill(this.pid, signal)
+    } catch { /* it is gone */ }
+  }
+
+  kill(): void {
+    this.signal('SIGKILL')
+  }
+
+  /** Drains and ends it. `last`: nobody serves after it. `signal`: that of the stop, where one came. */
+  stop(last: boolean, signal?: NodeJS.Signals): void {
+    this.retiring = true
+    if (this.#said && this.state !== 'idle') this.say({ type: 'stop', last, ...(signal !== undefined && { signal }) })
+    // It has not loaded anything of ours yet, or never listened: then its own listeners for the signal are all there is.
+    else this.signal('SIGTERM')
+  }
+}
+
+/** A process as it was started: the worker, and the raw ends of the channel on which a predecessor, or the keeper in its place, makes the offer. */
+export interface Fresh {
+  readonly worker: Worker
+  readonly started: Started
+}
+
+/** Starts a worker of this slot; `name`: of the app. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
+export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide): Promise<Fresh> {
+  const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
+  let started: Started
+  try {
+    const inspected = await withOwnInspector(command, env)
+    started = await startInspected(inspected, inspected.command, inspected.env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name] })
+  } catch (error) {
+    closeSync(messages)
+    closeSync(descriptors)
+    throw error
+  } finally {
+    closeSync(theirMessages)
+    closeSync(theirDescriptors)
+  }
+  const line: Line = openChannel(messages, descriptors, parseWorkerMessage)
+  const worker = new Worker(line, { pid: started.pid, slot, startedAt: Date.now(), ended: started.child.ended, stderr: () => started.child.stderr() }, side)
+  return { worker, started }
+}
+
+/** A connected pair: one end for a worker, one for us. Throws the system's error. */
+export const socketPair = (): readonly [number, number] => check(addon().socketPair(), 'socketpair')

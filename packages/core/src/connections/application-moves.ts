@@ -1,0 +1,158 @@
+/**
+ * move() and onMoved(): connections whose protocol only the application knows. It says when nothing of a connection is in its hands, and what the next
+ * process must know of it.
+ *
+ * The socket is held still from the call on: nothing is read from it, and nothing that is written to it leaves. When the successor has it, it is silent for
+ * ever; otherwise it goes on as before.
+ */
+
+import net from 'node:net'
+import tls from 'node:tls'
+import { inspect } from 'node:util'
+import { HasSpoken } from './connection-receiver.js'
+import type { Connections } from './connection-tracker.js'
+import { HandoverError } from '../errors.js'
+import type { MovedConnection } from '../protocol/handover-messages.js'
+import type { Mover } from './connection-sender.js'
+import { adoptDescriptor, fdOf, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes } from '../platform/node/listen-handle.js'
+import { decodeState, encodeState, loadSoon } from '../protocol/value-codec.js'
+
+export interface MoveOptions {
+  /** The name under which the successor's onMoved() takes it; not `http`. */
+  readonly kind: string
+  /** What onMoved() gets: objects, arrays, Map, Set, Date, typed arrays, BigInt. At most 256 KiB as text. */
+  readonly state?: unknown
+}
+
+/** `socket`: connected, with listeners of nobody. `state`: as it was given to move(). */
+export type OnMoved = (socket: net.Socket, state: unknown) => void
+
+/** One message on the channel holds at most 1 MiB. */
+const mostStateBytes = 262_144
+
+const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}.`)
+
+/** A held socket's own 'data' listeners, which must not hear what is read from its buffer. */
+function takeUnread(socket: net.Socket): { unread: Buffer; putBack: () => void } {
+  if (socket.readableLength === 0) return { unread: Buffer.alloc(0), putBack: () => undefined }
+  const listeners = socket.rawListeners('data') as ((chunk: Buffer) => void)[]
+  for (const listener of listeners) socket.off('data', listener)
+  const encoding = socket.readableEncoding
+  const chunks: Buffer[] = []
+  for (let chunk: unknown = socket.read(); chunk !== null; chunk = socket.read()) {
+    chunks.push(typeof chunk === 'string' ? Buffer.from(chunk, encoding ?? 'utf8') : chunk as Buffer)
+  }
+  const unread = Buffer.concat(chunks)
+  return {
+    unread,
+    putBack: () => {
+      socket.unshift(unread)
+      for (const listener of listeners) socket.on('data', listener)
+    }
+  }
+}
+
+export class SocketMoves {
+  readonly #takers = new Map<string, OnMoved>()
+  readonly #leaving = new WeakSet<net.Socket>()
+
+  get kinds(): string[] {
+    return [...this.#takers.keys()]
+  }
+
+  onMoved(kind: string, take: OnMoved): void {
+    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`onMoved() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
+    if (typeof take !== 'function') throw wrong('onMoved() was given no function', 'Give (socket, state) => …')
+    if (this.#takers.has(kind)) throw wrong(`onMoved("${kind}") was called twice`, 'Give each kind one function')
+    this.#takers.set(kind, take)
+    loadSoon()
+  }
+
+  /** The kind is free again. */
+  forget(kind: string): void {
+    this.#takers.delete(kind)
+  }
+
+  /** `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the successor has it. */
+  async move(socket: net.Socket, options: MoveOptions | undefined, mover: Mover | undefined, connections: Connections | undefined, listener: string): Promise<boolean> {
+    if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
+    const { kind, state } = options ?? {}
+    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
+    const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
+    if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
+      throw new HandoverError('HANDOVER_STATE', `the state of a connection of kind "${kind}" is ${Buffer.byteLength(text)} bytes long, expected at most ${mostStateBytes}. Nothing was changed. Give less, and keep the rest where both processes can read it.`)
+    }
+    const cannot = this.#leaving.has(socket) || socket instanceof tls.TLSSocket || socket.destroyed || socket.connecting ||
+      !socket.readable || !socket.writable || fdOf(socket) === undefined || holdsHalfCharacter(socket)
+    if (cannot || !mover?.takesKind(kind)) return false
+
+    this.#leaving.add(socket)
+    const leaving = { kind, sent: false }
+    connections?.setLeaving(socket, leaving)
+    const wasReading = isReading(socket) === true
+    holdReading(socket)
+    const { unread, putBack } = takeUnread(socket)
+    // To take a full buffer makes the stream read on.
+    const readsAgain = isReading(socket) === true
+    if (readsAgain) holdReading(socket)
+    const flushed = await this.#flush(socket)
+    return await new Promise<boolean>((resolve) => {
+      const about = connections?.about(socket) ?? { ageMs: 0, requests: 0 }
+      mover.send({
+        fd: () => (flushed && !socket.destroyed ? fdOf(socket) : undefined),
+        about: { kind, listener, ...about, ...(text !== undefined && { state: text }), ...(unread.length > 0 && { unread: unread.toString('base64') }) },
+        sent: () => { leaving.sent = true },
+        left: () => {
+          connections?.moved(socket, kind)
+          // Its 'close' would say that the client has gone.
+          socket.removeAllListeners().on('error', () => undefined)
+          socket.destroy()
+          resolve(true)
+        },
+        back: () => {
+          this.#leaving.delete(socket)
+          connections?.setLeaving(socket, undefined)
+          if (!socket.destroyed) {
+            putBack()
+            socket.uncork()
+            if (wasReading || readsAgain) releaseReading(socket)
+          }
+          resolve(false)
+        }
+      })
+    })
+  }
+
+  /** Waits until the kernel has all that was written; what is written from then on stays here. False where the connection ends first. */
+  async #flush(socket: net.Socket): Promise<boolean> {
+    while (unsentBytes(socket) > 0 && !socket.destroyed) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          socket.off('close', done)
+          resolve()
+        }
+        socket.once('close', done)
+        socket.write('', done)
+      })
+    }
+    if (socket.destroyed) return false
+    socket.cork()
+    return true
+  }
+
+  /** A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. HasSpoken: its client has heard of it. */
+  take(fd: number, about: MovedConnection, connections: Connections | undefined): void {
+    const socket = connections?.adopt(fd, about) ?? adoptDescriptor(fd, undefined)
+    try {
+      const taker = this.#takers.get(about.kind)
+      if (!taker) throw new Error('nobody takes connections of this kind')
+      const state = about.state === undefined ? undefined : decodeState(about.state, `a connection of kind "${about.kind}"`)
+      if (about.unread !== undefined) socket.unshift(Buffer.from(about.unread, 'base64'))
+      taker(socket, state)
+    } catch (error) {
+      const { bytesWritten } = socket
+      socket.destroy()
+      throw bytesWritten > 0 ? new HasSpoken(error instanceof Error ? error.message : String(error), { cause: error }) : error
+    }
+  }
+}

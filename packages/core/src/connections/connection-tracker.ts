@@ -1,0 +1,372 @@
+/**
+ * The connections of one server, and what each is doing. What is done about them in a drain stands in drain.ts.
+ */
+
+import { subscribe } from 'node:diagnostics_channel'
+import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import type http2 from 'node:http2'
+import https from 'node:https'
+import type net from 'node:net'
+import tls from 'node:tls'
+import { acceptedSocket, isNodesOwn, isUntouched, type ServedByHand } from './hand-served.js'
+import { Drain, type DrainOptions } from './drain.js'
+import { foreign, upgraded } from './movability.js'
+import type { MovedConnection } from '../protocol/handover-messages.js'
+import { acceptorOf, adoptDescriptor, hasParser, plainSocketOf, primeParser } from '../platform/node/listen-handle.js'
+
+export interface Request {
+  readonly method: string
+  readonly target: string
+  readonly since: number
+}
+
+/** The requests of this process since it began, on all its servers, also those that are closed. `failed`: answered with a status of 500 or more. */
+export const requestCounts = { total: 0, failed: 0 }
+
+/** `handshake`: under TLS, before there is a secure connection. Only in HTTP/1 and there can idle be told from busy. */
+export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
+
+export interface Connection {
+  /** Requests whose response is not flushed, in order of arrival. */
+  readonly running: Map<ServerResponse, Request>
+  readonly protocol: Protocol
+  /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
+  readonly wire: net.Socket
+  /** As performance.now(); before the start of this process where it was moved here. */
+  readonly openedAt: number
+  /** The requests that it carried before it was moved here. */
+  readonly requestsBefore: number
+  requests: number
+  bytesRead: number
+  /** When the last response was out, or bytes were last seen to have come in a drain. */
+  quietSince: number
+  /** Its keep-alive timer was set when it was moved here, so Node does not know that the next request must end it. */
+  timerInherited: boolean
+  /** In a drain that moves connections: why this one does not move. It is then drained politely. */
+  stays?: string | undefined
+  /** In a drain: held for a move of this kind, and whether it is on its way already. */
+  leaving?: { readonly kind: string; sent: boolean } | undefined
+  /** The program read of it, wrapped it or gave it to a server itself: it is not ours to move (by-hand.ts). */
+  byHand: boolean
+  /** The HTTP server that the program gave it to. */
+  served?: ServedByHand
+  /** What had been read of it when its last answer was out: an HTTP server that never listened keeps no list of who sends a request. */
+  bytesAnswered?: number
+  /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers (holding.ts). */
+  held?: boolean
+  /** Stops reading again where Node went on with it. */
+  holdAgain?: (() => void) | undefined
+  /** In a drain: how long it was left alone before it was looked at again without an event, in milliseconds. */
+  lookAgainMs?: number | undefined
+}
+
+/** What a connection is called in reports. Node frees the parser of a connection that ends only after our own listener for its 'close'. */
+export function kindOf(socket: net.Socket, { protocol, wire, served }: Connection): string {
+  if (served) return served.socket === socket ? 'http' : 'https'
+  if (protocol === 'http1') return wire !== socket ? 'https' : hasParser(socket) ? 'http' : 'upgraded'
+  return protocol === 'other' ? 'socket' : protocol === 'handshake' ? 'https' : 'http2'
+}
+
+export interface Session {
+  readonly streams: Map<http2.ServerHttp2Stream, Request>
+}
+
+/** What an HTTP server is asked about its connections. A server of another protocol has none of it. */
+interface HttpLimits {
+  /** All in milliseconds. */
+  readonly headersTimeout?: number
+  readonly timeout?: number
+  readonly keepAliveTimeout?: number
+  /** Node gives a second more than it promises; since 22 an option says how much. */
+  readonly keepAliveTimeoutBuffer?: number
+  readonly maxRequestsPerSocket?: number | null
+}
+
+const limitsOf = (server: net.Server & HttpLimits): HttpLimits => server
+
+const trackers = new WeakMap<object, Connections>()
+
+/** The connections of the server that accepted this socket. */
+function trackerOf(accepted: net.Socket): Connections | undefined {
+  const server = acceptorOf(accepted)
+  return server && trackers.get(server)
+}
+
+let watching = false
+
+/** One subscription for the process. The channel is published for every HTTP/1 request, also those that Expect. */
+function watchRequests(): void {
+  if (watching) return
+  watching = true
+  subscribe('http.server.request.start', (message) => {
+    const { server, request, response, socket } = message as { server: net.Server; request: IncomingMessage; response: ServerResponse; socket: net.Socket }
+    if (trackers.get(server)?.began(socket, request, response)) return
+    const accepted = acceptedSocket(socket)
+    trackerOf(accepted)?.beganByHand(accepted, { server, socket }, request, response)
+  })
+}
+
+// http2 exports no class of its servers.
+const speaksHttp2 = (server: net.Server): boolean => 'updateSettings' in server
+
+function beneath(server: net.Server): Protocol {
+  if (server instanceof tls.Server) return 'handshake'
+  return server instanceof http.Server ? 'http1' : speaksHttp2(server) ? 'http2' : 'other'
+}
+
+function above(server: net.Server, socket: tls.TLSSocket): Protocol {
+  if (speaksHttp2(server)) return socket.alpnProtocol === 'h2' ? 'http2' : 'http1'
+  return server instanceof https.Server ? 'http1' : 'other'
+}
+
+/** Asked once for each connection that could move. */
+export type CanMove = (socket: net.Socket) => boolean
+
+export class Connections {
+  readonly #connections = new Map<net.Socket, Connection>()
+  readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
+  readonly #server: net.Server
+  readonly #canMove: CanMove | undefined
+  #drain: Drain | undefined
+  /** The connection that is being adopted, whose 'connection' event comes from here. */
+  #adopting: MovedConnection | undefined
+
+  constructor(server: net.Server, canMove?: CanMove) {
+    this.#server = server
+    this.#canMove = canMove
+    trackers.set(server, this)
+    server.prependListener('connection', (socket: net.Socket) => {
+      // The program gave it to this server; it is among the connections of the one that accepted it.
+      if (this.#isOfAnother(socket)) return
+      const connection = this.#add(socket, beneath(server), socket)
+      if (connection.protocol === 'http1') this.#noteWhoReads(socket, connection)
+      // It was in the queue when the drain began, or comes from a generation before.
+      this.#drain?.added(socket)
+    })
+    server.prependListener('secureConnection', (socket: tls.TLSSocket) => {
+      const below = plainSocketOf(socket)
+      if (below && this.#isOfAnother(acceptedSocket(below))) return
+      const stays = below && this.#connections.get(below)?.stays
+      if (below) this.#connections.delete(below)
+      const connection = this.#add(socket, above(server, socket), below ?? socket, stays)
+      this.#drain?.secured(socket, connection)
+    })
+    if (speaksHttp2(server)) {
+      server.prependListener('session', (session: http2.ServerHttp2Session) => {
+        const accepted = acceptedSocket(session.socket)
+        ;(this.#isOfAnother(accepted) ? trackerOf(accepted) ?? this : this).#addSession(session)
+      })
+    }
+    watchRequests()
+  }
+
+  #isOfAnother(socket: net.Socket): boolean {
+    const tracker = trackerOf(socket)
+    return tracker !== undefined && tracker !== this && tracker.has(socket)
+  }
+
+  #noteWhoReads(socket: net.Socket, connection: Connection): void {
+    connection.byHand = !isUntouched(this.#server, socket)
+    if (connection.byHand) return
+    // By then all listeners have run, and nothing more has been read.
+    process.nextTick(() => { if (!socket.destroyed && !isNodesOwn(this.#server, socket)) connection.byHand = true })
+  }
+
+  get open(): number {
+    return this.#connections.size
+  }
+
+  /** Requests whose answer is not out. */
+  get running(): number {
+    let count = 0
+    for (const connection of this.#connections.values()) count += connection.running.size
+    for (const session of this.#sessions.values()) count += session.streams.size
+    return count
+  }
+
+  get all(): IterableIterator<[net.Socket, Connection]> {
+    return this.#connections.entries()
+  }
+
+  get sessions(): IterableIterator<Session> {
+    return this.#sessions.values()
+  }
+
+  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket, stays?: string): Connection {
+    const about = this.#adopting
+    const now = performance.now()
+    const connection: Connection = {
+      running: new Map(),
+      protocol,
+      wire,
+      openedAt: now - (about?.ageMs ?? 0),
+      requestsBefore: about?.requests ?? 0,
+      requests: about?.requests ?? 0,
+      bytesRead: 0,
+      quietSince: now - (about?.idleMs ?? 0),
+      timerInherited: false,
+      byHand: false,
+      stays
+    }
+    this.#connections.set(socket, connection)
+    socket.once('close', () => {
+      if (this.#connections.get(socket) === connection && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
+    })
+    return connection
+  }
+
+  /**
+   * A connection that a predecessor moved here, as if it had always been here. For an HTTP server that is all; for the others the application gets the
+   * socket. Throws where the descriptor cannot be used, where it is not Node's own HTTP server that takes the socket, and what a listener for 'connection'
+   * throws; this copy of it is closed then.
+   */
+  adopt(fd: number, about: MovedConnection): net.Socket {
+    const server = this.#server
+    const socket = adoptDescriptor(fd, server)
+    this.#adopting = about
+    try {
+      if (about.kind !== 'http') {
+        this.#add(socket, 'other', socket)
+        this.#drain?.added(socket)
+      } else {
+        server.emit('connection', socket)
+        if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
+        if (!isNodesOwn(server, socket)) throw new Error('the program reads connections itself before it gives them to HTTP')
+        if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
+        else this.#goOnIdle(socket, about.idleMs)
+      }
+      return socket
+    } catch (error) {
+      socket.destroy()
+      throw error
+    } finally {
+      this.#adopting = undefined
+    }
+  }
+
+  /** Between two requests: the keep-alive timer has run for a while already. */
+  #goOnIdle(socket: net.Socket, idleMs: number): void {
+    primeParser(socket)
+    const timeoutMs = keepAliveMs(this.#server)
+    const connection = this.#connections.get(socket)
+    if (timeoutMs === undefined || !connection) return
+    connection.timerInherited = true
+    socket.setTimeout(Math.max(1, timeoutMs - idleMs))
+  }
+
+  /** `headersTimeout` for one that has sent nothing: Node counts from now, the client from when it connected. */
+  #limitFirstRequest(socket: net.Socket, { ageMs }: MovedConnection): void {
+    const { headersTimeout = 0 } = limitsOf(this.#server)
+    if (!(headersTimeout > 0)) return
+    const timer = setTimeout(() => {
+      // The HTTP server answers this error with 408, or with the application's 'clientError'.
+      if (socket.bytesRead === 0 && !socket.destroyed && this.#connections.get(socket)?.leaving === undefined) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
+    }, Math.max(1, headersTimeout - ageMs))
+    timer.unref()
+    socket.once('close', () => { clearTimeout(timer) })
+  }
+
+  has(socket: net.Socket): boolean {
+    return this.#connections.has(socket)
+  }
+
+  /** The application has moved it: it is nobody's here any more. */
+  moved(socket: net.Socket, kind: string): void {
+    const connection = this.#connections.get(socket)
+    if (connection && this.#connections.delete(socket)) this.#drain?.moved(kind)
+  }
+
+  /** The application holds it for a move of its own. */
+  setLeaving(socket: net.Socket, leaving: Connection['leaving']): void {
+    const connection = this.#connections.get(socket)
+    if (connection) connection.leaving = leaving
+  }
+
+  /** Says more of why a connection stays than the drain can know. */
+  noteStay(socket: net.Socket, reason: string): void {
+    const connection = this.#connections.get(socket)
+    if (connection?.stays === upgraded || connection?.stays === foreign) connection.stays = reason
+  }
+
+  /** What a move says of a connection. */
+  about(socket: net.Socket): { ageMs: number; requests: number } | undefined {
+    const connection = this.#connections.get(socket)
+    return connection && { ageMs: Math.round(performance.now() - connection.openedAt), requests: connection.requests }
+  }
+
+  #addSession(session: http2.ServerHttp2Session): void {
+    const streams: Session['streams'] = new Map()
+    this.#sessions.set(session, { streams })
+    session.once('close', () => { this.#sessions.delete(session) })
+    session.on('stream', (stream, headers) => {
+      streams.set(stream, { method: String(headers[':method']), target: String(headers[':path']), since: performance.now() })
+      requestCounts.total++
+      stream.once('close', () => {
+        streams.delete(stream)
+        // Node has none where nothing was answered.
+        if (Number((stream.sentHeaders as typeof stream.sentHeaders | undefined)?.[':status']) >= 500) requestCounts.failed++
+      })
+    })
+    this.#drain?.greet(session)
+  }
+
+  /** False where it is none of these connections. */
+  began(socket: net.Socket, request: IncomingMessage, response: ServerResponse): boolean {
+    const connection = this.#connections.get(socket)
+    if (!connection) return false
+    if (connection.timerInherited) {
+      connection.timerInherited = false
+      socket.setTimeout(inactivityMs(this.#server))
+    }
+    // Node counts the requests of a connection from when it came into this process.
+    const most = limitsOf(this.#server).maxRequestsPerSocket ?? 0
+    if (most > 0 && connection.requestsBefore > 0 && connection.requests + 1 >= most) response.setHeader('Connection', 'close')
+    this.#run(socket, connection, request, response)
+    return true
+  }
+
+  /** A request on a connection that the program gave to an HTTP server itself. */
+  beganByHand(accepted: net.Socket, served: ServedByHand, request: IncomingMessage, response: ServerResponse): void {
+    let connection = this.#connections.get(accepted)
+    if (!connection) {
+      // The program has taken our listener for 'connection' away.
+      connection = this.#add(accepted, beneath(this.#server), accepted)
+      connection.byHand = true
+      this.#drain?.added(accepted)
+    }
+    connection.byHand = true
+    connection.served = served
+    this.#run(accepted, connection, request, response)
+  }
+
+  #run(socket: net.Socket, connection: Connection, request: IncomingMessage, response: ServerResponse): void {
+    connection.running.set(response, { method: request.method ?? '', target: request.url ?? '', since: performance.now() })
+    connection.requests++
+    requestCounts.total++
+    this.#drain?.began(socket, connection, response)
+    response.once('close', () => {
+      connection.running.delete(response)
+      if (response.headersSent && response.statusCode >= 500) requestCounts.failed++
+      connection.quietSince = performance.now()
+      if (connection.served) connection.bytesAnswered = connection.wire.bytesRead
+      this.#drain?.answered(socket, connection, response)
+    })
+  }
+
+  /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
+  drain(options: DrainOptions): Drain {
+    this.#drain?.undo()
+    const drain = new Drain({ server: this.#server, connections: this.#connections, sessions: this.#sessions, canMove: this.#canMove }, options, () => { this.#drain = undefined })
+    this.#drain = drain
+    return drain
+  }
+}
+
+/** `server.timeout`: how long nothing may happen on a connection; 0: for ever. */
+export const inactivityMs = (server: net.Server): number => limitsOf(server).timeout ?? 0
+
+/** How long an idle connection may stay, as Node counts it; undefined: for ever. */
+export function keepAliveMs(server: net.Server): number | undefined {
+  const { keepAliveTimeout = 0, keepAliveTimeoutBuffer = 1_000 } = limitsOf(server)
+  return keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : undefined
+}

@@ -1,0 +1,56 @@
+/**
+ * Connections that the program took into its own hands: it looked at their first bytes and gave them to an HTTP server then (the PROXY protocol, two protocols on
+ * one port), wrapped them in TLS itself, or gave those of one server to another. They are not ours to move, since the next process could only begin with their
+ * first bytes, and those are gone. So they stay, and hear `Connection: close` as every other client does.
+ *
+ * This file knows whose they are, and who serves them.
+ */
+
+import type net from 'node:net'
+import tls from 'node:tls'
+import { acceptorOf, hasParser, plainSocketOf, serverOf } from '../platform/node/listen-handle.js'
+
+/** Why such a connection stays. */
+export const byHand = 'given to HTTP by the program'
+
+/** The HTTP server that answers on a connection which another server accepted, and the socket that it knows. */
+export interface ServedByHand {
+  readonly server: net.Server
+  readonly socket: net.Socket
+}
+
+/** How many layers of TLS are looked through. */
+const mostLayers = 4
+
+/** The socket that a server accepted, below what the program made of it. */
+export function acceptedSocket(socket: net.Socket): net.Socket {
+  let below = socket
+  for (let layer = 0; layer < mostLayers && below instanceof tls.TLSSocket; layer++) {
+    const next = plainSocketOf(below)
+    if (!next) break
+    below = next
+  }
+  return below
+}
+
+/** Nothing has been read of it, and it came to this server from its own listener. Asked in its 'connection' event. */
+export const isUntouched = (server: net.Server, socket: net.Socket): boolean => socket.bytesRead === 0 && socket.readableLength === 0 && acceptorOf(socket) === server
+
+/** Whether Node's own HTTP server took an untouched connection. Asked after its 'connection' event, before anything can have been read. */
+export const isNodesOwn = (server: net.Server, socket: net.Socket): boolean => serverOf(socket) === server && hasParser(socket)
+
+/** How long a client that was told may take to close its connection first. */
+const closeFirstMs = 250
+
+/**
+ * After the answer that says `Connection: close` the client closes first, or Node does a moment later. A program that looks after a connection itself may see
+ * its end before the answer on it.
+ */
+export function letClientCloseFirst(socket: net.Socket): void {
+  if (Object.hasOwn(socket, 'destroySoon')) return
+  const destroySoon = socket.destroySoon.bind(socket)
+  socket.destroySoon = (): void => {
+    const timer = setTimeout(destroySoon, closeFirstMs)
+    socket.once('close', () => { clearTimeout(timer) })
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Holds still the connections of a drain whose answer ends, so that a client's next request is read by the successor and not one more by this process.
+ *
+ * A client that does not pipeline can send its next request when it has the whole answer, not before. It has that only after the application has ended
+ * the answer, or has written as much as Content-Length says. So reading stops at the end of the answer, in the same turn of the loop, or as soon as a head
+ * with Content-Length is written. What is held is looked at by drain.ts, which moves it or lets it go.
+ *
+ * A connection is never held in the middle of a request: what of it is still to come must be read here.
+ */
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type net from 'node:net'
+import type { Connection } from './connection-tracker.js'
+import { discardUnread, endsConnection, hasLength, holdReading, isReading, releaseReading } from '../platform/node/listen-handle.js'
+
+/** Answers that are watched, for the drain that asked last: an answer may outlive several that are undone. */
+const watched = new WeakMap<ServerResponse, { moves: () => boolean }>()
+
+/** Sees the end of this answer. `moves`: asked then, whether the connection is to move. */
+export function watchAnswer(socket: net.Socket, connection: Connection, response: ServerResponse, moves: () => boolean): void {
+  const known = watched.get(response)
+  const watch = known ?? { moves }
+  watch.moves = moves
+  const hold = (): void => { if (watch.moves()) holdAfter(socket, connection, response) }
+  if (response.writableEnded || hasLength(response)) hold()
+  if (known) return
+  watched.set(response, watch)
+  // end() emits it before it returns, when all of the answer is with the socket.
+  if (!response.writableEnded) response.once('prefinish', hold)
+  if (!response.headersSent) onHead(response, () => {
+    // From within the parser it is not known yet whether the request is whole.
+    if (hasLength(response)) process.nextTick(hold)
+  })
+  // Before Node's own listener, which closes the connection.
+  response.prependOnceListener('finish', () => { if (connection.held === true && endsConnection(response)) discardUnread(socket) })
+}
+
+/** writeHead() is called for every answer, by the application or by Node. */
+function onHead(response: ServerResponse, written: () => void): void {
+  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse
+  response.writeHead = (...args: unknown[]): ServerResponse => {
+    const result = writeHead(...args)
+    written()
+    return result
+  }
+}
+
+/** After this answer nothing more is read, unless the connection ends with it, or a request that has begun is not whole. */
+export function holdAfter(socket: net.Socket, connection: Connection, response: ServerResponse): void {
+  const isWhole = requestOf(response).complete && [...connection.running.keys()].every((running) => requestOf(running).complete)
+  if (isWhole && !endsConnection(response)) hold(socket, connection)
+}
+
+const requestOf = (response: ServerResponse): IncomingMessage => response.req
+
+/** Calls back where the answer came before the end of its request: when that has come. */
+export function onRestOfRequest(response: ServerResponse, came: () => void): void {
+  const request = requestOf(response)
+  if (!request.complete) request.once('end', came)
+}
+
+/** What is not read from now is left alone, unless `anyway`. */
+export function hold(socket: net.Socket, connection: Connection, anyway = false): void {
+  if (isReading(socket) !== true && !anyway) return
+  holdReading(socket)
+  if (connection.held === true) return
+  connection.held = true
+  // Node reads on where it stopped because the answers to pipelined requests waited, and they have left; its own listener comes before this one.
+  connection.holdAgain = () => { holdReading(socket) }
+  socket.on('drain', connection.holdAgain)
+}
+
+export function release(socket: net.Socket, connection: Connection): void {
+  if (connection.held !== true) return
+  connection.held = false
+  if (connection.holdAgain) socket.off('drain', connection.holdAgain)
+  releaseReading(socket)
+}

@@ -1,0 +1,222 @@
+/**
+ * The directories where this user's control sockets can stand. HANDOVER_DIR alone, where it is given. Otherwise there are several: a process that serves
+ * takes the first one that it can use, and whoever looks for a process looks in all of them. So nobody can keep an app from being found by taking a
+ * directory first whose name can be guessed, and a login and a cron job find the same apps.
+ *
+ * A directory must be a real one of this user with mode 0700: nobody else may put a socket there, or take one away.
+ */
+
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { HandoverError } from '../errors.js'
+
+/** What the choice depends on. */
+export interface World {
+  readonly env: NodeJS.ProcessEnv
+  readonly uid: number
+  /** The temporary directory. */
+  readonly temporary: string
+  readonly exists: (folder: string) => boolean
+  /** The names in a directory; none where it cannot be read. */
+  readonly list: (folder: string) => readonly string[]
+}
+
+export interface Places {
+  /** The best one first. */
+  readonly folders: readonly string[]
+  /** HANDOVER_DIR: no other directory will do. */
+  readonly given: boolean
+}
+
+/** Why a directory, or the path of a socket in it, cannot be used. */
+export class PlaceProblem extends Error {
+  readonly todo: string
+
+  constructor(folder: string, what: string, todo: string) {
+    super(`${folder} ${what}`)
+    this.todo = todo
+  }
+}
+
+/** sun_path, unix(7), less the end of a temporary name. */
+export const maxPathBytes = (process.platform === 'linux' ? 107 : 103) - '.new'.length
+
+const prefix = (uid: number): string => `handover-${uid}`
+const anotherDirectory = 'Set HANDOVER_DIR to a directory of this user.'
+
+/** Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR. */
+export function placesIn({ env, uid, temporary, exists, list }: World): Places {
+  const given = env['HANDOVER_DIR'] ?? ''
+  if (given !== '') {
+    if (!path.isAbsolute(given)) throw new HandoverError('HANDOVER_CONTROL_SOCKET', `HANDOVER_DIR=${given} is a relative path, expected an absolute one. Two processes in different folders would not find each other.`)
+    return { folders: [given], given: true }
+  }
+  const runtime = env['XDG_RUNTIME_DIR'] ?? ''
+  const login = `/run/user/${uid}`
+  const shared = [...new Set([temporary, '/tmp'])]
+  const folders = [
+    ...(path.isAbsolute(runtime) ? [path.join(runtime, 'handover')] : []),
+    ...(uid === 0 ? ['/run/handover'] : []),
+    ...shared.map((folder) => path.join(folder, prefix(uid))),
+    ...(exists(login) ? [path.join(login, 'handover')] : []),
+    // Made where none of the others could be used.
+    ...shared.flatMap((folder) => list(folder).filter((name) => name.startsWith(`${prefix(uid)}-`)).sort().map((name) => path.join(folder, name)))
+  ]
+  return { folders: [...new Set(folders)], given: false }
+}
+
+export function places(): Places {
+  return placesIn({ env: process.env, uid: userId(), temporary: tmpdir(), exists: existsSync, list })
+}
+
+/** The effective one, which may change while a process runs: it gives root away. */
+export const userId = (): number => process.geteuid?.() ?? 0
+
+function list(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}
+
+/** Throws a PlaceProblem. `mayAsk`: this user may ask the processes of any owner. */
+export function checkPlace(folder: string, mayAsk = false): void {
+  const found = lstatSync(folder)
+  if (!found.isDirectory()) throw new PlaceProblem(folder, 'is not a directory', anotherDirectory)
+  const mine = userId()
+  if (found.uid !== mine && !mayAsk) throw new PlaceProblem(folder, `belongs to uid ${found.uid}, expected ${mine}`, anotherDirectory)
+  if ((found.mode & 0o077) !== 0) throw new PlaceProblem(folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Give it that mode (chmod 700), or set HANDOVER_DIR to a directory of its own.')
+}
+
+function isUsable(folder: string): boolean {
+  try {
+    checkPlace(folder)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** As mkdir -p. Node's own never comes back from where nothing can be made, such as /proc (nodejs/node#31481). */
+function makeDirectory(folder: string): void {
+  if (lstatSync(folder, { throwIfNoEntry: false })) return
+  const above = path.dirname(folder)
+  if (above !== folder) makeDirectory(above)
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    // Another process was faster.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+}
+
+/** The path of the socket for a name in a directory, which is made where there is none. Throws a PlaceProblem. */
+function fileIn(folder: string, name: string): string {
+  const file = path.join(folder, `${name}.sock`)
+  const bytes = Buffer.byteLength(file)
+  if (bytes > maxPathBytes) throw new PlaceProblem(file, `is ${bytes} bytes long, expected at most ${maxPathBytes}`, 'Shorten the name or HANDOVER_DIR.')
+  try {
+    makeDirectory(folder)
+  } catch (cause) {
+    throw new PlaceProblem(folder, `cannot be made (${(cause as NodeJS.ErrnoException).code ?? ''})`, anotherDirectory)
+  }
+  checkPlace(folder)
+  return file
+}
+
+/**
+ * Calls `use` with the path for a name in one directory after the other, until it does not throw; `first` goes before the others. Where none can be used, one
+ * is made under a name that nobody can guess. `use` hears why a better one is not used. Throws what was thrown for the best directory, and a
+ * HandoverError of `use` at once.
+ */
+export function inFirstPlace<T>(name: string, use: (file: string, insteadOf: string | undefined) => T, first?: string): T {
+  const { folders, given } = places()
+  const failures: Error[] = []
+  const attempt = (folder: () => string): { readonly is: T } | undefined => {
+    try {
+      return { is: use(fileIn(folder(), name), failures[0]?.message) }
+    } catch (error) {
+      if (error instanceof HandoverError) throw error
+      failures.push(error as Error)
+      return undefined
+    }
+  }
+  for (const folder of given || first === undefined ? folders : [first, ...folders.filter((other) => other !== first)]) {
+    const used = attempt(() => folder)
+    if (used) return used.is
+  }
+  const unguessable = path.join(tmpdir(), `${prefix(userId())}-`)
+  // Where there is one already it is not for want of a directory that nothing could be used.
+  const more = !given && !folders.some((folder) => folder.startsWith(unguessable) && isUsable(folder))
+  const used = more ? attempt(() => mkdtempSync(unguessable)) : undefined
+  if (used) return used.is
+  throw failures[0] ?? new Error('there is no directory for control sockets')
+}
+
+/** The paths where the socket of a name can be found. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR. */
+export function filesOf(name: string): readonly string[] {
+  return places().folders.filter(isUsable).map((folder) => path.join(folder, `${name}.sock`))
+}
+
+/** Where to look for the sockets of processes. */
+export interface Looked {
+  /** Those that exist and can be used. */
+  readonly folders: readonly string[]
+  /** All of them, for a message. */
+  readonly looked: string
+}
+
+/** For one that only asks: makes nothing. Throws HANDOVER_CONTROL_SOCKET where HANDOVER_DIR is given and cannot be used. */
+export function findPlaces(): Looked {
+  const nothing = (text: string, todo: string): HandoverError => new HandoverError('HANDOVER_CONTROL_SOCKET', `${text}. Nothing was asked. ${todo}`)
+  let found: Places
+  try {
+    found = places()
+  } catch (error) {
+    throw error instanceof HandoverError ? nothing(error.message.replace(/\.$/, ''), 'Give the whole path.') : error
+  }
+  const { folders, given } = found
+  const described: string[] = []
+  const usable = folders.filter((folder) => {
+    const bytes = Buffer.byteLength(folder)
+    const most = maxPathBytes - '/x.sock'.length
+    try {
+      if (bytes > most) throw new PlaceProblem(folder, `is ${bytes} bytes long, expected at most ${most}`, 'No process can listen there. Shorten HANDOVER_DIR.')
+      const exists = lstatSync(folder, { throwIfNoEntry: false }) !== undefined
+      // Root may ask everybody's processes.
+      if (exists) checkPlace(folder, given && userId() === 0)
+      described.push(folder)
+      return exists
+    } catch (error) {
+      const { message, todo } = error instanceof PlaceProblem ? error : { message: `${folder} cannot be used (${(error as NodeJS.ErrnoException).code ?? ''})`, todo: anotherDirectory }
+      if (given) throw nothing(message, todo)
+      described.push(message)
+      return false
+    }
+  })
+  const others = given ? [] : placesOfOthers(folders)
+  const hint = others.length > 0 ? `; other users have sockets in ${others.join(', ')}: set HANDOVER_DIR to one of them to ask there` : ''
+  return { folders: usable, looked: `${described.join(', ')}${hint}` }
+}
+
+/** For root: the directories of other users, where processes that gave root up may be. */
+function placesOfOthers(own: readonly string[]): readonly string[] {
+  if (userId() !== 0) return []
+  const shared = [...new Set([tmpdir(), '/tmp'])].flatMap((folder) => list(folder).filter((name) => /^handover-\d+(-|$)/.test(name)).map((name) => path.join(folder, name)))
+  const logins = list('/run/user').map((uid) => path.join('/run/user', uid, 'handover'))
+  return [...shared, ...logins].filter((folder) => !own.includes(folder) && list(folder).some((name) => name.endsWith('.sock')))
+}
+
+/** Where a keeper looks for its workers: also where others may look in meanwhile, since each process that is asked there is checked to be of this user. */
+export function placesOfWorkers(): readonly string[] {
+  return places().folders.filter((folder) => {
+    try {
+      const found = lstatSync(folder)
+      return found.isDirectory() && found.uid === userId()
+    } catch {
+      return false
+    }
+  })
+}

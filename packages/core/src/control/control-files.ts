@@ -1,0 +1,94 @@
+/**
+ * The files of control sockets: who listens at a path, the taking of a path by one process at a time, and a process whose path was removed.
+ *
+ * A path is not what makes a process have a name: a cleaner may remove it, or the whole directory. The process makes it again (control-healing.ts); until
+ * then the kernel still knows where its socket was bound, so that nobody else takes the name meanwhile.
+ */
+
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync } from 'node:fs'
+import path from 'node:path'
+import { addon, systemError } from '../platform/native.js'
+import { places, userId } from './control-directory.js'
+
+/** In the flags of /proc/net/unix: it listens. */
+const listens = '00010000'
+const temporary = (file: string): string => `${file}.new`
+
+/** Undefined where nobody listens: no file, one that a killed process left behind, or one whose process ends at this moment. */
+export function connectTo(file: string): number | undefined {
+  const fd = addon().connectUnix(file)
+  if (fd >= 0) return fd
+  const error = systemError(fd, `connect ${file}`)
+  if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') return undefined
+  throw error
+}
+
+/** Runs `act` while no other process does so for the same directory, by flock(2). */
+export function underLock<T>(folder: string, act: () => T): T {
+  for (;;) {
+    const lock = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+    try {
+      const locked = addon().lock(lock)
+      if (locked < 0) throw systemError(locked, 'flock')
+      // It may have been removed and made again while this process waited.
+      const { dev, ino } = fstatSync(lock)
+      const now = statSync(folder)
+      if (now.dev === dev && now.ino === ino) return act()
+    } finally {
+      closeSync(lock)
+    }
+  }
+}
+
+/** A descriptor that listens at `file`: never seen half made, and in the place of whatever stood there. */
+export function listenAt(file: string): number {
+  try {
+    unlinkSync(temporary(file))
+  } catch { /* the usual case: there is none */ }
+  const fd = addon().listenUnix(temporary(file), 128)
+  if (fd < 0) throw systemError(fd, `bind ${temporary(file)}`)
+  try {
+    renameSync(temporary(file), file)
+  } catch (error) {
+    unlinkSync(temporary(file))
+    closeSync(fd)
+    throw error
+  }
+  return fd
+}
+
+/**
+ * A process of this user that still listens for the name although its path is gone: a pid. It makes its path again within moments, unless it hangs.
+ * Linux, in the same network and pid namespace; elsewhere undefined. proc(5)
+ */
+export function hiddenHolder(name: string): number | undefined {
+  const files = places().folders.map((folder) => path.join(folder, `${name}.sock`))
+  const bound = new Set(files.flatMap((file) => [file, temporary(file)]))
+  let table: string
+  try {
+    table = readFileSync('/proc/net/unix', 'utf8')
+  } catch {
+    return undefined
+  }
+  for (const line of table.split('\n')) {
+    const [, , , flags, , , inode, ...rest] = line.trim().split(/ +/)
+    if (flags !== listens || inode === undefined || !bound.has(rest.join(' '))) continue
+    // Another user may have bound the path in a directory of his own: what counts is a process of this user.
+    const pid = holderOf(`socket:[${inode}]`)
+    if (pid !== undefined) return pid
+  }
+  return undefined
+}
+
+function holderOf(socket: string): number | undefined {
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
+    try {
+      if (statSync(`/proc/${pid}`).uid !== userId()) continue
+      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+        if (readlinkSync(`/proc/${pid}/fd/${fd}`) === socket) return Number(pid)
+      }
+    } catch { /* another user's, or gone */ }
+  }
+  return undefined
+}

@@ -1,0 +1,174 @@
+/**
+ * What a process without a keeper answers on its control sockets: its status, a reload of itself, a stop. A reload counts as done only when the successor
+ * has lived for a while; until then the predecessor can still come back.
+ */
+
+import type { Client } from './control-server.js'
+import { HandoverError, type ErrorCode } from '../errors.js'
+import type { Peer } from '../protocol/handover-messages.js'
+import type { Report } from '../protocol/report.js'
+import type { AppStatus, ControlRequest, ProcessStatus, ReloadOutcome, ReloadRequest } from '../protocol/control-messages.js'
+
+const bakeMs = 3_000
+
+export interface AnswersSide {
+  name(): string | undefined
+  readonly undoWindowMs: number
+  status(): ProcessStatus
+  /** Who serves, as far as this process knows. */
+  serving(): Peer[]
+  reload(options: { withoutState: boolean; allowDrop: boolean }): Promise<Report>
+  stop(): Promise<void>
+}
+
+/** What became of a successor that took over: it lives, or this process serves again, or has ended its drain. */
+type Fate = { readonly is: 'lives' } | { readonly is: 'undone'; readonly error: HandoverError } | { readonly is: 'drained'; readonly report: Report }
+
+const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
+const optionNames: Readonly<Record<(typeof needsKeeper)[number], string>> = { canary: '--canary', probe: '--probe', parallel: '--parallel', workers: '--workers', keeper: '--keeper' }
+
+export class Answers {
+  readonly #side: AnswersSide
+  #lastReload: ReloadOutcome | null = null
+  /** Who waits for the fate of a successor. */
+  readonly #waiting = new Set<(fate: Fate) => void>()
+
+  constructor(side: AnswersSide) {
+    this.#side = side
+  }
+
+  answer(request: ControlRequest, client: Client): void {
+    switch (request.verb) {
+      case 'status':
+        client.answer({ type: 'status', app: this.#app() })
+        client.end()
+        return
+      case 'reload':
+        void this.#reload(request.options, client).then((outcome) => {
+          if (outcome) client.answer({ type: 'reload', outcome })
+          client.end()
+        })
+        return
+      case 'stop':
+        client.answer({ type: 'stopping', pids: [process.pid] })
+        // The connection closes with the process.
+        void this.#side.stop()
+    }
+  }
+
+  /** A reload that has begun, whoever asked for it: the last one is told in the status. */
+  record(reload: Promise<Report>): Promise<Report> {
+    const begun = beginning()
+    reload.then(
+      (report) => { this.#lastReload = this.#done(begun, [report]) },
+      (error: unknown) => { this.#lastReload = this.#failed(begun, error) }
+    )
+    return reload
+  }
+
+  /** The successor died, and this process serves again. */
+  undone(error: HandoverError): void {
+    const at = this.#lastReload?.at ?? Date.now()
+    this.#lastReload = this.#failed({ at, since: performance.now() - (Date.now() - at) }, error)
+    this.#tell({ is: 'undone', error })
+  }
+
+  /** A report that this process made or received. */
+  reported(report: Report): void {
+    if (report.result !== 'drained') return
+    if (report.successor?.pid === process.pid) this.#lastReload = this.#received(report)
+    else this.#tell({ is: 'drained', report })
+  }
+
+  #tell(fate: Fate): void {
+    for (const resolve of this.#waiting) resolve(fate)
+    this.#waiting.clear()
+  }
+
+  #app(): AppStatus {
+    const status = this.#side.status()
+    const { startedAt, requests } = status.service
+    return { name: this.#side.name() ?? null, keeper: null, service: { startedAt, generation: status.generation, requests }, processes: [status], lastReload: this.#lastReload }
+  }
+
+  // ---- a reload ----
+
+  /** Undefined where it was refused already. */
+  async #reload(options: ReloadRequest, client: Client): Promise<ReloadOutcome | undefined> {
+    const asked = needsKeeper.find((option) => options[option] !== undefined && options[option] !== false)
+    if (asked) {
+      client.answer({ type: 'refused', code: 'HANDOVER_OPTION', reason: `process ${process.pid} runs without a keeper, so ${optionNames[asked]} means nothing to it. Nothing was changed. Start it with \`handover run\` for that.` })
+      return undefined
+    }
+    const begun = beginning()
+    const progress = (text: string): void => { client.answer({ type: 'progress', text }) }
+    progress(`process ${process.pid} starts a successor`)
+    let report: Report
+    try {
+      report = await this.#side.reload({ withoutState: options.withoutState ?? false, allowDrop: options.allowDrop ?? false })
+    } catch (error) {
+      return this.#failed(begun, error)
+    }
+    const outcome = this.#done(begun, [report])
+    const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs)
+    progress(`${named(report.successor)} serves${watchedMs > 0 ? `, and is watched for ${watchedMs / 1_000} s` : ''}`)
+    const first = await this.#fate(watchedMs)
+    if (first.is === 'lives' && options.wait === true) progress(`${named(report.predecessor)} drains`)
+    const fate = first.is === 'lives' && options.wait === true ? await this.#fate() : first
+    switch (fate.is) {
+      case 'undone': return this.#failed(begun, fate.error)
+      case 'drained': return { ...outcome, reports: [fate.report] }
+      case 'lives': return outcome
+    }
+  }
+
+  /** `lives` where nothing has happened for so long; without a time it waits for the end of the drain, or the undo. */
+  async #fate(livesAfterMs?: number): Promise<Fate> {
+    return await new Promise((resolve) => {
+      this.#waiting.add(resolve)
+      if (livesAfterMs === undefined) return
+      setTimeout(() => {
+        this.#waiting.delete(resolve)
+        resolve({ is: 'lives' })
+      }, livesAfterMs).unref()
+    })
+  }
+
+  #done({ at, since }: Beginning, reports: readonly Report[]): ReloadOutcome {
+    const [report] = reports
+    return {
+      ok: true,
+      at,
+      ms: Math.round(performance.now() - since),
+      switched: report?.successor ? [{ slot: null, from: report.predecessor, to: report.successor, version: null }] : [],
+      reports,
+      serving: report?.successor ? [report.successor] : []
+    }
+  }
+
+  #failed({ at, since }: Beginning, error: unknown): ReloadOutcome {
+    const known = error instanceof HandoverError ? error : undefined
+    const code: ErrorCode = known?.code ?? 'HANDOVER_PROTOCOL'
+    const message = error instanceof Error ? error.message : String(error)
+    return { ok: false, at, ms: Math.round(performance.now() - since), switched: [], reports: [], serving: this.#side.serving(), error: { code, message, stderr: known?.stderr ?? '' } }
+  }
+
+  /** The reload by which this process came to serve, as its predecessor told it at its end. */
+  #received(report: Report): ReloadOutcome {
+    const { launch, prepare, commit, drain } = report.durations
+    const ms = Math.round((launch ?? 0) + (prepare ?? 0) + (commit ?? 0))
+    const { successor, predecessor } = report
+    if (!successor) throw new Error('a report of a successor has none')
+    return { ok: true, at: Date.now() - Math.round(drain ?? 0) - ms, ms, switched: [{ slot: null, from: predecessor, to: successor, version: this.#side.status().version }], reports: [report], serving: [successor] }
+  }
+}
+
+interface Beginning {
+  /** As Date.now(). */
+  readonly at: number
+  /** As performance.now(). */
+  readonly since: number
+}
+
+const beginning = (): Beginning => ({ at: Date.now(), since: performance.now() })
+const named = (peer: Peer | null): string => (peer ? `generation ${peer.generation} (process ${peer.pid})` : 'the successor')

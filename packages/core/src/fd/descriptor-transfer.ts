@@ -1,0 +1,549 @@
+/**
+ * The low door, `@handover/core/fd`: passing descriptors between processes over a Unix socket (SCM_RIGHTS), for programs
+ * that want no reload. It talks to anything that speaks the same system calls: Python's send_fds, Go, C.
+ * It promises that the event loop is never blocked, that nothing leaks on any path, that descriptors which arrive have
+ * FD_CLOEXEC, and that what the caller lends (descriptors, connections, servers) is never closed.
+ * It does not connect, accept, frame or repeat: one send is one sendmsg(2), one receive is one recvmsg(2).
+ */
+
+import cluster from 'node:cluster'
+import { once } from 'node:events'
+import { closeSync, fstatSync } from 'node:fs'
+import net from 'node:net'
+import { constants } from 'node:os'
+import { HandoverError } from '../errors.js'
+import { nameOf } from '../listeners/listener-match.js'
+import { maxFdsPerMessage, native, nativeMissing, systemError, type Native, type PeerCredentials, type SocketDescription } from '../platform/native.js'
+import { fdOf, isReading, setPipeName } from '../platform/node/listen-handle.js'
+
+export type { PeerCredentials, SocketDescription } from '../platform/native.js'
+
+/**
+ * A connected Unix stream socket: its descriptor (borrowed, never closed), or a `net.Socket`. Node must not read from a
+ * `net.Socket` that receives, or it takes the bytes and the kernel closes the descriptors that came with them: accept it with
+ * `net.createServer({ pauseOnConnect: true })`, or call `pause()` before it connects. Sending on one that Node reads is fine.
+ */
+export type Connection = number | net.Socket
+
+/** Each wait ends at the first of the two. */
+export interface WaitOptions {
+  /** Milliseconds for the whole call; without it the call waits as long as it takes. 0: do not wait. */
+  readonly timeoutMs?: number
+  /** Rejects with the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+export interface ReceiveOptions extends WaitOptions {
+  /** The most bytes to take; 65 536 if absent. */
+  readonly maxBytes?: number
+}
+
+export interface Received {
+  readonly data: Buffer
+  /** They have FD_CLOEXEC and are the caller's to close (`closeFds`). Empty when bytes came without descriptors. */
+  readonly fds: number[]
+}
+
+/** What the sender says about a listener. */
+export interface ListenerDescription {
+  /** For people: `tcp 0.0.0.0:3000`, `tcp [::1]:3000`, `unix /run/app.sock`. */
+  readonly name: string
+  /** As listen(2) left it; 0 when the sender could not tell. */
+  readonly backlog: number
+}
+
+export interface ReceivedListener<S extends net.Server = net.Server> {
+  /** It listens and accepts; its `close()` closes the descriptor. */
+  readonly server: S
+  /** What the sender gave to `sendListener`, or all bytes of a message from another program. */
+  readonly data: Buffer
+  /** Absent when the sender was not `sendListener`. */
+  readonly description?: ListenerDescription
+}
+
+const { EAGAIN, EBADF, ECONNRESET, EPIPE } = constants.errno
+// Not in Node's table; errno.h of Linux and of macOS.
+const ETOOMANYREFS = process.platform === 'darwin' ? 59 : 109
+const longestTimeoutMs = 2 ** 31 - 1
+const largestRead = 2 ** 30
+const oneByte = new Uint8Array(1)
+
+/** Most messages are small: they are received here, and copied out in the same tick. */
+const scratch = Buffer.alloc(65_536)
+
+function addon(): Native {
+  if (native) return native
+  throw new HandoverError('HANDOVER_UNAVAILABLE', `descriptors cannot be passed in this process: ${nativeMissing}. Nothing was changed. Build the addon (node-gyp rebuild), or use a platform that the package has a binary for.`)
+}
+
+const wrongArgument = (found: string, expected: string, cause?: unknown): HandoverError =>
+  new HandoverError('HANDOVER_FD_ARGUMENT', `${found}. Nothing was sent or received. ${expected}.`, cause === undefined ? {} : { cause })
+
+/** Names the thing that the caller gave, in errors. */
+const named = (connection: Connection): string => (typeof connection === 'number' ? `descriptor ${connection}` : 'the net.Socket')
+
+/** The descriptor of a connection that can be used now, or an error that says why not. */
+function descriptorOf(connection: Connection, direction: Direction | undefined): number {
+  let fd: number | undefined
+  if (typeof connection === 'number') {
+    if ((connection | 0) !== connection || connection < 0) throw wrongArgument(`${connection} is no descriptor`, 'Give a small whole number')
+    fd = connection
+  } else {
+    if (!(connection instanceof net.Socket)) throw wrongArgument('the connection is neither a number nor a net.Socket', 'Give a descriptor or a net.Socket')
+    if (connection.connecting) throw wrongArgument('the net.Socket is not connected yet', "Wait for its 'connect' event")
+    if ('encrypted' in connection) throw wrongArgument('the net.Socket is a TLS socket', 'Give a plain Unix socket')
+    fd = fdOf(connection)
+    if (fd === undefined) throw wrongArgument('the net.Socket has no descriptor: it was destroyed, or never connected', 'Give one that is open')
+    if (direction === 'readable') mustNotBeRead(connection)
+    if (direction === 'writable' && connection.writableLength > 0) {
+      throw wrongArgument(`Node still has ${connection.writableLength} bytes to write to the net.Socket`, 'Wait until they are written: the bytes would come after the descriptors')
+    }
+  }
+  return fd
+}
+
+/** What is wrong with the connection itself, when a call on it has failed; undefined when nothing is. */
+function complaint(connection: Connection, fd: number): HandoverError | undefined {
+  const found = addon().describe(fd)
+  if (typeof found === 'number') {
+    const what = found === -EBADF ? 'is not open' : 'is not a socket'
+    return wrongArgument(`${named(connection)} ${what}`, 'Give a connected Unix stream socket', systemError(found, 'getsockname'))
+  }
+  if (found.family === 'unix' && found.type === 'stream' && !found.listening) return undefined
+  return wrongArgument(`${named(connection)} is a ${kindOf(found)}`, 'Descriptors travel over a connected Unix stream socket')
+}
+
+const kindOf = (found: SocketDescription): string => `${found.listening ? 'listening ' : ''}${found.family} ${found.type} socket`
+
+function mustNotBeRead(socket: net.Socket): void {
+  const advice = 'Accept it with net.createServer({ pauseOnConnect: true }), or call pause() before it connects'
+  if (socket.bytesRead > 0) {
+    throw wrongArgument(`Node has already read ${socket.bytesRead} bytes of the net.Socket, and descriptors that came with them are lost`, advice)
+  }
+  if (isReading(socket) ?? !socket.isPaused()) throw wrongArgument('Node is reading from the net.Socket', advice)
+}
+
+function checkDescriptors(fds: readonly number[]): void {
+  if (!Array.isArray(fds) || fds.length === 0 || !fds.every((fd) => (fd | 0) === fd && fd >= 0)) {
+    throw wrongArgument('the descriptors are not a list of one or more whole numbers', 'Give at least one descriptor')
+  }
+  if (fds.length > maxFdsPerMessage) {
+    throw new HandoverError('HANDOVER_FD_LIMIT', `${fds.length} descriptors are too many for one message. Nothing was sent. Send them in batches of at most ${maxFdsPerMessage}.`)
+  }
+}
+
+function checkWait({ timeoutMs }: WaitOptions): void {
+  if (timeoutMs !== undefined && !(timeoutMs >= 0 && timeoutMs <= longestTimeoutMs)) {
+    throw wrongArgument(`timeoutMs is ${timeoutMs}`, `Give milliseconds from 0 to ${longestTimeoutMs}, or leave it out`)
+  }
+}
+
+type Direction = 'readable' | 'writable'
+
+/** One call's worth of work on a connection. */
+interface Transfer<T> {
+  readonly direction: Direction
+  /** Makes the system call; undefined where it would block. */
+  attempt(fd: number): T | undefined
+  /** What is already done, for the error of a call that is cut short. */
+  soFar(): string
+}
+
+/** The calls that wait on one socket: they take turns, so that their bytes do not mix. */
+interface Queue {
+  /** A duplicate: the caller may close the descriptor meanwhile, and its number may become something else. */
+  readonly fd: number
+  /** All descriptors of one socket share it. */
+  readonly inode: number
+  calls: number
+  last: Promise<void>
+}
+
+/** By inode. */
+const queues: Record<Direction, Map<number, Queue>> = { readable: new Map(), writable: new Map() }
+
+function enter(fd: number, direction: Direction): Queue {
+  const inode = fstatSync(fd).ino
+  let queue = queues[direction].get(inode)
+  if (!queue) {
+    const own = addon().duplicate(fd)
+    if (own < 0) throw wrongArgument('no descriptor is free to wait with', 'Raise the limit of open files (ulimit -n)', systemError(own, 'fcntl'))
+    queue = { fd: own, inode, calls: 0, last: Promise.resolve() }
+    queues[direction].set(inode, queue)
+  }
+  queue.calls += 1
+  return queue
+}
+
+function leave(queue: Queue, direction: Direction): void {
+  queue.calls -= 1
+  if (queue.calls > 0) return
+  queues[direction].delete(queue.inode)
+  closeSync(queue.fd)
+}
+
+/** Does a transfer at once where it can; otherwise waits for its turn and for the socket. */
+async function perform<T>(connection: Connection, transfer: Transfer<T>, options: WaitOptions): Promise<T> {
+  checkWait(options)
+  options.signal?.throwIfAborted()
+  const { direction } = transfer
+  const fd = descriptorOf(connection, direction)
+  if (queues[direction].size === 0 || !queues[direction].has(fstatSync(fd).ino)) {
+    const result = transfer.attempt(fd)
+    if (result !== undefined) return result
+  }
+
+  const queue = enter(fd, direction)
+  const before = queue.last
+  let finish = (): void => undefined
+  const done = new Promise<void>((resolve) => { finish = resolve })
+  queue.last = before.then(() => done)
+  const stop = new Stop(transfer, options)
+  const socket = typeof connection === 'number' ? undefined : connection
+  const onClose = (): void => {
+    stop.now(new HandoverError('HANDOVER_FD_CLOSED', `this process destroyed the net.Socket during the call. ${transfer.soFar()} Connect again.`))
+  }
+  try {
+    if (queue.calls > 1) await stop.or((ready) => { void before.then(ready); return () => undefined })
+    if (socket?.destroyed) onClose()
+    socket?.on('close', onClose)
+    for (;;) {
+      await stop.or((ready) => {
+        // A negative status says only that there is an error; the next attempt says which.
+        const cancel = addon().watchOnce(queue.fd, direction, ready)
+        if (typeof cancel === 'number') throw wrongArgument(`${named(connection)} cannot be waited for`, 'See the cause', systemError(cancel, 'epoll_ctl'))
+        return cancel
+      })
+      const result = transfer.attempt(queue.fd)
+      if (result !== undefined) return result
+    }
+  } finally {
+    socket?.off('close', onClose)
+    stop.forget()
+    leave(queue, direction)
+    finish()
+  }
+}
+
+/** All that ends a wait before its time: the deadline, the caller's signal, the end of the socket. */
+class Stop {
+  #reason: { readonly error: unknown } | undefined
+  #interrupt: (() => void) | undefined
+  readonly #timer: NodeJS.Timeout | undefined
+  readonly #signal: AbortSignal | undefined
+  readonly #onAbort = (): void => { this.now(this.#signal?.reason) }
+
+  constructor(transfer: Transfer<unknown>, { timeoutMs, signal }: WaitOptions) {
+    this.#signal = signal
+    signal?.addEventListener('abort', this.#onAbort)
+    if (timeoutMs === undefined) return
+    this.#timer = setTimeout(() => {
+      const did = transfer.direction === 'readable' ? 'sent nothing' : 'did not take the message'
+      this.now(new HandoverError('HANDOVER_FD_TIMEOUT', `the peer ${did} within ${timeoutMs} ms. ${transfer.soFar()} Try again, or give it longer.`))
+    }, timeoutMs)
+  }
+
+  now(error: unknown): void {
+    this.#reason ??= { error }
+    this.#interrupt?.()
+  }
+
+  /** Resolves when `begin` calls `ready`; at a stop calls what `begin` answered, and rejects with the reason. */
+  or(begin: (ready: () => void) => () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's
+      const refuse = (): void => { reject(this.#reason?.error) }
+      if (this.#reason) { refuse(); return }
+      const cancel = begin(() => {
+        this.#interrupt = undefined
+        resolve()
+      })
+      this.#interrupt = () => {
+        cancel()
+        refuse()
+      }
+    })
+  }
+
+  forget(): void {
+    clearTimeout(this.#timer)
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+  }
+}
+
+const isClosed = (errno: number): boolean => errno === -EPIPE || errno === -ECONNRESET
+
+function sendFailure(errno: number, fds: readonly number[], soFar: string): HandoverError {
+  const cause = systemError(errno, 'sendmsg')
+  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', `the peer closed the connection. ${soFar} Connect again.`, { cause })
+  if (errno === -ETOOMANYREFS) {
+    return new HandoverError('HANDOVER_FD_LIMIT', `the kernel takes no more descriptors on their way: more than RLIMIT_NOFILE of this user are sent and not received yet (ETOOMANYREFS). ${soFar} Let the peer receive before more is sent, or raise the limit of open files.`, { cause })
+  }
+  const closed = errno === -EBADF ? fds.find((fd) => !isOpen(fd)) : undefined
+  if (closed !== undefined) return wrongArgument(`descriptor ${closed}, which was to be sent, is not open`, 'Send it before it is closed', cause)
+  return wrongArgument(`the message cannot be sent: ${cause.message}`, 'See sendmsg(2) and unix(7) for this error', cause)
+}
+
+function isOpen(fd: number): boolean {
+  try {
+    fstatSync(fd)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Sends 1 to 252 descriptors and some bytes as one message, sendmsg(2) with SCM_RIGHTS, unix(7). The descriptors stay open
+ * here and are the caller's; keep them open until the promise resolves. It resolves when the kernel has all bytes, which does
+ * not mean that the peer has read them. Calls on one connection take effect in the order in which they were made.
+ *
+ * @param data A string (UTF-8) or bytes; without it one zero byte, because a descriptor cannot travel alone on a stream.
+ * @throws HANDOVER_FD_ARGUMENT (with the system error as cause, where there is one), HANDOVER_FD_LIMIT (more than 252, or too
+ *   many on their way), HANDOVER_FD_CLOSED, HANDOVER_FD_TIMEOUT, HANDOVER_UNAVAILABLE, or the signal's reason. When bytes were
+ *   already sent, the message says how many: the connection then ends in the middle of a message and should be closed.
+ */
+export async function sendFds(connection: Connection, fds: readonly number[], data: string | Uint8Array = oneByte, options: WaitOptions = {}): Promise<void> {
+  const bytes = bytesOf(data)
+  checkDescriptors(fds)
+  if (bytes.length === 0) throw wrongArgument('the data is empty', 'Give at least one byte: a descriptor cannot travel alone on a stream')
+  const api = addon()
+  let sent = 0
+  const soFar = (): string => (sent === 0 ? 'Nothing was sent.' : `${sent} of ${bytes.length} bytes and the descriptors were sent, so the connection ends within a message.`)
+  await perform(connection, {
+    direction: 'writable',
+    soFar,
+    attempt(fd) {
+      while (sent < bytes.length) {
+        // The descriptors go with the first byte (unix(7)); sent again they would arrive twice.
+        const answer = api.sendMessage(fd, sent === 0 ? bytes : bytes.subarray(sent), sent === 0 ? fds : [])
+        if (answer === -EAGAIN) return undefined
+        if (answer < 0) throw complaint(connection, fd) ?? sendFailure(answer, fds, soFar())
+        sent += answer
+      }
+      return true
+    }
+  }, options)
+}
+
+function bytesOf(data: string | Uint8Array): Uint8Array {
+  if (typeof data === 'string') return Buffer.from(data)
+  if (data instanceof Uint8Array) return data
+  throw wrongArgument('the data is neither a string nor a Uint8Array', 'Give bytes')
+}
+
+/**
+ * Receives what one recvmsg(2) gives: up to `maxBytes` bytes, and the descriptors that came with them. A stream keeps no
+ * message boundaries: bytes that were sent without descriptors may be in front, and the rest of a long message comes with the next
+ * calls. On Linux no byte that was sent after a message with descriptors comes together with it (unix(7)).
+ *
+ * @throws HANDOVER_FD_CLOSED at the end of the stream, HANDOVER_FD_TRUNCATED when the kernel dropped descriptors (MSG_CTRUNC;
+ *   all that arrived were closed, the bytes are lost), HANDOVER_FD_TIMEOUT, HANDOVER_FD_ARGUMENT, HANDOVER_UNAVAILABLE, or the
+ *   signal's reason. A receive that was cut short has taken nothing.
+ */
+export async function receiveFds(connection: Connection, options: ReceiveOptions = {}): Promise<Received> {
+  const { maxBytes = scratch.length } = options
+  if (!Number.isInteger(maxBytes) || maxBytes < 1 || maxBytes > largestRead) throw wrongArgument(`maxBytes is ${maxBytes}`, `Give a whole number from 1 to ${largestRead}`)
+  const api = addon()
+  return perform(connection, {
+    direction: 'readable',
+    soFar: () => 'Nothing was received.',
+    attempt(fd) {
+      const into = maxBytes === scratch.length ? scratch : maxBytes < scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
+      const answer = api.receiveMessage(fd, into)
+      if (answer === -EAGAIN) return undefined
+      if (typeof answer === 'number') throw complaint(connection, fd) ?? receiveFailure(answer)
+      const { bytes, fds, truncated } = answer
+      if (truncated) {
+        closeFds(fds)
+        throw new HandoverError('HANDOVER_FD_TRUNCATED', `the kernel delivered only ${fds.length} descriptors of a message (MSG_CTRUNC). They were closed, and the ${bytes} bytes that came with them are lost. Raise the limit of open files (ulimit -n), or send fewer at a time.`)
+      }
+      if (bytes === 0 && fds.length === 0) throw new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection. Nothing was received. Connect again.')
+      const data = Buffer.allocUnsafe(bytes)
+      into.copy(data, 0, 0, bytes)
+      return { data, fds }
+    }
+  }, options)
+}
+
+function receiveFailure(errno: number): HandoverError {
+  const cause = systemError(errno, 'recvmsg')
+  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection with data unread. Nothing was received. Connect again.', { cause })
+  return wrongArgument(`nothing can be received: ${cause.message}`, 'See recvmsg(2) for this error', cause)
+}
+
+/**
+ * Two descriptors of one connection, socketpair(2): Unix stream sockets with FD_CLOEXEC. Give one to a child through
+ * `stdio` of `child_process.spawn`, and close it here afterwards, or its end is never seen.
+ *
+ * @throws HANDOVER_FD_ARGUMENT with the system error (EMFILE) as cause, HANDOVER_UNAVAILABLE.
+ */
+export function socketPair(): [mine: number, theirs: number] {
+  const pair = addon().socketPair()
+  if (typeof pair === 'number') throw wrongArgument('no socket pair can be made', 'Raise the limit of open files (ulimit -n)', systemError(pair, 'socketpair'))
+  return [pair[0], pair[1]]
+}
+
+/**
+ * Closes all of them, whatever happens in between. Works without the addon.
+ *
+ * @throws HANDOVER_FD_ARGUMENT that names those which were not open, with the system error as cause.
+ */
+export function closeFds(fds: readonly number[]): void {
+  const failed: number[] = []
+  for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
+    const some = fds.length <= maxFdsPerMessage ? fds : fds.slice(at, at + maxFdsPerMessage)
+    failed.push(...(native ? native.close(some) : some.filter((fd) => !closes(fd))))
+  }
+  if (failed.length > 0) {
+    throw new HandoverError('HANDOVER_FD_ARGUMENT', `cannot close ${failed.join(', ')}. The other ${fds.length - failed.length} descriptors were closed. Close each descriptor once: its number may already be something else.`, { cause: systemError(-EBADF, 'close') })
+  }
+}
+
+function closes(fd: number): boolean {
+  try {
+    closeSync(fd)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Who is at the other end: SO_PEERCRED, unix(7); on macOS getpeereid(3) and LOCAL_PEERPID. It is the process that connected,
+ * listened or made the pair, at that time; a descriptor that was passed on keeps the first one's.
+ *
+ * @throws HANDOVER_FD_ARGUMENT, HANDOVER_UNAVAILABLE.
+ */
+export function peerCredentials(connection: Connection): PeerCredentials {
+  const fd = descriptorOf(connection, undefined)
+  const wrong = complaint(connection, fd)
+  if (wrong) throw wrong
+  const answer = addon().peerCredentials(fd)
+  if (typeof answer === 'number') throw wrongArgument(`${named(connection)} does not tell its peer`, 'Give a connected Unix socket', systemError(answer, 'getsockopt'))
+  // What the kernel answers for a socket without a peer: uid and gid are -1.
+  if (answer.uid === 0xffff_ffff) throw wrongArgument(`${named(connection)} has no peer`, 'Give a connected Unix socket')
+  return answer
+}
+
+/**
+ * What a descriptor is: getsockname(2), SO_TYPE, SO_ACCEPTCONN, IPV6_V6ONLY, and the backlog of a listening TCP socket
+ * (Linux: tcpi_sacked, which tcp_get_info() fills with the largest backlog in that state).
+ *
+ * @throws HANDOVER_NOT_A_SOCKET (it stays open), HANDOVER_FD_ARGUMENT when it is not open, HANDOVER_UNAVAILABLE.
+ */
+export function describeFd(fd: number): SocketDescription {
+  if ((fd | 0) !== fd || fd < 0) throw wrongArgument(`${fd} is no descriptor`, 'Give a small whole number')
+  const answer = addon().describe(fd)
+  if (typeof answer !== 'number') return answer
+  const cause = systemError(answer, 'getsockopt')
+  if (answer === -EBADF) throw wrongArgument(`descriptor ${fd} is not open`, 'Give one that is', cause)
+  throw new HandoverError('HANDOVER_NOT_A_SOCKET', `descriptor ${fd} is not a socket. It stays open. Give a socket.`, { cause })
+}
+
+/** Marks the first line of a listener's message. The rest of the line is JSON, then come `bytes` bytes of the user's. */
+interface Header extends ListenerDescription {
+  readonly handover: 'listener'
+  readonly bytes: number
+}
+
+/**
+ * Sends the listening socket of a `net`, `http`, `https` or `http2` server. This process goes on listening on the same socket:
+ * connections go to whoever accepts first. To stop, call `server.close()` afterwards, which closes this copy and never
+ * shuts the socket down; a Unix path that this process bound is then deleted by Node, even where the peer serves on it.
+ * The peer shares O_NONBLOCK with this process: a peer that makes the socket blocking blocks this event loop.
+ *
+ * The message is a line of JSON (`{"handover":"listener","name":…,"backlog":…,"bytes":…}`), a newline, and `data`.
+ *
+ * @throws as `sendFds`; HANDOVER_FD_ARGUMENT when the server does not listen, or has no descriptor (in a cluster worker).
+ */
+export async function sendListener(connection: Connection, server: net.Server, data: string | Uint8Array = '', options: WaitOptions = {}): Promise<void> {
+  const api = addon()
+  const bytes = bytesOf(data)
+  const fd = fdOf(server)
+  if (fd === undefined) throw wrongArgument(server.listening ? 'the server has no descriptor of its own (in a cluster worker the primary has it)' : 'the server does not listen', "Wait for its 'listening' event")
+  const found = describeFd(fd)
+  const header: Header = { handover: 'listener', name: nameOf(found), backlog: found.backlog, bytes: bytes.length }
+  // The server may be closed while the message waits.
+  const copy = api.duplicate(fd)
+  if (copy < 0) throw wrongArgument('no descriptor is free for a copy of the listener', 'Raise the limit of open files (ulimit -n)', systemError(copy, 'fcntl'))
+  try {
+    await sendFds(connection, [copy], Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]), options)
+  } finally {
+    closeSync(copy)
+  }
+}
+
+/**
+ * Receives a listening socket, from `sendListener` or from any program that sends one with some bytes, and lets a server listen on
+ * it: `server`, or a new `net.Server`. What was sent on the connection before must have been received.
+ * The larger backlog stays: listen(2) is called again by Node and would cut it, and raising it does no harm.
+ *
+ * @returns when the server is listening; its 'listening' event has been emitted.
+ * @throws as `receiveFds`; HANDOVER_NOT_A_SOCKET when it is not a listening stream socket, HANDOVER_PROTOCOL when the message
+ *   has not exactly one descriptor, HANDOVER_UNAVAILABLE in a cluster worker. What arrived was closed.
+ */
+export async function receiveListener<S extends net.Server = net.Server>(connection: Connection, server?: S, options: WaitOptions = {}): Promise<ReceivedListener<S>> {
+  const own = server ?? (net.createServer() as S)
+  if (own.listening) throw wrongArgument('the server listens already', 'Give one that does not')
+  if (cluster.isWorker) throw new HandoverError('HANDOVER_UNAVAILABLE', 'in a cluster worker Node asks the primary for every listener, also for one that has a descriptor. Nothing was received. Receive it in the primary.')
+  const api = addon()
+  const until = options.timeoutMs === undefined ? undefined : performance.now() + options.timeoutMs
+  const { data, fds } = await receiveFds(connection, options)
+  let taken = false
+  try {
+    const [fd, ...more] = fds
+    if (fd === undefined || more.length > 0) throw new HandoverError('HANDOVER_PROTOCOL', `expected one descriptor of a listener, found ${fds.length}. They were closed. See what the peer sends.`)
+    const message = await restOf(connection, data, until, options)
+    const found = api.describe(fd)
+    if (typeof found === 'number' || !found.listening || found.type !== 'stream' || found.family === 'other') {
+      const what = typeof found === 'number' ? systemError(found, 'getsockopt').message : `a ${kindOf(found)}`
+      throw new HandoverError('HANDOVER_NOT_A_SOCKET', `expected a listening stream socket${message.description ? ` (${message.description.name})` : ''}, found: ${what}. It was closed, and the server does not listen. See what the peer sends.`)
+    }
+    // As the second argument: Node ignores options.backlog where there is an fd.
+    own.listen({ fd }, backlogFor(found.backlog, message.description?.backlog ?? 0))
+    // Node closes what it could not listen on, and leaves open what it could not take at all.
+    taken = fdOf(own) === fd || typeof api.describe(fd) === 'number'
+    await once(own, 'listening')
+    if (found.family === 'unix') setPipeName(own, found.address)
+    return { server: own, ...message }
+  } finally {
+    if (!taken) closeFds(fds)
+  }
+}
+
+/** The user's bytes of a message of `sendListener`; of another message all that has arrived. */
+async function restOf(connection: Connection, first: Buffer, until: number | undefined, options: WaitOptions): Promise<{ data: Buffer; description?: ListenerDescription }> {
+  const end = first.indexOf('\n')
+  const header = end < 0 ? undefined : headerOf(first.toString('utf8', 0, end))
+  if (header === undefined) return { data: first }
+  const parts = [first.subarray(end + 1)]
+  let missing = header.bytes - (first.length - end - 1)
+  while (missing > 0) {
+    const timeoutMs = until === undefined ? undefined : Math.max(0, until - performance.now())
+    const { data, fds } = await receiveFds(connection, { ...options, ...(timeoutMs !== undefined && { timeoutMs }), maxBytes: Math.min(missing, scratch.length) })
+    closeFds(fds)
+    if (fds.length > 0) throw new HandoverError('HANDOVER_PROTOCOL', `expected ${missing} more bytes of a listener's message, found a message with ${fds.length} descriptors. All were closed. See what the peer sends.`)
+    parts.push(data)
+    missing -= data.length
+  }
+  if (missing < 0) throw new HandoverError('HANDOVER_PROTOCOL', `expected ${header.bytes} bytes after the line of a listener's message, found ${header.bytes - missing}. It was closed. See what the peer sends.`)
+  return { data: Buffer.concat(parts), description: { name: header.name, backlog: header.backlog } }
+}
+
+function headerOf(line: string): Header | undefined {
+  try {
+    const { handover, name, backlog, bytes } = JSON.parse(line) as Partial<Header>
+    if (handover !== 'listener' || typeof name !== 'string' || typeof backlog !== 'number' || typeof bytes !== 'number' || bytes < 0) return undefined
+    return { handover, name, backlog, bytes }
+  } catch {
+    return undefined
+  }
+}
+
+/** Node's own default, and one that the kernel cuts to net.core.somaxconn: the backlog of a Unix socket cannot be read. */
+const defaultBacklog = 511
+const largestBacklog = 65_535
+
+const backlogFor = (found: number, told: number): number =>
+  found === 0 && told === 0 ? largestBacklog : Math.max(found, told, defaultBacklog)

@@ -1,0 +1,184 @@
+/**
+ * Which servers and UDP sockets are handed over, who gave them to us, and the connections of those that listen. Where listeners belong to somebody else
+ * (a cluster, another runtime) everything is left to Node, and that is said once.
+ */
+
+import cluster from 'node:cluster'
+import dgram from 'node:dgram'
+import net from 'node:net'
+import { inspect } from 'node:util'
+import { isMainThread } from 'node:worker_threads'
+import { Connections, type CanMove } from '../connections/connection-tracker.js'
+import { HandoverError, textOf } from '../errors.js'
+import { switchedOff } from '../platform/environment.js'
+import type { Asked } from '../listeners/listener-match.js'
+import { sharesPort } from '../platform/node/listen-handle.js'
+
+type Owner = net.Server | dgram.Socket
+
+/** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
+const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
+
+export class Servers {
+  readonly #off: string | undefined
+  readonly #warn: (line: string) => void
+  readonly #ours = new WeakSet<Owner>()
+  readonly #requestListeners = new WeakMap<object, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
+  readonly #mayFail = new WeakSet<Owner>()
+  /** Nobody gave us these: they are adopted because everything is. */
+  readonly #strangers = new WeakSet<Owner>()
+  #everything = false
+  readonly #trackers = new WeakMap<net.Server, Connections>()
+  /** Of those that listen, or have connections still. */
+  readonly #connections = new Map<net.Server, Connections>()
+  /** Why a server that was given to us is left to Node. */
+  #plain: string | undefined
+
+  /** `off`: why nothing of this process can be handed over. */
+  constructor(off: string | undefined, warn: (line: string) => void) {
+    this.#off = off
+    this.#warn = warn
+  }
+
+  // ---- what programs give ----
+
+  /** False where it is left to Node, or known already. Throws HANDOVER_OPTION. */
+  adopt(owner: Owner, canMove: CanMove | undefined): boolean {
+    if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
+      throw new HandoverError('HANDOVER_OPTION', 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket. Nothing was changed. For an Express app use @handover/express, for Fastify register @handover/fastify.')
+    }
+    if (this.#isOff()) return false
+    if (this.#ours.has(owner)) {
+      if (canMove) throw new HandoverError('HANDOVER_OPTION', 'canMove was given for a server that handover() knows already. Nothing was changed. Give it with the first call.')
+      return false
+    }
+    if (owner instanceof net.Server && owner.listening) {
+      throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
+    }
+    this.#take(owner, canMove)
+    return true
+  }
+
+  /** Every server, of now or later, that answers with this function. `mayFail`: a successor can serve although one of them does not listen. False where it is left to Node. */
+  adoptRequestListener(listener: object, mayFail: boolean, canMove: CanMove | undefined): boolean {
+    if (this.#isOff()) return false
+    this.#requestListeners.set(listener, { mayFail, canMove })
+    return true
+  }
+
+  /** Whatever listens from now on. False where it is left to Node, or said before. */
+  adoptEverything(): boolean {
+    if (this.#everything || this.#isOff()) return false
+    this.#everything = true
+    return true
+  }
+
+  // ---- what they are ----
+
+  get plain(): string | undefined {
+    return this.#plain
+  }
+
+  get everything(): boolean {
+    return this.#everything
+  }
+
+  /** `asked`: of a UDP socket, of which many belong to clients. */
+  isOurs(owner: Owner, asked: Asked | undefined): boolean {
+    if (this.#ours.has(owner)) return !this.#listensPlainly()
+    const found = owner.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
+    if (!found && !(this.#everything && (owner instanceof net.Server || isServing(owner, asked)))) return false
+    if (this.#listensPlainly()) return false
+    if (!found) this.#strangers.add(owner)
+    else if (found.mayFail) this.#mayFail.add(owner)
+    this.#take(owner, found?.canMove)
+    return true
+  }
+
+  isStranger(owner: Owner): boolean {
+    return this.#strangers.has(owner)
+  }
+
+  /** A failure to listen of these is the framework's business: Fastify's second server for localhost. */
+  mayFail(owner: Owner): boolean {
+    return this.#mayFail.has(owner)
+  }
+
+  // ---- their connections ----
+
+  listens(owner: Owner): void {
+    if (!(owner instanceof net.Server)) return
+    const connections = this.#trackers.get(owner)
+    if (connections) this.#connections.set(owner, connections)
+  }
+
+  closed(owner: Owner): void {
+    if (owner instanceof net.Server) this.#connections.delete(owner)
+  }
+
+  /** Of the servers that listen, or have connections still. */
+  get connections(): ReadonlyMap<net.Server, Connections> {
+    return this.#connections
+  }
+
+  connectionsOf(owner: Owner | undefined): Connections | undefined {
+    return owner instanceof net.Server ? this.#trackers.get(owner) : undefined
+  }
+
+  /** The server of a connection. */
+  serverOf(socket: net.Socket): { readonly server: net.Server; readonly connections: Connections } | undefined {
+    for (const [server, connections] of this.#connections) if (connections.has(socket)) return { server, connections }
+    return undefined
+  }
+
+  get openConnections(): number {
+    let open = 0
+    for (const connections of this.#connections.values()) open += connections.open
+    return open
+  }
+
+  #take(owner: Owner, canMove: CanMove | undefined): void {
+    this.#ours.add(owner)
+    if (owner instanceof net.Server) this.#trackers.set(owner, new Connections(owner, canMove && this.#guard(canMove)))
+  }
+
+  /** Anything but a clear yes keeps a connection here. What is no answer at all is said once. */
+  #guard(canMove: CanMove): CanMove {
+    let said = false
+    const say = (what: string): false => {
+      if (!said) this.#warn(`canMove ${what}: the connection stays, and is drained politely. It must answer true or false at once. This is said once.`)
+      said = true
+      return false
+    }
+    return (socket) => {
+      try {
+        const answer: unknown = canMove(socket)
+        return typeof answer === 'boolean' ? answer : say(`answered ${inspect(answer)}`)
+      } catch (error) {
+        return say(`threw ${textOf(error)}`)
+      }
+    }
+  }
+
+  // ---- what is left to Node ----
+
+  /** In another runtime it says so once; HANDOVER=off is what somebody asked for. */
+  #isOff(): boolean {
+    if (this.#off !== undefined && this.#off !== switchedOff) this.#sayPlain(this.#off)
+    return this.#off !== undefined
+  }
+
+  #listensPlainly(): boolean {
+    const reason = cluster.isWorker ? 'this is a cluster worker: its listeners belong to the primary'
+      : !isMainThread ? 'this is a worker thread: only the main thread can hand a process over'
+      : this.#everything && Object.keys(cluster.workers ?? {}).length > 0 ? 'this program has cluster workers, which share its listeners: run it without cluster, and let Handover start the workers'
+      : undefined
+    if (reason !== undefined) this.#sayPlain(reason)
+    return reason !== undefined
+  }
+
+  #sayPlain(reason: string): void {
+    if (this.#plain === undefined) this.#warn(`${reason}. The server listens as usual; it is neither drained nor reloaded.`)
+    this.#plain ??= reason
+  }
+}

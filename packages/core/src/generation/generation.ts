@@ -1,0 +1,873 @@
+/**
+ * This process as one generation: the object that users hold, and the only place where roles, listeners, connections and signals meet.
+ *
+ * It does nothing until an adopted server listens: no signal handler, no file, no socket, no timer.
+ */
+
+import type dgram from 'node:dgram'
+import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
+import { captureRejectionSymbol, EventEmitter } from 'node:events'
+import { closeSync } from 'node:fs'
+import http from 'node:http'
+import net from 'node:net'
+import { constants } from 'node:os'
+import { activation } from '../listeners/socket-activation.js'
+import { HasSpoken } from '../connections/connection-receiver.js'
+import { Answers } from '../control/request-handler.js'
+import { Beginning } from '../handover/startup.js'
+import { left, type Deadline } from '../protocol/channel.js'
+import type { CanMove } from '../connections/connection-tracker.js'
+import type { Caller, CallingKeeper } from '../control/control-server.js'
+import { Covering, serveProbe } from '../keeper-link/cover-listeners.js'
+import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from '../listeners/listen-hook.js'
+import { Ending, openCounts, type Served } from '../handover/shutdown.js'
+import { HandoverError, textOf, withoutStop } from '../errors.js'
+import type { Handover, HandoverEvents, ReloadOptions } from './handover-api.js'
+import { descriptorRoom, takeInheritance, realHost, unavailable, type Host, type Inheritance } from '../platform/environment.js'
+import { takeInspectorMark } from '../platform/inspector-port.js'
+import { Inventory, type Listener, type Offered } from '../listeners/listener-registry.js'
+import { Kept, takeLine, type Held, type Passed } from '../keeper-link/keeper-link.js'
+import { channelTo, type Launched } from '../platform/spawn.js'
+import type { Aggregate, AggregateOptions } from '../sharing/aggregates/aggregate.js'
+import type { Asked } from '../listeners/listener-match.js'
+import type { MovedConnection, OfferedListener, Peer, Takes } from '../protocol/handover-messages.js'
+import { Name } from '../control/named-socket.js'
+import { native, nativeMissing } from '../platform/native.js'
+import { SettingsOfProcess, type HandoverOptions, type LogLevel } from '../options.js'
+import { OwnSocket } from '../control/process-socket.js'
+import { handOver, keeperIsGone, type Switched } from '../handover/predecessor.js'
+import { cannotMove, fdOf, missing } from '../platform/node/listen-handle.js'
+import { Portrait } from './process-status.js'
+import { endProcess } from '../platform/processes.js'
+import { isAlive } from '../platform/processes.js'
+import { describeReport, listed, noState, type Report } from '../protocol/report.js'
+import { ServedPaths } from '../listeners/served-paths.js'
+import { Servers } from './adopted-servers.js'
+import type { PeerChannel, Restored, Section, Service } from '../sharing/sharing-api.js'
+import { SharedState } from '../sharing/shared-state.js'
+import { Signals } from './signals.js'
+import { SocketMoves, type MoveOptions, type OnMoved } from '../connections/application-moves.js'
+import { accepts, StateMachine, type StateName } from '../protocol/lifecycle.js'
+import type { ProcessStatus } from '../protocol/control-messages.js'
+import { writeStderr } from '../platform/stderr-relay.js'
+import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
+import { Watchdog } from './watchdog.js'
+
+/** `allowDrop`: that the successor listens on less is meant. */
+interface ReloadWishes extends ReloadOptions {
+  readonly allowDrop?: boolean
+}
+
+export class Generation implements Handover {
+  readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
+  readonly #settings: SettingsOfProcess
+  readonly #machine: StateMachine
+  readonly #inventory = new Inventory()
+  readonly #host: Host
+  readonly #off: string | undefined
+  readonly #servers: Servers
+  readonly #inheritance: Inheritance | undefined
+  /** Copies of what they claimed, until this process is ready. */
+  readonly #spares = new Set<Offered>()
+  readonly #socketMoves = new SocketMoves()
+  /** Kinds of connections of which it was logged that they go back. */
+  readonly #saidGivenBack = new Set<string>()
+  #cannotMove: { readonly is: string | undefined } | undefined
+  readonly #closeHooks: (() => unknown)[] = []
+  #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
+  #lastReport: Report | undefined
+  #obstacle: { readonly is: string | undefined } | undefined
+  #entered = false
+  #resting = false
+  /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
+  #kept: Kept | undefined
+  /** The keeper that is gone. */
+  #lost: { readonly keeper: number; readonly slot: number; readonly name: string } | undefined
+  /** What the keeper wants to be offered to a successor beside what this process has. */
+  #more: readonly Passed[] = []
+  readonly #covering = new Covering(this.#inventory, (line) => { this.#log('warn', line) })
+  // Under a keeper that one has the name.
+  readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
+    called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
+    asked: (request, client) => { this.#answers.answer(request, client) },
+    warn: (line) => { this.#log('warn', line) },
+    note: (line) => { this.#log('info', line) },
+    // Before and after, a predecessor or a successor may have the same socket.
+    mayHeal: () => this.#machine.state.is === 'serving'
+  })
+  readonly #ownSocket = new OwnSocket({
+    isNamed: () => this.#settings.get().name !== undefined,
+    isKept: () => this.#kept !== undefined || this.#lost !== undefined,
+    note: (line) => { this.#log('info', line) },
+    keeperCalled: (keeper) => { this.#keeperCalled(keeper) },
+    asked: (request, client) => { this.#answers.answer(request, client) },
+    warn: (line) => { this.#log('warn', line) }
+  })
+  readonly #portrait = new Portrait()
+  readonly #answers: Answers
+  readonly #state = new SharedState({
+    author: () => ({ version: this.#portrait.version, generation: this.generation }),
+    kept: () => this.#kept,
+    warn: (line) => { this.#log('warn', line) }
+  })
+  readonly #watchdog: Watchdog
+  #doorIsOpen = false
+  readonly #beginning: Beginning
+  readonly #paths: ServedPaths
+  /** The listeners of a move of the state are being called. */
+  #telling = false
+  // While it ends.
+  #reloading = false
+  #stopRequested = false
+  readonly #stopped = new AbortController()
+  /** Gives up a reload of a keeper that dies. */
+  #orphaned = new AbortController()
+  #ending: Ending | undefined
+  #running: Promise<Report> | undefined
+  #finished: Promise<void> | undefined
+
+  constructor(env: NodeJS.ProcessEnv) {
+    this.#inheritance = takeInheritance(env)
+    const inspectorWanted = takeInspectorMark(env)
+    // Before the program reads the environment, and while the descriptors are what they were.
+    activation()
+    this.#off = unavailable()
+    this.#servers = new Servers(this.#off, (line) => { this.#log('warn', line) })
+    this.#settings = new SettingsOfProcess(env)
+    this.#host = realHost((level, line) => { this.#log(level, line) })
+    const settings = this.#settings
+    this.#answers = new Answers({
+      name: () => this.#appName,
+      get undoWindowMs() { return settings.get().undoWindow },
+      status: () => this.status(),
+      serving: () => this.#servingNow(),
+      reload: (options) => this.reload(options),
+      stop: () => this.stop()
+    })
+    // What an async listener of the application rejects with must not end a process that drains.
+    Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
+    this.#watchdog = new Watchdog(env, () => settings.get().watchdog)
+    this.#machine = new StateMachine((from, to) => {
+      this.#watchdog.moved(to)
+      this.#telling = true
+      this.#kept?.state(to.is, this.generation)
+      this.#emit('state', { from, to: to.is, generation: this.generation })
+      this.#telling = false
+    })
+    this.#paths = new ServedPaths(env, this.#inheritance !== undefined, {
+      inventory: this.#inventory,
+      place: () => this.#placeOfPaths,
+      rebound: () => { this.#tellKeeper() },
+      warn: (line) => { this.#log('warn', line) }
+    })
+    this.#beginning = new Beginning({
+      machine: this.#machine,
+      inventory: this.#inventory,
+      name: this.#name,
+      state: this.#state,
+      inheritance: this.#inheritance,
+      settings: () => settings.get(),
+      kept: () => this.#kept,
+      serve: () => this.#serve(),
+      accept: () => { for (const listener of this.#inventory.listeners) this.#inventory.acceptOn(listener) },
+      adopt: (fd, about, refusable) => this.#adopt(fd, about, refusable),
+      closeSpares: () => { this.#closeSpares() },
+      report: (report) => { this.#publish(report) },
+      serves: () => this.#serves(),
+      stop: () => { void this.stop() },
+      exit: (code) => { this.#host.exit(code) },
+      predecessorGone: () => {
+        this.#paths.mend()
+        if (!this.#reloading) this.#paths.release()
+      },
+      log: (level, line) => { this.#log(level, line) }
+    })
+    if (inspectorWanted !== undefined) {
+      const url = process.getBuiltinModule('node:inspector').url()
+      this.#log('info', `the inspector of process ${process.pid} is ${url ?? 'not open'}: ${inspectorWanted} belongs to another process`)
+    }
+    const held = this.#off === undefined ? takeLine(env) : undefined
+    if (held) this.#kept = this.#keptBy(held)
+    // A successor will listen; a reload signal that comes before must not kill it.
+    if (this.#inheritance) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
+  }
+
+  get generation(): number {
+    return this.#beginning.generation
+  }
+
+  get state(): StateName {
+    return this.#machine.state.is
+  }
+
+  get lastReport(): Report | undefined {
+    return this.#lastReport
+  }
+
+  get #self(): Peer {
+    return { pid: process.pid, generation: this.generation }
+  }
+
+  #emit<E extends keyof HandoverEvents>(event: E, ...[detail]: HandoverEvents[E]): void {
+    // A listener of the application that throws must not break a handover.
+    try {
+      ;(this.events as EventEmitter).emit(event, detail)
+    } catch (error) {
+      this.#log('error', `a listener of "${event}" threw: ${String(error)}`)
+    }
+    diagnosticsChannel(`handover:${event}`).publish(detail)
+  }
+
+  // ---- what programs call ----
+
+  /** Merges options; throws HANDOVER_OPTION. */
+  configure(options: HandoverOptions): void {
+    this.#settings.add(options)
+    if (options.onClose) this.#closeHooks.push(options.onClose)
+    if (options.log) this.#log = guarded(options.log)
+  }
+
+  /** A line where those of this process go. */
+  log(level: LogLevel, line: string): void {
+    this.#log(level, line)
+  }
+
+  /** Throws HANDOVER_OPTION. */
+  adopt(owner: net.Server | dgram.Socket, canMove?: CanMove): void {
+    if (!this.#servers.adopt(owner, canMove)) return
+    this.#openDoor()
+    if (!(owner instanceof net.Server)) openDatagramDoor(this.#doorkeeper, owner)
+  }
+
+  /** Adopts every server, of now or later, that answers with this function. */
+  adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean, canMove?: CanMove): void {
+    if (this.#servers.adoptRequestListener(listener, mayFail, canMove)) this.#openDoor()
+  }
+
+  /** Adopts every server that listens from now on, and every UDP socket that is made from now on and bound to a port of its own. */
+  adoptEverything(): void {
+    if (!this.#servers.adoptEverything()) return
+    this.#signals.hold()
+    this.#openDoor()
+    openDatagramDoors(this.#doorkeeper)
+  }
+
+  ready(): void {
+    this.#beginning.ready()
+  }
+
+  async reload(options: ReloadOptions = {}): Promise<Report> {
+    return await this.#reloadOrAsk('call', options)
+  }
+
+  share<S, T = Restored<S>>(name: string, section: Section<S, T>): void {
+    this.#state.share(name, section as Section)
+  }
+
+  aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
+    return this.#state.aggregate(name, options)
+  }
+
+  get peer(): PeerChannel {
+    return this.#state.peers
+  }
+
+  get service(): Service {
+    return this.#state.service(this.generation)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopRequested = true
+    this.#ending?.settle()
+    // A reload that runs is given up where it still can be; a stop from within a state event comes after what it interrupts.
+    this.#stopped.abort()
+    if (this.#reloading || this.#telling) await this.#running?.catch(() => undefined)
+    const { is } = this.#machine.state
+    if (is === 'serving') {
+      this.#covering.close(true)
+      this.#closeSpares()
+      this.#paths.release()
+      if (this.#inventory.filesAreKept) this.#inventory.passOn()
+      this.#state.servesNoMore()
+      this.#machine.move('serving', { is: 'draining' })
+      this.#beginning.settled()
+      notifySystemd({ STOPPING: 1 })
+      this.#finish(undefined)
+    } else if (is === 'idle' || is === 'taking' || is === 'preparing' || is === 'ready') {
+      this.#host.exit(0)
+    }
+    await this.#finished
+  }
+
+  async move(socket: net.Socket, options: MoveOptions): Promise<boolean> {
+    const { server, connections } = this.#servers.serverOf(socket) ?? {}
+    return await this.#socketMoves.move(socket, options, this.#ending?.mover, connections, (server && this.#inventory.of(server)?.about.name) ?? '')
+  }
+
+  onMoved(kind: string, take: OnMoved): void {
+    this.#socketMoves.onMoved(kind, take)
+    if (this.#beginning.isSuccessor && this.#machine.state.is === 'serving') this.#log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
+  }
+
+  forgetMoved(kind: string): void {
+    this.#socketMoves.forget(kind)
+  }
+
+  /** As its keeper calls it, else as the program or the environment does. */
+  get #appName(): string | undefined {
+    return (this.#kept ?? this.#lost)?.name ?? this.#settings.get().name
+  }
+
+  /** What `handover status` shows of this process. */
+  status(): ProcessStatus {
+    const place = this.#kept ?? this.#lost
+    return this.#portrait.status({
+      generation: this.generation,
+      state: this.#machine.state.is,
+      name: this.#appName,
+      listeners: this.#inventory.names,
+      connections: this.#servers.connections.values(),
+      endsInMs: this.#ending?.endsInMs,
+      lastReport: this.#lastReport,
+      plain: this.#servers.plain,
+      service: this.#state.serviceCount,
+      sections: this.#state.progress
+    }, place)
+  }
+
+  /** Says more of why a connection stays than the drain can know. */
+  noteStay(socket: net.Socket, reason: string): void {
+    for (const connections of this.#servers.connections.values()) connections.noteStay(socket, reason)
+  }
+
+  // ---- the door ----
+
+  #openDoor(): void {
+    if (this.#doorIsOpen) return
+    this.#doorIsOpen = true
+    openDoor(this.#doorkeeper)
+  }
+
+  readonly #doorkeeper: Doorkeeper = {
+    isQuiet: () => this.#beginning.isQuiet,
+    isBoundQuietly: (address, port) => this.#inventory.isBoundQuietly(address, port),
+    isOurs: (owner, asked) => this.#servers.isOurs(owner, asked),
+    before: (_owner, asked) => {
+      this.#enter()
+      if (asked?.kind === 'unix') this.#paths.guard()
+      if (this.#beginning.refusal) return this.#beginning.refusal
+      this.#beginning.listens()
+      return asked && this.#inventory.claim(asked)
+    },
+    after: (owner, asked, claimed, backlog) => { this.#bound(owner, asked, claimed, backlog) },
+    failed: (owner, asked, claimed, error) => { this.#notBound(owner, asked, claimed, error) }
+  }
+
+  /** Why no successor can take over from this process. Looked for once. */
+  #cannotReload(): string | undefined {
+    this.#obstacle ??= { is: this.#off ?? (native ? unsupported() : nativeMissing) }
+    return this.#obstacle.is
+  }
+
+  /** Whether connections can move to and from this process. Looked for once, and said once where they cannot. */
+  #moveIsOn(): boolean {
+    if (!this.#settings.get().move) return false
+    if (!this.#cannotMove) {
+      this.#cannotMove = { is: cannotMove() }
+      if (this.#cannotMove.is !== undefined) this.#log('warn', `live connections are not moved: this version of Node (${process.version}) keeps them in another way: ${this.#cannotMove.is}. At a reload they are drained politely.`)
+    }
+    return this.#cannotMove.is === undefined
+  }
+
+  /** The first listen() of the process: signals, and whoever serves already. */
+  #enter(): void {
+    if (this.#resting) this.#wake()
+    if (this.#entered) return
+    this.#entered = true
+    const cannot = this.#cannotReload()
+    this.#signals.install(this.#settings.get().reloadSignal)
+    if (cannot !== undefined) {
+      this.#log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
+      return
+    }
+    this.#moveIsOn()
+    this.#beginning.find()
+  }
+
+  #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
+    this.#beginning.listened()
+    const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
+    if (listener && claimed && !this.#beginning.isQuiet) this.#inventory.acceptOn(listener)
+    if (!process.listeners('exit').includes(this.#onExit)) process.once('exit', this.#onExit)
+    if (this.#machine.state.is === 'idle') {
+      this.#machine.move('idle', { is: 'serving' })
+      this.#state.began()
+      this.#state.serves()
+      notifySystemd({ READY: 1, MAINPID: process.pid })
+    }
+    this.#tellKeeper()
+    if (this.#machine.state.is === 'serving') this.#canBeAsked()
+    this.#servers.listens(owner)
+    this.#keepSpare(owner, listener, claimed)
+    owner.once('close', () => {
+      this.#servers.closed(owner)
+      setImmediate(() => { this.#rest() })
+    })
+    // The 'listening' event, and what the program does in it, comes before this.
+    setImmediate(() => {
+      if (listener) this.#inventory.noteFiles((each) => each === listener)
+      this.#beginning.settle()
+    })
+  }
+
+  /** Who else depends on the Unix paths of this process. */
+  get #placeOfPaths(): 'waits' | 'kept' | 'neighbour' | 'alone' {
+    const { is } = this.#machine.state
+    if (is === 'taking' || is === 'preparing' || is === 'ready' || (is === 'idle' && this.#inheritance)) return 'waits'
+    if (this.#inventory.filesAreKept) return 'kept'
+    return this.#beginning.predecessor !== undefined && !this.#stopRequested ? 'neighbour' : 'alone'
+  }
+
+  /**
+   * What is closed and listened on again finds its port in use where somebody else has a copy: a stranger that only looked whether the port is free, before
+   * this process serves; and under a keeper at any time. The next listen() gets the spare copy.
+   */
+  #keepSpare(owner: net.Server | dgram.Socket, listener: Listener | undefined, claimed: Offered | undefined): void {
+    const { about } = listener ?? {}
+    const isKept = this.#kept !== undefined && owner instanceof net.Server && about?.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
+    const isProbe = claimed !== undefined && this.#servers.isStranger(owner) && this.#machine.state.is === 'preparing'
+    const fd = fdOf(owner)
+    if (!native || !about || fd === undefined || !(isKept || isProbe)) return
+    const copy = native.duplicate(fd)
+    if (copy < 0) return
+    const spare = { about: claimed?.about ?? about, fd: copy }
+    this.#spares.add(spare)
+    owner.once('close', () => { if (this.#spares.delete(spare)) this.#inventory.giveBack(spare) })
+  }
+
+  /** Also those that were given back. */
+  #closeSpares(): void {
+    for (const { fd } of this.#spares) closeSync(fd)
+    this.#spares.clear()
+    if (this.#machine.state.is !== 'preparing') this.#inventory.drop()
+  }
+
+  /** It accepts, and nothing is being stopped. */
+  get #accepts(): boolean {
+    return accepts(this.#machine.state.is)
+  }
+
+  #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
+    this.#beginning.listened()
+    if (claimed) this.#inventory.giveBack(claimed)
+    if (!error || this.#servers.mayFail(owner) || (this.#servers.isStranger(owner) && this.#listensOn(asked?.port))) {
+      setImmediate(() => { this.#beginning.settle() })
+      return
+    }
+    this.#beginning.failed(error)
+  }
+
+  /** Another server has this port: a framework's second one for `localhost`, whose error it keeps to itself, can do without. */
+  #listensOn(port: number | undefined): boolean {
+    return port !== undefined && port > 0 && this.#inventory.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
+  }
+
+  /** The commit: from here on this process accepts. Answers what it can take of the predecessor's connections. */
+  #serve(): Takes | undefined {
+    this.#machine.move('ready', { is: 'serving' })
+    this.#inventory.accept(this.#notAgain)
+    this.#state.began()
+    const { predecessor } = this.#beginning
+    // What it does at its end must not take away what this process serves.
+    if (predecessor) this.#paths.hold()
+    if (predecessor) this.#state.connect('predecessor', predecessor.channel, predecessor.predecessor)
+    this.#state.serves()
+    this.#name.serve()
+    // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
+    if (!this.#kept) this.#inheritance?.stderr?.restore()
+    this.#tellKeeper()
+    this.#canBeAsked()
+    notifySystemd({ READY: 1, MAINPID: process.pid })
+    return this.#takes()
+  }
+
+  #canBeAsked(): void {
+    this.#portrait.noteVersion()
+    if (native) this.#ownSocket.open()
+  }
+
+  #takes(): Takes | undefined {
+    if (!this.#moveIsOn()) return undefined
+    const listeners = this.#inventory.listeners.filter(({ owner }) => owner instanceof http.Server).map(({ about }) => about.name)
+    return { listeners, kinds: this.#socketMoves.kinds, room: descriptorRoom() }
+  }
+
+  /** A connection of the predecessor. False where it is given back. */
+  #adopt(fd: number, about: MovedConnection, refusable: boolean): boolean {
+    const connections = this.#servers.connectionsOf(this.#inventory.named(about.listener)?.owner)
+    try {
+      if (about.kind !== 'http') this.#socketMoves.take(fd, about, connections)
+      else if (connections) connections.adopt(fd, about)
+      else {
+        closeSync(fd)
+        throw new Error(`nothing listens as "${about.listener}" any more`)
+      }
+      return true
+    } catch (error) {
+      const closed = !refusable || error instanceof HasSpoken
+      if (closed) this.#log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
+      else if (!this.#saidGivenBack.has(about.kind)) this.#log('warn', `a connection of kind "${about.kind}" is given back to process ${this.#beginning.predecessor?.predecessor.pid ?? '?'}, which drains it (others are not logged): ${textOf(error)}`)
+      if (!closed) this.#saidGivenBack.add(about.kind)
+      return closed
+    }
+  }
+
+  // ---- as a predecessor ----
+
+  #serves(): string {
+    const back = this.#paths.mend()
+    const { served, lost } = this.#inventory.look()
+    const who = `Process ${process.pid} (generation ${this.generation})`
+    const names = served.length > 0 ? ` ${listed(served)}` : ''
+    if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}.`
+    return `${who} keeps serving${names}; ${back.length > 0 ? `${listed(back)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}.`
+  }
+
+  #servingNow(): Peer[] {
+    const { state } = this.#machine
+    if (state.is === 'draining') return state.successor ? [state.successor] : []
+    if ('predecessor' in state) return [state.predecessor]
+    return this.#accepts ? [this.#self] : []
+  }
+
+  /** Why a reload cannot begin now. */
+  #refuseReload(): HandoverError | undefined {
+    const cannot = this.#cannotReload()
+    const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.generation } as const
+    if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
+    // A successor of it would be nobody's worker: the next keeper would not find it, and find its port taken.
+    if (this.#lost && isAlive(this.#lost.keeper)) return new HandoverError('HANDOVER_UNAVAILABLE', `process ${this.#lost.keeper}, the keeper, has let go of this process, and only that one starts successors. ${this.#serves()} See the log of the keeper: it looks for its workers every 10 seconds. Then reload.`, context)
+    if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${this.#serves()} Start it again, in the same way: it finds its workers. Then reload.`, context)
+    if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
+    const { state } = this.#machine
+    if (state.is === 'serving' && !this.#stopRequested) return undefined
+    const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
+    return new HandoverError('HANDOVER_NOT_SERVING', server
+      ? `process ${process.pid} (generation ${this.generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
+      : `process ${process.pid} (generation ${this.generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
+  }
+
+  async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadWishes = {}): Promise<Report> {
+    const refusal = this.#refuseReload() ?? (process.pid === 1 && !caller
+      ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
+      : undefined)
+    if (refusal) {
+      caller?.channel.send({ type: 'refused', code: refusal.code, reason: refusal.message })
+      caller?.channel.close()
+      throw refusal
+    }
+    this.#reloading = true
+    this.#orphaned = new AbortController()
+    this.#running = this.#answers.record(this.#handOverTo(trigger, caller, options))
+    return await this.#running
+  }
+
+  async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined, { withoutState = false, allowDrop = false }: ReloadWishes): Promise<Report> {
+    const begun = performance.now()
+    this.#paths.hold()
+    notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
+    this.#name.heal()
+    this.#machine.move('serving', { is: 'launching' })
+    let launched: Launched
+    let switched: Switched
+    try {
+      launched = caller ?? (await this.#launch())
+      switched = await handOver({
+        machine: this.#machine,
+        self: this.#self,
+        readyTimeoutMs: this.#settings.get().readyTimeout,
+        stopped: AbortSignal.any([this.#stopped.signal, this.#orphaned.signal]),
+        offer: () => {
+          // From here on this process or its successor serves: a predecessor that came back as well would be one too many.
+          this.#beginning.settled()
+          return this.#offer()
+        },
+        sections: this.#state.toSend(withoutState),
+        since: this.#state.startedAt,
+        mayDrop: allowDrop,
+        serves: () => this.#serves(),
+        stopAccepting: (dropped) => {
+          this.#state.servesNoMore()
+          this.#covering.close(false)
+          this.#closeSpares()
+          // From here on its files are the successor's.
+          this.#paths.release()
+          const late = this.#inventory.silence(dropped)
+          this.#name.pause()
+          return late
+        }
+      }, launched, begun)
+    } catch (error) {
+      this.#reloading = false
+      this.#paths.mend()
+      if (this.#beginning.predecessor === undefined) this.#paths.release()
+      // It may not listen for long, or ever: nobody else is left to end it.
+      if (caller && this.#orphaned.signal.aborted) endProcess(caller.pid)
+      notifySystemd({ READY: 1 })
+      const failure = error as HandoverError
+      this.#emit('failed', failure)
+      throw failure
+    } finally {
+      for (const { fd } of this.#more) closeSync(fd)
+      this.#state.transferIsOver()
+    }
+    this.#reloading = false
+    // This process may itself have a predecessor that still could undo: its turn is over.
+    this.#beginning.settled()
+    // READY once more: with NotifyAccess=main nobody listened to the successor yet.
+    // A pid that the successor only says itself may be one of another namespace.
+    notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }), ...this.#watchdog.word })
+    const report: Report = {
+      result: 'switched',
+      trigger,
+      predecessor: this.#self,
+      successor: switched.successor,
+      listeners: { kept: switched.ready.kept, added: switched.ready.added, dropped: switched.ready.dropped },
+      state: switched.ready.state ?? noState,
+      connections: openCounts(this.#servers.openConnections),
+      requestsCut: [],
+      durations: { ...switched.durations, move: null, drain: null }
+    }
+    this.#report(report)
+    this.#finish({ launched, takes: switched.takes, pongs: switched.pongs, report })
+    return report
+  }
+
+  async #launch(): Promise<Launched> {
+    try {
+      return await this.#host.launch(this.#paths.marked)
+    } catch (error) {
+      this.#machine.move('launching', { is: 'serving' })
+      throw error instanceof HandoverError
+        ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error.cause })
+        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${withoutStop((error as Error).message)}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error })
+    }
+  }
+
+  #offer(): { listeners: OfferedListener[]; fds: number[] } {
+    const { listeners, fds } = this.#inventory.offer()
+    const control = this.#name.offered
+    const all = [...listeners.map((about, index) => ({ about, fd: fds[index]! })), ...(control ? [control] : []), ...this.#more]
+    return { listeners: all.map(({ about }) => about), fds: all.map(({ fd }) => fd) }
+  }
+
+  // ---- under a keeper ----
+
+  #keptBy(held: Held): Kept {
+    this.#inventory.filesAreKept = true
+    return new Kept(held, {
+      reload: (pid, [messages, descriptors], more, options) => {
+        this.#more = more
+        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }, options).catch((error: unknown) => { this.#kept?.failed(error as HandoverError, pid) })
+      },
+      recall: (reason) => { this.#ending?.recall(reason) },
+      settle: () => {
+        this.#ending?.settle()
+        this.#inheritance?.stderr?.restore()
+      },
+      // One that drains accepts nothing any more.
+      cover: (listeners) => { this.#covering.cover(listeners, this.#accepts) },
+      probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
+      stop: (last, signal) => {
+        if (last) this.#inventory.filesAreKept = false
+        if (!this.#stopRequested) this.#signals.keeperStops(signal)
+        void this.stop()
+      },
+      status: () => this.status(),
+      tell: (topic, answer) => { this.#state.tell(topic, answer) },
+      inherit: (topic, of, fd) => { this.#state.inherit(topic, of, fd) },
+      gone: (expected) => {
+        this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
+        this.#kept = undefined
+        this.#inventory.filesAreKept = false
+        this.#inheritance?.stderr?.passOn()
+        this.#ending?.settle()
+        this.#orphaned.abort(keeperIsGone)
+        this.#closeSpares()
+        if (!expected) this.#log('warn', `the keeper (process ${held.keeper}) is gone. ${this.#machine.state.is === 'serving' ? `${this.#serves()} ` : ''}Start it again, in the same way: it finds its workers.`)
+      },
+      warn: (line) => { this.#log('warn', line) }
+    })
+  }
+
+  /** A keeper wants this process for a worker: one that was started after the former was gone, or is to follow it. */
+  #keeperCalled({ line, pid, slot }: CallingKeeper): void {
+    const name = this.#kept?.name ?? this.#lost?.name
+    if (name === undefined) {
+      this.#log('warn', `process ${pid} wants to be the keeper of this process, which never had one. It is not heard.`)
+      line.close()
+      return
+    }
+    this.#kept?.replace()
+    this.#lost = undefined
+    this.#kept = this.#keptBy({ line, slot, keeper: pid, name })
+    this.#kept.state(this.#machine.state.is, this.generation)
+    this.#tellKeeper()
+  }
+
+  /** Copies of what this process listens on, so that it outlives the process. */
+  #tellKeeper(): void {
+    if (!this.#kept || !this.#accepts) return
+    const { listeners, fds } = this.#inventory.copies()
+    try {
+      this.#kept.serves(listeners, fds)
+    } catch (error) {
+      this.#log('warn', `the keeper does not get copies of ${listed(listeners.map(({ name }) => name))}: ${(error as Error).message}`)
+    }
+  }
+
+  /** Under a keeper it is that one which reloads. */
+  async #reloadOrAsk(trigger: Report['trigger'], options: ReloadOptions = {}): Promise<Report> {
+    return this.#kept ? await this.#askKeeper(this.#kept, options) : await this.#reload(trigger, undefined, options)
+  }
+
+  async #askKeeper(kept: Kept, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
+    const error = await kept.wants({ withoutState, allowDrop })
+    if (error) throw error
+    if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${process.pid} has no part in the reload. Ask the process that serves.`)
+    return this.#lastReport
+  }
+
+  // ---- the drain and the end ----
+
+  #finish(served: Served | undefined): void {
+    const ending = new Ending({
+      self: this.#self,
+      machine: this.#machine,
+      inventory: this.#inventory,
+      name: this.#name,
+      host: this.#host,
+      settings: this.#settings.get(),
+      connections: this.#servers.connections,
+      closeHooks: this.#closeHooks,
+      adopter: this.#beginning.adopter,
+      olderEnds: () => this.#beginning.olderEnds,
+      lastWords: async (deadline) => { await this.#lastWords(served, deadline) },
+      peer: (message) => { this.#state.peers.heard('successor', message) },
+      signals: this.#signals,
+      undoIsKept: () => this.#kept !== undefined,
+      moveIsOn: () => this.#moveIsOn(),
+      stopRequested: () => this.#stopRequested,
+      draining: (drain) => { this.#emit('draining', drain) },
+      report: (report) => { this.#report(report) },
+      published: (report) => { this.#publish(report) },
+      undone: (error, report) => {
+        this.#ending = undefined
+        this.#state.disconnect('successor', true)
+        this.#state.serves()
+        this.#tellKeeper()
+        this.#kept?.failed(error, report.successor?.pid ?? 0)
+        this.#log('error', error.toString())
+        this.#emit('failed', error)
+        this.#report(report)
+        this.#answers.undone(error)
+        if (this.#stopRequested) void this.stop()
+      },
+      notAgain: this.#notAgain
+    }, served)
+    this.#ending = ending
+    if (served?.report.successor) this.#state.connect('successor', served.launched.channel, served.report.successor)
+    if (!served && this.#servers.openConnections > 0) {
+      this.#log('info', `generation ${this.generation} (process ${process.pid}) drains ${this.#servers.openConnections} connection${this.#servers.openConnections === 1 ? '' : 's'}; signal again to end at once`)
+    }
+    this.#finished = ending.run().catch((error: unknown) => {
+      this.#log('error', `the drain failed, and the process ends: ${textOf(error)}`)
+      this.#host.exit(1)
+    })
+  }
+
+  async #lastWords(served: Served | undefined, deadline: Deadline): Promise<void> {
+    const late = new AbortController()
+    const timer = setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
+    await this.#state.sendLast(served?.launched.channel, late.signal).catch((error: unknown) => { this.#log('warn', `what was counted at last is lost: ${textOf(error)}`) })
+    clearTimeout(timer)
+    this.#state.disconnect('successor', false)
+  }
+
+  readonly #notAgain = (listener: Listener, error: Error): void => {
+    this.#log('error', `${listener.about.name} cannot be listened on again: ${withoutStop(error.message)}. The other listeners are served. Restart to get it back.`)
+  }
+
+  #report(report: Report): void {
+    this.#log(report.result === 'undone' || report.requestsCut.length > 0 ? 'warn' : 'info', describeReport(report))
+    this.#publish(report)
+  }
+
+  #publish(report: Report): void {
+    this.#lastReport = report
+    this.#kept?.report(report)
+    this.#answers.reported(report)
+    this.#emit('report', report)
+  }
+
+  /** Every listener was closed by the program itself: nothing of ours stays, and the predecessor need not come back. */
+  #rest(): void {
+    this.#tellKeeper()
+    if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
+    this.#resting = true
+    this.#beginning.settled()
+    this.#signals.remove()
+    this.#name.leave(true)
+    this.#ownSocket.close()
+  }
+
+  /** It listens again. */
+  #wake(): void {
+    this.#resting = false
+    this.#signals.install(this.#settings.get().reloadSignal)
+    if (this.#cannotReload() === undefined) this.#name.take()
+  }
+
+  readonly #onExit = (): void => {
+    this.#paths.release()
+    // While the predecessor could still come back, the paths must stay.
+    const mayComeBack = this.#beginning.predecessor !== undefined && !this.#stopRequested
+    const { is } = this.#machine.state
+    if (is === 'preparing' || is === 'ready' || (is === 'serving' && !mayComeBack)) this.#inventory.unlinkFiles()
+  }
+
+  // ---- signals ----
+
+  readonly #onReload = (): void => {
+    this.#reloadOrAsk('signal').catch((error: unknown) => { this.#log('error', String(error)) })
+  }
+
+  readonly #onStop = (signal: NodeJS.Signals): void => {
+    const { is } = this.#machine.state
+    if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
+      this.#log('info', `generation ${this.generation} (process ${process.pid}) ends at once on ${signal}`)
+      this.#inventory.unlinkFiles()
+      this.#host.exit(128 + constants.signals[signal])
+      return
+    }
+    void this.stop()
+  }
+
+  readonly #signals = new Signals({ warnsOfOthers: () => !this.#servers.everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
+}
+
+/** A log of the program's that throws must not stop a handover half way. */
+function guarded(log: Host['log']): Host['log'] {
+  return (level, line) => {
+    try {
+      log(level, line)
+    } catch (error) {
+      writeStderr(`handover: ${level}: ${line}\nhandover: warn: the option log threw: ${String(error)}\n`)
+    }
+  }
+}
+
+function unsupported(): string | undefined {
+  const part = missing()
+  return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+}

@@ -1,0 +1,141 @@
+/**
+ * What this process says of itself when it is asked: generation.ts gives what it knows, the rest is read here. Holds no command line, no environment variable
+ * but HANDOVER_VERSION, and of a request its method and its path without the query.
+ */
+
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
+import { kindOf, requestCounts, type Connection, type Connections, type Request } from '../connections/connection-tracker.js'
+import { pathOf, type Report } from '../protocol/report.js'
+import type { StateName } from '../protocol/lifecycle.js'
+import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/control-messages.js'
+
+/** What generation.ts knows. */
+export interface Portrayed {
+  readonly generation: number
+  readonly state: StateName
+  readonly name: string | undefined
+  readonly listeners: readonly string[]
+  /** Of every server that listens, or has connections still. */
+  readonly connections: Iterable<Connections>
+  /** Undefined where it does not drain. */
+  readonly endsInMs: number | undefined
+  readonly lastReport: Report | undefined
+  readonly plain: string | undefined
+  readonly service: ServiceCount
+  readonly sections: readonly SectionStatus[]
+}
+
+/** Which worker of which keeper this process is. */
+export interface Place {
+  readonly keeper: number
+  readonly slot: number
+}
+
+const delayResolutionMs = 20
+const mostWaitedFor = 20
+
+export class Portrait {
+  #version: string | null | undefined
+  #delay: IntervalHistogram | undefined
+
+  /** Reads the version of the program, once: later the files may be those of the next one. */
+  noteVersion(): void {
+    this.#version ??= packageVersion()
+  }
+
+  /** Of the program: HANDOVER_VERSION, else of its package.json. */
+  get version(): string | null {
+    this.noteVersion()
+    return nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null
+  }
+
+  status(of: Portrayed, place?: Place): ProcessStatus {
+    this.noteVersion()
+    const open = [...of.connections].flatMap((connections) => [...connections.all])
+    const sessions = [...of.connections].flatMap((connections) => [...connections.sessions])
+    const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap(({ streams }) => [...streams.values()])]
+    return {
+      pid: process.pid,
+      generation: of.generation,
+      state: of.state,
+      name: of.name ?? null,
+      keeper: place?.keeper ?? null,
+      slot: place?.slot ?? null,
+      version: this.version,
+      node: process.versions.node,
+      ageMs: Math.round(process.uptime() * 1_000),
+      listeners: of.listeners,
+      connections: countBy(open, ([socket, connection]) => kindOf(socket, connection)),
+      requests: { inFlight: running.length, total: requestCounts.total, failed: requestCounts.failed },
+      waitsFor: of.state === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
+      endsInMs: of.endsInMs ?? null,
+      memory: process.memoryUsage.rss(),
+      ...(inspectorIsOpen() && { debugged: true }),
+      loopDelayMs: this.#longestDelay(),
+      lastReport: of.lastReport ?? null,
+      ...(of.plain !== undefined && { plain: of.plain }),
+      service: of.service,
+      sections: of.sections
+    }
+  }
+
+  /** Since the last status: the histogram counts from one tick of its timer to the next. */
+  #longestDelay(): number | null {
+    if (!this.#delay) {
+      this.#delay = monitorEventLoopDelay({ resolution: delayResolutionMs })
+      this.#delay.enable()
+      return null
+    }
+    const { max } = this.#delay
+    this.#delay.reset()
+    return Math.max(0, Math.round((max / 1e6 - delayResolutionMs) * 10) / 10)
+  }
+}
+
+function countBy<T>(items: readonly T[], kind: (item: T) => string): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const item of items) counts[kind(item)] = (counts[kind(item)] ?? 0) + 1
+  return counts
+}
+
+/** The oldest requests first, then the connections that have none. */
+function waitedFor(running: readonly Request[], quiet: readonly (readonly [Parameters<typeof kindOf>[0], Connection])[]): string[] {
+  const now = performance.now()
+  const requests = [...running].sort((a, b) => a.since - b.since).map(({ method, target, since }) => `${method} ${pathOf(target)} for ${duration(now - since)}`)
+  // Of HTTP/1 the parser tells that nobody took the connection over; it waits for its next request.
+  const kinds = countBy(quiet, ([socket, connection]) => {
+    const kind = kindOf(socket, connection)
+    return kind === 'http' || kind === 'https' ? 'idle' : kind
+  })
+  const others = Object.entries(kinds).map(([kind, count]) => `${count} ${kind}`)
+  const all = [...requests, ...others]
+  return all.length <= mostWaitedFor + 1 ? all : [...all.slice(0, mostWaitedFor), `and ${all.length - mostWaitedFor} more`]
+}
+
+const duration = (ms: number): string => (ms < 1_000 ? `${Math.round(ms)} ms` : `${Math.round(ms / 1_000)} s`)
+
+const nonEmpty = (text: string | undefined): string | undefined => (text === '' ? undefined : text)
+
+/** Of the package.json next to the script, or the nearest above that has one. */
+function packageVersion(): string | null {
+  const script = process.argv[1]
+  if (script === undefined) return null
+  for (let folder = path.dirname(script); ; folder = path.dirname(folder)) {
+    try {
+      const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as { version?: unknown }
+      if (typeof version === 'string') return version
+    } catch { /* there is none, or it is none */ }
+    if (folder === path.dirname(folder)) return null
+  }
+}
+
+/** Node may have been built without one. */
+function inspectorIsOpen(): boolean {
+  try {
+    return process.getBuiltinModule('node:inspector').url() !== undefined
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The signals of a process that serves: one reloads, SIGTERM and SIGINT stop. Installed at the first listen(), and removed when nothing
+ * listens any more. Listeners of the program's own for SIGTERM and SIGINT are held back until the drain is over; where they are not, it warns once of them:
+ * they may end the process before.
+ */
+
+import { HeldListeners, stopSignalOf, type StopSignal } from './held-signal-listeners.js'
+import type { LogLevel } from '../options.js'
+import { Terminal } from '../platform/terminal.js'
+
+/** Whoever stops a process group or a service signals each process of it: what comes that soon after the keeper's word is the same stop. */
+const sameSignalMs = 500
+
+interface SignalsSide {
+  /** Whether its own listeners for the same signals are to be warned of. A program that knows nothing of us cannot do without. */
+  warnsOfOthers(): boolean
+  reload(): void
+  stop(signal: NodeJS.Signals): void
+  log(level: LogLevel, line: string): void
+}
+
+export class Signals {
+  readonly #side: SignalsSide
+  readonly #warned = new Set<string>()
+  readonly #terminal = new Terminal()
+  #reloadSignal: NodeJS.Signals | undefined
+  #ignored: NodeJS.Signals | undefined
+  /** What the stop came with. */
+  #stop: StopSignal | undefined
+  #keeperStoppedAt = -Infinity
+  #told = false
+  readonly #held = new HeldListeners((signal) => this.#hold(signal))
+
+  constructor(side: SignalsSide) {
+    this.#side = side
+  }
+
+  /** Until `install`: the default action of the reload signal would end a successor that boots. */
+  ignoreReload(signal: NodeJS.Signals): void {
+    this.#ignored = signal
+    process.on(signal, this.#tooEarly)
+  }
+
+  install(reloadSignal: NodeJS.Signals): void {
+    if (this.#reloadSignal !== undefined) return
+    if (this.#ignored !== undefined) process.off(this.#ignored, this.#tooEarly)
+    this.#reloadSignal = reloadSignal
+    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (process.listenerCount(signal) > 0) this.#warnOf(signal)
+    process.on(reloadSignal, this.#onReload)
+    if (reloadSignal === 'SIGHUP') this.#terminal.watch()
+    process.on('SIGTERM', this.#onStop)
+    process.on('SIGINT', this.#onStop)
+    process.on('newListener', this.#onListener)
+  }
+
+  remove(): void {
+    if (this.#reloadSignal === undefined) return
+    process.off(this.#reloadSignal, this.#onReload)
+    this.#terminal.unwatch()
+    process.off('SIGTERM', this.#onStop)
+    process.off('SIGINT', this.#onStop)
+    process.off('newListener', this.#onListener)
+    this.#reloadSignal = undefined
+  }
+
+  /** From now on the program's own listeners for SIGTERM and SIGINT hear nothing before `tell`. */
+  hold(): void {
+    this.#held.hold()
+  }
+
+  /** The keeper stops this process, because it got this signal itself. */
+  keeperStops(signal: string | undefined): void {
+    this.#keeperStoppedAt = performance.now()
+    this.#stop ??= stopSignalOf(signal)
+  }
+
+  /** The signal that the program's own listeners wait for: that of the stop. Where none came, SIGTERM, or SIGINT where they are for that one alone. */
+  get awaited(): StopSignal | undefined {
+    if (!this.#held.held || this.#told) return undefined
+    const signals: readonly StopSignal[] = this.#stop ? [this.#stop] : ['SIGTERM', 'SIGINT']
+    return signals.find((signal) => process.listeners(signal).some((listener) => listener !== this.#onStop))
+  }
+
+  /** The drain is over: the program's own listeners hear the signal, and those that follow. */
+  tell(signal: StopSignal): void {
+    this.#told = true
+    process.off('SIGTERM', this.#onStop)
+    process.off('SIGINT', this.#onStop)
+    this.#held.tell(signal, Math.max(0, this.#keeperStoppedAt + sameSignalMs - performance.now()))
+  }
+
+  #hold(signal: StopSignal): boolean {
+    if (this.#told) return this.#held.isEcho
+    if (this.#reloadSignal === undefined) return false
+    this.#onStop(signal)
+    return true
+  }
+
+  readonly #tooEarly = (): void => {
+    this.#side.log('warn', `process ${process.pid} listens on nothing yet in its main thread: the reload signal is ignored. Send it to the process that serves.`)
+  }
+
+  readonly #onReload = (signal: NodeJS.Signals): void => {
+    const { isHangup, by } = signal === 'SIGHUP' ? this.#terminal.hangup() : { isHangup: false, by: '' }
+    this.#side.log('info', isHangup ? `${signal}: the terminal of process ${process.pid} hung up, so it stops` : `${signal}: a reload was asked for${by}`)
+    if (isHangup) this.#side.stop(signal)
+    else this.#side.reload()
+  }
+
+  readonly #onStop = (signal: NodeJS.Signals): void => {
+    const isSame = performance.now() - this.#keeperStoppedAt < sameSignalMs
+    this.#keeperStoppedAt = -Infinity
+    if (isSame) return
+    this.#stop ??= stopSignalOf(signal)
+    this.#side.stop(signal)
+  }
+
+  /** Programs add their listeners after listen() as well. */
+  readonly #onListener = (event: string | symbol): void => {
+    if (event === this.#reloadSignal || event === 'SIGTERM' || event === 'SIGINT') this.#warnOf(event)
+  }
+
+  #warnOf(signal: string): void {
+    if (this.#warned.has(signal) || !this.#side.warnsOfOthers()) return
+    this.#warned.add(signal)
+    this.#side.log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it runs as well, and may end the process before the drain is over. Remove that listener.`)
+  }
+}

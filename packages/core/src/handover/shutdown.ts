@@ -1,0 +1,337 @@
+/**
+ * How a generation ends: its connections move or drain, it can take over again while the undo window is open, older generations end before it, the close
+ * hooks run, the last word is said. Top to bottom as in the sequence diagram; the undo is the only way back.
+ */
+
+import type net from 'node:net'
+import type { Adopter } from '../connections/connection-receiver.js'
+import { deadlineIn, left, type Deadline } from '../protocol/channel.js'
+import type { Connections } from '../connections/connection-tracker.js'
+import { drainAll, nothingDrained, sum, type Drain, type DrainOptions, type Drained } from '../connections/drain.js'
+import { HandoverError, textOf } from '../errors.js'
+import type { Host } from '../platform/environment.js'
+import type { Launched } from '../platform/spawn.js'
+import type { Inventory, Listener } from '../listeners/listener-registry.js'
+import type { MessageOf, Peer, Takes } from '../protocol/handover-messages.js'
+import { Mover } from '../connections/connection-sender.js'
+import type { Name } from '../control/named-socket.js'
+import type { Settings } from '../options.js'
+import { watchSuccessor } from './predecessor.js'
+import { holdOpen } from '../platform/node/listen-handle.js'
+import { endProcess } from '../platform/processes.js'
+import { mostSilentMs, Pulse } from './pulse.js'
+import { listed, mostCutNamed, noState, type Report } from '../protocol/report.js'
+import type { Signals } from '../generation/signals.js'
+import type { StateMachine } from '../protocol/lifecycle.js'
+import { notifySystemd } from '../platform/systemd-notify.js'
+
+/** What the drain leaves of `drainTimeout` for the close hooks. */
+const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
+
+/** How long a successor that is recalled may take to say which connections it has. */
+const answerMs = 1_000
+
+/** What the program's own listeners for SIGTERM have at least, where the drain left less of `drainTimeout`; never more than that. */
+const leastFarewellMs = 5_000
+
+const noListeners = { kept: [], added: [], dropped: [] }
+
+/** How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `hangs`: its event loop does not turn. `recalled`: it lives, and is not good enough. */
+type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
+
+/** A successor that serves, and the report of the switch to it. */
+export interface Served {
+  readonly launched: Launched
+  readonly takes: Takes | undefined
+  /** It answers `ping`. */
+  readonly pongs: boolean
+  readonly report: Report
+}
+
+export interface Draining {
+  /** Null where the process is stopped: then nothing can move. */
+  readonly successor: Peer | null
+  /** What is still open is cut this many milliseconds from now. */
+  readonly endsInMs: number
+}
+
+/** What the end asks of the process that it runs in. */
+export interface EndingSide {
+  readonly self: Peer
+  readonly machine: StateMachine
+  readonly inventory: Inventory
+  readonly name: Name
+  readonly host: Host
+  readonly settings: Settings
+  /** Of the servers that listen, or have connections still. */
+  readonly connections: ReadonlyMap<net.Server, Connections>
+  readonly closeHooks: readonly (() => unknown)[]
+  /** Takes the connections of an older generation that lives. */
+  readonly adopter: Adopter | undefined
+  /** Undefined where no older generation lives; resolves when it has ended. */
+  olderEnds(): Promise<void> | undefined
+  /** The last request is answered: what was added to the shared state and to the sums goes to whoever follows. */
+  lastWords(deadline: Deadline): Promise<void>
+  /** The successor says something to this program. */
+  peer(message: MessageOf<'peer'>): void
+  /** The program's own listeners for SIGTERM and SIGINT wait there. */
+  readonly signals: Pick<Signals, 'awaited' | 'tell'>
+  /** A keeper says when the undo window is over. */
+  undoIsKept(): boolean
+  moveIsOn(): boolean
+  stopRequested(): boolean
+  draining(drain: Draining): void
+  report(report: Report): void
+  /** The same without a line in the log. */
+  published(report: Report): void
+  /** The process serves again. */
+  undone(error: HandoverError, report: Report): void
+  /** A listener that an undo cannot get back. */
+  notAgain(listener: Listener, error: Error): void
+}
+
+export class Ending {
+  readonly #side: EndingSide
+  /** Undefined after a stop. */
+  readonly #served: Served | undefined
+  readonly #begun = performance.now()
+  readonly #deadline: Deadline
+  readonly #drains: readonly Drain[]
+  /** Moves connections to the successor. */
+  readonly mover: Mover | undefined
+  #endUndo: ((lost?: Lost) => void) | undefined
+
+  /** Begins the drain. */
+  constructor(side: EndingSide, served: Served | undefined) {
+    this.#side = side
+    this.#served = served
+    const { drainTimeout, linger: lingerMs } = side.settings
+    this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
+    this.#keepServersForOlder()
+    if (!served) {
+      side.inventory.close()
+      side.inventory.unlinkFiles()
+      side.name.leave(true)
+      // Nobody goes on with what comes from a generation before: that one drains by itself.
+      side.adopter?.refuse()
+    }
+    this.mover = served?.takes && side.moveIsOn() ? new Mover(served.launched.channel, served.takes, (reason) => {
+      for (const drain of this.#drains) drain.stopMoving(reason)
+    }) : undefined
+    this.#drains = [...side.connections].map(([server, connections]) => connections.drain({ lingerMs, deadline: this.#deadline, ...this.#routeOf(server) }))
+  }
+
+  /** Where the connections of this server can go, or why nowhere. */
+  #routeOf(server: net.Server): Pick<DrainOptions, 'route' | 'stays'> {
+    const { mover } = this
+    const listener = this.#side.inventory.of(server)?.about.name
+    if (mover && listener !== undefined && mover.takesListener(listener)) return { route: { mover, listener } }
+    return { stays: !this.#served ? undefined : this.#side.moveIsOn() ? 'not taken by the successor' : 'moving is off' }
+  }
+
+  /** When what is left is cut. */
+  get endsInMs(): number {
+    return Math.max(0, Math.round(left(this.#deadline)))
+  }
+
+  /** The undo window is over: nobody needs this process to come back. */
+  settle(): void {
+    this.#endUndo?.()
+  }
+
+  /** Takes over again from a successor that lives, where the undo window is still open. */
+  recall(reason: string): void {
+    this.#endUndo?.({ recalled: reason })
+  }
+
+  /** Resolves when the process has ended, or serves again. */
+  async run(): Promise<void> {
+    const { machine, inventory, name, settings, host, adopter } = this.#side
+    this.#side.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
+    const drained = drainAll(this.#drains, this.#deadline)
+    if (this.#served) {
+      const lost = await this.#undoWindow(this.#served)
+      if (lost !== undefined) {
+        await this.#undo(this.#served, lost)
+        return
+      }
+      inventory.close()
+      name.leave(this.#served.report.listeners.dropped.includes('control'))
+    }
+    await drained
+    await this.#outlastOlder()
+    adopter?.refuse()
+    // Nothing more comes from here on. What came from the older generation after the drain seemed over is drained now.
+    await adopter?.idle()
+    await drainAll(this.#drains, this.#deadline)
+    await this.#side.lastWords(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
+
+    machine.move('draining', { is: 'closing' })
+    const hooksEnded = await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
+    const report = { ...this.#finalReport(), ...(!hooksEnded && { cleanupCut: 'close hooks' as const }) }
+    machine.move('closing', { is: 'ended' })
+    this.#side.report(report)
+    if (this.#served) {
+      const { channel } = this.#served.launched
+      channel.send({ type: 'end', report })
+      // Closing with something unread would take the last word away from the successor: it closes first.
+      await channel.closed(deadlineIn(1_000))
+    }
+    inventory.unlinkFiles()
+    await this.#farewell(report)
+    host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
+  }
+
+  /** How the successor was lost, where that was while this process could still take over again. */
+  async #undoWindow({ launched: { channel, pid }, pongs }: Served): Promise<Lost | undefined> {
+    const { mover } = this
+    let pulse: Pulse | undefined
+    const died = watchSuccessor(channel, {
+      settled: () => { this.settle() },
+      taken: (count, back) => { mover?.taken(count, back) },
+      peer: (message) => { this.#side.peer(message) },
+      pong: (debugged) => { pulse?.heard(debugged) }
+    }).then((how) => {
+      mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
+      return how
+    })
+    let timer: NodeJS.Timeout | undefined
+    const over = new Promise<Lost | undefined>((resolve) => {
+      this.#endUndo = resolve
+      if (!this.#side.undoIsKept()) {
+        const windowMs = Math.min(this.#side.settings.undoWindow, left(this.#deadline))
+        if (pongs && windowMs > 0) pulse = new Pulse({ pid, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { resolve('hangs') } })
+        // One that hangs at the end of the window is seen a little later.
+        timer = setTimeout(() => {
+          if (!pulse) resolve(undefined)
+          pulse?.afterAnswer(() => { resolve(undefined) })
+          // Whoever debugs it may take any time.
+          timer = setTimeout(() => { resolve(undefined) }, Math.max(2 * mostSilentMs, left(this.#deadline)))
+        }, windowMs)
+      }
+      if (this.#side.stopRequested()) resolve(undefined)
+    })
+    const how = await Promise.race([died, over])
+    clearTimeout(timer)
+    pulse?.stop()
+    this.#endUndo = undefined
+    return this.#side.stopRequested() ? undefined : how
+  }
+
+  async #undo({ launched: { channel, pid, child }, report }: Served, lost: Lost): Promise<void> {
+    const { inventory, name, machine, self } = this.#side
+    const names = inventory.names
+    const recalled = typeof lost === 'object'
+    let killed = false
+    if (recalled) {
+      await this.mover?.halt('the successor was recalled', deadlineIn(answerMs))
+    } else {
+      // It may live, and only have broken the channel; one that hangs must not accept beside this process when it goes on.
+      child?.kill()
+      killed = child !== undefined || (lost === 'hangs' && endProcess(pid))
+      this.mover?.end('the successor ended', lost === 'gone' || killed)
+    }
+    const result = sum(this.#drains.map((drain) => drain.result))
+    inventory.accept((listener, error) => { this.#side.notAgain(listener, error) })
+    name.serve()
+    for (const drain of this.#drains) drain.undo()
+    machine.move('draining', { is: 'serving' })
+    // Only now: for a moment both accept, and never nobody.
+    if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
+    channel.close()
+    notifySystemd({ MAINPID: process.pid, READY: 1 })
+    const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${listed(names)}`
+    const who = `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'})`
+    const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
+    const text = recalled
+      ? `${who} was recalled: ${lost.recalled}.\n  ${serves}; the successor answers what it has${result.moved > 0 ? `, also on ${result.moved} connections that had moved to it,` : ''} and ends.`
+      : `${who} ${lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window'}.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
+    const error = new HandoverError('HANDOVER_UNDONE', `${text}\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
+    this.#side.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
+  }
+
+  /** While an older generation lives, connections still come from it: a server that the successor does without must not end before. */
+  #keepServersForOlder(): void {
+    const older = this.#side.olderEnds()
+    if (!older) return
+    const releases = [...this.#side.connections.keys()].map(holdOpen)
+    void older.then(() => { for (const release of releases) release() })
+  }
+
+  /**
+   * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with it; and where
+   * there is a successor, the connections of that older one come through here, and what it knows at last.
+   */
+  async #outlastOlder(): Promise<void> {
+    const older = this.#side.olderEnds()
+    if (!older) return
+    await beforeDeadline(older, this.#deadline)
+  }
+
+  /** False where they were cut. */
+  async #runCloseHooks(deadline: Deadline): Promise<boolean> {
+    const { closeHooks, host } = this.#side
+    const hooks = Promise.all(closeHooks.map(async (hook) => {
+      try {
+        await hook()
+      } catch (error) {
+        host.log('error', `a close hook failed: ${textOf(error)}`)
+      }
+    }))
+    const ended = await beforeDeadline(hooks, deadline)
+    if (!ended) host.log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
+    return ended
+  }
+
+  /**
+   * A program that knows nothing of us cleans up in listeners of its own. It ends the process when it is done, or lets go of all that keeps it alive; where it
+   * does neither, the deadline does.
+   */
+  async #farewell(report: Report): Promise<void> {
+    const { signals, settings: { drainTimeout }, self, host } = this.#side
+    const signal = signals.awaited
+    if (signal === undefined) return
+    for (const drain of this.#drains) drain.end()
+    const begun = performance.now()
+    const timeMs = Math.max(left(this.#deadline) + closeReserve(drainTimeout), Math.min(leastFarewellMs, drainTimeout))
+    // In a turn of its own: what a listener throws is the program's, as without us.
+    setImmediate(() => { signals.tell(signal) })
+    await new Promise((resolve) => { setTimeout(resolve, timeMs).unref() })
+    host.log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(performance.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
+    this.#side.published({ ...report, cleanupCut: signal })
+  }
+
+  #finalReport(): Report {
+    const { report } = this.#served ?? {}
+    const result = sum(this.#drains.map((drain) => drain.result))
+    return {
+      result: report ? 'drained' : 'stopped',
+      trigger: report?.trigger ?? 'stop',
+      predecessor: this.#side.self,
+      successor: report?.successor ?? null,
+      listeners: report?.listeners ?? noListeners,
+      state: report?.state ?? noState,
+      connections: countsOf(result),
+      requestsCut: result.requestsCut.slice(0, mostCutNamed),
+      ...(result.requestsCut.length > mostCutNamed && { requestsCutBeside: result.requestsCut.length - mostCutNamed }),
+      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: performance.now() - this.#begun }
+    }
+  }
+}
+
+const silence = `it has not answered for ${mostSilentMs} ms`
+
+/** The connections of a report. */
+export const countsOf = ({ requestsCut: _, ...counts }: Drained): Report['connections'] => counts
+
+/** Of a report in which the drain has only begun. */
+export const openCounts = (open: number): Report['connections'] => countsOf({ ...nothingDrained(), open })
+
+/** False where the deadline came first. */
+async function beforeDeadline(work: Promise<unknown>, deadline: Deadline): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => { timer = setTimeout(resolve, left(deadline), false) })
+  const inTime = await Promise.race([work.then(() => true), late])
+  clearTimeout(timer)
+  return inTime
+}

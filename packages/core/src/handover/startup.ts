@@ -1,0 +1,352 @@
+/**
+ * How a generation begins: whoever serves already is found and its offer taken, the program boots and claims, its state is restored, and the process is ready.
+ *
+ * Nothing is accepted here: the commit is the generation's, which `serve()` calls back.
+ */
+
+import { Adopter } from '../connections/connection-receiver.js'
+import { deadlineIn, FirstContact, left, type Deadline } from '../protocol/channel.js'
+import { spoken } from '../keeper-link/cover-listeners.js'
+import { HandoverError, withoutStop } from '../errors.js'
+import type { Inheritance } from '../platform/environment.js'
+import type { Inventory } from '../listeners/listener-registry.js'
+import type { Kept } from '../keeper-link/keeper-link.js'
+import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
+import type { Name } from '../control/named-socket.js'
+import type { LogLevel, Settings } from '../options.js'
+import { listed, type Report } from '../protocol/report.js'
+import type { SharedState } from '../sharing/shared-state.js'
+import type { StateMachine } from '../protocol/lifecycle.js'
+import { offerStored } from '../sharing/sections/systemd-offer.js'
+import { succeed, takeOffer, type Taken } from './successor.js'
+import { storedCheckpoints } from '../platform/systemd-notify.js'
+
+/** How long a listen() may wait for the offer of a process that is alive. */
+const offerMs = 10_000
+/** A process that hangs up before its offer has died, and the next look finds nobody; or it has no descriptor for us. */
+const mostTries = 10
+const betweenTriesMs = 50
+/** Where listeners are meant to be dropped, or may come and go: how long after the program's last listen() it counts as ready. */
+const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
+/** What is left of readyTimeout when the program counts as ready although it does not listen on all that was offered. */
+const lastCallMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 4)
+/** How long after the program's last listen() it is said which listeners are waited for. */
+const silentMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 8)
+
+/** What the beginning asks of the process that it runs in. */
+export interface BeginningSide {
+  readonly machine: StateMachine
+  readonly inventory: Inventory
+  readonly name: Name
+  readonly state: SharedState
+  /** What this process was started with, as a successor. */
+  readonly inheritance: Inheritance | undefined
+  settings(): Settings
+  kept(): Kept | undefined
+  /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
+  serve(): Takes | undefined
+  /** Accepts on what listens so far: nobody else serves. */
+  accept(): void
+  /** A connection of the predecessor. */
+  adopt(fd: number, about: MovedConnection, refusable: boolean): boolean
+  /** Copies of listeners that the boot may have needed are of no use any more. */
+  closeSpares(): void
+  /** What the predecessor said at its end. */
+  report(report: Report): void
+  /** The sentence for an error. */
+  serves(): string
+  stop(): void
+  exit(code: number): void
+  /** No older generation lives any more. */
+  predecessorGone(): void
+  log(level: LogLevel, line: string): void
+}
+
+export class Beginning {
+  readonly #side: BeginningSide
+  #refusal: HandoverError | undefined
+  #predecessor: { readonly taken: Taken; readonly adopter: Adopter; gone: boolean } | undefined
+  #predecessorIsGone: () => void = () => undefined
+  readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
+  #storeWasAsked = false
+  #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
+  #saidReady = false
+  /** Calls of listen() that have not come to their end. */
+  #listening = 0
+  #settling: NodeJS.Timeout | undefined
+  #saying: NodeJS.Timeout | undefined
+  /** When what was offered and is not claimed counts as dropped. */
+  #lastCall: Deadline | undefined
+  #readyMs = Infinity
+  /** Nobody else serves, and what was offered of the state is restored: a listen() accepts at once. */
+  #acceptsAtOnce = false
+  #saidAwaited = false
+  /** Booted; the state is being restored, or the keeper has not said yet whether this process may serve. */
+  #isFinishing = false
+  /** Told the predecessor that the state cannot be restored. */
+  #lacksState = false
+
+  constructor(side: BeginningSide) {
+    this.#side = side
+  }
+
+  /** Why nothing was taken over, although somebody serves: this process must not listen. */
+  get refusal(): HandoverError | undefined {
+    return this.#refusal
+  }
+
+  /** Of this process. */
+  get generation(): number {
+    return (this.#predecessor?.taken.predecessor.generation ?? 0) + 1
+  }
+
+  /** Somebody handed over to this process. */
+  get isSuccessor(): boolean {
+    return this.#predecessor !== undefined
+  }
+
+  /** While it lives: it drains, and could still come back. */
+  get predecessor(): Taken | undefined {
+    return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
+  }
+
+  /** A listen() of now must not accept: somebody else serves, or the state of one that crashed is not restored yet. */
+  get isQuiet(): boolean {
+    const { is } = this.#side.machine.state
+    return (is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce
+  }
+
+  /** Undefined where no older generation lives; resolves when it has ended. */
+  get olderEnds(): Promise<void> | undefined {
+    return this.predecessor && this.#predecessorGone
+  }
+
+  /** Takes the connections of the predecessor. */
+  get adopter(): Adopter | undefined {
+    return this.#predecessor?.adopter
+  }
+
+  /** Tells the predecessor that it need not come back. */
+  settled(): void {
+    this.predecessor?.channel.send({ type: 'settled' })
+  }
+
+  // ---- the first listen() ----
+
+  /** Looks for whoever serves already. Blocks this thread until that has made its offer. */
+  find(): void {
+    const { inheritance, name } = this.#side
+    try {
+      let contact = (inheritance ? new FirstContact(inheritance.messages, inheritance.descriptors) : name.find()) ?? this.#storedBySystemd()
+      for (let tries = 1; contact && !this.#take(contact); tries++) {
+        if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
+        contact = name.find()
+      }
+    } catch (error) {
+      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${withoutStop((error as Error).message)}. This process listens to nothing.`, { cause: error })
+      this.#side.log('error', this.#refusal.toString())
+    }
+  }
+
+  /** Checkpoints of a process that crashed, whose descriptors can be taken once. A keeper has its own. */
+  #storedBySystemd(): FirstContact | undefined {
+    const stored = this.#side.kept() || this.#storeWasAsked ? [] : storedCheckpoints(process.env)
+    this.#storeWasAsked = true
+    return stored.length > 0 ? offerStored(stored, (line) => { this.#side.log('warn', line) }) : undefined
+  }
+
+  /** False where the predecessor died before it offered anything. */
+  #take(contact: FirstContact): boolean {
+    const { machine, inventory, state, inheritance } = this.#side
+    machine.move('idle', { is: 'taking' })
+    const taken = takeOffer(contact, inventory, Math.min(offerMs, this.#side.settings().readyTimeout))
+    if (!taken) {
+      machine.move('taking', { is: 'idle' })
+      inheritance?.stderr?.passOn()
+      return false
+    }
+    const { channel } = taken
+    const adopter = new Adopter(channel, { adopt: (fd, about, refusable) => this.#side.adopt(fd, about, refusable) })
+    this.#predecessor = { taken, adopter, gone: false }
+    machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
+    state.expect(taken.sections, taken.since, channel)
+    // Nobody serves where the keeper itself makes the offer, or nobody.
+    if ([this.#side.kept()?.keeper, process.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
+    this.#readyMs = Math.min(this.#side.settings().readyTimeout, taken.readyMs ?? Infinity)
+    this.#lastCall = deadlineIn(this.#readyMs - lastCallMs(this.#readyMs))
+    if (taken.alone) void this.#acceptSoon()
+    void succeed(taken, {
+      prepared: new Promise((resolve) => { this.#prepared = resolve }),
+      serve: () => this.#side.serve(),
+      take: (connections, refusable) => { adopter.take(connections, refusable) },
+      allTaken: async () => {
+        await adopter.idle()
+        await state.restoring?.idle()
+      },
+      section: (message) => {
+        adopter.inTurn(() => {
+          const fds = channel.takeAll(1)
+          state.arrived(message, typeof fds === 'number' ? undefined : fds[0])
+        })
+      },
+      unsaved: (message) => { state.unsaved(message) },
+      peer: (message) => { adopter.inTurn(() => { state.peers.heard('predecessor', message) }) },
+      withdrawn: (error) => { this.#withdrawn(error) },
+      predecessorEnded: (report, orderly) => { this.#predecessorEnded(report, orderly) }
+    })
+    return true
+  }
+
+  /** As at a first start, where nobody else would answer what the program asks of itself. */
+  async #acceptSoon(): Promise<void> {
+    if (this.#side.state.hasToRestore) await this.#side.state.restoring?.allRestored()
+    if (!['taking', 'preparing', 'ready'].includes(this.#side.machine.state.is)) return
+    this.#acceptsAtOnce = true
+    this.#side.accept()
+  }
+
+  // ---- the boot ----
+
+  /** A listen() has begun. */
+  listens(): void {
+    this.#listening++
+    clearTimeout(this.#settling)
+    clearTimeout(this.#saying)
+  }
+
+  /** It has come to its end. */
+  listened(): void {
+    this.#listening--
+  }
+
+  /** A listen() failed that the program cannot do without. */
+  failed(error: Error): void {
+    if (this.#side.machine.state.is === 'preparing') this.#refuse(error.message)
+  }
+
+  /** The program says that it is ready, whatever it listens on. */
+  ready(): void {
+    this.#saidReady = true
+    this.settle()
+  }
+
+  /** Ready, once the program listens on everything that was offered. */
+  settle(): void {
+    const { machine, inventory } = this.#side
+    if (machine.state.is !== 'preparing' || this.#listening > 0 || inventory.listeners.length === 0) return
+    const { readyWhen } = this.#side.settings()
+    clearTimeout(this.#settling)
+    clearTimeout(this.#saying)
+    if (this.#saidReady || (readyWhen === 'listening' && inventory.unclaimed.every((name) => name === 'control'))) this.#booted()
+    else if (readyWhen === 'listening') this.#awaitMore()
+  }
+
+  /** The new version may have dropped a listener, which nobody can tell from one that is still to come. */
+  #awaitMore(): void {
+    const awaited = this.#side.inventory.awaited.map(({ name }) => name)
+    if (awaited.length === 0 || this.#predecessor?.taken.mayDrop) {
+      this.#settling = setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
+      return
+    }
+    this.#settling = setTimeout(() => { this.#booted() }, left(this.#lastCall!))
+    this.#saying = setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
+  }
+
+  #sayAwaited(awaited: readonly string[]): void {
+    if (this.#saidAwaited) return
+    this.#saidAwaited = true
+    const { kept, log } = { kept: this.#side.kept(), log: (line: string): void => { this.#side.log('info', line) } }
+    const otherwise = `in ${Math.ceil(left(this.#lastCall!) / 1_000)} s ${kept ? 'the reload fails' : 'it counts as dropped'}`
+    const todo = kept ? 'reload with --allow-drop' : 'call ready() when it listens on all that it needs'
+    log(`generation ${this.generation} (process ${process.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
+  }
+
+  #booted(): void {
+    clearTimeout(this.#settling)
+    clearTimeout(this.#saying)
+    if (this.#side.machine.state.is !== 'preparing' || this.#isFinishing) return
+    if (!this.#side.kept() && !this.#side.state.hasToRestore) {
+      this.#sayReady()
+      return
+    }
+    this.#isFinishing = true
+    void this.#finish()
+  }
+
+  async #finish(): Promise<void> {
+    const { inventory, state } = this.#side
+    const lacks = await state.restoring?.finish()
+    if (lacks !== undefined) {
+      this.#lacksState = true
+      this.#refuse(lacks, 'HANDOVER_STATE')
+      return
+    }
+    const veto = await this.#side.kept()?.booted({ ...this.#claims, dropped: inventory.unclaimed.filter((name) => name !== 'control') }, spoken(inventory))
+    if (veto === undefined) this.#sayReady()
+    else this.#refuse(veto)
+  }
+
+  #refuse(reason: string, code?: 'HANDOVER_STATE'): void {
+    this.#predecessor?.taken.channel.send({ type: 'failed', reason, ...(code && { code }) })
+  }
+
+  get #claims(): { kept: string[]; added: string[] } {
+    const names = (kept: boolean): string[] => this.#side.inventory.listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
+    return { kept: names(true), added: names(false) }
+  }
+
+  #sayReady(): void {
+    const { machine, inventory, name, state } = this.#side
+    if (machine.state.is !== 'preparing') return
+    if (!this.#side.kept()) this.#side.closeSpares()
+    name.inherit(inventory)
+    const claims = this.#claims
+    const dropped = inventory.drop()
+    machine.move('preparing', { is: 'ready', predecessor: machine.state.predecessor })
+    this.#prepared?.({ type: 'ready', ...claims, dropped, ...(state.restored && { state: state.restored }) })
+  }
+
+  // ---- the predecessor's end ----
+
+  /** It took its offer back. */
+  #withdrawn(error: HandoverError): void {
+    const { machine, inventory, name } = this.#side
+    // Also where the reason is its own: who asked for the reload may be the only other one to hear it.
+    this.#side.log('error', error.toString())
+    const { is } = machine.state
+    if (is === 'preparing' || is === 'ready') {
+      machine.move(is, { is: 'ended' })
+      inventory.unlinkFiles()
+      this.#side.exit(1)
+      return
+    }
+    // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is nobody to wait for.
+    inventory.ownsFiles = false
+    name.leave(false)
+    this.#isGone()
+    this.#side.stop()
+  }
+
+  #predecessorEnded(report: Report | undefined, orderly: boolean): void {
+    const { machine, state, inheritance } = this.#side
+    this.#isGone()
+    state.disconnect('predecessor', !orderly)
+    state.restoring?.predecessorGone()
+    if (!this.#side.kept()) inheritance?.stderr?.passOn()
+    if (this.#lacksState) {
+      this.#lacksState = false
+      this.#side.log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
+      void this.#finish()
+    }
+    // It has logged that itself, mostly to the same place.
+    if (report) this.#side.report(report)
+    else if (!orderly) this.#side.log('warn', `the predecessor ended without a report. ${machine.state.is === 'serving' ? this.#side.serves() : 'This process serves as soon as it is ready.'}`)
+  }
+
+  #isGone(): void {
+    if (this.#predecessor) this.#predecessor.gone = true
+    this.#predecessorIsGone()
+    this.#side.predecessorGone()
+  }
+}

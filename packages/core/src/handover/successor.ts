@@ -1,0 +1,144 @@
+/**
+ * The successor's side of a handover, top to bottom as in the sequence diagram.
+ *
+ * Two parts: `takeOffer` is synchronous, because a listen() must know what it inherits before it returns; `succeed` runs beside the boot of the
+ * application. Nothing is accepted before the line that says so.
+ */
+
+import { DeadlinePassed, deadlineIn, type Channel, type FirstContact } from '../protocol/channel.js'
+import { HandoverError, withoutStop } from '../errors.js'
+import type { Inventory } from '../listeners/listener-registry.js'
+import { protocol, speaks, type MessageOf, type MovedConnection, type Peer, type Takes } from '../protocol/handover-messages.js'
+import type { Report } from '../protocol/report.js'
+
+/** What was taken over: from whom, and the channel on which the rest is said. */
+export interface Taken {
+  readonly predecessor: Peer
+  readonly channel: Channel
+  /** The names of the shared state that follows. */
+  readonly sections: readonly string[]
+  /** When the first generation began, in milliseconds since the epoch. */
+  readonly since: number | undefined
+  /** How long this process may take until it is ready, from now; undefined where it may take as long as it likes. */
+  readonly readyMs: number | undefined
+  /** What this version does not listen on is meant to be dropped. */
+  readonly mayDrop: boolean
+  /** Nobody serves until this process does. */
+  readonly alone: boolean
+}
+
+/**
+ * Says hello, waits for the offer, checks every descriptor. Blocks this thread for at most `waitMs`.
+ * Undefined where the predecessor died before it offered anything. Throws a HandoverError where it refused or cannot be trusted.
+ */
+export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: number): Taken | undefined {
+  try {
+    contact.say({ type: 'hello', protocol, pid: process.pid })
+    const answer = contact.hear(deadlineIn(waitMs))
+    if (answer === undefined) {
+      contact.close()
+      return undefined
+    }
+    if (answer.type === 'refused') {
+      throw new HandoverError('HANDOVER_REFUSED', `${answer.reason} (${answer.code}). This process took nothing over.`, { role: 'successor', state: 'taking' })
+    }
+    if (answer.type === 'withdraw') throw withdrawal(answer.reason)
+    if (answer.type !== 'offer') {
+      throw new HandoverError('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}". The predecessor goes on serving.`, { role: 'successor', state: 'taking' })
+    }
+    if (!speaks(answer.protocol)) {
+      throw new HandoverError('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}. Process ${answer.pid} goes on serving. Stop it and start anew, or go through a version in between.`, { role: 'successor', state: 'taking' })
+    }
+    inventory.take(answer.listeners, contact.takeDescriptors(answer.listeners.length))
+    const { sections = [], since, readyMs, mayDrop = false, alone = false } = answer
+    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open(), sections, since, readyMs, mayDrop, alone }
+  } catch (error) {
+    const failure = error instanceof DeadlinePassed
+      ? new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
+      : error
+    contact.say({ type: 'failed', reason: (failure as Error).message })
+    contact.close()
+    throw failure
+  }
+}
+
+const withdrawal = (reason: string): HandoverError =>
+  new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${withoutStop(reason)}. It goes on serving; this process ends.`, { role: 'successor' })
+
+/** What `succeed` asks of the process that it runs in. */
+export interface SuccessorSide {
+  /** The application has booted: resolves with the word for the predecessor. */
+  readonly prepared: Promise<MessageOf<'ready'>>
+  /** Begin to accept. Answers what it can take of the predecessor's connections. */
+  serve(): Takes | undefined
+  /** Takes connections, whose descriptors have come. `refusable`: those that cannot be taken may be given back. */
+  take(connections: readonly MovedConnection[], refusable: boolean): void
+  /** Resolves when all of them are served, and what came with them is done. */
+  allTaken(): Promise<void>
+  /** After its descriptor. */
+  section(message: MessageOf<'section'>): void
+  unsaved(message: MessageOf<'unsaved'>): void
+  /** After its descriptor, where it has no text. */
+  peer(message: MessageOf<'peer'>): void
+  /** The predecessor took the offer back: this process must end. */
+  withdrawn(error: HandoverError): void
+  /** The predecessor has ended its drain, or (not `orderly`) died: then there is no report, and this process may not serve yet. */
+  predecessorEnded(report: Report | undefined, orderly: boolean): void
+}
+
+/** Resolves when the predecessor is gone. */
+export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<void> {
+  let next = hear(channel, side)
+  const withdrawn = (reason: string): void => {
+    channel.close()
+    side.withdrawn(withdrawal(reason))
+  }
+  const ended = async (end?: MessageOf<'end'>): Promise<void> => {
+    // What it sent before its end is nobody's but ours.
+    await side.allTaken()
+    channel.close()
+    side.predecessorEnded(end?.report, end !== undefined)
+  }
+
+  // The boot of the application, during which the predecessor may change its mind or die.
+  const first = await Promise.race([side.prepared, next])
+  if (first?.type === 'withdraw') { withdrawn(first.reason); return }
+  // Also where it was nobody but the keeper of what is left of a process that crashed.
+  let alone = first === undefined || first.type === 'end'
+  if (alone) await ended(first?.type === 'end' ? first : undefined)
+  const ready = await side.prepared
+  if (!alone) {
+    channel.send(ready)
+    const word = await next
+    if (word?.type === 'withdraw') { withdrawn(word.reason); return }
+    alone = word === undefined || word.type === 'end'
+    if (alone) await ended(word?.type === 'end' ? word : undefined)
+    else next = hear(channel, side)
+  }
+
+  // ---- from here on this process accepts ----
+  const takes = side.serve()
+  if (alone) return
+  channel.send({ type: 'serving', pongs: true, ...(takes && { takes }) })
+
+  channel.unref()
+  let last = await next
+  for (; last?.type === 'move'; last = await hear(channel, side)) side.take(last.connections, last.refusable ?? false)
+  if (last?.type === 'withdraw') { withdrawn(last.reason); return }
+  await ended(last?.type === 'end' ? last : undefined)
+}
+
+/** The predecessor's next word of the handover; what it says of state is passed on. Garbage from it counts as its end: it cannot be trusted with anything more. */
+async function hear(channel: Channel, side: SuccessorSide): Promise<MessageOf<'withdraw' | 'commit' | 'move' | 'end'> | undefined> {
+  for (;;) {
+    const message = await channel.receive().catch(() => undefined)
+    if (message === undefined || message.type === 'withdraw' || message.type === 'commit' || message.type === 'move' || message.type === 'end') return message
+    if (message.type === 'section') side.section(message)
+    else if (message.type === 'unsaved') side.unsaved(message)
+    else if (message.type === 'peer') side.peer(message)
+    else if (message.type === 'ping') channel.send({ type: 'pong', ...(isDebugged() && { debugged: true }) })
+  }
+}
+
+/** Its inspector is open. */
+const isDebugged = (): boolean => process.getBuiltinModule('node:inspector').url() !== undefined

@@ -1,0 +1,44 @@
+/**
+ * What the command `handover` is made of, for that package alone: not a public face, and it changes without notice.
+ */
+
+import type { HandoverOptions } from './options.js'
+import { generationOfProcess } from './generation/this-process.js'
+
+export { activation } from './listeners/socket-activation.js'
+export { Channel, openChannel, deadlineIn, left, type Deadline } from './protocol/channel.js'
+export { HandoverError, isErrorCode, withoutStop } from './errors.js'
+export { closeLater } from './platform/memory-file.js'
+export { initialEnvironment, leaveTerminal, takeInheritance, terminalIsGone, unavailable, type Inheritance } from './platform/environment.js'
+export { object, reader, type Shapes } from './protocol/json-lines.js'
+export { keeperMark } from './keeper-link/keeper-link.js'
+export { parseWorkerMessage, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from './protocol/keeper-messages.js'
+export { withOwnInspector } from './platform/inspector-port.js'
+export { channelTo, openPairs, start, startInspected, type Ended, type Started } from './platform/spawn.js'
+export type { OfferedListener, Peer, SectionPhase } from './protocol/handover-messages.js'
+export { addon, check, native, nativeFile, nativeMissing, systemError } from './platform/native.js'
+export { handOver, type PredecessorSide } from './handover/predecessor.js'
+export { listed, type Report } from './protocol/report.js'
+export { isAlive, isTraced, whyDeaf } from './platform/processes.js'
+export { followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint } from './platform/command-line.js'
+export { accepts, StateMachine, type StateName } from './protocol/lifecycle.js'
+export { connectControl, connectKeeper, ControlServer, listenerPid, takeName, type Client, type ControlSide, type TakenName } from './control/control-server.js'
+export { hiddenHolder } from './control/control-files.js'
+export { Terminal } from './platform/terminal.js'
+export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-directory.js'
+export type * from './protocol/control-messages.js'
+export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
+export { watchdogBeatMs } from './generation/watchdog.js'
+
+/**
+ * Adopts whatever listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net when it
+ * listens, and every UDP socket that is bound to a port of its own. What the program gives to an adapter as well goes by the adapter's options.
+ * `options` belong to the process. Throws HANDOVER_OPTION.
+ */
+export function adoptEverything(options: HandoverOptions = {}): void {
+  const generation = generationOfProcess()
+  generation.configure(options)
+  generation.adoptEverything()
+}
+export { pathsMark } from './platform/path-guard.js'
+export { fileId, SocketFileHold, type SocketFile } from './listeners/socket-files.js'

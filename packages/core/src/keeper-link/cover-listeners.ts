@@ -1,0 +1,72 @@
+/**
+ * What a worker does for others on its keeper's word: it accepts from the listeners of a worker that does not live, and answers a probe before it accepts
+ * anything of its own.
+ */
+
+import http from 'node:http'
+import https from 'node:https'
+import net from 'node:net'
+import tls from 'node:tls'
+import type { Inventory } from '../listeners/listener-registry.js'
+import type { Passed } from './keeper-link.js'
+import type { ServerProtocol, Spoken } from '../protocol/keeper-messages.js'
+import { acceptAlso, adoptDescriptor } from '../platform/node/listen-handle.js'
+import { closeSync } from 'node:fs'
+
+export class Covering {
+  readonly #inventory: Inventory
+  readonly #warn: (line: string) => void
+  #closers: ((stops: boolean) => void)[] = []
+
+  constructor(inventory: Inventory, warn: (line: string) => void) {
+    this.#inventory = inventory
+    this.#warn = warn
+  }
+
+  /** Accepts from exactly these beside its own; where it `accepts` nothing any more, they are closed. */
+  cover(listeners: readonly Passed[], accepts: boolean): void {
+    const before = this.#closers
+    this.#closers = []
+    for (const { about, fd } of listeners) {
+      const owner = this.#inventory.named(about.name)?.owner
+      // One that drains closes nothing it is given: the keeper is about to hear that.
+      if (!accepts || !(owner instanceof net.Server) || !owner.listening) {
+        closeSync(fd)
+        continue
+      }
+      try {
+        this.#closers.push(acceptAlso(owner, fd, about.backlog))
+      } catch (error) {
+        this.#warn(`connections that wait for another worker on ${about.name} cannot be accepted here: ${(error as Error).message}`)
+      }
+    }
+    for (const close of before) close(false)
+  }
+
+  /** `stops`: the service ends, and nobody accepts what is queued after this process. */
+  close(stops: boolean): void {
+    for (const close of this.#closers.splice(0)) close(stops)
+  }
+}
+
+function protocolOf(server: net.Server): ServerProtocol {
+  // http2 exports no class of its servers.
+  if ('updateSettings' in server) return server instanceof tls.Server ? 'http2-tls' : 'http2'
+  if (server instanceof https.Server) return 'https'
+  return server instanceof http.Server ? 'http' : 'other'
+}
+
+/** What is spoken on each listener. */
+export function spoken(inventory: Inventory): Spoken[] {
+  return inventory.listeners.flatMap(({ owner, about }) => (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
+}
+
+/** Serves one connection as if it had come by this listener. */
+export function serveProbe(inventory: Inventory, listener: string, fd: number): void {
+  const owner = inventory.named(listener)?.owner
+  if (!(owner instanceof net.Server)) {
+    closeSync(fd)
+    return
+  }
+  owner.emit('connection', adoptDescriptor(fd, owner))
+}

@@ -1,0 +1,67 @@
+/**
+ * What a listener is called and which offered listener a listen() call means.
+ *
+ * Listeners match by what they are (an address, a path) or by what was asked for when they came to be (port 0, a host name,
+ * an inherited descriptor), never by position. Pure.
+ */
+
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import type { SocketDescription } from '../platform/native.js'
+
+/** The part of listen()'s and bind()'s arguments that says where. */
+export interface Asked {
+  readonly kind: 'tcp' | 'unix' | 'udp'
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly path?: string | undefined
+  readonly fd?: number | undefined
+  readonly ipv6Only?: boolean | undefined
+}
+
+const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host)
+
+/** The name of a listener for people, reports and PROTOCOL.md. */
+export function nameOf(description: SocketDescription): string {
+  if (description.family === 'unix') return `unix ${description.address.replace(/^\0/, '@')}`
+  return `${description.type === 'dgram' ? 'udp' : 'tcp'} ${bracket(description.address)}:${description.port}`
+}
+
+/** The key of what was asked for. */
+export function keyOf(asked: Asked): string {
+  if (asked.fd !== undefined) return `fd ${asked.fd}`
+  if (asked.kind === 'unix') return `unix ${asked.path ?? ''}`
+  return `${asked.kind} ${bracket(asked.host ?? '*')}:${asked.port ?? 0}${asked.ipv6Only ? ' ipv6Only' : ''}`
+}
+
+/** Where a call without a host may have ended: `::` where there is IPv6, else `0.0.0.0`. */
+const unspecified = ['::', '0.0.0.0']
+const localhost = ['127.0.0.1', '::1']
+
+function fits(asked: Asked, offered: OfferedListener): boolean {
+  if (asked.fd !== undefined || asked.kind !== offered.kind) return false
+  if (asked.kind === 'unix') return asked.path === offered.address
+  if (asked.port !== offered.port || asked.port === 0) return false
+  // On `::` a listener that takes IPv4 as well is not one that does not.
+  const hosts = asked.host === undefined || asked.host === '' ? unspecified : asked.host === 'localhost' ? localhost : [asked.host]
+  return hosts.includes(offered.address) && (offered.address !== '::' || asked.kind === 'udp' || (asked.ipv6Only ?? false) === offered.ipv6Only)
+}
+
+/** The first offered listener that a call means, or undefined. An exact repetition of what was asked before goes first. */
+export function find<T extends OfferedListener>(asked: Asked, offered: Iterable<T>): T | undefined {
+  const all = [...offered].filter((candidate) => candidate.kind !== 'control')
+  const key = keyOf(asked)
+  return all.find((candidate) => candidate.asked === key) ?? all.find((candidate) => fits(asked, candidate))
+}
+
+/** What the descriptor is, where it is not what the offer says; undefined when it is. */
+export function mismatch(offered: OfferedListener, found: SocketDescription): string | undefined {
+  const expected = offered.kind === 'udp' ? 'dgram' : 'stream'
+  if (found.type !== expected) return `a ${found.type} socket instead of a ${expected} socket`
+  const mayNotListen = offered.kind === 'udp' || (offered.kind === 'tcp' && offered.bound === true)
+  if (!mayNotListen && !found.listening) return 'a socket that does not listen'
+  const family = offered.kind === 'unix' || offered.kind === 'control' ? 'unix' : offered.ipv6 ? 'inet6' : 'inet'
+  if (found.family !== family) return `a socket of family ${found.family} instead of ${family}`
+  if (offered.kind === 'unix' || offered.kind === 'control') return undefined // a Unix socket may have been bound under another name
+  if (found.address !== offered.address || found.port !== offered.port) return `${nameOf(found)} instead of ${offered.name}`
+  return undefined
+}

@@ -1,0 +1,458 @@
+/**
+ * The listeners of this process, and what was offered to it and is not claimed yet.
+ *
+ * Offering, silence and acceptance act on all of them together. A Unix path belongs to the last process that serves on it: that one, and no
+ * other, removes the file.
+ */
+
+import type dgram from 'node:dgram'
+import { chmodSync, closeSync, lstatSync } from 'node:fs'
+import net from 'node:net'
+import { constants } from 'node:os'
+import path from 'node:path'
+import tls from 'node:tls'
+import { activation } from './socket-activation.js'
+import { HandoverError } from '../errors.js'
+import { find, keyOf, mismatch, nameOf, type Asked } from './listener-match.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import { addon, check, native, systemError, type SocketDescription } from '../platform/native.js'
+import { asKnown, unguarded } from '../platform/path-guard.js'
+import * as inside from '../platform/node/listen-handle.js'
+import { addName, fileId, locate, removeStaleHolds, type SocketFile } from './socket-files.js'
+
+/** Node's default; the kernel rounds it up. */
+export const defaultBacklog = 511
+
+export interface Listener {
+  readonly owner: net.Server | dgram.Socket
+  about: OfferedListener
+  /** Claimed from the predecessor, or new in this generation. */
+  kept: boolean
+  /** The absolute path of a Unix socket's file. */
+  readonly file: string | undefined
+  /** Where the program has renamed that file to. */
+  where: string | undefined
+  /** Its permissions, when it was last seen. */
+  mode: number | undefined
+  /** The process that binds a path removes its file; whoever passes a descriptor (systemd) keeps both. */
+  readonly ownsFile: boolean
+}
+
+export interface Offered {
+  readonly about: OfferedListener
+  readonly fd: number
+}
+
+const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
+
+/**
+ * A Unix socket at `file`, which `listens` or is bound alone, and whose close() leaves the file alone: libuv unlinks the path that it bound itself when the first process
+ * that holds the socket closes it. Undefined where the path cannot be used: Node's own listen() then says so in its own words.
+ */
+export function bindUnix(file: string, listens: boolean): number | undefined {
+  if (isAbandoned(file)) unguarded.unlinkSync(file)
+  removeStaleHolds(path.resolve(file))
+  const fd = native?.listenUnix(file, listens ? defaultBacklog : -1) ?? -1
+  return fd < 0 ? undefined : fd
+}
+
+/** A socket on which nobody listens: what a process leaves that was killed, and what would fail every reload after one that failed. unix(7). */
+function isAbandoned(file: string): boolean {
+  return modeOf(file) !== undefined && connectTo(file) === -constants.errno.ECONNREFUSED
+}
+
+/** 0, or a negative errno: -EAGAIN where the queue is full. */
+function connectTo(file: string): number {
+  const answer = addon().connectUnix(file)
+  if (answer < 0) return answer
+  closeSync(answer)
+  return 0
+}
+
+/** The permissions of a Unix socket; undefined where there is none. */
+function modeOf(file: string): number | undefined {
+  const found = lstatSync(file, { throwIfNoEntry: false })
+  return native && found?.isSocket() ? found.mode & 0o777 : undefined
+}
+
+/** What a listener is; without the addon, what Node knows of it. */
+function describe(owner: net.Server | dgram.Socket): SocketDescription | undefined {
+  const fd = inside.fdOf(owner)
+  const found = fd === undefined ? undefined : native?.describe(fd)
+  if (typeof found === 'object') return found
+  const address = owner.address()
+  if (address === null) return undefined
+  const plain = { type: isServer(owner) ? 'stream' : 'dgram', listening: true, ipv6Only: false, backlog: 0 } as const
+  return typeof address === 'string'
+    ? { ...plain, family: 'unix', address, port: 0 }
+    : { ...plain, family: address.family === 'IPv6' ? 'inet6' : 'inet', address: address.address, port: address.port }
+}
+
+/** Whether somebody else opened it: this process, or one of the generations before, got a descriptor. */
+function isPassed(owner: net.Server | dgram.Socket, { asked }: OfferedListener): boolean {
+  const fd = inside.fdOf(owner)
+  return asked.startsWith('fd ') || (fd !== undefined && activation().has(fd))
+}
+
+export class Inventory {
+  readonly #listeners = new Set<Listener>()
+  readonly #offered = new Set<Offered>()
+  /** What the last offer had. */
+  #known: ReadonlySet<Listener> = new Set()
+  /** Without a silent copy after a commit that can still be undone. */
+  readonly #closed = new Set<Listener>()
+  /** It has an offer, and accepts nothing yet. */
+  #waits = false
+  /** The Unix paths that another process goes on with. */
+  #passedOn: readonly string[] = []
+
+  get listeners(): readonly Listener[] {
+    return [...this.#listeners]
+  }
+
+  get names(): string[] {
+    return this.listeners.map((listener) => listener.about.name)
+  }
+
+  /** Names of what was offered and is not claimed. */
+  get unclaimed(): string[] {
+    return [...this.#offered].map((offered) => offered.about.name)
+  }
+
+  /** Takes what the predecessor offered. Throws HANDOVER_LISTENER_MISMATCH; the descriptors are closed then. */
+  take(listeners: readonly OfferedListener[], fds: readonly number[]): void {
+    try {
+      listeners.forEach((about, index) => {
+        const fd = fds[index] ?? -1
+        const found = addon().describe(fd)
+        const wrong = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
+        if (wrong !== undefined) {
+          throw new HandoverError('HANDOVER_LISTENER_MISMATCH', `the descriptor for "${about.name}" is ${wrong}. The predecessor goes on serving. Nothing was taken over.`)
+        }
+      })
+    } catch (error) {
+      fds.forEach((fd) => { closeSync(fd) })
+      throw error
+    }
+    listeners.forEach((about, index) => this.#offered.add({ about, fd: fds[index] ?? -1 }))
+    this.ownsFiles = false
+    this.#waits = true
+  }
+
+  /** What is offered and not claimed, but for what a program may do without. */
+  get awaited(): OfferedListener[] {
+    const open = [...this.#offered].map(({ about }) => about).filter(({ kind }) => kind !== 'control')
+    // A port that the system chose, beside others, may be one that comes and goes: a test server, a passive connection of FTP.
+    return this.listeners.some(({ kept }) => kept) ? open.filter(({ asked }) => !asked.endsWith(':0')) : open
+  }
+
+  /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */
+  claim(asked: Asked): Offered | undefined {
+    // Of two on one path the one that the path leads to goes first. Where it leads elsewhere, the program has removed it: it is put back.
+    const leadsElsewhere = ({ about }: Offered): boolean => about.kind === 'unix' && about.file !== undefined && about.file !== fileId(about.address)
+    const usable = [...this.#offered].sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
+    const about = find(activation().meaning(asked), usable.map((offered) => offered.about))
+    const offered = usable.find((candidate) => candidate.about === about)
+    if (!offered) return undefined
+    this.#offered.delete(offered)
+    // A program that renames its socket into place finds it under the name by which it listens.
+    if (about?.kind === 'unix' && about.file !== undefined && leadsElsewhere(offered)) {
+      const where = about.path ?? locate(path.resolve(about.address), about.file)
+      if (where !== undefined && where !== path.resolve(about.address)) addName(where, about.address)
+    }
+    return offered
+  }
+
+  /** `from`, the file of a socket that is new in this version, was to take the place of one that is offered: its server listens on that one. False where that is not so. */
+  claimRenamed(from: string, to: string): boolean {
+    const listener = this.listeners.find(({ kept, file }) => !kept && file !== undefined && asKnown(file) === from)
+    const offered = [...this.#offered].find(({ about }) => about.kind === 'unix' && pathOf(about) === to)
+    if (!this.#waits || !listener || !offered || !isServer(listener.owner)) return false
+    this.#offered.delete(offered)
+    inside.replaceListener(listener.owner, offered.fd, offered.about.backlog)
+    Object.assign(listener, { about: offered.about, kept: true, file: to, where: to })
+    return true
+  }
+
+  /** The control socket that was offered, where it is the one that is meant. */
+  takeControl(isMeant: (about: OfferedListener) => boolean): Offered | undefined {
+    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && isMeant(about))
+    if (offered) this.#offered.delete(offered)
+    return offered
+  }
+
+  giveBack(offered: Offered): void {
+    this.#offered.add(offered)
+  }
+
+  /** Closes what nobody claimed; answers the names. */
+  drop(): string[] {
+    const names = this.unclaimed
+    for (const { fd } of this.#offered) closeSync(fd)
+    this.#offered.clear()
+    return names
+  }
+
+  /** Records a listener that has come to be; `close` of the owner forgets it. */
+  add(owner: net.Server | dgram.Socket, call: Asked | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
+    const found = describe(owner)
+    if (found === undefined) return undefined
+    const unix = found.family === 'unix'
+    // listen(handle) asks for nothing: what it is must do.
+    const asked: Asked = call ?? (unix ? { kind: 'unix', path: found.address } : { kind: 'tcp', host: found.address, port: found.port, ipv6Only: found.ipv6Only })
+    const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
+    const named = unix && at !== '' && !at.startsWith('\0')
+    const id = named && native ? fileId(at) : undefined
+    const about: OfferedListener = {
+      name: unix ? nameOf({ ...found, address: at }) : nameOf(found),
+      kind: found.type === 'dgram' ? 'udp' : unix ? 'unix' : 'tcp',
+      asked: claimed?.asked === keyOf(asked) || asked.fd === undefined ? keyOf(asked) : (claimed?.asked ?? keyOf(asked)),
+      address: at,
+      port: found.port,
+      ipv6: found.family === 'inet6',
+      ipv6Only: found.ipv6Only,
+      backlog: Math.max(backlog, found.backlog, claimed?.backlog ?? 0) || defaultBacklog,
+      ...(id !== undefined && { file: id })
+    }
+    const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined, where: claimed?.path, mode: undefined, ownsFile: !isPassed(owner, about) }
+    if (claimed?.file !== undefined && id !== claimed.file) listener.about = { ...about, file: claimed.file }
+    this.#listeners.add(listener)
+    // A client that comes back resumes its TLS session, as if the process had stayed.
+    if (claimed?.ticketKeys !== undefined && owner instanceof tls.Server && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(claimed.ticketKeys, 'base64'))
+    owner.once('close', () => {
+      if (this.#listeners.delete(listener)) this.#unlink(listener)
+    })
+    return listener
+  }
+
+  /** What to offer, with the descriptors in the same order. */
+  offer(): { listeners: OfferedListener[]; fds: number[] } {
+    this.#known = new Set(this.#open.map(({ listener }) => listener))
+    return this.copies()
+  }
+
+  get #open(): { listener: Listener; about: OfferedListener; fd: number }[] {
+    return this.listeners.map((listener) => ({ listener, about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+  }
+
+  /** The same for a keeper: nothing changes by it. */
+  copies(): { listeners: OfferedListener[]; fds: number[] } {
+    const open = this.#open
+    return {
+      listeners: open.map(({ listener, about }) => ({
+        ...about,
+        ...(listener.owner instanceof tls.Server && { ticketKeys: listener.owner.getTicketKeys().toString('base64') }),
+        ...(listener.file !== undefined && { path: listener.where ?? listener.file })
+      })),
+      fds: open.map(({ fd }) => fd)
+    }
+  }
+
+  /** The listener of this name. */
+  named(name: string): Listener | undefined {
+    for (const listener of this.#listeners) if (listener.about.name === name) return listener
+    return undefined
+  }
+
+  /** The listener of this server. */
+  of(server: net.Server): Listener | undefined {
+    for (const listener of this.#listeners) if (listener.owner === server) return listener
+    return undefined
+  }
+
+  /**
+   * Stops accepting on all listeners at once and keeps a silent copy of each but of those that the successor does without: connects to
+   * these are refused from now on. Answers the names of those that it has not heard of: they came to be after the offer.
+   */
+  silence(dropped: readonly string[]): string[] {
+    this.ownsFiles = false
+    this.passOn()
+    const left = [...dropped]
+    const unknown: string[] = []
+    // Of two on one address the successor claimed the first.
+    // A keeper closes its own copies as well, when the reload is settled: until then an undo needs this one.
+    for (const listener of this.filesAreKept ? [] : this.listeners.toReversed()) {
+      const index = left.indexOf(listener.about.name)
+      if (!this.#known.has(listener)) unknown.push(listener.about.name)
+      else if (index >= 0) left.splice(index, 1)
+      else continue
+      if (!isServer(listener.owner)) continue
+      inside.closeListener(listener.owner)
+      this.#passedOn = this.#passedOn.filter((file) => file !== listener.file && file !== listener.where)
+      this.#unlink(listener, true)
+      this.#closed.add(listener)
+    }
+    for (const listener of this.#listeners) {
+      const { owner } = listener
+      if (!isServer(owner)) {
+        inside.stopReceiving(owner)
+        continue
+      }
+      const fd = inside.fdOf(owner)
+      if (fd === undefined) continue
+      try {
+        inside.stopAccepting(owner, check(addon().duplicate(fd), 'fcntl'))
+      } catch {
+        // Out of descriptors: then without a copy, but never two processes that accept.
+        inside.closeListener(owner)
+        this.#closed.add(listener)
+      }
+    }
+    return unknown
+  }
+
+  /**
+   * Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. What was closed then is listened on
+   * anew; `failed` hears of what cannot be.
+   */
+  accept(failed: (listener: Listener, error: Error) => void): void {
+    this.ownsFiles = true
+    this.#passedOn = []
+    // A program may have renamed what it brings into place.
+    if (this.#waits) this.noteFiles(({ kept }) => !kept)
+    this.#waits = false
+    const closed = [...this.#closed]
+    this.#closed.clear()
+    // What the program closed meanwhile stays closed.
+    const reopened = closed.filter((listener) => this.#listeners.delete(listener) && inside.dropListener(listener.owner as net.Server))
+    for (const listener of this.#listeners) {
+      const answer = this.acceptOn(listener)
+      if (answer !== undefined && answer < 0) failed(listener, systemError(answer, 'listen'))
+      if (!this.#isInPlace(listener) && !this.#rebind(listener)) failed(listener, new Error('its path was removed or replaced, and it cannot be bound there anew'))
+    }
+    for (const listener of reopened) {
+      const { address, port, ipv6Only, backlog } = listener.about
+      const onError = (error: Error): void => { failed(listener, error) }
+      const server = listener.owner as net.Server
+      server.once('error', onError).once('listening', () => server.off('error', onError))
+      try {
+        server.listen(listener.file === undefined ? { host: address, port, ipv6Only, backlog, exclusive: true } : { path: listener.file, backlog })
+      } catch (error) {
+        onError(error as Error)
+      }
+    }
+  }
+
+  /** Accepts on this one, where it is silent. */
+  acceptOn({ owner, about }: Listener): number | undefined {
+    return isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
+  }
+
+  /** Closes the listeners, silent or not; the connections stay. UDP sockets stay open for the answers that are still to be sent. */
+  close(): void {
+    for (const { owner } of this.#listeners) {
+      if (isServer(owner)) inside.closeListener(owner)
+      else inside.stopReceiving(owner)
+    }
+  }
+
+  /** This process is the last on its Unix paths. */
+  unlinkFiles(): void {
+    for (const listener of this.#listeners) this.#unlink(listener)
+  }
+
+  /** False while another process serves on the Unix paths: this one must not remove them then. */
+  ownsFiles = true
+  /** The keeper goes on with them after this process. */
+  filesAreKept = false
+
+  #unlink({ file, about, kept, ownsFile }: Listener, owns = this.ownsFiles): void {
+    if (!ownsFile) return
+    // What a version brings that never served is nobody else's.
+    const isNew = this.#waits && !kept
+    if (!isNew && (!owns || this.filesAreKept)) return
+    if (file === undefined || about.file === undefined || fileId(file) !== about.file) return
+    try {
+      unguarded.unlinkSync(file)
+    } catch { /* somebody removed it already */ }
+  }
+
+  // ---- the files of Unix sockets ----
+
+  /** From here on the files of what this process listens on are another one's. */
+  passOn(): void {
+    this.#passedOn = this.listeners.flatMap(({ file, where }) => [file, where].filter((each) => each !== undefined))
+  }
+
+  /** Looks where the files are now, and with which permissions. */
+  noteFiles(which: (listener: Listener) => boolean = () => true): void {
+    for (const listener of this.#listeners) {
+      const { file, about } = listener
+      if (file === undefined || about.file === undefined || !which(listener)) continue
+      const found = locate(listener.where ?? file, about.file) ?? locate(file, about.file)
+      if (found === undefined) continue
+      listener.where = found === file ? undefined : found
+      listener.mode = modeOf(found)
+    }
+  }
+
+  get socketFiles(): SocketFile[] {
+    return this.listeners.flatMap(({ about, file, where }) => (file === undefined || about.file === undefined ? [] : [{ name: about.name, file: where ?? file, id: about.file }]))
+  }
+
+  /** Every path, as the guard knows it, that this process listens on; of a successor that waits: that it was offered. */
+  isPathOf(file: string, which: 'mine' | 'offered' | 'passed on'): boolean {
+    const paths = which === 'passed on' ? this.#passedOn
+      : which === 'mine' ? this.listeners.flatMap((listener) => [listener.file, listener.where])
+      : [...[...this.#offered].filter(({ about }) => about.kind === 'unix').map(({ about }) => pathOf(about)), ...this.listeners.filter(({ kept }) => kept).flatMap((listener) => [listener.file, listener.where])]
+    return paths.some((each) => each !== undefined && asKnown(each) === file)
+  }
+
+  #isInPlace({ file, where, about }: Listener): boolean {
+    return file === undefined || about.file === undefined || fileId(where ?? file) === about.file
+  }
+
+  /** Puts a new socket where nobody listens any more. */
+  rebind(name: string): boolean {
+    const listener = this.named(name)
+    return listener !== undefined && this.#rebind(listener)
+  }
+
+  #rebind(listener: Listener): boolean {
+    const { owner, file, where, mode, about, ownsFile } = listener
+    const at = where ?? file
+    if (at === undefined || !ownsFile || !isServer(owner) || inside.fdOf(owner) === undefined) return false
+    try {
+      const answer = connectTo(at)
+      // Somebody else's by now, or no socket at all.
+      if (answer !== -constants.errno.ENOENT && !isAbandoned(at)) return false
+      // Not under another name first: Node changes the permissions of a socket by the name that it was bound under (uv_pipe_chmod).
+      const fd = bindUnix(at, true)
+      if (fd === undefined) return false
+      if (mode !== undefined) chmodSync(at, mode)
+      inside.replaceListener(owner, fd, about.backlog)
+      const id = fileId(at)
+      listener.about = { ...about, ...(id !== undefined && { file: id }) }
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** What this process listens on in this moment, and what it does not although it should: what it says of itself must be true. */
+  look(): { readonly served: string[]; readonly lost: string[] } {
+    const served: string[] = []
+    const lost: string[] = []
+    for (const { owner, about, file, where } of this.#listeners) {
+      const fd = inside.fdOf(owner)
+      const found = fd === undefined ? undefined : native?.describe(fd)
+      const listens = typeof found === 'object' && (found.type === 'dgram' || found.listening)
+      const at = where ?? file
+      const isReached = at === undefined || about.file === undefined || fileId(at) === about.file
+      ;(listens && isReached ? served : lost).push(about.name)
+    }
+    return { served, lost }
+  }
+
+  /** A TCP or Unix listener that is bound there and does not listen yet. */
+  isBoundQuietly(address: string, port: number): boolean {
+    return this.listeners.some(({ owner, about }) => {
+      if (!isServer(owner) || inside.quietBacklog(owner) === undefined || about.port !== port) return false
+      return port === 0 ? about.kind === 'unix' && path.resolve(about.address) === path.resolve(address) : about.kind === 'tcp' && (about.address === address || [about.address, address].some((each) => unspecified.includes(each)))
+    })
+  }
+}
+
+/** Absolute, as the guard knows it. */
+const pathOf = ({ path: at, address }: OfferedListener): string => asKnown(at ?? path.resolve(address))
+const unspecified = ['::', '0.0.0.0']

@@ -1,0 +1,193 @@
+/**
+ * Where this process was started, by the links that were followed: `current` rather than the release that it led to. A deploy moves such a link, and removes
+ * what it led to before. So the paths are learnt once, at the start, as they were typed, and are followed anew whenever a process is started.
+ */
+
+import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
+import path from 'node:path'
+import { HandoverError } from '../errors.js'
+import { hiddenWords } from './path-guard.js'
+
+/** How to start this program again: what a person would type, so that symlinks that moved since are followed anew. */
+export interface CommandLine {
+  readonly file: string
+  readonly args: readonly string[]
+  readonly cwd: string
+  /** How many of `args` are options of Node; absent where that is not known. */
+  readonly nodeOptions?: number
+  /** What the program is called; as this process where it is absent. */
+  readonly argv0?: string
+}
+
+export interface StartingPoint {
+  /** The working directory as it was typed. */
+  readonly cwd: string
+  /** Where that was at the start, without links. */
+  readonly physical: string
+  /** Where the Node binary is looked for, the best place first. */
+  readonly nodes: readonly string[]
+  /** How the working directory was learnt, where nobody said it. */
+  readonly note?: string
+}
+
+/** Links beside the working directory: how many of its ancestors are looked for, how far above each, and among how many names. */
+const ancestorsLookedFor = 3
+const levelsAbove = 2
+const namesLookedAt = 1_000
+
+function real(file: string): string | undefined {
+  try {
+    return realpathSync(file)
+  } catch {
+    return undefined
+  }
+}
+
+export function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK)
+    return statSync(file).isFile()
+  } catch {
+    return false
+  }
+}
+
+function isDirectory(file: string): boolean {
+  try {
+    return statSync(file).isDirectory()
+  } catch {
+    return false
+  }
+}
+
+const isInside = (file: string, folder: string): boolean => file === folder || file.startsWith(folder.endsWith('/') ? folder : `${folder}/`)
+
+/** The words of the command line as they were typed, or undefined (not Linux, or process.title was set before). */
+export function typedArguments(): string[] | undefined {
+  try {
+    const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0')
+    words.pop()
+    return words.length === 1 + hiddenWords() + process.execArgv.length + process.argv.length - 1 ? words : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Call it at the start of the process: the links still lead to what runs now. */
+export function startingPoint(): StartingPoint {
+  const logical = process.env['PWD']
+  let physical: string
+  try {
+    physical = process.cwd()
+  } catch {
+    physical = logical ?? '/' // it was removed
+  }
+  const said = logical !== undefined && path.isAbsolute(logical) && real(logical) === real(physical) ? logical : undefined
+  const guessed = said === undefined ? (byOtherWords(physical) ?? byLinks(physical)) : undefined
+  const cwd = said ?? guessed ?? physical
+  const place = { cwd, physical }
+
+  // process.execPath is where the binary is, not the link through which it was found.
+  const searched = process.argv0.includes('/')
+    ? [path.resolve(cwd, process.argv0)]
+    : (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder)).map((folder) => path.join(folder, process.argv0)).filter(isExecutable).slice(0, 1)
+  const found = searched.filter((candidate) => real(candidate) === real(process.execPath))
+  const nodes = [...new Set([...found.flatMap((file) => throughLink(place, file) ?? []), ...found, process.execPath])]
+  return {
+    ...place,
+    nodes,
+    ...(guessed !== undefined && { note: `PWD does not say how the working directory was reached: ${physical} is taken for ${guessed}, which leads to it now. If that is not meant, set PWD=${physical}` })
+  }
+}
+
+/** What else was typed, or set by whoever started this process, and leads to the working directory by a link. */
+function byOtherWords(physical: string): string | undefined {
+  const words = [...(typedArguments() ?? [process.argv0, ...process.argv.slice(1)]), ...['INIT_CWD', 'npm_config_local_prefix', 'npm_package_json', '_'].map((name) => process.env[name] ?? '')]
+  for (const word of words) {
+    if (!path.isAbsolute(word)) continue
+    for (let folder = path.normalize(word); folder !== path.dirname(folder); folder = path.dirname(folder)) {
+      const where = real(folder)
+      if (where === undefined || where === folder || !isInside(physical, where)) continue
+      return path.join(folder, path.relative(where, physical))
+    }
+  }
+  return undefined
+}
+
+/** The one link near by that leads to the working directory, or to the folder that it is in. With several, nobody knows which one was meant. */
+function byLinks(physical: string): string | undefined {
+  let folder = physical
+  for (let up = 0; up < ancestorsLookedFor && path.dirname(path.dirname(folder)) !== path.dirname(folder); up++, folder = path.dirname(folder)) {
+    const found: string[] = []
+    let above = folder
+    for (let level = 0; level < levelsAbove; level++) {
+      above = path.dirname(above)
+      try {
+        for (const entry of readdirSync(above, { withFileTypes: true }).slice(0, namesLookedAt)) {
+          const file = path.join(above, entry.name)
+          if (entry.isSymbolicLink() && real(file) === folder) found.push(file)
+        }
+      } catch { /* it may not be read */ }
+    }
+    if (found.length > 0) return found.length === 1 ? path.join(found[0]!, path.relative(folder, physical)) : undefined
+  }
+  return undefined
+}
+
+/** The same file through the link by which the working directory was reached; undefined where it is not below that, or there is no link. */
+export function throughLink({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'physical'>, file: string): string | undefined {
+  let [from, to] = [physical, cwd]
+  while (from !== to && path.basename(from) === path.basename(to)) [from, to] = [path.dirname(from), path.dirname(to)]
+  return from !== to && isInside(file, from) ? path.join(to, path.relative(from, file)) : undefined
+}
+
+/** Where a link in the last place leads; the links above it stay. */
+export function followLast(file: string): string {
+  let at = file
+  for (let steps = 0; steps < 40; steps++) {
+    if (!lstatSync(at, { throwIfNoEntry: false })?.isSymbolicLink()) return at
+    at = path.resolve(path.dirname(at), readlinkSync(at))
+  }
+  return at
+}
+
+/** The script of this process as it was typed: by a relative path through the working directory as that was typed. Undefined where there is none. */
+export function typedScript({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'physical'>): string | undefined {
+  // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
+  const [, script] = process.argv
+  if (script === undefined) return undefined
+  const typed = typedArguments()?.[1 + hiddenWords() + process.execArgv.length]
+  const relative = path.relative(physical, script)
+  const inside = !relative.startsWith('..') && !path.isAbsolute(relative)
+  const typedRelative = typed === undefined ? inside : !path.isAbsolute(typed) && path.resolve(physical, typed) === script
+  return typedRelative ? path.join(cwd, typed ?? relative) : script
+}
+
+/** The Node binary as it can be started now, and what must be said of that. */
+export function nodeNow({ nodes }: Pick<StartingPoint, 'nodes'>): { readonly file: string; readonly note?: string } {
+  const file = nodes.find(isExecutable)
+  if (file === nodes[0]) return { file: nodes[0]! }
+  // The binary that runs, although it has no name any more. proc(5)
+  const instead = file ?? (isExecutable('/proc/self/exe') ? '/proc/self/exe' : nodes[0]!)
+  return { file: instead, note: `${nodes[0]} is gone: Node ${process.versions.node} is started from ${file ?? 'what runs now'}` }
+}
+
+/** Throws HANDOVER_SPAWN where the working directory is gone: whatever could be started then would not be what was deployed. */
+export function requireDirectory({ cwd }: Pick<StartingPoint, 'cwd'>): void {
+  if (!isDirectory(cwd)) throw new HandoverError('HANDOVER_SPAWN', `the working directory ${cwd} is gone: it was removed, or renamed, since process ${process.pid} was started there.`)
+}
+
+/** Starts this program again, as it was started. `note` hears what is not as it was. Call it at the start of the process, and what it answers at each start. */
+export function commandLine(note: (text: string) => void = () => undefined): () => CommandLine {
+  const point = startingPoint()
+  const script = typedScript(point)
+  const args = [...process.execArgv, ...(script === undefined ? [] : [script, ...process.argv.slice(2)])]
+  const nodeOptions = process.execArgv.length
+  return () => {
+    requireDirectory(point)
+    if (point.note !== undefined) note(point.note)
+    const node = nodeNow(point)
+    if (node.note !== undefined) note(node.note)
+    return { file: node.file, args, cwd: point.cwd, nodeOptions }
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * A process that is started beside another one with the same `--inspect` gets an inspector of its own: Node opens none where the port is taken. The port that
+ * was asked for goes to the next process that is started when it is free; until then the system chooses one.
+ */
+
+import net from 'node:net'
+import { hideWords } from './path-guard.js'
+import type { CommandLine } from './command-line.js'
+
+/** Names the address that was asked for, in a process that has another port. Removed before any code of the program can run. */
+export const inspectorMark = 'HANDOVER_INSPECTOR'
+
+const opens = /^--inspect(?:-brk|-wait)?(?:=(.*))?$/
+const says = /^--(?:inspect|debug)-port=(.*)$/
+/** How long a connect to an address of this machine may take, in milliseconds. */
+const connectMs = 1_000
+
+export interface InspectorAddress {
+  readonly host: string
+  /** 0: the system chooses it. */
+  readonly port: number
+}
+
+/** Where these options of Node open an inspector; undefined where they open none. Later ones go before. https://nodejs.org/api/cli.html#--inspecthostport */
+export function inspectorIn(options: readonly string[]): InspectorAddress | undefined {
+  let isOpen = false
+  let [host, port] = ['127.0.0.1', 9_229]
+  for (const word of options) {
+    const opening = opens.exec(word)
+    if (opening) isOpen = true
+    const [, text = ''] = opening ?? says.exec(word) ?? []
+    const [, givenHost, , givenPort] = /^(?:(\[[^\]]*\]|[^:]*?)(:|$))?(\d+)?$/.exec(/^\d+$/.test(text) ? `:${text}` : text) ?? []
+    if (givenHost !== undefined && givenHost !== '') host = givenHost.replace(/^\[|\]$/g, '')
+    if (givenPort !== undefined) port = Number(givenPort)
+  }
+  return isOpen ? { host, port } : undefined
+}
+
+const textOf = ({ host, port }: InspectorAddress): string => `${host.includes(':') ? `[${host}]` : host}:${port}`
+
+const isTaken = async ({ host, port }: InspectorAddress): Promise<boolean> => await new Promise((resolve) => {
+  const socket = net.connect({ host, port, timeout: connectMs })
+  const over = (taken: boolean) => (): void => {
+    socket.destroy()
+    resolve(taken)
+  }
+  socket.once('connect', over(true)).once('timeout', over(true)).once('error', over(false))
+})
+
+/** Of processes that were started here and live: they may not have opened it yet. */
+const given = new Set<string>()
+
+/** What is to be started, with a port of its own for the inspector where that is needed. */
+export interface Inspected {
+  readonly command: CommandLine
+  readonly env: NodeJS.ProcessEnv
+  /** It has ended, or was not started. */
+  over(): void
+}
+
+export async function withOwnInspector(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Inspected> {
+  const { args, nodeOptions = 0 } = command
+  const options = args.slice(0, nodeOptions)
+  const asked = inspectorIn([...(env['NODE_OPTIONS'] ?? '').split(/\s+/), ...options])
+  const free: Inspected = { command, env, over: () => undefined }
+  if (!asked || asked.port === 0) return free
+  const address = textOf(asked)
+  if (!given.has(address) && !(await isTaken(asked)) && !given.has(address)) {
+    given.add(address)
+    return { ...free, over: () => { given.delete(address) } }
+  }
+  // The last one counts.
+  const own = portOption(asked)
+  return { ...free, command: { ...command, args: [...options, own, ...args.slice(nodeOptions)], nodeOptions: nodeOptions + 1 }, env: { ...env, [inspectorMark]: address } }
+}
+
+const portOption = ({ host }: InspectorAddress): string => `--inspect-port=${textOf({ host, port: 0 })}`
+
+/** Reads and removes the mark, and what came with it on the command line. Answers the address that was asked for, where this process has another one. */
+export function takeInspectorMark(env: NodeJS.ProcessEnv): string | undefined {
+  const address = env[inspectorMark]
+  Reflect.deleteProperty(env, inspectorMark)
+  const asked = address === undefined ? undefined : inspectorIn([`--inspect=${address}`])
+  if (!asked) return undefined
+  hideWords([portOption(asked)])
+  return address
+}

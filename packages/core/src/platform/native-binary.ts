@@ -1,0 +1,61 @@
+/**
+ * Where the binary of the addon is, and other files of this package. Beside this package; and where this code was bundled into a program's own file, beside that file, or in the package that
+ * stands in a node_modules above it. Says what to do where it is in none of them.
+ */
+
+import { existsSync, readFileSync, realpathSync } from 'node:fs'
+import path from 'node:path'
+
+const platform = `${process.platform}-${process.arch}`
+const prebuilt = path.join('prebuilds', platform, 'handover.node')
+const packageName = '@handover/core'
+
+/** In an ES module that a bundler wrote there is no __dirname. */
+const here = typeof __dirname === 'string' ? __dirname : path.dirname(process.argv[1] ?? path.join(process.cwd(), 'main.js'))
+
+/** In a folder of this package. The workspace's own build goes first: there, what an earlier `npm pack` left in prebuilds may be older. */
+const ofPackage = (folder: string): string[] => [path.join(folder, '../..', 'build', 'Release', 'handover.node'), path.join(folder, prebuilt)]
+
+function isPackage(folder: string): boolean {
+  try {
+    return (JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as { name?: unknown }).name === packageName
+  } catch {
+    return false
+  }
+}
+
+/** Every node_modules that a program in this folder would look into. */
+function* installed(folder: string): Generator<string> {
+  for (let above = folder; ; above = path.dirname(above)) {
+    yield path.join(above, 'node_modules', packageName)
+    if (above === path.dirname(above)) return
+  }
+}
+
+const besideBundle = (folder: string): string[] => [
+  path.join(folder, 'handover.node'), path.join(folder, prebuilt),
+  ...[...installed(folder)].filter(isPackage).flatMap((found) => ofPackage(realpathSync(found)))
+]
+
+/** A built file of this package; undefined where this code was bundled: what has that name beside it is the program's. */
+export function builtFile(name: string): string | undefined {
+  const file = path.join(here, name)
+  return isPackage(path.join(here, '../..')) && existsSync(file) ? file : undefined
+}
+
+/** Of code that runs from `folder`. Exported for tests. */
+export function findBinary(folder = here): { readonly file: string; readonly missing?: undefined } | { readonly file?: undefined; readonly missing: string } {
+  const own = path.join(folder, '../..')
+  const isBundled = !isPackage(own)
+  const candidates = isBundled
+    // Some bundlers put a __dirname of their own in the place of the real one.
+    ? [...new Set([folder, path.dirname(process.argv[1] ?? folder)])].flatMap(besideBundle)
+    : ofPackage(own)
+  const file = candidates.find((candidate) => existsSync(candidate))
+  if (file !== undefined) return { file }
+  return { missing: isBundled
+    ? `this code was bundled (it runs from ${folder}), and the addon of ${packageName} is neither beside it nor in a node_modules above it. Leave the packages of Handover out of the bundle ` +
+      '(esbuild --external:@handover/*, external of rollup, externals of webpack, serverExternalPackages of Next, ncc --external) and install them beside it, ' +
+      `or copy prebuilds/${platform}/handover.node of ${packageName} beside the bundle`
+    : `there is no binary for ${platform} in this package` }
+}

@@ -1,0 +1,203 @@
+/**
+ * Loads the addon and types it: the only file that does.
+ *
+ * The addon is a thin skin over system calls. Every function is synchronous unless it says otherwise, keeps no state, and
+ * answers a negative errno on failure (as libuv does), so that policy, retries and messages live in TypeScript.
+ * Where there is no binary for this platform, `native` is undefined and `nativeMissing` says why: a server then listens
+ * plainly and drains politely, and cannot be reloaded.
+ */
+
+import { createRequire } from 'node:module'
+import { getSystemErrorMap } from 'node:util'
+import { findBinary } from './native-binary.js'
+
+/** What `describe` reads of a socket, by getsockopt(2) and getsockname(2). */
+export interface SocketDescription {
+  readonly family: 'inet' | 'inet6' | 'unix' | 'other'
+  readonly type: 'stream' | 'dgram' | 'seqpacket' | 'other'
+  /** SO_ACCEPTCONN. */
+  readonly listening: boolean
+  /**
+   * Numeric address without brackets or scope; the path of a Unix socket ('' when it has none; in the abstract namespace it
+   * begins with a NUL, as Node writes it).
+   */
+  readonly address: string
+  /** 0 for a Unix socket. */
+  readonly port: number
+  /** IPV6_V6ONLY; false for other families. */
+  readonly ipv6Only: boolean
+  /** The backlog that the kernel holds (Linux, TCP only: tcpi_sacked of a listening socket), else 0. */
+  readonly backlog: number
+}
+
+export interface PeerCredentials {
+  /** 0 where the system cannot tell (macOS), or where the peer is in another pid namespace. */
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
+
+export interface ReceivedMessage {
+  readonly bytes: number
+  readonly fds: number[]
+  /** MSG_CTRUNC: the kernel dropped descriptors that did not fit. The ones that arrived are in `fds`. */
+  readonly truncated: boolean
+}
+
+/** Each answers a negative errno on failure. Descriptors that are returned have FD_CLOEXEC set. */
+export interface Native {
+  /** A connected pair of AF_UNIX stream sockets, blocking. socketpair(2). */
+  socketPair(): readonly [number, number] | number
+  /** [reading end, writing end]. pipe(2). */
+  pipe(): readonly [number, number] | number
+  /** One sendmsg(2) with MSG_DONTWAIT | MSG_NOSIGNAL; at most 252 descriptors. Bytes sent. -EPROTOTYPE: not a Unix socket. */
+  sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): number
+  /** One recvmsg(2) with MSG_DONTWAIT | MSG_CMSG_CLOEXEC into `into`, with room for 253 descriptors. 0 bytes: end of file. */
+  receiveMessage(fd: number, into: Uint8Array): ReceivedMessage | number
+  /** poll(2) for reading (or an end) on this thread. 1: readable, 0: the time is over. It blocks the event loop. */
+  pollReadable(fd: number, timeoutMs: number): number
+  /**
+   * Calls back once on the event loop when `fd` is readable or writable (uv_poll). `status` is 0 or a negative errno.
+   * Answers a function that cancels; after a cancel the callback is never called. It keeps the process alive while it waits.
+   * It watches a duplicate of its own, so `fd` may be closed or be watched by others; the file stays open until the wait is over.
+   */
+  watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
+  /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
+  close(fds: readonly number[]): number[]
+  /** accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. Absent in a binary that is older than this code. */
+  accept?(listening: number): number
+  /** fcntl(2) F_DUPFD_CLOEXEC. */
+  duplicate(fd: number): number
+  /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */
+  duplicateTo(from: number, to: number): number
+  describe(fd: number): SocketDescription | number
+  /** SO_PEERCRED; getpeereid(3) and LOCAL_PEERPID on macOS. */
+  peerCredentials(fd: number): PeerCredentials | number
+  /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. `backlog` -1: it is bound alone, and connects are refused. */
+  listenUnix(path: string, backlog: number): number
+  /** socket(2), connect(2): a connected blocking stream descriptor. It does not wait: -EAGAIN when the listener's queue is full. */
+  connectUnix(path: string): number
+  /**
+   * One datagram to a Unix datagram socket, with at most 252 descriptors (FDSTORE=1); a path that begins with '@' is in the
+   * abstract namespace. Bytes sent. As sd_notify(3) it waits while the receiver's queue is full.
+   */
+  sendDatagram(path: string, data: Uint8Array, fds?: readonly number[]): number
+  /** flock(2) LOCK_EX, blocking; released when the descriptor is closed. */
+  lock(fd: number): number
+  /** getrlimit(2): how many descriptors this process may have open (RLIMIT_NOFILE, the soft limit). */
+  openFilesLimit(): number
+  /**
+   * SO_REUSEPORT; 0. On Linux a socket that listens already may get it: from then on sockets of the same user id may join it
+   * (bindBeside). What it has queued stays. socket(7)
+   */
+  setReusePort(fd: number): number
+  /**
+   * Another TCP socket at the address, the port, the scope and the interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; it does not listen. Both join
+   * one group when it does. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: somebody there does not have SO_REUSEPORT, or has another user id.
+   */
+  bindBeside(fd: number): number
+  /**
+   * memfd_create(2): an empty file in memory without a path, which can be sealed. `name` is for people alone (/proc/<pid>/fd), at most 249 bytes.
+   * -ENOSYS where the system has none (macOS). A program in it could not be started (MFD_NOEXEC_SEAL, where the kernel knows it).
+   */
+  memoryFile(name: string): number
+  /** fcntl(2) F_ADD_SEALS with all of SHRINK, GROW, WRITE and SEAL; 0. -EINVAL: not a memfd. -EBUSY: it is mapped for writing. -ENOSYS: macOS. */
+  seal(fd: number): number
+  /** The pid of a process of ours that has ended and that nobody waited for; it stays as it is. 0: there is none. -ECHILD: there can be none. waitid(2), WNOWAIT. */
+  endedProcess(): number
+  /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
+  reap(pid: number): number
+  /**
+   * From now on `takeSenders` knows who sends this signal, one for the whole process. It must have a listener already, and goes with the last one. sigaction(2),
+   * SA_SIGINFO. -EINVAL: nobody listens for it. Absent, as the next one, in a binary that was built before there was this.
+   */
+  watchSenders?(signal: number): number
+  /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
+  takeSenders?(): readonly number[]
+}
+
+/** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */
+export const maxFdsPerMessage = 252
+
+/**
+ * What the binary itself offers. Lists of descriptors cross the border in one piece: an array costs a call for each element, which
+ * for a full message is several times the system call.
+ */
+interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram'> {
+  sendMessage(fd: number, data: Uint8Array, fds: Int32Array, count: number): number
+  /** `result` gets the number of descriptors, 1 if truncated, and the descriptors. */
+  receiveMessage(fd: number, into: Uint8Array, result: Int32Array): number
+  /** Those that could not be closed come to the front; answers how many they are. */
+  close(fds: Int32Array, count: number): number
+  sendDatagram(path: string, data: Uint8Array, fds: Int32Array, count: number): number
+}
+
+/** The face that the rest sees. The list is used by one call at a time, since every call is synchronous. */
+function faceOf(binary: Binary): Native {
+  const list = new Int32Array(512)
+  function fill(fds: readonly number[]): number {
+    if (fds.length > maxFdsPerMessage) return -1 // which the binary answers with -EINVAL
+    for (let at = 0; at < fds.length; at++) {
+      const fd = fds[at]!
+      // An Int32Array would make another descriptor of it.
+      if ((fd | 0) !== fd) throw new TypeError(`${String(fd)} is not a 32-bit integer`)
+      list[at] = fd
+    }
+    return fds.length
+  }
+  return {
+    ...binary,
+    sendMessage: (fd, data, fds) => binary.sendMessage(fd, data, list, fill(fds)),
+    sendDatagram: (to, data, fds = []) => binary.sendDatagram(to, data, list, fill(fds)),
+    close(fds) {
+      const failed = binary.close(list, fill(fds))
+      return failed < 0 ? [...fds] : Array.from(list.subarray(0, failed))
+    },
+    receiveMessage(fd, into) {
+      const bytes = binary.receiveMessage(fd, into, list)
+      if (bytes < 0) return bytes
+      const fds = new Array<number>(list[0]!)
+      for (let at = 0; at < fds.length; at++) fds[at] = list[at + 2]!
+      return { bytes, fds, truncated: list[1] === 1 }
+    }
+  }
+}
+
+/** The file of the addon that is loaded; undefined where none is. */
+export const nativeFile = (): string | undefined => (process.platform === 'win32' ? undefined : findBinary().file)
+
+function load(): { native: Native | undefined; nativeMissing: string | undefined } {
+  if (process.platform === 'win32') {
+    return { native: undefined, nativeMissing: 'descriptors cannot be passed on Windows' }
+  }
+  const { file, missing } = findBinary()
+  if (file === undefined) return { native: undefined, nativeMissing: missing }
+  try {
+    // An addon can only be required; and a bundler must leave this call alone.
+    return { native: faceOf(createRequire(file)(file) as Binary), nativeMissing: undefined }
+  } catch (error) {
+    return { native: undefined, nativeMissing: `the binary does not load: ${(error as Error).message}` }
+  }
+}
+
+export const { native, nativeMissing } = load()
+
+/** For what is reached only where the addon is loaded. */
+export function addon(): Native {
+  if (!native) throw new Error('the addon is not loaded')
+  return native
+}
+
+/** An Error as Node makes it for a failed system call: `errno` (negative), `code`, `syscall`. */
+export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
+  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error']
+  return Object.assign(new Error(`${syscall} ${code}: ${text}`), { errno, code, syscall })
+}
+
+/** Unwraps an answer of the addon: throws the system error that a negative number stands for. */
+export function check(answer: number, syscall: string): number
+export function check<T extends object>(answer: T | number, syscall: string): T
+export function check(answer: unknown, syscall: string): unknown {
+  if (typeof answer === 'number' && answer < 0) throw systemError(answer, syscall)
+  return answer
+}

@@ -1,0 +1,80 @@
+/**
+ * What a SIGHUP means to a process that began on a terminal. The hangup of that terminal, at that moment, means the end, as it always did. Every other SIGHUP
+ * asks for a reload: a deploy that sends one days later, when the terminal has long been gone, must not stop the service.
+ *
+ * The kernel says who sent a signal. When a terminal hangs up it sends one itself, and a shell sends one to each of its jobs. Where the sender
+ * is not known, what counts is that the terminal was lost a moment ago.
+ */
+
+import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import { leaveTerminal, terminalIsGone } from './environment.js'
+import { native } from './native.js'
+
+const kernel = -1
+const lookMs = 1_000
+/** How long a shell may take to pass the hangup on. */
+const momentMs = 3_000
+
+/** Pure. `leader`: the first process of the session, mostly a shell; undefined where it is not known, or this process itself. */
+export function meansHangup(senders: readonly number[], leader: number | undefined, lostJustNow: boolean): boolean {
+  if (senders.includes(kernel)) return true
+  return lostJustNow && (senders.length === 0 || (leader !== undefined && senders.includes(leader)))
+}
+
+export class Terminal {
+  readonly #leader = leaderOfSession()
+  #timer: NodeJS.Timeout | undefined
+  /** It was seen that the terminal is gone. */
+  #lostAt: number | undefined
+
+  /** From now on; there is a listener for SIGHUP already. */
+  watch(): void {
+    native?.watchSenders?.(constants.signals.SIGHUP)
+    this.#look()
+    if (this.#lostAt === undefined) this.#timer ??= setInterval(() => { this.#look() }, lookMs).unref()
+  }
+
+  unwatch(): void {
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  #look(): void {
+    if (!terminalIsGone()) return
+    this.#lostAt ??= performance.now()
+    this.unwatch()
+  }
+
+  /** What the SIGHUP was that was heard now; `by`: which program sent it, where that is known. After a hangup this process has let go of the terminal. */
+  hangup(): { readonly isHangup: boolean; readonly by: string } {
+    const senders = native?.takeSenders?.() ?? []
+    const names = new Set(senders.map(programOf).filter((name) => name !== undefined))
+    const by = names.size > 0 ? ` by ${[...names].join(', ')}` : ''
+    if (!terminalIsGone()) return { isHangup: false, by }
+    const isHangup = meansHangup(senders, this.#leader, this.#lostAt === undefined || performance.now() - this.#lostAt < momentMs)
+    this.#look()
+    if (isHangup) leaveTerminal()
+    return { isHangup, by }
+  }
+}
+
+/** What the process is called; undefined where it has ended, or is none. A kill(1) lives for a moment only, a shell mostly longer. proc(5) */
+function programOf(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** proc(5): the sixth field of stat. */
+function leaderOfSession(): number | undefined {
+  try {
+    const stat = readFileSync('/proc/self/stat', 'utf8')
+    const session = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3])
+    return session === process.pid || session === 0 ? undefined : session
+  } catch {
+    return undefined
+  }
+}

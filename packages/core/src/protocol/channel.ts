@@ -1,0 +1,315 @@
+/**
+ * The channel between predecessor and successor: messages on one socket, descriptors on a second one.
+ *
+ * Descriptors first, then the word: when a message that counts descriptors is read, a non-blocking recvmsg(2) must find them.
+ * So nothing ever waits on the second socket. The end of the other process is learned here, as the end of the stream.
+ */
+
+import { readSync, writeSync, closeSync } from 'node:fs'
+import net from 'node:net'
+import { StringDecoder } from 'node:string_decoder'
+import { setTimeout as wait } from 'node:timers/promises'
+import { HandoverError } from '../errors.js'
+import { maxLineBytes } from './json-lines.js'
+import { parseMessage, type Message } from './handover-messages.js'
+import { addon, check, maxFdsPerMessage, systemError } from '../platform/native.js'
+import { fdOf } from '../platform/node/listen-handle.js'
+
+/** A point in time, never a duration, so that several waits can share it. */
+export interface Deadline {
+  /** As performance.now(). */
+  readonly at: number
+  readonly ms: number
+}
+
+export const deadlineIn = (ms: number): Deadline => ({ at: performance.now() + ms, ms })
+export const left = (deadline: Deadline): number => Math.max(0, deadline.at - performance.now())
+
+/** Thrown by `receive` where the deadline passed; the role gives it its meaning. */
+export class DeadlinePassed extends Error {}
+
+const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
+
+/** Of the socket, or of what the kernel lets one user have on the way. */
+const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')
+/** Nobody tells when a raw descriptor can be written to again. */
+const fullMs = 10
+
+const overlong = (): HandoverError =>
+  new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
+
+/** `Hears`: what the other side says; of the roles as long as nothing else is said. */
+export class Channel<Hears extends { readonly type: string } = Message, Says extends { readonly type: string } = Message> {
+  readonly #socket: net.Socket
+  readonly #descriptors: number
+  readonly #closeDescriptors: () => void
+  readonly #parse: (line: string) => Hears
+  readonly #queue: (Hears | HandoverError)[] = []
+  #rest = ''
+  #ended = false
+  #closed = false
+  #wake: (() => void) | undefined
+
+  /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
+  constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, parse: (line: string) => Hears, alreadyRead = '') {
+    this.#socket = socket
+    this.#descriptors = descriptors
+    this.#closeDescriptors = closeDescriptors
+    this.#parse = parse
+    socket.setEncoding('utf8')
+    socket.on('data', (text: string) => { this.#read(text) })
+    // An error (ECONNRESET) is followed by 'close', which says the same: the other side is gone.
+    socket.on('error', () => undefined)
+    socket.on('close', () => { this.#end() })
+    if (alreadyRead !== '') this.#read(alreadyRead)
+  }
+
+  #read(text: string): void {
+    const lines = (this.#rest + text).split('\n')
+    this.#rest = lines.pop() ?? ''
+    for (const line of lines) {
+      try {
+        this.#queue.push(this.#parse(line))
+      } catch (error) {
+        this.#queue.push(error as HandoverError)
+      }
+    }
+    if (this.#rest.length > maxLineBytes) {
+      this.#rest = ''
+      this.#queue.push(overlong())
+      this.#socket.destroy()
+    }
+    this.#wake?.()
+  }
+
+  #end(): void {
+    this.#ended = true
+    this.#wake?.()
+  }
+
+  /** Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write. */
+  send(message: Says): void {
+    if (this.#socket.destroyed) return
+    const line = Buffer.from(`${JSON.stringify(message)}\n`)
+    const fd = this.#socket.writableLength === 0 ? fdOf(this.#socket) : undefined
+    const sent = fd === undefined ? 0 : addon().sendMessage(fd, line, [])
+    if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
+    if (sent < line.length) this.#socket.write(line.subarray(Math.max(0, sent)))
+  }
+
+  /** Descriptors that a following message counts; they stay open here. Where the other side is gone, `receive` says so. */
+  sendDescriptors(fds: readonly number[]): void {
+    // Its number may be another file's by now.
+    if (this.#closed) return
+    for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
+      const sent = addon().sendMessage(this.#descriptors, new Uint8Array(1), fds.slice(at, at + maxFdsPerMessage))
+      if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
+      check(sent, 'sendmsg')
+    }
+  }
+
+  /** A descriptor, and the word that counts it: where the other side does not read and has too much before it, this waits until it does. Throws signal.reason. */
+  async sendWithDescriptor(message: Says, fd: number, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted()
+      try {
+        this.sendDescriptors([fd])
+        // At once: the descriptor of another word must not come between.
+        this.send(message)
+        return
+      } catch (error) {
+        if (!isFull(error)) throw error
+      }
+      await wait(fullMs)
+    }
+  }
+
+  /** False where this side has closed it, or the other one has. */
+  get isOpen(): boolean {
+    return !this.#closed && !this.#ended
+  }
+
+  /**
+   * The descriptors of one message of `sendDescriptors`, at most 252, which a word that was just received counts: fewer where this process may open no
+   * more. None where the other side sent none.
+   */
+  takeDescriptors(): number[] {
+    if (this.#closed) return []
+    const received = addon().receiveMessage(this.#descriptors, new Uint8Array(1))
+    return typeof received === 'number' ? [] : received.fds
+  }
+
+  /** All descriptors that a word counts; where fewer arrived they are closed, and only how many is answered. */
+  takeAll(count: number): number[] | number {
+    const fds: number[] = []
+    // As many messages as were sent, however few arrived: what comes after belongs to the next word.
+    for (let at = 0; at < count; at += maxFdsPerMessage) fds.push(...this.takeDescriptors())
+    if (fds.length === count) return fds
+    for (const fd of fds) closeSync(fd)
+    return fds.length
+  }
+
+  /**
+   * Calls back for each message. What is none is complained of, and passed over: a newer process may say more than this version knows. So is what `heard`
+   * throws: the other side must not end this process. Resolves when the other side is gone.
+   */
+  async hearAll(heard: (message: Hears) => void, complain: (what: string) => void): Promise<void> {
+    for (;;) {
+      let message: Hears | undefined
+      try {
+        message = await this.receive()
+      } catch (error) {
+        complain(`something unknown: ${(error as Error).message}`)
+        continue
+      }
+      if (message === undefined) return
+      try {
+        heard(message)
+      } catch (error) {
+        complain(`"${message.type}", which cannot be done: ${(error as Error).message}`)
+      }
+    }
+  }
+
+  /**
+   * The next message; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
+   * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
+   */
+  async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Hears | undefined> {
+    for (;;) {
+      if (stopped?.aborted) return undefined
+      const next = this.#queue.shift()
+      if (next instanceof HandoverError) throw next
+      if (next !== undefined) return next
+      if (this.#ended) return undefined
+      await new Promise<void>((resolve, reject) => {
+        const timer = deadline && Number.isFinite(deadline.at) ? setTimeout(() => {
+          this.#wake = undefined
+          stopped?.removeEventListener('abort', wake)
+          reject(new DeadlinePassed())
+        }, left(deadline)) : undefined
+        const wake = (): void => {
+          this.#wake = undefined
+          clearTimeout(timer)
+          stopped?.removeEventListener('abort', wake)
+          resolve()
+        }
+        this.#wake = wake
+        stopped?.addEventListener('abort', wake, { once: true })
+      })
+    }
+  }
+
+  /** Lets the process end although the channel is open. */
+  unref(): void {
+    this.#socket.unref()
+  }
+
+  /** Keeps the process from its end again. */
+  ref(): void {
+    this.#socket.ref()
+  }
+
+  /** Sends what is still to be sent, then closes. `receive` answers undefined afterwards. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#socket.end(() => this.#socket.destroy())
+    this.#closeDescriptors()
+  }
+
+  /** Resolves when the other side has closed, or at the deadline. */
+  async closed(deadline: Deadline): Promise<void> {
+    if (this.#socket.destroyed) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, left(deadline))
+      this.#socket.once('close', () => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
+  }
+}
+
+/** A channel of two descriptors, which it owns from now on. */
+export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(messages: number, descriptors: number, parse: (line: string) => Hears, alreadyRead = ''): Channel<Hears, Says> {
+  return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parse, alreadyRead)
+}
+
+/**
+ * The successor's side before its event loop turns: it must know the offer within its first listen(), which is synchronous.
+ * Owns the two descriptors until `open` hands them to a Channel.
+ */
+export class FirstContact {
+  readonly #messages: number
+  readonly #descriptors: number
+  readonly #decoder = new StringDecoder('utf8')
+  #rest = ''
+
+  constructor(messages: number, descriptors: number) {
+    this.#messages = messages
+    this.#descriptors = descriptors
+  }
+
+  /** Where the other side is gone, `hear` says so: its last word may still be there to be read. */
+  say(message: Message): void {
+    const line = Buffer.from(`${JSON.stringify(message)}\n`)
+    try {
+      for (let at = 0; at < line.length;) at += writeSync(this.#messages, line, at)
+    } catch (error) {
+      if (!isGone(error)) throw error
+    }
+  }
+
+  /** Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
+  hear(deadline: Deadline): Message | undefined {
+    const chunk = Buffer.alloc(65_536)
+    for (;;) {
+      const end = this.#rest.indexOf('\n')
+      if (end >= 0) {
+        const line = this.#rest.slice(0, end)
+        this.#rest = this.#rest.slice(end + 1)
+        return parseMessage(line)
+      }
+      if (this.#rest.length > maxLineBytes) throw overlong()
+      if (check(addon().pollReadable(this.#messages, Math.ceil(left(deadline))), 'poll') === 0) throw new DeadlinePassed()
+      let bytes: number
+      try {
+        bytes = readSync(this.#messages, chunk)
+      } catch (error) {
+        if (isGone(error)) return undefined
+        throw error
+      }
+      if (bytes === 0) return undefined
+      this.#rest += this.#decoder.write(chunk.subarray(0, bytes))
+    }
+  }
+
+  /** The descriptors that the message just heard counts. Throws HANDOVER_FD_TRUNCATED or HANDOVER_PROTOCOL, and then holds none. */
+  takeDescriptors(count: number): number[] {
+    const fds: number[] = []
+    const one = new Uint8Array(1)
+    while (fds.length < count) {
+      const received = addon().receiveMessage(this.#descriptors, one)
+      const failed = typeof received === 'number' || received.bytes === 0
+      if (typeof received !== 'number') fds.push(...received.fds)
+      if (failed || received.truncated || fds.length > count) {
+        fds.forEach((fd) => { closeSync(fd) })
+        if (!failed && received.truncated) {
+          throw new HandoverError('HANDOVER_FD_TRUNCATED', `only ${fds.length} of ${count} descriptors arrived. The predecessor goes on. Raise the limit of open files (ulimit -n).`)
+        }
+        throw new HandoverError('HANDOVER_PROTOCOL', `expected ${count} descriptors, found ${fds.length}.`)
+      }
+    }
+    return fds
+  }
+
+  open(): Channel {
+    return openChannel(this.#messages, this.#descriptors, parseMessage, this.#rest)
+  }
+
+  close(): void {
+    closeSync(this.#messages)
+    closeSync(this.#descriptors)
+  }
+}

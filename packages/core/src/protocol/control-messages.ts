@@ -1,0 +1,170 @@
+/**
+ * What a process, and an app of several, says of itself to `handover status`, and what can be asked by the control socket. Pure.
+ *
+ * A request is one line of JSON; the answer is any number of `progress` lines and one other line, and then the connection closes. Nothing here holds
+ * a command line, an environment variable or anything of the application's.
+ */
+
+import type { Peer } from './handover-messages.js'
+import type { Report } from './report.js'
+import type { StateName } from './lifecycle.js'
+
+export interface ProcessStatus {
+  readonly pid: number
+  readonly generation: number
+  readonly state: StateName
+  /** The name of the app; null where it has none. */
+  readonly name: string | null
+  /** Under a keeper: the pid of that, and which of the workers it is, from 0. Else null. */
+  readonly keeper: number | null
+  readonly slot: number | null
+  /** HANDOVER_VERSION, else of the package.json next to the script or above; null where there is none. */
+  readonly version: string | null
+  /** Of Node, without the v. */
+  readonly node: string
+  readonly ageMs: number
+  /** The names of its listeners: `tcp 0.0.0.0:3000`. */
+  readonly listeners: readonly string[]
+  /** Open connections by kind: `http`, `https`, `http2`, `upgraded`, `socket`. */
+  readonly connections: Readonly<Record<string, number>>
+  /** `failed`: those that were answered with a status of 500 or more. */
+  readonly requests: { readonly inFlight: number; readonly total: number; readonly failed: number }
+  /** What a drain still waits for, for people: `GET /slow for 12 s`, `3 upgraded`. Empty in any other state. */
+  readonly waitsFor: readonly string[]
+  /** While it drains: when what is left is cut, in milliseconds. */
+  readonly endsInMs: number | null
+  /** Resident set, in bytes. */
+  readonly memory: number
+  /** Its inspector is open: it may stand at a breakpoint. Absent where it is not. */
+  readonly debugged?: boolean
+  /** The longest delay of the event loop since the last status, in milliseconds; null the first time. */
+  readonly loopDelayMs: number | null
+  readonly lastReport: Report | null
+  /** Why something that listens in this process is left to Node: it is neither drained nor reloaded. Absent where nothing is. */
+  readonly plain?: string
+  readonly service: ServiceCount
+  /** The state on its way to this process or from it, while a handover runs; else empty. */
+  readonly sections: readonly SectionStatus[]
+}
+
+/** What a process knows of the service that it is a part of. */
+export interface ServiceCount {
+  /** Of this process, unique over all generations. */
+  readonly id: string
+  /** When the first generation of the service began to listen, in milliseconds since the epoch. */
+  readonly startedAt: number
+  /** Begun here, and in processes that are gone and whose count is this one's now. */
+  readonly requests: number
+  /** The ids of those. */
+  readonly includes: readonly string[]
+}
+
+/** How far the transfer of a section is. */
+export interface SectionStatus {
+  readonly name: string
+  readonly doing: 'saving' | 'saved' | 'restoring' | 'restored' | 'failed'
+  /** Written or read so far. */
+  readonly bytes: number
+}
+
+/** What the keeper holds for the next process of a slot, where this one crashes. */
+export interface CheckpointStatus {
+  readonly slot: number
+  readonly name: string
+  readonly bytes: number
+  readonly ageMs: number
+}
+
+export interface KeeperStatus {
+  readonly pid: number
+  readonly version: string
+  readonly node: string
+  readonly ageMs: number
+  /** How many workers there should be. */
+  readonly workers: number
+  /** The names of what it holds, whether anybody serves it or not. */
+  readonly listeners: readonly string[]
+  /** How many workers ended without being asked to, since the keeper began. */
+  readonly crashes: number
+  /** Workers that do not live: since when, and when the next try is. */
+  readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
+  readonly checkpoints: readonly CheckpointStatus[]
+  /** What serves in the place of a worker and cannot be handed over, why, and what to do: sentences for people. Absent where nothing does. */
+  readonly elsewhere?: readonly string[]
+  /** Listeners that several workers accept from together, instead of one each, and why: sentences for people. Absent where there are none. */
+  readonly shared?: readonly string[]
+}
+
+/** Over all processes and generations. */
+export interface ServiceStatus {
+  /** When the first generation began to listen, in milliseconds since the epoch. */
+  readonly startedAt: number
+  /** The newest that serves. */
+  readonly generation: number
+  /** Begun in any generation. */
+  readonly requests: number
+}
+
+export interface AppStatus {
+  /** Null where it has none. */
+  readonly name: string | null
+  /** Null where the processes run without one. */
+  readonly keeper: KeeperStatus | null
+  /** Null where no process could be asked. */
+  readonly service: ServiceStatus | null
+  /** Every generation that lives, the serving ones first. */
+  readonly processes: readonly ProcessStatus[]
+  readonly lastReload: ReloadOutcome | null
+}
+
+/** What `handover reload` can ask for. Without a keeper only `wait` and `bakeMs` mean something; the others are refused. */
+export interface ReloadRequest {
+  /** Answer only when the old generations have ended. */
+  readonly wait?: boolean
+  /** How many workers go first and are watched. 1. */
+  readonly canary?: number
+  /** How long those are watched before the rest follows, in milliseconds. 3,000. */
+  readonly bakeMs?: number
+  /** A path that must answer 2xx in every successor before it accepts anything. */
+  readonly probe?: string
+  /** After the canary, all workers at once instead of one after the other. */
+  readonly parallel?: boolean
+  /** Another number of workers from now on. */
+  readonly workers?: number
+  /** The new version may listen on less than the old one. */
+  readonly allowDrop?: boolean
+  /** The successor begins without the shared state of its predecessor. */
+  readonly withoutState?: boolean
+  /** Not the app: the keeper itself. */
+  readonly keeper?: boolean
+}
+
+export interface ReloadOutcome {
+  readonly ok: boolean
+  /** When it began, as Date.now(). */
+  readonly at: number
+  readonly ms: number
+  /** Which process took over from which; `slot` is null without a keeper. `died`: how the predecessor ended (`by SIGKILL`), where that was before all was handed over. */
+  readonly switched: readonly { readonly slot: number | null; readonly from: Peer | null; readonly to: Peer; readonly version: string | null; readonly died?: string }[]
+  /** Of each handover; the drains are in it where `wait` was asked for. */
+  readonly reports: readonly Report[]
+  /** Who serves now. */
+  readonly serving: readonly Peer[]
+  /** What was not started as it had been typed, because that is gone: each a clause for people. Absent where nothing. */
+  readonly notes?: readonly string[]
+  /** Where it is not ok: the message has what happened, who serves now, and what to do. `stderr`: the last lines of the successor. */
+  readonly error?: { readonly code: string; readonly message: string; readonly stderr: string }
+}
+
+export type ControlRequest =
+  | { readonly type: 'request'; readonly verb: 'status' }
+  | { readonly type: 'request'; readonly verb: 'reload'; readonly options: ReloadRequest }
+  /** Answered when the drain has begun; the connection closes when the process has ended. */
+  | { readonly type: 'request'; readonly verb: 'stop' }
+
+export type ControlAnswer =
+  | { readonly type: 'progress'; readonly text: string }
+  | { readonly type: 'status'; readonly app: AppStatus }
+  | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
+  | { readonly type: 'stopping'; readonly pids: readonly number[] }
+  | { readonly type: 'refused'; readonly code: string; readonly reason: string }

@@ -1,0 +1,159 @@
+/**
+ * What predecessor and successor say to each other: the only thing that both sides import.
+ *
+ * One JSON object a line. Descriptors travel on a second socket, always before the message that
+ * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
+ */
+
+import { boolean, count, list, object, optional, reader, shape, string, type Check, type Shapes } from './json-lines.js'
+import type { Report, StateReport } from './report.js'
+
+export const protocol = 1
+
+export interface Peer {
+  readonly pid: number
+  readonly generation: number
+}
+
+/** A listener as it is offered: what it is, and what the program asked for when it came to be. */
+export interface OfferedListener {
+  /** `tcp 0.0.0.0:3000`, `tcp [::1]:3000`, `unix /run/app.sock`, `udp 0.0.0.0:53`; `control` for the control socket. */
+  readonly name: string
+  readonly kind: 'tcp' | 'unix' | 'udp' | 'control'
+  /** The key of the listen() call: a port of 0, a host name or an inherited descriptor match by this. */
+  readonly asked: string
+  readonly address: string
+  readonly port: number
+  readonly ipv6: boolean
+  readonly ipv6Only: boolean
+  readonly backlog: number
+  /** Device and inode of a Unix socket's file, so that a file that was replaced is noticed. */
+  readonly file?: string
+  /** Of a TLS server: the keys of its session tickets in base64, so that a client that comes back resumes its session. */
+  readonly ticketKeys?: string
+  /** It is bound and does not listen yet: it does when it is accepted on. TCP only. */
+  readonly bound?: boolean
+  /** Where the file of a Unix socket is, absolute: a program may have renamed it since it listened. */
+  readonly path?: string
+}
+
+/** What a successor can take of the connections that live. */
+export interface Takes {
+  /** The names of its listeners whose plain HTTP/1.1 connections it serves. */
+  readonly listeners: readonly string[]
+  /** The kinds that the application knows (onMoved). */
+  readonly kinds: readonly string[]
+  /** How many descriptors it can still open. */
+  readonly room: number
+}
+
+/** A live connection on its way. */
+export interface MovedConnection {
+  /** `http`, or what the application named in move(). */
+  readonly kind: string
+  /** The name of the listener that it came through; '' where that is not one of ours. */
+  readonly listener: string
+  /** How long it has been open, in milliseconds. */
+  readonly ageMs: number
+  /** How long it has been idle between two requests, in milliseconds; absent where nothing was ever read from it, and for other kinds. */
+  readonly idleMs?: number
+  /** How many requests it has carried. */
+  readonly requests: number
+  /** The state that the application gave to move(), in the text form of the package devalue. */
+  readonly state?: string
+  /** Bytes that were read and are not used yet, in base64. */
+  readonly unread?: string
+}
+
+/** `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed since. */
+export type SectionPhase = 'offer' | 'final' | 'checkpoint'
+
+export type Message =
+  /** S → P, first. */
+  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
+  /**
+   * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or an `unsaved`.
+   * `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`. `mayDrop`: whoever asked for
+   * the reload means that listeners are dropped. `alone`: nobody serves meanwhile.
+   */
+  | {
+    readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[]
+    readonly sections?: readonly string[]; readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
+  }
+  /** P → S, after one descriptor: the file that holds the section (section-file.ts). Before `ready`, and again with the phase `final` before `end`. */
+  | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
+  /** P → S instead of a section. */
+  | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
+  /** S → P, now and then before `ready`: so many bytes of the section are read. */
+  | { readonly type: 'restoring'; readonly name: string; readonly bytes: number }
+  /** Between neighbours, from `serving` to `end`. After one descriptor where `text` is absent: of a file that holds it. `text`: of the package devalue. */
+  | { readonly type: 'peer'; readonly name: string; readonly text?: string }
+  /** P → S instead of an offer. */
+  | { readonly type: 'refused'; readonly code: string; readonly reason: string }
+  /** S → P: booted, every claim is made, the state is restored; accepts nothing. */
+  | { readonly type: 'ready'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]; readonly state?: StateReport }
+  /** S → P instead of ready: it cannot serve. `code`: HANDOVER_STATE where state is the reason. */
+  | { readonly type: 'failed'; readonly reason: string; readonly code?: string }
+  /** P → S: accept from now on. */
+  | { readonly type: 'commit' }
+  /** S → P: it accepts. The point of no return. Without `takes` nothing can be moved to it. `pongs`: it answers `ping`. */
+  | { readonly type: 'serving'; readonly takes?: Takes; readonly pongs?: boolean }
+  /** P → S after `serving`, while P could still take over again: does the event loop of S turn? */
+  | { readonly type: 'ping' }
+  /** S → P, at once. `debugged`: its inspector is open, so that it may stand at a breakpoint. */
+  | { readonly type: 'pong'; readonly debugged?: boolean }
+  /** P → S before `serving`: the offer is taken back; the successor must end. */
+  | { readonly type: 'withdraw'; readonly reason: string }
+  /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
+  | { readonly type: 'settled' }
+  /**
+   * P → S after `serving`: connections, after one message with their descriptors in the same order. `refusable`: P understands `back`, so S makes connections of
+   * them before it answers.
+   */
+  | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
+  /**
+   * S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before, and so are those of the first `count`
+   * whose numbers, from 0, are in `back`: S cannot make connections of them.
+   */
+  | { readonly type: 'taken'; readonly count: number; readonly back?: readonly number[] }
+  /** P → S: the drain is over and the process ends. Without a report a keeper stood in for a predecessor. */
+  | { readonly type: 'end'; readonly report?: Report }
+
+export type MessageType = Message['type']
+export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
+
+const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
+export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string) })
+const phase: Check = (value) => ['offer', 'final', 'checkpoint'].includes(value as string)
+const takes = shape({ listeners: list(string), kinds: list(string), room: count })
+const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
+
+/** The fields that each message must have. */
+export const shapes: Shapes<Message> = {
+  hello: { protocol: count, pid: count },
+  offer: { protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)), since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean) },
+  section: { name: string, phase, bytes: count },
+  unsaved: { name: string, phase, reason: string },
+  restoring: { name: string, bytes: count },
+  peer: { name: string, text: optional(string) },
+  refused: { code: string, reason: string },
+  ready: { kept: list(string), added: list(string), dropped: list(string), state: optional(object) },
+  failed: { reason: string, code: optional(string) },
+  commit: {},
+  serving: { takes: optional(takes), pongs: optional(boolean) },
+  ping: {},
+  pong: { debugged: optional(boolean) },
+  withdraw: { reason: string },
+  settled: {},
+  move: { connections: list(connection), refusable: optional(boolean) },
+  taken: { count, back: optional(list(count)) },
+  end: { report: optional(object) }
+}
+
+/** Reads one line. Throws HANDOVER_PROTOCOL. */
+export const parseMessage = reader<Message>(shapes)
+
+/** N talks to N±1. */
+export function speaks(theirs: number): boolean {
+  return Math.abs(theirs - protocol) <= 1
+}

@@ -1,0 +1,75 @@
+/**
+ * The states of one process and the moves between them.
+ *
+ * A state's data lives only in that state. `moves` is the one table: the picture in the README, the table in PROTOCOL.md
+ * and the tests are checked against it, and a move that is not in it does not compile. Pure: imports nothing.
+ */
+
+import type { Peer } from './handover-messages.js'
+
+export type State =
+  /** Nothing listens yet. */
+  | { readonly is: 'idle' }
+  /** Said hello to the predecessor; the offer is awaited. */
+  | { readonly is: 'taking' }
+  /** Holds the offer. listen() claims from it; nothing is accepted. */
+  | { readonly is: 'preparing'; readonly predecessor: Peer }
+  /** Said ready; nothing is accepted until the predecessor knows. */
+  | { readonly is: 'ready'; readonly predecessor: Peer }
+  | { readonly is: 'serving' }
+  /** A successor was started (or connected); it has not said hello. */
+  | { readonly is: 'launching' }
+  /** The offer is out. This process goes on serving. */
+  | { readonly is: 'offering'; readonly successor: Peer }
+  /** Told the successor to accept; goes on accepting until it says that it does. */
+  | { readonly is: 'committing'; readonly successor: Peer }
+  /** Accepts nothing; answers what it has. `successor` is absent after a stop. */
+  | { readonly is: 'draining'; readonly successor?: Peer }
+  /** The drain is over; close hooks run. */
+  | { readonly is: 'closing' }
+  | { readonly is: 'ended' }
+
+export type StateName = State['is']
+
+export const moves = {
+  idle: ['taking', 'serving'],
+  taking: ['preparing', 'idle', 'ended'],
+  preparing: ['ready', 'ended'],
+  ready: ['serving', 'ended'],
+  serving: ['launching', 'draining'],
+  launching: ['offering', 'serving'],
+  offering: ['committing', 'serving'],
+  committing: ['draining', 'serving'],
+  draining: ['closing', 'serving'],
+  closing: ['ended'],
+  ended: []
+} as const satisfies Record<StateName, readonly StateName[]>
+
+/** Whether a process in this state accepts connections. */
+export const accepts = (state: StateName): boolean => state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
+
+/** What may follow `From`. */
+export type Next<From extends StateName> = Extract<State, { is: (typeof moves)[From][number] }>
+
+/** Holds the state of this process. `move` names where it comes from, so that the compiler can check the way. */
+export class StateMachine {
+  #state: State = { is: 'idle' }
+  readonly #moved: (from: StateName, to: State) => void
+
+  constructor(moved: (from: StateName, to: State) => void) {
+    this.#moved = moved
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  /** Throws when the process is not in `from`, or where a cast hid the move from the compiler: a defect of ours, never of a user's. */
+  move<From extends StateName>(from: From, to: Next<From>): void {
+    const next: State = to
+    const allowed: readonly StateName[] = moves[from]
+    if (this.#state.is !== from || !allowed.includes(next.is)) throw new Error(`illegal move: ${from} to ${next.is} while ${this.#state.is}`)
+    this.#state = next
+    this.#moved(from, next)
+  }
+}

@@ -1,0 +1,300 @@
+/**
+ * Sums over all processes of an app: those that serve, those that drain, and those that are gone. Each process counts by itself; whoever is asked adds up
+ * what the others count at that moment to what it counts and has inherited. Every process is in the sum exactly once: what was inherited stays apart by
+ * process, with a version, until nobody else can hold it any more. A total that was begun after another one was shown is never smaller. Pure but for the
+ * words that `Exchange` passes on; it neither looks into what a program counts nor limits how large that is.
+ */
+
+import { HandoverError, textOf } from '../../errors.js'
+
+/** What a program gives to aggregate(). `T`: plain data, as for share(); with `text` anything. */
+export interface AggregateOptions<T> {
+  /** What this process has counted since it began. Only ever grows, or a total would run backwards. Never called twice at a time. */
+  own(): T | Promise<T>
+  /** The sum of two; changes neither. */
+  add(a: T, b: T): T
+  /** What stays of a value when its process is gone; changes it not. By default all of it. */
+  remains?(value: T): T
+  /**
+   * How a value goes to other processes. By default as share() writes it, which takes long for what is large. What one version of the program writes the others
+   * must read: where that changes, also where `text` is added, the aggregate needs another name.
+   */
+  text?: { write(value: T): string; read(text: string): T }
+}
+
+export interface Aggregate<T> {
+  /** Over every process that lives or has lived. One that does not answer within a second counts with what it last said. */
+  total(): Promise<T>
+  /** What this process has counted and inherited; asks nobody. */
+  mine(): Promise<T>
+}
+
+/** What one process counts, with what it has inherited, as another one gets it. */
+export interface Told {
+  /** Of the process, unique over all generations. */
+  readonly id: string
+  readonly value: unknown
+}
+
+/** The same with what can be known of it without a look into the value. */
+export interface Snapshot extends Told {
+  /** Processes that are gone, whose counts are in `value`. */
+  readonly includes: readonly string[]
+}
+
+/** The way to the other processes of the app. */
+export interface Exchange {
+  /** Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those that are gone or silent. */
+  ask(topic: string, mine: Snapshot): Promise<readonly Told[]>
+}
+
+/** The value of a snapshot is a list of these: of the process itself, where it counts at all, and of those it has inherited from. */
+interface Count {
+  readonly id: string
+  /** Of what this process says: the later, the larger. */
+  readonly version: number
+  /** Processes whose counts are merged into this one. */
+  readonly includes: readonly string[]
+  readonly value: unknown
+  /** In the place of a value, where the program writes it itself. */
+  readonly text?: string
+}
+
+/** How long what was inherited stays apart, at least: a later version of it, or a second copy on another way, has long arrived by then. */
+const settledMs = 60_000
+/** More than this stay apart only where this process cannot add them. */
+const apart = 32
+/** So many names of processes go along. Older ones are gone for so many generations that nobody holds a copy. */
+const remembered = 256
+
+/** A program in JavaScript may give anything. */
+const has = (options: unknown, name: string): boolean => typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
+
+const isCount = (value: unknown): value is Count => {
+  const { id, version, includes, text } = (value ?? {}) as Partial<Record<keyof Count, unknown>>
+  return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes) && (text === undefined || typeof text === 'string')
+}
+
+// Of another process, whose Handover may be another version: what is no count there adds nothing.
+const countsOf = ({ value }: Told): readonly Count[] => (Array.isArray(value) ? value.filter(isCount) : [])
+
+const lastOf = (ids: Iterable<string>): string[] => [...new Set(ids)].slice(-remembered)
+
+/** Of each process its latest version, unless that is in the count of another. */
+function once<C extends Count>(counts: Iterable<C>): C[] {
+  const latest = new Map<string, C>()
+  for (const count of counts) {
+    const known = latest.get(count.id)
+    if (known === undefined || known.version < count.version) latest.set(count.id, count)
+  }
+  const merged = new Set([...latest.values()].flatMap(({ id, includes }) => includes.filter((other) => other !== id)))
+  return [...latest.values()].filter(({ id }) => !merged.has(id))
+}
+
+/** One topic in one process. */
+class Sum {
+  readonly #id: string
+  readonly #now: () => number
+  readonly #warn: (line: string) => void
+  #options: AggregateOptions<unknown> | undefined
+  /** What was inherited, by process. */
+  #parts = new Map<string, Count & { readonly since: number }>()
+  /** What was read of a text; undefined where this version of the program cannot read it. */
+  readonly #values = new WeakMap<Count, { readonly value: unknown } | undefined>()
+  /** What was inherited long ago. */
+  #merged: { readonly includes: readonly string[]; readonly value: unknown } | undefined
+  #version = 0
+  #own: { readonly value: unknown } | undefined
+  #looking: Promise<unknown> = Promise.resolve()
+  #next: Promise<unknown> | undefined
+
+  constructor(id: string, now: () => number, warn: (line: string) => void) {
+    this.#id = id
+    this.#now = now
+    this.#warn = warn
+  }
+
+  /** False where it is counted here already. */
+  count(options: AggregateOptions<unknown>): boolean {
+    if (this.#options !== undefined) return false
+    this.#options = options
+    return true
+  }
+
+  async total(ask: (mine: Snapshot) => Promise<readonly Told[]>): Promise<unknown> {
+    const own = await this.#look()
+    const answers = await ask(this.#snapshot(own))
+    // From here on in one go: what was inherited while the others were asked is in, and what they said of it is not added again. Of its own it shows only
+    // what it has told, for that is what is left where it crashes now.
+    const shown = this.#add(own, answers)
+    this.#settle(answers)
+    return shown
+  }
+
+  async mine(): Promise<unknown> {
+    return this.#add(await this.#look(), [])
+  }
+
+  async snapshot(): Promise<Snapshot | undefined> {
+    // What it has inherited must not be lost because own() throws.
+    if (this.#options !== undefined) await this.#look().catch(() => undefined)
+    const snapshot = this.#snapshot(this.#own)
+    return countsOf(snapshot).length === 0 ? undefined : snapshot
+  }
+
+  inherit(told: Told): void {
+    const since = this.#now()
+    const arrived = countsOf(told).filter(({ id }) => id !== this.#id && !this.#merged?.includes.includes(id))
+    this.#parts = new Map(once([...this.#parts.values(), ...arrived.map((count) => ({ ...count, since }))]).map((part) => [part.id, part]))
+    this.#merge([...this.#parts.values()].sort((a, b) => a.since - b.since).slice(0, -apart))
+  }
+
+  /** One after the other, so that a later version is never the smaller one. Who comes while one runs gets the next: that one may have looked already. */
+  #look(): Promise<{ readonly value: unknown }> {
+    this.#next ??= this.#looking = this.#looking.catch(() => undefined).then(async () => {
+      this.#next = undefined
+      this.#own = { value: await this.#options!.own() }
+    })
+    return this.#next.then(() => this.#own!)
+  }
+
+  /** What this process has inherited, in one. `value` is undefined where there is nothing, or nobody here who can add it. */
+  get inherited(): { readonly value: unknown; readonly includes: readonly string[] } {
+    const { includes } = this.#snapshot(undefined)
+    if (this.#options === undefined) return { value: undefined, includes }
+    const values = [this.#merged, ...[...this.#parts.values()].map((part) => this.#read(part))].filter((it) => it !== undefined).map(({ value }) => value)
+    if (values.length === 0) return { value: undefined, includes }
+    return { value: values.map((value) => this.#remains(value)).reduce((a, b) => this.#options!.add(a, b)), includes }
+  }
+
+  #counts(own: { readonly value: unknown } | undefined): (Count & { readonly since?: number })[] {
+    const parts = [...this.#parts.values()]
+    const both = [this.#merged, own].filter((it) => it !== undefined).map(({ value }) => value)
+    if (both.length === 0) return parts
+    return [{ id: this.#id, version: ++this.#version, includes: this.#merged?.includes ?? [], value: both.reduce((a, b) => this.#options!.add(a, b)) }, ...parts]
+  }
+
+  #snapshot(own: { readonly value: unknown } | undefined): Snapshot {
+    const counts = this.#counts(own)
+    const written = counts.map(({ since: _since, value, text = this.#write(value), ...about }): Count => ({ ...about, ...(text === undefined ? { value } : { value: null, text }) }))
+    return { id: this.#id, includes: lastOf([...counts.flatMap(({ includes }) => includes), ...this.#parts.keys()]), value: written }
+  }
+
+  #write(value: unknown): string | undefined {
+    const text: unknown = this.#options?.text?.write(value)
+    if (text === undefined || typeof text === 'string') return text
+    throw new HandoverError('HANDOVER_STATE', `text.write() of aggregate() answered ${typeof text}, expected a string. The sum cannot be made. Answer a string.`)
+  }
+
+  /** Undefined where this version of the program cannot: that counts nothing here, and is passed on. */
+  #read(count: Count): { readonly value: unknown } | undefined {
+    const { text } = count
+    if (text === undefined) return count
+    if (!this.#values.has(count)) this.#values.set(count, this.#readText(count.id, text))
+    return this.#values.get(count)
+  }
+
+  #readText(id: string, text: string): { readonly value: unknown } | undefined {
+    const read = this.#options?.text?.read.bind(this.#options.text)
+    try {
+      if (read) return { value: read(text) }
+      this.#warn(`what process ${id} counted is in no sum of this one: aggregate() was given no text here that reads it`)
+    } catch (error) {
+      this.#warn(`what process ${id} counted is in no sum of this one: text.read() of aggregate() threw ${textOf(error)}`)
+    }
+    return undefined
+  }
+
+  #add(own: { readonly value: unknown }, answers: readonly Told[]): unknown {
+    const all = [{ id: this.#id, counts: this.#counts(own) }, ...answers.map((answer) => ({ id: answer.id, counts: countsOf(answer) }))]
+    const gone = new Set(all.flatMap(({ id, counts }) => counts.filter((count) => count.id !== id)).map(({ id }) => id))
+    const options = this.#options!
+    const values = once(all.flatMap(({ counts }) => counts)).flatMap((count) => {
+      const read = this.#read(count)
+      return read ? [gone.has(count.id) ? this.#remains(read.value) : read.value] : []
+    })
+    return values.reduce((sum, value) => options.add(sum, value))
+  }
+
+  #remains(value: unknown): unknown {
+    const options = this.#options!
+    return options.remains === undefined ? value : options.remains(value)
+  }
+
+  /** Merges what was inherited long ago and nobody else holds. */
+  #settle(answers: readonly Told[]): void {
+    const elsewhere = new Set(answers.flatMap((told) => [told.id, ...countsOf(told).flatMap(({ id, includes }) => [id, ...includes])]))
+    const before = this.#now() - settledMs
+    this.#merge([...this.#parts.values()].filter(({ id, since }) => since <= before && !elsewhere.has(id)))
+  }
+
+  #merge(parts: readonly Count[]): void {
+    if (this.#options === undefined) return
+    for (const part of parts) {
+      const read = this.#read(part)
+      if (!read) continue
+      const { id, includes } = part
+      const rest = this.#remains(read.value)
+      this.#merged = {
+        includes: lastOf([...includes, ...(this.#merged?.includes ?? []), id]),
+        value: this.#merged === undefined ? rest : this.#options.add(this.#merged.value, rest)
+      }
+      this.#parts.delete(id)
+    }
+  }
+}
+
+/** All topics of one process. */
+export class Aggregates {
+  readonly #exchange: Exchange
+  readonly #id: string
+  readonly #now: () => number
+  readonly #warn: (line: string) => void
+  readonly #sums = new Map<string, Sum>()
+
+  /** `id`: of this process. `now`: milliseconds that never go back. */
+  constructor(exchange: Exchange, id: string, now: () => number = () => performance.now(), warn: (line: string) => void = () => undefined) {
+    this.#exchange = exchange
+    this.#id = id
+    this.#now = now
+    this.#warn = warn
+  }
+
+  /** What is counted here, and what was only inherited. */
+  get topics(): string[] {
+    return [...this.#sums.keys()]
+  }
+
+  aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
+    if (typeof name !== 'string' || name === '') throw new HandoverError('HANDOVER_OPTION', 'aggregate() was called without a name. Nothing was changed. Give a name that is the same in each version of the program.')
+    if (!has(options, 'own') || !has(options, 'add')) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called without own() or add(). Nothing was changed. Give both.`)
+    if (options.text !== undefined && !(has(options.text, 'write') && has(options.text, 'read'))) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was given a text without write() or read(). Nothing was changed. Give both, or none.`)
+    const sum = this.#sum(name)
+    if (!sum.count(options)) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called twice in this process. The first one counts. Give the second another name.`)
+    return {
+      total: async () => await sum.total((mine) => this.#exchange.ask(name, mine)) as T,
+      mine: async () => await sum.mine() as T
+    }
+  }
+
+  /** What others get when they ask, and what stays when this process ends. Undefined where there is nothing. */
+  snapshot(topic: string): Promise<Snapshot | undefined> {
+    return this.#sums.get(topic)?.snapshot() ?? Promise.resolve(undefined)
+  }
+
+  /** Of a process that is gone. What the program here does not count (not yet, or not any more) is kept for it, and for the next generation. */
+  inherit(topic: string, told: Told): void {
+    this.#sum(topic).inherit(told)
+  }
+
+  /** Without what this process counts itself. */
+  inherited(topic: string): { readonly value: unknown; readonly includes: readonly string[] } {
+    return this.#sums.get(topic)?.inherited ?? { value: undefined, includes: [] }
+  }
+
+  #sum(topic: string): Sum {
+    let sum = this.#sums.get(topic)
+    if (sum === undefined) this.#sums.set(topic, sum = new Sum(this.#id, this.#now, this.#warn))
+    return sum
+  }
+}

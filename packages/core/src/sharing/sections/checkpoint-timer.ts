@@ -1,0 +1,73 @@
+/**
+ * Saves the sections that ask for it every so often, so that the next process knows something where this one crashes. Runs while the process serves; one save
+ * of a section at a time.
+ */
+
+import { closeLater } from '../../platform/memory-file.js'
+import type { Saved, Saving } from './section-saver.js'
+import type { Sections } from './section-registry.js'
+
+export interface CheckpointingSide {
+  /** Why nobody would keep it; undefined where somebody does. */
+  whyNot(name: string): string | undefined
+  /** Sends it to whoever keeps it; the file is closed afterwards. False where that failed. */
+  keep(name: string, file: Saved): boolean
+  warn(line: string): void
+}
+
+export class Checkpointing {
+  readonly #sections: Sections
+  readonly #saving: Saving
+  readonly #side: CheckpointingSide
+  readonly #timers = new Map<string, NodeJS.Timeout>()
+  #stopped = new AbortController()
+  readonly #failing = new Set<string>()
+
+  constructor(sections: Sections, saving: Saving, side: CheckpointingSide) {
+    this.#sections = sections
+    this.#saving = saving
+    this.#side = side
+  }
+
+  start(): void {
+    if (this.#stopped.signal.aborted) this.#stopped = new AbortController()
+    for (const { name, checkpoint } of this.#sections.saved) {
+      if (checkpoint !== undefined && !this.#timers.has(name)) this.#next(name, checkpoint)
+    }
+  }
+
+  stop(): void {
+    this.#stopped.abort(new Error('this process does not serve any more'))
+    for (const timer of this.#timers.values()) clearTimeout(timer)
+    this.#timers.clear()
+  }
+
+  #next(name: string, everyMs: number): void {
+    const { signal } = this.#stopped
+    const timer = setTimeout(() => {
+      void this.#save(name, signal).finally(() => {
+        if (!signal.aborted) this.#next(name, everyMs)
+      })
+    }, everyMs)
+    timer.unref()
+    this.#timers.set(name, timer)
+  }
+
+  async #save(name: string, signal: AbortSignal): Promise<void> {
+    try {
+      const reason = this.#side.whyNot(name)
+      if (reason !== undefined) throw new Error(`nobody keeps that of section "${name}": there is no keeper (handover run), and ${reason}`)
+      const file = await this.#saving.save(name, 'checkpoint', signal)
+      try {
+        if (!signal.aborted && !this.#side.keep(name, file)) throw new Error(`that of section "${name}" was not taken`)
+      } finally {
+        void closeLater(file.fd)
+      }
+      this.#failing.delete(name)
+    } catch (error) {
+      // Said once until it works again.
+      if (!signal.aborted && !this.#failing.has(name)) this.#side.warn(`no checkpoint: ${(error as Error).message}`)
+      if (!signal.aborted) this.#failing.add(name)
+    }
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * One saved section of shared state as a file: a header that says what it is, and one value or a stream of items. The bytes are in section-frames.ts,
+ * what becomes text in state-text.ts.
+ *
+ * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed: neither side holds
+ * more of it than two batches and the item at hand, the slower one sets the pace, and the event loop gets its turn. One value is encoded and decoded in
+ * one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory
+ * around a view), all else as text.
+ * It does not know who gets the file, nor when.
+ */
+
+import { Readable } from 'node:stream'
+import { HandoverError } from '../../errors.js'
+import { closeLater, openMemoryFile, sealMemoryFile } from '../../platform/memory-file.js'
+import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
+import { decodeState, encodeState, isSharedView } from '../../protocol/value-codec.js'
+
+export interface SectionHeader {
+  readonly format: typeof format
+  readonly name: string
+  /** The version of the value's shape, as the application counts it. */
+  readonly schema: number | null
+  readonly phase: 'offer' | 'final' | 'checkpoint'
+  /** The application's version. */
+  readonly version: string | null
+  /** process.version of the writer. */
+  readonly node: string
+  readonly generation: number
+  /** Milliseconds since the epoch. */
+  readonly savedAt: number
+  /** A stream of items, not one value. */
+  readonly items: boolean
+}
+
+const phases: readonly unknown[] = ['offer', 'final', 'checkpoint'] satisfies SectionHeader['phase'][]
+
+export interface WriteOptions {
+  /** Of the whole file. */
+  readonly maxBytes: number
+  readonly signal: AbortSignal
+  /** Called with the bytes that are in the file so far. */
+  progress?(bytes: number): void
+}
+
+export interface ReadOptions {
+  readonly signal: AbortSignal
+  /** Called with the bytes that were read so far. */
+  progress?(bytes: number): void
+}
+
+export interface ReadSection {
+  readonly header: SectionHeader
+  /** What was saved; for a stream an AsyncIterable that can be read once, in which all bytes are Buffers. */
+  readonly value: unknown
+  /** Closes the file where a stream was not read to its end. May be called at any time, and twice. */
+  close(): void
+}
+
+type Items = Iterator<unknown> | AsyncIterator<unknown>
+
+const isObject = (value: unknown): value is Record<PropertyKey, unknown> => typeof value === 'object' && value !== null
+const isFunction = (value: unknown): boolean => typeof value === 'function'
+const isPromise = <T>(value: T | Promise<T>): value is Promise<T> => isObject(value) && isFunction(value['then'])
+
+/** The items of what is a stream; Array, Map, Set and the like can be iterated, but are values. */
+function itemsOf(value: unknown): Items | undefined {
+  if (!isObject(value)) return undefined
+  if (isFunction(value[Symbol.asyncIterator])) return (value as unknown as AsyncIterable<unknown>)[Symbol.asyncIterator]()
+  return isFunction(value['next']) && isFunction(value[Symbol.iterator]) ? value as unknown as Iterator<unknown> : undefined
+}
+
+/** Waits for somebody who may never answer, as long as the signal allows. One wait at a time: a listener for each would be dear for small items. */
+class Patience {
+  readonly #signal: AbortSignal
+  #reject: ((reason: unknown) => void) | undefined
+  readonly #onAbort = (): void => { this.#reject?.(this.#signal.reason) }
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    signal.addEventListener('abort', this.#onAbort)
+  }
+
+  for<T>(answer: T | PromiseLike<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#signal.aborted) {
+        void Promise.resolve(answer).catch(() => undefined)
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- whatever the caller gave as the reason
+        reject(this.#signal.reason)
+        return
+      }
+      this.#reject = reject
+      Promise.resolve(answer).then(resolve, reject)
+    })
+  }
+
+  end(): void {
+    this.#signal.removeEventListener('abort', this.#onAbort)
+  }
+}
+
+/** Tells a stream that nobody wants the rest, and waits until it has cleaned up, unless the time is over. */
+async function giveUp(items: Items, value: unknown, patience: Patience): Promise<void> {
+  try {
+    const returned = items.return?.()
+    // Its iterator hears of it only after the chunk that it waits for.
+    if (value instanceof Readable) value.destroy()
+    await patience.for(returned)
+  } catch {
+    // Why it is given up counts, not what it says to that.
+  }
+}
+
+/**
+ * Writes what save() returned. Resolves with a sealed file, which is the caller's to close, and its size. Throws HANDOVER_STATE (with the path to what
+ * cannot be written; above maxBytes, with both sizes), what the iterable throws, or signal.reason; then nothing is left open, and return() of the
+ * iterable was called.
+ */
+export async function writeSection(
+  header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, ...options }: WriteOptions
+): Promise<{ fd: number; bytes: number }> {
+  const { signal } = options
+  const of = `section ${JSON.stringify(header.name)}`
+  const patience = new Patience(signal)
+  let items: Items | undefined
+  let fd: number | undefined
+  let writer: FrameWriter | undefined
+  try {
+    items = itemsOf(value)
+    signal.throwIfAborted()
+    fd = openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)
+    writer = new FrameWriter(fd, of, maxBytes, options)
+    const { name, schema, phase, version, generation } = header
+    const about = { name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items: items !== undefined }
+    await writer.write(frameKinds.header, JSON.stringify(about))
+    if (items) {
+      const turns = new Turns()
+      for (let index = 0; ; index++) {
+        let next
+        try {
+          const answer = items.next()
+          next = isPromise(answer) ? await patience.for(answer) : answer
+        } catch (error) {
+          if (!signal.aborted) items = undefined // It has ended by itself.
+          throw error
+        }
+        if (next.done) {
+          items = undefined
+          break
+        }
+        const written = writeItem(writer, next.value, of, index)
+        if (written) await written
+        const turn = turns.next()
+        if (turn) {
+          await turn
+          signal.throwIfAborted()
+        }
+      }
+    } else {
+      await writeItem(writer, value, of)
+    }
+    await writer.finish()
+    sealMemoryFile(fd)
+    return { fd, bytes: writer.bytes }
+  } catch (error) {
+    await writer?.settled()
+    if (fd !== undefined) await closeLater(fd)
+    if (items) await giveUp(items, value, patience)
+    throw signal.aborted ? signal.reason : error
+  } finally {
+    patience.end()
+  }
+}
+
+function writeItem(writer: FrameWriter, item: unknown, of: string, index?: number): Promise<void> | undefined {
+  // Memory that is shared is refused there, with its path.
+  if (!(item instanceof Uint8Array) || isSharedView(item)) return writer.write(frameKinds.text, encodeState(item, of, index === undefined ? '' : `[${index}]`))
+  // In a stream all bytes are alike; a single value comes back as what it was.
+  return writer.write(index !== undefined || Buffer.isBuffer(item) ? frameKinds.buffer : frameKinds.bytes, item)
+}
+
+/**
+ * Owns `fd` from now on. Throws HANDOVER_STATE for a file that is none, is cut short, or has a format nobody knows; or signal.reason, also from the
+ * iterable of a stream. A stream closes the file at its end, when it is left, at an error, or when the signal comes.
+ */
+export async function readSection(fd: number, options: ReadOptions): Promise<ReadSection> {
+  const reader = await FrameReader.open(fd, options)
+  try {
+    const header = readHeader(await reader.next(), reader)
+    reader.of = `section ${JSON.stringify(header.name)}`
+    if (header.items) return { header, value: itemsIn(reader, options.signal), close: () => { void reader.close() } }
+    const value = readItem(await reader.next(), reader)
+    if ((await reader.next()).kind !== frameKinds.end || !reader.atEnd) throw damaged(reader, 'has more than the one value that its header says')
+    await reader.close()
+    return { header, value, close: () => undefined }
+  } catch (error) {
+    await reader.close()
+    throw error
+  }
+}
+
+async function* itemsIn(reader: FrameReader, signal: AbortSignal): AsyncGenerator {
+  const turns = new Turns()
+  try {
+    for (;;) {
+      const frame = await reader.next()
+      if (frame.kind === frameKinds.end) break
+      yield readItem(frame, reader)
+      const turn = turns.next()
+      if (turn) {
+        await turn
+        signal.throwIfAborted()
+      }
+    }
+    if (!reader.atEnd) throw damaged(reader, 'goes on after its end')
+  } finally {
+    await reader.close()
+  }
+}
+
+const damaged = ({ of }: FrameReader, what: string): HandoverError =>
+  new HandoverError('HANDOVER_STATE', `the file of ${of} is damaged: it ${what}. It was not restored. Look for what wrote it.`)
+
+function readItem({ kind, content, own }: Frame, reader: FrameReader): unknown {
+  switch (kind as FrameKind) {
+    case frameKinds.text:
+      return decodeState(textOf(content, reader), reader.of)
+    case frameKinds.buffer:
+      return own ? content : Buffer.from(content)
+    case frameKinds.bytes:
+      return own ? new Uint8Array(content.buffer) : new Uint8Array(content)
+    default:
+      throw damaged(reader, `has a frame of kind ${kind}, expected ${frameKinds.text} to ${frameKinds.bytes}`)
+  }
+}
+
+function textOf(content: Buffer, reader: FrameReader): string {
+  try {
+    return content.toString()
+  } catch (cause) {
+    throw damaged(reader, `has a text of ${content.length} bytes, which is longer than a string can be (${(cause as Error).message})`)
+  }
+}
+
+function readHeader({ kind, content }: Frame, reader: FrameReader): SectionHeader {
+  let found: unknown
+  try {
+    found = kind === frameKinds.header ? JSON.parse(content.toString()) : undefined
+  } catch {
+    // Said below, with what was found.
+  }
+  if (!isHeader(found)) throw damaged(reader, `does not begin with a header: found ${content.subarray(0, 200).toString()}`)
+  const { name, schema, phase, version, node, generation, savedAt, items } = found
+  return { format, name, schema, phase, version, node, generation, savedAt, items }
+}
+
+function isHeader(found: unknown): found is SectionHeader {
+  return isObject(found) && typeof found['name'] === 'string' && (found['schema'] === null || Number.isFinite(found['schema'])) && phases.includes(found['phase']) &&
+    (found['version'] === null || typeof found['version'] === 'string') && typeof found['node'] === 'string' && Number.isInteger(found['generation']) &&
+    Number.isFinite(found['savedAt']) && typeof found['items'] === 'boolean'
+}

@@ -1,0 +1,264 @@
+/**
+ * The successor's side of shared state: brings what arrives and what the program has declared together, calls restore() with a deadline, and says whether
+ * this process may serve.
+ *
+ * While the predecessor lives, a section that cannot be restored refuses the reload, unless it is optional. Where nobody else would serve (the predecessor is
+ * gone, or it is a checkpoint) the program goes on without it, and says so.
+ */
+
+import { reasonOf, textOf, withoutStop } from '../../errors.js'
+import { closeLater } from '../../platform/memory-file.js'
+import type { SectionPhase } from '../../protocol/handover-messages.js'
+import { listed, type StateReport } from '../../protocol/report.js'
+import { before } from './section-saver.js'
+import { readSection, type SectionHeader } from './section-file.js'
+import type { Declared, Sections } from './section-registry.js'
+import type { RestoreInfo } from '../sharing-api.js'
+import type { SectionStatus } from '../../protocol/control-messages.js'
+
+const progressMs = 200
+/** Characters. */
+const mostReasons = 200_000
+
+export interface RestoringSide {
+  /** So many bytes of it were read. */
+  progress(name: string, bytes: number): void
+  warn(line: string): void
+}
+
+/** A section that the offer names. */
+interface Expected {
+  readonly name: string
+  phase: SectionPhase
+  fd: number | undefined
+  bytes: number
+  doing: 'awaited' | SectionStatus['doing'] | 'unclaimed'
+  reason: string | undefined
+  /** Resolves when it has come, or never will. */
+  readonly arrived: Promise<void>
+  arrive: () => void
+  restored: Promise<void> | undefined
+  /** Resolves when it is restored, or cannot be. */
+  readonly over: Promise<void>
+  end: () => void
+  /** As Date.now(). */
+  savedAt: number | undefined
+}
+
+export class Restoring {
+  readonly #sections: Sections
+  readonly #side: RestoringSide
+  readonly #expected = new Map<string, Expected>()
+  readonly #finals = new Set<Promise<void>>()
+  #alone = false
+  #finished = false
+
+  constructor(sections: Sections, side: RestoringSide) {
+    this.#sections = sections
+    this.#side = side
+  }
+
+  /** The names in the offer. */
+  expect(names: readonly string[]): void {
+    for (const name of names) {
+      let arrive = (): void => undefined
+      const arrived = new Promise<void>((resolve) => { arrive = resolve })
+      let end = (): void => undefined
+      const over = new Promise<void>((resolve) => { end = resolve })
+      this.#expected.set(name, { name, phase: 'offer', fd: undefined, bytes: 0, doing: 'awaited', reason: undefined, arrived, arrive, restored: undefined, over, end, savedAt: undefined })
+    }
+  }
+
+  /** A file has come, which belongs to us; undefined where it was announced and did not. */
+  arrived(name: string, phase: SectionPhase, bytes: number, fd: number | undefined): void {
+    if (phase === 'final') {
+      this.#final(name, fd)
+      return
+    }
+    const expected = this.#expected.get(name)
+    if (expected?.doing !== 'awaited' || this.#finished) {
+      if (fd !== undefined) void closeLater(fd)
+      return
+    }
+    Object.assign(expected, { phase, bytes })
+    if (fd === undefined) this.#failed(expected, 'its descriptor did not arrive: raise the limit of open files (ulimit -n)')
+    else Object.assign(expected, { fd, doing: 'saved' })
+    this.declared(name)
+    expected.arrive()
+  }
+
+  unsaved(name: string, phase: SectionPhase, reason: string): void {
+    const expected = this.#expected.get(name)
+    if (phase === 'final') this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
+    else if (expected?.doing === 'awaited') {
+      this.#failed(expected, reason)
+      expected.arrive()
+    }
+  }
+
+  /** The offer is a keeper's: nobody else would serve. */
+  nobodyElseServes(): void {
+    this.#alone = true
+  }
+
+  /** Nothing more will come. */
+  predecessorGone(): void {
+    this.#alone = true
+    for (const expected of this.#expected.values()) {
+      if (expected.doing !== 'awaited') continue
+      this.#failed(expected, 'the predecessor ended before it was sent')
+      expected.arrive()
+    }
+  }
+
+  /** The program has declared it: from now on it can be restored. */
+  declared(name: string): void {
+    const expected = this.#expected.get(name)
+    const section = this.#sections.get(name)
+    if (expected?.doing !== 'saved' || !section?.restore) return
+    const { fd } = expected
+    if (fd === undefined) return
+    expected.fd = undefined
+    expected.doing = 'restoring'
+    expected.restored = this.#restore(section, fd, expected.phase, (bytes) => { expected.bytes = bytes }, (savedAt) => { expected.savedAt = savedAt }).then(
+      () => {
+        expected.doing = 'restored'
+        expected.end()
+      },
+      (error: unknown) => { this.#failed(expected, reasonOf(error)) }
+    )
+  }
+
+  /** The program has declared all that it will. Resolves when all is restored, with why this process must not serve. */
+  async finish(): Promise<string | undefined> {
+    const all = [...this.#expected.values()]
+    await Promise.all(all.map(({ arrived }) => arrived))
+    this.#finished = true
+    for (const expected of all) {
+      if (expected.fd === undefined) continue
+      void closeLater(expected.fd)
+      Object.assign(expected, { fd: undefined, doing: 'unclaimed' })
+    }
+    for (const { restored } of all) await restored
+    for (const { name, phase, reason } of all.filter(({ doing }) => doing === 'failed')) {
+      const section = this.#sections.get(name)
+      // What no part of this program wants is no loss.
+      if (!section?.restore) continue
+      const itself = `section "${name}" `
+      const why = reason?.startsWith(itself) === true ? `it ${reason.slice(itself.length)}` : reason
+      if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${why}`
+      this.#side.warn(`section "${name}" is not restored: ${withoutStop(why ?? '')}. This process goes on without it.`)
+    }
+    this.#sayCheckpoints(all.filter(({ phase, doing }) => phase === 'checkpoint' && doing === 'restored'))
+    return undefined
+  }
+
+  #sayCheckpoints(restored: readonly Expected[]): void {
+    if (restored.length === 0) return
+    const now = Date.now()
+    const shown = restored.map(({ name, savedAt = now }) => `${name} (${Math.round((now - savedAt) / 1_000)} s old)`)
+    this.#side.warn(`this process goes on from checkpoints: ${listed(shown)}. What changed since is lost.`)
+  }
+
+  /** Resolves when no final section is in hand. */
+  async idle(): Promise<void> {
+    while (this.#finals.size > 0) await Promise.all(this.#finals)
+  }
+
+  /** Resolves when each section of the offer is restored or cannot be, however late the program declares it. */
+  async allRestored(): Promise<void> {
+    await Promise.all([...this.#expected.values()].map(({ over }) => over))
+  }
+
+  /** share() comes too late for it. */
+  isTooLateFor(name: string): boolean {
+    return this.#finished && this.#expected.has(name)
+  }
+
+  /** Nothing was offered: then there is nothing to wait for. */
+  get isEmpty(): boolean {
+    return this.#expected.size === 0
+  }
+
+  get report(): StateReport {
+    const all = [...this.#expected.values()]
+    // All of them are one message.
+    const most = Math.max(50, Math.floor(mostReasons / Math.max(1, all.filter(({ doing }) => doing === 'failed').length)))
+    const wanted = (name: string): boolean => this.#sections.get(name)?.restore !== undefined
+    return {
+      restored: all.filter(({ doing }) => doing === 'restored').map(({ name }) => name),
+      unclaimed: all.filter(({ doing, name }) => doing === 'unclaimed' || (doing === 'failed' && !wanted(name))).map(({ name }) => name),
+      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name)).map(({ name, reason = '' }) => ({ name, reason: reason.length > most ? `${reason.slice(0, most)} …` : reason }))
+    }
+  }
+
+  get progress(): SectionStatus[] {
+    return [...this.#expected.values()].flatMap(({ name, doing, bytes }) => (doing === 'awaited' || doing === 'unclaimed' ? [] : [{ name, doing, bytes }]))
+  }
+
+  #failed(expected: Expected, reason: string): void {
+    Object.assign(expected, { doing: 'failed', reason })
+    expected.end()
+  }
+
+  #final(name: string, fd: number | undefined): void {
+    const section = this.#sections.get(name)
+    // restore() of a section that is not final here would put the predecessor's state in the place of what this process has done since.
+    const takes = section && (section.merge ?? (section.final ? section.restore : undefined))
+    if (fd === undefined || !takes) {
+      if (fd !== undefined) void closeLater(fd)
+      const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor a final restore there' : 'does not share it'}`
+      this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
+      return
+    }
+    const before = this.#expected.get(name)?.restored
+    const done = Promise.resolve(before)
+      .then(async () => { await this.#restore(section, fd, 'final') })
+      .catch((error: unknown) => { this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
+      .then(() => { this.#finals.delete(done) })
+    this.#finals.add(done)
+  }
+
+  /** Owns the descriptor. */
+  async #restore(section: Declared, fd: number, phase: SectionPhase, progress?: (bytes: number) => void, written?: (savedAt: number) => void): Promise<void> {
+    const limit = new AbortController()
+    const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
+    let told = performance.now()
+    const { signal } = limit
+    const file = await readSection(fd, {
+      signal,
+      progress: (bytes) => {
+        progress?.(bytes)
+        if (performance.now() - told < progressMs) return
+        told = performance.now()
+        this.#side.progress(section.name, bytes)
+      }
+    }).catch((error: unknown) => {
+      clearTimeout(timer)
+      throw error
+    })
+    try {
+      const { header } = file
+      mustKnow(section, header)
+      written?.(header.savedAt)
+      const info: RestoreInfo = { phase, version: header.version, schema: header.schema, generation: header.generation, node: header.node, savedAt: new Date(header.savedAt), signal }
+      const take = phase === 'final' && section.merge ? 'merge' : 'restore'
+      await before(signal, async () => { await section[take]?.(file.value, info) }).catch((error: unknown) => {
+        // The program's own error: whoever asked for the reload gets its message, and this log where it comes from.
+        if (error !== signal.reason) this.#side.warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
+        throw error
+      })
+    } finally {
+      clearTimeout(timer)
+      file.close()
+    }
+  }
+}
+
+/** Throws where the section is of a form that the program does not read. */
+function mustKnow(section: Declared, { name, schema }: SectionHeader): void {
+  if (name !== section.name) throw new Error(`the file holds section "${name}"`)
+  const known = [...new Set([section.schema ?? 0, ...(section.accepts ?? [])])].sort((a, b) => a - b)
+  if (known.includes(schema ?? 0)) return
+  throw new Error(`it has ${schema === null ? 'no schema (0)' : `schema ${schema}`}, and this program reads ${known.join(', ')}. Name it in accepts, where restore can read it`)
+}

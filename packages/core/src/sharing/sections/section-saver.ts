@@ -1,0 +1,111 @@
+/**
+ * The predecessor's side of shared state: calls save(), with a deadline, and writes what it answers into a file whose descriptor can be sent. A section that
+ * cannot be saved is told as such; what follows from that is the successor's business, since the newer code knows whether it can do without.
+ */
+
+import { HandoverError, textOf } from '../../errors.js'
+import type { SectionPhase } from '../../protocol/handover-messages.js'
+import { writeSection } from './section-file.js'
+import type { Declared, Sections } from './section-registry.js'
+import type { SectionStatus } from '../../protocol/control-messages.js'
+
+/** A section in a file, which belongs to the one who asked for it. */
+export interface Saved {
+  readonly fd: number
+  readonly bytes: number
+  readonly phase: SectionPhase
+}
+
+/** Of the program. */
+export interface Author {
+  readonly version: string | null
+  readonly generation: number
+}
+
+export class Saving {
+  readonly #sections: Sections
+  readonly #author: () => Author
+  readonly #warn: (line: string) => void
+  /** Of the transfer that runs, or ran last. */
+  readonly #progress = new Map<string, SectionStatus>()
+
+  constructor(sections: Sections, author: () => Author, warn: (line: string) => void) {
+    this.#sections = sections
+    this.#author = author
+    this.#warn = warn
+  }
+
+  get names(): string[] {
+    return this.#sections.saved.map(({ name }) => name)
+  }
+
+  get finalNames(): string[] {
+    return this.#sections.saved.filter(({ final }) => final).map(({ name }) => name)
+  }
+
+  get progress(): SectionStatus[] {
+    return [...this.#progress.values()]
+  }
+
+  note(name: string, doing: SectionStatus['doing'], bytes: number): void {
+    this.#progress.set(name, { name, doing, bytes })
+  }
+
+  forget(): void {
+    this.#progress.clear()
+  }
+
+  /** Throws HANDOVER_STATE. Aborting `signal` gives it up. */
+  async save(name: string, phase: SectionPhase, signal: AbortSignal): Promise<Saved> {
+    const section = this.#sections.get(name)
+    if (!section?.save) throw new HandoverError('HANDOVER_STATE', `section "${name}" is not shared any more`)
+    const shown = phase !== 'checkpoint'
+    if (shown) this.note(name, 'saving', 0)
+    const limit = new AbortController()
+    const timer = setTimeout(() => { limit.abort(new Error(`save() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
+    // AbortSignal.any() would leave something behind in a signal that lives on, at each checkpoint.
+    const giveUp = (): void => { limit.abort(signal.reason) }
+    signal.addEventListener('abort', giveUp)
+    try {
+      signal.throwIfAborted()
+      const saved = await this.#write(section, phase, limit.signal, (bytes) => { if (shown) this.note(name, 'saving', bytes) })
+      if (shown) this.note(name, 'saved', saved.bytes)
+      return { ...saved, phase }
+    } catch (cause) {
+      if (shown) this.note(name, 'failed', 0)
+      // The program's own error: whoever asked for the reload gets its message, and this log where it comes from.
+      if (shown && cause !== limit.signal.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
+      throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `section "${name}" could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+    } finally {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', giveUp)
+    }
+  }
+
+  async #write(section: Declared, phase: SectionPhase, signal: AbortSignal, progress: (bytes: number) => void): Promise<{ fd: number; bytes: number }> {
+    const write = async (value: unknown): Promise<{ fd: number; bytes: number }> =>
+      await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
+    const value = await before(signal, async () => {
+      const saved = await section.save?.({ phase, signal })
+      // Nobody waits for it any more. Where it is a stream, that is told so.
+      if (signal.aborted) await write(saved)
+      return saved
+    })
+    return await write(value)
+  }
+}
+
+/** What `work` resolves with; rejects with the reason of `signal` where that is aborted before. */
+export async function before<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted()
+  let giveUp = (): void => undefined
+  const aborted = new Promise<never>((_, reject) => {
+    giveUp = () => { reject(signal.reason as Error) }
+    signal.addEventListener('abort', giveUp, { once: true })
+  })
+  try {
+    return await Promise.race([work(), aborted])
+  } finally {
+    signal.removeEventListener('abort', giveUp)
+  }
+}

@@ -1,0 +1,3 @@
+/** `@handover/core/ws`: moving the WebSockets of the package ws. */
+
+export * from './websocket-moves.js'

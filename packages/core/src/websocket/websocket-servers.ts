@@ -1,0 +1,56 @@
+/**
+ * The WebSocketServers of this process that moveWebSockets() was given: one listener of the process's events serves all of them, and none of them is kept alive
+ * by it. A server that was closed, or that nobody holds any more, is forgotten, and its kind is free again.
+ */
+
+import type net from 'node:net'
+import { HandoverError, forgetMoved, handover, type Draining } from '../index.js'
+
+/** What a WebSocketServer is told. */
+export interface MovedHere {
+  /** A WebSocket of the predecessor. */
+  arrive(socket: net.Socket, state: unknown): void
+  drain(draining: Draining): void
+  /** The process serves again. */
+  undo(): void
+}
+
+const servers = new Map<string, WeakRef<MovedHere>>()
+let listening = false
+
+/** Throws HANDOVER_OPTION where somebody else has this kind. */
+export function register(kind: string, server: MovedHere): void {
+  if (servers.has(kind) && servers.get(kind)?.deref() === undefined) forget(kind)
+  const reference = new WeakRef(server)
+  handover.onMoved(kind, (socket, state) => {
+    const found = reference.deref()
+    if (!found) throw new HandoverError('HANDOVER_UNAVAILABLE', `the WebSocketServer of kind "${kind}" is gone.`)
+    found.arrive(socket, state)
+  })
+  servers.set(kind, reference)
+  listen()
+}
+
+/** The server was closed. */
+export function unregister(kind: string, server: MovedHere): void {
+  if (servers.get(kind)?.deref() === server) forget(kind)
+}
+
+function forget(kind: string): void {
+  servers.delete(kind)
+  forgetMoved(kind)
+}
+
+function listen(): void {
+  if (listening) return
+  listening = true
+  const each = (tell: (server: MovedHere) => void): void => {
+    for (const [kind, reference] of [...servers]) {
+      const server = reference.deref()
+      if (server) tell(server)
+      else forget(kind)
+    }
+  }
+  handover.events.on('draining', (draining) => { each((server) => { server.drain(draining) }) })
+  handover.events.on('state', ({ to }) => { if (to === 'serving') each((server) => { server.undo() }) })
+}

@@ -1,0 +1,77 @@
+/**
+ * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a sealed file in
+ * memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a Map of entries.
+ *
+ * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak of memory beyond
+ * what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor is closed: as large as the section.
+ */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { closeFds, socketPair } from '@handover/core/fd'
+import { count, ms, table } from '../table.js'
+
+export type Way = 'file' | 'socket' | 'value'
+
+/** What each of the two processes prints at its end. */
+export interface StateLine {
+  readonly role: 'saves' | 'restores'
+  /** Of the section: what was carried. */
+  readonly bytes: number
+  /** nowMs() of the first and of the last that it had to do. */
+  readonly from: number
+  readonly until: number
+  readonly stallMs: number
+  readonly peakBytes: number
+  readonly cpuMs: number
+}
+
+const mebi = 1_048_576
+const script = fileURLToPath(new URL('state-process.js', import.meta.url))
+const rows: readonly (readonly [Way, readonly number[]])[] = [['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]]]
+const rounds = 3
+
+const heads = ['way', 'MiB', 'ms', 'from-to', 'stall saves', 'restores', 'peak MiB saves', 'peak MiB restores', 'CPU ms saves', 'restores']
+const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'socket, stream', value: 'file, one Map' }
+
+async function run(way: Way, bytes: number): Promise<readonly [StateLine, StateLine]> {
+  const [a, b] = socketPair()
+  const lines = (['saves', 'restores'] as const).map(async (role, index) => {
+    const child = spawn(process.execPath, ['--expose-gc', script, role, way, String(bytes)], { stdio: ['ignore', 'pipe', 'inherit', [a, b][index]!] })
+    const exited = once(child, 'exit')
+    let found: StateLine | undefined
+    for await (const line of createInterface({ input: child.stdout! })) found = JSON.parse(line) as StateLine
+    const [status, signal] = await exited as [number | null, string | null]
+    if (!found) throw new Error(`the process that ${role} ended without a word (${signal ?? `exit ${status}`})`)
+    return found
+  })
+  closeFds([a, b])
+  return await Promise.all(lines) as unknown as readonly [StateLine, StateLine]
+}
+
+/** The round in the middle, by the time it took. */
+const middle = <T extends { readonly took: number }>(list: readonly T[]): T => list.toSorted((x, y) => x.took - y.took)[list.length >> 1]!
+
+export async function benchState(): Promise<void> {
+  console.log(`Node ${process.version}, ${process.platform}-${process.arch}: state to another process; of ${rounds} rounds the one in the middle, and how far they lie apart\n`)
+  for (const [way, sizes] of rows) {
+    const cells: string[][] = []
+    for (const size of sizes) {
+      const done = []
+      for (let round = 0; round < rounds; round++) {
+        const [saves, restores] = await run(way, size * mebi)
+        done.push({ saves, restores, took: restores.until - saves.from })
+      }
+      const { saves, restores, took } = middle(done)
+      const peak = ({ peakBytes }: StateLine): string => `${count(peakBytes / mebi)} (${(peakBytes / saves.bytes).toFixed(2)})`
+      cells.push([
+        said[way], count(saves.bytes / mebi), ms(took), `${ms(Math.min(...done.map((each) => each.took)))}-${ms(Math.max(...done.map((each) => each.took)))}`,
+        ms(saves.stallMs), ms(restores.stallMs), peak(saves), peak(restores), ms(saves.cpuMs), ms(restores.cpuMs)
+      ])
+    }
+    // A table for each way, as soon as it is there: all of them take a minute or more.
+    console.log(`${table([heads, ...cells])}\n`)
+  }
+}

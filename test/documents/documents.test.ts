@@ -1,0 +1,99 @@
+/**
+ * What stands in README.md and PROTOCOL.md is what the code does.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { errorTable } from '@handover/core'
+import { expect, test } from 'vitest'
+import { helpOf } from '../../packages/cli/dist/command-line/help.js'
+import { keeperShapes, workerShapes } from '../../packages/core/dist/protocol/keeper-messages.js'
+import { shapes } from '../../packages/core/dist/protocol/handover-messages.js'
+import { moves } from '../../packages/core/dist/protocol/lifecycle.js'
+import { SettingsOfProcess, variableOf } from '../../packages/core/dist/options.js'
+
+const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8')
+
+/** The rows of the Markdown table whose header begins with these cells. */
+function table(text: string, ...header: string[]): string[][] {
+  const lines = text.split('\n')
+  const cells = (line: string): string[] => line.split('|').slice(1, -1).map((cell) => cell.trim())
+  const at = lines.findIndex((line) => line.startsWith('|') && header.every((cell, index) => cells(line)[index] === cell))
+  expect(at, `a table with the columns ${header.join(', ')}`).toBeGreaterThanOrEqual(0)
+  const rows: string[][] = []
+  for (let index = at + 2; lines[index]?.startsWith('|'); index++) rows.push(cells(lines[index] ?? ''))
+  return rows
+}
+
+const words = (cell = ''): string[] => [...cell.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '')
+
+test('the table of errors in the README is the table in the code', () => {
+  const rows = table(read('README.md'), 'code', 'what happened', 'what to do')
+  expect(Object.fromEntries(rows.map(([code, what, todo]) => [words(code)[0], [what, todo]]))).toEqual(errorTable)
+})
+
+test('the table of states in PROTOCOL.md is the table in the code', () => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'state', 'may become')
+  expect(Object.fromEntries(rows.map(([state, next]) => [words(state)[0], words(next)]))).toEqual(moves)
+})
+
+test('the table of messages in PROTOCOL.md has every message with every required field', () => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'message', 'from', 'fields')
+  expect(Object.fromEntries(rows.map(([message, , fields]) => [words(message)[0], words(fields).map((field) => field.replace('[]', ''))]))).toEqual(Object.fromEntries(Object.entries(shapes).map(([type, shape]) => [type, Object.keys(shape)])))
+})
+
+test.each([['W', workerShapes], ['K', keeperShapes]] as const)('the table of the line in PROTOCOL.md has every message from %s with every field', (side, shapesOfSide) => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'on the line', 'from', 'fields').filter(([, from]) => from === side)
+  expect(Object.fromEntries(rows.map(([message, , fields]) => [words(message)[0], words(fields).map((field) => field.replace('[]', ''))]))).toEqual(Object.fromEntries(Object.entries(shapesOfSide).map(([type, shape]) => [type, Object.keys(shape)])))
+})
+
+test('the README has every option of every command, and no other', () => {
+  const text = read('README.md')
+  for (const [command, help] of Object.entries(helpOf)) {
+    const options = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map((match) => match[1] ?? '')
+    const row = table(text, 'command', 'options').find(([cell]) => words(cell)[0] === `handover ${command}`)
+    expect([...new Set(words(row?.[1]).flatMap((piece) => /^--[a-z-]+/.exec(piece)?.[0] ?? []))].sort(), command).toEqual(options.sort())
+  }
+})
+
+test('the pictures of the README and of PROTOCOL.md name every state of a predecessor, in an order that the moves allow', () => {
+  for (const file of ['README.md', 'packages/core/PROTOCOL.md']) {
+    const picture = [...read(file).matchAll(/```\n([^`]*point of no return[^`]*)```/g)][0]?.[1] ?? ''
+    const states = [...picture.matchAll(/^ {1,3}([a-z]+)\b/gm)].map((match) => match[1]).filter((word): word is keyof typeof moves => word !== undefined && word in moves)
+    expect(states, file).toEqual(['serving', 'launching', 'offering', 'committing', 'draining', 'closing', 'ended'])
+    states.slice(1).forEach((state, index) => { expect(moves[states[index] as keyof typeof moves], `${states[index]} to ${state}`).toContain(state) })
+  }
+})
+
+test('the table of options in the README has every option with its default and its variable', () => {
+  const rows = table(read('README.md'), 'option', 'default', 'variable').filter(([, , variable]) => variable !== '')
+  const settings = new SettingsOfProcess({}).get()
+  expect(Object.fromEntries(rows.map(([option, value, variable]) => [words(option)[0], [value, words(variable)[0]]])))
+    .toEqual(Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, [value === undefined ? '' : String(value), variableOf(key as keyof typeof settings)]])))
+})
+
+test('every piece of JavaScript in the README is a whole module', () => {
+  const pieces = [...read('README.md').matchAll(/^```js\n(.*?)^```$/gms)].map((match) => match[1] ?? '')
+  expect(pieces.length).toBeGreaterThan(3)
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-documents-'))
+  try {
+    for (const [index, piece] of pieces.entries()) {
+      const file = path.join(folder, `${index}.mjs`)
+      writeFileSync(file, piece)
+      expect(spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' }), piece).toMatchObject({ status: 0, stderr: '' })
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('the examples are at most 30 lines long and begin with the two commands that run them', () => {
+  for (const name of ['http', 'fastify', 'express']) {
+    const lines = read(`examples/${name}/server.mjs`).trimEnd().split('\n')
+    expect(lines.length).toBeLessThanOrEqual(30)
+    expect(lines[0]).toBe(`// node examples/${name}/server.mjs`)
+    expect(lines[1]).toMatch(/^\/\/ kill -HUP /)
+  }
+})

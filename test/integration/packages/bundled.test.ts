@@ -1,0 +1,71 @@
+/**
+ * A program in one file that a bundler made, with the packages of Handover in it: it finds the addon beside itself or in a node_modules above, or says that
+ * bundling is the reason and what to do.
+ */
+
+import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { buildSync } from 'esbuild'
+import { describe, expect, test } from 'vitest'
+import { ask } from '../../helpers/ask.js'
+import { Folder } from '../../helpers/plan.js'
+import { Program } from '../../helpers/program.js'
+
+const host = '127.0.0.1'
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+const addon = path.join(root, 'build', 'Release', 'handover.node')
+
+const app = `
+  import { createServer } from 'node:http'
+  import { handover } from '@handover/core'
+  const server = handover(createServer((request, response) => { response.end(String(handover.generation)) }), { undoWindow: 200, linger: 200 })
+  server.listen(0, '${host}', () => { console.log(JSON.stringify({ event: 'listening', pid: process.pid, generation: handover.generation, port: server.address().port })) })`
+
+/** As the documentation of esbuild gives it for ES modules with dependencies that are none. */
+const banner = { js: `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);` }
+
+function bundle(folder: Folder, format: 'cjs' | 'esm'): string {
+  writeFileSync(folder.at('app.mjs'), app)
+  const outfile = folder.at(`dist/server.${format === 'cjs' ? 'cjs' : 'mjs'}`)
+  buildSync({ entryPoints: [folder.at('app.mjs')], outfile, bundle: true, platform: 'node', format, nodePaths: [path.join(root, 'node_modules')], logLevel: 'error', ...(format === 'esm' && { banner }) })
+  return outfile
+}
+
+async function reloads(program: Program): Promise<void> {
+  const { port, pid } = await program.event('listening') as unknown as { port: number; pid: number }
+  process.kill(pid, 'SIGHUP')
+  await program.event('listening', ({ generation }) => generation === 2)
+  await program.stderrMatching(/generation 1 .* has ended/)
+  expect(await ask('http', { port, host })).toBe(2)
+  expect(program.stderr).not.toMatch(/warn:/)
+}
+
+describe.each(['cjs', 'esm'] as const)('a bundle of the format %s', (format) => {
+  test('with the addon beside it is reloaded', async () => {
+    using folder = new Folder()
+    const file = bundle(folder, format)
+    copyFileSync(addon, folder.at('dist/handover.node'))
+    await using program = Program.start(file)
+    await reloads(program)
+  })
+
+  test('with the package in a node_modules above it is reloaded', async () => {
+    using folder = new Folder()
+    const file = bundle(folder, format)
+    mkdirSync(folder.at('node_modules/@handover'), { recursive: true })
+    symlinkSync(path.join(root, 'packages', 'core'), folder.at('node_modules/@handover/core'))
+    await using program = Program.start(file)
+    await reloads(program)
+  })
+
+  test('without either says that bundling is the reason and what to do, and listens', async () => {
+    using folder = new Folder()
+    await using program = Program.start(bundle(folder, format))
+    const { port } = await program.event('listening') as unknown as { port: number }
+    expect(await ask('http', { port, host })).toBe(1)
+    expect(program.stderr).toContain(`this code was bundled (it runs from ${folder.at('dist')})`)
+    expect(program.stderr).toContain('esbuild --external:@handover/*')
+    expect(program.stderr).not.toMatch(/there is no binary/)
+  })
+})

@@ -1,0 +1,115 @@
+/** The command line: what each word means, and what is said of one that means nothing. */
+
+import { availableParallelism } from 'node:os'
+import { describe, expect, it } from 'vitest'
+import { parseCommand } from '../../../packages/cli/dist/command-line/arguments.js'
+import { Failure } from '../../../packages/cli/dist/failure.js'
+import { helpOf, overview } from '../../../packages/cli/dist/command-line/help.js'
+
+const words = (line: string): string[] => line.split(' ').filter(Boolean)
+const parsed = (line: string) => parseCommand(words(line))
+const failure = (line: string): Failure => {
+  try {
+    parsed(line)
+  } catch (error) {
+    return error as Failure
+  }
+  throw new Error(`${line} was understood`)
+}
+
+describe('handover run', () => {
+  const run = (line: string) => {
+    const command = parsed(`run ${line}`)
+    if (command.is !== 'run') throw new Error(command.is)
+    return command.options
+  }
+
+  it('takes options of Node before the script, and gives everything after it to the script', () => {
+    expect(run('app.js')).toEqual({ workers: 1, shared: false, nodeOptions: [], script: 'app.js', args: [] })
+    expect(run('--import tsx app.ts --workers 3')).toEqual({ workers: 1, shared: false, nodeOptions: ['--import', 'tsx'], script: 'app.ts', args: ['--workers', '3'], misplaced: '--workers' })
+    expect(run('-r ./a.js --max-old-space-size=512 --workers 4 -C dev --enable-source-maps app.js -r x'))
+      .toEqual({ workers: 4, shared: false, nodeOptions: ['-r', './a.js', '--max-old-space-size=512', '-C', 'dev', '--enable-source-maps'], script: 'app.js', args: ['-r', 'x'] })
+    expect(run('--name shop --hang-timeout=10s --shared --workers=max -- app.js --name x')).toEqual({ workers: availableParallelism(), name: 'shop', hangTimeoutMs: 10_000, shared: true, nodeOptions: [], script: 'app.js', args: ['--name', 'x'] })
+  })
+
+  it('does not take the value of an inline option from the next word', () => {
+    expect(run('--import=tsx app.ts')).toMatchObject({ nodeOptions: ['--import=tsx'], script: 'app.ts' })
+    expect(run('--inspect app.js')).toMatchObject({ nodeOptions: ['--inspect'], script: 'app.js' })
+  })
+
+  it.each([
+    ['', /no script was given/], ['--workers 2', /no script/], ['--import', /--import needs a value/], ['--workers 0 app.js', /--workers is "0", expected a whole number from 1/],
+    ['--workers -1 app.js', /--workers needs a value/], ['--workers 1.5 app.js', /"1.5"/], ['--workers 4096 app.js', /from 1 to 1024/], ['--name a/b app.js', /--name is "a\/b"/],
+    ['--hang-timeout 5 app.js', /with its unit/], ['-e 1', /-e of Node does not start a server/], ['--watch app.js', /--watch of Node/], ['--shared=no app.js', /--shared takes no value/], ['-', /no script/]
+  ])('says what is wrong with %j', (line, says) => {
+    expect(failure(`run ${line}`)).toMatchObject({ message: expect.stringMatching(says), status: 2 })
+  })
+})
+
+describe('handover reload', () => {
+  it('asks for nothing special without options', () => {
+    expect(parsed('reload')).toEqual({ is: 'reload', options: {}, timeoutMs: 120_000, json: false })
+  })
+
+  it('knows every option, before and after the name', () => {
+    expect(parsed('reload --wait shop --canary 2 --bake 30s --probe /healthz --parallel --workers 4 --allow-drop --json --timeout 2m')).toEqual({
+      is: 'reload', target: 'shop', timeoutMs: 120_000, json: true,
+      options: { wait: true, canary: 2, bakeMs: 30_000, probe: '/healthz', parallel: true, workers: 4, allowDrop: true }
+    })
+    expect(parsed('reload 4312 --keeper')).toEqual({ is: 'reload', target: '4312', options: { keeper: true }, timeoutMs: 120_000, json: false })
+  })
+
+  it.each([['500ms', 500], ['30s', 30_000], ['2m', 120_000], ['1.5s', 1_500], ['1h', 3_600_000], ['0', 0], ['0s', 0]])('understands the time %s', (text, ms) => {
+    expect(parsed(`reload --bake ${text}`)).toMatchObject({ options: { bakeMs: ms } })
+  })
+
+  it.each([
+    ['--bake 30', /--bake is "30", expected a time with its unit: 500ms, 30s, 2m, or 0/], ['--bake soon', /"soon"/], ['--bake 999h', /"999h"/], ['--bake', /--bake needs a value/], ['--bake --wait', /--bake needs a value/],
+    ['--probe healthz', /--probe is "healthz", expected a path that begins with "\/"/], ['--canary 0', /whole number from 1/], ['--workers 0', /--workers is "0"/], ['--nonsense', /unknown option "--nonsense"/],
+    ['-x', /unknown option "-x"/], ['--wait=yes', /--wait takes no value/], ['one two', /one name or pid is expected, found "one two"/]
+  ])('says what is wrong with %j, in one line', (line, says) => {
+    const { message, status } = failure(`reload ${line}`)
+    expect(message).toMatch(says)
+    expect(message).not.toContain('\n')
+    expect(message).toMatch(/See handover reload --help\.$/)
+    expect(status).toBe(2)
+  })
+})
+
+it('status, stop and drill know their options', () => {
+  expect(parsed('status')).toEqual({ is: 'status', watch: false, json: false })
+  expect(parsed('status shop --watch --json')).toEqual({ is: 'status', target: 'shop', watch: true, json: true })
+  expect(parsed('stop shop --json')).toEqual({ is: 'stop', target: 'shop', json: true })
+  expect(parsed('drill')).toEqual({ is: 'drill', options: { connections: 50, durationMs: 2_000, json: false } })
+  expect(parsed('drill shop --url http://127.0.0.1:3000/ --path /a --connections 9 --duration 5s --json'))
+    .toEqual({ is: 'drill', options: { target: 'shop', url: 'http://127.0.0.1:3000/', path: '/a', connections: 9, durationMs: 5_000, json: true } })
+  expect(failure('drill --url 3000').message).toMatch(/--url is "3000", expected an address/)
+})
+
+it('a command that does not exist, and none at all, are errors that say where to look', () => {
+  expect(failure('restart')).toMatchObject({ message: 'handover: unknown command "restart", expected run, reload, status, stop, drill. See handover --help.', status: 2 })
+  expect(failure('')).toMatchObject({ message: 'handover: no command was given. See handover --help.', status: 2 })
+  expect(failure('--wait')).toMatchObject({ status: 2 })
+  expect(failure('constructor')).toMatchObject({ status: 2 })
+})
+
+it('every help text has at most 25 lines of at most 80 columns, and is printed for its command', () => {
+  for (const [name, text] of [['', overview], ...Object.entries(helpOf)]) {
+    expect(parsed(`${name} --help`)).toEqual({ is: 'print', text })
+    const lines = text!.trimEnd().split('\n')
+    expect(lines.length, name).toBeLessThanOrEqual(25)
+    for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(80)
+  }
+  expect(parsed('help reload')).toEqual({ is: 'print', text: helpOf.reload })
+  expect(parsed('run -h')).toEqual({ is: 'print', text: helpOf.run })
+})
+
+it('every option that a help text names is known', () => {
+  for (const [name, text] of Object.entries(helpOf)) {
+    if (name === 'run') continue
+    for (const [, option, value] of text.matchAll(/^ {2}(--[a-z-]+)(?: ([A-Z/|a-z]+))? {2,}/gm)) {
+      const given = { TIME: '1s', 'N': '1', 'N|max': 'max', '/PATH': '/x', URL: 'http://127.0.0.1/' }[value ?? ''] ?? ''
+      expect(() => parsed(`${name} ${option} ${given}`), `${name} ${option} ${given}`).not.toThrow()
+    }
+  }
+})

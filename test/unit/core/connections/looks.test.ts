@@ -1,0 +1,75 @@
+/**
+ * What a drain costs: it looks at a connection when something has happened on it, and not again and again at all of them; and at the deadline it cuts some of
+ * them in each turn of the event loop, so that the others are still answered. Looks and turns are counted, not times.
+ */
+
+import { socketPair } from '@handover/core/fd'
+import { closeSync, writeSync } from 'node:fs'
+import http from 'node:http'
+import { createRequire } from 'node:module'
+import { setTimeout as wait } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { waitFor } from '../../../helpers/program.js'
+
+// Required, not imported: Vitest would load a second copy of each module.
+const load = createRequire(import.meta.url)
+const { deadlineIn } = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
+const { Connections } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
+const { Mover } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
+
+const count = 200
+
+/** Connections with a request each that is not answered until the test says so, and a drain that moves those that can. */
+async function longPolls() {
+  const waiting: http.ServerResponse[] = []
+  const server = http.createServer((_request, response) => { waiting.push(response) })
+  const connections = new Connections(server)
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const clients = Array.from({ length: count }, () => {
+    const [client, accepted] = socketPair()
+    connections.adopt(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+    writeSync(client, 'GET /poll HTTP/1.1\r\nHost: a\r\n\r\n')
+    return client
+  })
+  onTestFinished(() => {
+    for (const client of clients) closeSync(client)
+    server.close()
+  })
+  await waitFor(() => waiting.length === count)
+  let moved = 0
+  const channel = { sendDescriptors: () => undefined, send: () => { moved++ } } as unknown as ConstructorParameters<typeof Mover>[0]
+  const mover = new Mover(channel, { listeners: ['tcp'], kinds: [], room: count }, () => undefined)
+  const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
+  onTestFinished(() => { mover.end('the test is over', true) })
+  return { connections, drain, waiting, moved: () => moved }
+}
+
+test('requests that only wait are looked at once, and once more when they are answered', async () => {
+  const { drain, waiting, moved } = await longPolls()
+  onTestFinished(() => { drain.undo() })
+  await waitFor(() => drain.looks >= count)
+  // As long as several rounds over all of them would need.
+  await wait(300)
+  expect(drain.looks).toBe(count)
+  waiting[0]!.end('news')
+  await waitFor(() => moved() === 1)
+  expect(drain.looks).toBe(count + 1)
+})
+
+test('at the deadline some are cut in each turn of the loop, and each is named', async () => {
+  const { connections, drain } = await longPolls()
+  const left = [connections.open]
+  const watch = (): void => {
+    left.push(connections.open)
+    if (connections.open > 0) setImmediate(watch)
+  }
+  drain.cut()
+  setImmediate(watch)
+  await drain.empty()
+  await waitFor(() => connections.open === 0)
+  const cutInTurn = left.slice(1).map((open, index) => left[index]! - open)
+  // One turn may be seen as two.
+  expect(Math.max(...cutInTurn)).toBeLessThan(count)
+  expect(drain.result).toMatchObject({ cut: count, closedIdle: 0 })
+  expect(drain.result.requestsCut.map(({ path }) => path)).toEqual(Array<string>(count).fill('/poll'))
+})

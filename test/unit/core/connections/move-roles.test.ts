@@ -1,0 +1,401 @@
+/**
+ * Mover and Adopter, each against a fake other side in this process: the order of what is said, how much is on its way at a time, and what is taken
+ * back when the other side says something wrong or nothing.
+ */
+
+import { socketPair } from '@handover/core/fd'
+import { closeSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import net from 'node:net'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Adopter as AdopterClass } from '../../../../packages/core/dist/connections/connection-receiver.js'
+import type { Channel } from '../../../../packages/core/dist/protocol/channel.js'
+import type { Message, MovedConnection } from '../../../../packages/core/dist/protocol/handover-messages.js'
+import type { Leaving } from '../../../../packages/core/dist/connections/connection-sender.js'
+
+// Required, not imported: see roles.test.ts.
+const load = createRequire(import.meta.url)
+const { Adopter } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
+const channels = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
+const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
+const { maxLineBytes } = load('../../../../packages/core/dist/protocol/json-lines.js') as typeof import('../../../../packages/core/dist/protocol/json-lines.js')
+const { Mover } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
+const { native } = load('../../../../packages/core/dist/platform/native.js') as typeof import('../../../../packages/core/dist/platform/native.js')
+const { succeed } = load('../../../../packages/core/dist/handover/successor.js') as typeof import('../../../../packages/core/dist/handover/successor.js')
+
+const http = (requests = 1): MovedConnection => ({ kind: 'http', listener: 'tcp 127.0.0.1:9', ageMs: 5, idleMs: 1, requests })
+
+type Fate = 'held' | 'left' | 'back'
+
+/** Connections that are held still, and what became of each. */
+class Held {
+  readonly fates: Fate[] = []
+
+  one(about: MovedConnection = http(), fd: () => number | undefined = () => 0): Leaving {
+    const index = this.fates.push('held') - 1
+    const once = (fate: Fate) => (): void => {
+      expect(this.fates[index], 'exactly one of left() and back() is called, and once').toBe('held')
+      this.fates[index] = fate
+    }
+    return { fd, about, sent: () => undefined, left: once('left'), back: once('back') }
+  }
+
+  many(count: number): Leaving[] {
+    return Array.from({ length: count }, (_, index) => this.one(http(index)))
+  }
+
+  count(fate: Fate): number {
+    return this.fates.filter((each) => each === fate).length
+  }
+}
+
+/** What a channel is told, in order. */
+class Wire {
+  readonly said: ({ readonly type: 'descriptors'; readonly fds: readonly number[] } | Message)[] = []
+  /** Thrown by the next sendDescriptors. */
+  errors: string[] = []
+
+  sendDescriptors(fds: readonly number[]): void {
+    const code = this.errors.shift()
+    if (code !== undefined) throw Object.assign(new Error(`sendmsg ${code}`), { code })
+    this.said.push({ type: 'descriptors', fds: [...fds] })
+  }
+
+  send(message: Message): void {
+    this.said.push(message)
+  }
+
+  get moves(): (readonly MovedConnection[])[] {
+    return this.said.flatMap((each) => (each.type === 'move' ? [each.connections] : []))
+  }
+
+  /** Connections of all moves. */
+  get sent(): number {
+    return this.moves.reduce((sum, connections) => sum + connections.length, 0)
+  }
+}
+
+describe('the predecessor', () => {
+  beforeEach(() => { vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setImmediate'] }) })
+  afterEach(() => { vi.useRealTimers() })
+
+  /** As many looks as it will ever take: each has five milliseconds of real time. */
+  const looks = async (): Promise<void> => { await vi.advanceTimersByTimeAsync(1_000) }
+
+  function moving({ room = 10_000, count = 0 } = {}) {
+    const wire = new Wire()
+    const held = new Held()
+    const ends: string[] = []
+    const mover = new Mover(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room }, (reason) => { ends.push(reason) })
+    const waiting = held.many(count)
+    mover.add(function* () { while (waiting.length > 0) yield waiting.shift()! })
+    return { wire, held, ends, mover, waiting }
+  }
+
+  it('sends one message of descriptors before each "move", as many as that names, and at most 64', async () => {
+    const { wire } = moving({ count: 100 })
+    await looks()
+    expect(wire.sent).toBe(100)
+    for (let at = 0; at < wire.said.length; at += 2) {
+      const [descriptors, move] = wire.said.slice(at, at + 2)
+      if (descriptors?.type !== 'descriptors' || move?.type !== 'move') throw new Error(`${descriptors?.type} and ${move?.type}`)
+      expect(descriptors.fds.length).toBe(move.connections.length)
+      expect(move.connections.length).toBeLessThanOrEqual(64)
+    }
+  })
+
+  it('has at most 256 connections on their way, and sends more only as those are answered', async () => {
+    const { wire, mover, held, waiting } = moving({ count: 600 })
+    await looks()
+    expect(wire.sent).toBe(256)
+    expect(waiting.length, 'the others are not even held still').toBe(344)
+    let answered = 0
+    for (let next = 0; next < wire.moves.length; next++) {
+      answered += wire.moves[next]!.length
+      mover.taken(wire.moves[next]!.length)
+      expect(held.count('left')).toBe(answered)
+      await looks()
+      expect(wire.sent - answered).toBeLessThanOrEqual(256)
+    }
+    expect([wire.sent, held.count('left')]).toEqual([600, 600])
+  })
+
+  it('takes back what the successor does not take of a message, and of those after it what it does not take either', async () => {
+    const { wire, mover, held, ends } = moving({ count: 300 })
+    await looks()
+    const [first = [], second = []] = wire.moves
+    mover.taken(first.length)
+    mover.taken(second.length - 3)
+    expect(ends).toEqual(['the successor ran out of descriptors'])
+    await looks()
+    for (const batch of wire.moves.slice(2)) mover.taken(Math.min(2, batch.length))
+    const kept = first.length + second.length - 3 + wire.moves.slice(2).reduce((sum, batch) => sum + Math.min(2, batch.length), 0)
+    expect([held.count('left'), held.count('back'), held.count('held')]).toEqual([kept, wire.sent - kept, 300 - wire.sent])
+    await looks()
+    expect(ends.length).toBe(1)
+    expect(mover.takesListener('tcp 127.0.0.1:9')).toBe(false)
+  })
+
+  it('counts a message as taken whole where the successor says that it took more', async () => {
+    const { wire, mover, held, ends } = moving({ count: 60 })
+    await looks()
+    for (const batch of wire.moves) mover.taken(batch.length + 1_000)
+    expect([held.count('left'), ends]).toEqual([60, []])
+  })
+
+  it('ignores an answer to nothing', async () => {
+    const { wire, mover, held, ends, waiting } = moving({ count: 10 })
+    mover.taken(5)
+    await looks()
+    for (const batch of wire.moves) mover.taken(batch.length)
+    mover.taken(10)
+    mover.taken(0)
+    expect([held.count('left'), ends]).toEqual([10, []])
+    waiting.push(...held.many(40))
+    await looks()
+    expect(wire.sent).toBe(50)
+  })
+
+  it('takes back everything that was never answered when the successor is gone, and an answer from then on means nothing', async () => {
+    const { wire, mover, held, ends } = moving({ count: 600 })
+    await looks()
+    const [first = []] = wire.moves
+    mover.taken(first.length)
+    mover.end('the successor ended', true)
+    expect([held.count('left'), held.count('back')]).toEqual([first.length, 256 - first.length])
+    mover.taken(64)
+    await looks()
+    expect([wire.sent, ends, mover.ended]).toEqual([256, ['the successor ended'], 'the successor ended'])
+  })
+
+  it('waits for the answers to what is on its way when moving ends for another reason', async () => {
+    const { wire, mover, held, ends } = moving({ count: 40 })
+    await looks()
+    mover.end('it is over')
+    expect([held.count('held'), ends]).toEqual([40, ['it is over']])
+    for (const batch of wire.moves) mover.taken(batch.length)
+    expect(held.count('left')).toBe(40)
+  })
+
+  it('gives back at once what the application wants to move when nothing moves any more', async () => {
+    const { mover, held } = moving()
+    mover.send(held.one({ ...http(), kind: 'chat' }))
+    mover.end('the successor ended', true)
+    mover.send(held.one({ ...http(), kind: 'chat' }))
+    expect(held.fates).toEqual(['back', 'back'])
+    expect(mover.takesKind('chat')).toBe(false)
+  })
+
+  it('sends no more than the successor has room for, and says so', async () => {
+    const { wire, mover, held, ends, waiting } = moving({ room: 40, count: 100 })
+    await looks()
+    expect([wire.sent, ends]).toEqual([40, ['the successor has no room for more descriptors']])
+    for (const batch of wire.moves) mover.taken(batch.length)
+    expect([held.count('left'), waiting.length]).toEqual([40, 60])
+  })
+
+  it('keeps its own where a connection was closed while it was held', async () => {
+    const { wire, mover, held } = moving()
+    mover.send(held.one(http(), () => undefined))
+    mover.send(held.one(http()))
+    await looks()
+    expect([held.fates, wire.sent]).toEqual([['back', 'held'], 1])
+  })
+
+  it.each(['EAGAIN', 'ENOBUFS', 'ENOMEM', 'ETOOMANYREFS'])('takes a connection back that the kernel does not send at this moment (%s), and goes on', async (code) => {
+    const { wire, held, ends, waiting, mover } = moving()
+    wire.errors = [code]
+    waiting.push(...held.many(20))
+    await looks()
+    expect([held.count('back'), ends]).toEqual([20, []])
+    waiting.push(...held.many(20))
+    mover.wake()
+    await looks()
+    expect(wire.sent).toBe(20)
+  })
+
+  it('moves nothing more where the kernel will not send at all', async () => {
+    const { wire, held, ends } = moving({ count: 100 })
+    wire.errors = ['EPERM']
+    await looks()
+    expect([wire.sent, ends, held.count('left'), held.count('held')]).toEqual([0, ['descriptors cannot be sent: sendmsg EPERM'], 0, 100 - held.count('back')])
+    expect(held.count('back')).toBeGreaterThan(0)
+  })
+
+  it('divides connections with much state among several messages, none longer than the successor reads', async () => {
+    const { wire, mover, held } = moving()
+    // Every character of it takes two in the message.
+    const state = '"'.repeat(250_000)
+    for (let index = 0; index < 5; index++) mover.send(held.one({ ...http(), kind: 'chat', state, unread: 'AAAA'.repeat(16_384) }))
+    await looks()
+    expect(wire.sent).toBe(5)
+    for (const message of wire.said) expect(JSON.stringify(message).length).toBeLessThan(maxLineBytes)
+  })
+
+  it('keeps a connection of which more is to be said than one message holds', async () => {
+    const { wire, mover, held } = moving()
+    mover.send(held.one({ ...http(), kind: 'chat', unread: 'AAAA'.repeat(300_000) }))
+    mover.send(held.one({ ...http(), kind: 'chat' }))
+    await looks()
+    expect([held.fates, wire.sent]).toEqual([['back', 'held'], 1])
+  })
+})
+
+describe('the successor', () => {
+  const opened: number[] = []
+  afterEach(() => { for (const fd of opened.splice(0)) closeSync(fd) })
+
+  /** Descriptors as they come, and their other ends. */
+  function pairs(count: number): { fds: number[]; others: number[] } {
+    const all = Array.from({ length: count }, () => socketPair())
+    const others = all.map(([, other]) => other)
+    opened.push(...others)
+    return { fds: all.map(([fd]) => fd), others }
+  }
+
+  const isClosed = (other: number): boolean => native!.pollReadable(other, 0) === 1
+
+  function adopting({ busyMs = 0, reserve = 0 } = {}) {
+    const log: string[] = []
+    const descriptors: number[][] = []
+    const adopted: { fd: number; about: MovedConnection }[] = []
+    const channel = {
+      takeDescriptors: () => descriptors.shift() ?? [],
+      send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
+    }
+    const adopter: AdopterClass = new Adopter(channel as unknown as Channel, {
+      adopt: (fd, about) => {
+        log.push('adopt')
+        adopted.push({ fd, about })
+        for (const end = performance.now() + busyMs; performance.now() < end;);
+        closeSync(fd)
+      }
+    }, reserve)
+    const take = (fds: number[], named = fds.length): void => {
+      descriptors.push(fds)
+      adopter.take(Array.from({ length: named }, (_, index) => http(index)))
+    }
+    return { adopter, adopted, log, take }
+  }
+
+  it('says how many it has before it makes a connection of the first, message for message', async () => {
+    const { adopter, adopted, log, take } = adopting()
+    take(pairs(2).fds)
+    take(pairs(3).fds)
+    await adopter.idle()
+    expect(log).toEqual(['taken 2', 'adopt', 'adopt', 'taken 3', 'adopt', 'adopt', 'adopt'])
+    expect(adopted.map(({ about }) => about.requests)).toEqual([0, 1, 0, 1, 2])
+  })
+
+  it('lets the loop turn between two connections when they take long, and is idle only when the last is served', async () => {
+    // Each takes longer than a turn may.
+    const { adopter, adopted, take } = adopting({ busyMs: 11 })
+    const counts: number[] = []
+    take(pairs(5).fds)
+    const look = (): void => {
+      counts.push(adopted.length)
+      if (adopted.length < 5) setImmediate(look)
+    }
+    setImmediate(look)
+    await adopter.idle()
+    expect(adopted.length).toBe(5)
+    expect(new Set(counts).size).toBeGreaterThanOrEqual(4)
+  })
+
+  it('says how many came where these are fewer than the message names', async () => {
+    const { adopter, adopted, log, take } = adopting()
+    const { fds, others } = pairs(3)
+    take(fds, 5)
+    take([], 4)
+    take(pairs(1).fds)
+    await adopter.idle()
+    expect(log).toEqual(['taken 3', 'adopt', 'adopt', 'adopt', 'taken 0', 'taken 1', 'adopt'])
+    expect(adopted.map(({ about }) => about.requests)).toEqual([0, 1, 2, 0])
+    expect(others.every(isClosed)).toBe(true)
+  })
+
+  it('closes what came without being named, and does not count it', async () => {
+    const { adopter, log, take } = adopting()
+    const { fds, others } = pairs(5)
+    take(fds, 2)
+    await adopter.idle()
+    expect(log).toEqual(['taken 2', 'adopt', 'adopt'])
+    expect(others.every(isClosed)).toBe(true)
+  })
+
+  it('gives everything back from the moment it ends, also what waits already, and keeps what it has acknowledged', async () => {
+    const { adopter, adopted, log, take } = adopting({ busyMs: 12 })
+    const waiting = pairs(4)
+    const late = pairs(2)
+    take(pairs(2).fds)
+    take(waiting.fds)
+    adopter.refuse()
+    await adopter.idle()
+    take(late.fds)
+    await adopter.idle()
+    expect(log).toEqual(['taken 2', 'adopt', 'adopt', 'taken 0', 'taken 0'])
+    expect(adopted.length).toBe(2)
+    expect([...waiting.others, ...late.others].every(isClosed)).toBe(true)
+  })
+
+  it('gives back what would take the last descriptors of the process, which clients need', async () => {
+    const limit = native!.openFilesLimit()
+    const { fds, others } = pairs(6)
+    // As if the limit ended behind the fourth.
+    const { adopter, adopted, log, take } = adopting({ reserve: limit - fds[4]! })
+    take(fds)
+    await adopter.idle()
+    expect([log[0], adopted.length]).toEqual(['taken 4', 4])
+    expect(others.every(isClosed)).toBe(true)
+  })
+
+  describe('whose predecessor dies', () => {
+    const ready = { type: 'ready', kept: [], added: [], dropped: [] } as const
+
+    /** `lines` and descriptors are all there when the successor begins to read, and the predecessor is gone. */
+    async function takenFromTheDead(send: (messages: number, descriptors: number) => void): Promise<MovedConnection[]> {
+      const [messages, theirs] = socketPair()
+      const [descriptors, theirDescriptors] = socketPair()
+      send(theirs, theirDescriptors)
+      closeSync(theirs)
+      closeSync(theirDescriptors)
+      const channel = new channels.Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
+      const adopted: MovedConnection[] = []
+      const adopter = new Adopter(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
+      await new Promise<void>((resolve) => {
+        void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined, readyMs: undefined, mayDrop: false, alone: false }, {
+          section: () => undefined,
+          unsaved: () => undefined,
+          peer: () => undefined,
+          prepared: Promise.resolve(ready),
+          serve: () => ({ listeners: [], kinds: [], room: 100 }),
+          take: (connections) => { adopter.take(connections) },
+          allTaken: () => adopter.idle(),
+          withdrawn: () => undefined,
+          predecessorEnded: () => { resolve() }
+        })
+      })
+      return adopted
+    }
+
+    it.each<[what: string, sent: number, state: string]>([
+      ['', 50, ''],
+      [' with more state than is read at once', 7, 'x'.repeat(20_000)]
+    ])('serves all that had been sent%s, although nobody hears its answers any more', async (_what, sent, state) => {
+      const adopted = await takenFromTheDead((messages, descriptors) => {
+        const write = (message: unknown): void => {
+          const line = Buffer.from(`${JSON.stringify(message)}\n`)
+          expect(native!.sendMessage(messages, line, [])).toBe(line.length)
+        }
+        write({ type: 'commit' })
+        for (let batch = 0; batch < sent; batch++) {
+          const { fds } = pairs(1)
+          native!.sendMessage(descriptors, new Uint8Array(1), fds)
+          closeSync(fds[0]!)
+          write({ type: 'move', connections: [{ ...http(batch), kind: 'chat', state }] })
+        }
+      })
+      expect(adopted.map(({ requests }) => requests)).toEqual(Array.from({ length: sent }, (_, index) => index))
+    })
+  })
+})

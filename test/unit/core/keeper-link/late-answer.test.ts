@@ -1,0 +1,31 @@
+/** What a worker hears of the others when its event loop was blocked while the keeper answered, on a real line whose other end is the test's. */
+
+import { closeSync } from 'node:fs'
+import { expect, it } from 'vitest'
+import { addon, openChannel, openPairs, type KeeperMessage, type WorkerMessage } from '@handover/core/internal'
+import { Kept, type KeptSide } from '../../../../packages/core/dist/keeper-link/keeper-link.js'
+import { parseKeeperMessage, parseWorkerMessage } from '../../../../packages/core/dist/protocol/keeper-messages.js'
+import { textFile } from '../../../../packages/core/dist/platform/memory-file.js'
+
+it('is the answer that came in time, although its own deadline has passed before it could read it', async () => {
+  const answerMs = 50
+  const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
+  const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, parseWorkerMessage)
+  const kept = new Kept({ line: openChannel(messages, descriptors, parseKeeperMessage), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeptSide, answerMs)
+  void keeper.hearAll((word) => {
+    if (word.type !== 'gather') return
+    for (const fd of keeper.takeAll(1) as number[]) closeSync(fd)
+    const fd = textFile('7')
+    keeper.sendDescriptors([fd])
+    closeSync(fd)
+    keeper.send({ type: 'gathered', id: word.id, ids: ['other'] })
+    for (const until = performance.now() + 2 * answerMs; performance.now() < until;);
+  }, (what) => { throw new Error(what) })
+  const own = textFile('1')
+  const asked = kept.gather('hits', { id: 'own', includes: [] }, own)
+  closeSync(own)
+  const gathered = await asked
+  expect(gathered?.map(({ of }) => of)).toEqual(['other'])
+  for (const { fd } of gathered ?? []) closeSync(fd)
+  keeper.close()
+})

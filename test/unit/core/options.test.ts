@@ -1,0 +1,93 @@
+/** Options and variables: each default, each value that is right or wrong, and who wins. */
+
+import { HandoverError, type HandoverOptions } from '@handover/core'
+import { describe, expect, it } from 'vitest'
+import { SettingsOfProcess, variableOf } from '../../../packages/core/dist/options.js'
+
+const settings = (options: HandoverOptions = {}, env: NodeJS.ProcessEnv = {}) => {
+  const all = new SettingsOfProcess(env)
+  all.add(options)
+  return all.get()
+}
+
+const milliseconds = ['readyTimeout', 'drainTimeout', 'undoWindow', 'linger'] as const
+type Key = Parameters<typeof variableOf>[0]
+
+const wrong: readonly (readonly [Key, unknown])[] = [
+  ...milliseconds.flatMap((key) => [-1, 1.5, NaN, Infinity, 2 ** 31, '1s', '', '-1', '1e3', null, true, {}].map((value) => [key, value] as const)),
+  ...['', '.hidden', 'a/b', '../a', 'a b', 'ä', 'x'.repeat(65), 7, null].map((value) => ['name', value] as const),
+  ...['HUP', 'sighup', 'SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGNONE', 'constructor', 1, null].map((value) => ['reloadSignal', value] as const),
+  ...['ready', '', 'MANUAL', true, null].map((value) => ['readyWhen', value] as const),
+  ...['maybe', '', 0, 1, null, {}].map((value) => ['move', value] as const)
+]
+
+describe('the defaults', () => {
+  it('are those of the documentation', () => {
+    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening', move: true, watchdog: true })
+  })
+
+  it('stand where an option is undefined or a variable is empty', () => {
+    expect(settings({ name: undefined, linger: undefined } as unknown as HandoverOptions, { HANDOVER_LINGER: '', HANDOVER_NAME: '' })).toEqual(settings())
+  })
+})
+
+describe('a value', () => {
+  it.each<[Key, unknown, string]>([
+    ...milliseconds.flatMap((key): [Key, unknown, string][] => [[key, 0, '0'], [key, 250, '250'], [key, 2 ** 31 - 1, '2147483647']]),
+    ['name', 'shop', 'shop'], ['name', 'A-b_c.9', 'A-b_c.9'], ['name', 'x'.repeat(64), 'x'.repeat(64)],
+    ['reloadSignal', 'SIGUSR2', 'SIGUSR2'], ['reloadSignal', 'SIGHUP', 'SIGHUP'],
+    ['readyWhen', 'manual', 'manual'], ['readyWhen', 'listening', 'listening'],
+    ['move', true, 'on'], ['move', true, 'TRUE'], ['move', true, '1'], ['move', false, 'off'], ['move', false, 'no'], ['move', false, '0'], ['move', false, 'false']
+  ])('of %s can be %j, as an option and as a variable', (key, value, text) => {
+    expect(settings({ [key]: value })[key]).toBe(value)
+    expect(settings({}, { [variableOf(key)]: text })[key]).toBe(value)
+  })
+
+  it.each(wrong)('of %s cannot be %j: the error names the option, what was found and what to do', (key, value) => {
+    expect(() => settings({ [key]: value })).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringMatching(new RegExp(`^the option ${key} is .*, expected .+\\. Nothing was changed\\. Correct the value\\.$`, 's')) }))
+  })
+
+  it.each(wrong.filter(([, value]) => typeof value === 'string' && value !== ''))('of the variable of %s cannot be %j: the error names the variable', (key, value) => {
+    expect(() => settings({}, { [variableOf(key)]: value as string })).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining(`${variableOf(key)} is `) }))
+  })
+
+  it('of reloadSignal cannot be SIGUSR1, because that opens the inspector', () => {
+    expect(() => settings({ reloadSignal: 'SIGUSR1' })).toThrow(/SIGUSR1 opens the inspector/)
+  })
+})
+
+describe('the settings of a process', () => {
+  it.each<[Key, string]>([
+    ['name', 'HANDOVER_NAME'], ['readyTimeout', 'HANDOVER_READY_TIMEOUT'], ['drainTimeout', 'HANDOVER_DRAIN_TIMEOUT'], ['undoWindow', 'HANDOVER_UNDO_WINDOW'],
+    ['linger', 'HANDOVER_LINGER'], ['reloadSignal', 'HANDOVER_RELOAD_SIGNAL'], ['readyWhen', 'HANDOVER_READY_WHEN'], ['move', 'HANDOVER_MOVE'], ['watchdog', 'HANDOVER_WATCHDOG']
+  ])('have a variable for %s: %s', (key, variable) => {
+    expect(variableOf(key)).toBe(variable)
+  })
+
+  it('take a variable rather than the option of the program', () => {
+    expect(settings({ drainTimeout: 1 }, { HANDOVER_DRAIN_TIMEOUT: '2' }).drainTimeout).toBe(2)
+  })
+
+  it('collect the options of several servers, and take the same value twice', () => {
+    const all = new SettingsOfProcess({})
+    all.add({ linger: 5 })
+    all.add({ linger: 5, name: 'shop' })
+    expect(all.get()).toMatchObject({ linger: 5, name: 'shop' })
+  })
+
+  it('do not take two values for one option, and name both', () => {
+    const all = new SettingsOfProcess({})
+    all.add({ linger: 5 })
+    expect(() => { all.add({ linger: 6 }) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringMatching(/the option linger is 6 here and 5 elsewhere/) }))
+    expect(all.get().linger).toBe(5)
+  })
+
+  it('do not take an option that does not exist, and name those that do', () => {
+    expect(() => settings({ drainTimout: 5 } as HandoverOptions)).toThrow(/the option "drainTimout" does not exist\. Nothing was changed\. Known options: name, readyTimeout, .+, log\./)
+    expect(() => settings({ toString: 5 } as unknown as HandoverOptions)).toThrow(HandoverError)
+  })
+
+  it('leave the close hook and the log to the process', () => {
+    expect(settings({ onClose: () => undefined, log: () => undefined })).toEqual(settings())
+  })
+})
