@@ -28,6 +28,19 @@ export default defineConfig(
     }
   },
   {
+    // Measures of a house that can be read: texts of messages may be longer than a line.
+    files: ['packages/{core,cli}/src/**/*.ts'],
+    rules: {
+      'max-lines': ['warn', { max: 400 }],
+      'max-lines-per-function': ['warn', { max: 60 }]
+    }
+  },
+  {
+    files: ['packages/*/src/**/*.ts', 'test/**/*.ts'],
+    rules: { 'max-len': ['warn', { code: 140, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true, ignoreUrls: true }] }
+  },
+  {
+    // Who may import whom stands in .dependency-cruiser.mjs.
     files: ['test/**/*.ts', 'vitest.config.mts'],
     extends: [tseslint.configs.recommended],
     rules: { '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }] }

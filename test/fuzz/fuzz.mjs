@@ -30,7 +30,7 @@ if (given.mutation !== undefined) {
   if (!mutate) throw new Error(`no mutation "${given.mutation}"`)
   mutate(Object.fromEntries(['adopting', 'connections', 'movable', 'moving', 'private'].map((name) => [name, core(name)])), () => { mutated++ })
 }
-const { Adopter } = core('adopting')
+const { ConnectionReceiver } = core('adopting')
 const { Channel, deadlineIn } = core('channel')
 const { parseMessage } = core('messages')
 const { Connections } = core('connections')
@@ -123,7 +123,7 @@ function shortOf(channel) {
 /** A predecessor drains into a successor, for a moment, and then serves again: what generation.ts does from the commit to the undo. */
 async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
-  const adopter = new Adopter(how === 'short' ? shortOf(taking) : taking, { adopt: (fd, about) => { to.adopt(fd, about) } })
+  const adopter = new ConnectionReceiver(how === 'short' ? shortOf(taking) : taking, { adopt: (fd, about) => { to.adopt(fd, about) } })
   let flying = 0
   let landed = () => undefined
   const counting = {

@@ -3,7 +3,7 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { addon, openChannel, openPairs, type CountedBy, type Ended, type KeeperMessage, type StateName, type WorkerMessage } from '@handover/core/internal'
+import { addon, openChannel, openPairs, type CountedBy, type ProcessEnd, type KeeperMessage, type LifecycleState, type WorkerMessage } from '@handover/core/internal'
 import { parseKeeperMessage, parseWorkerMessage } from '../../packages/core/dist/protocol/keeper-messages.js'
 import { Worker, type Line, type WorkerSide } from '../../packages/cli/dist/keeper/worker.js'
 import { descriptorsOf, waitFor } from './program.js'
@@ -44,14 +44,14 @@ export class FarEnd {
   readonly worker: Worker
   readonly said: KeeperMessage[] = []
   readonly #channel: ReturnType<typeof openChannel<KeeperMessage, WorkerMessage>>
-  #end: (how: Ended) => void = () => undefined
+  #end: (how: ProcessEnd) => void = () => undefined
   /** Is called for each word, in the order of arrival. */
   hears: (word: KeeperMessage, take: (count: number) => number[]) => void = () => undefined
 
   constructor(side: WorkerSide, slot = 0) {
     const [[ours, theirs], [ourDescriptors, theirDescriptors]] = openPairs(addon(), false)
     const line: Line = openChannel(ours, ourDescriptors, parseWorkerMessage)
-    const ended = new Promise<Ended>((resolve) => { this.#end = resolve })
+    const ended = new Promise<ProcessEnd>((resolve) => { this.#end = resolve })
     this.worker = new Worker(line, { pid: ++pids, slot, startedAt: Date.now(), ended }, side)
     this.#channel = openChannel(theirs, theirDescriptors, parseKeeperMessage)
     const take = (count: number): number[] => {
@@ -67,7 +67,7 @@ export class FarEnd {
   }
 
   /** Resolves when the keeper has heard of the state. */
-  async is(state: StateName): Promise<this> {
+  async is(state: LifecycleState): Promise<this> {
     this.say({ type: 'state', state, generation: 1 })
     await waitFor(() => this.worker.state === state)
     return this

@@ -1,6 +1,6 @@
 /** Numbers, times and ends of processes for people, and columns of them. Pure. */
 
-import type { Ended } from '@handover/core/internal'
+import type { ProcessEnd } from '@handover/core/internal'
 
 export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`
@@ -22,7 +22,7 @@ export const megabytes = (bytes: number): string => `${number(Math.round(bytes /
 export const size = (bytes: number): string => (bytes < 1_024 ? `${bytes} B` : bytes < 1_048_576 ? `${number(Math.round(bytes / 1_024))} kB` : megabytes(bytes))
 
 /** Of a process, after "ended ". How one ended that another keeper had started nobody knows. */
-export const byWhat = ({ code, signal }: Ended): string => (signal !== null ? `by ${signal}` : code === null ? 'in an unknown way' : `with status ${code}`)
+export const byWhat = ({ code, signal }: ProcessEnd): string => (signal !== null ? `by ${signal}` : code === null ? 'in an unknown way' : `with status ${code}`)
 
 /** As Date.now(); the same for everybody who reads it. */
 export const moment = (at: number): string => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`

@@ -45,6 +45,29 @@ export const withoutStop = (text: string): string => text.replace(/[.\s]+$/, '')
 
 export type Role = 'predecessor' | 'successor'
 
+/** The parts of a message, each a sentence without its full stop (one that ends in `.`, `?`, `!` or `:` is taken as it is). */
+export interface ErrorParts {
+  /** What happened. */
+  readonly what: string
+  /** Who serves now, or what became of what was asked for. */
+  readonly serving?: string
+  /** What to do. */
+  readonly todo?: string
+  /** What follows the text, such as the last lines of a successor. */
+  readonly appendix?: string
+  /** Each part stands on a line of its own. */
+  readonly onLines?: boolean
+}
+
+const sentence = (text: string): string => (/[.?!:]$/.test(text) ? text : `${text}.`)
+
+/** The parts as one text. */
+export function messageOf({ what, serving, todo, appendix, onLines = false }: ErrorParts): string {
+  const parts = [what, serving, todo].filter((part) => part !== undefined && part !== '').map((part) => sentence(part!))
+  const text = parts.join(onLines ? '\n  ' : ' ')
+  return appendix === undefined || appendix === '' ? text : `${text} ${appendix}`
+}
+
 export interface ErrorContext {
   readonly role?: Role
   /** The state of the process that throws. */
@@ -67,12 +90,19 @@ export class HandoverError extends Error {
   declare readonly state?: string
   declare readonly generation?: number
   declare readonly stderr?: string
+  /** What happened; the whole message where its parts are not known. */
+  readonly what: string
+  declare readonly serving?: string
+  declare readonly todo?: string
 
-  constructor(code: ErrorCode, message: string, context: ErrorContext = {}) {
-    super(message, 'cause' in context ? { cause: context.cause } : undefined)
+  /** `text`: the parts of the message, or a message that another process has made of them. */
+  constructor(code: ErrorCode, text: ErrorParts | string, context: ErrorContext = {}) {
+    const { what, serving, todo } = typeof text === 'string' ? { what: text } : text
+    super(typeof text === 'string' ? text : messageOf(text), 'cause' in context ? { cause: context.cause } : undefined)
     this.code = code
+    this.what = what
     const { cause: _, ...known } = context
-    Object.assign(this, known)
+    Object.assign(this, known, serving !== undefined && { serving }, todo !== undefined && { todo })
     // The stack begins with the code, as in Node's own errors; the name stays plain.
     this.name = `HandoverError [${code}]`
     Error.captureStackTrace(this, HandoverError)

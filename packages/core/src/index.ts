@@ -20,7 +20,7 @@ export type { HandoverOptions, LogLevel } from './options.js'
 export type { ConnectionCounts, CutRequest, Report, StateReport } from './protocol/report.js'
 export type { Neighbour, PeerChannel, PeerMessageInfo, Restored, RestoreInfo, SaveInfo, Section, Service } from './sharing/sharing-api.js'
 export type { MoveOptions, OnMoved } from './connections/application-moves.js'
-export type { StateName } from './protocol/lifecycle.js'
+export type { LifecycleState as StateName } from './protocol/lifecycle.js'
 
 const generation = generationOfProcess()
 

@@ -5,7 +5,7 @@ import { nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
-import { statusOf } from '../../../packages/cli/dist/client/find-apps.js'
+import { statusOf } from '../../../packages/cli/dist/control/status-of.js'
 import { Sharing } from '../../helpers/sharing.js'
 
 const light = { keepAlive: { clients: 2, thinkMs: 10 }, newConnections: { clients: 1, thinkMs: 10 }, answerTimeoutMs: 30_000 }

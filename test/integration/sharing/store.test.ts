@@ -6,7 +6,7 @@ import { afterEach, expect, it, onTestFinished } from 'vitest'
 import { Program, programPath } from '../../helpers/program.js'
 import { Sharing } from '../../helpers/sharing.js'
 
-const { writeSection } = createRequire(import.meta.url)('../../../packages/core/dist/sharing/sections/section-file.js') as typeof import('../../../packages/core/src/sharing/sections/section-file.js')
+const { writeSection } = createRequire(import.meta.url)('../../../packages/core/dist/sharing/sections/section-file.js') as typeof import('../../../packages/core/dist/sharing/sections/section-file.js')
 
 let app: Sharing | undefined
 afterEach(async () => {

@@ -1,7 +1,7 @@
-/** Checkpoints as the keeper holds them: which of them the next process of a slot gets, and when they are let go. */
+/** CheckpointStore as the keeper holds them: which of them the next process of a slot gets, and when they are let go. */
 
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
-import { Checkpoints, mostCheckpoints } from '../../../packages/cli/dist/keeper/checkpoint-store.js'
+import { CheckpointStore, mostCheckpoints } from '../../../packages/cli/dist/keeper/checkpoint-store.js'
 import { waitFor } from '../../helpers/program.js'
 import { Files, readAndClose } from '../../helpers/line.js'
 
@@ -11,17 +11,17 @@ let warnings: string[] = []
 afterEach(() => { warnings = [] })
 afterAll(() => { files[Symbol.dispose]() })
 
-const keep = (afterMs?: number): Checkpoints => new Checkpoints((line) => { warnings.push(line) }, afterMs)
+const keep = (afterMs?: number): CheckpointStore => new CheckpointStore((line) => { warnings.push(line) }, afterMs)
 
 /** A file is closed in the background: what gives its memory back must not hold up the keeper. */
 const leftOpen = async (count: number): Promise<void> => { await waitFor(() => files.open === count) }
 
-function hold(checkpoints: Checkpoints, slot: number, pid: number, name: string, text: string): void {
+function hold(checkpoints: CheckpointStore, slot: number, pid: number, name: string, text: string): void {
   checkpoints.hold(slot, pid, name, text.length, files.make(text))
 }
 
 /** What the next start is offered. */
-async function offered(checkpoints: Checkpoints, slot = 0): Promise<Record<string, string>> {
+async function offered(checkpoints: CheckpointStore, slot = 0): Promise<Record<string, string>> {
   const { names, save } = checkpoints.offerFor(slot)
   return Object.fromEntries(await Promise.all(names.map(async (name) => {
     const { fd, bytes, phase } = await save(name, signal)
@@ -116,14 +116,14 @@ describe('checkpoints', () => {
   })
 
   describe('where starts end before they serve', () => {
-    const left = (): Checkpoints => {
+    const left = (): CheckpointStore => {
       const checkpoints = keep()
       hold(checkpoints, 0, 1, 'poison', '1')
       checkpoints.crashed(0, 1)
       return checkpoints
     }
     /** The starts that follow, all of which fail with their offer taken: + for those that got what was left. */
-    const fail = (checkpoints: Checkpoints, starts: number): string => Array.from({ length: starts }, () => {
+    const fail = (checkpoints: CheckpointStore, starts: number): string => Array.from({ length: starts }, () => {
       const offer = checkpoints.offerFor(0)
       checkpoints.startFailed(0, offer, true)
       return offer.names.length > 0 ? '+' : '-'

@@ -3,7 +3,7 @@
 import { closeSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { ProcessStatus } from '@handover/core/internal'
-import { Counts } from '../../../packages/cli/dist/keeper/count-store.js'
+import { CountStore } from '../../../packages/cli/dist/keeper/count-store.js'
 import type { Worker, WorkerSide } from '../../../packages/cli/dist/keeper/worker.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
 import { Keeping } from '../../helpers/keeping.js'
@@ -84,15 +84,15 @@ class App implements Disposable {
   readonly processes: Process[] = []
   readonly files = new Files()
   readonly warnings: string[] = []
-  readonly counts: Counts
+  readonly counts: CountStore
   #ids = 0
 
   readonly #prefix: string
 
-  constructor(options: ConstructorParameters<typeof Counts>[1] = {}, prefix = 'p') {
+  constructor(options: ConstructorParameters<typeof CountStore>[1] = {}, prefix = 'p') {
     this.#prefix = prefix
     const living = (): Worker[] => this.processes.map(({ worker }) => worker).filter(({ how }) => how === undefined)
-    this.counts = new Counts({
+    this.counts = new CountStore({
       workers: living,
       heirs: (slot) => living().filter(({ state }) => state === 'serving').sort((a, b) => Number(b.slot === slot) - Number(a.slot === slot)),
       warn: (line) => { this.warnings.push(line) }

@@ -8,7 +8,7 @@ import path from 'node:path'
 import { closeFds, describeFd } from '@handover/core/fd'
 import { addon, type OfferedListener } from '@handover/core/internal'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { Members, type Offer } from '../../../packages/cli/src/keeper/listener-members.js'
+import { ListenerMembers, type Offer } from '../../../packages/cli/src/keeper/listener-members.js'
 import { mismatch } from '../../../packages/core/src/listeners/listener-match.js'
 import { directory, openFds } from '../../helpers/fd-peer/support.js'
 
@@ -64,7 +64,7 @@ class Worker {
     return { listeners: fds.map((fd, index) => about(fd, this.servers[index]!.address() as string)), fds: fds.map((fd) => addon().duplicate(fd)) }
   }
 
-  heldBy(members: Members): this {
+  heldBy(members: ListenerMembers): this {
     const { listeners, fds } = this.serving()
     members.hold(this.slot, listeners, fds)
     return this
@@ -98,14 +98,14 @@ async function connectAll(count: number, where: net.NetConnectOpts): Promise<{ a
   return { answers }
 }
 
-function keeper(options?: { shared?: boolean; warn?(line: string): void }): Members {
-  const members = new Members(options)
+function keeper(options?: { shared?: boolean; warn?(line: string): void }): ListenerMembers {
+  const members = new ListenerMembers(options)
   onTestFinished(() => { members.close() })
   return members
 }
 
 /** Four workers on one TCP listener; the first bound it. */
-async function four(members: Members, where: net.ListenOptions = { host: '127.0.0.1', port: 0 }): Promise<{ workers: Worker[]; port: number }> {
+async function four(members: ListenerMembers, where: net.ListenOptions = { host: '127.0.0.1', port: 0 }): Promise<{ workers: Worker[]; port: number }> {
   const first = new Worker(0)
   const server = await first.listen(where)
   first.heldBy(members)
@@ -403,7 +403,7 @@ describe('the keeper', () => {
     const { answers } = await connectAll(50, { host: '127.0.0.1', port })
     const all = members.all()
     const saved = JSON.parse(JSON.stringify(all.members)) as typeof all.members
-    const next = Members.restore(saved, all.fds.map((fd) => addon().duplicate(fd)))
+    const next = ListenerMembers.restore(saved, all.fds.map((fd) => addon().duplicate(fd)))
     onTestFinished(() => { next.close() })
     for (const slot of [0, 1, 2, 3, 4]) {
       expect(next.offerFor(slot).listeners).toEqual(members.offerFor(slot).listeners)

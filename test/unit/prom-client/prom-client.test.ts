@@ -6,7 +6,8 @@ import client, { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summar
 import { describe, expect, it } from 'vitest'
 import { Aggregates, type Snapshot } from '../../../packages/core/dist/sharing/aggregates/aggregate.js'
 import { decodeState, encodeState } from '../../../packages/core/dist/protocol/value-codec.js'
-import type { Section, StateName } from '../../../packages/core/dist/index.js'
+import type { Section } from '../../../packages/core/dist/sharing/sharing-api.js'
+import type { LifecycleState } from '../../../packages/core/dist/protocol/lifecycle.js'
 import { inherit, type InheritOptions } from '../../../packages/prom-client/dist/index.js'
 
 const sent = <T>(value: T): T => decodeState(encodeState(value, 'a test'), 'a test') as T
@@ -36,7 +37,7 @@ class Process {
   readonly core: NonNullable<InheritOptions['core']>
   readonly sections = new Map<string, Section<unknown>>()
   readonly app: App
-  state: StateName = 'serving'
+  state: LifecycleState = 'serving'
 
   constructor(app: App, generation: number, options: InheritOptions, contentType: string) {
     this.app = app
@@ -48,7 +49,7 @@ class Process {
         return answers.filter((answer) => answer !== undefined).map(sent)
       }
     }, `p${generation}`)
-    const state = (): StateName => this.state
+    const state = (): LifecycleState => this.state
     this.core = {
       generation,
       get state() { return state() },

@@ -1,6 +1,8 @@
 /** `handover drill`: finds the app, and reloads it under load. */
 
-import { chooseApp, fileOf, findApps, titleOf } from '../client/find-apps.js'
+import { chooseApp, fileOf } from '../client/choose-app.js'
+import { findApps } from '../client/find-apps.js'
+import { titleOf } from '../client/group-apps.js'
 import type { DrillOptions } from '../command-line/arguments.js'
 import { drill } from '../drill/drill.js'
 import { Failure } from '../failure.js'

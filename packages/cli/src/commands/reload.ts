@@ -1,11 +1,13 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
 import type { ControlAnswer, Peer, ReloadOutcome, ReloadRequest } from '@handover/core/internal'
-import { chooseApp, fileOf, findApps, titleOf } from '../client/find-apps.js'
+import { chooseApp, fileOf } from '../client/choose-app.js'
+import { findApps } from '../client/find-apps.js'
+import { titleOf } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
-import { ask, Silent } from '../client/ask.js'
-import { Failure } from '../failure.js'
 import { version } from '../command-line/version.js'
+import { ask, Silent } from '../control/ask.js'
+import { Failure } from '../failure.js'
 import { cut, duration, number, printable } from '../text.js'
 
 /** Of the names and reasons of sections, in one line. */

@@ -4,39 +4,31 @@
  * It is as small as it can be: whatever happens to the application happens in the workers.
  */
 
-import { subscribe } from 'node:diagnostics_channel'
-import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { activation, ControlServer, HandoverError, initialEnvironment, leaveTerminal, listed, monotonicMicroseconds, native, nativeMissing, notifySystemd, Terminal, terminalIsGone, unavailable, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
-import { adoptLate, adoptWorkers } from '../keeper/find-workers.js'
+import { activation, ControlServer, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
+import { version } from '../command-line/version.js'
 import { Failure } from '../failure.js'
-import { Keeper } from '../keeper/keeper.js'
+import { adoptLate, adoptWorkers } from '../keeper/find-workers.js'
+import { follow, handKeeperOver } from '../keeper/keeper-handover.js'
 import { takeKeeperName } from '../keeper/keeper-name.js'
-import { Members } from '../keeper/listener-members.js'
+import { controlSide, listenForSignals, log, ownChildren } from '../keeper/keeper-process.js'
+import { Keeper } from '../keeper/keeper.js'
+import { ListenerMembers } from '../keeper/listener-members.js'
 import { reapOrphans } from '../keeper/reap-orphans.js'
 import { StartPaths } from '../keeper/start-paths.js'
 import { takeActivated, tellWatchdog } from '../keeper/systemd.js'
-import { follow, handKeeperOver } from '../keeper/keeper-handover.js'
-import { version } from '../command-line/version.js'
 import { nameOfPackage } from '../text.js'
 
 /** They belong to the keeper: systemd talks to the main process alone. The sockets that it passes go on to each worker, with variables of its own. */
 const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']
 
-/** What has a meaning to applications only, and the default action of some would end the keeper. */
-const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
-
 const defaultReadyTimeoutMs = 60_000
 const defaultHangTimeoutMs = 30_000
 /** How long an answer that was written may take to leave. */
 const lastWordMs = 200
-
-function log(level: 'info' | 'warn' | 'error', line: string): void {
-  process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`)
-}
 
 /** Ends the process with the status of what it ran. Throws a Failure where nothing was started. */
 export async function run(options: RunOptions): Promise<never> {
@@ -94,7 +86,7 @@ export async function run(options: RunOptions): Promise<never> {
         if (terminalIsGone()) leaveTerminal()
         process.exit(status)
       }
-    }, following ? Members.restore(following.kept.members, following.fds, membersOptions) : new Members(membersOptions), following?.kept)
+    }, following ? ListenerMembers.restore(following.kept.members, following.fds, membersOptions) : new ListenerMembers(membersOptions), following?.kept)
   listenForSignals(keeper)
   // Whatever goes wrong here: a keeper that ends is worse, as PID 1 it takes the whole container along.
   process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
@@ -149,94 +141,4 @@ function defaultName(cwd: string, script: string): string {
 function readyTimeout(env: NodeJS.ProcessEnv): number {
   const text = env['HANDOVER_READY_TIMEOUT'] ?? ''
   return /^\d+$/.test(text) ? Number(text) : defaultReadyTimeoutMs
-}
-
-/** Every process that this one starts, from the first moment on. */
-function ownChildren(): ReadonlySet<ChildProcess> {
-  const children = new Set<ChildProcess>()
-  subscribe('child_process', (message) => {
-    const { process: child } = message as { process: ChildProcess }
-    children.add(child)
-    child.once('exit', () => { children.delete(child) })
-  })
-  return children
-}
-
-// ---- the name ----
-
-function controlSide(keeper: Keeper): ControlSide {
-  return {
-    called: ({ channel }) => {
-      channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload` })
-      channel.close()
-    },
-    asked: (request, client) => { void answer(keeper, request, client) },
-    warn: (line) => { log('warn', line) },
-    note: (line) => { log('info', line) }
-  }
-}
-
-async function answer(keeper: Keeper, request: ControlRequest, client: Client): Promise<void> {
-  try {
-    switch (request.verb) {
-      case 'status':
-        client.answer({ type: 'status', app: await keeper.status() })
-        break
-      case 'reload':
-        client.answer({ type: 'reload', outcome: await keeper.reload(request.options, (text) => { client.answer({ type: 'progress', text }) }) })
-        break
-      case 'stop':
-        client.answer({ type: 'stopping', pids: [process.pid, ...keeper.workers.map(({ pid }) => pid)] })
-        // The connection closes with the process.
-        notifySystemd({ STOPPING: 1 })
-        await keeper.stop()
-    }
-  } catch (error) {
-    const { code, message } = error instanceof HandoverError ? error : { code: 'HANDOVER_PROTOCOL', message: String(error) }
-    client.answer({ type: 'refused', code, reason: message })
-  }
-  client.end()
-}
-
-// ---- signals ----
-
-function listenForSignals(keeper: Keeper): void {
-  const terminal = new Terminal()
-  const stop = (signal: NodeJS.Signals): void => {
-    if (keeper.stopping) {
-      keeper.end(signal)
-      return
-    }
-    notifySystemd({ STOPPING: 1 })
-    void keeper.stop(signal)
-  }
-  const reload = (signal: NodeJS.Signals): void => {
-    const { isHangup, by } = signal === 'SIGHUP' ? terminal.hangup() : { isHangup: false, by: '' }
-    log('info', isHangup ? `${signal}: the terminal of the keeper (process ${process.pid}) hung up, so it stops` : `${signal}: a reload was asked for${by}`)
-    if (isHangup) {
-      stop(signal)
-      return
-    }
-    void keeper.reloadTogether().then(({ ok, switched, error }) => {
-      if (ok) log('info', `reloaded: ${listed(switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`))} serve${switched.length === 1 ? 's' : ''}`)
-      else log('error', `${error?.code}: ${error?.message}`)
-    }, (error: unknown) => { log('error', String(error)) })
-  }
-  const reloadSignal = (process.env['HANDOVER_RELOAD_SIGNAL'] ?? 'SIGHUP') as NodeJS.Signals
-  process.on('SIGTERM', stop).on('SIGINT', stop)
-  listen(reloadSignal, reload)
-  if (reloadSignal === 'SIGHUP') terminal.watch()
-  // Without a meaning to us it must not end us either.
-  for (const signal of [...forwarded, 'SIGHUP' as const]) {
-    if (signal !== reloadSignal) listen(signal, () => { for (const worker of keeper.servers) worker.signal(signal) })
-  }
-}
-
-/** Not every system has every signal. */
-function listen(signal: NodeJS.Signals, hear: (signal: NodeJS.Signals) => void): void {
-  try {
-    process.on(signal, hear)
-  } catch {
-    log('warn', `this system has no signal ${signal}`)
-  }
 }

@@ -3,7 +3,7 @@
  */
 
 import type { ProcessStatus } from '@handover/core/internal'
-import { titleOf, type App } from '../client/find-apps.js'
+import { titleOf, type App } from '../client/group-apps.js'
 import { cut, duration, megabytes, moment, number, plural, printable, size, whole, wrap } from '../text.js'
 
 export interface Paper {

@@ -1,8 +1,11 @@
 /** `handover status`: once, or again every second. */
 
 import { setTimeout as wait } from 'node:timers/promises'
-import { chooseApp, describeSilences, findApps, pidOf, type App, type Found } from '../client/find-apps.js'
+import { chooseApp } from '../client/choose-app.js'
+import { describeSilences, findApps, type Found } from '../client/find-apps.js'
+import type { App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
+import { pidOf } from '../control/socket-names.js'
 import { describeApps } from './status-text.js'
 
 const everyMs = 1_000

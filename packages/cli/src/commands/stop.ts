@@ -1,8 +1,10 @@
 /** `handover stop`: every process of the app drains and ends, and this waits for it. */
 
-import { chooseApp, fileOf, findApps, titleOf, type App } from '../client/find-apps.js'
+import { chooseApp, fileOf } from '../client/choose-app.js'
+import { findApps } from '../client/find-apps.js'
+import { titleOf, type App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
-import { ask, NobodyListens } from '../client/ask.js'
+import { ask, NobodyListens } from '../control/ask.js'
 import { Failure } from '../failure.js'
 import { refusal, sayAtInterrupt } from './reload.js'
 

@@ -64,7 +64,7 @@ interface Tries {
   offered: number
 }
 
-export class Checkpoints {
+export class CheckpointStore {
   #held: Held[] = []
   readonly #warn: (line: string) => void
   readonly #keptMs: number

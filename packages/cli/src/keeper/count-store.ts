@@ -71,7 +71,7 @@ export interface CountsOptions {
 
 const hasServed = ({ state }: Worker): boolean => !['idle', 'taking', 'preparing', 'ready', 'ended'].includes(state)
 
-export class Counts {
+export class CountStore {
   readonly #side: CountsSide
   readonly #answerMs: number
   readonly #graceMs: number

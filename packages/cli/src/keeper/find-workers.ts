@@ -6,7 +6,8 @@
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/internal'
-import { isOwn, pidOf, statusOf } from '../client/find-apps.js'
+import { isOwn, pidOf } from '../control/socket-names.js'
+import { statusOf } from '../control/status-of.js'
 import type { Keeper } from './keeper.js'
 
 /** How often it is looked for those that could not be found before: they booted when their keeper died, or their event loop was blocked. */

@@ -18,7 +18,7 @@ import type { SavedMember } from './listener-members.js'
 import type { StartCommand } from './start-paths.js'
 
 /** What the next keeper must know. */
-export interface Kept extends Memory {
+export interface KeeperMemory extends Memory {
   readonly members: readonly SavedMember[]
   /** Whether there is a control socket: then its descriptor comes first. */
   readonly control: string | null
@@ -28,7 +28,7 @@ export interface Kept extends Memory {
   readonly services?: readonly ServiceCount[]
 }
 
-type FromOld = { readonly type: 'keep'; readonly kept: Kept } | { readonly type: 'go' }
+type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
 const fromOld: Shapes<FromOld> = { keep: { kept: object }, go: {} }
 const fromNew: Shapes<FromNew> = { prepared: {}, ready: {} }
@@ -79,8 +79,8 @@ async function expect<Hears extends { readonly type: string }>(channel: Channel<
 }
 
 /** The other side: what a keeper that leaves has sent. Undefined where nobody did. */
-export interface Following {
-  readonly kept: Kept
+export interface KeeperSuccession {
+  readonly kept: KeeperMemory
   /** The control socket, where there is one, and the members. */
   readonly control: number | undefined
   readonly fds: readonly number[]
@@ -93,7 +93,7 @@ export interface Following {
 }
 
 /** Where this process was started by a keeper that wants to leave. Reads and removes the mark. */
-export async function follow(): Promise<Following | undefined> {
+export async function follow(): Promise<KeeperSuccession | undefined> {
   const inheritance: Inheritance | undefined = takeInheritance(process.env)
   if (!inheritance) return undefined
   const channel = openChannel<FromOld, FromNew>(inheritance.messages, inheritance.descriptors, reader(fromOld))

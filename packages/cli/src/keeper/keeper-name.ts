@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlServer, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, type ControlSide } from '@handover/core/internal'
-import { ask, NobodyListens } from '../client/ask.js'
+import { ask, NobodyListens } from '../control/ask.js'
 import { Failure } from '../failure.js'
 
 const statusMs = 3_000

@@ -5,20 +5,21 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accepts, HandoverError, listed, type AppStatus, type Ended, type Peer, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type StateName, type Wishes } from '@handover/core/internal'
-import { adoptWorkers } from './find-workers.js'
-import { isBlocked } from './blocked-worker.js'
-import { Checkpoints } from './checkpoint-store.js'
-import { Counts, serviceTopic } from './count-store.js'
-import { KeptFiles } from './served-files.js'
-import { Lookout } from './lookout.js'
-import type { Members } from './listener-members.js'
-import { refuseConnects } from './refuse-connects.js'
-import { reload } from './rolling-reload.js'
+import { accepts, HandoverError, listed, type AppStatus, type LifecycleState, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type Wishes } from '@handover/core/internal'
 import { unknownService } from '../service.js'
+import { byWhat } from '../text.js'
+import { isBlocked } from './blocked-worker.js'
+import { CheckpointStore } from './checkpoint-store.js'
+import { CountStore, serviceTopic } from './count-store.js'
+import { adoptWorkers } from './find-workers.js'
+import type { ListenerMembers } from './listener-members.js'
+import { Lookout } from './lookout.js'
+import { refuseConnects } from './refuse-connects.js'
+import { backoffMs, manyStarts, slowMs, stableMs, type Trouble } from './restart-policy.js'
+import { reload } from './rolling-reload.js'
+import { ServedFiles } from './served-files.js'
 import { Slot, type SlotSide } from './slot.js'
 import type { StartCommand } from './start-paths.js'
-import { byWhat } from '../text.js'
 import type { Worker } from './worker.js'
 
 export interface KeeperOptions {
@@ -41,14 +42,6 @@ export interface KeeperOptions {
   /** Nothing is left to do: the status of what was run. */
   ended(status: number): void
 }
-
-/** Waits between tries, by how many failed in a row: at once, then longer and longer. */
-const backoffMs = (failures: number): number => (failures === 0 ? 0 : Math.min(100 * 2 ** (failures - 1), 10_000))
-/** So many starts in a row failed: it is said that this build does not start, and it is tried slowly. */
-const manyStarts = 5
-const slowMs = 15_000
-/** A worker that served for that long was no failure. */
-const stableMs = 1_000
 /** One that served at all starts: it is not waited for longer than this. */
 const servedMs = 1_000
 /** How long a worker may take to answer, where nothing depends on it. */
@@ -59,16 +52,6 @@ const heldLookMs = 10
 
 /** Within it several requests for a reload without any wishes are one. */
 const togetherMs = 500
-
-interface Trouble {
-  /** Crashes and starts. */
-  failures: number
-  /** Since a worker served. */
-  starts: number
-  reason: string
-  nextAt: number
-  timer: NodeJS.Timeout | undefined
-}
 
 /** What a keeper that follows must know, beside the members. */
 export interface Memory {
@@ -83,11 +66,11 @@ export interface Memory {
 
 export class Keeper {
   readonly options: KeeperOptions
-  readonly members: Members
-  readonly files: KeptFiles
+  readonly members: ListenerMembers
+  readonly files: ServedFiles
   readonly slots: Slot[] = []
-  readonly checkpoints = new Checkpoints((line) => { this.options.log('warn', line) })
-  readonly counts: Counts = new Counts({
+  readonly checkpoints = new CheckpointStore((line) => { this.options.log('warn', line) })
+  readonly counts: CountStore = new CountStore({
     workers: () => this.workers,
     heirs: (index) => [...this.servers].sort((a, b) => Number(b.slot === index) - Number(a.slot === index)),
     warn: (line) => { this.options.log('warn', line) }
@@ -117,10 +100,10 @@ export class Keeper {
   #watch: NodeJS.Timeout | undefined
 
   /** `before`: of the keeper that this one follows. */
-  constructor(options: KeeperOptions, members: Members, before?: Memory) {
+  constructor(options: KeeperOptions, members: ListenerMembers, before?: Memory) {
     this.options = options
     this.members = members
-    this.files = new KeptFiles(members, (line) => { options.log('warn', line) })
+    this.files = new ServedFiles(members, (line) => { options.log('warn', line) })
     this.#count = before?.count ?? options.workers
     this.#startedAt = before?.startedAt ?? Date.now()
     this.#crashes = before?.crashes ?? 0
@@ -319,7 +302,7 @@ export class Keeper {
 
   // ---- crashes ----
 
-  #crashed(slot: Slot, worker: Worker, how: Ended): void {
+  #crashed(slot: Slot, worker: Worker, how: ProcessEnd): void {
     if (slot.index >= this.#count) this.checkpoints.drop(slot.index)
     if (this.#stopping || this.#leaving || slot.index >= this.#count || worker.retiring) return
     this.#crashes++
@@ -517,7 +500,7 @@ export class Keeper {
     const places = await Promise.all(this.workers.map(async (worker) => ({ worker, place: await this.#lookout.placeOf(worker) })))
     const elsewhere = places.flatMap(({ place }) => (place ? [`${place.what}. ${place.todo}`] : []))
     const servesElsewhere = (slot: Slot): boolean => places.some(({ worker, place }) => place !== undefined && worker.slot === slot.index)
-    const rank = (state: StateName): number => accepts(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
+    const rank = (state: LifecycleState): number => accepts(state) ? 0 : state === 'draining' || state === 'closing' ? 2 : 1
     return {
       name,
       keeper: {
@@ -591,13 +574,13 @@ export class Keeper {
 }
 
 /** The exit status that a shell would give. */
-export function statusOf(how: Ended | undefined): number {
+export function statusOf(how: ProcessEnd | undefined): number {
   if (!how) return 1
   return how.signal === null ? (how.code ?? 0) : 128 + constants.signals[how.signal]
 }
 
 /** A program that sends itself the signal again when it has cleaned up, as many do, has ended as it was asked to. */
-const statusAfterStop = ({ state }: Worker, how: Ended): number =>
+const statusAfterStop = ({ state }: Worker, how: ProcessEnd): number =>
   state === 'ended' && (how.signal === 'SIGTERM' || how.signal === 'SIGINT') ? 0 : statusOf(how)
 
 const isFailed = (error: unknown): boolean => error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'

@@ -77,7 +77,7 @@ export interface MembersOptions {
   readonly isShared?: (fd: number) => boolean
 }
 
-export class Members {
+export class ListenerMembers {
   readonly #shared: boolean
   readonly #warn: (line: string) => void
   readonly #isShared: (fd: number) => boolean
@@ -92,8 +92,8 @@ export class Members {
   }
 
   /** What `all()` of the keeper before answered; the descriptors are owned from here on. Throws EBADF where one is not open. */
-  static restore(saved: readonly SavedMember[], fds: readonly number[], options?: MembersOptions): Members {
-    const members = new Members(options)
+  static restore(saved: readonly SavedMember[], fds: readonly number[], options?: MembersOptions): ListenerMembers {
+    const members = new ListenerMembers(options)
     members.#members = saved.map(({ slot, key, state, listener }, index) => ({ slot, key, state, listener, fd: fds[index]!, socket: socketOf(fds[index]!) }))
     return members
   }

@@ -11,7 +11,7 @@ import { listed } from '@handover/core/internal'
 import { cut, printable } from '../text.js'
 
 /** A process with what it listens on, by names as in reports. */
-interface Listening {
+interface ListeningProcess {
   readonly pid: number
   readonly names: readonly string[]
 }
@@ -20,7 +20,7 @@ export interface Elsewhere {
   /** What the worker itself listens on, in whatever thread. */
   readonly itself: readonly string[]
   /** Processes that it started, or those did. */
-  readonly others: readonly Listening[]
+  readonly others: readonly ListeningProcess[]
 }
 
 const mostProcesses = 200

@@ -4,15 +4,15 @@
  */
 
 import { SocketFileHold } from '@handover/core/internal'
-import type { Members } from './listener-members.js'
+import type { ListenerMembers } from './listener-members.js'
 
-export class KeptFiles {
-  readonly #members: Members
+export class ServedFiles {
+  readonly #members: ListenerMembers
   readonly #warn: (line: string) => void
   #holders = 0
   #hold: SocketFileHold | undefined
 
-  constructor(members: Members, warn: (line: string) => void) {
+  constructor(members: ListenerMembers, warn: (line: string) => void) {
     this.#members = members
     this.#warn = warn
   }

@@ -5,11 +5,11 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { channelTo, handOver, HandoverError, isErrorCode, listed, pathsMark, StateMachine, withoutStop, type CommandLine, type Ended, type OfferedListener, type ProcessStatus, type Report, type StateName, type Wishes } from '@handover/core/internal'
-import type { Checkpoints } from './checkpoint-store.js'
-import type { Counts } from './count-store.js'
-import type { KeptFiles } from './served-files.js'
-import type { Members } from './listener-members.js'
+import { channelTo, handOver, HandoverError, isErrorCode, listed, pathsMark, Lifecycle, withoutStop, type CommandLine, type ProcessEnd, type OfferedListener, type ProcessStatus, type Report, type LifecycleState, type Wishes } from '@handover/core/internal'
+import type { CheckpointStore } from './checkpoint-store.js'
+import type { CountStore } from './count-store.js'
+import type { ServedFiles } from './served-files.js'
+import type { ListenerMembers } from './listener-members.js'
 import { probe } from './http-probe.js'
 import { byWhat } from '../text.js'
 import { socketPair, startWorker, Worker, type Fresh, type Line, type WorkerSide } from './worker.js'
@@ -32,10 +32,10 @@ type Claims = Parameters<WorkerSide['booted']>[1]
 
 export interface SlotSide {
   readonly name: string
-  readonly members: Members
-  readonly files: KeptFiles
-  readonly checkpoints: Checkpoints
-  readonly counts: Counts
+  readonly members: ListenerMembers
+  readonly files: ServedFiles
+  readonly checkpoints: CheckpointStore
+  readonly counts: CountStore
   /** When the service began, as Date.now(); undefined before it did. */
   since(): number | undefined
   readonly env: NodeJS.ProcessEnv
@@ -49,9 +49,9 @@ export interface SlotSide {
   /** What serves in this slot, or what it listens on, has changed. */
   changed(slot: Slot): void
   /** The worker that served is gone, and nobody took over. */
-  crashed(slot: Slot, worker: Worker, how: Ended): void
+  crashed(slot: Slot, worker: Worker, how: ProcessEnd): void
   /** The worker that served died while it handed over, and the other one serves. */
-  diedHandingOver(from: Worker, how: Ended, to: Worker): void
+  diedHandingOver(from: Worker, how: ProcessEnd, to: Worker): void
   /** The worker that served was told to stop, and not by the keeper: it drains. */
   left(slot: Slot, worker: Worker): void
   /** Another keeper has the workers, or will. */
@@ -75,7 +75,7 @@ export interface Replacement {
   readonly from: Worker | null
   readonly to: Worker
   /** How the predecessor ended, where it did so before all was handed over. */
-  readonly died?: Ended
+  readonly died?: ProcessEnd
   /** Undefined while nothing went wrong: then why the old generation serves again, or nobody. */
   failure(): HandoverError | undefined
 }
@@ -103,7 +103,7 @@ interface Undo {
   readonly from: Worker
   readonly to: Worker
   /** How the predecessor ended, where it did so before all was handed over: what its slot had left is of use then. */
-  readonly died: Ended | undefined
+  readonly died: ProcessEnd | undefined
   /** Why it must be undone, or was; made when it is asked for, since who serves changes meanwhile. */
   failure: (() => HandoverError) | undefined
   /** Called when it serves again, or never can. */
@@ -117,7 +117,7 @@ export class Slot {
   /** Who accepts. */
   server: Worker | undefined
   /** How the last worker that ended did so. */
-  lastEnd: Ended | undefined
+  lastEnd: ProcessEnd | undefined
   #starting: Starting | undefined
   #booting: { readonly worker: Worker; decide(claims: Claims): void } | undefined
   #handover: Handover | undefined
@@ -181,7 +181,7 @@ export class Slot {
     const alone = await this.#side.nobodyServes()
     if (this.#starting?.givenUp) worker.kill()
     this.#booting = { worker, decide: () => { worker.say(this.#aborted ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' }) } }
-    const machine = new StateMachine(() => undefined)
+    const machine = new Lifecycle(() => undefined)
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
     const channel = channelTo(started)
@@ -512,7 +512,7 @@ export class Slot {
     warn: (line) => { this.#side.warn(line) }
   }
 
-  #state(worker: Worker, state: StateName): void {
+  #state(worker: Worker, state: LifecycleState): void {
     if (state === 'launching' && this.#handover?.from === worker) this.#handover.began()
     if (state === 'draining' && worker === this.server && this.#handover?.from !== worker) {
       const asked = worker.retiring
@@ -555,7 +555,7 @@ export class Slot {
     if (worker.how) checkpoints.crashed(this.index, worker.pid)
   }
 
-  #ended(worker: Worker, how: Ended): void {
+  #ended(worker: Worker, how: ProcessEnd): void {
     // One that another line was opened to is told of by that one.
     if (!this.workers.delete(worker) || this.#side.leaving()) return
     this.lastEnd = how

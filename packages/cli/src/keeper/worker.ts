@@ -3,7 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withOwnInspector, type Channel, type CommandLine, type CountedBy, type Ended, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type Started, type StateName, type Wishes, type WorkerMessage } from '@handover/core/internal'
+import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withOwnInspector, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -11,7 +11,7 @@ type WorkerWord<T extends WorkerMessage['type']> = Extract<WorkerMessage, { type
 
 /** What a worker tells its slot. */
 export interface WorkerSide {
-  state(worker: Worker, state: StateName): void
+  state(worker: Worker, state: LifecycleState): void
   booted(worker: Worker, claims: Booted): void
   serves(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
@@ -26,7 +26,7 @@ export interface WorkerSide {
   /** The keeper leaves: another one has the worker, or will. */
   leaving(): boolean
   /** The process is gone. */
-  ended(worker: Worker, how: Ended): void
+  ended(worker: Worker, how: ProcessEnd): void
   warn(line: string): void
 }
 
@@ -38,7 +38,7 @@ export class Worker {
   readonly slot: number
   readonly startedAt: number
   generation = 0
-  state: StateName = 'idle'
+  state: LifecycleState = 'idle'
   /** Of the last `booted`. */
   speaks: readonly Spoken[] = []
   /** It has said what it listens on, and the keeper has copies. */
@@ -50,8 +50,8 @@ export class Worker {
   /** Another line was opened to the same process: this one means nothing any more. */
   replaced = false
   /** How it ended; undefined while it lives. */
-  how: Ended | undefined
-  readonly ended: Promise<Ended>
+  how: ProcessEnd | undefined
+  readonly ended: Promise<ProcessEnd>
   readonly #line: Line
   readonly #stderr: () => string
   readonly #side: WorkerSide
@@ -64,7 +64,7 @@ export class Worker {
   #said = false
   #hungUp = false
 
-  constructor(line: Line, about: { pid: number; slot: number; startedAt: number; ended?: Promise<Ended>; stderr?: () => string }, side: WorkerSide) {
+  constructor(line: Line, about: { pid: number; slot: number; startedAt: number; ended?: Promise<ProcessEnd>; stderr?: () => string }, side: WorkerSide) {
     this.#line = line
     this.pid = about.pid
     this.slot = about.slot
@@ -254,13 +254,13 @@ export class Worker {
 /** A process as it was started: the worker, and the raw ends of the channel on which a predecessor, or the keeper in its place, makes the offer. */
 export interface Fresh {
   readonly worker: Worker
-  readonly started: Started
+  readonly started: SpawnedProcess
 }
 
 /** Starts a worker of this slot; `name`: of the app. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
 export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide): Promise<Fresh> {
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
-  let started: Started
+  let started: SpawnedProcess
   try {
     const inspected = await withOwnInspector(command, env)
     started = await startInspected(inspected, inspected.command, inspected.env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name] })

@@ -9,13 +9,14 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { inspect } from 'node:util'
-import { HasSpoken } from './connection-receiver.js'
-import type { Connections } from './connection-tracker.js'
 import { HandoverError } from '../errors.js'
+import { adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes } from '../platform/node/connection-handle.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
-import type { Mover } from './connection-sender.js'
-import { adoptDescriptor, fdOf, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes } from '../platform/node/listen-handle.js'
 import { decodeState, encodeState, loadSoon } from '../protocol/value-codec.js'
+import { HasSpoken } from './connection-receiver.js'
+import type { ConnectionSender } from './connection-sender.js'
+import type { ConnectionTracker } from './connection-tracker.js'
 
 export interface MoveOptions {
   /** The name under which the successor's onMoved() takes it; not `http`. */
@@ -52,7 +53,7 @@ function takeUnread(socket: net.Socket): { unread: Buffer; putBack: () => void }
   }
 }
 
-export class SocketMoves {
+export class ApplicationMoves {
   readonly #takers = new Map<string, OnMoved>()
   readonly #leaving = new WeakSet<net.Socket>()
 
@@ -74,7 +75,7 @@ export class SocketMoves {
   }
 
   /** `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the successor has it. */
-  async move(socket: net.Socket, options: MoveOptions | undefined, mover: Mover | undefined, connections: Connections | undefined, listener: string): Promise<boolean> {
+  async move(socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined, listener: string): Promise<boolean> {
     if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
     if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
@@ -141,7 +142,7 @@ export class SocketMoves {
   }
 
   /** A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. HasSpoken: its client has heard of it. */
-  take(fd: number, about: MovedConnection, connections: Connections | undefined): void {
+  take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined): void {
     const socket = connections?.adopt(fd, about) ?? adoptDescriptor(fd, undefined)
     try {
       const taker = this.#takers.get(about.kind)

@@ -18,7 +18,7 @@ const turnMs = 5
  */
 const mostSpared = 32
 
-export interface AdoptingSide {
+export interface ConnectionReceiverSide {
   /**
    * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said why. `refusable`: then
    * the predecessor goes on with the connection.
@@ -34,16 +34,16 @@ interface Batch {
 /** A connection cannot be given back: its client has heard from this process. */
 export class HasSpoken extends Error {}
 
-export class Adopter {
+export class ConnectionReceiver {
   readonly #channel: Channel
-  readonly #side: AdoptingSide
+  readonly #side: ConnectionReceiverSide
   readonly #spared: number
   readonly #batches: (Batch | (() => void))[] = []
   #running = false
   #refusing = false
   #idle: (() => void)[] = []
 
-  constructor(channel: Channel, side: AdoptingSide, spared = mostSpared) {
+  constructor(channel: Channel, side: ConnectionReceiverSide, spared = mostSpared) {
     this.#channel = channel
     this.#side = side
     this.#spared = spared

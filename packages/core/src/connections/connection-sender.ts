@@ -6,9 +6,10 @@
  * still, so that nothing is read from it or written to it by this process while it is on its way.
  */
 
-import { left, type Channel, type Deadline } from '../protocol/channel.js'
-import { maxLineBytes } from '../protocol/json-lines.js'
+import type { Channel } from '../protocol/channel.js'
+import { left, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
+import { maxLineBytes } from '../protocol/json-lines.js'
 
 /** A connection that is held still. Exactly one of `left` and `back` is called. */
 export interface Leaving {
@@ -36,7 +37,7 @@ const turnMs = 5
 /** After the kernel did not take descriptors at this moment. */
 const againMs = 50
 
-export class Mover {
+export class ConnectionSender {
   readonly #channel: Channel
   readonly #takes: Takes
   readonly #sources = new Set<Source>()

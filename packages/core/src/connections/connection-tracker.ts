@@ -8,86 +8,18 @@ import type http2 from 'node:http2'
 import https from 'node:https'
 import type net from 'node:net'
 import tls from 'node:tls'
-import { acceptedSocket, isNodesOwn, isUntouched, type ServedByHand } from './hand-served.js'
-import { Drain, type DrainOptions } from './drain.js'
-import { foreign, upgraded } from './movability.js'
+import { acceptorOf, adoptDescriptor, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
-import { acceptorOf, adoptDescriptor, hasParser, plainSocketOf, primeParser } from '../platform/node/listen-handle.js'
+import { inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Session } from './connection.js'
+import { Drain, type DrainOptions } from './drain.js'
+import { acceptedSocket, isNodesOwn, isUntouched, type ServedByHand } from './hand-served.js'
+import { foreign, upgraded } from './movability.js'
+import { requestCounts } from './request-counts.js'
 
-export interface Request {
-  readonly method: string
-  readonly target: string
-  readonly since: number
-}
-
-/** The requests of this process since it began, on all its servers, also those that are closed. `failed`: answered with a status of 500 or more. */
-export const requestCounts = { total: 0, failed: 0 }
-
-/** `handshake`: under TLS, before there is a secure connection. Only in HTTP/1 and there can idle be told from busy. */
-export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
-
-export interface Connection {
-  /** Requests whose response is not flushed, in order of arrival. */
-  readonly running: Map<ServerResponse, Request>
-  readonly protocol: Protocol
-  /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
-  readonly wire: net.Socket
-  /** As performance.now(); before the start of this process where it was moved here. */
-  readonly openedAt: number
-  /** The requests that it carried before it was moved here. */
-  readonly requestsBefore: number
-  requests: number
-  bytesRead: number
-  /** When the last response was out, or bytes were last seen to have come in a drain. */
-  quietSince: number
-  /** Its keep-alive timer was set when it was moved here, so Node does not know that the next request must end it. */
-  timerInherited: boolean
-  /** In a drain that moves connections: why this one does not move. It is then drained politely. */
-  stays?: string | undefined
-  /** In a drain: held for a move of this kind, and whether it is on its way already. */
-  leaving?: { readonly kind: string; sent: boolean } | undefined
-  /** The program read of it, wrapped it or gave it to a server itself: it is not ours to move (by-hand.ts). */
-  byHand: boolean
-  /** The HTTP server that the program gave it to. */
-  served?: ServedByHand
-  /** What had been read of it when its last answer was out: an HTTP server that never listened keeps no list of who sends a request. */
-  bytesAnswered?: number
-  /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers (holding.ts). */
-  held?: boolean
-  /** Stops reading again where Node went on with it. */
-  holdAgain?: (() => void) | undefined
-  /** In a drain: how long it was left alone before it was looked at again without an event, in milliseconds. */
-  lookAgainMs?: number | undefined
-}
-
-/** What a connection is called in reports. Node frees the parser of a connection that ends only after our own listener for its 'close'. */
-export function kindOf(socket: net.Socket, { protocol, wire, served }: Connection): string {
-  if (served) return served.socket === socket ? 'http' : 'https'
-  if (protocol === 'http1') return wire !== socket ? 'https' : hasParser(socket) ? 'http' : 'upgraded'
-  return protocol === 'other' ? 'socket' : protocol === 'handshake' ? 'https' : 'http2'
-}
-
-export interface Session {
-  readonly streams: Map<http2.ServerHttp2Stream, Request>
-}
-
-/** What an HTTP server is asked about its connections. A server of another protocol has none of it. */
-interface HttpLimits {
-  /** All in milliseconds. */
-  readonly headersTimeout?: number
-  readonly timeout?: number
-  readonly keepAliveTimeout?: number
-  /** Node gives a second more than it promises; since 22 an option says how much. */
-  readonly keepAliveTimeoutBuffer?: number
-  readonly maxRequestsPerSocket?: number | null
-}
-
-const limitsOf = (server: net.Server & HttpLimits): HttpLimits => server
-
-const trackers = new WeakMap<object, Connections>()
+const trackers = new WeakMap<object, ConnectionTracker>()
 
 /** The connections of the server that accepted this socket. */
-function trackerOf(accepted: net.Socket): Connections | undefined {
+function trackerOf(accepted: net.Socket): ConnectionTracker | undefined {
   const server = acceptorOf(accepted)
   return server && trackers.get(server)
 }
@@ -119,10 +51,7 @@ function above(server: net.Server, socket: tls.TLSSocket): Protocol {
   return server instanceof https.Server ? 'http1' : 'other'
 }
 
-/** Asked once for each connection that could move. */
-export type CanMove = (socket: net.Socket) => boolean
-
-export class Connections {
+export class ConnectionTracker {
   readonly #connections = new Map<net.Socket, Connection>()
   readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
   readonly #server: net.Server
@@ -360,13 +289,4 @@ export class Connections {
     this.#drain = drain
     return drain
   }
-}
-
-/** `server.timeout`: how long nothing may happen on a connection; 0: for ever. */
-export const inactivityMs = (server: net.Server): number => limitsOf(server).timeout ?? 0
-
-/** How long an idle connection may stay, as Node counts it; undefined: for ever. */
-export function keepAliveMs(server: net.Server): number | undefined {
-  const { keepAliveTimeout = 0, keepAliveTimeoutBuffer = 1_000 } = limitsOf(server)
-  return keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : undefined
 }

@@ -10,40 +10,26 @@
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
+import { native } from '../platform/native.js'
+import { hasParser, readingRequests } from '../platform/node/connection-handle.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import { isEncoded, isEventStream } from '../platform/node/response.js'
+import { left, type Deadline } from '../protocol/deadline.js'
+import { pathOf } from '../protocol/report.js'
+import type { Leaving, ConnectionSender } from './connection-sender.js'
+import { inactivityMs, keepAliveMs, kindOf, type CanMove, type Connection, type Request, type Session } from './connection.js'
+import { noCounts, nothingDrained, type Counts } from './drain-result.js'
+import { farewellMs, retryMs, sayGoaway, sayLast, unsayLast } from './farewell.js'
 import { letClientCloseFirst } from './hand-served.js'
-import { left, type Deadline } from '../protocol/channel.js'
-import { inactivityMs, keepAliveMs, kindOf, type CanMove, type Connection, type Request, type Session } from './connection-tracker.js'
 import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
 import { standingOf, unmovable } from './movability.js'
-import type { Leaving, Mover } from './connection-sender.js'
-import { native } from '../platform/native.js'
-import { fdOf, hasParser, isEncoded, isEventStream, readingRequests } from '../platform/node/listen-handle.js'
-import { pathOf, type ConnectionCounts, type CutRequest } from '../protocol/report.js'
-
-type Counts = { -readonly [Key in keyof ConnectionCounts]: number }
-const noCounts = (): Counts => ({ moved: 0, drained: 0, closedIdle: 0, cut: 0 })
-
-/** What became of the connections of a drain. */
-export interface Drained {
-  open: number
-  moved: number
-  drained: number
-  closedIdle: number
-  cut: number
-  readonly kinds: Record<string, Counts>
-  /** Why connections did not move, and how many. */
-  readonly stayed: Record<string, number>
-  readonly requestsCut: CutRequest[]
-}
-
-export const nothingDrained = (): Drained => ({ open: 0, moved: 0, drained: 0, closedIdle: 0, cut: 0, kinds: {}, stayed: {}, requestsCut: [] })
 
 export interface DrainOptions {
   /** How long an idle connection that cannot move may stay. */
   readonly lingerMs: number
   readonly deadline: Deadline
   /** Where connections can go; absent where the successor takes none of this server's. */
-  readonly route?: { readonly mover: Mover; readonly listener: string } | undefined
+  readonly route?: { readonly mover: ConnectionSender; readonly listener: string } | undefined
   /** Why there is no route although there is a successor. */
   readonly stays?: string | undefined
 }
@@ -69,43 +55,6 @@ const closedAtOnce = 250
 const cutAtOnce = 64
 /** How long the cut may go on in turns: the deadline has passed. */
 const cutMs = 1_000
-/** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
-const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
-/** How soon a client of server-sent events should come back, in milliseconds. */
-const retryMs = 1_000
-
-/** Says on the newest answer, and only there, that the connection ends with it: pipelined requests before it must all be answered. */
-export function sayLast(connection: Connection): void {
-  const newest = [...connection.running.keys()].at(-1)
-  for (const response of connection.running.keys()) if (response !== newest) unmark(response)
-  if (!newest || newest.headersSent || newest.getHeader('connection') === 'close') return
-  newest.setHeader('Connection', 'close')
-  marked.add(newest)
-}
-
-/** The answers on which the drain, and not the application, said so. */
-const marked = new WeakSet<ServerResponse>()
-
-function unmark(response: ServerResponse): void {
-  if (marked.delete(response) && !response.headersSent) response.removeHeader('Connection')
-}
-
-function unsayLast(connection: Connection): void {
-  for (const response of connection.running.keys()) unmark(response)
-}
-
-/**
- * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next turn of
- * the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again (section 8.7).
- * No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no answer to a ping either.
- */
-function sayGoaway(session: http2.ServerHttp2Session): void {
-  if (session.destroyed || session.closed) return
-  session.goaway(0, 2 ** 31 - 1)
-  setImmediate(() => {
-    if (!session.destroyed && !session.closed) session.close()
-  })
-}
 
 export class Drain {
   readonly result = nothingDrained()
@@ -559,18 +508,4 @@ export async function drainAll(drains: readonly Drain[], deadline: Deadline): Pr
   do await Promise.all(drains.map((drain) => drain.empty()))
   while (!drains.every((drain) => drain.isEmpty))
   clearTimeout(timer)
-}
-
-export function sum(results: readonly Drained[]): Drained {
-  const total = nothingDrained()
-  for (const result of results) {
-    for (const key of ['open', 'moved', 'drained', 'closedIdle', 'cut'] as const) total[key] += result[key]
-    for (const [kind, counts] of Object.entries(result.kinds)) {
-      const all = (total.kinds[kind] ??= noCounts())
-      for (const key of ['moved', 'drained', 'closedIdle', 'cut'] as const) all[key] += counts[key]
-    }
-    for (const [reason, count] of Object.entries(result.stayed)) total.stayed[reason] = (total.stayed[reason] ?? 0) + count
-    total.requestsCut.push(...result.requestsCut)
-  }
-  return total
 }

@@ -8,7 +8,7 @@
 
 import type net from 'node:net'
 import tls from 'node:tls'
-import { acceptorOf, hasParser, plainSocketOf, serverOf } from '../platform/node/listen-handle.js'
+import { acceptorOf, hasParser, plainSocketOf, serverOf } from '../platform/node/connection-handle.js'
 
 /** Why such a connection stays. */
 export const byHand = 'given to HTTP by the program'

@@ -10,8 +10,9 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type net from 'node:net'
-import type { Connection } from './connection-tracker.js'
-import { discardUnread, endsConnection, hasLength, holdReading, isReading, releaseReading } from '../platform/node/listen-handle.js'
+import { discardUnread, holdReading, isReading, releaseReading } from '../platform/node/connection-handle.js'
+import { endsConnection, hasLength } from '../platform/node/response.js'
+import type { Connection } from './connection.js'
 
 /** Answers that are watched, for the drain that asked last: an answer may outlive several that are undone. */
 const watched = new WeakMap<ServerResponse, { moves: () => boolean }>()

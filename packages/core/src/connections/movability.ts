@@ -7,9 +7,10 @@
  */
 
 import type net from 'node:net'
-import type { Connection } from './connection-tracker.js'
+import { hasParser, isAnswering, isParsed, isReadByNodeAlone, unsentBytes } from '../platform/node/connection-handle.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import type { Connection } from './connection.js'
 import { byHand } from './hand-served.js'
-import { fdOf, hasParser, isAnswering, isParsed, isReadByNodeAlone, unsentBytes } from '../platform/node/listen-handle.js'
 
 /** `now`, `later` (something of it is here; look again), or why it stays for the whole drain. */
 export type Standing = 'now' | 'later' | { readonly stays: string }

@@ -6,23 +6,19 @@
  * with the listeners, and is made again where its path was removed. Both sides check the other's uid.
  */
 
-import { randomBytes } from 'node:crypto'
-import { closeSync, lstatSync, unlinkSync } from 'node:fs'
+import { closeSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
-import path from 'node:path'
-import { Channel, FirstContact, openChannel } from '../protocol/channel.js'
-import { connectTo, hiddenHolder, listenAt, underLock } from './control-files.js'
-import { Healing, standingAt, stands, type Standing } from './control-healing.js'
-import { passDoor } from '../listeners/listen-hook.js'
-import { HandoverError } from '../errors.js'
-import { parseKeeperMessage, parseWorkerMessage, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
 import type { KeeperLine } from '../keeper-link/keeper-link.js'
-import { parseMessage, type Message } from '../protocol/handover-messages.js'
 import { addon, systemError } from '../platform/native.js'
-import { filesOf, inFirstPlace, userId } from './control-directory.js'
-import { fdOf } from '../platform/node/listen-handle.js'
-import { parseFirstLine, type Greeting } from './first-line.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import { passListenHook } from '../platform/own-servers.js'
+import { Channel } from '../protocol/channel.js'
 import type { ControlAnswer, ControlRequest } from '../protocol/control-messages.js'
+import { parseMessage, type Message } from '../protocol/handover-messages.js'
+import { parseKeeperMessage } from '../protocol/keeper-messages.js'
+import { Healing, standingAt, stands, type Standing } from './control-healing.js'
+import { parseFirstLine, type Greeting } from './first-line.js'
+import { checkPeer } from './peer-check.js'
 
 const firstLineMs = 5_000
 const maxFirstLine = 4_096
@@ -30,154 +26,6 @@ const maxStrangers = 64
 const maxClients = 64
 /** How long a client may take to read its last answer. */
 const lastAnswerMs = 5_000
-/** How long a process may take to make its path again, and how often it is looked for. */
-const hiddenMs = 5_000
-const hiddenLookMs = 50
-
-/** `owner`: of the directory, whose processes root may ask; in its own directory it may ask those that gave root up. */
-function checkPeer(fd: number, who: string, owner?: number): void {
-  const peer = addon().peerCredentials(fd)
-  const mine = userId()
-  if (typeof peer === 'number') throw systemError(peer, 'getsockopt')
-  if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && (peer.uid === owner || owner === 0))) {
-    throw new HandoverError('HANDOVER_PEER_UID', `the ${who} (process ${peer.pid}) has uid ${peer.uid}, expected ${mine} or 0. Nothing was taken over. Run both as the same user.`)
-  }
-}
-
-/**
- * A connection to a control socket, for one request. Undefined where nobody listens. Throws HANDOVER_PEER_UID where the process of another user listens (but
- * root may ask that of the directory's owner), and system
- * errors: EACCES where the socket is another user's, EAGAIN where so many wait already that the process seems to hang.
- */
-export function connectControl(file: string): net.Socket | undefined {
-  const fd = connectTo(file)
-  if (fd === undefined) return undefined
-  try {
-    checkPeer(fd, 'process that holds the control socket', lstatSync(path.dirname(file)).uid)
-  } catch (error) {
-    closeSync(fd)
-    throw error
-  }
-  return new net.Socket({ fd })
-}
-
-/**
- * The process that made this socket listen, as this pid namespace knows it (SO_PEERCRED of a connection to it); 0 where it is in another one. Of a socket that
- * was handed over it is the first of its owners. Undefined where nobody listens, or it cannot be asked.
- */
-export function listenerPid(file: string): number | undefined {
-  const fd = addon().connectUnix(file)
-  if (fd < 0) return undefined
-  const peer = addon().peerCredentials(fd)
-  closeSync(fd)
-  return typeof peer === 'number' ? undefined : peer.pid
-}
-
-/** What the first listen() of a named process finds: a process that serves under the name, or a free name which is now ours. */
-export type Found = { readonly predecessor: FirstContact } | TakenName
-
-export interface TakenName {
-  readonly file: string
-  readonly listening: number
-  /** Why a better directory is not used. */
-  readonly insteadOf: string | undefined
-  /** A process that has the name and hangs; its path was removed. */
-  readonly hidden: number | undefined
-}
-
-/**
- * Looks for the process of this name and, where there is none, takes the name. Where one lives whose path was removed, it waits until that one has made it
- * again: it blocks this thread. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR, HANDOVER_PEER_UID, HANDOVER_PREDECESSOR_SILENT, and
- * whatever keeps the directory from being used.
- */
-export function findOrBecome(name: string): Found {
-  const deadline = performance.now() + hiddenMs
-  for (;;) {
-    const found = takeUnless(name, (file) => {
-      const predecessor = contact(file)
-      return predecessor && { predecessor }
-    }, performance.now() < deadline)
-    if (found !== 'hidden') return found
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, hiddenLookMs)
-  }
-}
-
-/** Takes the name where nobody listens under it. Throws as `findOrBecome` does. */
-export function takeName(name: string): TakenName | { readonly takenBy: number } {
-  const found = takeUnless(name, (file) => {
-    const takenBy = listenerAt(file)
-    return takenBy === undefined ? undefined : { takenBy }
-  }, false)
-  if (found === 'hidden') throw new Error('nobody was to be waited for')
-  return found
-}
-
-/** One process at a time. `look` is asked for each path where the name could stand; `waits`: for one whose path was removed. */
-function takeUnless<T>(name: string, look: (file: string) => T | undefined, waits: boolean): T | TakenName | 'hidden' {
-  return inFirstPlace<T | TakenName | 'hidden'>(name, (file, insteadOf) => underLock(path.dirname(file), () => {
-    for (const other of new Set([...filesOf(name), file])) {
-      const found = look(other)
-      if (found !== undefined) return found
-    }
-    const hidden = hiddenHolder(name)
-    return hidden !== undefined && waits ? 'hidden' : { file, listening: listenAt(file), insteadOf, hidden }
-  }))
-}
-
-/** Who listens there: a pid, 0 where the system cannot tell. */
-function listenerAt(file: string): number | undefined {
-  const fd = connect(file)
-  if (fd === undefined) return undefined
-  const peer = addon().peerCredentials(fd)
-  closeSync(fd)
-  return typeof peer === 'number' ? 0 : peer.pid
-}
-
-function connect(file: string): number | undefined {
-  try {
-    return connectTo(file)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
-    throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the process that listens at ${file} does not answer: so many wait already. This process listens to nothing. See whether the event loop of that one is blocked.`)
-  }
-}
-
-/** The second connection says which first one it belongs to; it says so first. Undefined where nobody listens. */
-function contact(file: string): FirstContact | undefined {
-  const pair = connectPair(file)
-  return pair && new FirstContact(...pair)
-}
-
-/** For messages and for descriptors. With a `slot` a keeper calls. */
-function connectPair(file: string, slot?: number): readonly [number, number] | undefined {
-  const messages = connect(file)
-  if (messages === undefined) return undefined
-  let descriptors: number | undefined
-  try {
-    descriptors = connect(file)
-  } finally {
-    if (descriptors === undefined) closeSync(messages)
-  }
-  if (descriptors === undefined) return undefined
-  const token = randomBytes(16).toString('hex')
-  try {
-    checkPeer(messages, 'process that holds the control socket')
-    const line = (text: object): Buffer => Buffer.from(`${JSON.stringify(text)}\n`)
-    addon().sendMessage(descriptors, line({ type: 'descriptors', token }), [])
-    addon().sendMessage(messages, line({ type: 'messages', token, ...(slot !== undefined && { slot }) }), [])
-    return [messages, descriptors]
-  } catch (error) {
-    closeSync(messages)
-    closeSync(descriptors)
-    throw error
-  }
-}
-
-/** A keeper's end of a new line to the process of this socket, which keeps that line alone from then on. Undefined where nobody listens. Throws as connectControl does. */
-export function connectKeeper(file: string, slot: number): Channel<WorkerMessage, KeeperMessage> | undefined {
-  const pair = connectPair(file, slot)
-  return pair && openChannel(...pair, parseWorkerMessage)
-}
 
 /** A process that wants to take over, as the one that serves sees it. */
 export interface Caller {
@@ -272,7 +120,7 @@ export class ControlServer {
   #accept(): void {
     const duplicate = addon().duplicate(this.fd)
     if (duplicate < 0) throw systemError(duplicate, 'fcntl')
-    this.#server = passDoor(net.createServer({ pauseOnConnect: true }, (socket) => { this.#meet(socket) }))
+    this.#server = passListenHook(net.createServer({ pauseOnConnect: true }, (socket) => { this.#meet(socket) }))
     this.#server.on('error', (error) => { this.#side.warn(`the control socket ${this.file} cannot be used: ${error.message}`) })
     this.#server.listen({ fd: duplicate }, 128)
     this.#server.unref()

@@ -6,17 +6,18 @@
  */
 
 import path from 'node:path'
-import { ControlServer, findOrBecome, takeName, type ControlSide, type TakenName } from './control-server.js'
-import type { FirstContact } from '../protocol/channel.js'
-import { standingAt } from './control-healing.js'
 import { HandoverError } from '../errors.js'
-import type { Inventory } from '../listeners/listener-registry.js'
+import type { ListenerRegistry } from '../listeners/listener-registry.js'
+import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
+import { findOrBecome, takeName, type TakenName } from './control-client.js'
 import { PlaceProblem, places } from './control-directory.js'
+import { standingAt } from './control-healing.js'
+import { ControlServer, type ControlSide } from './control-server.js'
 
 const againMs = 10_000
 
-export class Name {
+export class NamedSocket {
   readonly #given: () => string | undefined
   readonly #side: ControlSide
   #control: ControlServer | undefined
@@ -32,7 +33,7 @@ export class Name {
    * A process that serves under the name, or (undefined) nobody, and then the name is ours where a directory can be used. Throws HANDOVER_CONTROL_SOCKET for
    * a relative HANDOVER_DIR, and HANDOVER_PREDECESSOR_SILENT.
    */
-  find(): FirstContact | undefined {
+  find(): BlockingChannel | undefined {
     const name = this.#given()
     if (name === undefined) return undefined
     try {
@@ -72,7 +73,7 @@ export class Name {
   }
 
   /** Takes the control socket out of the offer, where this program still goes by the same name. It is quiet until `serve()`. */
-  inherit(inventory: Inventory): void {
+  inherit(inventory: ListenerRegistry): void {
     const name = this.#given()
     if (name === undefined) return
     try {

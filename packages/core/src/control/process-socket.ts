@@ -24,7 +24,7 @@ const againMs = 10_000
 // Processes in two containers that share the directory may have the same pid.
 const ownName = (): string => `@${process.pid}-${randomBytes(4).toString('hex')}`
 
-export class OwnSocket {
+export class ProcessSocket {
   readonly #side: OwnSocketSide
   readonly #name = ownName()
   #control: ControlServer | undefined

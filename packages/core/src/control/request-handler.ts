@@ -27,7 +27,7 @@ type Fate = { readonly is: 'lives' } | { readonly is: 'undone'; readonly error: 
 const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
 const optionNames: Readonly<Record<(typeof needsKeeper)[number], string>> = { canary: '--canary', probe: '--probe', parallel: '--parallel', workers: '--workers', keeper: '--keeper' }
 
-export class Answers {
+export class RequestHandler {
   readonly #side: AnswersSide
   #lastReload: ReloadOutcome | null = null
   /** Who waits for the fate of a successor. */

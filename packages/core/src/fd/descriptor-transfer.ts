@@ -6,32 +6,17 @@
  * It does not connect, accept, frame or repeat: one send is one sendmsg(2), one receive is one recvmsg(2).
  */
 
-import cluster from 'node:cluster'
-import { once } from 'node:events'
 import { closeSync, fstatSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import { HandoverError } from '../errors.js'
-import { nameOf } from '../listeners/listener-match.js'
-import { maxFdsPerMessage, native, nativeMissing, systemError, type Native, type PeerCredentials, type SocketDescription } from '../platform/native.js'
-import { fdOf, isReading, setPipeName } from '../platform/node/listen-handle.js'
+import { maxFdsPerMessage, native, systemError, type PeerCredentials, type SocketDescription } from '../platform/native.js'
+import { isReading } from '../platform/node/connection-handle.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import { addon, kindOf, named, wrongArgument, type Connection } from './argument-errors.js'
+import { checkWait, enter, leave, queues, Stop, type Direction, type Transfer, type WaitOptions } from './turns.js'
 
 export type { PeerCredentials, SocketDescription } from '../platform/native.js'
-
-/**
- * A connected Unix stream socket: its descriptor (borrowed, never closed), or a `net.Socket`. Node must not read from a
- * `net.Socket` that receives, or it takes the bytes and the kernel closes the descriptors that came with them: accept it with
- * `net.createServer({ pauseOnConnect: true })`, or call `pause()` before it connects. Sending on one that Node reads is fine.
- */
-export type Connection = number | net.Socket
-
-/** Each wait ends at the first of the two. */
-export interface WaitOptions {
-  /** Milliseconds for the whole call; without it the call waits as long as it takes. 0: do not wait. */
-  readonly timeoutMs?: number
-  /** Rejects with the signal's reason. */
-  readonly signal?: AbortSignal
-}
 
 export interface ReceiveOptions extends WaitOptions {
   /** The most bytes to take; 65 536 if absent. */
@@ -44,43 +29,14 @@ export interface Received {
   readonly fds: number[]
 }
 
-/** What the sender says about a listener. */
-export interface ListenerDescription {
-  /** For people: `tcp 0.0.0.0:3000`, `tcp [::1]:3000`, `unix /run/app.sock`. */
-  readonly name: string
-  /** As listen(2) left it; 0 when the sender could not tell. */
-  readonly backlog: number
-}
-
-export interface ReceivedListener<S extends net.Server = net.Server> {
-  /** It listens and accepts; its `close()` closes the descriptor. */
-  readonly server: S
-  /** What the sender gave to `sendListener`, or all bytes of a message from another program. */
-  readonly data: Buffer
-  /** Absent when the sender was not `sendListener`. */
-  readonly description?: ListenerDescription
-}
-
 const { EAGAIN, EBADF, ECONNRESET, EPIPE } = constants.errno
 // Not in Node's table; errno.h of Linux and of macOS.
 const ETOOMANYREFS = process.platform === 'darwin' ? 59 : 109
-const longestTimeoutMs = 2 ** 31 - 1
 const largestRead = 2 ** 30
 const oneByte = new Uint8Array(1)
 
 /** Most messages are small: they are received here, and copied out in the same tick. */
-const scratch = Buffer.alloc(65_536)
-
-function addon(): Native {
-  if (native) return native
-  throw new HandoverError('HANDOVER_UNAVAILABLE', `descriptors cannot be passed in this process: ${nativeMissing}. Nothing was changed. Build the addon (node-gyp rebuild), or use a platform that the package has a binary for.`)
-}
-
-const wrongArgument = (found: string, expected: string, cause?: unknown): HandoverError =>
-  new HandoverError('HANDOVER_FD_ARGUMENT', `${found}. Nothing was sent or received. ${expected}.`, cause === undefined ? {} : { cause })
-
-/** Names the thing that the caller gave, in errors. */
-const named = (connection: Connection): string => (typeof connection === 'number' ? `descriptor ${connection}` : 'the net.Socket')
+export const scratch = Buffer.alloc(65_536)
 
 /** The descriptor of a connection that can be used now, or an error that says why not. */
 function descriptorOf(connection: Connection, direction: Direction | undefined): number {
@@ -113,8 +69,6 @@ function complaint(connection: Connection, fd: number): HandoverError | undefine
   return wrongArgument(`${named(connection)} is a ${kindOf(found)}`, 'Descriptors travel over a connected Unix stream socket')
 }
 
-const kindOf = (found: SocketDescription): string => `${found.listening ? 'listening ' : ''}${found.family} ${found.type} socket`
-
 function mustNotBeRead(socket: net.Socket): void {
   const advice = 'Accept it with net.createServer({ pauseOnConnect: true }), or call pause() before it connects'
   if (socket.bytesRead > 0) {
@@ -130,56 +84,6 @@ function checkDescriptors(fds: readonly number[]): void {
   if (fds.length > maxFdsPerMessage) {
     throw new HandoverError('HANDOVER_FD_LIMIT', `${fds.length} descriptors are too many for one message. Nothing was sent. Send them in batches of at most ${maxFdsPerMessage}.`)
   }
-}
-
-function checkWait({ timeoutMs }: WaitOptions): void {
-  if (timeoutMs !== undefined && !(timeoutMs >= 0 && timeoutMs <= longestTimeoutMs)) {
-    throw wrongArgument(`timeoutMs is ${timeoutMs}`, `Give milliseconds from 0 to ${longestTimeoutMs}, or leave it out`)
-  }
-}
-
-type Direction = 'readable' | 'writable'
-
-/** One call's worth of work on a connection. */
-interface Transfer<T> {
-  readonly direction: Direction
-  /** Makes the system call; undefined where it would block. */
-  attempt(fd: number): T | undefined
-  /** What is already done, for the error of a call that is cut short. */
-  soFar(): string
-}
-
-/** The calls that wait on one socket: they take turns, so that their bytes do not mix. */
-interface Queue {
-  /** A duplicate: the caller may close the descriptor meanwhile, and its number may become something else. */
-  readonly fd: number
-  /** All descriptors of one socket share it. */
-  readonly inode: number
-  calls: number
-  last: Promise<void>
-}
-
-/** By inode. */
-const queues: Record<Direction, Map<number, Queue>> = { readable: new Map(), writable: new Map() }
-
-function enter(fd: number, direction: Direction): Queue {
-  const inode = fstatSync(fd).ino
-  let queue = queues[direction].get(inode)
-  if (!queue) {
-    const own = addon().duplicate(fd)
-    if (own < 0) throw wrongArgument('no descriptor is free to wait with', 'Raise the limit of open files (ulimit -n)', systemError(own, 'fcntl'))
-    queue = { fd: own, inode, calls: 0, last: Promise.resolve() }
-    queues[direction].set(inode, queue)
-  }
-  queue.calls += 1
-  return queue
-}
-
-function leave(queue: Queue, direction: Direction): void {
-  queue.calls -= 1
-  if (queue.calls > 0) return
-  queues[direction].delete(queue.inode)
-  closeSync(queue.fd)
 }
 
 /** Does a transfer at once where it can; otherwise waits for its turn and for the socket. */
@@ -222,52 +126,6 @@ async function perform<T>(connection: Connection, transfer: Transfer<T>, options
     stop.forget()
     leave(queue, direction)
     finish()
-  }
-}
-
-/** All that ends a wait before its time: the deadline, the caller's signal, the end of the socket. */
-class Stop {
-  #reason: { readonly error: unknown } | undefined
-  #interrupt: (() => void) | undefined
-  readonly #timer: NodeJS.Timeout | undefined
-  readonly #signal: AbortSignal | undefined
-  readonly #onAbort = (): void => { this.now(this.#signal?.reason) }
-
-  constructor(transfer: Transfer<unknown>, { timeoutMs, signal }: WaitOptions) {
-    this.#signal = signal
-    signal?.addEventListener('abort', this.#onAbort)
-    if (timeoutMs === undefined) return
-    this.#timer = setTimeout(() => {
-      const did = transfer.direction === 'readable' ? 'sent nothing' : 'did not take the message'
-      this.now(new HandoverError('HANDOVER_FD_TIMEOUT', `the peer ${did} within ${timeoutMs} ms. ${transfer.soFar()} Try again, or give it longer.`))
-    }, timeoutMs)
-  }
-
-  now(error: unknown): void {
-    this.#reason ??= { error }
-    this.#interrupt?.()
-  }
-
-  /** Resolves when `begin` calls `ready`; at a stop calls what `begin` answered, and rejects with the reason. */
-  or(begin: (ready: () => void) => () => void): Promise<void> {
-    return new Promise((resolve, reject) => {
-      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's
-      const refuse = (): void => { reject(this.#reason?.error) }
-      if (this.#reason) { refuse(); return }
-      const cancel = begin(() => {
-        this.#interrupt = undefined
-        resolve()
-      })
-      this.#interrupt = () => {
-        cancel()
-        refuse()
-      }
-    })
-  }
-
-  forget(): void {
-    clearTimeout(this.#timer)
-    this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 }
 
@@ -326,7 +184,7 @@ export async function sendFds(connection: Connection, fds: readonly number[], da
   }, options)
 }
 
-function bytesOf(data: string | Uint8Array): Uint8Array {
+export function bytesOf(data: string | Uint8Array): Uint8Array {
   if (typeof data === 'string') return Buffer.from(data)
   if (data instanceof Uint8Array) return data
   throw wrongArgument('the data is neither a string nor a Uint8Array', 'Give bytes')
@@ -440,110 +298,3 @@ export function describeFd(fd: number): SocketDescription {
   if (answer === -EBADF) throw wrongArgument(`descriptor ${fd} is not open`, 'Give one that is', cause)
   throw new HandoverError('HANDOVER_NOT_A_SOCKET', `descriptor ${fd} is not a socket. It stays open. Give a socket.`, { cause })
 }
-
-/** Marks the first line of a listener's message. The rest of the line is JSON, then come `bytes` bytes of the user's. */
-interface Header extends ListenerDescription {
-  readonly handover: 'listener'
-  readonly bytes: number
-}
-
-/**
- * Sends the listening socket of a `net`, `http`, `https` or `http2` server. This process goes on listening on the same socket:
- * connections go to whoever accepts first. To stop, call `server.close()` afterwards, which closes this copy and never
- * shuts the socket down; a Unix path that this process bound is then deleted by Node, even where the peer serves on it.
- * The peer shares O_NONBLOCK with this process: a peer that makes the socket blocking blocks this event loop.
- *
- * The message is a line of JSON (`{"handover":"listener","name":…,"backlog":…,"bytes":…}`), a newline, and `data`.
- *
- * @throws as `sendFds`; HANDOVER_FD_ARGUMENT when the server does not listen, or has no descriptor (in a cluster worker).
- */
-export async function sendListener(connection: Connection, server: net.Server, data: string | Uint8Array = '', options: WaitOptions = {}): Promise<void> {
-  const api = addon()
-  const bytes = bytesOf(data)
-  const fd = fdOf(server)
-  if (fd === undefined) throw wrongArgument(server.listening ? 'the server has no descriptor of its own (in a cluster worker the primary has it)' : 'the server does not listen', "Wait for its 'listening' event")
-  const found = describeFd(fd)
-  const header: Header = { handover: 'listener', name: nameOf(found), backlog: found.backlog, bytes: bytes.length }
-  // The server may be closed while the message waits.
-  const copy = api.duplicate(fd)
-  if (copy < 0) throw wrongArgument('no descriptor is free for a copy of the listener', 'Raise the limit of open files (ulimit -n)', systemError(copy, 'fcntl'))
-  try {
-    await sendFds(connection, [copy], Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]), options)
-  } finally {
-    closeSync(copy)
-  }
-}
-
-/**
- * Receives a listening socket, from `sendListener` or from any program that sends one with some bytes, and lets a server listen on
- * it: `server`, or a new `net.Server`. What was sent on the connection before must have been received.
- * The larger backlog stays: listen(2) is called again by Node and would cut it, and raising it does no harm.
- *
- * @returns when the server is listening; its 'listening' event has been emitted.
- * @throws as `receiveFds`; HANDOVER_NOT_A_SOCKET when it is not a listening stream socket, HANDOVER_PROTOCOL when the message
- *   has not exactly one descriptor, HANDOVER_UNAVAILABLE in a cluster worker. What arrived was closed.
- */
-export async function receiveListener<S extends net.Server = net.Server>(connection: Connection, server?: S, options: WaitOptions = {}): Promise<ReceivedListener<S>> {
-  const own = server ?? (net.createServer() as S)
-  if (own.listening) throw wrongArgument('the server listens already', 'Give one that does not')
-  if (cluster.isWorker) throw new HandoverError('HANDOVER_UNAVAILABLE', 'in a cluster worker Node asks the primary for every listener, also for one that has a descriptor. Nothing was received. Receive it in the primary.')
-  const api = addon()
-  const until = options.timeoutMs === undefined ? undefined : performance.now() + options.timeoutMs
-  const { data, fds } = await receiveFds(connection, options)
-  let taken = false
-  try {
-    const [fd, ...more] = fds
-    if (fd === undefined || more.length > 0) throw new HandoverError('HANDOVER_PROTOCOL', `expected one descriptor of a listener, found ${fds.length}. They were closed. See what the peer sends.`)
-    const message = await restOf(connection, data, until, options)
-    const found = api.describe(fd)
-    if (typeof found === 'number' || !found.listening || found.type !== 'stream' || found.family === 'other') {
-      const what = typeof found === 'number' ? systemError(found, 'getsockopt').message : `a ${kindOf(found)}`
-      throw new HandoverError('HANDOVER_NOT_A_SOCKET', `expected a listening stream socket${message.description ? ` (${message.description.name})` : ''}, found: ${what}. It was closed, and the server does not listen. See what the peer sends.`)
-    }
-    // As the second argument: Node ignores options.backlog where there is an fd.
-    own.listen({ fd }, backlogFor(found.backlog, message.description?.backlog ?? 0))
-    // Node closes what it could not listen on, and leaves open what it could not take at all.
-    taken = fdOf(own) === fd || typeof api.describe(fd) === 'number'
-    await once(own, 'listening')
-    if (found.family === 'unix') setPipeName(own, found.address)
-    return { server: own, ...message }
-  } finally {
-    if (!taken) closeFds(fds)
-  }
-}
-
-/** The user's bytes of a message of `sendListener`; of another message all that has arrived. */
-async function restOf(connection: Connection, first: Buffer, until: number | undefined, options: WaitOptions): Promise<{ data: Buffer; description?: ListenerDescription }> {
-  const end = first.indexOf('\n')
-  const header = end < 0 ? undefined : headerOf(first.toString('utf8', 0, end))
-  if (header === undefined) return { data: first }
-  const parts = [first.subarray(end + 1)]
-  let missing = header.bytes - (first.length - end - 1)
-  while (missing > 0) {
-    const timeoutMs = until === undefined ? undefined : Math.max(0, until - performance.now())
-    const { data, fds } = await receiveFds(connection, { ...options, ...(timeoutMs !== undefined && { timeoutMs }), maxBytes: Math.min(missing, scratch.length) })
-    closeFds(fds)
-    if (fds.length > 0) throw new HandoverError('HANDOVER_PROTOCOL', `expected ${missing} more bytes of a listener's message, found a message with ${fds.length} descriptors. All were closed. See what the peer sends.`)
-    parts.push(data)
-    missing -= data.length
-  }
-  if (missing < 0) throw new HandoverError('HANDOVER_PROTOCOL', `expected ${header.bytes} bytes after the line of a listener's message, found ${header.bytes - missing}. It was closed. See what the peer sends.`)
-  return { data: Buffer.concat(parts), description: { name: header.name, backlog: header.backlog } }
-}
-
-function headerOf(line: string): Header | undefined {
-  try {
-    const { handover, name, backlog, bytes } = JSON.parse(line) as Partial<Header>
-    if (handover !== 'listener' || typeof name !== 'string' || typeof backlog !== 'number' || typeof bytes !== 'number' || bytes < 0) return undefined
-    return { handover, name, backlog, bytes }
-  } catch {
-    return undefined
-  }
-}
-
-/** Node's own default, and one that the kernel cuts to net.core.somaxconn: the backlog of a Unix socket cannot be read. */
-const defaultBacklog = 511
-const largestBacklog = 65_535
-
-const backlogFor = (found: number, told: number): number =>
-  found === 0 && told === 0 ? largestBacklog : Math.max(found, told, defaultBacklog)

@@ -8,18 +8,19 @@ import dgram from 'node:dgram'
 import net from 'node:net'
 import { inspect } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
-import { Connections, type CanMove } from '../connections/connection-tracker.js'
+import { ConnectionTracker } from '../connections/connection-tracker.js'
+import type { CanMove } from '../connections/connection.js'
 import { HandoverError, textOf } from '../errors.js'
-import { switchedOff } from '../platform/environment.js'
-import type { Asked } from '../listeners/listener-match.js'
-import { sharesPort } from '../platform/node/listen-handle.js'
+import type { AskedAddress } from '../listeners/listener-match.js'
+import { switchedOff } from '../platform/availability.js'
+import { sharesPort } from '../platform/node/datagram-handle.js'
 
 type Owner = net.Server | dgram.Socket
 
 /** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
-const isServing = (socket: dgram.Socket, asked: Asked | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
+const isServing = (socket: dgram.Socket, asked: AskedAddress | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
 
-export class Servers {
+export class AdoptedServers {
   readonly #off: string | undefined
   readonly #warn: (line: string) => void
   readonly #ours = new WeakSet<Owner>()
@@ -28,9 +29,9 @@ export class Servers {
   /** Nobody gave us these: they are adopted because everything is. */
   readonly #strangers = new WeakSet<Owner>()
   #everything = false
-  readonly #trackers = new WeakMap<net.Server, Connections>()
+  readonly #trackers = new WeakMap<net.Server, ConnectionTracker>()
   /** Of those that listen, or have connections still. */
-  readonly #connections = new Map<net.Server, Connections>()
+  readonly #connections = new Map<net.Server, ConnectionTracker>()
   /** Why a server that was given to us is left to Node. */
   #plain: string | undefined
 
@@ -84,7 +85,7 @@ export class Servers {
   }
 
   /** `asked`: of a UDP socket, of which many belong to clients. */
-  isOurs(owner: Owner, asked: Asked | undefined): boolean {
+  isOurs(owner: Owner, asked: AskedAddress | undefined): boolean {
     if (this.#ours.has(owner)) return !this.#listensPlainly()
     const found = owner.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
     if (!found && !(this.#everything && (owner instanceof net.Server || isServing(owner, asked)))) return false
@@ -117,16 +118,16 @@ export class Servers {
   }
 
   /** Of the servers that listen, or have connections still. */
-  get connections(): ReadonlyMap<net.Server, Connections> {
+  get connections(): ReadonlyMap<net.Server, ConnectionTracker> {
     return this.#connections
   }
 
-  connectionsOf(owner: Owner | undefined): Connections | undefined {
+  connectionsOf(owner: Owner | undefined): ConnectionTracker | undefined {
     return owner instanceof net.Server ? this.#trackers.get(owner) : undefined
   }
 
   /** The server of a connection. */
-  serverOf(socket: net.Socket): { readonly server: net.Server; readonly connections: Connections } | undefined {
+  serverOf(socket: net.Socket): { readonly server: net.Server; readonly connections: ConnectionTracker } | undefined {
     for (const [server, connections] of this.#connections) if (connections.has(socket)) return { server, connections }
     return undefined
   }
@@ -139,7 +140,7 @@ export class Servers {
 
   #take(owner: Owner, canMove: CanMove | undefined): void {
     this.#ours.add(owner)
-    if (owner instanceof net.Server) this.#trackers.set(owner, new Connections(owner, canMove && this.#guard(canMove)))
+    if (owner instanceof net.Server) this.#trackers.set(owner, new ConnectionTracker(owner, canMove && this.#guard(canMove)))
   }
 
   /** Anything but a clear yes keeps a connection here. What is no answer at all is said once. */

@@ -11,46 +11,51 @@ import { closeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { constants } from 'node:os'
-import { activation } from '../listeners/socket-activation.js'
+import { ApplicationMoves, type MoveOptions, type OnMoved } from '../connections/application-moves.js'
 import { HasSpoken } from '../connections/connection-receiver.js'
-import { Answers } from '../control/request-handler.js'
-import { Beginning } from '../handover/startup.js'
-import { left, type Deadline } from '../protocol/channel.js'
-import type { CanMove } from '../connections/connection-tracker.js'
+import type { CanMove } from '../connections/connection.js'
 import type { Caller, CallingKeeper } from '../control/control-server.js'
-import { Covering, serveProbe } from '../keeper-link/cover-listeners.js'
-import { openDatagramDoor, openDatagramDoors, openDoor, type Doorkeeper } from '../listeners/listen-hook.js'
-import { Ending, openCounts, type Served } from '../handover/shutdown.js'
+import { NamedSocket } from '../control/named-socket.js'
+import { ProcessSocket } from '../control/process-socket.js'
+import { RequestHandler } from '../control/request-handler.js'
 import { HandoverError, textOf, withoutStop } from '../errors.js'
-import type { Handover, HandoverEvents, ReloadOptions } from './handover-api.js'
-import { descriptorRoom, takeInheritance, realHost, unavailable, type Host, type Inheritance } from '../platform/environment.js'
-import { takeInspectorMark } from '../platform/inspector-port.js'
-import { Inventory, type Listener, type Offered } from '../listeners/listener-registry.js'
-import { Kept, takeLine, type Held, type Passed } from '../keeper-link/keeper-link.js'
-import { channelTo, type Launched } from '../platform/spawn.js'
-import type { Aggregate, AggregateOptions } from '../sharing/aggregates/aggregate.js'
-import type { Asked } from '../listeners/listener-match.js'
-import type { MovedConnection, OfferedListener, Peer, Takes } from '../protocol/handover-messages.js'
-import { Name } from '../control/named-socket.js'
-import { native, nativeMissing } from '../platform/native.js'
-import { SettingsOfProcess, type HandoverOptions, type LogLevel } from '../options.js'
-import { OwnSocket } from '../control/process-socket.js'
-import { handOver, keeperIsGone, type Switched } from '../handover/predecessor.js'
-import { cannotMove, fdOf, missing } from '../platform/node/listen-handle.js'
-import { Portrait } from './process-status.js'
-import { endProcess } from '../platform/processes.js'
-import { isAlive } from '../platform/processes.js'
-import { describeReport, listed, noState, type Report } from '../protocol/report.js'
+import { realHost, type Host } from '../handover/host.js'
+import { channelTo, type LaunchedSuccessor } from '../handover/launch.js'
+import { handOver, keeperIsGone, type SwitchResult } from '../handover/predecessor.js'
+import { Shutdown, openCounts, type Handed } from '../handover/shutdown.js'
+import { Startup } from '../handover/startup.js'
+import { CoveredListeners, serveProbe } from '../keeper-link/cover-listeners.js'
+import { KeeperLink, takeLine, type KeeperSeat } from '../keeper-link/keeper-link.js'
+import type { PassedListener } from '../keeper-link/passed-listener.js'
+import { hookBind, installBindHook } from '../listeners/bind-hook.js'
+import { installListenHook, type ListenHook } from '../listeners/listen-hook.js'
+import type { AskedAddress } from '../listeners/listener-match.js'
+import { ListenerRegistry, type Listener, type OfferedSocket } from '../listeners/listener-registry.js'
 import { ServedPaths } from '../listeners/served-paths.js'
-import { Servers } from './adopted-servers.js'
-import type { PeerChannel, Restored, Section, Service } from '../sharing/sharing-api.js'
-import { SharedState } from '../sharing/shared-state.js'
-import { Signals } from './signals.js'
-import { SocketMoves, type MoveOptions, type OnMoved } from '../connections/application-moves.js'
-import { accepts, StateMachine, type StateName } from '../protocol/lifecycle.js'
-import type { ProcessStatus } from '../protocol/control-messages.js'
+import { activation } from '../listeners/socket-activation.js'
+import { SettingsOfProcess, type HandoverOptions, type LogLevel } from '../options.js'
+import { unavailable } from '../platform/availability.js'
+import { descriptorRoom } from '../platform/descriptor-room.js'
+import { takeInheritance, type Inheritance } from '../platform/environment.js'
+import { takeInspectorMark } from '../platform/inspector-port.js'
+import { native, nativeMissing } from '../platform/native.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import { cannotMove, missing } from '../platform/node/support-check.js'
+import { endProcess, isAlive } from '../platform/processes.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
+import type { ProcessStatus } from '../protocol/control-messages.js'
+import { left, type Deadline } from '../protocol/deadline.js'
+import type { MovedConnection, OfferedListener, Peer, Takes } from '../protocol/handover-messages.js'
+import { accepts, Lifecycle, type LifecycleState } from '../protocol/lifecycle.js'
+import { describeReport, listed, noState, type Report } from '../protocol/report.js'
+import type { Aggregate, AggregateOptions } from '../sharing/aggregates/aggregate.js'
+import { SharedState } from '../sharing/shared-state.js'
+import type { PeerChannel, Restored, Section, Service } from '../sharing/sharing-api.js'
+import { AdoptedServers } from './adopted-servers.js'
+import type { Handover, HandoverEvents, ReloadOptions } from './handover-api.js'
+import { StatusReader } from './process-status.js'
+import { Signals } from './signals.js'
 import { Watchdog } from './watchdog.js'
 
 /** `allowDrop`: that the successor listens on less is meant. */
@@ -61,15 +66,15 @@ interface ReloadWishes extends ReloadOptions {
 export class Generation implements Handover {
   readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
   readonly #settings: SettingsOfProcess
-  readonly #machine: StateMachine
-  readonly #inventory = new Inventory()
+  readonly #machine: Lifecycle
+  readonly #inventory = new ListenerRegistry()
   readonly #host: Host
   readonly #off: string | undefined
-  readonly #servers: Servers
+  readonly #servers: AdoptedServers
   readonly #inheritance: Inheritance | undefined
   /** Copies of what they claimed, until this process is ready. */
-  readonly #spares = new Set<Offered>()
-  readonly #socketMoves = new SocketMoves()
+  readonly #spares = new Set<OfferedSocket>()
+  readonly #socketMoves = new ApplicationMoves()
   /** Kinds of connections of which it was logged that they go back. */
   readonly #saidGivenBack = new Set<string>()
   #cannotMove: { readonly is: string | undefined } | undefined
@@ -80,14 +85,14 @@ export class Generation implements Handover {
   #entered = false
   #resting = false
   /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
-  #kept: Kept | undefined
+  #kept: KeeperLink | undefined
   /** The keeper that is gone. */
   #lost: { readonly keeper: number; readonly slot: number; readonly name: string } | undefined
   /** What the keeper wants to be offered to a successor beside what this process has. */
-  #more: readonly Passed[] = []
-  readonly #covering = new Covering(this.#inventory, (line) => { this.#log('warn', line) })
+  #more: readonly PassedListener[] = []
+  readonly #covering = new CoveredListeners(this.#inventory, (line) => { this.#log('warn', line) })
   // Under a keeper that one has the name.
-  readonly #name = new Name(() => (this.#kept ? undefined : this.#settings.get().name), {
+  readonly #name = new NamedSocket(() => (this.#kept ? undefined : this.#settings.get().name), {
     called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
     asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) },
@@ -95,7 +100,7 @@ export class Generation implements Handover {
     // Before and after, a predecessor or a successor may have the same socket.
     mayHeal: () => this.#machine.state.is === 'serving'
   })
-  readonly #ownSocket = new OwnSocket({
+  readonly #ownSocket = new ProcessSocket({
     isNamed: () => this.#settings.get().name !== undefined,
     isKept: () => this.#kept !== undefined || this.#lost !== undefined,
     note: (line) => { this.#log('info', line) },
@@ -103,8 +108,8 @@ export class Generation implements Handover {
     asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) }
   })
-  readonly #portrait = new Portrait()
-  readonly #answers: Answers
+  readonly #portrait = new StatusReader()
+  readonly #answers: RequestHandler
   readonly #state = new SharedState({
     author: () => ({ version: this.#portrait.version, generation: this.generation }),
     kept: () => this.#kept,
@@ -112,7 +117,7 @@ export class Generation implements Handover {
   })
   readonly #watchdog: Watchdog
   #doorIsOpen = false
-  readonly #beginning: Beginning
+  readonly #beginning: Startup
   readonly #paths: ServedPaths
   /** The listeners of a move of the state are being called. */
   #telling = false
@@ -122,7 +127,7 @@ export class Generation implements Handover {
   readonly #stopped = new AbortController()
   /** Gives up a reload of a keeper that dies. */
   #orphaned = new AbortController()
-  #ending: Ending | undefined
+  #ending: Shutdown | undefined
   #running: Promise<Report> | undefined
   #finished: Promise<void> | undefined
 
@@ -132,11 +137,11 @@ export class Generation implements Handover {
     // Before the program reads the environment, and while the descriptors are what they were.
     activation()
     this.#off = unavailable()
-    this.#servers = new Servers(this.#off, (line) => { this.#log('warn', line) })
+    this.#servers = new AdoptedServers(this.#off, (line) => { this.#log('warn', line) })
     this.#settings = new SettingsOfProcess(env)
     this.#host = realHost((level, line) => { this.#log(level, line) })
     const settings = this.#settings
-    this.#answers = new Answers({
+    this.#answers = new RequestHandler({
       name: () => this.#appName,
       get undoWindowMs() { return settings.get().undoWindow },
       status: () => this.status(),
@@ -147,7 +152,7 @@ export class Generation implements Handover {
     // What an async listener of the application rejects with must not end a process that drains.
     Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
     this.#watchdog = new Watchdog(env, () => settings.get().watchdog)
-    this.#machine = new StateMachine((from, to) => {
+    this.#machine = new Lifecycle((from, to) => {
       this.#watchdog.moved(to)
       this.#telling = true
       this.#kept?.state(to.is, this.generation)
@@ -160,7 +165,7 @@ export class Generation implements Handover {
       rebound: () => { this.#tellKeeper() },
       warn: (line) => { this.#log('warn', line) }
     })
-    this.#beginning = new Beginning({
+    this.#beginning = new Startup({
       machine: this.#machine,
       inventory: this.#inventory,
       name: this.#name,
@@ -196,7 +201,7 @@ export class Generation implements Handover {
     return this.#beginning.generation
   }
 
-  get state(): StateName {
+  get state(): LifecycleState {
     return this.#machine.state.is
   }
 
@@ -236,7 +241,7 @@ export class Generation implements Handover {
   adopt(owner: net.Server | dgram.Socket, canMove?: CanMove): void {
     if (!this.#servers.adopt(owner, canMove)) return
     this.#openDoor()
-    if (!(owner instanceof net.Server)) openDatagramDoor(this.#doorkeeper, owner)
+    if (!(owner instanceof net.Server)) hookBind(this.#doorkeeper, owner)
   }
 
   /** Adopts every server, of now or later, that answers with this function. */
@@ -249,7 +254,7 @@ export class Generation implements Handover {
     if (!this.#servers.adoptEverything()) return
     this.#signals.hold()
     this.#openDoor()
-    openDatagramDoors(this.#doorkeeper)
+    installBindHook(this.#doorkeeper)
   }
 
   ready(): void {
@@ -345,10 +350,10 @@ export class Generation implements Handover {
   #openDoor(): void {
     if (this.#doorIsOpen) return
     this.#doorIsOpen = true
-    openDoor(this.#doorkeeper)
+    installListenHook(this.#doorkeeper)
   }
 
-  readonly #doorkeeper: Doorkeeper = {
+  readonly #doorkeeper: ListenHook = {
     isQuiet: () => this.#beginning.isQuiet,
     isBoundQuietly: (address, port) => this.#inventory.isBoundQuietly(address, port),
     isOurs: (owner, asked) => this.#servers.isOurs(owner, asked),
@@ -394,7 +399,7 @@ export class Generation implements Handover {
     this.#beginning.find()
   }
 
-  #bound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void {
+  #bound(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void {
     this.#beginning.listened()
     const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
     if (listener && claimed && !this.#beginning.isQuiet) this.#inventory.acceptOn(listener)
@@ -432,7 +437,7 @@ export class Generation implements Handover {
    * What is closed and listened on again finds its port in use where somebody else has a copy: a stranger that only looked whether the port is free, before
    * this process serves; and under a keeper at any time. The next listen() gets the spare copy.
    */
-  #keepSpare(owner: net.Server | dgram.Socket, listener: Listener | undefined, claimed: Offered | undefined): void {
+  #keepSpare(owner: net.Server | dgram.Socket, listener: Listener | undefined, claimed: OfferedSocket | undefined): void {
     const { about } = listener ?? {}
     const isKept = this.#kept !== undefined && owner instanceof net.Server && about?.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
     const isProbe = claimed !== undefined && this.#servers.isStranger(owner) && this.#machine.state.is === 'preparing'
@@ -457,7 +462,7 @@ export class Generation implements Handover {
     return accepts(this.#machine.state.is)
   }
 
-  #notBound(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void {
+  #notBound(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void {
     this.#beginning.listened()
     if (claimed) this.#inventory.giveBack(claimed)
     if (!error || this.#servers.mayFail(owner) || (this.#servers.isStranger(owner) && this.#listensOn(asked?.port))) {
@@ -578,8 +583,8 @@ export class Generation implements Handover {
     notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
     this.#name.heal()
     this.#machine.move('serving', { is: 'launching' })
-    let launched: Launched
-    let switched: Switched
+    let launched: LaunchedSuccessor
+    let switched: SwitchResult
     try {
       launched = caller ?? (await this.#launch())
       switched = await handOver({
@@ -643,7 +648,7 @@ export class Generation implements Handover {
     return report
   }
 
-  async #launch(): Promise<Launched> {
+  async #launch(): Promise<LaunchedSuccessor> {
     try {
       return await this.#host.launch(this.#paths.marked)
     } catch (error) {
@@ -663,9 +668,9 @@ export class Generation implements Handover {
 
   // ---- under a keeper ----
 
-  #keptBy(held: Held): Kept {
+  #keptBy(held: KeeperSeat): KeeperLink {
     this.#inventory.filesAreKept = true
-    return new Kept(held, {
+    return new KeeperLink(held, {
       reload: (pid, [messages, descriptors], more, options) => {
         this.#more = more
         this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }, options).catch((error: unknown) => { this.#kept?.failed(error as HandoverError, pid) })
@@ -731,7 +736,7 @@ export class Generation implements Handover {
     return this.#kept ? await this.#askKeeper(this.#kept, options) : await this.#reload(trigger, undefined, options)
   }
 
-  async #askKeeper(kept: Kept, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
+  async #askKeeper(kept: KeeperLink, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
     const error = await kept.wants({ withoutState, allowDrop })
     if (error) throw error
     if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${process.pid} has no part in the reload. Ask the process that serves.`)
@@ -740,8 +745,8 @@ export class Generation implements Handover {
 
   // ---- the drain and the end ----
 
-  #finish(served: Served | undefined): void {
-    const ending = new Ending({
+  #finish(served: Handed | undefined): void {
+    const ending = new Shutdown({
       self: this.#self,
       machine: this.#machine,
       inventory: this.#inventory,
@@ -786,7 +791,7 @@ export class Generation implements Handover {
     })
   }
 
-  async #lastWords(served: Served | undefined, deadline: Deadline): Promise<void> {
+  async #lastWords(served: Handed | undefined, deadline: Deadline): Promise<void> {
     const late = new AbortController()
     const timer = setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
     await this.#state.sendLast(served?.launched.channel, late.signal).catch((error: unknown) => { this.#log('warn', `what was counted at last is lost: ${textOf(error)}`) })

@@ -10,11 +10,11 @@ import type { HandoverError } from '../errors.js'
 import type { Report } from '../protocol/report.js'
 import type { PeerChannel, Restored, Section, Service } from '../sharing/sharing-api.js'
 import type { MoveOptions, OnMoved } from '../connections/application-moves.js'
-import type { StateName } from '../protocol/lifecycle.js'
+import type { LifecycleState } from '../protocol/lifecycle.js'
 
 export interface HandoverEvents {
   /** Every move of the state. */
-  state: [change: { from: StateName; to: StateName; generation: number }]
+  state: [change: { from: LifecycleState; to: LifecycleState; generation: number }]
   /** At the switch, at the end of the drain (in both processes), when a reload was undone, and after a stop. */
   report: [report: Report]
   /** The drain begins: the time to move() connections that only the application understands, or to say goodbye on them. */
@@ -26,7 +26,7 @@ export interface HandoverEvents {
 export interface Handover {
   /** 1 in the first process, one more in each successor. */
   readonly generation: number
-  readonly state: StateName
+  readonly state: LifecycleState
   /** The last report that this process made or received. */
   readonly lastReport: Report | undefined
   /** The same events are on node:diagnostics_channel as `handover:state`, `handover:report`, `handover:draining`, `handover:failed`. */

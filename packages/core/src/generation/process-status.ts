@@ -6,19 +6,21 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
-import { kindOf, requestCounts, type Connection, type Connections, type Request } from '../connections/connection-tracker.js'
-import { pathOf, type Report } from '../protocol/report.js'
-import type { StateName } from '../protocol/lifecycle.js'
+import type { ConnectionTracker } from '../connections/connection-tracker.js'
+import { kindOf, type Connection, type Request } from '../connections/connection.js'
+import { requestCounts } from '../connections/request-counts.js'
 import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/control-messages.js'
+import type { LifecycleState } from '../protocol/lifecycle.js'
+import { pathOf, type Report } from '../protocol/report.js'
 
 /** What generation.ts knows. */
 export interface Portrayed {
   readonly generation: number
-  readonly state: StateName
+  readonly state: LifecycleState
   readonly name: string | undefined
   readonly listeners: readonly string[]
   /** Of every server that listens, or has connections still. */
-  readonly connections: Iterable<Connections>
+  readonly connections: Iterable<ConnectionTracker>
   /** Undefined where it does not drain. */
   readonly endsInMs: number | undefined
   readonly lastReport: Report | undefined
@@ -36,7 +38,7 @@ export interface Place {
 const delayResolutionMs = 20
 const mostWaitedFor = 20
 
-export class Portrait {
+export class StatusReader {
   #version: string | null | undefined
   #delay: IntervalHistogram | undefined
 

@@ -5,31 +5,25 @@
  * accepts nothing; while the undo window is open it can accept again.
  */
 
-import { DeadlinePassed, deadlineIn, left, type Channel, type Deadline } from '../protocol/channel.js'
 import { HandoverError, reasonOf, type ErrorCode } from '../errors.js'
-import type { Ended, Launched } from '../platform/spawn.js'
-import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type SectionPhase, type Takes } from '../protocol/handover-messages.js'
 import { closeLater } from '../platform/memory-file.js'
+import type { ProcessEnd } from '../platform/spawn.js'
+import type { Channel } from '../protocol/channel.js'
+import { deadlineIn, DeadlinePassed, left, type Deadline } from '../protocol/deadline.js'
+import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from '../protocol/handover-messages.js'
+import type { Lifecycle } from '../protocol/lifecycle.js'
 import { listed } from '../protocol/report.js'
-import type { StateMachine } from '../protocol/lifecycle.js'
+import type { SectionsToSend } from '../sharing/sections/sections-to-send.js'
+import type { LaunchedSuccessor } from './launch.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
 const commitMs = 10_000
 /** How long an end is awaited that was announced by the end of the channel. */
 const exitMs = 2_000
 
-/** The shared state that goes along with the listeners. */
-export interface SectionsToSend {
-  readonly names: readonly string[]
-  /** The file of one; it is closed when it has been sent. Throws what the successor is told: it decides whether it can do without. */
-  save(name: string, signal: AbortSignal): Promise<{ readonly fd: number; readonly bytes: number; readonly phase: SectionPhase }>
-  /** The successor has read so much of it. */
-  restoring?(name: string, bytes: number): void
-}
-
 /** What a handover asks of the process that it runs in. */
 export interface PredecessorSide {
-  readonly machine: StateMachine
+  readonly machine: Lifecycle
   readonly self: Peer
   readonly readyTimeoutMs: number
   /** Gives the handover up while it still can be; its reason may be `keeperIsGone`. */
@@ -55,7 +49,7 @@ export interface PredecessorSide {
 export const keeperIsGone = 'the keeper is gone'
 
 /** The handover up to the point of no return. */
-export interface Switched {
+export interface SwitchResult {
   readonly successor: Peer
   readonly ready: MessageOf<'ready'>
   /** What it can take of the connections; absent where nothing. */
@@ -70,7 +64,7 @@ export interface Switched {
  * Resolves when the successor serves and this process has stopped accepting. Throws a HandoverError where it failed: then this process serves
  * as before, the successor is gone (or told to go), and nothing is held.
  */
-export async function handOver(side: PredecessorSide, launched: Launched, begun: number): Promise<Switched> {
+export async function handOver(side: PredecessorSide, launched: LaunchedSuccessor, begun: number): Promise<SwitchResult> {
   const { machine, self } = side
   const { channel } = launched
   const deadline = deadlineIn(side.readyTimeoutMs)
@@ -180,17 +174,17 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
 }
 
 /** Ends the successor, and says what happened, who serves, and what to do. */
-async function takeBack(side: PredecessorSide, { channel, child }: Launched, successor: Peer, cause: unknown): Promise<HandoverError> {
+async function takeBack(side: PredecessorSide, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown): Promise<HandoverError> {
   const who = `process ${successor.pid || '?'} (generation ${successor.generation})`
   const timedOut = cause instanceof DeadlinePassed
   const reason = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
   const wasReady = side.machine.state.is === 'committing'
 
   channel.send({ type: 'withdraw', reason: timedOut ? `it did not ${wasReady ? 'serve' : 'become ready'} in time` : cause instanceof Gone ? 'the channel was closed' : reason })
-  let ended: Ended | undefined
+  let ended: ProcessEnd | undefined
   if (child) {
     if (!(cause instanceof Gone) && !(cause instanceof Failure && cannotServe(cause))) child.kill()
-    const soon = (): Promise<Ended | undefined> => Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
+    const soon = (): Promise<ProcessEnd | undefined> => Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
     ended = await soon()
     child.kill()
     ended ??= await soon()

@@ -4,26 +4,27 @@
  */
 
 import type net from 'node:net'
-import type { Adopter } from '../connections/connection-receiver.js'
-import { deadlineIn, left, type Deadline } from '../protocol/channel.js'
-import type { Connections } from '../connections/connection-tracker.js'
-import { drainAll, nothingDrained, sum, type Drain, type DrainOptions, type Drained } from '../connections/drain.js'
+import type { ConnectionReceiver } from '../connections/connection-receiver.js'
+import { ConnectionSender } from '../connections/connection-sender.js'
+import type { ConnectionTracker } from '../connections/connection-tracker.js'
+import { nothingDrained, sum, type DrainResult } from '../connections/drain-result.js'
+import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js'
+import type { NamedSocket } from '../control/named-socket.js'
 import { HandoverError, textOf } from '../errors.js'
-import type { Host } from '../platform/environment.js'
-import type { Launched } from '../platform/spawn.js'
-import type { Inventory, Listener } from '../listeners/listener-registry.js'
-import type { MessageOf, Peer, Takes } from '../protocol/handover-messages.js'
-import { Mover } from '../connections/connection-sender.js'
-import type { Name } from '../control/named-socket.js'
-import type { Settings } from '../options.js'
-import { watchSuccessor } from './predecessor.js'
-import { holdOpen } from '../platform/node/listen-handle.js'
-import { endProcess } from '../platform/processes.js'
-import { mostSilentMs, Pulse } from './pulse.js'
-import { listed, mostCutNamed, noState, type Report } from '../protocol/report.js'
 import type { Signals } from '../generation/signals.js'
-import type { StateMachine } from '../protocol/lifecycle.js'
+import type { ListenerRegistry, Listener } from '../listeners/listener-registry.js'
+import type { Settings } from '../options.js'
+import { holdOpen } from '../platform/node/connection-handle.js'
+import { endProcess } from '../platform/processes.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
+import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
+import type { MessageOf, Peer, Takes } from '../protocol/handover-messages.js'
+import type { Lifecycle } from '../protocol/lifecycle.js'
+import { listed, mostCutNamed, noState, type Report } from '../protocol/report.js'
+import type { Host } from './host.js'
+import type { LaunchedSuccessor } from './launch.js'
+import { watchSuccessor } from './predecessor.js'
+import { mostSilentMs, Pulse } from './pulse.js'
 
 /** What the drain leaves of `drainTimeout` for the close hooks. */
 const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
@@ -40,8 +41,8 @@ const noListeners = { kept: [], added: [], dropped: [] }
 type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
 
 /** A successor that serves, and the report of the switch to it. */
-export interface Served {
-  readonly launched: Launched
+export interface Handed {
+  readonly launched: LaunchedSuccessor
   readonly takes: Takes | undefined
   /** It answers `ping`. */
   readonly pongs: boolean
@@ -56,18 +57,18 @@ export interface Draining {
 }
 
 /** What the end asks of the process that it runs in. */
-export interface EndingSide {
+export interface ShutdownSide {
   readonly self: Peer
-  readonly machine: StateMachine
-  readonly inventory: Inventory
-  readonly name: Name
+  readonly machine: Lifecycle
+  readonly inventory: ListenerRegistry
+  readonly name: NamedSocket
   readonly host: Host
   readonly settings: Settings
   /** Of the servers that listen, or have connections still. */
-  readonly connections: ReadonlyMap<net.Server, Connections>
+  readonly connections: ReadonlyMap<net.Server, ConnectionTracker>
   readonly closeHooks: readonly (() => unknown)[]
   /** Takes the connections of an older generation that lives. */
-  readonly adopter: Adopter | undefined
+  readonly adopter: ConnectionReceiver | undefined
   /** Undefined where no older generation lives; resolves when it has ended. */
   olderEnds(): Promise<void> | undefined
   /** The last request is answered: what was added to the shared state and to the sums goes to whoever follows. */
@@ -90,19 +91,19 @@ export interface EndingSide {
   notAgain(listener: Listener, error: Error): void
 }
 
-export class Ending {
-  readonly #side: EndingSide
+export class Shutdown {
+  readonly #side: ShutdownSide
   /** Undefined after a stop. */
-  readonly #served: Served | undefined
+  readonly #served: Handed | undefined
   readonly #begun = performance.now()
   readonly #deadline: Deadline
   readonly #drains: readonly Drain[]
   /** Moves connections to the successor. */
-  readonly mover: Mover | undefined
+  readonly mover: ConnectionSender | undefined
   #endUndo: ((lost?: Lost) => void) | undefined
 
   /** Begins the drain. */
-  constructor(side: EndingSide, served: Served | undefined) {
+  constructor(side: ShutdownSide, served: Handed | undefined) {
     this.#side = side
     this.#served = served
     const { drainTimeout, linger: lingerMs } = side.settings
@@ -115,7 +116,7 @@ export class Ending {
       // Nobody goes on with what comes from a generation before: that one drains by itself.
       side.adopter?.refuse()
     }
-    this.mover = served?.takes && side.moveIsOn() ? new Mover(served.launched.channel, served.takes, (reason) => {
+    this.mover = served?.takes && side.moveIsOn() ? new ConnectionSender(served.launched.channel, served.takes, (reason) => {
       for (const drain of this.#drains) drain.stopMoving(reason)
     }) : undefined
     this.#drains = [...side.connections].map(([server, connections]) => connections.drain({ lingerMs, deadline: this.#deadline, ...this.#routeOf(server) }))
@@ -183,7 +184,7 @@ export class Ending {
   }
 
   /** How the successor was lost, where that was while this process could still take over again. */
-  async #undoWindow({ launched: { channel, pid }, pongs }: Served): Promise<Lost | undefined> {
+  async #undoWindow({ launched: { channel, pid }, pongs }: Handed): Promise<Lost | undefined> {
     const { mover } = this
     let pulse: Pulse | undefined
     const died = watchSuccessor(channel, {
@@ -218,7 +219,7 @@ export class Ending {
     return this.#side.stopRequested() ? undefined : how
   }
 
-  async #undo({ launched: { channel, pid, child }, report }: Served, lost: Lost): Promise<void> {
+  async #undo({ launched: { channel, pid, child }, report }: Handed, lost: Lost): Promise<void> {
     const { inventory, name, machine, self } = this.#side
     const names = inventory.names
     const recalled = typeof lost === 'object'
@@ -322,7 +323,7 @@ export class Ending {
 const silence = `it has not answered for ${mostSilentMs} ms`
 
 /** The connections of a report. */
-export const countsOf = ({ requestsCut: _, ...counts }: Drained): Report['connections'] => counts
+export const countsOf = ({ requestsCut: _, ...counts }: DrainResult): Report['connections'] => counts
 
 /** Of a report in which the drain has only begun. */
 export const openCounts = (open: number): Report['connections'] => countsOf({ ...nothingDrained(), open })

@@ -4,22 +4,23 @@
  * Nothing is accepted here: the commit is the generation's, which `serve()` calls back.
  */
 
-import { Adopter } from '../connections/connection-receiver.js'
-import { deadlineIn, FirstContact, left, type Deadline } from '../protocol/channel.js'
-import { spoken } from '../keeper-link/cover-listeners.js'
+import { ConnectionReceiver } from '../connections/connection-receiver.js'
+import type { NamedSocket } from '../control/named-socket.js'
 import { HandoverError, withoutStop } from '../errors.js'
-import type { Inheritance } from '../platform/environment.js'
-import type { Inventory } from '../listeners/listener-registry.js'
-import type { Kept } from '../keeper-link/keeper-link.js'
-import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
-import type { Name } from '../control/named-socket.js'
+import { spoken } from '../keeper-link/cover-listeners.js'
+import type { KeeperLink } from '../keeper-link/keeper-link.js'
+import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import type { LogLevel, Settings } from '../options.js'
+import type { Inheritance } from '../platform/environment.js'
+import { BlockingChannel } from '../protocol/blocking-channel.js'
+import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
+import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
+import type { Lifecycle } from '../protocol/lifecycle.js'
 import { listed, type Report } from '../protocol/report.js'
-import type { SharedState } from '../sharing/shared-state.js'
-import type { StateMachine } from '../protocol/lifecycle.js'
 import { offerStored } from '../sharing/sections/systemd-offer.js'
-import { succeed, takeOffer, type Taken } from './successor.js'
-import { storedCheckpoints } from '../platform/systemd-notify.js'
+import { storedCheckpoints } from '../sharing/sections/systemd-store.js'
+import type { SharedState } from '../sharing/shared-state.js'
+import { succeed, takeOffer, type TakenOffer } from './successor.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
 const offerMs = 10_000
@@ -34,15 +35,15 @@ const lastCallMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTime
 const silentMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 8)
 
 /** What the beginning asks of the process that it runs in. */
-export interface BeginningSide {
-  readonly machine: StateMachine
-  readonly inventory: Inventory
-  readonly name: Name
+export interface StartupSide {
+  readonly machine: Lifecycle
+  readonly inventory: ListenerRegistry
+  readonly name: NamedSocket
   readonly state: SharedState
   /** What this process was started with, as a successor. */
   readonly inheritance: Inheritance | undefined
   settings(): Settings
-  kept(): Kept | undefined
+  kept(): KeeperLink | undefined
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
   /** Accepts on what listens so far: nobody else serves. */
@@ -62,10 +63,10 @@ export interface BeginningSide {
   log(level: LogLevel, line: string): void
 }
 
-export class Beginning {
-  readonly #side: BeginningSide
+export class Startup {
+  readonly #side: StartupSide
   #refusal: HandoverError | undefined
-  #predecessor: { readonly taken: Taken; readonly adopter: Adopter; gone: boolean } | undefined
+  #predecessor: { readonly taken: TakenOffer; readonly adopter: ConnectionReceiver; gone: boolean } | undefined
   #predecessorIsGone: () => void = () => undefined
   readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
   #storeWasAsked = false
@@ -86,7 +87,7 @@ export class Beginning {
   /** Told the predecessor that the state cannot be restored. */
   #lacksState = false
 
-  constructor(side: BeginningSide) {
+  constructor(side: StartupSide) {
     this.#side = side
   }
 
@@ -106,7 +107,7 @@ export class Beginning {
   }
 
   /** While it lives: it drains, and could still come back. */
-  get predecessor(): Taken | undefined {
+  get predecessor(): TakenOffer | undefined {
     return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
   }
 
@@ -122,7 +123,7 @@ export class Beginning {
   }
 
   /** Takes the connections of the predecessor. */
-  get adopter(): Adopter | undefined {
+  get adopter(): ConnectionReceiver | undefined {
     return this.#predecessor?.adopter
   }
 
@@ -137,7 +138,7 @@ export class Beginning {
   find(): void {
     const { inheritance, name } = this.#side
     try {
-      let contact = (inheritance ? new FirstContact(inheritance.messages, inheritance.descriptors) : name.find()) ?? this.#storedBySystemd()
+      let contact = (inheritance ? new BlockingChannel(inheritance.messages, inheritance.descriptors) : name.find()) ?? this.#storedBySystemd()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
         if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
@@ -150,14 +151,14 @@ export class Beginning {
   }
 
   /** Checkpoints of a process that crashed, whose descriptors can be taken once. A keeper has its own. */
-  #storedBySystemd(): FirstContact | undefined {
+  #storedBySystemd(): BlockingChannel | undefined {
     const stored = this.#side.kept() || this.#storeWasAsked ? [] : storedCheckpoints(process.env)
     this.#storeWasAsked = true
     return stored.length > 0 ? offerStored(stored, (line) => { this.#side.log('warn', line) }) : undefined
   }
 
   /** False where the predecessor died before it offered anything. */
-  #take(contact: FirstContact): boolean {
+  #take(contact: BlockingChannel): boolean {
     const { machine, inventory, state, inheritance } = this.#side
     machine.move('idle', { is: 'taking' })
     const taken = takeOffer(contact, inventory, Math.min(offerMs, this.#side.settings().readyTimeout))
@@ -167,7 +168,7 @@ export class Beginning {
       return false
     }
     const { channel } = taken
-    const adopter = new Adopter(channel, { adopt: (fd, about, refusable) => this.#side.adopt(fd, about, refusable) })
+    const adopter = new ConnectionReceiver(channel, { adopt: (fd, about, refusable) => this.#side.adopt(fd, about, refusable) })
     this.#predecessor = { taken, adopter, gone: false }
     machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     state.expect(taken.sections, taken.since, channel)

@@ -5,14 +5,16 @@
  * application. Nothing is accepted before the line that says so.
  */
 
-import { DeadlinePassed, deadlineIn, type Channel, type FirstContact } from '../protocol/channel.js'
 import { HandoverError, withoutStop } from '../errors.js'
-import type { Inventory } from '../listeners/listener-registry.js'
+import type { ListenerRegistry } from '../listeners/listener-registry.js'
+import type { BlockingChannel } from '../protocol/blocking-channel.js'
+import type { Channel } from '../protocol/channel.js'
+import { deadlineIn, DeadlinePassed } from '../protocol/deadline.js'
 import { protocol, speaks, type MessageOf, type MovedConnection, type Peer, type Takes } from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'
 
 /** What was taken over: from whom, and the channel on which the rest is said. */
-export interface Taken {
+export interface TakenOffer {
   readonly predecessor: Peer
   readonly channel: Channel
   /** The names of the shared state that follows. */
@@ -31,7 +33,7 @@ export interface Taken {
  * Says hello, waits for the offer, checks every descriptor. Blocks this thread for at most `waitMs`.
  * Undefined where the predecessor died before it offered anything. Throws a HandoverError where it refused or cannot be trusted.
  */
-export function takeOffer(contact: FirstContact, inventory: Inventory, waitMs: number): Taken | undefined {
+export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry, waitMs: number): TakenOffer | undefined {
   try {
     contact.say({ type: 'hello', protocol, pid: process.pid })
     const answer = contact.hear(deadlineIn(waitMs))
@@ -87,7 +89,7 @@ export interface SuccessorSide {
 }
 
 /** Resolves when the predecessor is gone. */
-export async function succeed({ channel }: Taken, side: SuccessorSide): Promise<void> {
+export async function succeed({ channel }: TakenOffer, side: SuccessorSide): Promise<void> {
   let next = hear(channel, side)
   const withdrawn = (reason: string): void => {
     channel.close()

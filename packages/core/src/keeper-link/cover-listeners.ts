@@ -3,28 +3,29 @@
  * anything of its own.
  */
 
+import { closeSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
-import type { Inventory } from '../listeners/listener-registry.js'
-import type { Passed } from './keeper-link.js'
+import type { ListenerRegistry } from '../listeners/listener-registry.js'
+import { adoptDescriptor } from '../platform/node/connection-handle.js'
+import { acceptAlso } from '../platform/node/listen-handle.js'
 import type { ServerProtocol, Spoken } from '../protocol/keeper-messages.js'
-import { acceptAlso, adoptDescriptor } from '../platform/node/listen-handle.js'
-import { closeSync } from 'node:fs'
+import type { PassedListener } from './passed-listener.js'
 
-export class Covering {
-  readonly #inventory: Inventory
+export class CoveredListeners {
+  readonly #inventory: ListenerRegistry
   readonly #warn: (line: string) => void
   #closers: ((stops: boolean) => void)[] = []
 
-  constructor(inventory: Inventory, warn: (line: string) => void) {
+  constructor(inventory: ListenerRegistry, warn: (line: string) => void) {
     this.#inventory = inventory
     this.#warn = warn
   }
 
   /** Accepts from exactly these beside its own; where it `accepts` nothing any more, they are closed. */
-  cover(listeners: readonly Passed[], accepts: boolean): void {
+  cover(listeners: readonly PassedListener[], accepts: boolean): void {
     const before = this.#closers
     this.#closers = []
     for (const { about, fd } of listeners) {
@@ -57,12 +58,12 @@ function protocolOf(server: net.Server): ServerProtocol {
 }
 
 /** What is spoken on each listener. */
-export function spoken(inventory: Inventory): Spoken[] {
+export function spoken(inventory: ListenerRegistry): Spoken[] {
   return inventory.listeners.flatMap(({ owner, about }) => (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
 }
 
 /** Serves one connection as if it had come by this listener. */
-export function serveProbe(inventory: Inventory, listener: string, fd: number): void {
+export function serveProbe(inventory: ListenerRegistry, listener: string, fd: number): void {
   const owner = inventory.named(listener)?.owner
   if (!(owner instanceof net.Server)) {
     closeSync(fd)

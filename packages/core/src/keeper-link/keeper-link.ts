@@ -5,17 +5,16 @@
  */
 
 import { closeSync } from 'node:fs'
-import { openChannel, type Channel } from '../protocol/channel.js'
 import { HandoverError, isErrorCode } from '../errors.js'
-import { keeperProtocol, parseKeeperMessage, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import { keeperMark } from '../platform/marks.js'
 import { native } from '../platform/native.js'
-import type { Report } from '../protocol/report.js'
-import type { StateName } from '../protocol/lifecycle.js'
+import { openChannel, type Channel } from '../protocol/channel.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
-
-/** Marks a worker: the descriptors of its line to the keeper, and its slot. */
-export const keeperMark = 'HANDOVER_KEEPER'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import { keeperProtocol, parseKeeperMessage, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
+import type { LifecycleState } from '../protocol/lifecycle.js'
+import type { Report } from '../protocol/report.js'
+import { passed, type PassedListener } from './passed-listener.js'
 
 /** The keeper waits for the other processes no longer than a second. It is given more than that: without its answer a total may be smaller than one that was shown. */
 const gatherMs = 5_000
@@ -23,12 +22,12 @@ const gatherMs = 5_000
 /** Both ends say how many descriptors follow by a list of listeners, or by the word itself. */
 export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
 
-export interface KeptSide {
+export interface KeeperLinkSide {
   /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
-  reload(pid: number, channel: readonly [number, number], more: readonly Passed[], options: { readonly withoutState: boolean; readonly allowDrop: boolean }): void
+  reload(pid: number, channel: readonly [number, number], more: readonly PassedListener[], options: { readonly withoutState: boolean; readonly allowDrop: boolean }): void
   recall(reason: string): void
   settle(): void
-  cover(listeners: readonly Passed[]): void
+  cover(listeners: readonly PassedListener[]): void
   probe(listener: string, fd: number): void
   /** `signal`: what the keeper itself was stopped with. */
   stop(last: boolean, signal: string | undefined): void
@@ -42,19 +41,13 @@ export interface KeptSide {
   warn(line: string): void
 }
 
-/** A listener with a descriptor of it, which belongs to the one who is given it. */
-export interface Passed {
-  readonly about: OfferedListener
-  readonly fd: number
-}
-
 /** What another process counts: a file, whose descriptor belongs to the one who is given it. `of`: the process's id. */
 export interface Counted {
   readonly of: string
   readonly fd: number
 }
 
-export class Kept {
+export class KeeperLink {
   readonly slot: number
   readonly keeper: number
   /** Of the app, as the keeper calls it. */
@@ -64,14 +57,14 @@ export class Kept {
   /** The keeper hung up. */
   #over = false
   readonly #line: KeeperLine
-  readonly #side: KeptSide
+  readonly #side: KeeperLinkSide
   readonly #answerMs: number
   #gate: ((veto: string | undefined) => void) | undefined
   readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
   readonly #gathering = new Map<number, (counted: Counted[] | undefined) => void>()
   #gathers = 0
 
-  constructor({ line, slot, keeper, name }: Held, side: KeptSide, answerMs = gatherMs) {
+  constructor({ line, slot, keeper, name }: KeeperSeat, side: KeeperLinkSide, answerMs = gatherMs) {
     this.#answerMs = answerMs
     this.#line = line
     this.slot = slot
@@ -163,7 +156,7 @@ export class Kept {
     return undefined
   }
 
-  state(state: StateName, generation: number): void {
+  state(state: LifecycleState, generation: number): void {
     this.#line.send({ type: 'state', state, generation })
   }
 
@@ -249,10 +242,8 @@ export class Kept {
   }
 }
 
-const passed = (listeners: readonly OfferedListener[], fds: readonly number[]): Passed[] => listeners.map((about, index) => ({ about, fd: fds[index]! }))
-
 /** By whom this process is kept, and where. */
-export interface Held {
+export interface KeeperSeat {
   readonly line: KeeperLine
   readonly slot: number
   /** A pid. */
@@ -261,7 +252,7 @@ export interface Held {
 }
 
 /** The line that this process was started with. Reads and removes the mark. */
-export function takeLine(env: NodeJS.ProcessEnv): Held | undefined {
+export function takeLine(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
   const mark = env[keeperMark]
   Reflect.deleteProperty(env, keeperMark)
   const words = (mark ?? '').split(',')

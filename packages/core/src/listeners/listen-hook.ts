@@ -10,17 +10,19 @@ import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor, type EventEmitter } from 'node:events'
 import type net from 'node:net'
-import { activation, type Opened } from './socket-activation.js'
 import { HandoverError } from '../errors.js'
-import { bindUnix, type Offered } from './listener-registry.js'
-import type { Asked } from './listener-match.js'
 import { check, native } from '../platform/native.js'
 import * as inside from '../platform/node/listen-handle.js'
+import { withoutDoor } from '../platform/own-servers.js'
+import type { AskedAddress } from './listener-match.js'
+import type { OfferedSocket } from './listener-registry.js'
+import { activation, type Opened } from './socket-activation.js'
+import { bindUnix } from './unix-path.js'
 
 /** What the generation decides. */
-export interface Doorkeeper {
+export interface ListenHook {
   /** `asked`: of a UDP socket, of which many belong to clients. */
-  isOurs(owner: net.Server | dgram.Socket, asked?: Asked): boolean
+  isOurs(owner: net.Server | dgram.Socket, asked?: AskedAddress): boolean
   /** Nothing may be accepted yet: what is bound now listens at the commit. */
   isQuiet(): boolean
   /** A TCP listener of this process that does not listen yet is bound there. */
@@ -29,18 +31,10 @@ export interface Doorkeeper {
    * Before an adopted server listens. An offered listener: listen on that one. An error: the listen() must fail with it.
    * Undefined: bind.
    */
-  before(owner: net.Server | dgram.Socket, asked: Asked | undefined): Offered | HandoverError | undefined
-  after(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, backlog: number): void
+  before(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
+  after(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void
   /** Without an error: the program closed it before it listened. */
-  failed(owner: net.Server | dgram.Socket, asked: Asked | undefined, claimed: Offered | undefined, error: Error | undefined): void
-}
-
-const withoutDoor = new WeakSet<net.Server>()
-
-/** For servers of Handover's own: whatever else is adopted, these are none of the program's listeners. */
-export function passDoor<T extends net.Server>(server: T): T {
-  withoutDoor.add(server)
-  return server
+  failed(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void
 }
 
 interface ListenOptions {
@@ -59,8 +53,8 @@ interface ListenOptions {
 /** A listen() that has begun: with a host name it waits for the name to be resolved. */
 interface Call {
   /** Undefined for a handle: the program opened it, and nothing can be claimed in its place. */
-  readonly asked: Asked | undefined
-  readonly claimed: Offered | undefined
+  readonly asked: AskedAddress | undefined
+  readonly claimed: OfferedSocket | undefined
   readonly error: HandoverError | undefined
   /** By systemd. */
   readonly opened: Opened | undefined
@@ -77,7 +71,7 @@ const isHandle = (options: ListenOptions): boolean =>
   options._handle !== undefined || options.handle !== undefined || typeof (options as { listen?: unknown }).listen === 'function'
 
 /** What a listen() call asks for, read as Node reads it; undefined for arguments that Node will refuse. */
-function askedOf(options: ListenOptions): Asked | undefined {
+function askedOf(options: ListenOptions): AskedAddress | undefined {
   const { fd, host, path } = options
   if (typeof fd === 'number' && fd >= 0) return { kind: 'tcp', fd }
   const nothing = Object.keys(options).length === 0 || typeof options.port === 'function'
@@ -90,9 +84,9 @@ function askedOf(options: ListenOptions): Asked | undefined {
 }
 
 // The types of servers know their own events only.
-const emitter = (owner: EventEmitter): EventEmitter => owner
+export const emitter = (owner: EventEmitter): EventEmitter => owner
 
-export function openDoor(keeper: Doorkeeper): void {
+export function installListenHook(keeper: ListenHook): void {
   const calls = new WeakMap<net.Server, Call>()
 
   const start = (server: net.Server, options: ListenOptions): Call | undefined => {
@@ -184,94 +178,4 @@ function becomeHandoverError(error: Error, is: HandoverError): void {
   for (const key of Reflect.ownKeys(error)) if (key !== 'stack') Reflect.deleteProperty(error, key)
   for (const key of Reflect.ownKeys(is)) Object.defineProperty(error, key, Object.getOwnPropertyDescriptor(is, key) ?? {})
   Object.setPrototypeOf(error, HandoverError.prototype)
-}
-
-/** The same for every UDP socket that is made from now on; Node tells of each before its maker can bind it. */
-export function openDatagramDoors(keeper: Doorkeeper): void {
-  subscribe('udp.socket', (message) => { openDatagramDoor(keeper, (message as { socket: dgram.Socket }).socket) })
-}
-
-const withDatagramDoor = new WeakSet<dgram.Socket>()
-
-/** The same for a UDP socket. */
-export function openDatagramDoor(keeper: Doorkeeper, socket: dgram.Socket): void {
-  if (withDatagramDoor.has(socket)) return
-  withDatagramDoor.add(socket)
-  const bind = socket.bind.bind(socket) as (...args: unknown[]) => dgram.Socket
-  const kind = 'udp'
-  socket.bind = ((...args: unknown[]): dgram.Socket => {
-    const [first, second] = args
-    const options = typeof first === 'object' && first !== null ? (first as { port?: number; address?: string; fd?: number }) : undefined
-    const address = options ? options.address : typeof second === 'string' ? second : undefined
-    const any = socketType(socket) === 'udp6' ? '::' : '0.0.0.0'
-    const asked: Asked = typeof options?.fd === 'number'
-      ? { kind, fd: options.fd }
-      : { kind, port: Number((options ? options.port : typeof first === 'function' ? 0 : first) ?? 0), host: address === undefined || address === '' ? any : address }
-    if (!keeper.isOurs(socket, asked)) return bind(...args)
-
-    const answer = keeper.before(socket, asked)
-    if (answer instanceof HandoverError) {
-      process.nextTick(() => {
-        keeper.failed(socket, asked, undefined, answer)
-        socket.emit('error', answer)
-      })
-      return socket
-    }
-    const opened = answer ? undefined : activation().open(asked)
-    const isQuiet = !answer && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
-    const failed = (error: Error): void => {
-      if (isQuiet) inside.bindAsUsual(socket)
-      keeper.failed(socket, asked, answer, error)
-    }
-    const bound = (): void => {
-      emitter(socket).off(errorMonitor, failed)
-      if (isQuiet && !keeper.isQuiet()) inside.receive(socket)
-      keeper.after(socket, asked, answer, 0)
-    }
-    const listening = args.findLast((argument) => typeof argument === 'function') as (() => void) | undefined
-    try {
-      if (answer) {
-        inside.bindQuietly(socket)
-        // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
-        withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
-        bound()
-      } else if (opened) {
-        if (isQuiet) inside.bindQuietly(socket)
-        withheld(socket, 'listening', () => bind({ fd: opened.fd }, listening))
-        bound()
-      } else {
-        if (isQuiet) inside.bindQuietly(socket)
-        emitter(socket).once(errorMonitor, failed)
-        socket.prependOnceListener('listening', bound)
-        bind(...args)
-      }
-    } catch (error) {
-      emitter(socket).off(errorMonitor, failed).off('listening', bound)
-      failed(error as Error)
-      throw error
-    }
-    return socket
-  })
-}
-
-const socketType = (socket: dgram.Socket): string => (socket as unknown as { type: string }).type
-
-/** Runs `act`; an event of this name that is emitted meanwhile comes in the next tick. */
-function withheld(emitter: NodeJS.EventEmitter, name: string, act: () => void): void {
-  const own = Object.getOwnPropertyDescriptor(emitter, 'emit')
-  const emit = emitter.emit.bind(emitter)
-  const put = (): void => {
-    if (own) Object.defineProperty(emitter, 'emit', own)
-    else Reflect.deleteProperty(emitter, 'emit')
-  }
-  emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-    if (event !== name) return emit(event, ...args)
-    process.nextTick(() => emitter.emit(event, ...args))
-    return true
-  }
-  try {
-    act()
-  } finally {
-    put()
-  }
 }

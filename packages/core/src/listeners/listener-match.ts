@@ -5,11 +5,12 @@
  * an inherited descriptor), never by position. Pure.
  */
 
-import type { OfferedListener } from '../protocol/handover-messages.js'
 import type { SocketDescription } from '../platform/native.js'
+import { bracket, nameOf } from '../platform/socket-name.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
 
 /** The part of listen()'s and bind()'s arguments that says where. */
-export interface Asked {
+export interface AskedAddress {
   readonly kind: 'tcp' | 'unix' | 'udp'
   readonly host?: string | undefined
   readonly port?: number | undefined
@@ -18,16 +19,8 @@ export interface Asked {
   readonly ipv6Only?: boolean | undefined
 }
 
-const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host)
-
-/** The name of a listener for people, reports and PROTOCOL.md. */
-export function nameOf(description: SocketDescription): string {
-  if (description.family === 'unix') return `unix ${description.address.replace(/^\0/, '@')}`
-  return `${description.type === 'dgram' ? 'udp' : 'tcp'} ${bracket(description.address)}:${description.port}`
-}
-
 /** The key of what was asked for. */
-export function keyOf(asked: Asked): string {
+export function keyOf(asked: AskedAddress): string {
   if (asked.fd !== undefined) return `fd ${asked.fd}`
   if (asked.kind === 'unix') return `unix ${asked.path ?? ''}`
   return `${asked.kind} ${bracket(asked.host ?? '*')}:${asked.port ?? 0}${asked.ipv6Only ? ' ipv6Only' : ''}`
@@ -37,7 +30,7 @@ export function keyOf(asked: Asked): string {
 const unspecified = ['::', '0.0.0.0']
 const localhost = ['127.0.0.1', '::1']
 
-function fits(asked: Asked, offered: OfferedListener): boolean {
+function fits(asked: AskedAddress, offered: OfferedListener): boolean {
   if (asked.fd !== undefined || asked.kind !== offered.kind) return false
   if (asked.kind === 'unix') return asked.path === offered.address
   if (asked.port !== offered.port || asked.port === 0) return false
@@ -47,7 +40,7 @@ function fits(asked: Asked, offered: OfferedListener): boolean {
 }
 
 /** The first offered listener that a call means, or undefined. An exact repetition of what was asked before goes first. */
-export function find<T extends OfferedListener>(asked: Asked, offered: Iterable<T>): T | undefined {
+export function find<T extends OfferedListener>(asked: AskedAddress, offered: Iterable<T>): T | undefined {
   const all = [...offered].filter((candidate) => candidate.kind !== 'control')
   const key = keyOf(asked)
   return all.find((candidate) => candidate.asked === key) ?? all.find((candidate) => fits(asked, candidate))

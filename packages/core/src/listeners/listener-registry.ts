@@ -6,22 +6,23 @@
  */
 
 import type dgram from 'node:dgram'
-import { chmodSync, closeSync, lstatSync } from 'node:fs'
+import { chmodSync, closeSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
-import { activation } from './socket-activation.js'
 import { HandoverError } from '../errors.js'
-import { find, keyOf, mismatch, nameOf, type Asked } from './listener-match.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
 import { addon, check, native, systemError, type SocketDescription } from '../platform/native.js'
-import { asKnown, unguarded } from '../platform/path-guard.js'
+import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
-import { addName, fileId, locate, removeStaleHolds, type SocketFile } from './socket-files.js'
-
-/** Node's default; the kernel rounds it up. */
-export const defaultBacklog = 511
+import { asKnown, unguarded } from '../platform/path-guard.js'
+import { nameOf } from '../platform/socket-name.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import { find, keyOf, mismatch, type AskedAddress } from './listener-match.js'
+import { activation } from './socket-activation.js'
+import { addName, fileId, locate, type SocketFile } from './socket-files.js'
+import { bindUnix, connectTo, defaultBacklog, isAbandoned, modeOf } from './unix-path.js'
 
 export interface Listener {
   readonly owner: net.Server | dgram.Socket
@@ -38,46 +39,16 @@ export interface Listener {
   readonly ownsFile: boolean
 }
 
-export interface Offered {
+export interface OfferedSocket {
   readonly about: OfferedListener
   readonly fd: number
 }
 
 const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
 
-/**
- * A Unix socket at `file`, which `listens` or is bound alone, and whose close() leaves the file alone: libuv unlinks the path that it bound itself when the first process
- * that holds the socket closes it. Undefined where the path cannot be used: Node's own listen() then says so in its own words.
- */
-export function bindUnix(file: string, listens: boolean): number | undefined {
-  if (isAbandoned(file)) unguarded.unlinkSync(file)
-  removeStaleHolds(path.resolve(file))
-  const fd = native?.listenUnix(file, listens ? defaultBacklog : -1) ?? -1
-  return fd < 0 ? undefined : fd
-}
-
-/** A socket on which nobody listens: what a process leaves that was killed, and what would fail every reload after one that failed. unix(7). */
-function isAbandoned(file: string): boolean {
-  return modeOf(file) !== undefined && connectTo(file) === -constants.errno.ECONNREFUSED
-}
-
-/** 0, or a negative errno: -EAGAIN where the queue is full. */
-function connectTo(file: string): number {
-  const answer = addon().connectUnix(file)
-  if (answer < 0) return answer
-  closeSync(answer)
-  return 0
-}
-
-/** The permissions of a Unix socket; undefined where there is none. */
-function modeOf(file: string): number | undefined {
-  const found = lstatSync(file, { throwIfNoEntry: false })
-  return native && found?.isSocket() ? found.mode & 0o777 : undefined
-}
-
 /** What a listener is; without the addon, what Node knows of it. */
 function describe(owner: net.Server | dgram.Socket): SocketDescription | undefined {
-  const fd = inside.fdOf(owner)
+  const fd = fdOf(owner)
   const found = fd === undefined ? undefined : native?.describe(fd)
   if (typeof found === 'object') return found
   const address = owner.address()
@@ -90,13 +61,13 @@ function describe(owner: net.Server | dgram.Socket): SocketDescription | undefin
 
 /** Whether somebody else opened it: this process, or one of the generations before, got a descriptor. */
 function isPassed(owner: net.Server | dgram.Socket, { asked }: OfferedListener): boolean {
-  const fd = inside.fdOf(owner)
+  const fd = fdOf(owner)
   return asked.startsWith('fd ') || (fd !== undefined && activation().has(fd))
 }
 
-export class Inventory {
+export class ListenerRegistry {
   readonly #listeners = new Set<Listener>()
-  readonly #offered = new Set<Offered>()
+  readonly #offered = new Set<OfferedSocket>()
   /** What the last offer had. */
   #known: ReadonlySet<Listener> = new Set()
   /** Without a silent copy after a commit that can still be undone. */
@@ -147,9 +118,9 @@ export class Inventory {
   }
 
   /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */
-  claim(asked: Asked): Offered | undefined {
+  claim(asked: AskedAddress): OfferedSocket | undefined {
     // Of two on one path the one that the path leads to goes first. Where it leads elsewhere, the program has removed it: it is put back.
-    const leadsElsewhere = ({ about }: Offered): boolean => about.kind === 'unix' && about.file !== undefined && about.file !== fileId(about.address)
+    const leadsElsewhere = ({ about }: OfferedSocket): boolean => about.kind === 'unix' && about.file !== undefined && about.file !== fileId(about.address)
     const usable = [...this.#offered].sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
     const about = find(activation().meaning(asked), usable.map((offered) => offered.about))
     const offered = usable.find((candidate) => candidate.about === about)
@@ -175,13 +146,13 @@ export class Inventory {
   }
 
   /** The control socket that was offered, where it is the one that is meant. */
-  takeControl(isMeant: (about: OfferedListener) => boolean): Offered | undefined {
+  takeControl(isMeant: (about: OfferedListener) => boolean): OfferedSocket | undefined {
     const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && isMeant(about))
     if (offered) this.#offered.delete(offered)
     return offered
   }
 
-  giveBack(offered: Offered): void {
+  giveBack(offered: OfferedSocket): void {
     this.#offered.add(offered)
   }
 
@@ -194,12 +165,12 @@ export class Inventory {
   }
 
   /** Records a listener that has come to be; `close` of the owner forgets it. */
-  add(owner: net.Server | dgram.Socket, call: Asked | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
+  add(owner: net.Server | dgram.Socket, call: AskedAddress | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
     const found = describe(owner)
     if (found === undefined) return undefined
     const unix = found.family === 'unix'
     // listen(handle) asks for nothing: what it is must do.
-    const asked: Asked = call ?? (unix ? { kind: 'unix', path: found.address } : { kind: 'tcp', host: found.address, port: found.port, ipv6Only: found.ipv6Only })
+    const asked: AskedAddress = call ?? (unix ? { kind: 'unix', path: found.address } : { kind: 'tcp', host: found.address, port: found.port, ipv6Only: found.ipv6Only })
     const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
     const named = unix && at !== '' && !at.startsWith('\0')
     const id = named && native ? fileId(at) : undefined
@@ -232,7 +203,7 @@ export class Inventory {
   }
 
   get #open(): { listener: Listener; about: OfferedListener; fd: number }[] {
-    return this.listeners.map((listener) => ({ listener, about: listener.about, fd: inside.fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+    return this.listeners.map((listener) => ({ listener, about: listener.about, fd: fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
   }
 
   /** The same for a keeper: nothing changes by it. */
@@ -285,10 +256,10 @@ export class Inventory {
     for (const listener of this.#listeners) {
       const { owner } = listener
       if (!isServer(owner)) {
-        inside.stopReceiving(owner)
+        stopReceiving(owner)
         continue
       }
-      const fd = inside.fdOf(owner)
+      const fd = fdOf(owner)
       if (fd === undefined) continue
       try {
         inside.stopAccepting(owner, check(addon().duplicate(fd), 'fcntl'))
@@ -335,14 +306,14 @@ export class Inventory {
 
   /** Accepts on this one, where it is silent. */
   acceptOn({ owner, about }: Listener): number | undefined {
-    return isServer(owner) ? inside.accept(owner, about.backlog) : inside.receive(owner)
+    return isServer(owner) ? inside.accept(owner, about.backlog) : receive(owner)
   }
 
   /** Closes the listeners, silent or not; the connections stay. UDP sockets stay open for the answers that are still to be sent. */
   close(): void {
     for (const { owner } of this.#listeners) {
       if (isServer(owner)) inside.closeListener(owner)
-      else inside.stopReceiving(owner)
+      else stopReceiving(owner)
     }
   }
 
@@ -411,7 +382,7 @@ export class Inventory {
   #rebind(listener: Listener): boolean {
     const { owner, file, where, mode, about, ownsFile } = listener
     const at = where ?? file
-    if (at === undefined || !ownsFile || !isServer(owner) || inside.fdOf(owner) === undefined) return false
+    if (at === undefined || !ownsFile || !isServer(owner) || fdOf(owner) === undefined) return false
     try {
       const answer = connectTo(at)
       // Somebody else's by now, or no socket at all.
@@ -434,7 +405,7 @@ export class Inventory {
     const served: string[] = []
     const lost: string[] = []
     for (const { owner, about, file, where } of this.#listeners) {
-      const fd = inside.fdOf(owner)
+      const fd = fdOf(owner)
       const found = fd === undefined ? undefined : native?.describe(fd)
       const listens = typeof found === 'object' && (found.type === 'dgram' || found.listening)
       const at = where ?? file

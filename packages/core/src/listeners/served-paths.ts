@@ -5,12 +5,12 @@
  * with. See path-guard.ts and socket-files.ts.
  */
 
-import type { Inventory } from './listener-registry.js'
+import type { ListenerRegistry } from './listener-registry.js'
 import { asKnown, protect, standGuard, takeMarkedPaths, unguarded, type Harm } from '../platform/path-guard.js'
 import { fileId, SocketFileHold } from './socket-files.js'
 
 export interface ServedPathsSide {
-  readonly inventory: Inventory
+  readonly inventory: ListenerRegistry
   /** `waits`: a successor that does not serve yet. `kept`: others, or the keeper, go on with the paths. `neighbour`: an older generation lives. */
   place(): 'waits' | 'kept' | 'neighbour' | 'alone'
   /** A listener is another socket now. */

@@ -9,11 +9,12 @@
 import { fstatSync, lstatSync } from 'node:fs'
 import path from 'node:path'
 import { isMainThread } from 'node:worker_threads'
-import { find, nameOf, type Asked } from './listener-match.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
-import { native, type SocketDescription } from '../platform/native.js'
 import { isExecutable } from '../platform/command-line.js'
+import { native, type SocketDescription } from '../platform/native.js'
+import { nameOf } from '../platform/socket-name.js'
 import { firstListenFd, storedName } from '../platform/systemd-notify.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import { find, type AskedAddress } from './listener-match.js'
 
 /** In place of a pid in the environment of a process that is started: its own, which is not known before. */
 export const ownPid = 'handover'
@@ -59,7 +60,7 @@ export class Activation {
   }
 
   /** A listen() or bind() of a descriptor of systemd's means the address that it is bound to; any other call means what it says. */
-  meaning(asked: Asked): Asked {
+  meaning(asked: AskedAddress): AskedAddress {
     const about = asked.fd === undefined ? undefined : this.sockets.find(({ number }) => number === asked.fd)?.about
     if (!about) return asked
     const { family, type, address, port, ipv6Only } = about
@@ -68,7 +69,7 @@ export class Activation {
   }
 
   /** The socket at this number or at this address. Undefined: systemd has none there. */
-  open(asked: Asked): Opened | undefined {
+  open(asked: AskedAddress): Opened | undefined {
     const socket = this.sockets.find(({ number }) => number === asked.fd) ?? this.#at(asked)
     if (!native || !socket?.about) return undefined
     const fd = native.duplicate(socket.fd)
@@ -77,7 +78,7 @@ export class Activation {
     return { fd, path: family === 'unix' ? address : undefined, backlog }
   }
 
-  #at(asked: Asked): ActivatedSocket | undefined {
+  #at(asked: AskedAddress): ActivatedSocket | undefined {
     const all = this.sockets.flatMap((socket) => (socket.about ? [{ socket, ...offered(socket.about) }] : []))
     return find(asked, all.filter(({ kind, address }) => kind !== 'unix' || isSocket(address)))?.socket
   }

@@ -51,18 +51,18 @@ const isTaken = async ({ host, port }: InspectorAddress): Promise<boolean> => aw
 const given = new Set<string>()
 
 /** What is to be started, with a port of its own for the inspector where that is needed. */
-export interface Inspected {
+export interface OwnInspector {
   readonly command: CommandLine
   readonly env: NodeJS.ProcessEnv
   /** It has ended, or was not started. */
   over(): void
 }
 
-export async function withOwnInspector(command: CommandLine, env: NodeJS.ProcessEnv): Promise<Inspected> {
+export async function withOwnInspector(command: CommandLine, env: NodeJS.ProcessEnv): Promise<OwnInspector> {
   const { args, nodeOptions = 0 } = command
   const options = args.slice(0, nodeOptions)
   const asked = inspectorIn([...(env['NODE_OPTIONS'] ?? '').split(/\s+/), ...options])
-  const free: Inspected = { command, env, over: () => undefined }
+  const free: OwnInspector = { command, env, over: () => undefined }
   if (!asked || asked.port === 0) return free
   const address = textOf(asked)
   if (!given.has(address) && !(await isTaken(asked)) && !given.has(address)) {

@@ -6,9 +6,9 @@
  * is not known, what counts is that the terminal was lost a moment ago.
  */
 
-import { readFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import { leaveTerminal, terminalIsGone } from './environment.js'
+import { isatty } from 'node:tty'
 import { native } from './native.js'
 
 const kernel = -1
@@ -77,4 +77,20 @@ function leaderOfSession(): number | undefined {
   } catch {
     return undefined
   }
+}
+
+// Asked now: a terminal that has gone away answers no.
+const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))
+
+/** True where this process began on a terminal that has gone away: then SIGHUP means the end, as it always did. */
+export const terminalIsGone = (): boolean => onTerminal.length > 0 && !onTerminal.some((fd) => isatty(fd))
+
+/** Lets go of a terminal that is gone: Node puts its mode back at the end of the process, and aborts where that fails. */
+export function leaveTerminal(): void {
+  if (!native) return
+  try {
+    const nowhere = openSync('/dev/null', 'r+')
+    for (const fd of onTerminal) native.duplicateTo(nowhere, fd)
+    closeSync(nowhere)
+  } catch { /* no descriptor is free: then the end is less orderly */ }
 }

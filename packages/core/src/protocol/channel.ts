@@ -5,37 +5,24 @@
  * So nothing ever waits on the second socket. The end of the other process is learned here, as the end of the stream.
  */
 
-import { readSync, writeSync, closeSync } from 'node:fs'
+import { closeSync } from 'node:fs'
 import net from 'node:net'
-import { StringDecoder } from 'node:string_decoder'
 import { setTimeout as wait } from 'node:timers/promises'
 import { HandoverError } from '../errors.js'
-import { maxLineBytes } from './json-lines.js'
-import { parseMessage, type Message } from './handover-messages.js'
 import { addon, check, maxFdsPerMessage, systemError } from '../platform/native.js'
-import { fdOf } from '../platform/node/listen-handle.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import { DeadlinePassed, left, type Deadline } from './deadline.js'
+import type { Message } from './handover-messages.js'
+import { maxLineBytes } from './json-lines.js'
 
-/** A point in time, never a duration, so that several waits can share it. */
-export interface Deadline {
-  /** As performance.now(). */
-  readonly at: number
-  readonly ms: number
-}
-
-export const deadlineIn = (ms: number): Deadline => ({ at: performance.now() + ms, ms })
-export const left = (deadline: Deadline): number => Math.max(0, deadline.at - performance.now())
-
-/** Thrown by `receive` where the deadline passed; the role gives it its meaning. */
-export class DeadlinePassed extends Error {}
-
-const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
+export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
 
 /** Of the socket, or of what the kernel lets one user have on the way. */
 const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')
 /** Nobody tells when a raw descriptor can be written to again. */
 const fullMs = 10
 
-const overlong = (): HandoverError =>
+export const overlong = (): HandoverError =>
   new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
 
 /** `Hears`: what the other side says; of the roles as long as nothing else is said. */
@@ -234,82 +221,4 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 /** A channel of two descriptors, which it owns from now on. */
 export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(messages: number, descriptors: number, parse: (line: string) => Hears, alreadyRead = ''): Channel<Hears, Says> {
   return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parse, alreadyRead)
-}
-
-/**
- * The successor's side before its event loop turns: it must know the offer within its first listen(), which is synchronous.
- * Owns the two descriptors until `open` hands them to a Channel.
- */
-export class FirstContact {
-  readonly #messages: number
-  readonly #descriptors: number
-  readonly #decoder = new StringDecoder('utf8')
-  #rest = ''
-
-  constructor(messages: number, descriptors: number) {
-    this.#messages = messages
-    this.#descriptors = descriptors
-  }
-
-  /** Where the other side is gone, `hear` says so: its last word may still be there to be read. */
-  say(message: Message): void {
-    const line = Buffer.from(`${JSON.stringify(message)}\n`)
-    try {
-      for (let at = 0; at < line.length;) at += writeSync(this.#messages, line, at)
-    } catch (error) {
-      if (!isGone(error)) throw error
-    }
-  }
-
-  /** Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
-  hear(deadline: Deadline): Message | undefined {
-    const chunk = Buffer.alloc(65_536)
-    for (;;) {
-      const end = this.#rest.indexOf('\n')
-      if (end >= 0) {
-        const line = this.#rest.slice(0, end)
-        this.#rest = this.#rest.slice(end + 1)
-        return parseMessage(line)
-      }
-      if (this.#rest.length > maxLineBytes) throw overlong()
-      if (check(addon().pollReadable(this.#messages, Math.ceil(left(deadline))), 'poll') === 0) throw new DeadlinePassed()
-      let bytes: number
-      try {
-        bytes = readSync(this.#messages, chunk)
-      } catch (error) {
-        if (isGone(error)) return undefined
-        throw error
-      }
-      if (bytes === 0) return undefined
-      this.#rest += this.#decoder.write(chunk.subarray(0, bytes))
-    }
-  }
-
-  /** The descriptors that the message just heard counts. Throws HANDOVER_FD_TRUNCATED or HANDOVER_PROTOCOL, and then holds none. */
-  takeDescriptors(count: number): number[] {
-    const fds: number[] = []
-    const one = new Uint8Array(1)
-    while (fds.length < count) {
-      const received = addon().receiveMessage(this.#descriptors, one)
-      const failed = typeof received === 'number' || received.bytes === 0
-      if (typeof received !== 'number') fds.push(...received.fds)
-      if (failed || received.truncated || fds.length > count) {
-        fds.forEach((fd) => { closeSync(fd) })
-        if (!failed && received.truncated) {
-          throw new HandoverError('HANDOVER_FD_TRUNCATED', `only ${fds.length} of ${count} descriptors arrived. The predecessor goes on. Raise the limit of open files (ulimit -n).`)
-        }
-        throw new HandoverError('HANDOVER_PROTOCOL', `expected ${count} descriptors, found ${fds.length}.`)
-      }
-    }
-    return fds
-  }
-
-  open(): Channel {
-    return openChannel(this.#messages, this.#descriptors, parseMessage, this.#rest)
-  }
-
-  close(): void {
-    closeSync(this.#messages)
-    closeSync(this.#descriptors)
-  }
 }

@@ -7,12 +7,12 @@
 
 import type { Peer } from './handover-messages.js'
 import type { Report } from './report.js'
-import type { StateName } from './lifecycle.js'
+import type { LifecycleState } from './lifecycle.js'
 
 export interface ProcessStatus {
   readonly pid: number
   readonly generation: number
-  readonly state: StateName
+  readonly state: LifecycleState
   /** The name of the app; null where it has none. */
   readonly name: string | null
   /** Under a keeper: the pid of that, and which of the workers it is, from 0. Else null. */

@@ -6,7 +6,7 @@
 import { boolean, count, list, object, optional, reader, shape, string, type Shapes } from './json-lines.js'
 import { listener, type OfferedListener } from './handover-messages.js'
 import type { Report } from './report.js'
-import { type StateName } from './lifecycle.js'
+import { type LifecycleState } from './lifecycle.js'
 import type { ProcessStatus } from './control-messages.js'
 
 export const keeperProtocol = 1
@@ -37,7 +37,7 @@ export interface Wishes {
 export type WorkerMessage =
   /** First, before any code of the application runs. */
   | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
-  | { readonly type: 'state'; readonly state: StateName; readonly generation: number }
+  | { readonly type: 'state'; readonly state: LifecycleState; readonly generation: number }
   /** It would say `ready` to its predecessor now. Waits for `proceed` or `veto`. */
   | { readonly type: 'booted'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]; readonly speaks: readonly Spoken[] }
   /** It accepts on exactly these, after their descriptors. Said again whenever that changes. */

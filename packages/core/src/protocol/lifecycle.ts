@@ -29,7 +29,7 @@ export type State =
   | { readonly is: 'closing' }
   | { readonly is: 'ended' }
 
-export type StateName = State['is']
+export type LifecycleState = State['is']
 
 export const moves = {
   idle: ['taking', 'serving'],
@@ -43,20 +43,20 @@ export const moves = {
   draining: ['closing', 'serving'],
   closing: ['ended'],
   ended: []
-} as const satisfies Record<StateName, readonly StateName[]>
+} as const satisfies Record<LifecycleState, readonly LifecycleState[]>
 
 /** Whether a process in this state accepts connections. */
-export const accepts = (state: StateName): boolean => state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
+export const accepts = (state: LifecycleState): boolean => state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
 
 /** What may follow `From`. */
-export type Next<From extends StateName> = Extract<State, { is: (typeof moves)[From][number] }>
+export type Next<From extends LifecycleState> = Extract<State, { is: (typeof moves)[From][number] }>
 
 /** Holds the state of this process. `move` names where it comes from, so that the compiler can check the way. */
-export class StateMachine {
+export class Lifecycle {
   #state: State = { is: 'idle' }
-  readonly #moved: (from: StateName, to: State) => void
+  readonly #moved: (from: LifecycleState, to: State) => void
 
-  constructor(moved: (from: StateName, to: State) => void) {
+  constructor(moved: (from: LifecycleState, to: State) => void) {
     this.#moved = moved
   }
 
@@ -65,9 +65,9 @@ export class StateMachine {
   }
 
   /** Throws when the process is not in `from`, or where a cast hid the move from the compiler: a defect of ours, never of a user's. */
-  move<From extends StateName>(from: From, to: Next<From>): void {
+  move<From extends LifecycleState>(from: From, to: Next<From>): void {
     const next: State = to
-    const allowed: readonly StateName[] = moves[from]
+    const allowed: readonly LifecycleState[] = moves[from]
     if (this.#state.is !== from || !allowed.includes(next.is)) throw new Error(`illegal move: ${from} to ${next.is} while ${this.#state.is}`)
     this.#state = next
     this.#moved(from, next)

@@ -27,7 +27,7 @@ interface Link {
   readonly peer: Peer
 }
 
-export class Peers implements PeerChannel {
+export class PeerMessages implements PeerChannel {
   readonly #links = new Map<Neighbour, Link>()
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #waiting = new Map<string, { readonly value: unknown; readonly info: PeerMessageInfo }[]>()

@@ -4,26 +4,26 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { Aggregates, type Aggregate, type AggregateOptions } from './aggregates/aggregate.js'
-import type { Channel } from '../protocol/channel.js'
-import { Checkpointing } from './sections/checkpoint-timer.js'
-import { requestCounts } from '../connections/connection-tracker.js'
+import { requestCounts } from '../connections/request-counts.js'
 import { reasonOf } from '../errors.js'
-import { countedBy, ProcessExchange, readTold, withFile } from './aggregates/aggregate-exchange.js'
-import type { CountedBy } from '../protocol/keeper-messages.js'
-import type { Kept } from '../keeper-link/keeper-link.js'
+import type { KeeperLink } from '../keeper-link/keeper-link.js'
 import { closeLater } from '../platform/memory-file.js'
-import type { MessageOf, Peer } from '../protocol/handover-messages.js'
-import { Peers } from './peer-messages.js'
-import type { SectionsToSend } from '../handover/predecessor.js'
-import { listed, type StateReport } from '../protocol/report.js'
-import { Restoring } from './sections/section-restorer.js'
-import { Saving, type Author } from './sections/section-saver.js'
-import { Sections } from './sections/section-registry.js'
-import { cannotStore, forgetCheckpoint, storeCheckpoint } from '../platform/systemd-notify.js'
-import type { Neighbour, Section, Service } from './sharing-api.js'
+import type { Channel } from '../protocol/channel.js'
 import type { SectionStatus, ServiceCount } from '../protocol/control-messages.js'
+import type { MessageOf, Peer } from '../protocol/handover-messages.js'
+import type { CountedBy } from '../protocol/keeper-messages.js'
+import { listed, type StateReport } from '../protocol/report.js'
 import { loadSoon } from '../protocol/value-codec.js'
+import { countedBy, ProcessExchange, readTold, withFile } from './aggregates/aggregate-exchange.js'
+import { Aggregates, type Aggregate, type AggregateOptions } from './aggregates/aggregate.js'
+import { PeerMessages } from './peer-messages.js'
+import { CheckpointTimer } from './sections/checkpoint-timer.js'
+import { Sections } from './sections/section-registry.js'
+import { SectionRestorer } from './sections/section-restorer.js'
+import { SectionSaver, type Author } from './sections/section-saver.js'
+import type { SectionsToSend } from './sections/sections-to-send.js'
+import { cannotStore, forgetCheckpoint, storeCheckpoint } from './sections/systemd-store.js'
+import type { Neighbour, Section, Service } from './sharing-api.js'
 
 /** The counts of the service that every process keeps. */
 const serviceTopic = 'service'
@@ -39,7 +39,7 @@ const freshMs = 1_000
 
 export interface SharedStateSide {
   author(): Author
-  kept(): Kept | undefined
+  kept(): KeeperLink | undefined
   warn(line: string): void
 }
 
@@ -49,13 +49,13 @@ export class SharedState {
     this.#restoring?.declared(name)
     if (this.#isServing) this.#checkpointing.start()
   })
-  readonly #saving: Saving
-  readonly #checkpointing: Checkpointing
-  readonly peers: Peers
+  readonly #saving: SectionSaver
+  readonly #checkpointing: CheckpointTimer
+  readonly peers: PeerMessages
   readonly #exchange: ProcessExchange
   readonly #aggregates: Aggregates
   readonly #requests: Aggregate<ServiceCounts>
-  #restoring: Restoring | undefined
+  #restoring: SectionRestorer | undefined
   #isServing = false
   /** The successor was to begin without what this process knows. */
   #successorIsFresh = false
@@ -65,8 +65,8 @@ export class SharedState {
 
   constructor(side: SharedStateSide) {
     this.#side = side
-    this.#saving = new Saving(this.#sections, () => side.author(), (line) => { side.warn(line) })
-    this.peers = new Peers((line) => { side.warn(line) })
+    this.#saving = new SectionSaver(this.#sections, () => side.author(), (line) => { side.warn(line) })
+    this.peers = new PeerMessages((line) => { side.warn(line) })
     this.#exchange = new ProcessExchange(this.peers, {
       kept: () => side.kept(),
       snapshot: (topic) => this.#aggregates.snapshot(topic),
@@ -76,7 +76,7 @@ export class SharedState {
     })
     this.#aggregates = new Aggregates(this.#exchange, id, undefined, (line) => { side.warn(line) })
     this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: requestCounts.total }), add: (a, b) => ({ requests: a.requests + b.requests }) })
-    this.#checkpointing = new Checkpointing(this.#sections, this.#saving, {
+    this.#checkpointing = new CheckpointTimer(this.#sections, this.#saving, {
       whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
       keep: (name, { fd, bytes }) => side.kept()?.checkpoint(name, fd, bytes) ?? storeCheckpoint(name, fd),
       warn: (line) => { side.warn(line) }
@@ -197,7 +197,7 @@ export class SharedState {
   /** An offer was taken. */
   expect(names: readonly string[], since: number | undefined, channel: Channel): void {
     if (since !== undefined) this.#startedAt = since
-    this.#restoring = new Restoring(this.#sections, {
+    this.#restoring = new SectionRestorer(this.#sections, {
       progress: (name, bytes) => { channel.send({ type: 'restoring', name, bytes }) },
       warn: (line) => { this.#side.warn(line) }
     })
@@ -223,7 +223,7 @@ export class SharedState {
     return this.hasToRestore ? this.#restoring?.report : undefined
   }
 
-  get restoring(): Restoring | undefined {
+  get restoring(): SectionRestorer | undefined {
     return this.#restoring
   }
 

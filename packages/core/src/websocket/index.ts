@@ -1,3 +1,4 @@
 /** `@handover/core/ws`: moving the WebSockets of the package ws. */
 
-export * from './websocket-moves.js'
+export { moveWebSockets, type MoveWebSocketsOptions } from './websocket-moves.js'
+export type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'

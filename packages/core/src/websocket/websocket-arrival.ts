@@ -8,8 +8,8 @@
 import { IncomingMessage } from 'node:http'
 import type net from 'node:net'
 import { log } from '../index.js'
-import { serverOf } from '../platform/node/listen-handle.js'
-import type { MovableWebSocket, MovableWebSocketServer } from './websocket-moves.js'
+import { serverOf } from '../platform/node/connection-handle.js'
+import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
 
 /** What goes along of the request that began the WebSocket. */
 export interface SavedRequest {

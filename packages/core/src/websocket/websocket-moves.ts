@@ -5,38 +5,16 @@
  * bytes and compared with what ws has delivered: its public face says nothing about that, and its insides are nobody's business.
  */
 
-import type { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import { inspect } from 'node:util'
-import { HandoverError, handover, log, noteStay, type Draining } from '../index.js'
-import { arrive, serviceRestart, type Saved, type SavedRequest } from './websocket-arrival.js'
+import { handover, HandoverError, log, noteStay, type Draining } from '../index.js'
 import { FrameCounter } from './frame-counter.js'
-import { register, unregister, type MovedHere } from './websocket-servers.js'
-
-/** What is needed of a WebSocket of the package ws 8. */
-export interface MovableWebSocket extends EventEmitter {
-  readonly readyState: number
-  readonly bufferedAmount: number
-  readonly extensions: string
-  readonly protocol: string
-  readonly isPaused?: boolean
-  send(data: string): void
-  pause(): void
-  resume(): void
-  close(code?: number, reason?: string): void
-  terminate(): void
-}
-
-/** What is needed of a WebSocketServer of the package ws 8. */
-export interface MovableWebSocketServer<W extends MovableWebSocket> extends EventEmitter {
-  options: object
-  /** Absent with `clientTracking: false`. */
-  readonly clients: Set<W> | undefined
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, callback: (ws: W, request: IncomingMessage) => void): void
-}
+import { arrive, serviceRestart, type Saved, type SavedRequest } from './websocket-arrival.js'
+import { register, unregister, type WebSocketReceiver } from './websocket-servers.js'
+import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
 
 export interface MoveWebSocketsOptions<W, State> {
   /**
@@ -77,7 +55,7 @@ interface Connection<W> {
   /** The application has sent the first part of a message, and not the last. */
   sendsParts: boolean
   /** While it is on its way: what it was asked meanwhile. */
-  held: Held | undefined
+  held: HeldWebSocket | undefined
   /** `bufferedAmount` of what was sent while it was held. */
   refusedBytes: number
   /** As performance.now(). */
@@ -85,20 +63,20 @@ interface Connection<W> {
   stays: string
 }
 
-interface Held {
+interface HeldWebSocket {
   readonly calls: { readonly name: (typeof putOff)[number]; readonly args: readonly unknown[] }[]
   /** What the application itself had put over the functions of ws. */
   readonly own: readonly (readonly [name: string, own: PropertyDescriptor])[]
 }
 
 /** One whose messages cannot be counted. */
-interface Uncounted {
+interface UncountedWebSocket {
   readonly socket: Duplex
   readonly stays: string
 }
 
 /** The drain that runs. Times as performance.now(). */
-interface Leaving<W> {
+interface DepartingWebSocket<W> {
   readonly moves: boolean
   readonly farewellAt: number
   /** The rest of the time is for the answers of the clients. */
@@ -148,19 +126,19 @@ export function moveWebSockets<W extends MovableWebSocket, State>(wss: MovableWe
   sockets.listen()
 }
 
-class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
+class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver {
   readonly #wss: MovableWebSocketServer<W>
   readonly #options: MoveWebSocketsOptions<W, State>
   readonly #kind: string
   readonly #connections = new Map<W, Connection<W>>()
-  readonly #uncounted = new WeakMap<W, Uncounted>()
+  readonly #uncounted = new WeakMap<W, UncountedWebSocket>()
   /** What had been read of a socket when ws began to read it. */
   readonly #begun = new WeakMap<net.Socket, number>()
   /** The requests that are played again. */
   readonly #arriving = new WeakMap<IncomingMessage, Saved>()
   #held = 0
   #isClosed = false
-  #leaving: Leaving<W> | undefined
+  #leaving: DepartingWebSocket<W> | undefined
 
   constructor(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>, kind: string) {
     this.#wss = wss
@@ -311,7 +289,7 @@ class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
   }
 
   /** Looks in the check phase: what had arrived has been read by then, and what ws and the application do at once with it is done. */
-  #wake(leaving: Leaving<W>): void {
+  #wake(leaving: DepartingWebSocket<W>): void {
     if (leaving.pumping || leaving.candidates.size === 0 || this.#held >= mostHeld) return
     leaving.pumping = true
     setImmediate(() => {
@@ -327,7 +305,7 @@ class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
     })
   }
 
-  #tryToLeave(connection: Connection<W>, leaving: Leaving<W>): void {
+  #tryToLeave(connection: Connection<W>, leaving: DepartingWebSocket<W>): void {
     const { ws } = connection
     if (connection.held !== undefined || !isOpen(ws) || performance.now() < connection.notBefore) return
     const obstacle = obstacleOf(connection)
@@ -353,7 +331,7 @@ class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
     } else if (isOpen(ws)) this.#leave(connection, state, leaving)
   }
 
-  #leave(connection: Connection<W>, state: State, leaving: Leaving<W>): void {
+  #leave(connection: Connection<W>, state: State, leaving: DepartingWebSocket<W>): void {
     const { ws, socket, request, routed } = connection
     const { protocol } = ws
     this.#hold(connection)
@@ -381,7 +359,7 @@ class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
   /** For the application it is closed from here on: nothing can be sent, and what is tried is reported to its callback, as ws does then. */
   #hold(connection: Connection<W>): void {
     const { ws } = connection
-    const calls: Held['calls'] = []
+    const calls: HeldWebSocket['calls'] = []
     const own = putOff.flatMap((name) => {
       const descriptor = Object.getOwnPropertyDescriptor(ws, name)
       return descriptor ? [[name, descriptor] as const] : []
@@ -410,7 +388,7 @@ class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
     }
   }
 
-  #complain(leaving: Leaving<W>, about: 'save' | 'state', line: string): void {
+  #complain(leaving: DepartingWebSocket<W>, about: 'save' | 'state', line: string): void {
     if (leaving.complaints.has(about)) return
     leaving.complaints.add(about)
     log('error', line)
@@ -418,7 +396,7 @@ class WebSockets<W extends MovableWebSocket, State> implements MovedHere {
 
   // ---- what stays ----
 
-  #sayGoodbye(leaving: Leaving<W>): void {
+  #sayGoodbye(leaving: DepartingWebSocket<W>): void {
     const all = new Set([...(this.#wss.clients ?? []), ...this.#connections.keys()])
     const reasons = new Map<string, number>()
     for (const ws of all) {

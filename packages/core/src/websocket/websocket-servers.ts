@@ -7,7 +7,7 @@ import type net from 'node:net'
 import { HandoverError, forgetMoved, handover, type Draining } from '../index.js'
 
 /** What a WebSocketServer is told. */
-export interface MovedHere {
+export interface WebSocketReceiver {
   /** A WebSocket of the predecessor. */
   arrive(socket: net.Socket, state: unknown): void
   drain(draining: Draining): void
@@ -15,11 +15,11 @@ export interface MovedHere {
   undo(): void
 }
 
-const servers = new Map<string, WeakRef<MovedHere>>()
+const servers = new Map<string, WeakRef<WebSocketReceiver>>()
 let listening = false
 
 /** Throws HANDOVER_OPTION where somebody else has this kind. */
-export function register(kind: string, server: MovedHere): void {
+export function register(kind: string, server: WebSocketReceiver): void {
   if (servers.has(kind) && servers.get(kind)?.deref() === undefined) forget(kind)
   const reference = new WeakRef(server)
   handover.onMoved(kind, (socket, state) => {
@@ -32,7 +32,7 @@ export function register(kind: string, server: MovedHere): void {
 }
 
 /** The server was closed. */
-export function unregister(kind: string, server: MovedHere): void {
+export function unregister(kind: string, server: WebSocketReceiver): void {
   if (servers.get(kind)?.deref() === server) forget(kind)
 }
 
@@ -44,7 +44,7 @@ function forget(kind: string): void {
 function listen(): void {
   if (listening) return
   listening = true
-  const each = (tell: (server: MovedHere) => void): void => {
+  const each = (tell: (server: WebSocketReceiver) => void): void => {
     for (const [kind, reference] of [...servers]) {
       const server = reference.deref()
       if (server) tell(server)

@@ -7,9 +7,9 @@
  */
 
 import { nowMs, sleep } from '../client/clock.js'
-import type { Target } from '../client/connection.js'
-import { type App, Example, scriptOf } from '../example.js'
 import { startLoadProcess } from '../client/process.js'
+import type { Target } from '../client/target.js'
+import { Example, scriptOf, type App } from '../example.js'
 import { count, median, ms, table } from '../table.js'
 
 /** One measure of a server. */

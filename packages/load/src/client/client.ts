@@ -7,10 +7,11 @@
  */
 
 import { nowMs, sleep } from './clock.js'
-import { type Failure, type LossReason, type Outcome, type Target, Connection, connect } from './connection.js'
-import { type Random, seededRandom } from './random.js'
-import { type Kind, type Request, type RequestShape, kinds, requestsOf } from './requests.js'
-import { type LoadResult, type LoadStats, Tally, outside } from './tally.js'
+import { connect, Connection, type Failure, type LossReason, type Outcome } from './connection.js'
+import { seededRandom, type Random } from './random.js'
+import { kinds, requestsOf, type Kind, type Request, type RequestShape } from './requests.js'
+import { outside, Tally, type LoadResult, type LoadStats } from './tally.js'
+import type { Target } from './target.js'
 
 /** All times are in milliseconds. */
 export interface Group {

@@ -8,13 +8,9 @@
 
 import net from 'node:net'
 import tls from 'node:tls'
-import { type Answer, AnswerParser, MalformedAnswer } from './answer.js'
+import { AnswerParser, MalformedAnswer, type Answer } from './answer.js'
 import type { Request } from './requests.js'
-
-/** Where the server listens: TCP (IPv4 or IPv6, numeric or a name) or a Unix socket; with TLS or without. */
-export type Target =
-  | { readonly host: string; readonly port: number; readonly tls?: boolean }
-  | { readonly path: string; readonly tls?: boolean }
+import type { Target } from './target.js'
 
 /** Why a request is lost. */
 export type LossReason =

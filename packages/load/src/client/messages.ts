@@ -3,8 +3,8 @@
  */
 
 import type { LoadOptions } from './client.js'
-import type { Target } from './connection.js'
 import type { LoadResult, LoadStats } from './tally.js'
+import type { Target } from './target.js'
 
 export type ToWorker =
   | { readonly type: 'start'; readonly target: Target; readonly options: LoadOptions }

@@ -4,10 +4,10 @@
 
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { type Load, type LoadOptions, untilStats } from './client.js'
-import type { Target } from './connection.js'
+import { untilStats, type Load, type LoadOptions } from './client.js'
 import type { FromWorker, ToWorker } from './messages.js'
-import { type LoadResult, type LoadStats, Tally, outside } from './tally.js'
+import { outside, Tally, type LoadResult, type LoadStats } from './tally.js'
+import type { Target } from './target.js'
 
 export interface LoadProcess extends Load {
   readonly pid: number | undefined

@@ -7,8 +7,8 @@
 
 import { createHash } from 'node:crypto'
 import type { Answer } from './answer.js'
-import type { Target } from './connection.js'
 import type { Random } from './random.js'
+import type { Target } from './target.js'
 
 export const kinds = ['keep-alive', 'new', 'slow', 'post', 'stream', 'pipelined'] as const
 

@@ -13,17 +13,17 @@ import { waitFor } from '../../../helpers/program.js'
 
 // Required, not imported: Vitest would load a second copy of each module.
 const load = createRequire(import.meta.url)
-const { deadlineIn } = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
-const { Connections } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
-const { Mover } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
+const { deadlineIn } = load('../../../../packages/core/dist/protocol/deadline.js') as typeof import('../../../../packages/core/dist/protocol/deadline.js')
+const { ConnectionTracker } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
+const { ConnectionSender } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
 
 const count = 200
 
-/** Connections with a request each that is not answered until the test says so, and a drain that moves those that can. */
+/** ConnectionTracker with a request each that is not answered until the test says so, and a drain that moves those that can. */
 async function longPolls() {
   const waiting: http.ServerResponse[] = []
   const server = http.createServer((_request, response) => { waiting.push(response) })
-  const connections = new Connections(server)
+  const connections = new ConnectionTracker(server)
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   const clients = Array.from({ length: count }, () => {
     const [client, accepted] = socketPair()
@@ -37,8 +37,8 @@ async function longPolls() {
   })
   await waitFor(() => waiting.length === count)
   let moved = 0
-  const channel = { sendDescriptors: () => undefined, send: () => { moved++ } } as unknown as ConstructorParameters<typeof Mover>[0]
-  const mover = new Mover(channel, { listeners: ['tcp'], kinds: [], room: count }, () => undefined)
+  const channel = { sendDescriptors: () => undefined, send: () => { moved++ } } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
+  const mover = new ConnectionSender(channel, { listeners: ['tcp'], kinds: [], room: count }, () => undefined)
   const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
   onTestFinished(() => { mover.end('the test is over', true) })
   return { connections, drain, waiting, moved: () => moved }

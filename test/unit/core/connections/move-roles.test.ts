@@ -1,5 +1,5 @@
 /**
- * Mover and Adopter, each against a fake other side in this process: the order of what is said, how much is on its way at a time, and what is taken
+ * ConnectionSender and ConnectionReceiver, each against a fake other side in this process: the order of what is said, how much is on its way at a time, and what is taken
  * back when the other side says something wrong or nothing.
  */
 
@@ -8,18 +8,18 @@ import { closeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import net from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { Adopter as AdopterClass } from '../../../../packages/core/dist/connections/connection-receiver.js'
+import type { ConnectionReceiver as AdopterClass } from '../../../../packages/core/dist/connections/connection-receiver.js'
 import type { Channel } from '../../../../packages/core/dist/protocol/channel.js'
 import type { Message, MovedConnection } from '../../../../packages/core/dist/protocol/handover-messages.js'
 import type { Leaving } from '../../../../packages/core/dist/connections/connection-sender.js'
 
 // Required, not imported: see roles.test.ts.
 const load = createRequire(import.meta.url)
-const { Adopter } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
+const { ConnectionReceiver } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
 const channels = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
 const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
 const { maxLineBytes } = load('../../../../packages/core/dist/protocol/json-lines.js') as typeof import('../../../../packages/core/dist/protocol/json-lines.js')
-const { Mover } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
+const { ConnectionSender } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
 const { native } = load('../../../../packages/core/dist/platform/native.js') as typeof import('../../../../packages/core/dist/platform/native.js')
 const { succeed } = load('../../../../packages/core/dist/handover/successor.js') as typeof import('../../../../packages/core/dist/handover/successor.js')
 
@@ -27,7 +27,7 @@ const http = (requests = 1): MovedConnection => ({ kind: 'http', listener: 'tcp 
 
 type Fate = 'held' | 'left' | 'back'
 
-/** Connections that are held still, and what became of each. */
+/** ConnectionTracker that are held still, and what became of each. */
 class Held {
   readonly fates: Fate[] = []
 
@@ -69,7 +69,7 @@ class Wire {
     return this.said.flatMap((each) => (each.type === 'move' ? [each.connections] : []))
   }
 
-  /** Connections of all moves. */
+  /** ConnectionTracker of all moves. */
   get sent(): number {
     return this.moves.reduce((sum, connections) => sum + connections.length, 0)
   }
@@ -86,7 +86,7 @@ describe('the predecessor', () => {
     const wire = new Wire()
     const held = new Held()
     const ends: string[] = []
-    const mover = new Mover(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room }, (reason) => { ends.push(reason) })
+    const mover = new ConnectionSender(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room }, (reason) => { ends.push(reason) })
     const waiting = held.many(count)
     mover.add(function* () { while (waiting.length > 0) yield waiting.shift()! })
     return { wire, held, ends, mover, waiting }
@@ -263,7 +263,7 @@ describe('the successor', () => {
       takeDescriptors: () => descriptors.shift() ?? [],
       send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
     }
-    const adopter: AdopterClass = new Adopter(channel as unknown as Channel, {
+    const adopter: AdopterClass = new ConnectionReceiver(channel as unknown as Channel, {
       adopt: (fd, about) => {
         log.push('adopt')
         adopted.push({ fd, about })
@@ -361,7 +361,7 @@ describe('the successor', () => {
       closeSync(theirDescriptors)
       const channel = new channels.Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
       const adopted: MovedConnection[] = []
-      const adopter = new Adopter(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
+      const adopter = new ConnectionReceiver(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
         void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined, readyMs: undefined, mayDrop: false, alone: false }, {
           section: () => undefined,

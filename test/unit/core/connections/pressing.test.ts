@@ -12,30 +12,31 @@ import { expect, it, onTestFinished } from 'vitest'
 
 // Required, not imported: Vitest would load a second copy of each module.
 const load = createRequire(import.meta.url)
-const { Adopter } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
-const { Channel, deadlineIn } = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
-const { Connections } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
-const { Mover } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
+const { ConnectionReceiver } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
+const { Channel } = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
+const { deadlineIn } = load('../../../../packages/core/dist/protocol/deadline.js') as typeof import('../../../../packages/core/dist/protocol/deadline.js')
+const { ConnectionTracker } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
+const { ConnectionSender } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
 const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
 
 const request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
 async function serving(name: string, answer: (request: http.IncomingMessage, response: http.ServerResponse) => void) {
   const server = http.createServer((message, response) => { answer(message, response.setHeader('Server', name)) })
-  const connections = new Connections(server)
+  const connections = new ConnectionTracker(server)
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   onTestFinished(() => { server.close() })
   return { server, connections }
 }
 
 /** A drain of one server into another, which acknowledges what it takes. */
-function drainInto(from: InstanceType<typeof Connections>, to: InstanceType<typeof Connections>): void {
+function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceType<typeof ConnectionTracker>): void {
   const [messages, theirMessages] = socketPair()
   const [descriptors, theirDescriptors] = socketPair()
   const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
   const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, parseMessage)
-  const mover = new Mover(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
-  const adopter = new Adopter(theirs, { adopt: (fd, about) => { to.adopt(fd, about) } })
+  const mover = new ConnectionSender(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
+  const adopter = new ConnectionReceiver(theirs, { adopt: (fd, about) => { to.adopt(fd, about) } })
   void (async () => {
     for (let word = await theirs.receive(); word?.type === 'move'; word = await theirs.receive()) adopter.take(word.connections)
   })()

@@ -6,20 +6,22 @@ import { createRequire } from 'node:module'
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { Channel, FirstContact } from '../../../../packages/core/dist/protocol/channel.js'
-import type { Launched } from '../../../../packages/core/dist/platform/spawn.js'
+import type { Channel } from '../../../../packages/core/dist/protocol/channel.js'
+import type { BlockingChannel as BlockingChannelType } from '../../../../packages/core/dist/protocol/blocking-channel.js'
+import type { LaunchedSuccessor } from '../../../../packages/core/dist/handover/launch.js'
 import type { Message } from '../../../../packages/core/dist/protocol/handover-messages.js'
-import type { SectionsToSend } from '../../../../packages/core/dist/handover/predecessor.js'
+import type { SectionsToSend } from '../../../../packages/core/dist/sharing/sections/sections-to-send.js'
 import type { SuccessorSide } from '../../../../packages/core/dist/handover/successor.js'
 
 // Required, not imported: Vitest would load a second copy of each module, whose classes are not those that the roles know.
 const load = createRequire(import.meta.url)
+const { BlockingChannel } = load('../../../../packages/core/dist/protocol/blocking-channel.js') as typeof import('../../../../packages/core/dist/protocol/blocking-channel.js')
 const channels = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
 const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
-const { Inventory } = load('../../../../packages/core/dist/listeners/listener-registry.js') as typeof import('../../../../packages/core/dist/listeners/listener-registry.js')
+const { ListenerRegistry } = load('../../../../packages/core/dist/listeners/listener-registry.js') as typeof import('../../../../packages/core/dist/listeners/listener-registry.js')
 const { native } = load('../../../../packages/core/dist/platform/native.js') as typeof import('../../../../packages/core/dist/platform/native.js')
 const { handOver, watchSuccessor } = load('../../../../packages/core/dist/handover/predecessor.js') as typeof import('../../../../packages/core/dist/handover/predecessor.js')
-const { StateMachine } = load('../../../../packages/core/dist/protocol/lifecycle.js') as typeof import('../../../../packages/core/dist/protocol/lifecycle.js')
+const { Lifecycle } = load('../../../../packages/core/dist/protocol/lifecycle.js') as typeof import('../../../../packages/core/dist/protocol/lifecycle.js')
 const { succeed, takeOffer } = load('../../../../packages/core/dist/handover/successor.js') as typeof import('../../../../packages/core/dist/handover/successor.js')
 
 /** The other end of a channel, held by the test. */
@@ -87,9 +89,9 @@ const ready = { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: [
 const none: SectionsToSend = { names: [], save: () => Promise.reject(new Error('there are none')) }
 
 describe('the predecessor', () => {
-  function handing({ readyTimeoutMs = 200, child, sections = none }: { readyTimeoutMs?: number; child?: Launched['child']; sections?: SectionsToSend } = {}) {
+  function handing({ readyTimeoutMs = 200, child, sections = none }: { readyTimeoutMs?: number; child?: LaunchedSuccessor['child']; sections?: SectionsToSend } = {}) {
     const { channel, peer } = connected()
-    const machine = new StateMachine(() => undefined)
+    const machine = new Lifecycle(() => undefined)
     machine.move('idle', { is: 'serving' })
     machine.move('serving', { is: 'launching' })
     const stop = new AbortController()
@@ -333,12 +335,12 @@ describe('the successor', () => {
 })
 
 describe('the first contact of a successor', () => {
-  let contact: FirstContact
+  let contact: BlockingChannelType
   let peer: { messages: number; descriptors: number }
   beforeEach(() => {
     const [messages, theirs] = socketPair()
     const [descriptors, theirDescriptors] = socketPair()
-    contact = new channels.FirstContact(messages, descriptors)
+    contact = new BlockingChannel(messages, descriptors)
     peer = { messages: theirs, descriptors: theirDescriptors }
   })
 
@@ -370,24 +372,24 @@ describe('the first contact of a successor', () => {
     ['descriptors that never came', offer([listener]), 'HANDOVER_PROTOCOL', /expected 1 descriptors, found 0/]
   ])('meets %s with an error, and tells the predecessor', (_what, line, code, message) => {
     says(line)
-    expect(() => takeOffer(contact, new Inventory(), 1_000)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
+    expect(() => takeOffer(contact, new ListenerRegistry(), 1_000)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
     expect(heard()).toMatchObject([{ type: 'hello', protocol: 1, pid: process.pid }, { type: 'failed', reason: expect.stringMatching(message) }])
   })
 
   it('gives up at its deadline when the predecessor says nothing', () => {
-    expect(() => takeOffer(contact, new Inventory(), 30)).toThrow(expect.objectContaining({ code: 'HANDOVER_PREDECESSOR_SILENT', message: expect.stringContaining('no offer within 30 ms') }))
+    expect(() => takeOffer(contact, new ListenerRegistry(), 30)).toThrow(expect.objectContaining({ code: 'HANDOVER_PREDECESSOR_SILENT', message: expect.stringContaining('no offer within 30 ms') }))
     expect(heard()).toMatchObject([{ type: 'hello' }, { type: 'failed' }])
   })
 
   it('takes nothing from a predecessor that is dead', () => {
     hangUp()
-    expect(takeOffer(contact, new Inventory(), 1_000)).toBeUndefined()
+    expect(takeOffer(contact, new ListenerRegistry(), 1_000)).toBeUndefined()
   })
 
   it('hears the refusal of a predecessor that has already hung up', () => {
     says('{"type":"refused","code":"HANDOVER_NOT_SERVING","reason":"it drains"}')
     hangUp()
-    expect(() => takeOffer(contact, new Inventory(), 1_000)).toThrow(expect.objectContaining({ code: 'HANDOVER_REFUSED' }))
+    expect(() => takeOffer(contact, new ListenerRegistry(), 1_000)).toThrow(expect.objectContaining({ code: 'HANDOVER_REFUSED' }))
   })
 
   it('refuses a descriptor that is not the listener that the offer says, and closes it', () => {
@@ -395,7 +397,7 @@ describe('the first contact of a successor', () => {
     native!.sendMessage(peer.descriptors, new Uint8Array(1), [wrong])
     closeSync(wrong)
     says(offer([listener]))
-    expect(() => takeOffer(contact, new Inventory(), 1_000)).toThrow(expect.objectContaining({ code: 'HANDOVER_LISTENER_MISMATCH', message: expect.stringMatching(/"tcp 127\.0\.0\.1:9" is a socket that does not listen/) }))
+    expect(() => takeOffer(contact, new ListenerRegistry(), 1_000)).toThrow(expect.objectContaining({ code: 'HANDOVER_LISTENER_MISMATCH', message: expect.stringMatching(/"tcp 127\.0\.0\.1:9" is a socket that does not listen/) }))
     expect(heard()).toMatchObject([{ type: 'hello' }, { type: 'failed' }])
     // Its last copy was the successor's.
     expect(native!.pollReadable(other, 0)).toBe(1)

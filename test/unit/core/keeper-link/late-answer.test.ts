@@ -3,7 +3,7 @@
 import { closeSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { addon, openChannel, openPairs, type KeeperMessage, type WorkerMessage } from '@handover/core/internal'
-import { Kept, type KeptSide } from '../../../../packages/core/dist/keeper-link/keeper-link.js'
+import { KeeperLink, type KeeperLinkSide } from '../../../../packages/core/dist/keeper-link/keeper-link.js'
 import { parseKeeperMessage, parseWorkerMessage } from '../../../../packages/core/dist/protocol/keeper-messages.js'
 import { textFile } from '../../../../packages/core/dist/platform/memory-file.js'
 
@@ -11,7 +11,7 @@ it('is the answer that came in time, although its own deadline has passed before
   const answerMs = 50
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
   const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, parseWorkerMessage)
-  const kept = new Kept({ line: openChannel(messages, descriptors, parseKeeperMessage), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeptSide, answerMs)
+  const kept = new KeeperLink({ line: openChannel(messages, descriptors, parseKeeperMessage), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeeperLinkSide, answerMs)
   void keeper.hearAll((word) => {
     if (word.type !== 'gather') return
     for (const fd of keeper.takeAll(1) as number[]) closeSync(fd)

@@ -1,15 +1,15 @@
 /** The table of moves: what is in it happens, what is not does not, neither in the compiler's eyes nor at run time. */
 
 import { describe, expect, it } from 'vitest'
-import { StateMachine, moves, type Next, type State, type StateName } from '../../../../packages/core/dist/protocol/lifecycle.js'
+import { Lifecycle, moves, type Next, type State, type LifecycleState } from '../../../../packages/core/dist/protocol/lifecycle.js'
 
-const names = Object.keys(moves) as StateName[]
+const names = Object.keys(moves) as LifecycleState[]
 const peer = { pid: 2, generation: 2 }
-const stateOf = (is: StateName): State => ({ is, predecessor: peer, successor: peer }) as State
+const stateOf = (is: LifecycleState): State => ({ is, predecessor: peer, successor: peer }) as State
 
 /** Some way from `idle` to each state. */
-function wayTo(state: StateName): StateName[] {
-  const ways: StateName[][] = [['idle']]
+function wayTo(state: LifecycleState): LifecycleState[] {
+  const ways: LifecycleState[][] = [['idle']]
   for (const way of ways) {
     if (way.at(-1) === state) return way
     for (const next of moves[way.at(-1)!]) if (!way.includes(next)) ways.push([...way, next])
@@ -17,10 +17,10 @@ function wayTo(state: StateName): StateName[] {
   throw new Error(`no way leads to ${state}`)
 }
 
-const move = (machine: StateMachine, from: StateName, to: StateName): void => { (machine.move as (from: StateName, to: State) => void).call(machine, from, stateOf(to)) }
+const move = (machine: Lifecycle, from: LifecycleState, to: LifecycleState): void => { (machine.move as (from: LifecycleState, to: State) => void).call(machine, from, stateOf(to)) }
 
-function machineIn(state: StateName): StateMachine {
-  const machine = new StateMachine(() => undefined)
+function machineIn(state: LifecycleState): Lifecycle {
+  const machine = new Lifecycle(() => undefined)
   const way = wayTo(state)
   way.slice(1).forEach((to, index) => { move(machine, way[index]!, to) })
   return machine
@@ -28,19 +28,19 @@ function machineIn(state: StateName): StateMachine {
 
 describe('the state machine', () => {
   it('begins with nothing listening', () => {
-    expect(new StateMachine(() => undefined).state).toEqual({ is: 'idle' })
+    expect(new Lifecycle(() => undefined).state).toEqual({ is: 'idle' })
   })
 
   it.each(names.flatMap((from) => moves[from].map((to) => [from, to] as const)))('moves from %s to %s and says so', (from, to) => {
-    const seen: [StateName, State][] = []
-    const machine = new StateMachine((before, after) => { seen.push([before, after]) })
+    const seen: [LifecycleState, State][] = []
+    const machine = new Lifecycle((before, after) => { seen.push([before, after]) })
     const way = [...wayTo(from), to]
     way.slice(1).forEach((next, index) => { move(machine, way[index]!, next) })
     expect(machine.state).toEqual(stateOf(to))
     expect(seen.at(-1)).toEqual([from, stateOf(to)])
   })
 
-  it.each(names.flatMap((from) => names.filter((to) => !(moves[from] as readonly StateName[]).includes(to)).map((to) => [from, to] as const)))('does not move from %s to %s', (from, to) => {
+  it.each(names.flatMap((from) => names.filter((to) => !(moves[from] as readonly LifecycleState[]).includes(to)).map((to) => [from, to] as const)))('does not move from %s to %s', (from, to) => {
     const machine = machineIn(from)
     expect(() => { move(machine, from, to) }).toThrow(`illegal move: ${from} to ${to} while ${from}`)
     expect(machine.state.is).toBe(from)
@@ -64,7 +64,7 @@ describe('the state machine', () => {
 
 describe('the compiler', () => {
   it('knows the moves and the data of each state', () => {
-    const check = (machine: StateMachine): void => {
+    const check = (machine: Lifecycle): void => {
       machine.move('serving', { is: 'launching' })
       machine.move('offering', { is: 'committing', successor: peer })
       machine.move('draining', { is: 'serving' })

@@ -17,7 +17,7 @@ import { assertSame, cloneable, state } from '../../../helpers/values.mjs'
 /** Of a property; CI takes fewer. */
 const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
 
-const { decodeState, encodeState } = createRequire(import.meta.url)('../../../../packages/core/dist/protocol/value-codec.js') as typeof import('../../../../packages/core/src/protocol/value-codec.js')
+const { decodeState, encodeState } = createRequire(import.meta.url)('../../../../packages/core/dist/protocol/value-codec.js') as typeof import('../../../../packages/core/dist/protocol/value-codec.js')
 
 const roundTrip = (value: unknown): unknown => decodeState(encodeState(value, 'the test'), 'the test')
 const refusal = (value: unknown): { code: string; message: string } => {

@@ -18,8 +18,8 @@ import { assertSame, state } from '../../../helpers/values.mjs'
 const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
 
 const core = createRequire(import.meta.url)
-const { readSection, writeSection } = core('../../../../packages/core/dist/sharing/sections/section-file.js') as typeof import('../../../../packages/core/src/sharing/sections/section-file.js')
-const { openMemoryFile, takeTextFile, textFile } = core('../../../../packages/core/dist/platform/memory-file.js') as typeof import('../../../../packages/core/src/platform/memory-file.js')
+const { readSection, writeSection } = core('../../../../packages/core/dist/sharing/sections/section-file.js') as typeof import('../../../../packages/core/dist/sharing/sections/section-file.js')
+const { openMemoryFile, takeTextFile, textFile } = core('../../../../packages/core/dist/platform/memory-file.js') as typeof import('../../../../packages/core/dist/platform/memory-file.js')
 
 const header = { name: 'users', schema: 3, phase: 'final', version: '1.2.3', generation: 4 } as const
 const never = new AbortController().signal

@@ -6,11 +6,11 @@
  */
 
 import { closeSync } from 'node:fs'
-import type { Snapshot, Told } from './aggregate.js'
+import type { Snapshot, SnapshotPart } from './aggregate.js'
 import type { CountedBy } from '../../protocol/keeper-messages.js'
-import type { Kept } from '../../keeper-link/keeper-link.js'
+import type { KeeperLink } from '../../keeper-link/keeper-link.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
-import type { Peers } from '../peer-messages.js'
+import type { PeerMessages } from '../peer-messages.js'
 import type { Neighbour } from '../sharing-api.js'
 import { decodeState, encodeState } from '../../protocol/value-codec.js'
 
@@ -22,7 +22,7 @@ const hopMs = 250
 interface Question {
   readonly id: number
   readonly topic: string
-  readonly mine: Told
+  readonly mine: SnapshotPart
   /** How long the asker waits. */
   readonly ms: number
 }
@@ -31,20 +31,20 @@ interface Question {
 interface Answer {
   readonly id: number
   readonly topic: string
-  readonly own: Told | undefined
-  readonly beyond: readonly Told[]
+  readonly own: SnapshotPart | undefined
+  readonly beyond: readonly SnapshotPart[]
 }
 
 /** `@known`: what the neighbour counts now. `@count`: the last word of a predecessor. */
 interface Word {
   readonly topic: string
-  readonly snapshot: Told
+  readonly snapshot: SnapshotPart
 }
 
 export interface ExchangeSide {
-  kept(): Kept | undefined
+  kept(): KeeperLink | undefined
   snapshot(topic: string): Promise<Snapshot | undefined>
-  inherit(topic: string, told: Told): void
+  inherit(topic: string, told: SnapshotPart): void
   topics(): readonly string[]
   warn(line: string): void
 }
@@ -52,16 +52,16 @@ export interface ExchangeSide {
 const opposite = (neighbour: Neighbour): Neighbour => (neighbour === 'predecessor' ? 'successor' : 'predecessor')
 
 export class ProcessExchange {
-  readonly #peers: Peers
+  readonly #peers: PeerMessages
   readonly #side: ExchangeSide
   readonly #asked = new Map<number, (answer: Answer) => void>()
   /** What each neighbour and those beyond it counted when it was last heard. */
-  readonly #last = new Map<Neighbour, Map<string, readonly Told[]>>([['predecessor', new Map()], ['successor', new Map()]])
+  readonly #last = new Map<Neighbour, Map<string, readonly SnapshotPart[]>>([['predecessor', new Map()], ['successor', new Map()]])
   /** What the keeper last told of the others, by topic. */
-  readonly #gathered = new Map<string, readonly Told[]>()
+  readonly #gathered = new Map<string, readonly SnapshotPart[]>()
   #ids = 0
 
-  constructor(peers: Peers, side: ExchangeSide) {
+  constructor(peers: PeerMessages, side: ExchangeSide) {
     this.#peers = peers
     this.#side = side
     peers.hear('@ask', (value, { from }) => { void this.#answer(value as Question, from) })
@@ -74,7 +74,7 @@ export class ProcessExchange {
     })
   }
 
-  async ask(topic: string, mine: Snapshot): Promise<readonly Told[]> {
+  async ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]> {
     // Where another keeper took its place meanwhile, that one is asked.
     for (let asked, kept = this.#side.kept(); kept && kept !== asked; asked = kept, kept = this.#side.kept()) {
       const gathered = await this.#askKeeper(kept, topic, mine)
@@ -87,7 +87,7 @@ export class ProcessExchange {
     return [...answers.flat(), ...(this.#gathered.get(topic) ?? [])]
   }
 
-  async #askKeeper(kept: Kept, topic: string, mine: Snapshot): Promise<Told[] | undefined> {
+  async #askKeeper(kept: KeeperLink, topic: string, mine: Snapshot): Promise<SnapshotPart[] | undefined> {
     const asked = withFile(mine, (fd) => kept.gather(topic, countedBy(mine), fd))
     return (await asked)?.flatMap(({ of, fd }) => {
       try {
@@ -99,7 +99,7 @@ export class ProcessExchange {
     })
   }
 
-  async #ask(neighbour: Neighbour, topic: string, mine: Told, ms: number): Promise<readonly Told[]> {
+  async #ask(neighbour: Neighbour, topic: string, mine: SnapshotPart, ms: number): Promise<readonly SnapshotPart[]> {
     const id = ++this.#ids
     const answer = await new Promise<Answer | undefined>((resolve) => {
       // Where it was this event loop that was blocked, the answer lies there already, and is read before the immediate.
@@ -159,7 +159,7 @@ export class ProcessExchange {
   }
 
   /** What the neighbour itself counts; what is known of those beyond it stays. */
-  #learn(from: Neighbour, topic: string, snapshot: Told): void {
+  #learn(from: Neighbour, topic: string, snapshot: SnapshotPart): void {
     const known = this.#last.get(from)
     known?.set(topic, [snapshot, ...(known.get(topic) ?? []).filter(({ id }) => id !== snapshot.id)])
   }
@@ -177,13 +177,13 @@ export class ProcessExchange {
   }
 }
 
-const allOf = ({ own, beyond }: Answer): readonly Told[] => [...(own ? [own] : []), ...beyond]
+const allOf = ({ own, beyond }: Answer): readonly SnapshotPart[] => [...(own ? [own] : []), ...beyond]
 
 /** For the keeper, who gets the value as a file and does not look into it. */
 export const countedBy = ({ id, includes }: Snapshot): CountedBy => ({ id, includes })
 
 /** Calls `send` with a file that holds the value, and closes it. */
-export function withFile<T>({ value }: Told, send: (fd: number) => T): T {
+export function withFile<T>({ value }: SnapshotPart, send: (fd: number) => T): T {
   const fd = textFile(encodeState(value, 'what this process counts'))
   try {
     return send(fd)
@@ -193,4 +193,4 @@ export function withFile<T>({ value }: Told, send: (fd: number) => T): T {
 }
 
 /** Owns the descriptor. */
-export const readTold = (id: string, fd: number): Told => ({ id, value: decodeState(takeTextFile(fd), 'what another process counts') })
+export const readTold = (id: string, fd: number): SnapshotPart => ({ id, value: decodeState(takeTextFile(fd), 'what another process counts') })

@@ -30,14 +30,14 @@ export interface Aggregate<T> {
 }
 
 /** What one process counts, with what it has inherited, as another one gets it. */
-export interface Told {
+export interface SnapshotPart {
   /** Of the process, unique over all generations. */
   readonly id: string
   readonly value: unknown
 }
 
 /** The same with what can be known of it without a look into the value. */
-export interface Snapshot extends Told {
+export interface Snapshot extends SnapshotPart {
   /** Processes that are gone, whose counts are in `value`. */
   readonly includes: readonly string[]
 }
@@ -45,7 +45,7 @@ export interface Snapshot extends Told {
 /** The way to the other processes of the app. */
 export interface Exchange {
   /** Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those that are gone or silent. */
-  ask(topic: string, mine: Snapshot): Promise<readonly Told[]>
+  ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]>
 }
 
 /** The value of a snapshot is a list of these: of the process itself, where it counts at all, and of those it has inherited from. */
@@ -76,7 +76,7 @@ const isCount = (value: unknown): value is Count => {
 }
 
 // Of another process, whose Handover may be another version: what is no count there adds nothing.
-const countsOf = ({ value }: Told): readonly Count[] => (Array.isArray(value) ? value.filter(isCount) : [])
+const countsOf = ({ value }: SnapshotPart): readonly Count[] => (Array.isArray(value) ? value.filter(isCount) : [])
 
 const lastOf = (ids: Iterable<string>): string[] => [...new Set(ids)].slice(-remembered)
 
@@ -121,7 +121,7 @@ class Sum {
     return true
   }
 
-  async total(ask: (mine: Snapshot) => Promise<readonly Told[]>): Promise<unknown> {
+  async total(ask: (mine: Snapshot) => Promise<readonly SnapshotPart[]>): Promise<unknown> {
     const own = await this.#look()
     const answers = await ask(this.#snapshot(own))
     // From here on in one go: what was inherited while the others were asked is in, and what they said of it is not added again. Of its own it shows only
@@ -142,7 +142,7 @@ class Sum {
     return countsOf(snapshot).length === 0 ? undefined : snapshot
   }
 
-  inherit(told: Told): void {
+  inherit(told: SnapshotPart): void {
     const since = this.#now()
     const arrived = countsOf(told).filter(({ id }) => id !== this.#id && !this.#merged?.includes.includes(id))
     this.#parts = new Map(once([...this.#parts.values(), ...arrived.map((count) => ({ ...count, since }))]).map((part) => [part.id, part]))
@@ -205,7 +205,7 @@ class Sum {
     return undefined
   }
 
-  #add(own: { readonly value: unknown }, answers: readonly Told[]): unknown {
+  #add(own: { readonly value: unknown }, answers: readonly SnapshotPart[]): unknown {
     const all = [{ id: this.#id, counts: this.#counts(own) }, ...answers.map((answer) => ({ id: answer.id, counts: countsOf(answer) }))]
     const gone = new Set(all.flatMap(({ id, counts }) => counts.filter((count) => count.id !== id)).map(({ id }) => id))
     const options = this.#options!
@@ -222,7 +222,7 @@ class Sum {
   }
 
   /** Merges what was inherited long ago and nobody else holds. */
-  #settle(answers: readonly Told[]): void {
+  #settle(answers: readonly SnapshotPart[]): void {
     const elsewhere = new Set(answers.flatMap((told) => [told.id, ...countsOf(told).flatMap(({ id, includes }) => [id, ...includes])]))
     const before = this.#now() - settledMs
     this.#merge([...this.#parts.values()].filter(({ id, since }) => since <= before && !elsewhere.has(id)))
@@ -283,7 +283,7 @@ export class Aggregates {
   }
 
   /** Of a process that is gone. What the program here does not count (not yet, or not any more) is kept for it, and for the next generation. */
-  inherit(topic: string, told: Told): void {
+  inherit(topic: string, told: SnapshotPart): void {
     this.#sum(topic).inherit(told)
   }
 

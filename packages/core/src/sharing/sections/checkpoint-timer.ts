@@ -4,26 +4,26 @@
  */
 
 import { closeLater } from '../../platform/memory-file.js'
-import type { Saved, Saving } from './section-saver.js'
+import type { SavedSection, SectionSaver } from './section-saver.js'
 import type { Sections } from './section-registry.js'
 
 export interface CheckpointingSide {
   /** Why nobody would keep it; undefined where somebody does. */
   whyNot(name: string): string | undefined
   /** Sends it to whoever keeps it; the file is closed afterwards. False where that failed. */
-  keep(name: string, file: Saved): boolean
+  keep(name: string, file: SavedSection): boolean
   warn(line: string): void
 }
 
-export class Checkpointing {
+export class CheckpointTimer {
   readonly #sections: Sections
-  readonly #saving: Saving
+  readonly #saving: SectionSaver
   readonly #side: CheckpointingSide
   readonly #timers = new Map<string, NodeJS.Timeout>()
   #stopped = new AbortController()
   readonly #failing = new Set<string>()
 
-  constructor(sections: Sections, saving: Saving, side: CheckpointingSide) {
+  constructor(sections: Sections, saving: SectionSaver, side: CheckpointingSide) {
     this.#sections = sections
     this.#saving = saving
     this.#side = side

@@ -8,13 +8,13 @@
 
 import { reasonOf, textOf, withoutStop } from '../../errors.js'
 import { closeLater } from '../../platform/memory-file.js'
+import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { listed, type StateReport } from '../../protocol/report.js'
-import { before } from './section-saver.js'
+import type { RestoreInfo } from '../sharing-api.js'
+import { before } from './abortable.js'
 import { readSection, type SectionHeader } from './section-file.js'
 import type { Declared, Sections } from './section-registry.js'
-import type { RestoreInfo } from '../sharing-api.js'
-import type { SectionStatus } from '../../protocol/control-messages.js'
 
 const progressMs = 200
 /** Characters. */
@@ -45,7 +45,7 @@ interface Expected {
   savedAt: number | undefined
 }
 
-export class Restoring {
+export class SectionRestorer {
   readonly #sections: Sections
   readonly #side: RestoringSide
   readonly #expected = new Map<string, Expected>()

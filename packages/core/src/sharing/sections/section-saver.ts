@@ -4,13 +4,14 @@
  */
 
 import { HandoverError, textOf } from '../../errors.js'
+import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
+import { before } from './abortable.js'
 import { writeSection } from './section-file.js'
 import type { Declared, Sections } from './section-registry.js'
-import type { SectionStatus } from '../../protocol/control-messages.js'
 
 /** A section in a file, which belongs to the one who asked for it. */
-export interface Saved {
+export interface SavedSection {
   readonly fd: number
   readonly bytes: number
   readonly phase: SectionPhase
@@ -22,7 +23,7 @@ export interface Author {
   readonly generation: number
 }
 
-export class Saving {
+export class SectionSaver {
   readonly #sections: Sections
   readonly #author: () => Author
   readonly #warn: (line: string) => void
@@ -56,7 +57,7 @@ export class Saving {
   }
 
   /** Throws HANDOVER_STATE. Aborting `signal` gives it up. */
-  async save(name: string, phase: SectionPhase, signal: AbortSignal): Promise<Saved> {
+  async save(name: string, phase: SectionPhase, signal: AbortSignal): Promise<SavedSection> {
     const section = this.#sections.get(name)
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', `section "${name}" is not shared any more`)
     const shown = phase !== 'checkpoint'
@@ -92,20 +93,5 @@ export class Saving {
       return saved
     })
     return await write(value)
-  }
-}
-
-/** What `work` resolves with; rejects with the reason of `signal` where that is aborted before. */
-export async function before<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  signal.throwIfAborted()
-  let giveUp = (): void => undefined
-  const aborted = new Promise<never>((_, reject) => {
-    giveUp = () => { reject(signal.reason as Error) }
-    signal.addEventListener('abort', giveUp, { once: true })
-  })
-  try {
-    return await Promise.race([work(), aborted])
-  } finally {
-    signal.removeEventListener('abort', giveUp)
   }
 }

@@ -4,12 +4,12 @@
  */
 
 import { closeSync, fstatSync, writeSync } from 'node:fs'
-import { FirstContact } from '../../protocol/channel.js'
 import { reasonOf } from '../../errors.js'
-import { openPairs } from '../../platform/spawn.js'
 import { closeLater } from '../../platform/memory-file.js'
-import { protocol, type Message } from '../../protocol/handover-messages.js'
 import { addon, check } from '../../platform/native.js'
+import { openPairs } from '../../platform/socket-pairs.js'
+import { BlockingChannel } from '../../protocol/blocking-channel.js'
+import { protocol, type Message } from '../../protocol/handover-messages.js'
 
 /** Nobody reads while this is written: what is more than a socket holds would never leave. */
 const mostStored = 200
@@ -20,7 +20,7 @@ interface Stored {
 }
 
 /** The descriptors are taken, whatever happens. Throws the error of the system. */
-export function offerStored(all: readonly Stored[], warn: (line: string) => void): FirstContact {
+export function offerStored(all: readonly Stored[], warn: (line: string) => void): BlockingChannel {
   const stored = all.slice(0, mostStored)
   if (stored.length < all.length) warn(`systemd holds ${all.length} checkpoints, of which ${mostStored} are restored: share fewer sections with checkpoint`)
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
@@ -40,7 +40,7 @@ export function offerStored(all: readonly Stored[], warn: (line: string) => void
     words.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
     words.push({ type: 'end' })
     writeSync(theirMessages, words.map((word) => `${JSON.stringify(word)}\n`).join(''))
-    return new FirstContact(messages, descriptors)
+    return new BlockingChannel(messages, descriptors)
   } finally {
     for (const { fd } of all) void closeLater(fd)
     closeSync(theirMessages)

@@ -1,0 +1,108 @@
+import { accepts, type AppStatus, type ProcessStatus } from '@handover/core/internal'
+import { isOwn, nameOf } from '../control/socket-names.js'
+import { serviceOf } from '../service.js'
+
+/** An app, and where it can be asked. */
+export interface App extends AppStatus {
+  /** Its keeper ended without it: a pid, else null. */
+  readonly lostKeeper: number | null
+  /** Its keeper did not answer, and is not known to be gone. Else null. */
+  readonly deafKeeper: DeafKeeper | null
+  /** The control socket that can reload and stop it; undefined where nothing serves any more. */
+  readonly file: string | undefined
+  /** Of each process that has one, by pid. */
+  readonly ownFiles: ReadonlyMap<number, string>
+}
+
+/** What one control socket answered. */
+export interface Answered {
+  readonly file: string
+  readonly status: AppStatus
+}
+
+export interface DeafKeeper {
+  readonly pid: number
+  /** False where it cannot be seen from here. */
+  readonly lives: boolean
+  /** For people: a sentence without its full stop. */
+  readonly what: string
+}
+
+// ---- which belong together ----
+
+type KeeperOf = (keeper: number, worker: number, ownFile: string | undefined) => DeafKeeper | undefined
+
+const serves = ({ state }: ProcessStatus): boolean => accepts(state)
+
+interface Group {
+  readonly key: string
+  readonly processes: Map<number, ProcessStatus>
+  readonly answers: Answered[]
+}
+
+/** Pure. `keeperOf`: what is known of a keeper that did not answer; undefined where it is gone. */
+export function group(answered: readonly Answered[], keeperOf: KeeperOf = () => undefined): App[] {
+  const keepers = new Set(answered.map(({ status: { keeper } }) => keeper?.pid).filter((pid) => pid !== undefined))
+  const heirs = new Map<number, number>()
+  const pids = new Set(answered.flatMap(({ status }) => status.processes.map(({ pid }) => pid)))
+  for (const { status: { processes } } of answered) {
+    for (const { pid, lastReport } of processes) {
+      const other = lastReport?.successor?.pid === pid ? lastReport.predecessor.pid : lastReport?.successor?.pid
+      if (other !== undefined && other !== pid && pids.has(other)) heirs.set(pid, other)
+    }
+  }
+  const lineOf = (pid: number): number => {
+    const line = new Set([pid])
+    for (;;) {
+      const before = line.size
+      for (const [one, other] of heirs) if (line.has(one) || line.has(other)) line.add(one).add(other)
+      if (line.size === before) return Math.min(...line)
+    }
+  }
+  const keyOf = ({ status }: Answered): string => {
+    const [process] = status.processes
+    const keeper = status.keeper?.pid ?? process?.keeper
+    if (keeper !== undefined && keeper !== null) return `keeper ${keeper}`
+    return status.name === null ? `line ${process ? lineOf(process.pid) : '?'}` : `name ${status.name}`
+  }
+  const groups = new Map<string, Group>()
+  for (const answer of answered) {
+    const key = keyOf(answer)
+    const known = groups.get(key) ?? { key, processes: new Map<number, ProcessStatus>(), answers: [] }
+    groups.set(key, known)
+    known.answers.push(answer)
+    // What a process says of itself is newer than what its keeper knows of it.
+    for (const process of answer.status.processes) if (!known.processes.has(process.pid) || answer.status.keeper === null) known.processes.set(process.pid, process)
+  }
+  return [...groups.values()].map((found) => appOf(found, keepers, keeperOf)).sort((a, b) => titleOf(a).localeCompare(titleOf(b)))
+}
+
+function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>, keeperOf: KeeperOf): App {
+  const kept = answers.find(({ status }) => status.keeper !== null)
+  const all = [...processes.values()].sort((a, b) => Number(serves(b)) - Number(serves(a)) || (a.slot ?? 0) - (b.slot ?? 0) || b.generation - a.generation)
+  const ownFiles = new Map(answers.filter(({ file, status }) => isOwn(file) && status.keeper === null).map(({ file, status }) => [status.processes[0]?.pid ?? 0, file]))
+  const [first] = all
+  // A name leads to whoever has it now; a process that drains has lost its own.
+  const named = answers.find(({ file, status }) => !isOwn(file) && nameOf(file) === status.name)
+  const own = first && serves(first) ? ownFiles.get(first.pid) : undefined
+  const reloads = answers.map(({ status: { lastReload } }) => lastReload).filter((reload) => reload !== null).sort((a, b) => b.at - a.at)
+  const keeper = first?.keeper ?? null
+  const isMissing = first !== undefined && keeper !== null && !keepers.has(keeper)
+  const deafKeeper = isMissing ? (keeperOf(keeper, first.pid, ownFiles.get(first.pid)) ?? null) : null
+  return {
+    name: answers.find(({ status: { name } }) => name !== null)?.status.name ?? null,
+    keeper: kept?.status.keeper ?? null,
+    service: kept ? kept.status.service : serviceOf(all),
+    lostKeeper: isMissing && deafKeeper === null ? keeper : null,
+    deafKeeper,
+    processes: all,
+    lastReload: kept ? kept.status.lastReload : (reloads[0] ?? null),
+    file: (kept ?? named)?.file ?? own,
+    ownFiles
+  }
+}
+
+/** What an app is called where it must be told from others. */
+export function titleOf({ name, keeper, processes }: App): string {
+  return name ?? (keeper ? `keeper ${keeper.pid}` : `process ${processes[0]?.pid ?? '?'}`)
+}

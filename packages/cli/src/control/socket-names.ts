@@ -1,0 +1,11 @@
+import path from 'node:path'
+
+export const ending = '.sock'
+
+export const isOwn = (file: string): boolean => path.basename(file).startsWith('@')
+export const nameOf = (file: string): string => path.basename(file, ending)
+/** `@4312-0a1b2c3d.sock` → 4312. */
+export const pidOf = (file: string): number | undefined => {
+  const pid = /^@(\d+)-/.exec(path.basename(file))?.[1]
+  return pid === undefined ? undefined : Number(pid)
+}

@@ -1,0 +1,101 @@
+import type { ChildProcess } from 'node:child_process'
+import { subscribe } from 'node:diagnostics_channel'
+import { HandoverError, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
+import { Keeper } from './keeper.js'
+
+/** What has a meaning to applications only, and the default action of some would end the keeper. */
+const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
+
+export function log(level: 'info' | 'warn' | 'error', line: string): void {
+  process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`)
+}
+
+/** Every process that this one starts, from the first moment on. */
+export function ownChildren(): ReadonlySet<ChildProcess> {
+  const children = new Set<ChildProcess>()
+  subscribe('child_process', (message) => {
+    const { process: child } = message as { process: ChildProcess }
+    children.add(child)
+    child.once('exit', () => { children.delete(child) })
+  })
+  return children
+}
+
+// ---- the name ----
+
+export function controlSide(keeper: Keeper): ControlSide {
+  return {
+    called: ({ channel }) => {
+      channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload` })
+      channel.close()
+    },
+    asked: (request, client) => { void answer(keeper, request, client) },
+    warn: (line) => { log('warn', line) },
+    note: (line) => { log('info', line) }
+  }
+}
+
+async function answer(keeper: Keeper, request: ControlRequest, client: Client): Promise<void> {
+  try {
+    switch (request.verb) {
+      case 'status':
+        client.answer({ type: 'status', app: await keeper.status() })
+        break
+      case 'reload':
+        client.answer({ type: 'reload', outcome: await keeper.reload(request.options, (text) => { client.answer({ type: 'progress', text }) }) })
+        break
+      case 'stop':
+        client.answer({ type: 'stopping', pids: [process.pid, ...keeper.workers.map(({ pid }) => pid)] })
+        // The connection closes with the process.
+        notifySystemd({ STOPPING: 1 })
+        await keeper.stop()
+    }
+  } catch (error) {
+    const { code, message } = error instanceof HandoverError ? error : { code: 'HANDOVER_PROTOCOL', message: String(error) }
+    client.answer({ type: 'refused', code, reason: message })
+  }
+  client.end()
+}
+
+// ---- signals ----
+
+export function listenForSignals(keeper: Keeper): void {
+  const terminal = new Terminal()
+  const stop = (signal: NodeJS.Signals): void => {
+    if (keeper.stopping) {
+      keeper.end(signal)
+      return
+    }
+    notifySystemd({ STOPPING: 1 })
+    void keeper.stop(signal)
+  }
+  const reload = (signal: NodeJS.Signals): void => {
+    const { isHangup, by } = signal === 'SIGHUP' ? terminal.hangup() : { isHangup: false, by: '' }
+    log('info', isHangup ? `${signal}: the terminal of the keeper (process ${process.pid}) hung up, so it stops` : `${signal}: a reload was asked for${by}`)
+    if (isHangup) {
+      stop(signal)
+      return
+    }
+    void keeper.reloadTogether().then(({ ok, switched, error }) => {
+      if (ok) log('info', `reloaded: ${listed(switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`))} serve${switched.length === 1 ? 's' : ''}`)
+      else log('error', `${error?.code}: ${error?.message}`)
+    }, (error: unknown) => { log('error', String(error)) })
+  }
+  const reloadSignal = (process.env['HANDOVER_RELOAD_SIGNAL'] ?? 'SIGHUP') as NodeJS.Signals
+  process.on('SIGTERM', stop).on('SIGINT', stop)
+  listen(reloadSignal, reload)
+  if (reloadSignal === 'SIGHUP') terminal.watch()
+  // Without a meaning to us it must not end us either.
+  for (const signal of [...forwarded, 'SIGHUP' as const]) {
+    if (signal !== reloadSignal) listen(signal, () => { for (const worker of keeper.servers) worker.signal(signal) })
+  }
+}
+
+/** Not every system has every signal. */
+function listen(signal: NodeJS.Signals, hear: (signal: NodeJS.Signals) => void): void {
+  try {
+    process.on(signal, hear)
+  } catch {
+    log('warn', `this system has no signal ${signal}`)
+  }
+}

@@ -1,0 +1,42 @@
+import type { ServerResponse } from 'node:http'
+import type http2 from 'node:http2'
+import { left, type Deadline } from '../protocol/deadline.js'
+import type { Connection } from './connection.js'
+
+/** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
+export const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
+/** How soon a client of server-sent events should come back, in milliseconds. */
+export const retryMs = 1_000
+
+/** Says on the newest answer, and only there, that the connection ends with it: pipelined requests before it must all be answered. */
+export function sayLast(connection: Connection): void {
+  const newest = [...connection.running.keys()].at(-1)
+  for (const response of connection.running.keys()) if (response !== newest) unmark(response)
+  if (!newest || newest.headersSent || newest.getHeader('connection') === 'close') return
+  newest.setHeader('Connection', 'close')
+  marked.add(newest)
+}
+
+/** The answers on which the drain, and not the application, said so. */
+const marked = new WeakSet<ServerResponse>()
+
+function unmark(response: ServerResponse): void {
+  if (marked.delete(response) && !response.headersSent) response.removeHeader('Connection')
+}
+
+export function unsayLast(connection: Connection): void {
+  for (const response of connection.running.keys()) unmark(response)
+}
+
+/**
+ * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next turn of
+ * the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again (section 8.7).
+ * No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no answer to a ping either.
+ */
+export function sayGoaway(session: http2.ServerHttp2Session): void {
+  if (session.destroyed || session.closed) return
+  session.goaway(0, 2 ** 31 - 1)
+  setImmediate(() => {
+    if (!session.destroyed && !session.closed) session.close()
+  })
+}

@@ -1,0 +1,50 @@
+import type dgram from 'node:dgram'
+
+interface DatagramHandle {
+  readonly fd: number
+  recvStart(): number
+  recvStop(): number
+}
+
+interface DatagramState {
+  readonly handle?: DatagramHandle | null
+  readonly reuseAddr?: boolean
+  readonly reusePort?: boolean
+}
+
+function datagramState(owner: object): DatagramState | undefined {
+  const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === 'state symbol')
+  return symbol && (owner as Record<symbol, DatagramState | undefined>)[symbol]
+}
+
+export const datagramHandle = (owner: object): DatagramHandle | undefined => datagramState(owner)?.handle ?? undefined
+
+/** Whether another process may bind the same UDP port: what multicast asks for, where a group that is joined already cannot be joined again. */
+export function sharesPort(socket: dgram.Socket): boolean {
+  const { reuseAddr, reusePort } = datagramState(socket) ?? {}
+  return reuseAddr === true || reusePort === true
+}
+
+/** The same three for UDP: a socket that is bound but does not read. */
+export function bindQuietly(socket: dgram.Socket): void {
+  const handle = datagramHandle(socket)
+  if (typeof handle?.recvStart !== 'function') throw new Error('a dgram socket has no handle with recvStart')
+  handle.recvStart = () => 0
+}
+
+/** Undoes `bindQuietly` where the socket was not bound. */
+export function bindAsUsual(socket: dgram.Socket): void {
+  const handle = datagramHandle(socket)
+  if (handle && Object.hasOwn(handle, 'recvStart')) Reflect.deleteProperty(handle, 'recvStart')
+}
+
+export function receive(socket: dgram.Socket): number | undefined {
+  const handle = datagramHandle(socket)
+  if (!handle) return undefined
+  if (Object.hasOwn(handle, 'recvStart')) Reflect.deleteProperty(handle, 'recvStart')
+  return handle.recvStart()
+}
+
+export function stopReceiving(socket: dgram.Socket): void {
+  datagramHandle(socket)?.recvStop()
+}

@@ -1,0 +1,17 @@
+import net from 'node:net'
+
+type Inside = { _handle?: ListenHandle | null; _pipeName?: string; _parent?: net.Socket }
+
+export const inside = (owner: object): Inside => owner
+
+/** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
+export interface ListenHandle {
+  readonly fd: number
+  listen(backlog: number): number
+  /** Set by Node on the handle of a server. */
+  onconnection?(status: number, client: unknown): void
+  close(callback?: () => void): void
+  getsockname?(out: { address?: string; port?: number }): number
+  hasRef?(): boolean
+  unref?(): void
+}

@@ -1,0 +1,9 @@
+import type { SocketDescription } from './native.js'
+
+export const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host)
+
+/** The name of a listener for people, reports and PROTOCOL.md. */
+export function nameOf(description: SocketDescription): string {
+  if (description.family === 'unix') return `unix ${description.address.replace(/^\0/, '@')}`
+  return `${description.type === 'dgram' ? 'udp' : 'tcp'} ${bracket(description.address)}:${description.port}`
+}
