@@ -12,7 +12,7 @@ import type { Channel } from '../protocol/channel.js'
 import { deadlineIn, DeadlinePassed, left, type Deadline } from '../protocol/deadline.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
-import { listed } from '../protocol/report.js'
+import { describeProcess, listed } from '../protocol/report.js'
 import type { SectionsToSend } from '../sharing/sections/sections-to-send.js'
 import type { LaunchedSuccessor } from './launch.js'
 
@@ -175,7 +175,7 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
 
 /** Ends the successor, and says what happened, who serves, and what to do. */
 async function takeBack(side: PredecessorSide, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown): Promise<HandoverError> {
-  const who = `process ${successor.pid || '?'} (generation ${successor.generation})`
+  const who = describeProcess(successor)
   const timedOut = cause instanceof DeadlinePassed
   const reason = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
   const wasReady = side.machine.state.is === 'committing'

@@ -48,6 +48,12 @@ export const moves = {
 /** Whether a process in this state accepts connections. */
 export const accepts = (state: LifecycleState): boolean => state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
 
+/** Whether it has not served yet. */
+export const isStarting = (state: LifecycleState): boolean => state === 'idle' || state === 'taking' || state === 'preparing' || state === 'ready'
+
+/** Whether it has accepted its last connection, unless an undo makes it serve again. */
+export const isLeaving = (state: LifecycleState): boolean => state === 'draining' || state === 'closing' || state === 'ended'
+
 /** What may follow `From`. */
 export type Next<From extends LifecycleState> = Extract<State, { is: (typeof moves)[From][number] }>
 

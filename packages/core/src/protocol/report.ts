@@ -98,6 +98,9 @@ export function pathOf(target: string): string {
 
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
+/** How an error names a process. */
+export const describeProcess = ({ pid, generation }: { readonly pid: number; readonly generation: number }): string => `process ${pid || '?'} (generation ${generation})`
+
 /** The first of them, in a line that stays readable however many there are; `beside`: how many more there are than these. */
 export function listed(all: readonly string[], beside = 0): string {
   const shown: string[] = []
