@@ -19,29 +19,24 @@ import { NamedSocket } from '../control/named-socket.js'
 import { ProcessSocket } from '../control/process-socket.js'
 import { RequestHandler } from '../control/request-handler.js'
 import { HandoverError, textOf, withoutStop } from '../errors.js'
-import { realHost, type Host } from '../handover/host.js'
+import type { Host } from '../handover/host.js'
 import { channelTo, type LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, keeperIsGone, type SwitchResult } from '../handover/predecessor.js'
 import { Shutdown, openCounts, type Handed } from '../handover/shutdown.js'
 import { Startup } from '../handover/startup.js'
 import { CoveredListeners, serveProbe } from '../keeper-link/cover-listeners.js'
-import { KeeperLink, takeLine, type KeeperSeat } from '../keeper-link/keeper-link.js'
+import { KeeperLink, type KeeperSeat } from '../keeper-link/keeper-link.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
 import { hookBind, installBindHook } from '../listeners/bind-hook.js'
 import { installListenHook, type ListenHook } from '../listeners/listen-hook.js'
 import type { AskedAddress } from '../listeners/listener-match.js'
 import { ListenerRegistry, type Listener, type OfferedSocket } from '../listeners/listener-registry.js'
 import { ServedPaths } from '../listeners/served-paths.js'
-import { activation } from '../listeners/socket-activation.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from '../options.js'
-import { unavailable } from '../platform/availability.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
-import { takeInheritance, type Inheritance } from '../platform/environment.js'
-import { takeInspectorMark } from '../platform/inspector-port.js'
 import { native, nativeMissing } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { cannotMove, missing } from '../platform/node/support-check.js'
-import { endProcess, isAlive } from '../platform/processes.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
@@ -69,9 +64,7 @@ export class Generation implements Handover {
   readonly #machine: Lifecycle
   readonly #inventory = new ListenerRegistry()
   readonly #host: Host
-  readonly #off: string | undefined
   readonly #servers: AdoptedServers
-  readonly #inheritance: Inheritance | undefined
   /** Copies of what they claimed, until this process is ready. */
   readonly #spares = new Set<OfferedSocket>()
   readonly #socketMoves = new ApplicationMoves()
@@ -79,7 +72,7 @@ export class Generation implements Handover {
   readonly #saidGivenBack = new Set<string>()
   #cannotMove: { readonly is: string | undefined } | undefined
   readonly #closeHooks: (() => unknown)[] = []
-  #log: Host['log'] = (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) }
+  #log: Host['log']
   #lastReport: Report | undefined
   #obstacle: { readonly is: string | undefined } | undefined
   #entered = false
@@ -108,7 +101,7 @@ export class Generation implements Handover {
     asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) }
   })
-  readonly #portrait = new StatusReader()
+  readonly #portrait: StatusReader
   readonly #answers: RequestHandler
   readonly #state = new SharedState({
     author: () => ({ version: this.#portrait.version, generation: this.generation }),
@@ -131,15 +124,13 @@ export class Generation implements Handover {
   #running: Promise<Report> | undefined
   #finished: Promise<void> | undefined
 
-  constructor(env: NodeJS.ProcessEnv) {
-    this.#inheritance = takeInheritance(env)
-    const inspectorWanted = takeInspectorMark(env)
-    // Before the program reads the environment, and while the descriptors are what they were.
-    activation()
-    this.#off = unavailable()
-    this.#servers = new AdoptedServers(this.#off, (line) => { this.#log('warn', line) })
+  constructor(host: Host) {
+    const { env, inherited } = host
+    this.#host = host
+    this.#log = (level, line) => { host.log(level, line) }
+    this.#servers = new AdoptedServers(host.unavailable, (line) => { this.#log('warn', line) })
     this.#settings = new SettingsOfProcess(env)
-    this.#host = realHost((level, line) => { this.#log(level, line) })
+    this.#portrait = new StatusReader(host)
     const settings = this.#settings
     this.#answers = new RequestHandler({
       name: () => this.#appName,
@@ -151,7 +142,8 @@ export class Generation implements Handover {
     })
     // What an async listener of the application rejects with must not end a process that drains.
     Object.assign(this.events, { [captureRejectionSymbol]: (error: unknown, event: string) => { this.#log('error', `a listener of "${event}" rejected: ${textOf(error)}`) } })
-    this.#watchdog = new Watchdog(env, () => settings.get().watchdog)
+    this.#signals = new Signals(host, { warnsOfOthers: () => !this.#servers.everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
+    this.#watchdog = new Watchdog(host, () => settings.get().watchdog)
     this.#machine = new Lifecycle((from, to) => {
       this.#watchdog.moved(to)
       this.#telling = true
@@ -159,7 +151,7 @@ export class Generation implements Handover {
       this.#emit('state', { from, to: to.is, generation: this.generation })
       this.#telling = false
     })
-    this.#paths = new ServedPaths(env, this.#inheritance !== undefined, {
+    this.#paths = new ServedPaths(env, inherited.contact !== undefined, {
       inventory: this.#inventory,
       place: () => this.#placeOfPaths,
       rebound: () => { this.#tellKeeper() },
@@ -170,7 +162,7 @@ export class Generation implements Handover {
       inventory: this.#inventory,
       name: this.#name,
       state: this.#state,
-      inheritance: this.#inheritance,
+      host,
       settings: () => settings.get(),
       kept: () => this.#kept,
       serve: () => this.#serve(),
@@ -180,21 +172,20 @@ export class Generation implements Handover {
       report: (report) => { this.#publish(report) },
       serves: () => this.#serves(),
       stop: () => { void this.stop() },
-      exit: (code) => { this.#host.exit(code) },
       predecessorGone: () => {
         this.#paths.mend()
         if (!this.#reloading) this.#paths.release()
       },
       log: (level, line) => { this.#log(level, line) }
     })
-    if (inspectorWanted !== undefined) {
+    if (inherited.inspectorWanted !== undefined) {
       const url = process.getBuiltinModule('node:inspector').url()
-      this.#log('info', `the inspector of process ${process.pid} is ${url ?? 'not open'}: ${inspectorWanted} belongs to another process`)
+      this.#log('info', `the inspector of process ${host.pid} is ${url ?? 'not open'}: ${inherited.inspectorWanted} belongs to another process`)
     }
-    const held = this.#off === undefined ? takeLine(env) : undefined
+    const held = host.takeSeat()
     if (held) this.#kept = this.#keptBy(held)
     // A successor will listen; a reload signal that comes before must not kill it.
-    if (this.#inheritance) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
+    if (inherited.contact) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
   }
 
   get generation(): number {
@@ -210,7 +201,7 @@ export class Generation implements Handover {
   }
 
   get #self(): Peer {
-    return { pid: process.pid, generation: this.generation }
+    return { pid: this.#host.pid, generation: this.generation }
   }
 
   #emit<E extends keyof HandoverEvents>(event: E, ...[detail]: HandoverEvents[E]): void {
@@ -370,7 +361,7 @@ export class Generation implements Handover {
 
   /** Why no successor can take over from this process. Looked for once. */
   #cannotReload(): string | undefined {
-    this.#obstacle ??= { is: this.#off ?? (native ? unsupported() : nativeMissing) }
+    this.#obstacle ??= { is: this.#host.unavailable ?? (native ? unsupported() : nativeMissing) }
     return this.#obstacle.is
   }
 
@@ -403,12 +394,12 @@ export class Generation implements Handover {
     this.#beginning.listened()
     const listener = this.#inventory.add(owner, asked, claimed?.about, backlog)
     if (listener && claimed && !this.#beginning.isQuiet) this.#inventory.acceptOn(listener)
-    if (!process.listeners('exit').includes(this.#onExit)) process.once('exit', this.#onExit)
+    if (!this.#host.signals.listeners('exit').includes(this.#onExit)) this.#host.signals.once('exit', this.#onExit)
     if (this.#machine.state.is === 'idle') {
       this.#machine.move('idle', { is: 'serving' })
       this.#state.began()
       this.#state.serves()
-      notifySystemd({ READY: 1, MAINPID: process.pid })
+      notifySystemd({ READY: 1, MAINPID: this.#host.pid })
     }
     this.#tellKeeper()
     if (this.#machine.state.is === 'serving') this.#canBeAsked()
@@ -416,10 +407,10 @@ export class Generation implements Handover {
     this.#keepSpare(owner, listener, claimed)
     owner.once('close', () => {
       this.#servers.closed(owner)
-      setImmediate(() => { this.#rest() })
+      this.#host.clock.setImmediate(() => { this.#rest() })
     })
     // The 'listening' event, and what the program does in it, comes before this.
-    setImmediate(() => {
+    this.#host.clock.setImmediate(() => {
       if (listener) this.#inventory.noteFiles((each) => each === listener)
       this.#beginning.settle()
     })
@@ -428,7 +419,7 @@ export class Generation implements Handover {
   /** Who else depends on the Unix paths of this process. */
   get #placeOfPaths(): 'waits' | 'kept' | 'neighbour' | 'alone' {
     const { is } = this.#machine.state
-    if (is === 'taking' || is === 'preparing' || is === 'ready' || (is === 'idle' && this.#inheritance)) return 'waits'
+    if (is === 'taking' || is === 'preparing' || is === 'ready' || (is === 'idle' && this.#host.inherited.contact)) return 'waits'
     if (this.#inventory.filesAreKept) return 'kept'
     return this.#beginning.predecessor !== undefined && !this.#stopRequested ? 'neighbour' : 'alone'
   }
@@ -466,7 +457,7 @@ export class Generation implements Handover {
     this.#beginning.listened()
     if (claimed) this.#inventory.giveBack(claimed)
     if (!error || this.#servers.mayFail(owner) || (this.#servers.isStranger(owner) && this.#listensOn(asked?.port))) {
-      setImmediate(() => { this.#beginning.settle() })
+      this.#host.clock.setImmediate(() => { this.#beginning.settle() })
       return
     }
     this.#beginning.failed(error)
@@ -489,10 +480,10 @@ export class Generation implements Handover {
     this.#state.serves()
     this.#name.serve()
     // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
-    if (!this.#kept) this.#inheritance?.stderr?.restore()
+    if (!this.#kept) this.#host.inherited.stderr?.restore()
     this.#tellKeeper()
     this.#canBeAsked()
-    notifySystemd({ READY: 1, MAINPID: process.pid })
+    notifySystemd({ READY: 1, MAINPID: this.#host.pid })
     return this.#takes()
   }
 
@@ -532,7 +523,7 @@ export class Generation implements Handover {
   #serves(): string {
     const back = this.#paths.mend()
     const { served, lost } = this.#inventory.look()
-    const who = `Process ${process.pid} (generation ${this.generation})`
+    const who = `Process ${this.#host.pid} (generation ${this.generation})`
     const names = served.length > 0 ? ` ${listed(served)}` : ''
     if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}.`
     return `${who} keeps serving${names}; ${back.length > 0 ? `${listed(back)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}.`
@@ -551,19 +542,19 @@ export class Generation implements Handover {
     const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.generation } as const
     if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
     // A successor of it would be nobody's worker: the next keeper would not find it, and find its port taken.
-    if (this.#lost && isAlive(this.#lost.keeper)) return new HandoverError('HANDOVER_UNAVAILABLE', `process ${this.#lost.keeper}, the keeper, has let go of this process, and only that one starts successors. ${this.#serves()} See the log of the keeper: it looks for its workers every 10 seconds. Then reload.`, context)
+    if (this.#lost && this.#host.isAlive(this.#lost.keeper)) return new HandoverError('HANDOVER_UNAVAILABLE', `process ${this.#lost.keeper}, the keeper, has let go of this process, and only that one starts successors. ${this.#serves()} See the log of the keeper: it looks for its workers every 10 seconds. Then reload.`, context)
     if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${this.#serves()} Start it again, in the same way: it finds its workers. Then reload.`, context)
     if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
     const { state } = this.#machine
     if (state.is === 'serving' && !this.#stopRequested) return undefined
     const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
     return new HandoverError('HANDOVER_NOT_SERVING', server
-      ? `process ${process.pid} (generation ${this.generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
-      : `process ${process.pid} (generation ${this.generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
+      ? `process ${this.#host.pid} (generation ${this.generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
+      : `process ${this.#host.pid} (generation ${this.generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
   }
 
   async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadWishes = {}): Promise<Report> {
-    const refusal = this.#refuseReload() ?? (process.pid === 1 && !caller
+    const refusal = this.#refuseReload() ?? (this.#host.pid === 1 && !caller
       ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
       : undefined)
     if (refusal) {
@@ -578,7 +569,7 @@ export class Generation implements Handover {
   }
 
   async #handOverTo(trigger: Report['trigger'], caller: Caller | undefined, { withoutState = false, allowDrop = false }: ReloadWishes): Promise<Report> {
-    const begun = performance.now()
+    const begun = this.#host.clock.now()
     this.#paths.hold()
     notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
     this.#name.heal()
@@ -589,6 +580,7 @@ export class Generation implements Handover {
       launched = caller ?? (await this.#launch())
       switched = await handOver({
         machine: this.#machine,
+        clock: this.#host.clock,
         self: this.#self,
         readyTimeoutMs: this.#settings.get().readyTimeout,
         stopped: AbortSignal.any([this.#stopped.signal, this.#orphaned.signal]),
@@ -617,7 +609,7 @@ export class Generation implements Handover {
       this.#paths.mend()
       if (this.#beginning.predecessor === undefined) this.#paths.release()
       // It may not listen for long, or ever: nobody else is left to end it.
-      if (caller && this.#orphaned.signal.aborted) endProcess(caller.pid)
+      if (caller && this.#orphaned.signal.aborted) this.#host.kill(caller.pid)
       notifySystemd({ READY: 1 })
       const failure = error as HandoverError
       this.#emit('failed', failure)
@@ -650,7 +642,7 @@ export class Generation implements Handover {
 
   async #launch(): Promise<LaunchedSuccessor> {
     try {
-      return await this.#host.launch(this.#paths.marked)
+      return await this.#host.launch(this.#paths.marked, (line) => { this.#log('warn', line) })
     } catch (error) {
       this.#machine.move('launching', { is: 'serving' })
       throw error instanceof HandoverError
@@ -678,7 +670,7 @@ export class Generation implements Handover {
       recall: (reason) => { this.#ending?.recall(reason) },
       settle: () => {
         this.#ending?.settle()
-        this.#inheritance?.stderr?.restore()
+        this.#host.inherited.stderr?.restore()
       },
       // One that drains accepts nothing any more.
       cover: (listeners) => { this.#covering.cover(listeners, this.#accepts) },
@@ -695,7 +687,7 @@ export class Generation implements Handover {
         this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
         this.#kept = undefined
         this.#inventory.filesAreKept = false
-        this.#inheritance?.stderr?.passOn()
+        this.#host.inherited.stderr?.passOn()
         this.#ending?.settle()
         this.#orphaned.abort(keeperIsGone)
         this.#closeSpares()
@@ -739,7 +731,7 @@ export class Generation implements Handover {
   async #askKeeper(kept: KeeperLink, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
     const error = await kept.wants({ withoutState, allowDrop })
     if (error) throw error
-    if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${process.pid} has no part in the reload. Ask the process that serves.`)
+    if (!this.#lastReport) throw new HandoverError('HANDOVER_NOT_SERVING', `process ${this.#host.pid} has no part in the reload. Ask the process that serves.`)
     return this.#lastReport
   }
 
@@ -783,7 +775,7 @@ export class Generation implements Handover {
     this.#ending = ending
     if (served?.report.successor) this.#state.connect('successor', served.launched.channel, served.report.successor)
     if (!served && this.#servers.openConnections > 0) {
-      this.#log('info', `generation ${this.generation} (process ${process.pid}) drains ${this.#servers.openConnections} connection${this.#servers.openConnections === 1 ? '' : 's'}; signal again to end at once`)
+      this.#log('info', `generation ${this.generation} (process ${this.#host.pid}) drains ${this.#servers.openConnections} connection${this.#servers.openConnections === 1 ? '' : 's'}; signal again to end at once`)
     }
     this.#finished = ending.run().catch((error: unknown) => {
       this.#log('error', `the drain failed, and the process ends: ${textOf(error)}`)
@@ -793,9 +785,9 @@ export class Generation implements Handover {
 
   async #lastWords(served: Handed | undefined, deadline: Deadline): Promise<void> {
     const late = new AbortController()
-    const timer = setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
+    const timer = this.#host.clock.setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
     await this.#state.sendLast(served?.launched.channel, late.signal).catch((error: unknown) => { this.#log('warn', `what was counted at last is lost: ${textOf(error)}`) })
-    clearTimeout(timer)
+    this.#host.clock.clear(timer)
     this.#state.disconnect('successor', false)
   }
 
@@ -850,7 +842,7 @@ export class Generation implements Handover {
   readonly #onStop = (signal: NodeJS.Signals): void => {
     const { is } = this.#machine.state
     if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
-      this.#log('info', `generation ${this.generation} (process ${process.pid}) ends at once on ${signal}`)
+      this.#log('info', `generation ${this.generation} (process ${this.#host.pid}) ends at once on ${signal}`)
       this.#inventory.unlinkFiles()
       this.#host.exit(128 + constants.signals[signal])
       return
@@ -858,7 +850,7 @@ export class Generation implements Handover {
     void this.stop()
   }
 
-  readonly #signals = new Signals({ warnsOfOthers: () => !this.#servers.everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
+  readonly #signals: Signals
 }
 
 /** A log of the program's that throws must not stop a handover half way. */

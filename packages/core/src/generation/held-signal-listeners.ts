@@ -5,6 +5,7 @@
  */
 
 import { constants } from 'node:os'
+import type { Host } from '../handover/host.js'
 
 export type StopSignal = 'SIGTERM' | 'SIGINT'
 
@@ -15,6 +16,7 @@ const isStopSignal = (event: unknown): event is StopSignal => stopSignals.includ
 export const stopSignalOf = (word: string | undefined): StopSignal | undefined => (isStopSignal(word) ? word : undefined)
 
 export class HeldListeners {
+  readonly #host: Pick<Host, 'signals' | 'clock' | 'pid'>
   readonly #hear: (signal: StopSignal) => boolean
   #emit: ((...args: unknown[]) => boolean) | undefined
   /** Our own call of the listeners. */
@@ -23,7 +25,8 @@ export class HeldListeners {
   readonly #guard = (): void => undefined
 
   /** `hear`: the process got a signal. False: the listeners of the program are to hear it now. */
-  constructor(hear: (signal: StopSignal) => boolean) {
+  constructor(host: Pick<Host, 'signals' | 'clock' | 'pid'>, hear: (signal: StopSignal) => boolean) {
+    this.#host = host
     this.#hear = hear
   }
 
@@ -34,27 +37,28 @@ export class HeldListeners {
   /** From now on a signal of the system goes to `hear` first. */
   hold(): void {
     if (this.#emit) return
-    const emit = process.emit.bind(process) as (...args: unknown[]) => boolean
+    const { signals } = this.#host
+    const emit = signals.emit.bind(signals) as (...args: unknown[]) => boolean
     this.#emit = emit
     const value = (event: unknown, ...args: unknown[]): boolean => {
       if (isStopSignal(event) && !this.#telling && this.#hear(event)) return true
       return (event === 'removeListener' && args[1] === this.#guard) || emit(event, ...args)
     }
-    Object.defineProperty(process, 'emit', { value, configurable: true, writable: true, enumerable: false })
+    Object.defineProperty(signals, 'emit', { value, configurable: true, writable: true, enumerable: false })
     // Node binds process.emit when it begins to listen for a signal: with the first listener.
     for (const signal of stopSignals) {
-      const listeners = process.rawListeners(signal) as NodeJS.SignalsListener[]
-      process.removeAllListeners(signal)
-      for (const listener of listeners) process.on(signal, listener)
+      const listeners = signals.rawListeners(signal) as NodeJS.SignalsListener[]
+      signals.removeAllListeners(signal)
+      for (const listener of listeners) signals.on(signal, listener)
     }
   }
 
   /** Calls them. For `echoMs` the same signal, where it comes from outside, is not the next one. */
   tell(signal: StopSignal, echoMs: number): void {
-    this.#echoesUntil = performance.now() + echoMs
+    this.#echoesUntil = this.#host.clock.now() + echoMs
     this.#telling = true
     try {
-      ;(process.emit as (...args: unknown[]) => boolean)(signal, signal, constants.signals[signal])
+      this.#host.signals.emit(signal, signal, constants.signals[signal])
     } finally {
       this.#telling = false
       if (echoMs > 0) this.#guardFrom(signal, echoMs)
@@ -63,7 +67,7 @@ export class HeldListeners {
 
   /** Whether a signal of now is the one that the listeners have heard. */
   get isEcho(): boolean {
-    return performance.now() < this.#echoesUntil
+    return this.#host.clock.now() < this.#echoesUntil
   }
 
   /**
@@ -80,11 +84,11 @@ export class HeldListeners {
       this.#emit?.('removeListener', signal, this.#guard)
     }
     const toSelf: typeof process.kill = (pid, sent) => {
-      if (pid === process.pid && sent !== 0) end()
+      if (pid === this.#host.pid && sent !== 0) end()
       return kill(pid, sent)
     }
-    process.on(signal, this.#guard).off(signal, this.#guard)
+    this.#host.signals.on(signal, this.#guard).off(signal, this.#guard)
     process.kill = toSelf
-    setTimeout(end, echoMs).unref()
+    this.#host.clock.setTimeout(end, echoMs).unref()
   }
 }

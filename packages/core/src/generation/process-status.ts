@@ -9,6 +9,7 @@ import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
 import type { ConnectionTracker } from '../connections/connection-tracker.js'
 import { kindOf, type Connection, type Request } from '../connections/connection.js'
 import { requestCounts } from '../connections/request-counts.js'
+import type { Host } from '../handover/host.js'
 import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/control-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import { pathOf, type Report } from '../protocol/report.js'
@@ -39,8 +40,13 @@ const delayResolutionMs = 20
 const mostWaitedFor = 20
 
 export class StatusReader {
+  readonly #host: Host
   #version: string | null | undefined
   #delay: IntervalHistogram | undefined
+
+  constructor(host: Host) {
+    this.#host = host
+  }
 
   /** Reads the version of the program, once: later the files may be those of the next one. */
   noteVersion(): void {
@@ -50,7 +56,7 @@ export class StatusReader {
   /** Of the program: HANDOVER_VERSION, else of its package.json. */
   get version(): string | null {
     this.noteVersion()
-    return nonEmpty(process.env['HANDOVER_VERSION']) ?? this.#version ?? null
+    return nonEmpty(this.#host.env['HANDOVER_VERSION']) ?? this.#version ?? null
   }
 
   status(of: Portrayed, place?: Place): ProcessStatus {
@@ -59,7 +65,7 @@ export class StatusReader {
     const sessions = [...of.connections].flatMap((connections) => [...connections.sessions])
     const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap(({ streams }) => [...streams.values()])]
     return {
-      pid: process.pid,
+      pid: this.#host.pid,
       generation: of.generation,
       state: of.state,
       name: of.name ?? null,

@@ -4,9 +4,9 @@
  * they may end the process before.
  */
 
-import { HeldListeners, stopSignalOf, type StopSignal } from './held-signal-listeners.js'
+import type { Host } from '../handover/host.js'
 import type { LogLevel } from '../options.js'
-import { Terminal } from '../platform/terminal.js'
+import { HeldListeners, stopSignalOf, type StopSignal } from './held-signal-listeners.js'
 
 /** Whoever stops a process group or a service signals each process of it: what comes that soon after the keeper's word is the same stop. */
 const sameSignalMs = 500
@@ -21,45 +21,47 @@ interface SignalsSide {
 
 export class Signals {
   readonly #side: SignalsSide
+  readonly #host: Host
   readonly #warned = new Set<string>()
-  readonly #terminal = new Terminal()
   #reloadSignal: NodeJS.Signals | undefined
   #ignored: NodeJS.Signals | undefined
   /** What the stop came with. */
   #stop: StopSignal | undefined
   #keeperStoppedAt = -Infinity
   #told = false
-  readonly #held = new HeldListeners((signal) => this.#hold(signal))
+  readonly #held: HeldListeners
 
-  constructor(side: SignalsSide) {
+  constructor(host: Host, side: SignalsSide) {
+    this.#host = host
     this.#side = side
+    this.#held = new HeldListeners(host, (signal) => this.#hold(signal))
   }
 
   /** Until `install`: the default action of the reload signal would end a successor that boots. */
   ignoreReload(signal: NodeJS.Signals): void {
     this.#ignored = signal
-    process.on(signal, this.#tooEarly)
+    this.#host.signals.on(signal, this.#tooEarly)
   }
 
   install(reloadSignal: NodeJS.Signals): void {
     if (this.#reloadSignal !== undefined) return
-    if (this.#ignored !== undefined) process.off(this.#ignored, this.#tooEarly)
+    if (this.#ignored !== undefined) this.#host.signals.off(this.#ignored, this.#tooEarly)
     this.#reloadSignal = reloadSignal
-    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (process.listenerCount(signal) > 0) this.#warnOf(signal)
-    process.on(reloadSignal, this.#onReload)
-    if (reloadSignal === 'SIGHUP') this.#terminal.watch()
-    process.on('SIGTERM', this.#onStop)
-    process.on('SIGINT', this.#onStop)
-    process.on('newListener', this.#onListener)
+    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (this.#host.signals.listenerCount(signal) > 0) this.#warnOf(signal)
+    this.#host.signals.on(reloadSignal, this.#onReload)
+    if (reloadSignal === 'SIGHUP') this.#host.terminal.watch()
+    this.#host.signals.on('SIGTERM', this.#onStop)
+    this.#host.signals.on('SIGINT', this.#onStop)
+    this.#host.signals.on('newListener', this.#onListener)
   }
 
   remove(): void {
     if (this.#reloadSignal === undefined) return
-    process.off(this.#reloadSignal, this.#onReload)
-    this.#terminal.unwatch()
-    process.off('SIGTERM', this.#onStop)
-    process.off('SIGINT', this.#onStop)
-    process.off('newListener', this.#onListener)
+    this.#host.signals.off(this.#reloadSignal, this.#onReload)
+    this.#host.terminal.unwatch()
+    this.#host.signals.off('SIGTERM', this.#onStop)
+    this.#host.signals.off('SIGINT', this.#onStop)
+    this.#host.signals.off('newListener', this.#onListener)
     this.#reloadSignal = undefined
   }
 
@@ -70,7 +72,7 @@ export class Signals {
 
   /** The keeper stops this process, because it got this signal itself. */
   keeperStops(signal: string | undefined): void {
-    this.#keeperStoppedAt = performance.now()
+    this.#keeperStoppedAt = this.#host.clock.now()
     this.#stop ??= stopSignalOf(signal)
   }
 
@@ -78,15 +80,15 @@ export class Signals {
   get awaited(): StopSignal | undefined {
     if (!this.#held.held || this.#told) return undefined
     const signals: readonly StopSignal[] = this.#stop ? [this.#stop] : ['SIGTERM', 'SIGINT']
-    return signals.find((signal) => process.listeners(signal).some((listener) => listener !== this.#onStop))
+    return signals.find((signal) => this.#host.signals.listeners(signal).some((listener) => listener !== this.#onStop))
   }
 
   /** The drain is over: the program's own listeners hear the signal, and those that follow. */
   tell(signal: StopSignal): void {
     this.#told = true
-    process.off('SIGTERM', this.#onStop)
-    process.off('SIGINT', this.#onStop)
-    this.#held.tell(signal, Math.max(0, this.#keeperStoppedAt + sameSignalMs - performance.now()))
+    this.#host.signals.off('SIGTERM', this.#onStop)
+    this.#host.signals.off('SIGINT', this.#onStop)
+    this.#held.tell(signal, Math.max(0, this.#keeperStoppedAt + sameSignalMs - this.#host.clock.now()))
   }
 
   #hold(signal: StopSignal): boolean {
@@ -97,18 +99,18 @@ export class Signals {
   }
 
   readonly #tooEarly = (): void => {
-    this.#side.log('warn', `process ${process.pid} listens on nothing yet in its main thread: the reload signal is ignored. Send it to the process that serves.`)
+    this.#side.log('warn', `process ${this.#host.pid} listens on nothing yet in its main thread: the reload signal is ignored. Send it to the process that serves.`)
   }
 
   readonly #onReload = (signal: NodeJS.Signals): void => {
-    const { isHangup, by } = signal === 'SIGHUP' ? this.#terminal.hangup() : { isHangup: false, by: '' }
-    this.#side.log('info', isHangup ? `${signal}: the terminal of process ${process.pid} hung up, so it stops` : `${signal}: a reload was asked for${by}`)
+    const { isHangup, by } = signal === 'SIGHUP' ? this.#host.terminal.hangup() : { isHangup: false, by: '' }
+    this.#side.log('info', isHangup ? `${signal}: the terminal of process ${this.#host.pid} hung up, so it stops` : `${signal}: a reload was asked for${by}`)
     if (isHangup) this.#side.stop(signal)
     else this.#side.reload()
   }
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
-    const isSame = performance.now() - this.#keeperStoppedAt < sameSignalMs
+    const isSame = this.#host.clock.now() - this.#keeperStoppedAt < sameSignalMs
     this.#keeperStoppedAt = -Infinity
     if (isSame) return
     this.#stop ??= stopSignalOf(signal)

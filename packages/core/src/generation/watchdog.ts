@@ -6,13 +6,15 @@
  * (NotifyAccess=main). WATCHDOG_PID is for programs; systemd does not look at it. In a stop it is said to the end.
  */
 
-import { accepts, type State } from '../protocol/lifecycle.js'
+import type { Host } from '../handover/host.js'
+import type { Clock, Timer } from '../platform/clock.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
+import { accepts, type State } from '../protocol/lifecycle.js'
 
 /** Half of what systemd waits, as sd_watchdog_enabled(3) wants it, in milliseconds. Undefined where systemd does not watch this process. */
-export function watchdogBeatMs(env: NodeJS.ProcessEnv): number | undefined {
-  const { NOTIFY_SOCKET: socket = '', WATCHDOG_USEC: usec = '', WATCHDOG_PID: pid = String(process.pid) } = env
-  if (socket === '' || pid !== String(process.pid) || !/^[1-9]\d{0,14}$/.test(usec)) return undefined
+export function watchdogBeatMs(env: NodeJS.ProcessEnv, own = process.pid): number | undefined {
+  const { NOTIFY_SOCKET: socket = '', WATCHDOG_USEC: usec = '', WATCHDOG_PID: pid = String(own) } = env
+  if (socket === '' || pid !== String(own) || !/^[1-9]\d{0,14}$/.test(usec)) return undefined
   // A timer of Node holds a signed 32-bit number of milliseconds.
   return Math.min(Math.max(1, Math.floor(Number(usec) / 2_000)), 2 ** 31 - 1)
 }
@@ -23,10 +25,12 @@ const isWatched = (state: State): boolean => accepts(state.is) || (state.is === 
 export class Watchdog {
   readonly #beatMs: number | undefined
   readonly #isOn: () => boolean
-  #timer: NodeJS.Timeout | undefined
+  readonly #clock: Clock
+  #timer: Timer | undefined
 
-  constructor(env: NodeJS.ProcessEnv, isOn: () => boolean) {
-    this.#beatMs = watchdogBeatMs(env)
+  constructor({ env, pid, clock }: Pick<Host, 'env' | 'pid' | 'clock'>, isOn: () => boolean) {
+    this.#beatMs = watchdogBeatMs(env, pid)
+    this.#clock = clock
     this.#isOn = isOn
   }
 
@@ -40,10 +44,10 @@ export class Watchdog {
     // The close hooks change nothing: after a stop it goes on.
     if (this.#beatMs === undefined || to.is === 'closing') return
     if (!isWatched(to) || !this.#isOn()) {
-      clearInterval(this.#timer)
+      this.#clock.clear(this.#timer)
       this.#timer = undefined
     } else if (!this.#timer) {
-      this.#timer = setInterval(beat, this.#beatMs).unref()
+      this.#timer = this.#clock.setInterval(beat, this.#beatMs).unref()
       beat()
     }
   }

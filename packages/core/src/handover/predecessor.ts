@@ -6,6 +6,7 @@
  */
 
 import { HandoverError, reasonOf, type ErrorCode } from '../errors.js'
+import { systemClock, type Clock } from '../platform/clock.js'
 import { closeLater } from '../platform/memory-file.js'
 import type { ProcessEnd } from '../platform/spawn.js'
 import type { Channel } from '../protocol/channel.js'
@@ -24,6 +25,8 @@ const exitMs = 2_000
 /** What a handover asks of the process that it runs in. */
 export interface PredecessorSide {
   readonly machine: Lifecycle
+  /** The system's where it is absent. */
+  readonly clock?: Clock
   readonly self: Peer
   readonly readyTimeoutMs: number
   /** Gives the handover up while it still can be; its reason may be `keeperIsGone`. */
@@ -60,19 +63,19 @@ export interface SwitchResult {
 }
 
 /**
- * Hands over to a successor that was started or that called. `begun`: performance.now() at the trigger.
+ * Hands over to a successor that was started or that called. `begun`: `clock.now()` at the trigger.
  * Resolves when the successor serves and this process has stopped accepting. Throws a HandoverError where it failed: then this process serves
  * as before, the successor is gone (or told to go), and nothing is held.
  */
 export async function handOver(side: PredecessorSide, launched: LaunchedSuccessor, begun: number): Promise<SwitchResult> {
-  const { machine, self } = side
+  const { machine, self, clock = systemClock } = side
   const { channel } = launched
-  const deadline = deadlineIn(side.readyTimeoutMs)
+  const deadline = deadlineIn(side.readyTimeoutMs, clock)
   const enough = new AbortController()
   const successor: Peer = { pid: launched.pid, generation: self.generation + 1 }
   try {
     const hello = await expect(channel, 'hello', deadline, side.stopped)
-    const greeted = performance.now()
+    const greeted = clock.now()
     if (!speaks(hello.protocol)) {
       throw new Failure('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${hello.pid} speaks ${hello.protocol}`, 'Stop and start once, or go through a version in between')
     }
@@ -91,24 +94,24 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
     void sendSections(side.sections, channel, enough.signal)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
-    const prepared = performance.now()
+    const prepared = clock.now()
     if (!side.mayDrop && !side.mayDropAll) refuseToDropAll(listeners, ready)
     // An older program knows nothing of sections, and must hear of none: what it hears next are connections.
     enough.abort(new Error('the successor is ready without it'))
 
     machine.move('offering', { is: 'committing', successor: known })
     channel.send({ type: 'commit' })
-    const { takes, pongs = false } = await expect(channel, 'serving', deadlineIn(commitMs))
+    const { takes, pongs = false } = await expect(channel, 'serving', deadlineIn(commitMs, clock))
 
     // ---- the point of no return ----
     machine.move('committing', { is: 'draining', successor: known })
     const late = side.stopAccepting(ready.dropped)
     launched.child?.unref()
-    const now = performance.now()
+    const now = clock.now()
     return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, takes, pongs, durations: { launch: greeted - begun, prepare: prepared - greeted, commit: now - prepared } }
   } catch (cause) {
     enough.abort(new Error('the reload was given up'))
-    const error = await takeBack(side, launched, successor, cause)
+    const error = await takeBack(side, clock, launched, successor, cause)
     const { is } = machine.state
     if (is === 'launching' || is === 'offering' || is === 'committing') machine.move(is, { is: 'serving' })
     throw error
@@ -174,7 +177,7 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
 }
 
 /** Ends the successor, and says what happened, who serves, and what to do. */
-async function takeBack(side: PredecessorSide, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown): Promise<HandoverError> {
+async function takeBack(side: PredecessorSide, clock: Clock, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown): Promise<HandoverError> {
   const who = describeProcess(successor)
   const timedOut = cause instanceof DeadlinePassed
   const reason = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
@@ -184,12 +187,12 @@ async function takeBack(side: PredecessorSide, { channel, child }: LaunchedSucce
   let ended: ProcessEnd | undefined
   if (child) {
     if (!(cause instanceof Gone) && !(cause instanceof Failure && cannotServe(cause))) child.kill()
-    const soon = (): Promise<ProcessEnd | undefined> => Promise.race([child.ended, new Promise<undefined>((resolve) => setTimeout(resolve, exitMs, undefined))])
+    const soon = (): Promise<ProcessEnd | undefined> => Promise.race([child.ended, new Promise<undefined>((resolve) => clock.setTimeout(() => { resolve(undefined) }, exitMs))])
     ended = await soon()
     child.kill()
     ended ??= await soon()
     // What it wrote last is still on its way to us.
-    await new Promise((resolve) => setImmediate(resolve))
+    await new Promise<void>((resolve) => { clock.setImmediate(resolve) })
   }
   channel.close()
 

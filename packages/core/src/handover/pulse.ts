@@ -4,6 +4,7 @@
  * A machine that slept, and a predecessor that was busy itself, say nothing about the successor. One in which somebody debugs may stand still.
  */
 
+import { systemClock, type Clock, type Timer } from '../platform/clock.js'
 import { isTraced } from '../platform/processes.js'
 
 const askEachMs = 500
@@ -14,6 +15,8 @@ const lateMs = 2 * askEachMs
 
 export interface PulseSide {
   readonly pid: number
+  /** The system's where it is absent. */
+  readonly clock?: Clock
   ask(): void
   /** It has not answered for `mostSilentMs`. Called once, and nothing after it. */
   hangs(): void
@@ -21,8 +24,9 @@ export interface PulseSide {
 
 export class Pulse {
   readonly #side: PulseSide
-  readonly #timer: NodeJS.Timeout
-  #lookedAt = performance.now()
+  readonly #clock: Clock
+  readonly #timer: Timer
+  #lookedAt: number
   /** Of the first question without an answer. */
   #askedAt: number | undefined
   #debugged = false
@@ -30,7 +34,9 @@ export class Pulse {
 
   constructor(side: PulseSide) {
     this.#side = side
-    this.#timer = setInterval(() => { this.#look() }, askEachMs)
+    this.#clock = side.clock ?? systemClock
+    this.#lookedAt = this.#clock.now()
+    this.#timer = this.#clock.setInterval(() => { this.#look() }, askEachMs)
     this.#timer.unref()
     this.#ask()
   }
@@ -49,17 +55,17 @@ export class Pulse {
   }
 
   stop(): void {
-    clearInterval(this.#timer)
+    this.#clock.clear(this.#timer)
     this.#answered = undefined
   }
 
   #ask(): void {
-    this.#askedAt ??= performance.now()
+    this.#askedAt ??= this.#clock.now()
     this.#side.ask()
   }
 
   #look(): void {
-    const now = performance.now()
+    const now = this.#clock.now()
     const isLate = now - this.#lookedAt > lateMs
     this.#lookedAt = now
     if (this.#askedAt === undefined || isLate || this.#debugged || isTraced(this.#side.pid)) {

@@ -14,8 +14,8 @@ import { HandoverError, textOf } from '../errors.js'
 import type { Signals } from '../generation/signals.js'
 import type { ListenerRegistry, Listener } from '../listeners/listener-registry.js'
 import type { Settings } from '../options.js'
+import type { Timer } from '../platform/clock.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
-import { endProcess } from '../platform/processes.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
 import type { MessageOf, Peer, Takes } from '../protocol/handover-messages.js'
@@ -95,7 +95,7 @@ export class Shutdown {
   readonly #side: ShutdownSide
   /** Undefined after a stop. */
   readonly #served: Handed | undefined
-  readonly #begun = performance.now()
+  readonly #begun: number
   readonly #deadline: Deadline
   readonly #drains: readonly Drain[]
   /** Moves connections to the successor. */
@@ -107,7 +107,8 @@ export class Shutdown {
     this.#side = side
     this.#served = served
     const { drainTimeout, linger: lingerMs } = side.settings
-    this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout))
+    this.#begun = side.host.clock.now()
+    this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout), side.host.clock)
     this.#keepServersForOlder()
     if (!served) {
       side.inventory.close()
@@ -165,10 +166,10 @@ export class Shutdown {
     // Nothing more comes from here on. What came from the older generation after the drain seemed over is drained now.
     await adopter?.idle()
     await drainAll(this.#drains, this.#deadline)
-    await this.#side.lastWords(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
+    await this.#side.lastWords(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline)), host.clock))
 
     machine.move('draining', { is: 'closing' })
-    const hooksEnded = await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline))))
+    const hooksEnded = await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline)), host.clock))
     const report = { ...this.#finalReport(), ...(!hooksEnded && { cleanupCut: 'close hooks' as const }) }
     machine.move('closing', { is: 'ended' })
     this.#side.report(report)
@@ -176,16 +177,17 @@ export class Shutdown {
       const { channel } = this.#served.launched
       channel.send({ type: 'end', report })
       // Closing with something unread would take the last word away from the successor: it closes first.
-      await channel.closed(deadlineIn(1_000))
+      await channel.closed(deadlineIn(1_000, host.clock))
     }
     inventory.unlinkFiles()
     await this.#farewell(report)
-    host.exit(process.exitCode === undefined ? 0 : Number(process.exitCode))
+    host.exit()
   }
 
   /** How the successor was lost, where that was while this process could still take over again. */
   async #undoWindow({ launched: { channel, pid }, pongs }: Handed): Promise<Lost | undefined> {
     const { mover } = this
+    const { clock } = this.#side.host
     let pulse: Pulse | undefined
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
@@ -196,40 +198,40 @@ export class Shutdown {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
       return how
     })
-    let timer: NodeJS.Timeout | undefined
+    let timer: Timer | undefined
     const over = new Promise<Lost | undefined>((resolve) => {
       this.#endUndo = resolve
       if (!this.#side.undoIsKept()) {
         const windowMs = Math.min(this.#side.settings.undoWindow, left(this.#deadline))
-        if (pongs && windowMs > 0) pulse = new Pulse({ pid, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { resolve('hangs') } })
+        if (pongs && windowMs > 0) pulse = new Pulse({ pid, clock, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { resolve('hangs') } })
         // One that hangs at the end of the window is seen a little later.
-        timer = setTimeout(() => {
+        timer = clock.setTimeout(() => {
           if (!pulse) resolve(undefined)
           pulse?.afterAnswer(() => { resolve(undefined) })
           // Whoever debugs it may take any time.
-          timer = setTimeout(() => { resolve(undefined) }, Math.max(2 * mostSilentMs, left(this.#deadline)))
+          timer = clock.setTimeout(() => { resolve(undefined) }, Math.max(2 * mostSilentMs, left(this.#deadline)))
         }, windowMs)
       }
       if (this.#side.stopRequested()) resolve(undefined)
     })
     const how = await Promise.race([died, over])
-    clearTimeout(timer)
+    clock.clear(timer)
     pulse?.stop()
     this.#endUndo = undefined
     return this.#side.stopRequested() ? undefined : how
   }
 
   async #undo({ launched: { channel, pid, child }, report }: Handed, lost: Lost): Promise<void> {
-    const { inventory, name, machine, self } = this.#side
+    const { inventory, name, machine, self, host } = this.#side
     const names = inventory.names
     const recalled = typeof lost === 'object'
     let killed = false
     if (recalled) {
-      await this.mover?.halt('the successor was recalled', deadlineIn(answerMs))
+      await this.mover?.halt('the successor was recalled', deadlineIn(answerMs, host.clock))
     } else {
       // It may live, and only have broken the channel; one that hangs must not accept beside this process when it goes on.
       child?.kill()
-      killed = child !== undefined || (lost === 'hangs' && endProcess(pid))
+      killed = child !== undefined || (lost === 'hangs' && host.kill(pid))
       this.mover?.end('the successor ended', lost === 'gone' || killed)
     }
     const result = sum(this.#drains.map((drain) => drain.result))
@@ -240,7 +242,7 @@ export class Shutdown {
     // Only now: for a moment both accept, and never nobody.
     if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
     channel.close()
-    notifySystemd({ MAINPID: process.pid, READY: 1 })
+    notifySystemd({ MAINPID: host.pid, READY: 1 })
     const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${listed(names)}`
     const who = `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'})`
     const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
@@ -293,12 +295,12 @@ export class Shutdown {
     const signal = signals.awaited
     if (signal === undefined) return
     for (const drain of this.#drains) drain.end()
-    const begun = performance.now()
+    const begun = host.clock.now()
     const timeMs = Math.max(left(this.#deadline) + closeReserve(drainTimeout), Math.min(leastFarewellMs, drainTimeout))
     // In a turn of its own: what a listener throws is the program's, as without us.
-    setImmediate(() => { signals.tell(signal) })
-    await new Promise((resolve) => { setTimeout(resolve, timeMs).unref() })
-    host.log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(performance.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
+    host.clock.setImmediate(() => { signals.tell(signal) })
+    await new Promise<void>((resolve) => { host.clock.setTimeout(resolve, timeMs).unref() })
+    host.log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(host.clock.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
     this.#side.published({ ...report, cleanupCut: signal })
   }
 
@@ -315,7 +317,7 @@ export class Shutdown {
       connections: countsOf(result),
       requestsCut: result.requestsCut.slice(0, mostCutNamed),
       ...(result.requestsCut.length > mostCutNamed && { requestsCutBeside: result.requestsCut.length - mostCutNamed }),
-      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: performance.now() - this.#begun }
+      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: this.#side.host.clock.now() - this.#begun }
     }
   }
 }
@@ -330,9 +332,9 @@ export const openCounts = (open: number): Report['connections'] => countsOf({ ..
 
 /** False where the deadline came first. */
 async function beforeDeadline(work: Promise<unknown>, deadline: Deadline): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>((resolve) => { timer = setTimeout(resolve, left(deadline), false) })
+  let timer: Timer | undefined
+  const late = new Promise<boolean>((resolve) => { timer = deadline.clock.setTimeout(() => { resolve(false) }, left(deadline)) })
   const inTime = await Promise.race([work.then(() => true), late])
-  clearTimeout(timer)
+  deadline.clock.clear(timer)
   return inTime
 }

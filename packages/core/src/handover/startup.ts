@@ -11,8 +11,8 @@ import { spoken } from '../keeper-link/cover-listeners.js'
 import type { KeeperLink } from '../keeper-link/keeper-link.js'
 import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import type { LogLevel, Settings } from '../options.js'
-import type { Inheritance } from '../platform/environment.js'
-import { BlockingChannel } from '../protocol/blocking-channel.js'
+import type { BlockingChannel } from '../protocol/blocking-channel.js'
+import type { Timer } from '../platform/clock.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
 import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
@@ -20,6 +20,7 @@ import { listed, type Report } from '../protocol/report.js'
 import { offerStored } from '../sharing/sections/systemd-offer.js'
 import { storedCheckpoints } from '../sharing/sections/systemd-store.js'
 import type { SharedState } from '../sharing/shared-state.js'
+import type { Host } from './host.js'
 import { succeed, takeOffer, type TakenOffer } from './successor.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
@@ -40,8 +41,7 @@ export interface StartupSide {
   readonly inventory: ListenerRegistry
   readonly name: NamedSocket
   readonly state: SharedState
-  /** What this process was started with, as a successor. */
-  readonly inheritance: Inheritance | undefined
+  readonly host: Host
   settings(): Settings
   kept(): KeeperLink | undefined
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
@@ -57,7 +57,6 @@ export interface StartupSide {
   /** The sentence for an error. */
   serves(): string
   stop(): void
-  exit(code: number): void
   /** No older generation lives any more. */
   predecessorGone(): void
   log(level: LogLevel, line: string): void
@@ -74,8 +73,8 @@ export class Startup {
   #saidReady = false
   /** Calls of listen() that have not come to their end. */
   #listening = 0
-  #settling: NodeJS.Timeout | undefined
-  #saying: NodeJS.Timeout | undefined
+  #settling: Timer | undefined
+  #saying: Timer | undefined
   /** When what was offered and is not claimed counts as dropped. */
   #lastCall: Deadline | undefined
   #readyMs = Infinity
@@ -136,9 +135,9 @@ export class Startup {
 
   /** Looks for whoever serves already. Blocks this thread until that has made its offer. */
   find(): void {
-    const { inheritance, name } = this.#side
+    const { host: { inherited }, name } = this.#side
     try {
-      let contact = (inheritance ? new BlockingChannel(inheritance.messages, inheritance.descriptors) : name.find()) ?? this.#storedBySystemd()
+      let contact = inherited.contact ?? name.find() ?? this.#storedBySystemd()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
         if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
@@ -152,19 +151,19 @@ export class Startup {
 
   /** Checkpoints of a process that crashed, whose descriptors can be taken once. A keeper has its own. */
   #storedBySystemd(): BlockingChannel | undefined {
-    const stored = this.#side.kept() || this.#storeWasAsked ? [] : storedCheckpoints(process.env)
+    const stored = this.#side.kept() || this.#storeWasAsked ? [] : storedCheckpoints(this.#side.host.env)
     this.#storeWasAsked = true
     return stored.length > 0 ? offerStored(stored, (line) => { this.#side.log('warn', line) }) : undefined
   }
 
   /** False where the predecessor died before it offered anything. */
   #take(contact: BlockingChannel): boolean {
-    const { machine, inventory, state, inheritance } = this.#side
+    const { machine, inventory, state, host } = this.#side
     machine.move('idle', { is: 'taking' })
-    const taken = takeOffer(contact, inventory, Math.min(offerMs, this.#side.settings().readyTimeout))
+    const taken = takeOffer(contact, inventory, Math.min(offerMs, this.#side.settings().readyTimeout), host.pid)
     if (!taken) {
       machine.move('taking', { is: 'idle' })
-      inheritance?.stderr?.passOn()
+      host.inherited.stderr?.passOn()
       return false
     }
     const { channel } = taken
@@ -173,9 +172,9 @@ export class Startup {
     machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     state.expect(taken.sections, taken.since, channel)
     // Nobody serves where the keeper itself makes the offer, or nobody.
-    if ([this.#side.kept()?.keeper, process.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
+    if ([this.#side.kept()?.keeper, host.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
     this.#readyMs = Math.min(this.#side.settings().readyTimeout, taken.readyMs ?? Infinity)
-    this.#lastCall = deadlineIn(this.#readyMs - lastCallMs(this.#readyMs))
+    this.#lastCall = deadlineIn(this.#readyMs - lastCallMs(this.#readyMs), host.clock)
     if (taken.alone) void this.#acceptSoon()
     void succeed(taken, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
@@ -212,8 +211,8 @@ export class Startup {
   /** A listen() has begun. */
   listens(): void {
     this.#listening++
-    clearTimeout(this.#settling)
-    clearTimeout(this.#saying)
+    this.#side.host.clock.clear(this.#settling)
+    this.#side.host.clock.clear(this.#saying)
   }
 
   /** It has come to its end. */
@@ -237,8 +236,8 @@ export class Startup {
     const { machine, inventory } = this.#side
     if (machine.state.is !== 'preparing' || this.#listening > 0 || inventory.listeners.length === 0) return
     const { readyWhen } = this.#side.settings()
-    clearTimeout(this.#settling)
-    clearTimeout(this.#saying)
+    this.#side.host.clock.clear(this.#settling)
+    this.#side.host.clock.clear(this.#saying)
     if (this.#saidReady || (readyWhen === 'listening' && inventory.unclaimed.every((name) => name === 'control'))) this.#booted()
     else if (readyWhen === 'listening') this.#awaitMore()
   }
@@ -247,11 +246,11 @@ export class Startup {
   #awaitMore(): void {
     const awaited = this.#side.inventory.awaited.map(({ name }) => name)
     if (awaited.length === 0 || this.#predecessor?.taken.mayDrop) {
-      this.#settling = setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
+      this.#settling = this.#side.host.clock.setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
       return
     }
-    this.#settling = setTimeout(() => { this.#booted() }, left(this.#lastCall!))
-    this.#saying = setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
+    this.#settling = this.#side.host.clock.setTimeout(() => { this.#booted() }, left(this.#lastCall!))
+    this.#saying = this.#side.host.clock.setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
   }
 
   #sayAwaited(awaited: readonly string[]): void {
@@ -260,12 +259,12 @@ export class Startup {
     const { kept, log } = { kept: this.#side.kept(), log: (line: string): void => { this.#side.log('info', line) } }
     const otherwise = `in ${Math.ceil(left(this.#lastCall!) / 1_000)} s ${kept ? 'the reload fails' : 'it counts as dropped'}`
     const todo = kept ? 'reload with --allow-drop' : 'call ready() when it listens on all that it needs'
-    log(`generation ${this.generation} (process ${process.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
+    log(`generation ${this.generation} (process ${this.#side.host.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
   }
 
   #booted(): void {
-    clearTimeout(this.#settling)
-    clearTimeout(this.#saying)
+    this.#side.host.clock.clear(this.#settling)
+    this.#side.host.clock.clear(this.#saying)
     if (this.#side.machine.state.is !== 'preparing' || this.#isFinishing) return
     if (!this.#side.kept() && !this.#side.state.hasToRestore) {
       this.#sayReady()
@@ -319,7 +318,7 @@ export class Startup {
     if (is === 'preparing' || is === 'ready') {
       machine.move(is, { is: 'ended' })
       inventory.unlinkFiles()
-      this.#side.exit(1)
+      this.#side.host.exit(1)
       return
     }
     // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is nobody to wait for.
@@ -330,11 +329,11 @@ export class Startup {
   }
 
   #predecessorEnded(report: Report | undefined, orderly: boolean): void {
-    const { machine, state, inheritance } = this.#side
+    const { machine, state, host } = this.#side
     this.#isGone()
     state.disconnect('predecessor', !orderly)
     state.restoring?.predecessorGone()
-    if (!this.#side.kept()) inheritance?.stderr?.passOn()
+    if (!this.#side.kept()) host.inherited.stderr?.passOn()
     if (this.#lacksState) {
       this.#lacksState = false
       this.#side.log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')

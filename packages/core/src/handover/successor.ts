@@ -30,12 +30,12 @@ export interface TakenOffer {
 }
 
 /**
- * Says hello, waits for the offer, checks every descriptor. Blocks this thread for at most `waitMs`.
+ * Says hello as process `pid`, waits for the offer, checks every descriptor. Blocks this thread for at most `waitMs`.
  * Undefined where the predecessor died before it offered anything. Throws a HandoverError where it refused or cannot be trusted.
  */
-export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry, waitMs: number): TakenOffer | undefined {
+export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry, waitMs: number, pid = process.pid): TakenOffer | undefined {
   try {
-    contact.say({ type: 'hello', protocol, pid: process.pid })
+    contact.say({ type: 'hello', protocol, pid })
     const answer = contact.hear(deadlineIn(waitMs))
     if (answer === undefined) {
       contact.close()

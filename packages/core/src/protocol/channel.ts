@@ -170,14 +170,14 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
       if (next !== undefined) return next
       if (this.#ended) return undefined
       await new Promise<void>((resolve, reject) => {
-        const timer = deadline && Number.isFinite(deadline.at) ? setTimeout(() => {
+        const timer = deadline && Number.isFinite(deadline.at) ? deadline.clock.setTimeout(() => {
           this.#wake = undefined
           stopped?.removeEventListener('abort', wake)
           reject(new DeadlinePassed())
         }, left(deadline)) : undefined
         const wake = (): void => {
           this.#wake = undefined
-          clearTimeout(timer)
+          deadline?.clock.clear(timer)
           stopped?.removeEventListener('abort', wake)
           resolve()
         }
@@ -209,9 +209,9 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   async closed(deadline: Deadline): Promise<void> {
     if (this.#socket.destroyed) return
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, left(deadline))
+      const timer = deadline.clock.setTimeout(resolve, left(deadline))
       this.#socket.once('close', () => {
-        clearTimeout(timer)
+        deadline.clock.clear(timer)
         resolve()
       })
     })
