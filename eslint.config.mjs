@@ -44,5 +44,15 @@ export default defineConfig(
     files: ['test/**/*.ts', 'vitest.config.mts'],
     extends: [tseslint.configs.recommended],
     rules: { '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }] }
+  },
+  {
+    files: ['test/**/*.ts'],
+    ignores: ['test/helpers/internals.ts'],
+    rules: {
+      'no-restricted-imports': ['error', { patterns: [{
+        regex: 'packages/[^/]+/(src|dist)/',
+        message: 'Internal modules are named in test/helpers/internals.ts alone: a module that moves costs one line there.'
+      }] }]
+    }
   }
 )

@@ -3,7 +3,7 @@
  * where a process stands at that moment is up to the machine.
  */
 
-import { seededRandom, type Random } from '../../packages/load/dist/client/random.js'
+import { type Random, seededRandom } from '../helpers/internals.js'
 
 /** `keeper`: under `handover run`. */
 export interface Roof {

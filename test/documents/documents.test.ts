@@ -8,11 +8,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { errorTable } from '@handover/core'
 import { expect, test } from 'vitest'
-import { helpOf } from '../../packages/cli/dist/command-line/help.js'
-import { keeperShapes, workerShapes } from '../../packages/core/dist/protocol/keeper-messages.js'
-import { shapes } from '../../packages/core/dist/protocol/handover-messages.js'
-import { moves } from '../../packages/core/dist/protocol/lifecycle.js'
-import { SettingsOfProcess, variableOf } from '../../packages/core/dist/options.js'
+import { helpOf, keeperShapes, moves, SettingsOfProcess, shapes, variableOf, workerShapes } from '../helpers/internals.js'
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8')
 

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { spawnSync } from 'node:child_process'
 import { startLoad } from '@handover/load'
 import { expect, test } from 'vitest'
-import { parseCommand } from '../../packages/cli/dist/command-line/arguments.js'
+import { parseCommand } from '../helpers/internals.js'
 import { command } from '../helpers/command.js'
 import { Program } from '../helpers/program.js'
 

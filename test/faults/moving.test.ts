@@ -4,12 +4,12 @@
  */
 
 import { closeSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { describe, expect, it } from 'vitest'
 import type { Report } from '@handover/core'
 import { socketPair } from '@handover/core/fd'
+import { native } from '../helpers/internals.js'
 import { KeptConnection, Scene, answersOf, holdsListener, resultOf, type SceneOptions } from '../helpers/invariants.js'
 import { Program, descriptorsOf, programPath, waitFor, type ProgramEvent } from '../helpers/program.js'
 
@@ -303,7 +303,6 @@ describe('the other side', () => {
   })
 
   it('that moves what it should not, as predecessor: each is closed or given back and said, and the others are served', async () => {
-    const { native } = createRequire(import.meta.url)('../../packages/core/dist/platform/native.js') as typeof import('../../packages/core/dist/platform/native.js')
     const listener = net.createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => listener.once('listening', resolve))
     const { port } = listener.address() as net.AddressInfo

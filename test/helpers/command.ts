@@ -6,11 +6,9 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { AppStatus, ReloadOutcome } from '@handover/core/internal'
+import { commandFile } from './internals.js'
 import { Program, programPath } from './program.js'
-
-const main = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url))
 
 export interface Ran {
   readonly stdout: string
@@ -27,7 +25,7 @@ export interface Running {
 /** Starts `handover …words`. */
 export function command(words: readonly string[], env: Readonly<Record<string, string>>, uid?: number): Running {
   const { NODE_OPTIONS: _options, VITEST: _vitest, ...inherited } = process.env
-  const child = spawn(process.execPath, [main, ...words], { env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'], ...(uid !== undefined && { uid, gid: uid }) })
+  const child = spawn(process.execPath, [commandFile, ...words], { env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'], ...(uid !== undefined && { uid, gid: uid }) })
   const output = { stdout: '', stderr: '' }
   child.stdout.setEncoding('utf8').on('data', (text: string) => { output.stdout += text })
   child.stderr.setEncoding('utf8').on('data', (text: string) => { output.stderr += text })

@@ -2,11 +2,10 @@
  * Programs that know nothing of Handover, started and reloaded as a user of the command does it. How that is done stands in `start` and `reload` alone.
  */
 
-import { fileURLToPath } from 'node:url'
+import { preloadFile } from './internals.js'
 import { freePorts } from './ask.js'
 import { Program, type ProgramEvent, programPath, waitFor } from './program.js'
 
-const preload = fileURLToPath(new URL('../../packages/cli/dist/preload.js', import.meta.url))
 const folder = programPath('frameworks')
 
 export interface AppOptions {
@@ -94,7 +93,7 @@ export class App implements AsyncDisposable {
 
 /** With the command: `packages/cli/dist/main.js` as the script, and `run` before this one. */
 function start(script: string, { execArgv, env, node }: Required<Pick<AppOptions, 'execArgv' | 'env'>> & Pick<AppOptions, 'node'>): Program {
-  return Program.start(script, { cwd: folder, execArgv: ['--require', preload, ...execArgv], env: { HANDOVER_PRELOAD: '1', ...env }, ...(node !== undefined && { node }) })
+  return Program.start(script, { cwd: folder, execArgv: ['--require', preloadFile, ...execArgv], env: { HANDOVER_PRELOAD: '1', ...env }, ...(node !== undefined && { node }) })
 }
 
 /** With the command: `handover reload`. */

@@ -5,16 +5,12 @@
 import { mkdtempSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { AppStatus, ReloadOutcome } from '@handover/core/internal'
 import { startLoad, type Load, type LoadOptions, type Target } from '@handover/load'
-import { statusOf } from '../../packages/cli/dist/control/status-of.js'
-import { Silent } from '../../packages/cli/dist/control/ask.js'
+import { commandFile, Silent, statusOf } from './internals.js'
 import { command, type Ran, type Running } from './command.js'
 import { traffic } from './invariants.js'
 import { Program, programPath, waitFor } from './program.js'
-
-export const main = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url))
 
 /** What makes a process PID 1 of a namespace of its own. */
 export const namespace: readonly string[] = ['--pid', '--fork', '--mount-proc', '--kill-child']
@@ -53,7 +49,7 @@ export class Keeping implements AsyncDisposable {
     this.workers = workers
     mkdirSync(this.sockets, { mode: 0o700 })
     this.behave(behaviour)
-    this.program = Program.start(main, {
+    this.program = Program.start(commandFile, {
       ...(through[0] !== undefined && { node: through[0], execArgv: [...through.slice(1), process.execPath] }),
       ...(isFirst && { node: 'unshare', execArgv: [...namespace, process.execPath] }),
       args: ['run', '--workers', String(workers), '--name', 'kept', ...words, programPath(program), ...args],

@@ -7,13 +7,11 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { AppStatus, ControlAnswer, KeeperStatus, ProcessStatus, ReloadOutcome, Report } from '@handover/core/internal'
+import { commandFile } from './internals.js'
 import { freePorts } from './ask.js'
 import { command, type Ran, type Running } from './command.js'
 import { Program, programPath, waitFor } from './program.js'
-
-const main = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url))
 
 export interface KeptOptions {
   readonly workers?: number
@@ -70,7 +68,7 @@ export class KeptApp implements AsyncDisposable {
     const sockets = path.join(folder, 'sockets')
     mkdirSync(sockets, { mode: 0o700, recursive: true })
     const words = ['run', '--workers', String(workers), '--name', name, '--require', programPath('tell.cjs'), ...run, script, ...args]
-    const program = Program.start(main, {
+    const program = Program.start(commandFile, {
       args: words,
       cwd,
       env: {

@@ -4,8 +4,7 @@ import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeFil
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { addon, openChannel, openPairs, type CountedBy, type ProcessEnd, type KeeperMessage, type LifecycleState, type WorkerMessage } from '@handover/core/internal'
-import { parseKeeperMessage, parseWorkerMessage } from '../../packages/core/dist/protocol/keeper-messages.js'
-import { Worker, type Line, type WorkerSide } from '../../packages/cli/dist/keeper/worker.js'
+import { type Line, parseKeeperMessage, parseWorkerMessage, Worker, type WorkerSide } from './internals.js'
 import { descriptorsOf, waitFor } from './program.js'
 
 /** Files as they travel: the descriptor is the caller's. */

@@ -8,11 +8,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { startLoadProcess, type LoadOptions, type LoadProcess } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
-import { statusOf } from '../../packages/cli/dist/control/status-of.js'
+import { commandFile, statusOf } from '../helpers/internals.js'
 import { freePorts, get } from '../helpers/ask.js'
 import { Program, programPath, waitFor } from '../helpers/program.js'
 import { installed, Tool } from '../helpers/peers.js'
-import { main } from '../helpers/keeping.js'
 
 const hosts = ['127.0.0.11', '127.0.0.12']
 const traffic: LoadOptions = { keepAlive: [{ clients: 4, thinkMs: 10 }], newConnections: { clients: 2, thinkMs: 10 }, post: [{ clients: 6, thinkMs: 10, pauseMs: 0 }] }
@@ -79,7 +78,7 @@ test.for(ways)('servers $name that are stopped and started one after another los
     const env = { LISTEN: `${host}:${port}`, HANDOVER_DIR: sockets, HANDOVER_LINGER: '500', OPTIONS: '{"linger":500}' }
     const program = workers === 0
       ? Program.start(programPath('server.mjs'), { env })
-      : Program.start(main, { args: ['run', '--name', 'rolled', '--workers', String(workers), programPath('kept.mjs')], env })
+      : Program.start(commandFile, { args: ['run', '--name', 'rolled', '--workers', String(workers), programPath('kept.mjs')], env })
     ends(program)
     await waitFor(async () => {
       const status = workers > 0 ? await statusOf(path.join(sockets, 'rolled.sock')).catch(() => undefined) : undefined

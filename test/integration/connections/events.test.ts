@@ -7,8 +7,9 @@ import http from 'node:http'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
+import { coreFile } from '../../helpers/internals.js'
 import { Client } from '../../helpers/client.js'
 import { Program, waitFor } from '../../helpers/program.js'
 
@@ -42,7 +43,7 @@ async function start(env: Readonly<Record<string, string>> = {}): Promise<Events
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1')
   const file = path.join(folder, 'server.mjs')
-  const core = new URL('../../../packages/core/dist/index.mjs', import.meta.url).href
+  const core = pathToFileURL(coreFile).href
   let text = readFileSync(script, 'utf8').replace("'@handover/core'", JSON.stringify(core))
   writeFileSync(file, text)
   const program = Program.start(file, { env: { PORT: '0', HANDOVER_UNDO_WINDOW: '100', EVERY_MS: '10', APP_VERSION_FILE: versionFile, ...env } })

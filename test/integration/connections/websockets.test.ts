@@ -13,7 +13,7 @@ import type { Report } from '@handover/core'
 import { moveWebSockets } from '@handover/core/ws'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocketServer, type WebSocket } from 'ws'
-import { FrameCounter } from '../../../packages/core/dist/websocket/frame-counter.js'
+import { FrameCounter } from '../../helpers/internals.js'
 import { Program, programPath, waitFor, type ProgramEvent } from '../../helpers/program.js'
 import { NumberedClient, addressOf, type ConnectOptions } from '../../helpers/numbered.js'
 

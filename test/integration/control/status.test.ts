@@ -6,8 +6,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { AppStatus, KeeperStatus, ProcessStatus } from '@handover/core/internal'
-import { group } from '../../../packages/cli/dist/client/group-apps.js'
-import { describeApps } from '../../../packages/cli/dist/commands/status-text.js'
+import { coreFile, describeApps, group } from '../../helpers/internals.js'
 import { get, getHttp2 } from '../../helpers/ask.js'
 import { Place, portOf } from '../../helpers/command.js'
 import { Program, waitFor } from '../../helpers/program.js'
@@ -139,7 +138,7 @@ describe('an HTTP/2 stream', () => {
     await using place = new Place()
     const script = path.join(place.folder, 'app.mjs')
     writeFileSync(script, `import http2 from 'node:http2'
-      import { handover } from ${JSON.stringify(path.resolve('packages/core/dist/index.mjs'))}
+      import { handover } from ${JSON.stringify(coreFile)}
       const server = handover(http2.createServer((request, response) => { response.statusCode = request.url === '/fail' ? 503 : 200; response.end() }))
       server.listen(0, '127.0.0.1', () => { console.log(JSON.stringify({ event: 'listening', port: server.address().port })) })`)
       await using program = Program.start(script, { env: { HANDOVER_DIR: place.sockets } })

@@ -9,7 +9,7 @@ import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { closeFds } from '@handover/core/fd'
 import { describe, expect, it } from 'vitest'
-import type { Native } from '../../../packages/core/src/platform/native.js'
+import type { Native } from '../../helpers/internals.js'
 import { directory, openFds, pair } from '../../helpers/fd-peer/support.js'
 
 interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram'> {

@@ -3,9 +3,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
-
-const preload = fileURLToPath(new URL('../../../packages/cli/dist/preload.js', import.meta.url))
+import { preloadFile } from '../../helpers/internals.js'
 
 export interface Ran {
   readonly stdout: string
@@ -23,5 +21,5 @@ async function run(words: readonly string[], cwd: string, env: Readonly<Record<s
 /** `words`: of node. */
 export async function runPlainAndPreloaded(words: readonly string[], { cwd, env = {} }: { cwd: string; env?: Readonly<Record<string, string>> }): Promise<{ plain: Ran; preloaded: Ran }> {
   const plain = await run(words, cwd, env)
-  return { plain, preloaded: await run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preload}` }) }
+  return { plain, preloaded: await run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preloadFile}` }) }
 }

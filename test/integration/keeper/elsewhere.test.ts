@@ -5,10 +5,10 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { commandFile } from '../../helpers/internals.js'
 import { get } from '../../helpers/ask.js'
 import { Folder } from '../../helpers/plan.js'
 import { command, type Ran } from '../../helpers/command.js'
-import { main } from '../../helpers/keeping.js'
 import { Program } from '../../helpers/program.js'
 
 const listen = `require('node:http').createServer((request, response) => { response.end('ok') }).listen(0, '127.0.0.1', function () {
@@ -33,7 +33,7 @@ class Started implements AsyncDisposable {
     mkdirSync(this.folder.at('control'), { mode: 0o700 })
     writeFileSync(this.folder.at('app.cjs'), programs[kind])
     writeFileSync(this.folder.at('package.json'), JSON.stringify({ name: packageName }))
-    this.program = Program.start(main, { args: ['run', ...words, 'app.cjs'], cwd: this.folder.path, env: { ...this.#env, PWD: this.folder.path, PIPE: this.folder.at('pipe.sock') } })
+    this.program = Program.start(commandFile, { args: ['run', ...words, 'app.cjs'], cwd: this.folder.path, env: { ...this.#env, PWD: this.folder.path, PIPE: this.folder.at('pipe.sock') } })
   }
 
   get #env(): Record<string, string> {

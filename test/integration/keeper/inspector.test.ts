@@ -3,12 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { inspectorIn } from '../../../packages/core/dist/platform/inspector-port.js'
+import { commandFile, inspectorIn } from '../../helpers/internals.js'
 import { exists, Program, programPath, waitFor, type ProgramEvent } from '../../helpers/program.js'
-
-const cli = fileURLToPath(new URL('../../../packages/cli/dist/main.js', import.meta.url))
 
 describe('where options of Node open an inspector', () => {
   test.each([
@@ -78,7 +75,7 @@ describe('a server with --inspect', () => {
     const file = path.join(folder, 'server.cjs')
     writeFileSync(file, `require('http').createServer().listen(0, '127.0.0.1', () => { console.log('inspector ' + require('inspector').url()) })`)
     const port = await freePort()
-    await using keeper = Program.start(cli, { args: ['run', '--workers', '2', `--inspect=127.0.0.1:${port}`, file], env: { HANDOVER_DIR: folder } })
+    await using keeper = Program.start(commandFile, { args: ['run', '--workers', '2', `--inspect=127.0.0.1:${port}`, file], env: { HANDOVER_DIR: folder } })
     const lines = await keeper.until(() => { const found = keeper.lines.filter((line) => line.startsWith('inspector ws:')); return found.length === 2 && found })
     const ports = lines.map((line) => Number(new URL(line.slice('inspector '.length)).port))
     expect(ports.filter((each) => each === port)).toHaveLength(1)

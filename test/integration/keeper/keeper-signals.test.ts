@@ -9,9 +9,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect, it, onTestFinished } from 'vitest'
+import { commandFile } from '../../helpers/internals.js'
 import { get } from '../../helpers/ask.js'
 import { exists, programPath, waitFor } from '../../helpers/program.js'
-import { Keeping, main } from '../../helpers/keeping.js'
+import { Keeping } from '../../helpers/keeping.js'
 
 const stops = path.join(import.meta.dirname, '..', 'shutdown')
 const problems = (stderr: string): string[] => stderr.split('\n').filter((line) => /^handover: (warn|error)/.test(line))
@@ -60,7 +61,7 @@ it('HUP to the whole group is one reload, in which nobody complains', async () =
 it('when its terminal goes away it drains and ends with 0, and all workers with it', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-terminal-'))
   const { NODE_OPTIONS: _options, VITEST: _vitest, ...env } = process.env
-  const child = spawn('python3', [path.join(stops, 'terminal.py'), process.execPath, main, 'run', '--workers', '2', '--name', 'kept', programPath('build.mjs')], {
+  const child = spawn('python3', [path.join(stops, 'terminal.py'), process.execPath, commandFile, 'run', '--workers', '2', '--name', 'kept', programPath('build.mjs')], {
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'], env: { ...env, HANDOVER_DIR: path.join(folder, 'sockets'), HANDOVER_LINGER: '100' }
   })
   const lines: Record<string, unknown>[] = []

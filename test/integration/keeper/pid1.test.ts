@@ -6,10 +6,11 @@ import { spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { commandFile } from '../../helpers/internals.js'
 import { get } from '../../helpers/ask.js'
 import { childrenOf, nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, exists, programPath, waitFor } from '../../helpers/program.js'
-import { Keeping, main, namespace, type KeepingOptions } from '../../helpers/keeping.js'
+import { Keeping, namespace, type KeepingOptions } from '../../helpers/keeping.js'
 
 const refused = process.platform !== 'linux' ? 'no Linux' : (spawnSync('unshare', [...namespace, 'true'], { encoding: 'utf8' }).stderr ?? 'no unshare')
 
@@ -123,13 +124,13 @@ describe('the keeper as PID 1', () => {
   })
 
   it.each([[['process.exit(0)'], 0], [['process.exit(7)'], 7], [['process.kill(process.pid, "SIGKILL")'], 137]])('ends with the status of what it ran: %j', (script, status) => {
-    const ran = spawnSync('unshare', [...namespace, process.execPath, main, 'run', programPath('says.mjs')], { env: { ...process.env, SCRIPT: script[0], NODE_OPTIONS: '' }, encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' })
+    const ran = spawnSync('unshare', [...namespace, process.execPath, commandFile, 'run', programPath('says.mjs')], { env: { ...process.env, SCRIPT: script[0], NODE_OPTIONS: '' }, encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' })
     expect(ran.status).toBe(status)
   })
 
   it('leaves what the app writes as it is: bytes that are no text, lines without an end, on both streams', async () => {
     const bytes = Buffer.concat([Buffer.from(Array.from({ length: 256 }, (_, byte) => byte)), Buffer.from('no end of line')])
-    const child = spawn('unshare', [...namespace, process.execPath, main, 'run', programPath('says.mjs')], {
+    const child = spawn('unshare', [...namespace, process.execPath, commandFile, 'run', programPath('says.mjs')], {
       env: { ...process.env, NODE_OPTIONS: '', SCRIPT: 'const all = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte)); for (const stream of [process.stdout, process.stderr]) { stream.write(all); stream.write("no end of line") }' },
       stdio: ['ignore', 'pipe', 'pipe']
     })

@@ -2,8 +2,8 @@
 
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
-import { reapOrphans } from '../../../packages/cli/src/keeper/reap-orphans.js'
 import { describe, expect, it } from 'vitest'
+import { reapOrphans } from '../../helpers/internals.js'
 
 const program = path.join(import.meta.dirname, '../..', 'programs', 'reaper.mjs')
 const namespace = ['--pid', '--fork', '--mount-proc', '--kill-child']

@@ -4,10 +4,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { statusOf } from '../../../packages/cli/dist/control/status-of.js'
+import { commandFile, statusOf } from '../../helpers/internals.js'
 import { connects, freePorts, get } from '../../helpers/ask.js'
 import { Program, programPath, waitFor } from '../../helpers/program.js'
-import { main } from '../../helpers/keeping.js'
 
 const clients = 8
 
@@ -28,7 +27,7 @@ describe.each(ways)('a stop $name', ({ workers, group }) => {
     const [port = 0] = await freePorts(1)
     const app = programPath('gated.cjs')
     const env = { PORT: String(port), GATES: folder, HANDOVER_DIR: sockets, ...(workers === 0 && { ADAPTER: '1' }) }
-    await using program = workers === 0 ? Program.start(app, { env }) : Program.start(main, { args: ['run', '--name', 'gated', '--workers', String(workers), app], env })
+    await using program = workers === 0 ? Program.start(app, { env }) : Program.start(commandFile, { args: ['run', '--name', 'gated', '--workers', String(workers), app], env })
     await program.until(() => program.events.filter(({ event }) => event === 'listens').length === Math.max(1, workers))
     const listeners = async (): Promise<readonly string[] | undefined> => (await statusOf(path.join(sockets, 'gated.sock')).catch(() => undefined))?.keeper?.listeners
     if (workers > 0) await waitFor(async () => (await listeners())?.length === 1)

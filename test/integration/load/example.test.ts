@@ -6,7 +6,7 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { startLoad } from '@handover/load'
-import { Example } from '../../../packages/load/dist/example.js'
+import { benchFile, demoFile, Example } from '../../helpers/internals.js'
 import { expect, test } from 'vitest'
 
 const script = fileURLToPath(new URL('./reloadable.mjs', import.meta.url))
@@ -17,10 +17,11 @@ interface Ended {
   readonly stderr: string
 }
 
-function runTool(name: string, env: NodeJS.ProcessEnv, ...args: string[]): Promise<Ended> {
-  const file = fileURLToPath(new URL(`../../../packages/load/dist/${name}.js`, import.meta.url))
+const tools = { demo: demoFile, bench: benchFile }
+
+function runTool(name: keyof typeof tools, env: NodeJS.ProcessEnv, ...args: string[]): Promise<Ended> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [file, ...args], { env: { ...process.env, ...env } }, (error, stdout, stderr) => resolve({ status: error === null ? 0 : error.code, stdout, stderr }))
+    execFile(process.execPath, [tools[name], ...args], { env: { ...process.env, ...env } }, (error, stdout, stderr) => resolve({ status: error === null ? 0 : error.code, stdout, stderr }))
   })
 }
 
@@ -58,7 +59,7 @@ test('a program that does not start is an error with its last words', async () =
 })
 
 test('the demo counts what was opened, moved and closed by the server in each reload, and ends with status 0 where nothing was lost or closed', async () => {
-  const { status, stdout, stderr } = await runTool('demo/demo', {}, '--app', 'http', '--reloads', '2', '--seconds', '3', '--json')
+  const { status, stdout, stderr } = await runTool('demo', {}, '--app', 'http', '--reloads', '2', '--seconds', '3', '--json')
   expect(status, `${stderr}${stdout.slice(0, 2_000)}`).toBe(0)
   const { reloads, connections, failures, result } = JSON.parse(stdout) as { reloads: { opened: number; moved: number; closed: number }[]; connections: object; failures: unknown[]; result: { lost: number } }
   expect({ failures, lost: result.lost }).toEqual({ failures: [], lost: 0 })
@@ -71,7 +72,7 @@ test('the demo counts what was opened, moved and closed by the server in each re
 })
 
 test('the demo ends with status 1 where the server closed connections, and says how many', async () => {
-  const { status, stdout } = await runTool('demo/demo', { HANDOVER_MOVE: 'off' }, '--app', 'http', '--reloads', '1', '--seconds', '2')
+  const { status, stdout } = await runTool('demo', { HANDOVER_MOVE: 'off' }, '--app', 'http', '--reloads', '1', '--seconds', '2')
   expect(status).toBe(1)
   const closed = Number(/^all +\d+ +0 +(\d+)$/m.exec(stdout)?.[1])
   expect(closed).toBeGreaterThan(0)

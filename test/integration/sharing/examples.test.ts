@@ -9,6 +9,7 @@ import http from 'node:http'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { startLoad, type LoadOptions } from '@handover/load'
 import { expect, test } from 'vitest'
+import { demoFile } from '../../helpers/internals.js'
 import { nothingLost } from '../../helpers/invariants.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, programPath } from '../../helpers/program.js'
@@ -125,7 +126,7 @@ test('without the section the same cache is cold after a reload', async () => {
 }, 60_000)
 
 test('the demo ends with status 1 where the cache goes cold, and says so', async () => {
-  const demo = spawn(process.execPath, ['packages/load/dist/demo.js', '--app', 'cache', '--reloads', '1'], { cwd: root, env: { ...process.env, SHARE: 'off' } })
+  const demo = spawn(process.execPath, [demoFile, '--app', 'cache', '--reloads', '1'], { cwd: root, env: { ...process.env, SHARE: 'off' } })
   const [output, [status]] = await Promise.all([demo.stdout.toArray(), once(demo, 'exit')])
   expect(Buffer.concat(output as Buffer[]).toString()).toMatch(/^the cache went cold in the reload to 1\.0\.1: hit rate \d+\.\d % before, \d+\.\d % after$/m)
   expect(status).toBe(1)

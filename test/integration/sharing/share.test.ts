@@ -1,11 +1,11 @@
 /** share(): what the predecessor knew, the successor knows before it serves; and what cannot go along changes nothing. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { statusOf } from '../../helpers/internals.js'
 import { nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
-import { statusOf } from '../../../packages/cli/dist/control/status-of.js'
 import { Sharing } from '../../helpers/sharing.js'
 
 const light = { keepAlive: { clients: 2, thinkMs: 10 }, newConnections: { clients: 1, thinkMs: 10 }, answerTimeoutMs: 30_000 }

@@ -1,12 +1,10 @@
 /** A start by systemd after a crash: what its store of descriptors holds is restored before the process accepts anything. */
 
 import { closeSync, openSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { afterEach, expect, it, onTestFinished } from 'vitest'
+import { writeSection } from '../../helpers/internals.js'
 import { Program, programPath } from '../../helpers/program.js'
 import { Sharing } from '../../helpers/sharing.js'
-
-const { writeSection } = createRequire(import.meta.url)('../../../packages/core/dist/sharing/sections/section-file.js') as typeof import('../../../packages/core/dist/sharing/sections/section-file.js')
 
 let app: Sharing | undefined
 afterEach(async () => {

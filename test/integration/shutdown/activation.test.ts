@@ -7,7 +7,8 @@ import http from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { Keeping, main, serving } from '../../helpers/keeping.js'
+import { commandFile } from '../../helpers/internals.js'
+import { Keeping, serving } from '../../helpers/keeping.js'
 import { command } from '../../helpers/command.js'
 import { Program, programPath, waitFor, type ProgramEvent } from '../../helpers/program.js'
 
@@ -148,7 +149,7 @@ it('a version that listens on nothing of what is served is refused without a kee
 
 it('a connection in the place of a listening socket (Accept=yes) is refused, and sockets for another process are said to be missed', async () => {
   const [python, ...words] = activated('connection')
-  await using program = Program.start(main, { node: python!, execArgv: [...words, process.execPath], args: ['run', programPath('activated.cjs')] })
+  await using program = Program.start(commandFile, { node: python!, execArgv: [...words, process.execPath], args: ['run', programPath('activated.cjs')] })
   expect(await program.ended).toMatchObject({ code: 1 })
   expect(program.stderr).toMatch(/Accept=yes.*Nothing was started.*Accept=no/)
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, expect, it, onTestFinished } from 'vitest'
-import { cannotStore, forgetCheckpoint, storeCheckpoint, storedCheckpoints } from '../../../packages/core/dist/sharing/sections/systemd-store.js'
+import { cannotStore, forgetCheckpoint, storeCheckpoint, storedCheckpoints } from '../../helpers/internals.js'
 import { waitFor } from '../../helpers/program.js'
 
 interface Notice {

@@ -8,9 +8,9 @@ import { once } from 'node:events'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { onTestFinished, expect, test } from 'vitest'
+import { meansHangup } from '../../helpers/internals.js'
 import { type Address, Client } from '../../helpers/client.js'
 import { exists, programPath, waitFor } from '../../helpers/program.js'
-import { meansHangup } from '../../../packages/core/src/platform/terminal.js'
 
 type Line = Readonly<Record<string, unknown>>
 

@@ -2,9 +2,7 @@
 
 import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { parseCommand } from '../../../packages/cli/dist/command-line/arguments.js'
-import { Failure } from '../../../packages/cli/dist/failure.js'
-import { helpOf, overview } from '../../../packages/cli/dist/command-line/help.js'
+import { Failure, helpOf, overview, parseCommand } from '../../helpers/internals.js'
 
 const words = (line: string): string[] => line.split(' ').filter(Boolean)
 const parsed = (line: string) => parseCommand(words(line))

@@ -1,7 +1,7 @@
 /** CheckpointStore as the keeper holds them: which of them the next process of a slot gets, and when they are let go. */
 
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
-import { CheckpointStore, mostCheckpoints } from '../../../packages/cli/dist/keeper/checkpoint-store.js'
+import { CheckpointStore, mostCheckpoints } from '../../helpers/internals.js'
 import { waitFor } from '../../helpers/program.js'
 import { Files, readAndClose } from '../../helpers/line.js'
 

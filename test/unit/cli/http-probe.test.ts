@@ -7,7 +7,7 @@ import net from 'node:net'
 import { openSync } from 'node:fs'
 import { socketPair } from '@handover/core/fd'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { probe, type ProbeProtocol, type ProbeRequest, type ProbeResult } from '../../../packages/cli/src/keeper/http-probe.js'
+import { probe, type ProbeProtocol, type ProbeRequest, type ProbeResult } from '../../helpers/internals.js'
 import { openFds } from '../../helpers/fd-peer/support.js'
 // @ts-expect-error -- shared with the programs, which have no types
 import { certificate as make } from '../../programs/certificate.mjs'

@@ -2,7 +2,7 @@
 
 import { HandoverError, type HandoverOptions } from '@handover/core'
 import { describe, expect, it } from 'vitest'
-import { SettingsOfProcess, variableOf } from '../../../packages/core/dist/options.js'
+import { SettingsOfProcess, variableOf } from '../../helpers/internals.js'
 
 const settings = (options: HandoverOptions = {}, env: NodeJS.ProcessEnv = {}) => {
   const all = new SettingsOfProcess(env)

@@ -2,7 +2,7 @@
 
 import { startLoad } from '@handover/load'
 import { expect, test } from 'vitest'
-import { waitWhileItMoves, workOf } from '../../../packages/load/dist/client/progress.js'
+import { waitWhileItMoves, workOf } from '../../helpers/internals.js'
 
 test('waits far longer than its time of quiet while something moves, and resolves with what is found', async () => {
   let moved = 0

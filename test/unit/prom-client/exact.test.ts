@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { exact, plus, toNumber, type Exact } from '../../../packages/prom-client/dist/exact.js'
+import { exact, type Exact, plus, toNumber } from '../../helpers/internals.js'
 
 const sum = (values: readonly number[]): number => toNumber(values.map(exact).reduce<Exact>(plus, 0))
 const duration = fc.double({ min: 0, max: 1e18, noNaN: true })

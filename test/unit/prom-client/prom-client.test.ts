@@ -4,11 +4,8 @@
 
 import client, { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'
 import { describe, expect, it } from 'vitest'
-import { Aggregates, type Snapshot } from '../../../packages/core/dist/sharing/aggregates/aggregate.js'
-import { decodeState, encodeState } from '../../../packages/core/dist/protocol/value-codec.js'
-import type { Section } from '../../../packages/core/dist/sharing/sharing-api.js'
-import type { LifecycleState } from '../../../packages/core/dist/protocol/lifecycle.js'
-import { inherit, type InheritOptions } from '../../../packages/prom-client/dist/index.js'
+import { Aggregates, decodeState, encodeState, type LifecycleState, type Section, type Snapshot } from '../../helpers/internals.js'
+import { inherit, type InheritOptions } from '@handover/prom-client'
 
 const sent = <T>(value: T): T => decodeState(encodeState(value, 'a test'), 'a test') as T
 

@@ -2,8 +2,7 @@
 
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { keyOf, type Labels } from '../../../packages/prom-client/dist/metrics.js'
-import { readSaid, writeSaid } from '../../../packages/prom-client/dist/said-text.js'
+import { keyOf, type Labels, readSaid, writeSaid } from '../../helpers/internals.js'
 
 const name = fc.stringMatching(/^[a-z_]{1,8}$/)
 const labels = fc.dictionary(name, fc.oneof(fc.string({ unit: 'binary' }), fc.integer()), { maxKeys: 3, noNullPrototype: true })

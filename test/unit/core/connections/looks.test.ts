@@ -6,16 +6,10 @@
 import { socketPair } from '@handover/core/fd'
 import { closeSync, writeSync } from 'node:fs'
 import http from 'node:http'
-import { createRequire } from 'node:module'
 import { setTimeout as wait } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
+import { ConnectionSender, ConnectionTracker, deadlineIn } from '../../../helpers/internals.js'
 import { waitFor } from '../../../helpers/program.js'
-
-// Required, not imported: Vitest would load a second copy of each module.
-const load = createRequire(import.meta.url)
-const { deadlineIn } = load('../../../../packages/core/dist/protocol/deadline.js') as typeof import('../../../../packages/core/dist/protocol/deadline.js')
-const { ConnectionTracker } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
-const { ConnectionSender } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
 
 const count = 200
 

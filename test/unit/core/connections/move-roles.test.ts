@@ -5,23 +5,12 @@
 
 import { socketPair } from '@handover/core/fd'
 import { closeSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import net from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { ConnectionReceiver as AdopterClass } from '../../../../packages/core/dist/connections/connection-receiver.js'
-import type { Channel } from '../../../../packages/core/dist/protocol/channel.js'
-import type { Message, MovedConnection } from '../../../../packages/core/dist/protocol/handover-messages.js'
-import type { Leaving } from '../../../../packages/core/dist/connections/connection-sender.js'
-
-// Required, not imported: see roles.test.ts.
-const load = createRequire(import.meta.url)
-const { ConnectionReceiver } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
-const channels = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
-const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
-const { maxLineBytes } = load('../../../../packages/core/dist/protocol/json-lines.js') as typeof import('../../../../packages/core/dist/protocol/json-lines.js')
-const { ConnectionSender } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
-const { native } = load('../../../../packages/core/dist/platform/native.js') as typeof import('../../../../packages/core/dist/platform/native.js')
-const { succeed } = load('../../../../packages/core/dist/handover/successor.js') as typeof import('../../../../packages/core/dist/handover/successor.js')
+import {
+  Channel, ConnectionReceiver, ConnectionSender, type Leaving, maxLineBytes, type Message, type MovedConnection, native,
+  parseMessage, succeed
+} from '../../../helpers/internals.js'
 
 const http = (requests = 1): MovedConnection => ({ kind: 'http', listener: 'tcp 127.0.0.1:9', ageMs: 5, idleMs: 1, requests })
 
@@ -263,7 +252,7 @@ describe('the successor', () => {
       takeDescriptors: () => descriptors.shift() ?? [],
       send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
     }
-    const adopter: AdopterClass = new ConnectionReceiver(channel as unknown as Channel, {
+    const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, {
       adopt: (fd, about) => {
         log.push('adopt')
         adopted.push({ fd, about })
@@ -359,7 +348,7 @@ describe('the successor', () => {
       send(theirs, theirDescriptors)
       closeSync(theirs)
       closeSync(theirDescriptors)
-      const channel = new channels.Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
+      const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
       const adopted: MovedConnection[] = []
       const adopter = new ConnectionReceiver(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {

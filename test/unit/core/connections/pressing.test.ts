@@ -6,18 +6,9 @@
 import { socketPair } from '@handover/core/fd'
 import { closeSync, readSync, stat, writeSync } from 'node:fs'
 import http from 'node:http'
-import { createRequire } from 'node:module'
 import net from 'node:net'
 import { expect, it, onTestFinished } from 'vitest'
-
-// Required, not imported: Vitest would load a second copy of each module.
-const load = createRequire(import.meta.url)
-const { ConnectionReceiver } = load('../../../../packages/core/dist/connections/connection-receiver.js') as typeof import('../../../../packages/core/dist/connections/connection-receiver.js')
-const { Channel } = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
-const { deadlineIn } = load('../../../../packages/core/dist/protocol/deadline.js') as typeof import('../../../../packages/core/dist/protocol/deadline.js')
-const { ConnectionTracker } = load('../../../../packages/core/dist/connections/connection-tracker.js') as typeof import('../../../../packages/core/dist/connections/connection-tracker.js')
-const { ConnectionSender } = load('../../../../packages/core/dist/connections/connection-sender.js') as typeof import('../../../../packages/core/dist/connections/connection-sender.js')
-const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
+import { Channel, ConnectionReceiver, ConnectionSender, ConnectionTracker, deadlineIn, parseMessage } from '../../../helpers/internals.js'
 
 const request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 

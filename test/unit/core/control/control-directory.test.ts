@@ -1,7 +1,7 @@
 /** Which directories are used for control sockets, by the environment, the user and what there is. */
 
 import { expect, test } from 'vitest'
-import { placesIn, type World } from '../../../../packages/core/src/control/control-directory.js'
+import { placesIn, type World } from '../../../helpers/internals.js'
 
 const world = (different: Partial<World>): World => ({ env: {}, uid: 1000, temporary: '/tmp', exists: () => false, list: () => [], ...different })
 

@@ -1,7 +1,7 @@
 /** When a successor counts as one that hangs: over faked time, since it is about time alone. */
 
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { Pulse } from '../../../../packages/core/dist/handover/pulse.js'
+import { Pulse } from '../../../helpers/internals.js'
 
 beforeEach(() => { vi.useFakeTimers() })
 afterEach(() => { vi.useRealTimers() })

@@ -2,27 +2,13 @@
 
 import { socketPair } from '@handover/core/fd'
 import { closeSync, readSync, writeSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { Channel } from '../../../../packages/core/dist/protocol/channel.js'
-import type { BlockingChannel as BlockingChannelType } from '../../../../packages/core/dist/protocol/blocking-channel.js'
-import type { LaunchedSuccessor } from '../../../../packages/core/dist/handover/launch.js'
-import type { Message } from '../../../../packages/core/dist/protocol/handover-messages.js'
-import type { SectionsToSend } from '../../../../packages/core/dist/sharing/sections/sections-to-send.js'
-import type { SuccessorSide } from '../../../../packages/core/dist/handover/successor.js'
-
-// Required, not imported: Vitest would load a second copy of each module, whose classes are not those that the roles know.
-const load = createRequire(import.meta.url)
-const { BlockingChannel } = load('../../../../packages/core/dist/protocol/blocking-channel.js') as typeof import('../../../../packages/core/dist/protocol/blocking-channel.js')
-const channels = load('../../../../packages/core/dist/protocol/channel.js') as typeof import('../../../../packages/core/dist/protocol/channel.js')
-const { parseMessage } = load('../../../../packages/core/dist/protocol/handover-messages.js') as typeof import('../../../../packages/core/dist/protocol/handover-messages.js')
-const { ListenerRegistry } = load('../../../../packages/core/dist/listeners/listener-registry.js') as typeof import('../../../../packages/core/dist/listeners/listener-registry.js')
-const { native } = load('../../../../packages/core/dist/platform/native.js') as typeof import('../../../../packages/core/dist/platform/native.js')
-const { handOver, watchSuccessor } = load('../../../../packages/core/dist/handover/predecessor.js') as typeof import('../../../../packages/core/dist/handover/predecessor.js')
-const { Lifecycle } = load('../../../../packages/core/dist/protocol/lifecycle.js') as typeof import('../../../../packages/core/dist/protocol/lifecycle.js')
-const { succeed, takeOffer } = load('../../../../packages/core/dist/handover/successor.js') as typeof import('../../../../packages/core/dist/handover/successor.js')
+import {
+  BlockingChannel, Channel, handOver, type LaunchedSuccessor, Lifecycle, ListenerRegistry, type Message, native, parseMessage,
+  type SectionsToSend, succeed, type SuccessorSide, takeOffer, watchSuccessor
+} from '../../../helpers/internals.js'
 
 /** The other end of a channel, held by the test. */
 class Peer {
@@ -81,7 +67,7 @@ function connected(): { channel: Channel; peer: Peer } {
   const [descriptors, theirDescriptors] = socketPair()
   const peer = new Peer(theirs, theirDescriptors)
   peers.push(peer)
-  return { channel: new channels.Channel(new net.Socket({ fd: ours }), descriptors, () => { closeSync(descriptors) }, parseMessage), peer }
+  return { channel: new Channel(new net.Socket({ fd: ours }), descriptors, () => { closeSync(descriptors) }, parseMessage), peer }
 }
 
 const ready = { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: [] } as const
@@ -335,7 +321,7 @@ describe('the successor', () => {
 })
 
 describe('the first contact of a successor', () => {
-  let contact: BlockingChannelType
+  let contact: BlockingChannel
   let peer: { messages: number; descriptors: number }
   beforeEach(() => {
     const [messages, theirs] = socketPair()

@@ -3,9 +3,7 @@
 import { closeSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { addon, openChannel, openPairs, type KeeperMessage, type WorkerMessage } from '@handover/core/internal'
-import { KeeperLink, type KeeperLinkSide } from '../../../../packages/core/dist/keeper-link/keeper-link.js'
-import { parseKeeperMessage, parseWorkerMessage } from '../../../../packages/core/dist/protocol/keeper-messages.js'
-import { textFile } from '../../../../packages/core/dist/platform/memory-file.js'
+import { KeeperLink, type KeeperLinkSide, parseKeeperMessage, parseWorkerMessage, textFile } from '../../../helpers/internals.js'
 
 it('is the answer that came in time, although its own deadline has passed before it could read it', async () => {
   const answerMs = 50

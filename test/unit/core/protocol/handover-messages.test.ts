@@ -1,8 +1,7 @@
 /** Every message with every field, once right and once wrong; and the lines that are none. */
 
 import { describe, expect, it } from 'vitest'
-import { maxLineBytes } from '../../../../packages/core/dist/protocol/json-lines.js'
-import { parseMessage, protocol, shapes, speaks, type Message, type MessageType } from '../../../../packages/core/dist/protocol/handover-messages.js'
+import { maxLineBytes, type Message, type MessageType, parseMessage, protocol, shapes, speaks } from '../../../helpers/internals.js'
 
 const listener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 } as const
 

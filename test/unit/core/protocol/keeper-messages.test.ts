@@ -1,8 +1,9 @@
 /** Every message between a keeper and a worker, with every field, once right and once wrong; and the lines that are none. */
 
 import { describe, expect, it } from 'vitest'
-import { keeperShapes, parseKeeperMessage, parseWorkerMessage, workerShapes, type KeeperMessage, type WorkerMessage } from '../../../../packages/core/dist/protocol/keeper-messages.js'
-import type { OfferedListener } from '../../../../packages/core/dist/protocol/handover-messages.js'
+import {
+  type KeeperMessage, keeperShapes, type OfferedListener, parseKeeperMessage, parseWorkerMessage, type WorkerMessage, workerShapes
+} from '../../../helpers/internals.js'
 
 const listener: OfferedListener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 }
 const snapshot = { id: '4312-5f3a', includes: ['4120-9c01'] }

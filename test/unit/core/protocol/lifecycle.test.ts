@@ -1,7 +1,7 @@
 /** The table of moves: what is in it happens, what is not does not, neither in the compiler's eyes nor at run time. */
 
 import { describe, expect, it } from 'vitest'
-import { Lifecycle, moves, type Next, type State, type LifecycleState } from '../../../../packages/core/dist/protocol/lifecycle.js'
+import { Lifecycle, type LifecycleState, moves, type Next, type State } from '../../../helpers/internals.js'
 
 const names = Object.keys(moves) as LifecycleState[]
 const peer = { pid: 2, generation: 2 }

@@ -6,18 +6,16 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { createRequire } from 'node:module'
 import net from 'node:net'
 import path from 'node:path'
 import { PassThrough } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { decodeState, encodeState } from '../../../helpers/internals.js'
 import { assertSame, cloneable, state } from '../../../helpers/values.mjs'
 
 /** Of a property; CI takes fewer. */
 const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
-
-const { decodeState, encodeState } = createRequire(import.meta.url)('../../../../packages/core/dist/protocol/value-codec.js') as typeof import('../../../../packages/core/dist/protocol/value-codec.js')
 
 const roundTrip = (value: unknown): unknown => decodeState(encodeState(value, 'the test'), 'the test')
 const refusal = (value: unknown): { code: string; message: string } => {

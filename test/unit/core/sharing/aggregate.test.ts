@@ -4,8 +4,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Aggregates, type Aggregate, type Exchange, type Snapshot } from '../../../../packages/core/dist/sharing/aggregates/aggregate.js'
-import { decodeState, encodeState } from '../../../../packages/core/dist/protocol/value-codec.js'
+import { type Aggregate, Aggregates, decodeState, encodeState, type Exchange, type Snapshot } from '../../../helpers/internals.js'
 
 const add = (a: number, b: number): number => a + b
 const alone: Exchange = { ask: () => Promise.resolve([]) }

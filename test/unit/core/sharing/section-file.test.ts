@@ -4,22 +4,18 @@
  */
 
 import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { openMemoryFile, readSection, takeTextFile, textFile, writeSection } from '../../../helpers/internals.js'
 import { pair } from '../../../helpers/fd-peer/support.js'
 import { assertSame, state } from '../../../helpers/values.mjs'
 
 /** Of a property; CI takes fewer. */
 const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
-
-const core = createRequire(import.meta.url)
-const { readSection, writeSection } = core('../../../../packages/core/dist/sharing/sections/section-file.js') as typeof import('../../../../packages/core/dist/sharing/sections/section-file.js')
-const { openMemoryFile, takeTextFile, textFile } = core('../../../../packages/core/dist/platform/memory-file.js') as typeof import('../../../../packages/core/dist/platform/memory-file.js')
 
 const header = { name: 'users', schema: 3, phase: 'final', version: '1.2.3', generation: 4 } as const
 const never = new AbortController().signal

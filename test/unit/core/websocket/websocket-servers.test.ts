@@ -2,19 +2,15 @@
  * WebSocketServers come and go in a process: one for each path, or one for each test. moveWebSockets() leaves nothing of them behind.
  */
 
+import { handover } from '@handover/core'
+import { moveWebSockets } from '@handover/core/ws'
 import { once } from 'node:events'
 import http from 'node:http'
-import { createRequire } from 'node:module'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocketServer } from 'ws'
 import { waitFor } from '../../../helpers/program.js'
-
-// Required, not imported: Vitest would load a second copy of each module.
-const load = createRequire(import.meta.url)
-const { handover } = load('@handover/core') as typeof import('@handover/core')
-const { moveWebSockets } = load('@handover/core/ws') as typeof import('@handover/core/ws')
 
 const moves = { save: () => ({}), restore: () => undefined }
 const listeners = (): number[] => ['draining', 'state'].map((event) => handover.events.listenerCount(event as 'draining'))
