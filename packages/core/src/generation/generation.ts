@@ -19,11 +19,14 @@ import { NamedSocket } from '../control/named-socket.js'
 import { ProcessSocket } from '../control/process-socket.js'
 import { RequestHandler } from '../control/request-handler.js'
 import { HandoverError, textOf, withoutStop } from '../errors.js'
+import { announce, keepsServing, sayNotServed } from '../handover/announcements.js'
 import type { Host } from '../handover/host.js'
 import { channelTo, type LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, keeperIsGone, type SwitchResult } from '../handover/predecessor.js'
-import { Shutdown, openCounts, type Handed } from '../handover/shutdown.js'
+import { openCounts, Shutdown, type ServingSuccessor } from '../handover/shutdown.js'
+import type { ProcessContext } from '../handover/process-context.js'
 import { Startup } from '../handover/startup.js'
+import { Support } from '../handover/support.js'
 import { CoveredListeners, serveProbe } from '../keeper-link/cover-listeners.js'
 import { KeeperLink, type KeeperSeat } from '../keeper-link/keeper-link.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
@@ -34,16 +37,14 @@ import { ListenerRegistry, type Listener, type OfferedSocket } from '../listener
 import { ServedPaths } from '../listeners/served-paths.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from '../options.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
-import { native, nativeMissing } from '../platform/native.js'
+import { native } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
-import { cannotMove, missing } from '../platform/node/support-check.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
-import { left, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, OfferedListener, Peer, Takes } from '../protocol/handover-messages.js'
 import { accepts, Lifecycle, type LifecycleState } from '../protocol/lifecycle.js'
-import { describeReport, listed, noState, type Report } from '../protocol/report.js'
+import { listed, noState, type Report } from '../protocol/report.js'
 import type { Aggregate, AggregateOptions } from '../sharing/aggregates/aggregate.js'
 import { SharedState } from '../sharing/shared-state.js'
 import type { PeerChannel, Restored, Section, Service } from '../sharing/sharing-api.js'
@@ -70,22 +71,18 @@ export class Generation implements Handover {
   readonly #socketMoves = new ApplicationMoves()
   /** Kinds of connections of which it was logged that they go back. */
   readonly #saidGivenBack = new Set<string>()
-  #cannotMove: { readonly is: string | undefined } | undefined
   readonly #closeHooks: (() => unknown)[] = []
   #log: Host['log']
   #lastReport: Report | undefined
-  #obstacle: { readonly is: string | undefined } | undefined
   #entered = false
   #resting = false
-  /** The keeper, while it lives: it holds copies of the listeners, starts successors, and decides. */
-  #kept: KeeperLink | undefined
   /** The keeper that is gone. */
   #lost: { readonly keeper: number; readonly slot: number; readonly name: string } | undefined
   /** What the keeper wants to be offered to a successor beside what this process has. */
   #more: readonly PassedListener[] = []
   readonly #covering = new CoveredListeners(this.#inventory, (line) => { this.#log('warn', line) })
   // Under a keeper that one has the name.
-  readonly #name = new NamedSocket(() => (this.#kept ? undefined : this.#settings.get().name), {
+  readonly #name = new NamedSocket(() => (this.#context.keeper ? undefined : this.#settings.get().name), {
     called: (caller) => { this.#reload('rendezvous', caller).catch((error: unknown) => { this.#log('error', String(error)) }) },
     asked: (request, client) => { this.#answers.answer(request, client) },
     warn: (line) => { this.#log('warn', line) },
@@ -95,7 +92,7 @@ export class Generation implements Handover {
   })
   readonly #ownSocket = new ProcessSocket({
     isNamed: () => this.#settings.get().name !== undefined,
-    isKept: () => this.#kept !== undefined || this.#lost !== undefined,
+    isKept: () => this.#context.keeper !== undefined || this.#lost !== undefined,
     note: (line) => { this.#log('info', line) },
     keeperCalled: (keeper) => { this.#keeperCalled(keeper) },
     asked: (request, client) => { this.#answers.answer(request, client) },
@@ -105,18 +102,18 @@ export class Generation implements Handover {
   readonly #answers: RequestHandler
   readonly #state = new SharedState({
     author: () => ({ version: this.#portrait.version, generation: this.generation }),
-    kept: () => this.#kept,
+    kept: () => this.#context.keeper,
     warn: (line) => { this.#log('warn', line) }
   })
   readonly #watchdog: Watchdog
   #doorIsOpen = false
+  readonly #context: ProcessContext
+  readonly #support: Support
   readonly #beginning: Startup
   readonly #paths: ServedPaths
   /** The listeners of a move of the state are being called. */
   #telling = false
   // While it ends.
-  #reloading = false
-  #stopRequested = false
   readonly #stopped = new AbortController()
   /** Gives up a reload of a keeper that dies. */
   #orphaned = new AbortController()
@@ -147,7 +144,7 @@ export class Generation implements Handover {
     this.#machine = new Lifecycle((from, to) => {
       this.#watchdog.moved(to)
       this.#telling = true
-      this.#kept?.state(to.is, this.generation)
+      this.#context.keeper?.state(to.is, this.generation)
       this.#emit('state', { from, to: to.is, generation: this.generation })
       this.#telling = false
     })
@@ -157,35 +154,45 @@ export class Generation implements Handover {
       rebound: () => { this.#tellKeeper() },
       warn: (line) => { this.#log('warn', line) }
     })
-    this.#beginning = new Startup({
-      machine: this.#machine,
-      inventory: this.#inventory,
-      name: this.#name,
-      state: this.#state,
-      host,
-      settings: () => settings.get(),
-      kept: () => this.#kept,
+    this.#support = new Support(host.unavailable, () => settings.get(), (level, line) => { this.#log(level, line) })
+    this.#context = this.#contextOf(host)
+    this.#beginning = new Startup(this.#context, {
       serve: () => this.#serve(),
-      accept: () => { for (const listener of this.#inventory.listeners) this.#inventory.acceptOn(listener) },
       adopt: (fd, about, refusable) => this.#adopt(fd, about, refusable),
       closeSpares: () => { this.#closeSpares() },
-      report: (report) => { this.#publish(report) },
-      serves: () => this.#serves(),
-      stop: () => { void this.stop() },
-      predecessorGone: () => {
-        this.#paths.mend()
-        if (!this.#reloading) this.#paths.release()
-      },
-      log: (level, line) => { this.#log(level, line) }
+      stop: () => { void this.stop() }
     })
     if (inherited.inspectorWanted !== undefined) {
       const url = process.getBuiltinModule('node:inspector').url()
       this.#log('info', `the inspector of process ${host.pid} is ${url ?? 'not open'}: ${inherited.inspectorWanted} belongs to another process`)
     }
     const held = host.takeSeat()
-    if (held) this.#kept = this.#keptBy(held)
+    if (held) this.#context.keeper = this.#keptBy(held)
     // A successor will listen; a reload signal that comes before must not kill it.
     if (inherited.contact) this.#signals.ignoreReload(this.#settings.get().reloadSignal)
+  }
+
+  #contextOf(host: Host): ProcessContext {
+    const self = (): Peer => this.#self
+    const settings = this.#settings
+    return {
+      host,
+      get self() { return self() },
+      lifecycle: this.#machine,
+      registry: this.#inventory,
+      paths: this.#paths,
+      namedSocket: this.#name,
+      state: this.#state,
+      get settings() { return settings.get() },
+      connections: this.#servers.connections,
+      closeHooks: this.#closeHooks,
+      support: this.#support,
+      keeper: undefined,
+      reloading: false,
+      stopRequested: false,
+      log: (level, line) => { this.#log(level, line) },
+      publish: (report) => { this.#publish(report) }
+    }
   }
 
   get generation(): number {
@@ -273,11 +280,11 @@ export class Generation implements Handover {
   }
 
   async stop(): Promise<void> {
-    this.#stopRequested = true
+    this.#context.stopRequested = true
     this.#ending?.settle()
     // A reload that runs is given up where it still can be; a stop from within a state event comes after what it interrupts.
     this.#stopped.abort()
-    if (this.#reloading || this.#telling) await this.#running?.catch(() => undefined)
+    if (this.#context.reloading || this.#telling) await this.#running?.catch(() => undefined)
     const { is } = this.#machine.state
     if (is === 'serving') {
       this.#covering.close(true)
@@ -311,12 +318,12 @@ export class Generation implements Handover {
 
   /** As its keeper calls it, else as the program or the environment does. */
   get #appName(): string | undefined {
-    return (this.#kept ?? this.#lost)?.name ?? this.#settings.get().name
+    return (this.#context.keeper ?? this.#lost)?.name ?? this.#settings.get().name
   }
 
   /** What `handover status` shows of this process. */
   status(): ProcessStatus {
-    const place = this.#kept ?? this.#lost
+    const place = this.#context.keeper ?? this.#lost
     return this.#portrait.status({
       generation: this.generation,
       state: this.#machine.state.is,
@@ -359,34 +366,19 @@ export class Generation implements Handover {
     failed: (owner, asked, claimed, error) => { this.#notBound(owner, asked, claimed, error) }
   }
 
-  /** Why no successor can take over from this process. Looked for once. */
-  #cannotReload(): string | undefined {
-    this.#obstacle ??= { is: this.#host.unavailable ?? (native ? unsupported() : nativeMissing) }
-    return this.#obstacle.is
-  }
-
-  /** Whether connections can move to and from this process. Looked for once, and said once where they cannot. */
-  #moveIsOn(): boolean {
-    if (!this.#settings.get().move) return false
-    if (!this.#cannotMove) {
-      this.#cannotMove = { is: cannotMove() }
-      if (this.#cannotMove.is !== undefined) this.#log('warn', `live connections are not moved: this version of Node (${process.version}) keeps them in another way: ${this.#cannotMove.is}. At a reload they are drained politely.`)
-    }
-    return this.#cannotMove.is === undefined
-  }
-
   /** The first listen() of the process: signals, and whoever serves already. */
   #enter(): void {
     if (this.#resting) this.#wake()
     if (this.#entered) return
     this.#entered = true
-    const cannot = this.#cannotReload()
+    const cannot = this.#support.cannotReload()
     this.#signals.install(this.#settings.get().reloadSignal)
     if (cannot !== undefined) {
       this.#log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
       return
     }
-    this.#moveIsOn()
+    // Logged now, not in the first reload.
+    this.#support.canMove()
     this.#beginning.find()
   }
 
@@ -421,7 +413,7 @@ export class Generation implements Handover {
     const { is } = this.#machine.state
     if (is === 'taking' || is === 'preparing' || is === 'ready' || (is === 'idle' && this.#host.inherited.contact)) return 'waits'
     if (this.#inventory.filesAreKept) return 'kept'
-    return this.#beginning.predecessor !== undefined && !this.#stopRequested ? 'neighbour' : 'alone'
+    return this.#beginning.predecessor !== undefined && !this.#context.stopRequested ? 'neighbour' : 'alone'
   }
 
   /**
@@ -430,7 +422,7 @@ export class Generation implements Handover {
    */
   #keepSpare(owner: net.Server | dgram.Socket, listener: Listener | undefined, claimed: OfferedSocket | undefined): void {
     const { about } = listener ?? {}
-    const isKept = this.#kept !== undefined && owner instanceof net.Server && about?.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
+    const isKept = this.#context.keeper !== undefined && owner instanceof net.Server && about?.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
     const isProbe = claimed !== undefined && this.#servers.isStranger(owner) && this.#machine.state.is === 'preparing'
     const fd = fdOf(owner)
     if (!native || !about || fd === undefined || !(isKept || isProbe)) return
@@ -471,7 +463,7 @@ export class Generation implements Handover {
   /** The commit: from here on this process accepts. Answers what it can take of the predecessor's connections. */
   #serve(): Takes | undefined {
     this.#machine.move('ready', { is: 'serving' })
-    this.#inventory.accept(this.#notAgain)
+    this.#inventory.accept((listener, error) => { sayNotServed(this.#context, listener, error) })
     this.#state.began()
     const { predecessor } = this.#beginning
     // What it does at its end must not take away what this process serves.
@@ -480,7 +472,7 @@ export class Generation implements Handover {
     this.#state.serves()
     this.#name.serve()
     // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
-    if (!this.#kept) this.#host.inherited.stderr?.restore()
+    if (!this.#context.keeper) this.#host.inherited.stderr?.restore()
     this.#tellKeeper()
     this.#canBeAsked()
     notifySystemd({ READY: 1, MAINPID: this.#host.pid })
@@ -493,7 +485,7 @@ export class Generation implements Handover {
   }
 
   #takes(): Takes | undefined {
-    if (!this.#moveIsOn()) return undefined
+    if (!this.#support.canMove()) return undefined
     const listeners = this.#inventory.listeners.filter(({ owner }) => owner instanceof http.Server).map(({ about }) => about.name)
     return { listeners, kinds: this.#socketMoves.kinds, room: descriptorRoom() }
   }
@@ -520,15 +512,6 @@ export class Generation implements Handover {
 
   // ---- as a predecessor ----
 
-  #serves(): string {
-    const back = this.#paths.mend()
-    const { served, lost } = this.#inventory.look()
-    const who = `Process ${this.#host.pid} (generation ${this.generation})`
-    const names = served.length > 0 ? ` ${listed(served)}` : ''
-    if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}.`
-    return `${who} keeps serving${names}; ${back.length > 0 ? `${listed(back)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}.`
-  }
-
   #servingNow(): Peer[] {
     const { state } = this.#machine
     if (state.is === 'draining') return state.successor ? [state.successor] : []
@@ -538,31 +521,31 @@ export class Generation implements Handover {
 
   /** Why a reload cannot begin now. */
   #refuseReload(): HandoverError | undefined {
-    const cannot = this.#cannotReload()
+    const cannot = this.#support.cannotReload()
     const context = { role: 'predecessor', state: this.#machine.state.is, generation: this.generation } as const
-    if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${this.#serves()} Restart it to load new code.`, context)
+    if (cannot !== undefined) return new HandoverError('HANDOVER_UNAVAILABLE', `${cannot}. ${keepsServing(this.#context)} Restart it to load new code.`, context)
     // A successor of it would be nobody's worker: the next keeper would not find it, and find its port taken.
-    if (this.#lost && this.#host.isAlive(this.#lost.keeper)) return new HandoverError('HANDOVER_UNAVAILABLE', `process ${this.#lost.keeper}, the keeper, has let go of this process, and only that one starts successors. ${this.#serves()} See the log of the keeper: it looks for its workers every 10 seconds. Then reload.`, context)
-    if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${this.#serves()} Start it again, in the same way: it finds its workers. Then reload.`, context)
-    if (this.#reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${this.#serves()} Wait for its report.`, context)
+    if (this.#lost && this.#host.isAlive(this.#lost.keeper)) return new HandoverError('HANDOVER_UNAVAILABLE', `process ${this.#lost.keeper}, the keeper, has let go of this process, and only that one starts successors. ${keepsServing(this.#context)} See the log of the keeper: it looks for its workers every 10 seconds. Then reload.`, context)
+    if (this.#lost) return new HandoverError('HANDOVER_UNAVAILABLE', `the keeper (process ${this.#lost.keeper}) is gone, which starts successors. ${keepsServing(this.#context)} Start it again, in the same way: it finds its workers. Then reload.`, context)
+    if (this.#context.reloading) return new HandoverError('HANDOVER_RELOAD_RUNNING', `a reload already runs. ${keepsServing(this.#context)} Wait for its report.`, context)
     const { state } = this.#machine
-    if (state.is === 'serving' && !this.#stopRequested) return undefined
+    if (state.is === 'serving' && !this.#context.stopRequested) return undefined
     const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
     return new HandoverError('HANDOVER_NOT_SERVING', server
       ? `process ${this.#host.pid} (generation ${this.generation}) is ${state.is}. Process ${server.pid} (generation ${server.generation}) serves. Ask that one.`
-      : `process ${this.#host.pid} (generation ${this.generation}) is ${this.#stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
+      : `process ${this.#host.pid} (generation ${this.generation}) is ${this.#context.stopRequested ? 'stopping' : state.is} and does not serve. ${state.is === 'idle' ? 'Call listen() first.' : 'Ask the process that does.'}`, context)
   }
 
   async #reload(trigger: Report['trigger'], caller?: Caller, options: ReloadWishes = {}): Promise<Report> {
     const refusal = this.#refuseReload() ?? (this.#host.pid === 1 && !caller
-      ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${this.#serves()} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
+      ? new HandoverError('HANDOVER_UNAVAILABLE', `this is PID 1: its end would end the container. ${keepsServing(this.#context)} Start a second container with the same name and a shared HANDOVER_DIR, or restart this one.`)
       : undefined)
     if (refusal) {
       caller?.channel.send({ type: 'refused', code: refusal.code, reason: refusal.message })
       caller?.channel.close()
       throw refusal
     }
-    this.#reloading = true
+    this.#context.reloading = true
     this.#orphaned = new AbortController()
     this.#running = this.#answers.record(this.#handOverTo(trigger, caller, options))
     return await this.#running
@@ -592,7 +575,7 @@ export class Generation implements Handover {
         sections: this.#state.toSend(withoutState),
         since: this.#state.startedAt,
         mayDrop: allowDrop,
-        serves: () => this.#serves(),
+        serves: () => keepsServing(this.#context),
         stopAccepting: (dropped) => {
           this.#state.servesNoMore()
           this.#covering.close(false)
@@ -605,7 +588,7 @@ export class Generation implements Handover {
         }
       }, launched, begun)
     } catch (error) {
-      this.#reloading = false
+      this.#context.reloading = false
       this.#paths.mend()
       if (this.#beginning.predecessor === undefined) this.#paths.release()
       // It may not listen for long, or ever: nobody else is left to end it.
@@ -618,7 +601,7 @@ export class Generation implements Handover {
       for (const { fd } of this.#more) closeSync(fd)
       this.#state.transferIsOver()
     }
-    this.#reloading = false
+    this.#context.reloading = false
     // This process may itself have a predecessor that still could undo: its turn is over.
     this.#beginning.settled()
     // READY once more: with NotifyAccess=main nobody listened to the successor yet.
@@ -635,7 +618,7 @@ export class Generation implements Handover {
       requestsCut: [],
       durations: { ...switched.durations, move: null, drain: null }
     }
-    this.#report(report)
+    announce(this.#context, report)
     this.#finish({ launched, takes: switched.takes, pongs: switched.pongs, report })
     return report
   }
@@ -646,8 +629,8 @@ export class Generation implements Handover {
     } catch (error) {
       this.#machine.move('launching', { is: 'serving' })
       throw error instanceof HandoverError
-        ? new HandoverError(error.code, `${error.message}\n  ${this.#serves()}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error.cause })
-        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${withoutStop((error as Error).message)}.\n  ${this.#serves()}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error })
+        ? new HandoverError(error.code, `${error.message}\n  ${keepsServing(this.#context)}\n  Check the paths, then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error.cause })
+        : new HandoverError('HANDOVER_SPAWN', `a successor could not be started: ${withoutStop((error as Error).message)}.\n  ${keepsServing(this.#context)}\n  Check the limits of this process (ulimit -n, ulimit -u), then reload again.`, { role: 'predecessor', state: 'launching', generation: this.generation, cause: error })
     }
   }
 
@@ -665,7 +648,7 @@ export class Generation implements Handover {
     return new KeeperLink(held, {
       reload: (pid, [messages, descriptors], more, options) => {
         this.#more = more
-        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }, options).catch((error: unknown) => { this.#kept?.failed(error as HandoverError, pid) })
+        this.#reload('keeper', { channel: channelTo({ messages, descriptors }), pid }, options).catch((error: unknown) => { this.#context.keeper?.failed(error as HandoverError, pid) })
       },
       recall: (reason) => { this.#ending?.recall(reason) },
       settle: () => {
@@ -677,7 +660,7 @@ export class Generation implements Handover {
       probe: (listener, fd) => { serveProbe(this.#inventory, listener, fd) },
       stop: (last, signal) => {
         if (last) this.#inventory.filesAreKept = false
-        if (!this.#stopRequested) this.#signals.keeperStops(signal)
+        if (!this.#context.stopRequested) this.#signals.keeperStops(signal)
         void this.stop()
       },
       status: () => this.status(),
@@ -685,13 +668,13 @@ export class Generation implements Handover {
       inherit: (topic, of, fd) => { this.#state.inherit(topic, of, fd) },
       gone: (expected) => {
         this.#lost = { keeper: held.keeper, slot: held.slot, name: held.name }
-        this.#kept = undefined
+        this.#context.keeper = undefined
         this.#inventory.filesAreKept = false
         this.#host.inherited.stderr?.passOn()
         this.#ending?.settle()
         this.#orphaned.abort(keeperIsGone)
         this.#closeSpares()
-        if (!expected) this.#log('warn', `the keeper (process ${held.keeper}) is gone. ${this.#machine.state.is === 'serving' ? `${this.#serves()} ` : ''}Start it again, in the same way: it finds its workers.`)
+        if (!expected) this.#log('warn', `the keeper (process ${held.keeper}) is gone. ${this.#machine.state.is === 'serving' ? `${keepsServing(this.#context)} ` : ''}Start it again, in the same way: it finds its workers.`)
       },
       warn: (line) => { this.#log('warn', line) }
     })
@@ -699,25 +682,25 @@ export class Generation implements Handover {
 
   /** A keeper wants this process for a worker: one that was started after the former was gone, or is to follow it. */
   #keeperCalled({ line, pid, slot }: CallingKeeper): void {
-    const name = this.#kept?.name ?? this.#lost?.name
+    const name = this.#context.keeper?.name ?? this.#lost?.name
     if (name === undefined) {
       this.#log('warn', `process ${pid} wants to be the keeper of this process, which never had one. It is not heard.`)
       line.close()
       return
     }
-    this.#kept?.replace()
+    this.#context.keeper?.replace()
     this.#lost = undefined
-    this.#kept = this.#keptBy({ line, slot, keeper: pid, name })
-    this.#kept.state(this.#machine.state.is, this.generation)
+    this.#context.keeper = this.#keptBy({ line, slot, keeper: pid, name })
+    this.#context.keeper.state(this.#machine.state.is, this.generation)
     this.#tellKeeper()
   }
 
   /** Copies of what this process listens on, so that it outlives the process. */
   #tellKeeper(): void {
-    if (!this.#kept || !this.#accepts) return
+    if (!this.#context.keeper || !this.#accepts) return
     const { listeners, fds } = this.#inventory.copies()
     try {
-      this.#kept.serves(listeners, fds)
+      this.#context.keeper.serves(listeners, fds)
     } catch (error) {
       this.#log('warn', `the keeper does not get copies of ${listed(listeners.map(({ name }) => name))}: ${(error as Error).message}`)
     }
@@ -725,7 +708,7 @@ export class Generation implements Handover {
 
   /** Under a keeper it is that one which reloads. */
   async #reloadOrAsk(trigger: Report['trigger'], options: ReloadOptions = {}): Promise<Report> {
-    return this.#kept ? await this.#askKeeper(this.#kept, options) : await this.#reload(trigger, undefined, options)
+    return this.#context.keeper ? await this.#askKeeper(this.#context.keeper, options) : await this.#reload(trigger, undefined, options)
   }
 
   async #askKeeper(kept: KeeperLink, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
@@ -737,40 +720,23 @@ export class Generation implements Handover {
 
   // ---- the drain and the end ----
 
-  #finish(served: Handed | undefined): void {
-    const ending = new Shutdown({
-      self: this.#self,
-      machine: this.#machine,
-      inventory: this.#inventory,
-      name: this.#name,
-      host: this.#host,
-      settings: this.#settings.get(),
-      connections: this.#servers.connections,
-      closeHooks: this.#closeHooks,
-      adopter: this.#beginning.adopter,
-      olderEnds: () => this.#beginning.olderEnds,
-      lastWords: async (deadline) => { await this.#lastWords(served, deadline) },
-      peer: (message) => { this.#state.peers.heard('successor', message) },
-      signals: this.#signals,
-      undoIsKept: () => this.#kept !== undefined,
-      moveIsOn: () => this.#moveIsOn(),
-      stopRequested: () => this.#stopRequested,
+  #finish(served: ServingSuccessor | undefined): void {
+    const ending = new Shutdown(this.#context, {
+      older: this.#beginning,
+      listeners: this.#signals,
       draining: (drain) => { this.#emit('draining', drain) },
-      report: (report) => { this.#report(report) },
-      published: (report) => { this.#publish(report) },
       undone: (error, report) => {
         this.#ending = undefined
         this.#state.disconnect('successor', true)
         this.#state.serves()
         this.#tellKeeper()
-        this.#kept?.failed(error, report.successor?.pid ?? 0)
+        this.#context.keeper?.failed(error, report.successor?.pid ?? 0)
         this.#log('error', error.toString())
         this.#emit('failed', error)
-        this.#report(report)
+        announce(this.#context, report)
         this.#answers.undone(error)
-        if (this.#stopRequested) void this.stop()
-      },
-      notAgain: this.#notAgain
+        if (this.#context.stopRequested) void this.stop()
+      }
     }, served)
     this.#ending = ending
     if (served?.report.successor) this.#state.connect('successor', served.launched.channel, served.report.successor)
@@ -783,26 +749,9 @@ export class Generation implements Handover {
     })
   }
 
-  async #lastWords(served: Handed | undefined, deadline: Deadline): Promise<void> {
-    const late = new AbortController()
-    const timer = this.#host.clock.setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
-    await this.#state.sendLast(served?.launched.channel, late.signal).catch((error: unknown) => { this.#log('warn', `what was counted at last is lost: ${textOf(error)}`) })
-    this.#host.clock.clear(timer)
-    this.#state.disconnect('successor', false)
-  }
-
-  readonly #notAgain = (listener: Listener, error: Error): void => {
-    this.#log('error', `${listener.about.name} cannot be listened on again: ${withoutStop(error.message)}. The other listeners are served. Restart to get it back.`)
-  }
-
-  #report(report: Report): void {
-    this.#log(report.result === 'undone' || report.requestsCut.length > 0 ? 'warn' : 'info', describeReport(report))
-    this.#publish(report)
-  }
-
   #publish(report: Report): void {
     this.#lastReport = report
-    this.#kept?.report(report)
+    this.#context.keeper?.report(report)
     this.#answers.reported(report)
     this.#emit('report', report)
   }
@@ -810,7 +759,7 @@ export class Generation implements Handover {
   /** Every listener was closed by the program itself: nothing of ours stays, and the predecessor need not come back. */
   #rest(): void {
     this.#tellKeeper()
-    if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#reloading) return
+    if (this.#inventory.listeners.length > 0 || this.#machine.state.is !== 'serving' || this.#context.reloading) return
     this.#resting = true
     this.#beginning.settled()
     this.#signals.remove()
@@ -822,13 +771,13 @@ export class Generation implements Handover {
   #wake(): void {
     this.#resting = false
     this.#signals.install(this.#settings.get().reloadSignal)
-    if (this.#cannotReload() === undefined) this.#name.take()
+    if (this.#support.cannotReload() === undefined) this.#name.take()
   }
 
   readonly #onExit = (): void => {
     this.#paths.release()
     // While the predecessor could still come back, the paths must stay.
-    const mayComeBack = this.#beginning.predecessor !== undefined && !this.#stopRequested
+    const mayComeBack = this.#beginning.predecessor !== undefined && !this.#context.stopRequested
     const { is } = this.#machine.state
     if (is === 'preparing' || is === 'ready' || (is === 'serving' && !mayComeBack)) this.#inventory.unlinkFiles()
   }
@@ -841,7 +790,7 @@ export class Generation implements Handover {
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
     const { is } = this.#machine.state
-    if (this.#stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
+    if (this.#context.stopRequested || is === 'taking' || is === 'preparing' || is === 'ready' || is === 'idle') {
       this.#log('info', `generation ${this.generation} (process ${this.#host.pid}) ends at once on ${signal}`)
       this.#inventory.unlinkFiles()
       this.#host.exit(128 + constants.signals[signal])
@@ -862,9 +811,4 @@ function guarded(log: Host['log']): Host['log'] {
       writeStderr(`handover: ${level}: ${line}\nhandover: warn: the option log threw: ${String(error)}\n`)
     }
   }
-}
-
-function unsupported(): string | undefined {
-  const part = missing()
-  return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
 }

@@ -6,24 +6,19 @@
 import type net from 'node:net'
 import type { ConnectionReceiver } from '../connections/connection-receiver.js'
 import { ConnectionSender } from '../connections/connection-sender.js'
-import type { ConnectionTracker } from '../connections/connection-tracker.js'
 import { nothingDrained, sum, type DrainResult } from '../connections/drain-result.js'
 import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js'
-import type { NamedSocket } from '../control/named-socket.js'
 import { HandoverError, textOf } from '../errors.js'
-import type { Signals } from '../generation/signals.js'
-import type { ListenerRegistry, Listener } from '../listeners/listener-registry.js'
-import type { Settings } from '../options.js'
 import type { Timer } from '../platform/clock.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
-import type { MessageOf, Peer, Takes } from '../protocol/handover-messages.js'
-import type { Lifecycle } from '../protocol/lifecycle.js'
+import type { Peer, Takes } from '../protocol/handover-messages.js'
 import { listed, mostCutNamed, noState, type Report } from '../protocol/report.js'
-import type { Host } from './host.js'
+import { announce, sayNotServed } from './announcements.js'
 import type { LaunchedSuccessor } from './launch.js'
 import { watchSuccessor } from './predecessor.js'
+import type { ProcessContext } from './process-context.js'
 import { mostSilentMs, Pulse } from './pulse.js'
 
 /** What the drain leaves of `drainTimeout` for the close hooks. */
@@ -41,7 +36,7 @@ const noListeners = { kept: [], added: [], dropped: [] }
 type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
 
 /** A successor that serves, and the report of the switch to it. */
-export interface Handed {
+export interface ServingSuccessor {
   readonly launched: LaunchedSuccessor
   readonly takes: Takes | undefined
   /** It answers `ping`. */
@@ -56,45 +51,37 @@ export interface Draining {
   readonly endsInMs: number
 }
 
-/** What the end asks of the process that it runs in. */
-export interface ShutdownSide {
-  readonly self: Peer
-  readonly machine: Lifecycle
-  readonly inventory: ListenerRegistry
-  readonly name: NamedSocket
-  readonly host: Host
-  readonly settings: Settings
-  /** Of the servers that listen, or have connections still. */
-  readonly connections: ReadonlyMap<net.Server, ConnectionTracker>
-  readonly closeHooks: readonly (() => unknown)[]
-  /** Takes the connections of an older generation that lives. */
+/** An older generation that may still live: connections come from it. */
+export interface OlderGeneration {
+  /** Takes its connections; undefined where there never was one. */
   readonly adopter: ConnectionReceiver | undefined
-  /** Undefined where no older generation lives; resolves when it has ended. */
-  olderEnds(): Promise<void> | undefined
-  /** The last request is answered: what was added to the shared state and to the sums goes to whoever follows. */
-  lastWords(deadline: Deadline): Promise<void>
-  /** The successor says something to this program. */
-  peer(message: MessageOf<'peer'>): void
-  /** The program's own listeners for SIGTERM and SIGINT wait there. */
-  readonly signals: Pick<Signals, 'awaited' | 'tell'>
-  /** A keeper says when the undo window is over. */
-  undoIsKept(): boolean
-  moveIsOn(): boolean
-  stopRequested(): boolean
+  /** Undefined where none lives; resolves when it has ended. */
+  readonly olderEnds: Promise<void> | undefined
+}
+
+type StopSignal = 'SIGTERM' | 'SIGINT'
+
+/** The program's own listeners for SIGTERM and SIGINT, which wait for the end of the drain. */
+export interface WaitingListeners {
+  /** The signal that they wait for; undefined where there are none. */
+  readonly awaited: StopSignal | undefined
+  tell(signal: StopSignal): void
+}
+
+/** What a shutdown needs and sets off beside the context. */
+export interface ShutdownSurroundings {
+  readonly older: OlderGeneration
+  readonly listeners: WaitingListeners
   draining(drain: Draining): void
-  report(report: Report): void
-  /** The same without a line in the log. */
-  published(report: Report): void
   /** The process serves again. */
   undone(error: HandoverError, report: Report): void
-  /** A listener that an undo cannot get back. */
-  notAgain(listener: Listener, error: Error): void
 }
 
 export class Shutdown {
-  readonly #side: ShutdownSide
+  readonly #context: ProcessContext
+  readonly #around: ShutdownSurroundings
   /** Undefined after a stop. */
-  readonly #served: Handed | undefined
+  readonly #served: ServingSuccessor | undefined
   readonly #begun: number
   readonly #deadline: Deadline
   readonly #drains: readonly Drain[]
@@ -103,32 +90,34 @@ export class Shutdown {
   #endUndo: ((lost?: Lost) => void) | undefined
 
   /** Begins the drain. */
-  constructor(side: ShutdownSide, served: Handed | undefined) {
-    this.#side = side
+  constructor(context: ProcessContext, around: ShutdownSurroundings, served: ServingSuccessor | undefined) {
+    const { host, registry, namedSocket, support } = context
+    this.#context = context
+    this.#around = around
     this.#served = served
-    const { drainTimeout, linger: lingerMs } = side.settings
-    this.#begun = side.host.clock.now()
-    this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout), side.host.clock)
+    const { drainTimeout, linger: lingerMs } = context.settings
+    this.#begun = host.clock.now()
+    this.#deadline = deadlineIn(drainTimeout - closeReserve(drainTimeout), host.clock)
     this.#keepServersForOlder()
     if (!served) {
-      side.inventory.close()
-      side.inventory.unlinkFiles()
-      side.name.leave(true)
+      registry.close()
+      registry.unlinkFiles()
+      namedSocket.leave(true)
       // Nobody goes on with what comes from a generation before: that one drains by itself.
-      side.adopter?.refuse()
+      around.older.adopter?.refuse()
     }
-    this.mover = served?.takes && side.moveIsOn() ? new ConnectionSender(served.launched.channel, served.takes, (reason) => {
+    this.mover = served?.takes && support.canMove() ? new ConnectionSender(served.launched.channel, served.takes, (reason) => {
       for (const drain of this.#drains) drain.stopMoving(reason)
     }) : undefined
-    this.#drains = [...side.connections].map(([server, connections]) => connections.drain({ lingerMs, deadline: this.#deadline, ...this.#routeOf(server) }))
+    this.#drains = [...context.connections].map(([server, connections]) => connections.drain({ lingerMs, deadline: this.#deadline, ...this.#routeOf(server) }))
   }
 
   /** Where the connections of this server can go, or why nowhere. */
   #routeOf(server: net.Server): Pick<DrainOptions, 'route' | 'stays'> {
     const { mover } = this
-    const listener = this.#side.inventory.of(server)?.about.name
+    const listener = this.#context.registry.of(server)?.about.name
     if (mover && listener !== undefined && mover.takesListener(listener)) return { route: { mover, listener } }
-    return { stays: !this.#served ? undefined : this.#side.moveIsOn() ? 'not taken by the successor' : 'moving is off' }
+    return { stays: !this.#served ? undefined : this.#context.support.canMove() ? 'not taken by the successor' : 'moving is off' }
   }
 
   /** When what is left is cut. */
@@ -148,8 +137,9 @@ export class Shutdown {
 
   /** Resolves when the process has ended, or serves again. */
   async run(): Promise<void> {
-    const { machine, inventory, name, settings, host, adopter } = this.#side
-    this.#side.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
+    const { lifecycle, registry, namedSocket, settings, host } = this.#context
+    const { adopter } = this.#around.older
+    this.#around.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
     const drained = drainAll(this.#drains, this.#deadline)
     if (this.#served) {
       const lost = await this.#undoWindow(this.#served)
@@ -157,8 +147,8 @@ export class Shutdown {
         await this.#undo(this.#served, lost)
         return
       }
-      inventory.close()
-      name.leave(this.#served.report.listeners.dropped.includes('control'))
+      registry.close()
+      namedSocket.leave(this.#served.report.listeners.dropped.includes('control'))
     }
     await drained
     await this.#outlastOlder()
@@ -166,33 +156,33 @@ export class Shutdown {
     // Nothing more comes from here on. What came from the older generation after the drain seemed over is drained now.
     await adopter?.idle()
     await drainAll(this.#drains, this.#deadline)
-    await this.#side.lastWords(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline)), host.clock))
+    await this.#sayLast(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline)), host.clock))
 
-    machine.move('draining', { is: 'closing' })
+    lifecycle.move('draining', { is: 'closing' })
     const hooksEnded = await this.#runCloseHooks(deadlineIn(Math.max(closeReserve(settings.drainTimeout), left(this.#deadline)), host.clock))
     const report = { ...this.#finalReport(), ...(!hooksEnded && { cleanupCut: 'close hooks' as const }) }
-    machine.move('closing', { is: 'ended' })
-    this.#side.report(report)
+    lifecycle.move('closing', { is: 'ended' })
+    announce(this.#context, report)
     if (this.#served) {
       const { channel } = this.#served.launched
       channel.send({ type: 'end', report })
       // Closing with something unread would take the last word away from the successor: it closes first.
       await channel.closed(deadlineIn(1_000, host.clock))
     }
-    inventory.unlinkFiles()
+    registry.unlinkFiles()
     await this.#farewell(report)
     host.exit()
   }
 
   /** How the successor was lost, where that was while this process could still take over again. */
-  async #undoWindow({ launched: { channel, pid }, pongs }: Handed): Promise<Lost | undefined> {
+  async #undoWindow({ launched: { channel, pid }, pongs }: ServingSuccessor): Promise<Lost | undefined> {
     const { mover } = this
-    const { clock } = this.#side.host
+    const { clock } = this.#context.host
     let pulse: Pulse | undefined
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
       taken: (count, back) => { mover?.taken(count, back) },
-      peer: (message) => { this.#side.peer(message) },
+      peer: (message) => { this.#context.state.peers.heard('successor', message) },
       pong: (debugged) => { pulse?.heard(debugged) }
     }).then((how) => {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
@@ -201,8 +191,8 @@ export class Shutdown {
     let timer: Timer | undefined
     const over = new Promise<Lost | undefined>((resolve) => {
       this.#endUndo = resolve
-      if (!this.#side.undoIsKept()) {
-        const windowMs = Math.min(this.#side.settings.undoWindow, left(this.#deadline))
+      if (!this.#context.keeper) {
+        const windowMs = Math.min(this.#context.settings.undoWindow, left(this.#deadline))
         if (pongs && windowMs > 0) pulse = new Pulse({ pid, clock, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { resolve('hangs') } })
         // One that hangs at the end of the window is seen a little later.
         timer = clock.setTimeout(() => {
@@ -212,18 +202,18 @@ export class Shutdown {
           timer = clock.setTimeout(() => { resolve(undefined) }, Math.max(2 * mostSilentMs, left(this.#deadline)))
         }, windowMs)
       }
-      if (this.#side.stopRequested()) resolve(undefined)
+      if (this.#context.stopRequested) resolve(undefined)
     })
     const how = await Promise.race([died, over])
     clock.clear(timer)
     pulse?.stop()
     this.#endUndo = undefined
-    return this.#side.stopRequested() ? undefined : how
+    return this.#context.stopRequested ? undefined : how
   }
 
-  async #undo({ launched: { channel, pid, child }, report }: Handed, lost: Lost): Promise<void> {
-    const { inventory, name, machine, self, host } = this.#side
-    const names = inventory.names
+  async #undo({ launched: { channel, pid, child }, report }: ServingSuccessor, lost: Lost): Promise<void> {
+    const { registry, namedSocket, lifecycle, self, host } = this.#context
+    const names = registry.names
     const recalled = typeof lost === 'object'
     let killed = false
     if (recalled) {
@@ -235,10 +225,10 @@ export class Shutdown {
       this.mover?.end('the successor ended', lost === 'gone' || killed)
     }
     const result = sum(this.#drains.map((drain) => drain.result))
-    inventory.accept((listener, error) => { this.#side.notAgain(listener, error) })
-    name.serve()
+    registry.accept((listener, error) => { sayNotServed(this.#context, listener, error) })
+    namedSocket.serve()
     for (const drain of this.#drains) drain.undo()
-    machine.move('draining', { is: 'serving' })
+    lifecycle.move('draining', { is: 'serving' })
     // Only now: for a moment both accept, and never nobody.
     if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
     channel.close()
@@ -250,14 +240,14 @@ export class Shutdown {
       ? `${who} was recalled: ${lost.recalled}.\n  ${serves}; the successor answers what it has${result.moved > 0 ? `, also on ${result.moved} connections that had moved to it,` : ''} and ends.`
       : `${who} ${lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window'}.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
     const error = new HandoverError('HANDOVER_UNDONE', `${text}\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
-    this.#side.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
+    this.#around.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
   }
 
   /** While an older generation lives, connections still come from it: a server that the successor does without must not end before. */
   #keepServersForOlder(): void {
-    const older = this.#side.olderEnds()
+    const older = this.#around.older.olderEnds
     if (!older) return
-    const releases = [...this.#side.connections.keys()].map(holdOpen)
+    const releases = [...this.#context.connections.keys()].map(holdOpen)
     void older.then(() => { for (const release of releases) release() })
   }
 
@@ -266,23 +256,34 @@ export class Shutdown {
    * there is a successor, the connections of that older one come through here, and what it knows at last.
    */
   async #outlastOlder(): Promise<void> {
-    const older = this.#side.olderEnds()
+    const older = this.#around.older.olderEnds
     if (!older) return
     await beforeDeadline(older, this.#deadline)
   }
 
+  /** The last request is answered: what was added to the shared state and to the sums goes to whoever follows. */
+  async #sayLast(deadline: Deadline): Promise<void> {
+    const { state, log } = this.#context
+    const late = new AbortController()
+    const timer = deadline.clock.setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
+    await state.sendLast(this.#served?.launched.channel, late.signal)
+      .catch((error: unknown) => { log('warn', `what was counted at last is lost: ${textOf(error)}`) })
+    deadline.clock.clear(timer)
+    state.disconnect('successor', false)
+  }
+
   /** False where they were cut. */
   async #runCloseHooks(deadline: Deadline): Promise<boolean> {
-    const { closeHooks, host } = this.#side
+    const { closeHooks, log } = this.#context
     const hooks = Promise.all(closeHooks.map(async (hook) => {
       try {
         await hook()
       } catch (error) {
-        host.log('error', `a close hook failed: ${textOf(error)}`)
+        log('error', `a close hook failed: ${textOf(error)}`)
       }
     }))
     const ended = await beforeDeadline(hooks, deadline)
-    if (!ended) host.log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
+    if (!ended) log('warn', 'the close hooks did not end within drainTimeout; the process ends without them')
     return ended
   }
 
@@ -291,17 +292,17 @@ export class Shutdown {
    * does neither, the deadline does.
    */
   async #farewell(report: Report): Promise<void> {
-    const { signals, settings: { drainTimeout }, self, host } = this.#side
-    const signal = signals.awaited
+    const { settings: { drainTimeout }, self, host, log } = this.#context
+    const signal = this.#around.listeners.awaited
     if (signal === undefined) return
     for (const drain of this.#drains) drain.end()
     const begun = host.clock.now()
     const timeMs = Math.max(left(this.#deadline) + closeReserve(drainTimeout), Math.min(leastFarewellMs, drainTimeout))
     // In a turn of its own: what a listener throws is the program's, as without us.
-    host.clock.setImmediate(() => { signals.tell(signal) })
+    host.clock.setImmediate(() => { this.#around.listeners.tell(signal) })
     await new Promise<void>((resolve) => { host.clock.setTimeout(resolve, timeMs).unref() })
-    host.log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(host.clock.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
-    this.#side.published({ ...report, cleanupCut: signal })
+    log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(host.clock.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
+    this.#context.publish({ ...report, cleanupCut: signal })
   }
 
   #finalReport(): Report {
@@ -310,14 +311,14 @@ export class Shutdown {
     return {
       result: report ? 'drained' : 'stopped',
       trigger: report?.trigger ?? 'stop',
-      predecessor: this.#side.self,
+      predecessor: this.#context.self,
       successor: report?.successor ?? null,
       listeners: report?.listeners ?? noListeners,
       state: report?.state ?? noState,
       connections: countsOf(result),
       requestsCut: result.requestsCut.slice(0, mostCutNamed),
       ...(result.requestsCut.length > mostCutNamed && { requestsCutBeside: result.requestsCut.length - mostCutNamed }),
-      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: this.#side.host.clock.now() - this.#begun }
+      durations: { ...(report?.durations ?? { launch: null, prepare: null, commit: null }), move: this.mover?.firstPassMs ?? null, drain: this.#context.host.clock.now() - this.#begun }
     }
   }
 }

@@ -5,22 +5,17 @@
  */
 
 import { ConnectionReceiver } from '../connections/connection-receiver.js'
-import type { NamedSocket } from '../control/named-socket.js'
 import { HandoverError, withoutStop } from '../errors.js'
 import { spoken } from '../keeper-link/cover-listeners.js'
-import type { KeeperLink } from '../keeper-link/keeper-link.js'
-import type { ListenerRegistry } from '../listeners/listener-registry.js'
-import type { LogLevel, Settings } from '../options.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { Timer } from '../platform/clock.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
 import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
-import type { Lifecycle } from '../protocol/lifecycle.js'
 import { listed, type Report } from '../protocol/report.js'
 import { offerStored } from '../sharing/sections/systemd-offer.js'
 import { storedCheckpoints } from '../sharing/sections/systemd-store.js'
-import type { SharedState } from '../sharing/shared-state.js'
-import type { Host } from './host.js'
+import { keepsServing } from './announcements.js'
+import type { ProcessContext } from './process-context.js'
 import { succeed, takeOffer, type TakenOffer } from './successor.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
@@ -35,35 +30,20 @@ const lastCallMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTime
 /** How long after the program's last listen() it is said which listeners are waited for. */
 const silentMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 8)
 
-/** What the beginning asks of the process that it runs in. */
-export interface StartupSide {
-  readonly machine: Lifecycle
-  readonly inventory: ListenerRegistry
-  readonly name: NamedSocket
-  readonly state: SharedState
-  readonly host: Host
-  settings(): Settings
-  kept(): KeeperLink | undefined
+/** What a start sets off in the process that it runs in. */
+export interface StartupActions {
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
-  /** Accepts on what listens so far: nobody else serves. */
-  accept(): void
   /** A connection of the predecessor. */
   adopt(fd: number, about: MovedConnection, refusable: boolean): boolean
   /** Copies of listeners that the boot may have needed are of no use any more. */
   closeSpares(): void
-  /** What the predecessor said at its end. */
-  report(report: Report): void
-  /** The sentence for an error. */
-  serves(): string
   stop(): void
-  /** No older generation lives any more. */
-  predecessorGone(): void
-  log(level: LogLevel, line: string): void
 }
 
 export class Startup {
-  readonly #side: StartupSide
+  readonly #context: ProcessContext
+  readonly #actions: StartupActions
   #refusal: HandoverError | undefined
   #predecessor: { readonly taken: TakenOffer; readonly adopter: ConnectionReceiver; gone: boolean } | undefined
   #predecessorIsGone: () => void = () => undefined
@@ -86,8 +66,9 @@ export class Startup {
   /** Told the predecessor that the state cannot be restored. */
   #lacksState = false
 
-  constructor(side: StartupSide) {
-    this.#side = side
+  constructor(context: ProcessContext, actions: StartupActions) {
+    this.#context = context
+    this.#actions = actions
   }
 
   /** Why nothing was taken over, although somebody serves: this process must not listen. */
@@ -112,7 +93,7 @@ export class Startup {
 
   /** A listen() of now must not accept: somebody else serves, or the state of one that crashed is not restored yet. */
   get isQuiet(): boolean {
-    const { is } = this.#side.machine.state
+    const { is } = this.#context.lifecycle.state
     return (is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce
   }
 
@@ -135,50 +116,50 @@ export class Startup {
 
   /** Looks for whoever serves already. Blocks this thread until that has made its offer. */
   find(): void {
-    const { host: { inherited }, name } = this.#side
+    const { host: { inherited }, namedSocket } = this.#context
     try {
-      let contact = inherited.contact ?? name.find() ?? this.#storedBySystemd()
+      let contact = inherited.contact ?? namedSocket.find() ?? this.#storedBySystemd()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
         if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
-        contact = name.find()
+        contact = namedSocket.find()
       }
     } catch (error) {
       this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${withoutStop((error as Error).message)}. This process listens to nothing.`, { cause: error })
-      this.#side.log('error', this.#refusal.toString())
+      this.#context.log('error', this.#refusal.toString())
     }
   }
 
   /** Checkpoints of a process that crashed, whose descriptors can be taken once. A keeper has its own. */
   #storedBySystemd(): BlockingChannel | undefined {
-    const stored = this.#side.kept() || this.#storeWasAsked ? [] : storedCheckpoints(this.#side.host.env)
+    const stored = this.#context.keeper || this.#storeWasAsked ? [] : storedCheckpoints(this.#context.host.env)
     this.#storeWasAsked = true
-    return stored.length > 0 ? offerStored(stored, (line) => { this.#side.log('warn', line) }) : undefined
+    return stored.length > 0 ? offerStored(stored, (line) => { this.#context.log('warn', line) }) : undefined
   }
 
   /** False where the predecessor died before it offered anything. */
   #take(contact: BlockingChannel): boolean {
-    const { machine, inventory, state, host } = this.#side
-    machine.move('idle', { is: 'taking' })
-    const taken = takeOffer(contact, inventory, Math.min(offerMs, this.#side.settings().readyTimeout), host.pid)
+    const { lifecycle, registry, state, host } = this.#context
+    lifecycle.move('idle', { is: 'taking' })
+    const taken = takeOffer(contact, registry, Math.min(offerMs, this.#context.settings.readyTimeout), host.pid)
     if (!taken) {
-      machine.move('taking', { is: 'idle' })
+      lifecycle.move('taking', { is: 'idle' })
       host.inherited.stderr?.passOn()
       return false
     }
     const { channel } = taken
-    const adopter = new ConnectionReceiver(channel, { adopt: (fd, about, refusable) => this.#side.adopt(fd, about, refusable) })
+    const adopter = new ConnectionReceiver(channel, { adopt: (fd, about, refusable) => this.#actions.adopt(fd, about, refusable) })
     this.#predecessor = { taken, adopter, gone: false }
-    machine.move('taking', { is: 'preparing', predecessor: taken.predecessor })
+    lifecycle.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     state.expect(taken.sections, taken.since, channel)
     // Nobody serves where the keeper itself makes the offer, or nobody.
-    if ([this.#side.kept()?.keeper, host.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
-    this.#readyMs = Math.min(this.#side.settings().readyTimeout, taken.readyMs ?? Infinity)
+    if ([this.#context.keeper?.keeper, host.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
+    this.#readyMs = Math.min(this.#context.settings.readyTimeout, taken.readyMs ?? Infinity)
     this.#lastCall = deadlineIn(this.#readyMs - lastCallMs(this.#readyMs), host.clock)
     if (taken.alone) void this.#acceptSoon()
     void succeed(taken, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
-      serve: () => this.#side.serve(),
+      serve: () => this.#actions.serve(),
       take: (connections, refusable) => { adopter.take(connections, refusable) },
       allTaken: async () => {
         await adopter.idle()
@@ -200,10 +181,11 @@ export class Startup {
 
   /** As at a first start, where nobody else would answer what the program asks of itself. */
   async #acceptSoon(): Promise<void> {
-    if (this.#side.state.hasToRestore) await this.#side.state.restoring?.allRestored()
-    if (!['taking', 'preparing', 'ready'].includes(this.#side.machine.state.is)) return
+    const { registry } = this.#context
+    if (this.#context.state.hasToRestore) await this.#context.state.restoring?.allRestored()
+    if (!['taking', 'preparing', 'ready'].includes(this.#context.lifecycle.state.is)) return
     this.#acceptsAtOnce = true
-    this.#side.accept()
+    for (const listener of registry.listeners) registry.acceptOn(listener)
   }
 
   // ---- the boot ----
@@ -211,8 +193,8 @@ export class Startup {
   /** A listen() has begun. */
   listens(): void {
     this.#listening++
-    this.#side.host.clock.clear(this.#settling)
-    this.#side.host.clock.clear(this.#saying)
+    this.#context.host.clock.clear(this.#settling)
+    this.#context.host.clock.clear(this.#saying)
   }
 
   /** It has come to its end. */
@@ -222,7 +204,7 @@ export class Startup {
 
   /** A listen() failed that the program cannot do without. */
   failed(error: Error): void {
-    if (this.#side.machine.state.is === 'preparing') this.#refuse(error.message)
+    if (this.#context.lifecycle.state.is === 'preparing') this.#refuse(error.message)
   }
 
   /** The program says that it is ready, whatever it listens on. */
@@ -233,40 +215,40 @@ export class Startup {
 
   /** Ready, once the program listens on everything that was offered. */
   settle(): void {
-    const { machine, inventory } = this.#side
-    if (machine.state.is !== 'preparing' || this.#listening > 0 || inventory.listeners.length === 0) return
-    const { readyWhen } = this.#side.settings()
-    this.#side.host.clock.clear(this.#settling)
-    this.#side.host.clock.clear(this.#saying)
-    if (this.#saidReady || (readyWhen === 'listening' && inventory.unclaimed.every((name) => name === 'control'))) this.#booted()
+    const { lifecycle, registry } = this.#context
+    if (lifecycle.state.is !== 'preparing' || this.#listening > 0 || registry.listeners.length === 0) return
+    const { readyWhen } = this.#context.settings
+    this.#context.host.clock.clear(this.#settling)
+    this.#context.host.clock.clear(this.#saying)
+    if (this.#saidReady || (readyWhen === 'listening' && registry.unclaimed.every((name) => name === 'control'))) this.#booted()
     else if (readyWhen === 'listening') this.#awaitMore()
   }
 
   /** The new version may have dropped a listener, which nobody can tell from one that is still to come. */
   #awaitMore(): void {
-    const awaited = this.#side.inventory.awaited.map(({ name }) => name)
+    const awaited = this.#context.registry.awaited.map(({ name }) => name)
     if (awaited.length === 0 || this.#predecessor?.taken.mayDrop) {
-      this.#settling = this.#side.host.clock.setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
+      this.#settling = this.#context.host.clock.setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
       return
     }
-    this.#settling = this.#side.host.clock.setTimeout(() => { this.#booted() }, left(this.#lastCall!))
-    this.#saying = this.#side.host.clock.setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
+    this.#settling = this.#context.host.clock.setTimeout(() => { this.#booted() }, left(this.#lastCall!))
+    this.#saying = this.#context.host.clock.setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
   }
 
   #sayAwaited(awaited: readonly string[]): void {
     if (this.#saidAwaited) return
     this.#saidAwaited = true
-    const { kept, log } = { kept: this.#side.kept(), log: (line: string): void => { this.#side.log('info', line) } }
+    const { kept, log } = { kept: this.#context.keeper, log: (line: string): void => { this.#context.log('info', line) } }
     const otherwise = `in ${Math.ceil(left(this.#lastCall!) / 1_000)} s ${kept ? 'the reload fails' : 'it counts as dropped'}`
     const todo = kept ? 'reload with --allow-drop' : 'call ready() when it listens on all that it needs'
-    log(`generation ${this.generation} (process ${this.#side.host.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
+    log(`generation ${this.generation} (process ${this.#context.host.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
   }
 
   #booted(): void {
-    this.#side.host.clock.clear(this.#settling)
-    this.#side.host.clock.clear(this.#saying)
-    if (this.#side.machine.state.is !== 'preparing' || this.#isFinishing) return
-    if (!this.#side.kept() && !this.#side.state.hasToRestore) {
+    this.#context.host.clock.clear(this.#settling)
+    this.#context.host.clock.clear(this.#saying)
+    if (this.#context.lifecycle.state.is !== 'preparing' || this.#isFinishing) return
+    if (!this.#context.keeper && !this.#context.state.hasToRestore) {
       this.#sayReady()
       return
     }
@@ -275,14 +257,14 @@ export class Startup {
   }
 
   async #finish(): Promise<void> {
-    const { inventory, state } = this.#side
+    const { registry, state } = this.#context
     const lacks = await state.restoring?.finish()
     if (lacks !== undefined) {
       this.#lacksState = true
       this.#refuse(lacks, 'HANDOVER_STATE')
       return
     }
-    const veto = await this.#side.kept()?.booted({ ...this.#claims, dropped: inventory.unclaimed.filter((name) => name !== 'control') }, spoken(inventory))
+    const veto = await this.#context.keeper?.booted({ ...this.#claims, dropped: registry.unclaimed.filter((name) => name !== 'control') }, spoken(registry))
     if (veto === undefined) this.#sayReady()
     else this.#refuse(veto)
   }
@@ -292,18 +274,18 @@ export class Startup {
   }
 
   get #claims(): { kept: string[]; added: string[] } {
-    const names = (kept: boolean): string[] => this.#side.inventory.listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
+    const names = (kept: boolean): string[] => this.#context.registry.listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
     return { kept: names(true), added: names(false) }
   }
 
   #sayReady(): void {
-    const { machine, inventory, name, state } = this.#side
-    if (machine.state.is !== 'preparing') return
-    if (!this.#side.kept()) this.#side.closeSpares()
-    name.inherit(inventory)
+    const { lifecycle, registry, namedSocket, state } = this.#context
+    if (lifecycle.state.is !== 'preparing') return
+    if (!this.#context.keeper) this.#actions.closeSpares()
+    namedSocket.inherit(registry)
     const claims = this.#claims
-    const dropped = inventory.drop()
-    machine.move('preparing', { is: 'ready', predecessor: machine.state.predecessor })
+    const dropped = registry.drop()
+    lifecycle.move('preparing', { is: 'ready', predecessor: lifecycle.state.predecessor })
     this.#prepared?.({ type: 'ready', ...claims, dropped, ...(state.restored && { state: state.restored }) })
   }
 
@@ -311,42 +293,44 @@ export class Startup {
 
   /** It took its offer back. */
   #withdrawn(error: HandoverError): void {
-    const { machine, inventory, name } = this.#side
+    const { lifecycle, registry, namedSocket } = this.#context
     // Also where the reason is its own: who asked for the reload may be the only other one to hear it.
-    this.#side.log('error', error.toString())
-    const { is } = machine.state
+    this.#context.log('error', error.toString())
+    const { is } = lifecycle.state
     if (is === 'preparing' || is === 'ready') {
-      machine.move(is, { is: 'ended' })
-      inventory.unlinkFiles()
-      this.#side.host.exit(1)
+      lifecycle.move(is, { is: 'ended' })
+      registry.unlinkFiles()
+      this.#context.host.exit(1)
       return
     }
     // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is nobody to wait for.
-    inventory.ownsFiles = false
-    name.leave(false)
+    registry.ownsFiles = false
+    namedSocket.leave(false)
     this.#isGone()
-    this.#side.stop()
+    this.#actions.stop()
   }
 
   #predecessorEnded(report: Report | undefined, orderly: boolean): void {
-    const { machine, state, host } = this.#side
+    const { lifecycle, state, host } = this.#context
     this.#isGone()
     state.disconnect('predecessor', !orderly)
     state.restoring?.predecessorGone()
-    if (!this.#side.kept()) host.inherited.stderr?.passOn()
+    if (!this.#context.keeper) host.inherited.stderr?.passOn()
     if (this.#lacksState) {
       this.#lacksState = false
-      this.#side.log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
+      this.#context.log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
       void this.#finish()
     }
     // It has logged that itself, mostly to the same place.
-    if (report) this.#side.report(report)
-    else if (!orderly) this.#side.log('warn', `the predecessor ended without a report. ${machine.state.is === 'serving' ? this.#side.serves() : 'This process serves as soon as it is ready.'}`)
+    if (report) this.#context.publish(report)
+    else if (!orderly) this.#context.log('warn', `the predecessor ended without a report. ${lifecycle.state.is === 'serving' ? keepsServing(this.#context) : 'This process serves as soon as it is ready.'}`)
   }
 
   #isGone(): void {
+    const { paths, reloading } = this.#context
     if (this.#predecessor) this.#predecessor.gone = true
     this.#predecessorIsGone()
-    this.#side.predecessorGone()
+    paths.mend()
+    if (!reloading) paths.release()
   }
 }

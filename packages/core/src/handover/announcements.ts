@@ -1,0 +1,29 @@
+/**
+ * What a process says of itself in errors, in the log and in reports: who serves now, what cannot be served, what has happened.
+ */
+
+import { withoutStop } from '../errors.js'
+import type { Listener } from '../listeners/listener-registry.js'
+import { describeProcess, describeReport, listed, type Report } from '../protocol/report.js'
+import type { ProcessContext } from './process-context.js'
+
+/** The part of an error that says who serves, where this process does. Puts Unix paths back that were removed. */
+export function keepsServing({ paths, registry, self }: ProcessContext): string {
+  const back = paths.mend()
+  const { served, lost } = registry.look()
+  const who = describeProcess(self).replace('process', 'Process')
+  const names = served.length > 0 ? ` ${listed(served)}` : ''
+  if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}.`
+  return `${who} keeps serving${names}; ${back.length > 0 ? `${listed(back)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}.`
+}
+
+/** Of a listener that a commit or an undo could not get back. */
+export function sayNotServed({ log }: ProcessContext, { about }: Listener, error: Error): void {
+  log('error', `${about.name} cannot be listened on again: ${withoutStop(error.message)}. The other listeners are served. Restart to get it back.`)
+}
+
+/** Logs and publishes. */
+export function announce(context: ProcessContext, report: Report): void {
+  context.log(report.result === 'undone' || report.requestsCut.length > 0 ? 'warn' : 'info', describeReport(report))
+  context.publish(report)
+}
