@@ -14,6 +14,7 @@ import { constants } from 'node:os'
 import { ApplicationMoves, type MoveOptions, type OnMoved } from '../connections/application-moves.js'
 import { HasSpoken } from '../connections/connection-receiver.js'
 import type { CanMove } from '../connections/connection.js'
+import { requestCounts } from '../connections/request-counts.js'
 import type { Caller, CallingKeeper } from '../control/control-server.js'
 import { NamedSocket } from '../control/named-socket.js'
 import { ProcessSocket } from '../control/process-socket.js'
@@ -103,6 +104,7 @@ export class Generation implements Handover {
   readonly #state = new SharedState({
     author: () => ({ version: this.#portrait.version, generation: this.generation }),
     kept: () => this.#context.keeper,
+    requests: () => requestCounts.total,
     warn: (line) => { this.#log('warn', line) }
   })
   readonly #watchdog: Watchdog

@@ -4,9 +4,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { requestCounts } from '../connections/request-counts.js'
 import { reasonOf } from '../errors.js'
-import type { KeeperLink } from '../keeper-link/keeper-link.js'
 import { closeLater } from '../platform/memory-file.js'
 import type { Channel } from '../protocol/channel.js'
 import type { SectionStatus, ServiceCount } from '../protocol/control-messages.js'
@@ -16,6 +14,7 @@ import { listed, type StateReport } from '../protocol/report.js'
 import { loadSoon } from '../protocol/value-codec.js'
 import { countedBy, ProcessExchange, readTold, withFile } from './aggregates/aggregate-exchange.js'
 import { Aggregates, type Aggregate, type AggregateOptions } from './aggregates/aggregate.js'
+import type { CountGatherer } from './count-gatherer.js'
 import { PeerMessages } from './peer-messages.js'
 import { CheckpointTimer } from './sections/checkpoint-timer.js'
 import { Sections } from './sections/section-registry.js'
@@ -39,7 +38,10 @@ const freshMs = 1_000
 
 export interface SharedStateSide {
   author(): Author
-  kept(): KeeperLink | undefined
+  /** The link to the keeper; undefined without one. */
+  kept(): CountGatherer | undefined
+  /** Begun in this process since it started. */
+  requests(): number
   warn(line: string): void
 }
 
@@ -75,7 +77,7 @@ export class SharedState {
       warn: (line) => { side.warn(line) }
     })
     this.#aggregates = new Aggregates(this.#exchange, id, undefined, (line) => { side.warn(line) })
-    this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: requestCounts.total }), add: (a, b) => ({ requests: a.requests + b.requests }) })
+    this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: side.requests() }), add: (a, b) => ({ requests: a.requests + b.requests }) })
     this.#checkpointing = new CheckpointTimer(this.#sections, this.#saving, {
       whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
       keep: (name, { fd, bytes }) => side.kept()?.checkpoint(name, fd, bytes) ?? storeCheckpoint(name, fd),
@@ -107,18 +109,18 @@ export class SharedState {
   #allRequests(): number {
     const known = this.#known
     if (!(known && performance.now() - known.at < freshMs)) this.#look()
-    return known ? known.requests + requestCounts.total - known.ownThen : requestCounts.total
+    return known ? known.requests + this.#side.requests() - known.ownThen : this.#side.requests()
   }
 
   get serviceCount(): ServiceCount {
     const { value, includes } = this.#aggregates.inherited(serviceTopic)
-    return { id, startedAt: this.#startedAt ?? Date.now(), requests: requestCounts.total + ((value as ServiceCounts | undefined)?.requests ?? 0), includes }
+    return { id, startedAt: this.#startedAt ?? Date.now(), requests: this.#side.requests() + ((value as ServiceCounts | undefined)?.requests ?? 0), includes }
   }
 
   #look(): void {
     if (this.#looking) return
     this.#looking = true
-    const ownThen = requestCounts.total
+    const ownThen = this.#side.requests()
     this.#requests.total().then(({ requests }) => { this.#known = { requests, at: performance.now(), ownThen } }, () => undefined).finally(() => { this.#looking = false })
   }
 

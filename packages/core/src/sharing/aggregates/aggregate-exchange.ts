@@ -8,9 +8,9 @@
 import { closeSync } from 'node:fs'
 import type { Snapshot, SnapshotPart } from './aggregate.js'
 import type { CountedBy } from '../../protocol/keeper-messages.js'
-import type { KeeperLink } from '../../keeper-link/keeper-link.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
 import type { PeerMessages } from '../peer-messages.js'
+import type { CountGatherer } from '../count-gatherer.js'
 import type { Neighbour } from '../sharing-api.js'
 import { decodeState, encodeState } from '../../protocol/value-codec.js'
 
@@ -42,7 +42,7 @@ interface Word {
 }
 
 export interface ExchangeSide {
-  kept(): KeeperLink | undefined
+  kept(): CountGatherer | undefined
   snapshot(topic: string): Promise<Snapshot | undefined>
   inherit(topic: string, told: SnapshotPart): void
   topics(): readonly string[]
@@ -87,7 +87,7 @@ export class ProcessExchange {
     return [...answers.flat(), ...(this.#gathered.get(topic) ?? [])]
   }
 
-  async #askKeeper(kept: KeeperLink, topic: string, mine: Snapshot): Promise<SnapshotPart[] | undefined> {
+  async #askKeeper(kept: CountGatherer, topic: string, mine: Snapshot): Promise<SnapshotPart[] | undefined> {
     const asked = withFile(mine, (fd) => kept.gather(topic, countedBy(mine), fd))
     return (await asked)?.flatMap(({ of, fd }) => {
       try {
