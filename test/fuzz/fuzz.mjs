@@ -18,7 +18,12 @@ import { Random } from './fuzz-random.mjs'
 import { answer } from './fuzz-requests.mjs'
 
 const load = createRequire(import.meta.url)
-const core = (name) => load(`../../packages/core/dist/${name}.js`)
+const core = (file) => load(`../../packages/core/dist/${file}.js`)
+/** The modules in which a mutation replaces functions, by the names that it has for them. */
+const mutable = {
+  receiver: 'connections/connection-receiver', tracker: 'connections/connection-tracker', movability: 'connections/movability', sender: 'connections/connection-sender',
+  handle: 'platform/node/connection-handle'
+}
 
 const given = parseArgs({ options: { moves: { type: 'string', default: '100000' }, seconds: { type: 'string', default: '3600' }, clients: { type: 'string', default: '32' }, seed: { type: 'string' }, stuck: { type: 'string', default: '10000' }, mutation: { type: 'string' } } }).values
 const options = { moves: Number(given.moves), seconds: Number(given.seconds), clients: Number(given.clients), stuckMs: Number(given.stuck), seed: Number(given.seed ?? Date.now() % 1_000_000) }
@@ -28,15 +33,16 @@ let mutated = 0
 if (given.mutation !== undefined) {
   const mutate = mutations[given.mutation]
   if (!mutate) throw new Error(`no mutation "${given.mutation}"`)
-  mutate(Object.fromEntries(['adopting', 'connections', 'movable', 'moving', 'private'].map((name) => [name, core(name)])), () => { mutated++ })
+  mutate(Object.fromEntries(Object.entries(mutable).map(([name, file]) => [name, core(file)])), () => { mutated++ })
 }
-const { ConnectionReceiver } = core('adopting')
-const { Channel, deadlineIn } = core('channel')
-const { parseMessage } = core('messages')
-const { Connections } = core('connections')
-const { Mover } = core('moving')
-const { native } = core('native')
-const { cannotMove } = core('private')
+const { ConnectionReceiver } = core('connections/connection-receiver')
+const { Channel } = core('protocol/channel')
+const { deadlineIn } = core('protocol/deadline')
+const { parseMessage } = core('protocol/handover-messages')
+const { ConnectionTracker } = core('connections/connection-tracker')
+const { ConnectionSender } = core('connections/connection-sender')
+const { native } = core('platform/native')
+const { cannotMove } = core('platform/node/support-check')
 if (given.mutation === undefined && cannotMove() !== undefined) throw new Error(cannotMove())
 
 const folder = mkdtempSync(path.join(tmpdir(), 'handover-fuzz-'))
@@ -61,7 +67,7 @@ class Side {
   async listen() {
     for (const [name, where] of [['tcp', { host: '127.0.0.1', port: 0 }], ['unix', { path: this.#place }]]) {
       const server = http.createServer({ keepAliveTimeout: 120_000, connectionsCheckingInterval: 100 })
-      const connections = new Connections(server)
+      const connections = new ConnectionTracker(server)
       server.on('request', (request, response) => {
         answer(request, response, connections.about(request.socket)?.requests).catch(() => { response.destroy() })
       })
@@ -136,7 +142,7 @@ async function round(from, to, how = manner()) {
   let drains = []
   const undo = () => { for (const drain of drains.splice(0)) drain.undo() }
   const room = random.chance(0.1) ? random.between(1, 20) : 1_000_000
-  const mover = new Mover(counting, { listeners: [...from.listeners.keys()], kinds: [], room }, undo)
+  const mover = new ConnectionSender(counting, { listeners: [...from.listeners.keys()], kinds: [], room }, undo)
   drains = [...from.listeners].map(([listener, { connections }]) => connections.drain({ lingerMs: 60_000, deadline: deadlineIn(120_000), route: { mover, listener } }))
 
   const heard = [

@@ -105,9 +105,10 @@ test('the tarball of the core carries the binary of this platform and no source 
 
 test('the tarball of the load client is whole, and has none of the benches and the demo', () => {
   const dist = path.join(folder, 'node_modules', '@handover', 'load', 'dist')
-  const files = readdirSync(dist).filter((name) => name.endsWith('.js'))
-  const imported = files.flatMap((name) => [...readFileSync(path.join(dist, name), 'utf8').matchAll(/^(?:import|export) .*?from '(.*?)'/gm)].map((match) => match[1]!))
-  expect(imported.filter((name) => name.startsWith('.') && !files.includes(path.basename(name)))).toEqual([])
-  expect(imported.filter((name) => !name.startsWith('.') && !name.startsWith('node:'))).toEqual([])
+  const files = readdirSync(dist, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'))
+  const imported = files.flatMap((file) => [...readFileSync(path.join(dist, file), 'utf8').matchAll(/^(?:import|export) .*?from '(.*?)'/gm)]
+    .map(([, name]) => (name!.startsWith('.') ? path.join(path.dirname(file), name!) : name!)))
+  expect(imported.filter((name) => name.endsWith('.js') && !files.includes(name))).toEqual([])
+  expect(imported.filter((name) => !name.endsWith('.js') && !name.startsWith('node:'))).toEqual([])
   expect(files.filter((name) => /^(bench|demo|example|reporter|table)/.test(name))).toEqual([])
 })
