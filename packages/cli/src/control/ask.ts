@@ -3,7 +3,7 @@
  */
 
 import type net from 'node:net'
-import { connectControl, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
+import { connectControl, deadlineIn, LineReader, withDeadline, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
 import { Failure } from '../failure.js'
 
 const longestLine = 4_194_304
@@ -45,42 +45,42 @@ function connect(file: string): net.Socket {
 }
 
 async function* answers(socket: net.Socket, file: string, answerMs: ((answersSoFar: number) => number | undefined) | undefined): AsyncGenerator<ControlAnswer> {
-  let text = ''
-  let wake = (): void => undefined
+  const lines = new LineReader(longestLine)
   const over = new AbortController()
+  let wake = (): void => undefined
   const end = (): void => {
     over.abort()
     wake()
   }
   // A process that ends with something unread resets the connection: what it said before has arrived all the same.
   socket.on('error', end).on('end', end).on('close', end)
-  socket.setEncoding('utf8').on('data', (chunk: string) => {
-    text += chunk
+  socket.on('data', (chunk: Buffer) => {
+    lines.add(chunk)
     wake()
   })
   for (let told = 0; ; told++) {
     const ms = answerMs?.(told)
-    const deadline = ms === undefined ? undefined : performance.now() + ms
+    const deadline = ms === undefined ? undefined : deadlineIn(ms)
     for (;;) {
-      const at = text.indexOf('\n')
-      if (at >= 0) {
-        const line = text.slice(0, at)
-        text = text.slice(at + 1)
+      const line = nextOf(lines, file)
+      if (line !== undefined) {
         yield parse(line, file)
         break
       }
-      if (text.length > longestLine) throw new Failure(`handover: what listens at ${file} says ${text.length} characters without an end. It is no process of Handover.`)
       if (over.signal.aborted) return
-      const left = deadline === undefined ? undefined : deadline - performance.now()
-      if (left !== undefined && left <= 0) throw new Silent(`handover: the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms. See whether its event loop is blocked.`)
-      await new Promise<void>((resolve) => {
-        const timer = left === undefined ? undefined : setTimeout(resolve, left)
-        wake = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
+      const woken = new Promise<true>((resolve) => { wake = () => { resolve(true) } })
+      if (await withDeadline(woken, deadline) === undefined) {
+        throw new Silent(`handover: the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms. See whether its event loop is blocked.`)
+      }
     }
+  }
+}
+
+function nextOf(lines: LineReader, file: string): string | undefined {
+  try {
+    return lines.next()
+  } catch {
+    throw new Failure(`handover: what listens at ${file} says more than ${longestLine} characters without an end. It is no process of Handover.`)
   }
 }
 

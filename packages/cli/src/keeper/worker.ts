@@ -3,7 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withOwnInspector, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
+import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withDeadline, withOwnInspector, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -201,33 +201,21 @@ export class Worker {
   async ask(timeoutMs: number): Promise<ProcessStatus | undefined> {
     if (this.#hungUp) return undefined
     const id = ++this.#asks
-    return await new Promise((resolve) => {
-      const timer = setTimeout(() => {
-        this.#asked.delete(id)
-        resolve(undefined)
-      }, timeoutMs)
-      this.#asked.set(id, (status) => {
-        clearTimeout(timer)
-        resolve(status)
-      })
-      this.say({ type: 'ask', id })
-    })
+    const answer = new Promise<ProcessStatus | undefined>((resolve) => { this.#asked.set(id, resolve) })
+    this.say({ type: 'ask', id })
+    const status = await withDeadline(answer, deadlineIn(timeoutMs))
+    this.#asked.delete(id)
+    return status
   }
 
   /** Asks what it counts. Resolves when its side has heard that; false where it does not say so in time. */
   async tell(topic: string, timeoutMs: number): Promise<boolean> {
     if (this.#hungUp) return false
     const id = ++this.#asks
-    return await new Promise((resolve) => {
-      const over = (told: boolean): void => {
-        clearTimeout(timer)
-        this.#telling.delete(id)
-        resolve(told)
-      }
-      const timer = setTimeout(() => { over(false) }, timeoutMs)
-      this.#telling.set(id, over)
-      if (!this.say({ type: 'tell', id, topic })) over(false)
-    })
+    const heard = new Promise<boolean>((resolve) => { this.#telling.set(id, resolve) })
+    const told = this.say({ type: 'tell', id, topic }) && await withDeadline(heard, deadlineIn(timeoutMs))
+    this.#telling.delete(id)
+    return told ?? false
   }
 
   signal(signal: NodeJS.Signals): void {

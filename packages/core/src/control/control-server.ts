@@ -8,14 +8,14 @@
 
 import { closeSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
-import type { KeeperLine } from '../keeper-link/keeper-link.js'
 import { addon, systemError } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { passListenHook } from '../platform/own-servers.js'
 import { Channel } from '../protocol/channel.js'
 import type { ControlAnswer, ControlRequest } from '../protocol/control-messages.js'
 import { parseMessage, type Message } from '../protocol/handover-messages.js'
-import { parseKeeperMessage } from '../protocol/keeper-messages.js'
+import { LineReader } from '../protocol/json-lines.js'
+import { parseKeeperMessage, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
 import { Healing, standingAt, stands, type Standing } from './control-healing.js'
 import { parseFirstLine, type Greeting } from './first-line.js'
 import { checkPeer } from './peer-check.js'
@@ -50,7 +50,7 @@ export interface Client {
 
 /** A keeper that wants this process for its worker. */
 export interface CallingKeeper {
-  readonly line: KeeperLine
+  readonly line: Channel<KeeperMessage, WorkerMessage>
   readonly pid: number
   readonly slot: number
 }
@@ -189,21 +189,21 @@ export class ControlServer {
     socket.once('close', () => {
       if (socket.listeners('data').includes(read)) met()
     })
-    let text = ''
+    const lines = new LineReader(maxFirstLine)
     const read = (chunk: Buffer): void => {
-      text += chunk.toString('utf8')
-      const end = text.indexOf('\n')
-      if (end < 0 && text.length <= maxFirstLine) return
+      lines.add(chunk)
+      const line = firstOf(lines)
+      if (line === undefined) return
       socket.pause()
       met()
       let first: Greeting | ControlRequest
       try {
-        first = parseFirstLine(end < 0 || end > maxFirstLine ? '' : text.slice(0, end))
+        first = parseFirstLine(line)
       } catch (error) {
         refuse((error as Error).message)
         return
       }
-      if (first.type !== 'request') this.#pair(first, { socket, rest: text.slice(end + 1), slot: first.slot })
+      if (first.type !== 'request') this.#pair(first, { socket, rest: lines.rest, slot: first.slot })
       else if (this.#clients < maxClients) this.#serve(first, socket)
       else refuse(`${maxClients} others wait for an answer`)
     }
@@ -263,5 +263,14 @@ export class ControlServer {
       else this.#side.keeperCalled?.({ line: new Channel(socket, own, () => { closeSync(own) }, parseKeeperMessage, rest), pid: peer.pid, slot })
     }
     socket.resume()
+  }
+}
+
+/** A line that is too long is no first line either, and is refused as one. */
+function firstOf(lines: LineReader): string | undefined {
+  try {
+    return lines.next()
+  } catch {
+    return ''
   }
 }

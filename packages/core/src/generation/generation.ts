@@ -38,6 +38,7 @@ import { ListenerRegistry, type Listener, type OfferedSocket } from '../listener
 import { ServedPaths } from '../listeners/served-paths.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel } from '../options.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
+import { debug } from '../platform/debug.js'
 import { native } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { writeStderr } from '../platform/stderr-relay.js'
@@ -144,6 +145,7 @@ export class Generation implements Handover {
     this.#signals = new Signals(host, { warnsOfOthers: () => !this.#servers.everything, reload: this.#onReload, stop: this.#onStop, log: (level, line) => { this.#log(level, line) } })
     this.#watchdog = new Watchdog(host, () => settings.get().watchdog)
     this.#machine = new Lifecycle((from, to) => {
+      debug(() => `lifecycle: ${from} to ${to.is}`)
       this.#watchdog.moved(to)
       this.#telling = true
       this.#context.keeper?.state(to.is, this.generation)

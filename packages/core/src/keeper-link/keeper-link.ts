@@ -19,9 +19,6 @@ import { passed, type PassedListener } from './passed-listener.js'
 /** The keeper waits for the other processes no longer than a second. It is given more than that: without its answer a total may be smaller than one that was shown. */
 const gatherMs = 5_000
 
-/** Both ends say how many descriptors follow by a list of listeners, or by the word itself. */
-export type KeeperLine = Channel<KeeperMessage, WorkerMessage>
-
 export interface KeeperLinkSide {
   /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
   reload(pid: number, channel: readonly [number, number], more: readonly PassedListener[], options: { readonly withoutState: boolean; readonly allowDrop: boolean }): void
@@ -56,7 +53,7 @@ export class KeeperLink {
   #replaced = false
   /** The keeper hung up. */
   #over = false
-  readonly #line: KeeperLine
+  readonly #line: Channel<KeeperMessage, WorkerMessage>
   readonly #side: KeeperLinkSide
   readonly #answerMs: number
   #gate: ((veto: string | undefined) => void) | undefined
@@ -244,7 +241,7 @@ export class KeeperLink {
 
 /** By whom this process is kept, and where. */
 export interface KeeperSeat {
-  readonly line: KeeperLine
+  readonly line: Channel<KeeperMessage, WorkerMessage>
   readonly slot: number
   /** A pid. */
   readonly keeper: number

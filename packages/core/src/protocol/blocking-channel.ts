@@ -1,11 +1,10 @@
 import { closeSync, readSync, writeSync } from 'node:fs'
-import { StringDecoder } from 'node:string_decoder'
 import { HandoverError } from '../errors.js'
 import { addon, check } from '../platform/native.js'
-import { Channel, isGone, openChannel, overlong } from './channel.js'
+import { Channel, isGone, openChannel } from './channel.js'
 import { DeadlinePassed, left, type Deadline } from './deadline.js'
 import { parseMessage, type Message } from './handover-messages.js'
-import { maxLineBytes } from './json-lines.js'
+import { LineReader, maxLineBytes } from './json-lines.js'
 
 /**
  * The successor's side before its event loop turns: it must know the offer within its first listen(), which is synchronous.
@@ -14,8 +13,7 @@ import { maxLineBytes } from './json-lines.js'
 export class BlockingChannel {
   readonly #messages: number
   readonly #descriptors: number
-  readonly #decoder = new StringDecoder('utf8')
-  #rest = ''
+  readonly #lines = new LineReader(maxLineBytes)
 
   constructor(messages: number, descriptors: number) {
     this.#messages = messages
@@ -36,13 +34,8 @@ export class BlockingChannel {
   hear(deadline: Deadline): Message | undefined {
     const chunk = Buffer.alloc(65_536)
     for (;;) {
-      const end = this.#rest.indexOf('\n')
-      if (end >= 0) {
-        const line = this.#rest.slice(0, end)
-        this.#rest = this.#rest.slice(end + 1)
-        return parseMessage(line)
-      }
-      if (this.#rest.length > maxLineBytes) throw overlong()
+      const line = this.#lines.next()
+      if (line !== undefined) return parseMessage(line)
       if (check(addon().pollReadable(this.#messages, Math.ceil(left(deadline))), 'poll') === 0) throw new DeadlinePassed()
       let bytes: number
       try {
@@ -52,7 +45,7 @@ export class BlockingChannel {
         throw error
       }
       if (bytes === 0) return undefined
-      this.#rest += this.#decoder.write(chunk.subarray(0, bytes))
+      this.#lines.add(chunk.subarray(0, bytes))
     }
   }
 
@@ -76,7 +69,7 @@ export class BlockingChannel {
   }
 
   open(): Channel {
-    return openChannel(this.#messages, this.#descriptors, parseMessage, this.#rest)
+    return openChannel(this.#messages, this.#descriptors, parseMessage, this.#lines.rest)
   }
 
   close(): void {

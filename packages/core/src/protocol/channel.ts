@@ -11,9 +11,9 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { HandoverError } from '../errors.js'
 import { addon, check, maxFdsPerMessage, systemError } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
-import { DeadlinePassed, left, type Deadline } from './deadline.js'
+import { DeadlinePassed, withDeadline, type Deadline } from './deadline.js'
 import type { Message } from './handover-messages.js'
-import { maxLineBytes } from './json-lines.js'
+import { LineReader, maxLineBytes } from './json-lines.js'
 
 export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
 
@@ -22,9 +22,6 @@ const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'
 /** Nobody tells when a raw descriptor can be written to again. */
 const fullMs = 10
 
-export const overlong = (): HandoverError =>
-  new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${maxLineBytes} bytes, found a longer one.`)
-
 /** `Hears`: what the other side says; of the roles as long as nothing else is said. */
 export class Channel<Hears extends { readonly type: string } = Message, Says extends { readonly type: string } = Message> {
   readonly #socket: net.Socket
@@ -32,10 +29,10 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   readonly #closeDescriptors: () => void
   readonly #parse: (line: string) => Hears
   readonly #queue: (Hears | HandoverError)[] = []
-  #rest = ''
+  readonly #lines = new LineReader(maxLineBytes)
   #ended = false
   #closed = false
-  #wake: (() => void) | undefined
+  #wake: () => void = () => undefined
 
   /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
   constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, parse: (line: string) => Hears, alreadyRead = '') {
@@ -43,35 +40,36 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     this.#descriptors = descriptors
     this.#closeDescriptors = closeDescriptors
     this.#parse = parse
-    socket.setEncoding('utf8')
-    socket.on('data', (text: string) => { this.#read(text) })
+    socket.on('data', (bytes: Buffer) => { this.#read(bytes) })
     // An error (ECONNRESET) is followed by 'close', which says the same: the other side is gone.
     socket.on('error', () => undefined)
     socket.on('close', () => { this.#end() })
     if (alreadyRead !== '') this.#read(alreadyRead)
   }
 
-  #read(text: string): void {
-    const lines = (this.#rest + text).split('\n')
-    this.#rest = lines.pop() ?? ''
-    for (const line of lines) {
-      try {
-        this.#queue.push(this.#parse(line))
-      } catch (error) {
-        this.#queue.push(error as HandoverError)
-      }
-    }
-    if (this.#rest.length > maxLineBytes) {
-      this.#rest = ''
-      this.#queue.push(overlong())
+  #read(bytes: Buffer | string): void {
+    this.#lines.add(bytes)
+    try {
+      for (let line = this.#lines.next(); line !== undefined; line = this.#lines.next()) this.#queue.push(this.#parsed(line))
+    } catch (error) {
+      // Too long: where the next one begins is not known.
+      this.#queue.push(error as HandoverError)
       this.#socket.destroy()
     }
-    this.#wake?.()
+    this.#wake()
+  }
+
+  #parsed(line: string): Hears | HandoverError {
+    try {
+      return this.#parse(line)
+    } catch (error) {
+      return error as HandoverError
+    }
   }
 
   #end(): void {
     this.#ended = true
-    this.#wake?.()
+    this.#wake()
   }
 
   /** Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write. */
@@ -169,21 +167,8 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
       if (next instanceof HandoverError) throw next
       if (next !== undefined) return next
       if (this.#ended) return undefined
-      await new Promise<void>((resolve, reject) => {
-        const timer = deadline && Number.isFinite(deadline.at) ? deadline.clock.setTimeout(() => {
-          this.#wake = undefined
-          stopped?.removeEventListener('abort', wake)
-          reject(new DeadlinePassed())
-        }, left(deadline)) : undefined
-        const wake = (): void => {
-          this.#wake = undefined
-          deadline?.clock.clear(timer)
-          stopped?.removeEventListener('abort', wake)
-          resolve()
-        }
-        this.#wake = wake
-        stopped?.addEventListener('abort', wake, { once: true })
-      })
+      const woken = new Promise<true>((resolve) => { this.#wake = () => { resolve(true) } })
+      if (await withDeadline(woken, deadline, stopped) === undefined && !stopped?.aborted) throw new DeadlinePassed()
     }
   }
 
@@ -208,13 +193,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   /** Resolves when the other side has closed, or at the deadline. */
   async closed(deadline: Deadline): Promise<void> {
     if (this.#socket.destroyed) return
-    await new Promise<void>((resolve) => {
-      const timer = deadline.clock.setTimeout(resolve, left(deadline))
-      this.#socket.once('close', () => {
-        deadline.clock.clear(timer)
-        resolve()
-      })
-    })
+    await withDeadline(new Promise<void>((resolve) => { this.#socket.once('close', () => { resolve() }) }), deadline)
   }
 }
 

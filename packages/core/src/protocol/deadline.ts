@@ -1,10 +1,10 @@
 /**
  * Every wait takes a deadline, a point in time, and never a duration: so several waits in a row can share one.
  *
- * A deadline knows the clock that it goes by, so that whoever waits needs no clock of its own.
+ * A deadline knows the clock that it goes by, so that a wait needs no clock of its own.
  */
 
-import { systemClock, type Clock } from '../platform/clock.js'
+import { systemClock, type Clock, type Timer } from '../platform/clock.js'
 
 export interface Deadline {
   /** As `clock.now()`. */
@@ -18,6 +18,25 @@ export const deadlineIn = (ms: number, clock: Clock = systemClock): Deadline => 
 
 /** In milliseconds. */
 export const left = ({ at, clock }: Deadline): number => Math.max(0, at - clock.now())
+
+/**
+ * What `promise` resolves with, or rejects with; undefined where the deadline passes first, or `stopped` is aborted. Without a deadline, and with one
+ * that is infinite, it waits without end. The promise must not outlive many waits: each adds a callback to it.
+ */
+export async function withDeadline<T>(promise: Promise<T>, deadline?: Deadline, stopped?: AbortSignal): Promise<T | undefined> {
+  if (stopped?.aborted) return undefined
+  let timer: Timer | undefined
+  let end = (): void => undefined
+  const over = new Promise<undefined>((resolve) => { end = () => { resolve(undefined) } })
+  if (deadline && Number.isFinite(deadline.at)) timer = deadline.clock.setTimeout(end, left(deadline))
+  stopped?.addEventListener('abort', end, { once: true })
+  try {
+    return await Promise.race([promise, over])
+  } finally {
+    deadline?.clock.clear(timer)
+    stopped?.removeEventListener('abort', end)
+  }
+}
 
 /** Thrown by `receive` where the deadline passed; the role gives it its meaning. */
 export class DeadlinePassed extends Error {}

@@ -1,10 +1,47 @@
 /**
- * Messages as lines of JSON: the checks that a table of messages is made of, and the reader that holds a line against the table. Pure.
+ * Messages as lines of JSON: what cuts a stream into lines, the checks that a table of messages is made of, and the parser that holds a line against
+ * the table. It reads no socket: bytes are given to it.
  */
 
+import { StringDecoder } from 'node:string_decoder'
 import { HandoverError } from '../errors.js'
 
+/** Of a message between two processes of Handover. */
 export const maxLineBytes = 1_048_576
+
+/** Cuts what arrives into lines of at most `limit` characters. */
+export class LineReader {
+  readonly #limit: number
+  readonly #decoder = new StringDecoder('utf8')
+  #text = ''
+  #at = 0
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  add(bytes: Buffer | string): void {
+    this.#text = this.rest + (typeof bytes === 'string' ? bytes : this.#decoder.write(bytes))
+    this.#at = 0
+  }
+
+  /** The next line, without its end; undefined where it has not come whole. Throws HANDOVER_PROTOCOL for one that is too long. */
+  next(): string | undefined {
+    const end = this.#text.indexOf('\n', this.#at)
+    if ((end < 0 ? this.#text.length : end) - this.#at > this.#limit) {
+      throw new HandoverError('HANDOVER_PROTOCOL', `expected a line of at most ${this.#limit} bytes, found a longer one.`)
+    }
+    if (end < 0) return undefined
+    const line = this.#text.slice(this.#at, end)
+    this.#at = end + 1
+    return line
+  }
+
+  /** What has come after the last line. */
+  get rest(): string {
+    return this.#text.slice(this.#at)
+  }
+}
 
 export type Check = (value: unknown) => boolean
 export const string: Check = (value) => typeof value === 'string'
