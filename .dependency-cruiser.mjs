@@ -26,7 +26,7 @@ export default {
     { name: 'no circle', comment: 'two files that import each other cannot be read one after the other; types count', severity: 'error', from: {}, to: { circular: true } },
 
     only(core, 'errors.ts', [], 'errors stand on nothing'),
-    only(core, 'typo.ts', [], 'pure'),
+    only(core, 'typo.ts', [], 'comparing two words stands on nothing'),
     only(core, 'options.ts', [...ground, 'platform'], 'options are known before anything else is'),
     only(core, 'platform', ground, 'the world knows no words of the protocol, and no room above it'),
     only(core, 'platform/node', [...ground, 'platform/native.ts'], 'only here may a private field of Node be touched, so it stays small'),
