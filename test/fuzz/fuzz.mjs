@@ -38,7 +38,7 @@ if (given.mutation !== undefined) {
 const { ConnectionReceiver } = core('connections/connection-receiver')
 const { Channel } = core('protocol/channel')
 const { deadlineIn } = core('protocol/deadline')
-const { parseMessage } = core('protocol/handover-messages')
+const { handoverMessages } = core('protocol/handover-messages')
 const { ConnectionTracker } = core('connections/connection-tracker')
 const { ConnectionSender } = core('connections/connection-sender')
 const { native } = core('platform/native')
@@ -102,7 +102,7 @@ class Side {
 function connected() {
   const [holding, taking] = native.socketPair()
   const [holdingDescriptors, takingDescriptors] = native.socketPair()
-  const channel = (messages, descriptors) => new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
+  const channel = (messages, descriptors) => new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
   return { holding: channel(holding, holdingDescriptors), taking: channel(taking, takingDescriptors) }
 }
 
@@ -114,29 +114,22 @@ function lose(fds) {
   for (const fd of fds) closeSync(fd)
 }
 
-function shortOf(channel) {
-  return {
-    send: (message) => { channel.send(message) },
-    takeDescriptors: () => {
-      const fds = channel.takeDescriptors()
-      const kept = random.between(0, fds.length)
-      lose(fds.splice(kept))
-      return fds
-    }
-  }
+function shortOf(fds) {
+  const kept = random.between(0, fds.length)
+  lose(fds.slice(kept))
+  return fds.slice(0, kept)
 }
 
 /** A predecessor drains into a successor, for a moment, and then serves again: what generation.ts does from the commit to the undo. */
 async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
-  const adopter = new ConnectionReceiver(how === 'short' ? shortOf(taking) : taking, { adopt: (fd, about) => { to.adopt(fd, about) } })
+  const adopter = new ConnectionReceiver(taking, { adopt: (fd, about) => { to.adopt(fd, about) } })
   let flying = 0
   let landed = () => undefined
   const counting = {
-    sendDescriptors: (fds) => { holding.sendDescriptors(fds) },
-    send: (message) => {
+    send: (message, fds) => {
+      holding.send(message, fds)
       flying++
-      holding.send(message)
     }
   }
   let drains = []
@@ -147,14 +140,15 @@ async function round(from, to, how = manner()) {
 
   const heard = [
     (async () => {
-      for (let message; (message = await taking.receive()) !== undefined;) {
-        if (how === 'dead') lose(taking.takeDescriptors())
-        else adopter.take(message.connections)
+      for (let received; (received = await taking.receive()) !== undefined;) {
+        const { message, fds } = received
+        if (how === 'dead') lose(fds)
+        else await adopter.take(message.connections, how === 'short' ? shortOf(fds) : fds)
       }
     })(),
     (async () => {
-      for (let message; (message = await holding.receive()) !== undefined;) {
-        mover.taken(message.count)
+      for (let received; (received = await holding.receive()) !== undefined;) {
+        mover.taken(received.message.count)
         if (--flying === 0) landed()
       }
     })()

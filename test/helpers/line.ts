@@ -4,7 +4,7 @@ import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeFil
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { addon, openChannel, openPairs, type CountedBy, type ProcessEnd, type KeeperMessage, type LifecycleState, type WorkerMessage } from '@handover/core/internal'
-import { type Line, parseKeeperMessage, parseWorkerMessage, Worker, type WorkerSide } from './internals.js'
+import { type Line, keeperMessages, workerMessages, Worker, type WorkerSide } from './internals.js'
 import { descriptorsOf, waitFor } from './program.js'
 
 /** Files as they travel: the descriptor is the caller's. */
@@ -45,22 +45,18 @@ export class FarEnd {
   readonly #channel: ReturnType<typeof openChannel<KeeperMessage, WorkerMessage>>
   #end: (how: ProcessEnd) => void = () => undefined
   /** Is called for each word, in the order of arrival. */
-  hears: (word: KeeperMessage, take: (count: number) => number[]) => void = () => undefined
+  hears: (word: KeeperMessage, fds: readonly number[]) => void = () => undefined
 
   constructor(side: WorkerSide, slot = 0) {
     const [[ours, theirs], [ourDescriptors, theirDescriptors]] = openPairs(addon(), false)
-    const line: Line = openChannel(ours, ourDescriptors, parseWorkerMessage)
+    const line: Line = openChannel(ours, ourDescriptors, workerMessages)
     const ended = new Promise<ProcessEnd>((resolve) => { this.#end = resolve })
     this.worker = new Worker(line, { pid: ++pids, slot, startedAt: Date.now(), ended }, side)
-    this.#channel = openChannel(theirs, theirDescriptors, parseKeeperMessage)
-    const take = (count: number): number[] => {
-      const fds = this.#channel.takeAll(count)
-      if (typeof fds === 'number') throw new Error(`${fds} of ${count} descriptors arrived`)
-      return fds
-    }
-    void this.#channel.hearAll((word) => {
-      this.hears(word, take)
-      this.said.push(word)
+    this.#channel = openChannel(theirs, theirDescriptors, keeperMessages)
+    void this.#channel.hearAll(({ message, fds, missing }) => {
+      if (missing) throw new Error(`${missing.arrived} of ${missing.counted} descriptors arrived`)
+      this.hears(message, fds)
+      this.said.push(message)
     }, (what) => { throw new Error(what) })
     this.say({ type: 'hello', protocol: 1, pid: this.worker.pid })
   }
@@ -74,8 +70,7 @@ export class FarEnd {
 
   /** The descriptor stays open. */
   say(word: WorkerMessage, fd?: number): void {
-    if (fd !== undefined) this.#channel.sendDescriptors([fd])
-    this.#channel.send(word)
+    this.#channel.send(word, fd === undefined ? [] : [fd])
   }
 
   /** A file of this text goes first. */

@@ -30,7 +30,7 @@ class Process {
     this.id = id
     this.#files = files
     this.end = new FarEnd(side, slot)
-    this.end.hears = (word, take) => {
+    this.end.hears = (word, fds) => {
       switch (word.type) {
         case 'tell':
           void this.answers?.then(() => {
@@ -38,14 +38,11 @@ class Process {
             this.told++
           })
           break
-        case 'gathered': {
-          const fds = take(word.ids.length)
+        case 'gathered':
           this.#waiting.get(word.id)?.(word.ids.map((id, index) => ({ id, ...read(fds[index]!) })))
           break
-        }
         case 'inherit': {
-          const [fd] = take(1)
-          const { value } = read(fd!)
+          const { value } = read(fds[0]!)
           if (!this.inherited.has(word.of)) this.inherited.set(word.of, value)
         }
       }

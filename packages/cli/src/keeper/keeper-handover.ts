@@ -10,7 +10,7 @@
  *     ends
  */
 
-import { deadlineIn, HandoverError, initialEnvironment, notifySystemd, object, openChannel, reader, start, takeInheritance, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type ServiceCount, type Shapes } from '@handover/core/internal'
+import { deadlineIn, HandoverError, initialEnvironment, list, notifySystemd, object, openChannel, optional, shape, start, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type Received, type ServiceCount, type Shapes } from '@handover/core/internal'
 import type { SavedCheckpoint } from './checkpoint-store.js'
 import type { SavedCount } from './count-store.js'
 import type { Keeper, Memory } from './keeper.js'
@@ -30,8 +30,10 @@ export interface KeeperMemory extends Memory {
 
 type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
-const fromOld: Shapes<FromOld> = { keep: { kept: object }, go: {} }
-const fromNew: Shapes<FromNew> = { prepared: {}, ready: {} }
+const oldShapes: Shapes<FromOld> = { keep: { kept: shape({ members: list(object), checkpoints: optional(list(object)), counts: optional(list(object)) }) }, go: {} }
+const newShapes: Shapes<FromNew> = { prepared: {}, ready: {} }
+const fromOld = vocabulary<FromOld>('old keeper', oldShapes, { keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) => (control === null ? 0 : 1) + members.length + checkpoints.length + counts.length })
+const fromNew = vocabulary<FromNew>('new keeper', newShapes, {})
 
 const startMs = 30_000
 const adoptMs = 10_000
@@ -41,14 +43,14 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
   if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
   keeper.noteStart(command.notes)
   const started = await start(command, initialEnvironment())
-  const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, reader(fromNew))
+  const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, fromNew)
   let left = false
   try {
     const { members, fds } = keeper.members.all()
     const { checkpoints, fds: files } = keeper.checkpoints.all()
     const { counts, services, fds: counted } = keeper.counts.all()
-    channel.sendDescriptors([...(control ? [control.fd] : []), ...fds, ...files, ...counted])
-    channel.send({ type: 'keep', kept: { ...keeper.memory, members, control: control?.file ?? null, checkpoints, counts, services } })
+    const kept = { ...keeper.memory, members, control: control?.file ?? null, checkpoints, counts, services }
+    channel.send({ type: 'keep', kept }, [...(control ? [control.fd] : []), ...fds, ...files, ...counted])
     await expect(channel, 'prepared', deadlineIn(startMs))
     if (keeper.stopping) throw new Error('a stop was asked meanwhile')
     pause()
@@ -74,8 +76,10 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
 }
 
 async function expect<Hears extends { readonly type: string }>(channel: Channel<Hears, FromOld>, type: Hears['type'], deadline: Deadline): Promise<void> {
-  const word = await channel.receive(deadline).catch((error: unknown) => { throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`) })
-  if (word?.type !== type) throw new Error(word ? `expected "${type}", found "${word.type}"` : 'it hung up')
+  const received = await channel.receive(deadline).catch((error: unknown) => { throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`) })
+  if (!received) throw new Error('it hung up')
+  const found = received.message.type
+  if (found !== type) throw new Error(`expected "${type}", found "${found}"`)
 }
 
 /** The other side: what a keeper that leaves has sent. Undefined where nobody did. */
@@ -96,15 +100,13 @@ export interface KeeperSuccession {
 export async function follow(): Promise<KeeperSuccession | undefined> {
   const inheritance: Inheritance | undefined = takeInheritance(process.env)
   if (!inheritance) return undefined
-  const channel = openChannel<FromOld, FromNew>(inheritance.messages, inheritance.descriptors, reader(fromOld))
-  const word = await channel.receive(deadlineIn(startMs))
-  if (word?.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
-  const { kept } = word
+  const channel = openChannel<FromOld, FromNew>(inheritance.messages, inheritance.descriptors, fromOld)
+  const received = await channel.receive(deadlineIn(startMs))
+  if (received?.message.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
+  const { message: { kept }, fds, missing } = received as Received<Extract<FromOld, { type: 'keep' }>>
+  if (missing) throw new Error(`${missing.arrived} of ${missing.counted} descriptors arrived: raise the limit of open files (ulimit -n)`)
   const { checkpoints = [], counts = [], services = [] } = kept
   const listeners = kept.members.length + (kept.control === null ? 0 : 1)
-  const expected = listeners + checkpoints.length + counts.length
-  const fds = channel.takeAll(expected)
-  if (typeof fds === 'number') throw new Error(`${fds} of ${expected} descriptors arrived: raise the limit of open files (ulimit -n)`)
   return {
     kept,
     control: kept.control === null ? undefined : fds[0],
@@ -116,7 +118,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
     prepared: async () => {
       channel.send({ type: 'prepared' })
       const go = await channel.receive(deadlineIn(startMs))
-      if (go?.type !== 'go') throw new Error('the keeper that was to be followed goes on itself')
+      if (go?.message.type !== 'go') throw new Error('the keeper that was to be followed goes on itself')
     },
     ready: () => {
       channel.send({ type: 'ready' })

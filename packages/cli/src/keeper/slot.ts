@@ -535,7 +535,7 @@ export class Slot {
     }
   }
 
-  #holds(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void {
+  #holds(worker: Worker, listeners: readonly OfferedListener[], fds: readonly number[]): void {
     if (worker.retiring && this.#undo?.from !== worker) {
       for (const fd of fds) closeSync(fd)
       return

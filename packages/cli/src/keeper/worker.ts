@@ -3,7 +3,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, parseWorkerMessage, startInspected, withDeadline, withOwnInspector, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type ServiceCount, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
+import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector, workerMessages, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Received, type ServiceCount, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -13,7 +13,7 @@ type WorkerWord<T extends WorkerMessage['type']> = Extract<WorkerMessage, { type
 export interface WorkerSide {
   state(worker: Worker, state: LifecycleState): void
   booted(worker: Worker, claims: Booted): void
-  serves(worker: Worker, listeners: readonly OfferedListener[], fds: number[]): void
+  serves(worker: Worker, listeners: readonly OfferedListener[], fds: readonly number[]): void
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
   failed(worker: Worker, failure: WorkerWord<'failed'>): void
   wants(worker: Worker, wishes: Wishes): void
@@ -110,13 +110,17 @@ export class Worker {
   }
 
   async #hear(): Promise<void> {
-    await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`process ${this.pid} said ${what}`) })
+    await this.#line.hearAll((received) => { this.#heard(received) }, (what) => { this.#side.warn(`process ${this.pid} said ${what}`) })
     this.#hungUp = true
     this.#line.close()
   }
 
-  #heard(word: WorkerMessage): void {
+  #heard({ message: word, fds, missing }: Received<WorkerMessage>): void {
     const side = this.#side
+    if (missing) {
+      this.#lacks(word, missing)
+      return
+    }
     switch (word.type) {
       case 'hello':
         this.#said = true
@@ -132,12 +136,10 @@ export class Worker {
         this.speaks = word.speaks
         side.booted(this, word)
         break
-      case 'serves': {
-        const fds = this.#take(word.listeners.length, 'listeners', 'should it die, its port closes')
+      case 'serves':
         this.holds = true
-        if (fds) side.serves(this, word.listeners, fds)
+        side.serves(this, word.listeners, fds)
         break
-      }
       case 'report':
         side.report(this, word.report)
         break
@@ -153,34 +155,28 @@ export class Worker {
         this.#asked.get(word.id)?.(word.status)
         this.#asked.delete(word.id)
         break
-      case 'checkpoint': {
-        const fds = this.#take(1, 'checkpoint', 'the one before is kept')
-        if (fds) side.checkpoint(this, word.name, word.bytes, fds[0]!)
+      case 'checkpoint':
+        side.checkpoint(this, word.name, word.bytes, fds[0]!)
         break
-      }
-      case 'gather': {
-        const fds = this.#takeCount()
-        side.gather(this, word.id, word.topic, fds && { snapshot: word.snapshot, fd: fds[0]! })
+      case 'gather':
+        side.gather(this, word.id, word.topic, { snapshot: word.snapshot, fd: fds[0]! })
         break
-      }
       case 'told':
-      case 'tally': {
-        const fds = this.#takeCount()
-        if (fds) side.counts(this, word.topic, word.snapshot, fds[0]!, word.type === 'tally')
-        if (word.type === 'told') this.#telling.get(word.id)?.(fds !== undefined)
-      }
+      case 'tally':
+        side.counts(this, word.topic, word.snapshot, fds[0]!, word.type === 'tally')
+        if (word.type === 'told') this.#telling.get(word.id)?.(true)
     }
   }
 
-  #take(count: number, what: string, so: string): number[] | undefined {
-    const fds = this.#line.takeAll(count)
-    if (typeof fds === 'object') return fds
-    this.#side.warn(`process ${this.pid} sent ${count} ${what}, and ${fds} arrived: ${so}. Raise the limit of open files of the keeper (ulimit -n)`)
-    return undefined
-  }
-
-  #takeCount(): number[] | undefined {
-    return this.#take(1, 'count', 'it counts with its last one')
+  /** Not all descriptors of the word arrived: it is done without them, as far as that is possible. */
+  #lacks(word: WorkerMessage, { counted, arrived }: NonNullable<Received<WorkerMessage>['missing']>): void {
+    const [what, so] = word.type === 'serves' ? ['listeners', 'should it die, its port closes']
+      : word.type === 'checkpoint' ? ['checkpoint', 'the one before is kept']
+      : ['count', 'it counts with its last one']
+    this.#side.warn(`process ${this.pid} sent ${counted} ${what}, and ${arrived} arrived: ${so}. Raise the limit of open files of the keeper (ulimit -n)`)
+    if (word.type === 'serves') this.holds = true
+    else if (word.type === 'gather') this.#side.gather(this, word.id, word.topic, undefined)
+    else if (word.type === 'told') this.#telling.get(word.id)?.(false)
   }
 
   /** False where it cannot be told: it hung up, or the system does not let it. */
@@ -188,8 +184,7 @@ export class Worker {
     // Its descriptor of the line is closed, and the number may be another's by now.
     if (this.#hungUp) return false
     try {
-      this.#line.sendDescriptors(fds)
-      this.#line.send(word)
+      this.#line.send(word, fds)
       return true
     } catch (error) {
       this.#side.warn(`process ${this.pid} cannot be told "${word.type}": ${(error as Error).message}`)
@@ -260,7 +255,7 @@ export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, 
     closeSync(theirMessages)
     closeSync(theirDescriptors)
   }
-  const line: Line = openChannel(messages, descriptors, parseWorkerMessage)
+  const line: Line = openChannel(messages, descriptors, workerMessages)
   const worker = new Worker(line, { pid: started.pid, slot, startedAt: Date.now(), ended: started.child.ended, stderr: () => started.child.stderr() }, side)
   return { worker, started }
 }

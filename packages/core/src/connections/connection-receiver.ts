@@ -1,12 +1,12 @@
 /**
- * The successor's side of a move: takes the descriptors, makes connections of them, and says which it has. All of that is one turn of the loop for each
+ * The successor's side of a move: makes connections of the descriptors, and says which it has. All of that is one turn of the loop for each
  * message, so that nothing is read of a connection before the predecessor hears whose it is. A predecessor that knows nothing of `back` is answered first.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
 
-import { closeSync } from 'node:fs'
 import type { Channel } from '../protocol/channel.js'
+import { closeAll } from '../protocol/descriptors.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { native } from '../platform/native.js'
 
@@ -26,11 +26,6 @@ export interface ConnectionReceiverSide {
   adopt(fd: number, about: MovedConnection, refusable: boolean): unknown
 }
 
-interface Batch {
-  readonly connections: readonly MovedConnection[]
-  readonly refusable: boolean
-}
-
 /** A connection cannot be given back: its client has heard from this process. */
 export class HasSpoken extends Error {}
 
@@ -38,10 +33,11 @@ export class ConnectionReceiver {
   readonly #channel: Channel
   readonly #side: ConnectionReceiverSide
   readonly #spared: number
-  readonly #batches: (Batch | (() => void))[] = []
-  #running = false
   #refusing = false
-  #idle: (() => void)[] = []
+  /** The last message in hand. */
+  #busy: Promise<void> | undefined
+  /** When this turn of the loop has lasted long enough, as performance.now(); undefined where it has done nothing yet. */
+  #until: number | undefined
 
   constructor(channel: Channel, side: ConnectionReceiverSide, spared = mostSpared) {
     this.#channel = channel
@@ -51,7 +47,7 @@ export class ConnectionReceiver {
 
   /** Resolves when nothing is in hand. */
   async idle(): Promise<void> {
-    if (this.#running) await new Promise<void>((resolve) => { this.#idle.push(resolve) })
+    await this.#busy
   }
 
   /** From now on everything is given back: this process ends. */
@@ -59,55 +55,50 @@ export class ConnectionReceiver {
     this.#refusing = true
   }
 
-  take(connections: readonly MovedConnection[], refusable = false): void {
-    this.#next({ connections, refusable })
+  /** Takes the connections of one message: where it has fewer descriptors, the first ones. Resolves when they are served, and those before them. */
+  take(connections: readonly MovedConnection[], fds: readonly number[], refusable = false): Promise<void> {
+    const take = (): Promise<void> => this.#take(connections, [...fds], refusable)
+    const taken = this.#busy ? this.#busy.then(take) : take()
+    this.#busy = taken
+    return taken.finally(() => { if (this.#busy === taken) this.#busy = undefined })
   }
 
-  /** Calls back when it is the turn of a word that came now: the descriptors of those before it have been taken. */
-  inTurn(job: () => void): void {
-    this.#next(job)
-  }
-
-  #next(batch: Batch | (() => void)): void {
-    this.#batches.push(batch)
-    if (!this.#running) void this.#run()
-  }
-
-  /** How many of these are kept, of which `named` were announced. */
-  #keeps(fds: readonly number[], named: number): number {
+  /** How many of these are kept. */
+  #keeps(fds: readonly number[]): number {
     if (this.#refusing) return 0
     // open(2): a new descriptor is the lowest that is free. All below it are in use.
     const end = (native?.openFilesLimit() ?? Infinity) - this.#spared
-    const over = fds.findIndex((fd, index) => fd >= end || index >= named)
+    const over = fds.findIndex((fd) => fd >= end)
     return over < 0 ? fds.length : over
   }
 
-  async #run(): Promise<void> {
-    this.#running = true
-    let until = performance.now() + turnMs
-    for (let batch = this.#batches.shift(); batch; batch = this.#batches.shift()) {
-      if (typeof batch === 'function') {
-        batch()
-        continue
-      }
-      const { connections, refusable } = batch
-      const fds = this.#channel.takeDescriptors()
-      for (const fd of fds.splice(this.#keeps(fds, connections.length))) closeSync(fd)
-      if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
-      const back: number[] = []
-      for (const [index, fd] of fds.entries()) {
-        if (this.#side.adopt(fd, connections[index]!, refusable) === false) back.push(index)
-        if (refusable || performance.now() < until) continue
-        await new Promise((resolve) => setImmediate(resolve))
-        until = performance.now() + turnMs
-      }
-      if (!refusable) continue
-      this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
-      if (performance.now() < until || this.#batches.length === 0) continue
-      await new Promise((resolve) => setImmediate(resolve))
-      until = performance.now() + turnMs
+  async #take(connections: readonly MovedConnection[], fds: number[], refusable: boolean): Promise<void> {
+    this.#beginTurn()
+    closeAll(fds.splice(this.#keeps(fds)))
+    if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
+    const back: number[] = []
+    for (const [index, fd] of fds.entries()) {
+      if (this.#side.adopt(fd, connections[index]!, refusable) === false) back.push(index)
+      // Nothing of a connection may be read before the predecessor hears whose it is.
+      if (!refusable && this.#isLate) await this.#nextTurn()
     }
-    this.#running = false
-    for (const resolve of this.#idle.splice(0)) resolve()
+    if (refusable) this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
+    // Before the descriptors of the next message are taken.
+    if (this.#isLate) await this.#nextTurn()
+  }
+
+  get #isLate(): boolean {
+    return this.#until !== undefined && performance.now() >= this.#until
+  }
+
+  async #nextTurn(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve))
+    this.#beginTurn()
+  }
+
+  #beginTurn(): void {
+    if (this.#until !== undefined) return
+    this.#until = performance.now() + turnMs
+    setImmediate(() => { this.#until = undefined })
   }
 }

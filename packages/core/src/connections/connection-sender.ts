@@ -7,7 +7,7 @@
  */
 
 import type { Channel } from '../protocol/channel.js'
-import { left, type Deadline } from '../protocol/deadline.js'
+import { withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { maxLineBytes } from '../protocol/json-lines.js'
 
@@ -175,7 +175,7 @@ export class ConnectionSender {
     }
     if (batch.length === 0) return
     try {
-      this.#channel.sendDescriptors(fds)
+      this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about), refusable: true }, fds)
     } catch (error) {
       // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again soon; a move() answers false.
       for (const leaving of batch) leaving.back()
@@ -187,7 +187,6 @@ export class ConnectionSender {
     this.#room -= batch.length
     this.#flying.push(batch)
     for (const leaving of batch) leaving.sent()
-    this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about), refusable: true })
   }
 
   /** The successor's answer to the oldest batch: it has the first `count`, but for those in `back`, which are numbered from 0. */
@@ -209,13 +208,7 @@ export class ConnectionSender {
   async halt(reason: string, deadline: Deadline): Promise<void> {
     this.end(reason)
     if (this.#inFlight === 0) return
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, left(deadline))
-      this.#answered = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
+    await withDeadline(new Promise<void>((resolve) => { this.#answered = resolve }), deadline)
   }
 
   /** Nothing moves any more. What is on its way may still be answered, unless the successor is `gone`. */

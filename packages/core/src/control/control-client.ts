@@ -6,7 +6,7 @@ import { HandoverError } from '../errors.js'
 import { addon } from '../platform/native.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Channel, openChannel } from '../protocol/channel.js'
-import { parseWorkerMessage, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
+import { workerMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
 import { filesOf, inFirstPlace } from './control-directory.js'
 import { connectTo, hiddenHolder, listenAt, underLock } from './control-files.js'
 import { checkPeer } from './peer-check.js'
@@ -147,5 +147,5 @@ function connectPair(file: string, slot?: number): readonly [number, number] | u
 /** A keeper's end of a new line to the process of this socket, which keeps that line alone from then on. Undefined where nobody listens. Throws as connectControl does. */
 export function connectKeeper(file: string, slot: number): Channel<WorkerMessage, KeeperMessage> | undefined {
   const pair = connectPair(file, slot)
-  return pair && openChannel(...pair, parseWorkerMessage)
+  return pair && openChannel(...pair, workerMessages)
 }

@@ -13,9 +13,9 @@ import { fdOf } from '../platform/node/descriptor-of.js'
 import { passListenHook } from '../platform/own-servers.js'
 import { Channel } from '../protocol/channel.js'
 import type { ControlAnswer, ControlRequest } from '../protocol/control-messages.js'
-import { parseMessage, type Message } from '../protocol/handover-messages.js'
+import { handoverMessages, type Message } from '../protocol/handover-messages.js'
 import { LineReader } from '../protocol/json-lines.js'
-import { parseKeeperMessage, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
+import { keeperMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
 import { Healing, standingAt, stands, type Standing } from './control-healing.js'
 import { parseFirstLine, type Greeting } from './first-line.js'
 import { checkPeer } from './peer-check.js'
@@ -254,13 +254,13 @@ export class ControlServer {
     const { socket, rest, slot } = messages
     socket.ref()
     if (slot === undefined) {
-      this.#side.called({ channel: new Channel(socket, fds[1], () => { descriptors.destroy() }, parseMessage, rest), pid: peer.pid })
+      this.#side.called({ channel: new Channel(socket, fds[1], () => { descriptors.destroy() }, handoverMessages, rest), pid: peer.pid })
     } else {
       // A net.Socket reads whenever it likes, and drops the descriptors that come with what it reads.
       const own = this.#side.keeperCalled ? addon().duplicate(fds[1]) : -1
       descriptors.destroy()
       if (own < 0) socket.destroy()
-      else this.#side.keeperCalled?.({ line: new Channel(socket, own, () => { closeSync(own) }, parseKeeperMessage, rest), pid: peer.pid, slot })
+      else this.#side.keeperCalled?.({ line: new Channel(socket, own, () => { closeSync(own) }, keeperMessages, rest), pid: peer.pid, slot })
     }
     socket.resume()
   }

@@ -5,7 +5,7 @@ import { builtFile } from '../platform/native-binary.js'
 import { pathsMark } from '../platform/path-guard.js'
 import { startInspected, type SpawnedChild, type SpawnedProcess } from '../platform/spawn.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
-import { parseMessage } from '../protocol/handover-messages.js'
+import { handoverMessages } from '../protocol/handover-messages.js'
 
 /** A successor, whoever started it. */
 export interface LaunchedSuccessor {
@@ -18,7 +18,7 @@ export interface LaunchedSuccessor {
 
 /** Opens the channel to a process that was started. */
 export function channelTo({ messages, descriptors }: Pick<SpawnedProcess, 'messages' | 'descriptors'>): Channel {
-  return openChannel(messages, descriptors, parseMessage)
+  return openChannel(messages, descriptors, handoverMessages)
 }
 
 /**

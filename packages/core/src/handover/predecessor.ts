@@ -11,6 +11,7 @@ import { closeLater } from '../platform/memory-file.js'
 import type { ProcessEnd } from '../platform/spawn.js'
 import type { Channel } from '../protocol/channel.js'
 import { deadlineIn, DeadlinePassed, left, type Deadline } from '../protocol/deadline.js'
+import { closeAll } from '../protocol/descriptors.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer, type Takes } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
 import { describeProcess, listed } from '../protocol/report.js'
@@ -84,13 +85,12 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
     machine.move('launching', { is: 'offering', successor: known })
     const { listeners, fds } = side.offer()
     const { names } = side.sections
-    channel.sendDescriptors(fds)
     const readyMs = Math.round(left(deadline))
     channel.send({
       type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners,
       ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }),
       ...(Number.isFinite(readyMs) && { readyMs: Math.max(0, readyMs) }), ...(side.mayDrop && { mayDrop: true }), ...(side.alone && { alone: true })
-    })
+    }, fds)
     void sendSections(side.sections, channel, enough.signal)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
@@ -137,8 +137,14 @@ const cannotServe = ({ code }: Failure): boolean => code === 'HANDOVER_SUCCESSOR
 class Gone extends Error {}
 
 async function expect<T extends MessageType>(channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal, sections?: SectionsToSend): Promise<MessageOf<T>> {
-  let message: Message | undefined = await channel.receive(deadline, stopped)
-  for (; message?.type === 'restoring'; message = await channel.receive(deadline, stopped)) sections?.restoring?.(message.name, message.bytes)
+  const next = async (): Promise<Message | undefined> => {
+    const received = await channel.receive(deadline, stopped)
+    // No word that is awaited here has any.
+    closeAll(received?.fds ?? [])
+    return received?.message
+  }
+  let message = await next()
+  for (; message?.type === 'restoring'; message = await next()) sections?.restoring?.(message.name, message.bytes)
   if (stopped?.aborted && stopped.reason === keeperIsGone) throw new Failure('HANDOVER_UNAVAILABLE', 'the keeper, which started the successor, is gone', 'Start it again, in the same way, then reload again')
   if (stopped?.aborted) throw new Failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing is left to do')
   if (message === undefined) throw new Gone()
@@ -165,7 +171,7 @@ async function sendSections(sections: SectionsToSend, channel: Channel, signal: 
     try {
       const { fd, bytes, phase } = await sections.save(name, signal)
       try {
-        await channel.sendWithDescriptor({ type: 'section', name, phase, bytes }, fd, signal)
+        await channel.sendWhenRoom({ type: 'section', name, phase, bytes }, [fd], signal)
       } finally {
         void closeLater(fd)
       }
@@ -217,8 +223,8 @@ export interface SuccessorWords {
   settled(): void
   /** It has the first `count` of the oldest connections on their way, but for those whose numbers are in `back`. */
   taken(count: number, back: readonly number[] | undefined): void
-  /** After its descriptor, where it has no text. */
-  peer(message: MessageOf<'peer'>): void
+  /** `fd`: of a file with the text, where it has none; undefined also where that did not arrive. */
+  peer(message: MessageOf<'peer'>, fd: number | undefined): void
   /** Its event loop turns. `debugged`: and may stand at a breakpoint next. */
   pong(debugged: boolean): void
 }
@@ -226,12 +232,14 @@ export interface SuccessorWords {
 /** Listens to the successor after the switch. Resolves when it is gone, or cannot be trusted any more: then it may live, and hold what was sent to it. */
 export async function watchSuccessor(channel: Channel, hears: SuccessorWords): Promise<'gone' | 'garbage'> {
   for (;;) {
-    const message = await channel.receive().catch(() => 'garbage' as const)
-    if (message === undefined) return 'gone'
-    if (message === 'garbage') return message
+    const received = await channel.receive().catch(() => 'garbage' as const)
+    if (received === undefined) return 'gone'
+    if (received === 'garbage') return received
+    const { message, fds } = received
     if (message.type === 'settled') hears.settled()
     else if (message.type === 'taken') hears.taken(message.count, message.back)
-    else if (message.type === 'peer') hears.peer(message)
+    else if (message.type === 'peer') hears.peer(message, fds[0])
     else if (message.type === 'pong') hears.pong(message.debugged ?? false)
+    else closeAll(fds)
   }
 }

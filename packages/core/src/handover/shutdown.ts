@@ -182,7 +182,7 @@ export class Shutdown {
     const died = watchSuccessor(channel, {
       settled: () => { this.settle() },
       taken: (count, back) => { mover?.taken(count, back) },
-      peer: (message) => { this.#context.state.peers.heard('successor', message) },
+      peer: (message, fd) => { this.#context.state.peers.heard('successor', message, fd) },
       pong: (debugged) => { pulse?.heard(debugged) }
     }).then((how) => {
       mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')

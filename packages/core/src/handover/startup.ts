@@ -160,19 +160,11 @@ export class Startup {
     void succeed(taken, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#actions.serve(),
-      take: (connections, refusable) => { adopter.take(connections, refusable) },
-      allTaken: async () => {
-        await adopter.idle()
-        await state.restoring?.idle()
-      },
-      section: (message) => {
-        adopter.inTurn(() => {
-          const fds = channel.takeAll(1)
-          state.arrived(message, typeof fds === 'number' ? undefined : fds[0])
-        })
-      },
+      take: (connections, fds, refusable) => adopter.take(connections, fds, refusable),
+      allTaken: async () => { await state.restoring?.idle() },
+      section: (message, fd) => { state.arrived(message, fd) },
       unsaved: (message) => { state.unsaved(message) },
-      peer: (message) => { adopter.inTurn(() => { state.peers.heard('predecessor', message) }) },
+      peer: (message, fd) => { state.peers.heard('predecessor', message, fd) },
       withdrawn: (error) => { this.#withdrawn(error) },
       predecessorEnded: (report, orderly) => { this.#predecessorEnded(report, orderly) }
     })

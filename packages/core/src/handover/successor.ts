@@ -10,6 +10,7 @@ import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { Channel } from '../protocol/channel.js'
 import { deadlineIn, DeadlinePassed } from '../protocol/deadline.js'
+import { closeAll } from '../protocol/descriptors.js'
 import { protocol, speaks, type MessageOf, type MovedConnection, type Peer, type Takes } from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'
 
@@ -34,13 +35,16 @@ export interface TakenOffer {
  * Undefined where the predecessor died before it offered anything. Throws a HandoverError where it refused or cannot be trusted.
  */
 export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry, waitMs: number, pid = process.pid): TakenOffer | undefined {
+  let unused: readonly number[] = []
   try {
     contact.say({ type: 'hello', protocol, pid })
-    const answer = contact.hear(deadlineIn(waitMs))
-    if (answer === undefined) {
+    const received = contact.hear(deadlineIn(waitMs))
+    if (received === undefined) {
       contact.close()
       return undefined
     }
+    const { message: answer, fds, missing } = received
+    unused = fds
     if (answer.type === 'refused') {
       throw new HandoverError('HANDOVER_REFUSED', `${answer.reason} (${answer.code}). This process took nothing over.`, { role: 'successor', state: 'taking' })
     }
@@ -51,13 +55,21 @@ export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry,
     if (!speaks(answer.protocol)) {
       throw new HandoverError('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}. Process ${answer.pid} goes on serving. Stop it and start anew, or go through a version in between.`, { role: 'successor', state: 'taking' })
     }
-    inventory.take(answer.listeners, contact.takeDescriptors(answer.listeners.length))
+    if (missing?.truncated) {
+      throw new HandoverError('HANDOVER_FD_TRUNCATED', {
+        what: `only ${missing.arrived} of ${missing.counted} descriptors arrived`, serving: 'The predecessor goes on', todo: 'Raise the limit of open files (ulimit -n)'
+      })
+    }
+    if (missing) throw new HandoverError('HANDOVER_PROTOCOL', `expected ${missing.counted} descriptors, found ${missing.arrived}.`)
+    unused = []
+    inventory.take(answer.listeners, fds)
     const { sections = [], since, readyMs, mayDrop = false, alone = false } = answer
     return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open(), sections, since, readyMs, mayDrop, alone }
   } catch (error) {
     const failure = error instanceof DeadlinePassed
       ? new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
       : error
+    closeAll(unused)
     contact.say({ type: 'failed', reason: (failure as Error).message })
     contact.close()
     throw failure
@@ -73,15 +85,18 @@ export interface SuccessorSide {
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
-  /** Takes connections, whose descriptors have come. `refusable`: those that cannot be taken may be given back. */
-  take(connections: readonly MovedConnection[], refusable: boolean): void
-  /** Resolves when all of them are served, and what came with them is done. */
+  /**
+   * Takes connections; where fewer descriptors arrived, these are of the first ones. `refusable`: those that cannot be taken may be given back.
+   * Resolves when all are served.
+   */
+  take(connections: readonly MovedConnection[], fds: readonly number[], refusable: boolean): Promise<void>
+  /** Resolves when what came before the end is done. */
   allTaken(): Promise<void>
-  /** After its descriptor. */
-  section(message: MessageOf<'section'>): void
+  /** `fd`: undefined where it did not arrive. */
+  section(message: MessageOf<'section'>, fd: number | undefined): void
   unsaved(message: MessageOf<'unsaved'>): void
-  /** After its descriptor, where it has no text. */
-  peer(message: MessageOf<'peer'>): void
+  /** `fd`: of a file with the text, where it has none; undefined also where that did not arrive. */
+  peer(message: MessageOf<'peer'>, fd: number | undefined): void
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
   /** The predecessor has ended its drain, or (not `orderly`) died: then there is no report, and this process may not serve yet. */
@@ -90,7 +105,9 @@ export interface SuccessorSide {
 
 /** Resolves when the predecessor is gone. */
 export async function succeed({ channel }: TakenOffer, side: SuccessorSide): Promise<void> {
-  let next = hear(channel, side)
+  let accepts = false
+  const hearNext = async (): ReturnType<typeof hear> => await hear(channel, side, () => accepts)
+  let next = hearNext()
   const withdrawn = (reason: string): void => {
     channel.close()
     side.withdrawn(withdrawal(reason))
@@ -115,30 +132,54 @@ export async function succeed({ channel }: TakenOffer, side: SuccessorSide): Pro
     if (word?.type === 'withdraw') { withdrawn(word.reason); return }
     alone = word === undefined || word.type === 'end'
     if (alone) await ended(word?.type === 'end' ? word : undefined)
-    else next = hear(channel, side)
+    else next = hearNext()
   }
 
   // ---- from here on this process accepts ----
   const takes = side.serve()
+  accepts = true
   if (alone) return
   channel.send({ type: 'serving', pongs: true, ...(takes && { takes }) })
 
   channel.unref()
-  let last = await next
-  for (; last?.type === 'move'; last = await hear(channel, side)) side.take(last.connections, last.refusable ?? false)
+  const last = await next
   if (last?.type === 'withdraw') { withdrawn(last.reason); return }
   await ended(last?.type === 'end' ? last : undefined)
 }
 
-/** The predecessor's next word of the handover; what it says of state is passed on. Garbage from it counts as its end: it cannot be trusted with anything more. */
-async function hear(channel: Channel, side: SuccessorSide): Promise<MessageOf<'withdraw' | 'commit' | 'move' | 'end'> | undefined> {
+/**
+ * The predecessor's next word of the handover; what it says of state and of connections is passed on, each when the one before it is done. Garbage from it
+ * counts as its end: it cannot be trusted with anything more.
+ */
+async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolean): Promise<MessageOf<'withdraw' | 'commit' | 'end'> | undefined> {
   for (;;) {
-    const message = await channel.receive().catch(() => undefined)
-    if (message === undefined || message.type === 'withdraw' || message.type === 'commit' || message.type === 'move' || message.type === 'end') return message
-    if (message.type === 'section') side.section(message)
-    else if (message.type === 'unsaved') side.unsaved(message)
-    else if (message.type === 'peer') side.peer(message)
-    else if (message.type === 'ping') channel.send({ type: 'pong', ...(isDebugged() && { debugged: true }) })
+    const received = await channel.receive().catch(() => undefined)
+    if (received === undefined) return undefined
+    const { message, fds } = received
+    switch (message.type) {
+      case 'withdraw':
+      case 'commit':
+      case 'end':
+        return message
+      case 'move':
+        if (accepts()) await side.take(message.connections, fds, message.refusable ?? false)
+        else closeAll(fds)
+        break
+      case 'section':
+        side.section(message, fds[0])
+        break
+      case 'unsaved':
+        side.unsaved(message)
+        break
+      case 'peer':
+        side.peer(message, fds[0])
+        break
+      case 'ping':
+        channel.send({ type: 'pong', ...(isDebugged() && { debugged: true }) })
+        break
+      default:
+        closeAll(fds)
+    }
   }
 }
 

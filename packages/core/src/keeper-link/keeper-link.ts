@@ -9,9 +9,10 @@ import { HandoverError, isErrorCode } from '../errors.js'
 import { keeperMark } from '../platform/marks.js'
 import { native } from '../platform/native.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
+import type { Received } from '../protocol/descriptors.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
-import { keeperProtocol, parseKeeperMessage, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
+import { keeperProtocol, keeperMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
 import { passed, type PassedListener } from './passed-listener.js'
@@ -74,7 +75,7 @@ export class KeeperLink {
   }
 
   async #hear(): Promise<void> {
-    await this.#line.hearAll((word) => { this.#heard(word) }, (what) => { this.#side.warn(`the keeper said ${what}`) })
+    await this.#line.hearAll((received) => { this.#heard(received) }, (what) => { this.#side.warn(`the keeper said ${what}`) })
     this.#over = true
     this.#line.close()
     this.#gate?.(undefined)
@@ -89,8 +90,13 @@ export class KeeperLink {
     this.#line.close()
   }
 
-  #heard(word: KeeperMessage): void {
+  #heard({ message: word, fds, missing }: Received<KeeperMessage>): void {
     const side = this.#side
+    if (missing) {
+      side.warn(`the keeper sent ${missing.counted} descriptors, and ${missing.arrived} arrived: raise the limit of open files (ulimit -n)`)
+      this.#lacks(word)
+      return
+    }
     switch (word.type) {
       case 'proceed':
         this.#gate?.(undefined)
@@ -98,28 +104,21 @@ export class KeeperLink {
       case 'veto':
         this.#gate?.(word.reason)
         break
-      case 'probe': {
-        const fds = this.#take(1)
-        if (fds) side.probe(word.listener, fds[0]!)
+      case 'probe':
+        side.probe(word.listener, fds[0]!)
         break
-      }
-      case 'reload': {
-        const fds = this.#take(2 + word.listeners.length)
-        if (fds) side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
-        else this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', `process ${process.pid} could not take the descriptors of its successor's channel. It serves on. Raise the limit of open files (ulimit -n).`), word.pid)
+      case 'reload':
+        side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
         break
-      }
       case 'recall':
         side.recall(word.reason)
         break
       case 'settle':
         side.settle()
         break
-      case 'cover': {
-        const fds = this.#take(word.listeners.length)
-        if (fds) side.cover(passed(word.listeners, fds))
+      case 'cover':
+        side.cover(passed(word.listeners, fds))
         break
-      }
       case 'stop':
         side.stop(word.last, word.signal)
         break
@@ -133,24 +132,24 @@ export class KeeperLink {
         side.tell(word.topic, (snapshot, fd) => { this.#deliver({ type: 'told', id: word.id, topic: word.topic, snapshot }, fd) })
         break
       case 'gathered':
-        this.#gathered(word.id, word.ids)
+        this.#gathered(word.id, word.ids.map((of, index) => ({ of, fd: fds[index]! })))
         break
-      case 'inherit': {
-        const fds = this.#take(1)
-        if (fds) side.inherit(word.topic, word.of, fds[0]!)
+      case 'inherit':
+        side.inherit(word.topic, word.of, fds[0]!)
         break
-      }
       case 'outcome':
         for (const resolve of this.#wanting.splice(0)) resolve(word.ok ? undefined : new HandoverError(isErrorCode(word.code) ? word.code : 'HANDOVER_SUCCESSOR_FAILED', word.message))
     }
   }
 
-  /** All or none. */
-  #take(count: number): number[] | undefined {
-    const fds = this.#line.takeAll(count)
-    if (typeof fds === 'object') return fds
-    this.#side.warn(`the keeper sent ${count} descriptors, and ${fds} arrived: raise the limit of open files (ulimit -n)`)
-    return undefined
+  /** Not all descriptors of the word arrived: the keeper must not wait for what cannot come of it, nor must this process. */
+  #lacks(word: KeeperMessage): void {
+    if (word.type === 'gathered') this.#gathering.get(word.id)?.(undefined)
+    if (word.type !== 'reload') return
+    this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', {
+      what: `process ${process.pid} could not take the descriptors of its successor's channel`,
+      serving: 'It serves on', todo: 'Raise the limit of open files (ulimit -n)'
+    }), word.pid)
   }
 
   state(state: LifecycleState, generation: number): void {
@@ -170,8 +169,7 @@ export class KeeperLink {
   }
 
   serves(listeners: readonly OfferedListener[], fds: readonly number[]): void {
-    this.#line.sendDescriptors(fds)
-    this.#line.send({ type: 'serves', listeners })
+    this.#line.send({ type: 'serves', listeners }, fds)
   }
 
   report(report: Report): void {
@@ -211,23 +209,21 @@ export class KeeperLink {
     })
   }
 
-  #gathered(id: number, ids: readonly string[]): void {
-    const fds = this.#take(ids.length)
+  #gathered(id: number, counted: Counted[]): void {
     const end = this.#gathering.get(id)
-    if (end) end(fds && ids.map((of, index) => ({ of, fd: fds[index]! })))
-    // Nobody waits for it any more.
-    else for (const fd of fds ?? []) closeSync(fd)
+    if (end) end(counted)
+    // It came too late.
+    else for (const { fd } of counted) closeSync(fd)
   }
 
   /** A keeper that does not read for a while (EAGAIN), or a limit of the system, must not become an error of the application. */
   #deliver(word: WorkerMessage, fd: number): boolean {
     try {
-      this.#line.sendDescriptors([fd])
+      this.#line.send(word, [fd])
+      return true
     } catch {
       return false
     }
-    this.#line.send(word)
-    return true
   }
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
@@ -258,5 +254,5 @@ export function takeLine(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
   if (messages === undefined || descriptors === undefined || slot === undefined || keeper === undefined || !native) return undefined
   // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
   if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
-  return { line: openChannel(messages, descriptors, parseKeeperMessage), slot, keeper, name }
+  return { line: openChannel(messages, descriptors, keeperMessages), slot, keeper, name }
 }

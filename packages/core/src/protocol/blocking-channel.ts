@@ -1,9 +1,10 @@
 import { closeSync, readSync, writeSync } from 'node:fs'
-import { HandoverError } from '../errors.js'
+import { debug } from '../platform/debug.js'
 import { addon, check } from '../platform/native.js'
 import { Channel, isGone, openChannel } from './channel.js'
 import { DeadlinePassed, left, type Deadline } from './deadline.js'
-import { parseMessage, type Message } from './handover-messages.js'
+import { described, takeDescriptors, type Received } from './descriptors.js'
+import { handoverMessages, type Message } from './handover-messages.js'
 import { LineReader, maxLineBytes } from './json-lines.js'
 
 /**
@@ -22,6 +23,7 @@ export class BlockingChannel {
 
   /** Where the other side is gone, `hear` says so: its last word may still be there to be read. */
   say(message: Message): void {
+    debug(() => `to the ${handoverMessages.speaker}: ${message.type}`)
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
     try {
       for (let at = 0; at < line.length;) at += writeSync(this.#messages, line, at)
@@ -30,12 +32,16 @@ export class BlockingChannel {
     }
   }
 
-  /** Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
-  hear(deadline: Deadline): Message | undefined {
+  /** The next message with its descriptors. Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
+  hear(deadline: Deadline): Received<Message> | undefined {
     const chunk = Buffer.alloc(65_536)
     for (;;) {
       const line = this.#lines.next()
-      if (line !== undefined) return parseMessage(line)
+      if (line !== undefined) {
+        const received = takeDescriptors(this.#descriptors, handoverMessages.parse(line), handoverMessages, true)
+        debug(() => `from the ${handoverMessages.speaker}: ${described(received)}`)
+        return received
+      }
       if (check(addon().pollReadable(this.#messages, Math.ceil(left(deadline))), 'poll') === 0) throw new DeadlinePassed()
       let bytes: number
       try {
@@ -49,27 +55,8 @@ export class BlockingChannel {
     }
   }
 
-  /** The descriptors that the message just heard counts. Throws HANDOVER_FD_TRUNCATED or HANDOVER_PROTOCOL, and then holds none. */
-  takeDescriptors(count: number): number[] {
-    const fds: number[] = []
-    const one = new Uint8Array(1)
-    while (fds.length < count) {
-      const received = addon().receiveMessage(this.#descriptors, one)
-      const failed = typeof received === 'number' || received.bytes === 0
-      if (typeof received !== 'number') fds.push(...received.fds)
-      if (failed || received.truncated || fds.length > count) {
-        fds.forEach((fd) => { closeSync(fd) })
-        if (!failed && received.truncated) {
-          throw new HandoverError('HANDOVER_FD_TRUNCATED', `only ${fds.length} of ${count} descriptors arrived. The predecessor goes on. Raise the limit of open files (ulimit -n).`)
-        }
-        throw new HandoverError('HANDOVER_PROTOCOL', `expected ${count} descriptors, found ${fds.length}.`)
-      }
-    }
-    return fds
-  }
-
   open(): Channel {
-    return openChannel(this.#messages, this.#descriptors, parseMessage, this.#lines.rest)
+    return openChannel(this.#messages, this.#descriptors, handoverMessages, this.#lines.rest)
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 /**
- * The channel between predecessor and successor: messages on one socket, descriptors on a second one.
+ * The channel between two processes: messages on one socket, descriptors on a second one. A message and its descriptors are one thing here: sent together
+ * or not at all, and received together.
  *
  * Descriptors first, then the word: when a message that counts descriptors is read, a non-blocking recvmsg(2) must find them.
  * So nothing ever waits on the second socket. The end of the other process is learned here, as the end of the stream.
@@ -7,19 +8,24 @@
 
 import { closeSync } from 'node:fs'
 import net from 'node:net'
+import { constants } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import { HandoverError } from '../errors.js'
-import { addon, check, maxFdsPerMessage, systemError } from '../platform/native.js'
+import { debug } from '../platform/debug.js'
+import { addon, check, systemError } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { DeadlinePassed, withDeadline, type Deadline } from './deadline.js'
+import { closeAll, described, sendBatch, takeDescriptors, type Received } from './descriptors.js'
 import type { Message } from './handover-messages.js'
-import { LineReader, maxLineBytes } from './json-lines.js'
+import { LineReader, maxLineBytes, type Vocabulary } from './json-lines.js'
 
-export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
 
-/** Of the socket, or of what the kernel lets one user have on the way. */
-const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')
-/** Nobody tells when a raw descriptor can be written to again. */
+export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes(codeOf(error))
+
+/** The socket, or what the kernel lets one user have on the way. */
+const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'].includes(codeOf(error))
+/** There is no event for a raw descriptor that can be written to again. */
 const fullMs = 10
 
 /** `Hears`: what the other side says; of the roles as long as nothing else is said. */
@@ -27,19 +33,21 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   readonly #socket: net.Socket
   readonly #descriptors: number
   readonly #closeDescriptors: () => void
-  readonly #parse: (line: string) => Hears
+  readonly #vocabulary: Vocabulary<Hears>
   readonly #queue: (Hears | HandoverError)[] = []
   readonly #lines = new LineReader(maxLineBytes)
   #ended = false
   #closed = false
   #wake: () => void = () => undefined
+  /** The rest of the descriptors of a word, in copies, then that word and those that were said after it. */
+  #unsent: { readonly fds: number[]; readonly lines: Buffer[] } | undefined
 
   /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
-  constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, parse: (line: string) => Hears, alreadyRead = '') {
+  constructor(socket: net.Socket, descriptors: number, closeDescriptors: () => void, vocabulary: Vocabulary<Hears>, alreadyRead = '') {
     this.#socket = socket
     this.#descriptors = descriptors
     this.#closeDescriptors = closeDescriptors
-    this.#parse = parse
+    this.#vocabulary = vocabulary
     socket.on('data', (bytes: Buffer) => { this.#read(bytes) })
     // An error (ECONNRESET) is followed by 'close', which says the same: the other side is gone.
     socket.on('error', () => undefined)
@@ -61,7 +69,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 
   #parsed(line: string): Hears | HandoverError {
     try {
-      return this.#parse(line)
+      return this.#vocabulary.parse(line)
     } catch (error) {
       return error as HandoverError
     }
@@ -69,38 +77,97 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 
   #end(): void {
     this.#ended = true
+    this.#dropUnsent()
     this.#wake()
   }
 
-  /** Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write. */
-  send(message: Says): void {
+  /**
+   * Sends the descriptors, which stay open here, then the message. Throws the error of the system where no descriptor could be sent (EAGAIN: the other side
+   * does not read): then nothing is. Where only some could be, the rest and the message follow as soon as there is room, and before anything else.
+   *
+   * Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write.
+   */
+  send(message: Says, fds: readonly number[] = []): void {
     if (this.#socket.destroyed) return
+    // The number of the second socket may be another file's by now.
+    if (this.#closed && fds.length > 0) return
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
+    if (this.#unsent && fds.length > 0) throw systemError(-constants.errno.EAGAIN, 'sendmsg')
+    debug(() => `to the ${this.#vocabulary.speaker}: ${described({ message, fds })}`)
+    if (this.#unsent) this.#unsent.lines.push(line)
+    else if (this.#sendDescriptors(fds, line)) this.#write(line)
+  }
+
+  #write(line: Buffer): void {
     const fd = this.#socket.writableLength === 0 ? fdOf(this.#socket) : undefined
     const sent = fd === undefined ? 0 : addon().sendMessage(fd, line, [])
     if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
     if (sent < line.length) this.#socket.write(line.subarray(Math.max(0, sent)))
   }
 
-  /** Descriptors that a following message counts; they stay open here. Where the other side is gone, `receive` says so. */
-  sendDescriptors(fds: readonly number[]): void {
-    // Its number may be another file's by now.
-    if (this.#closed) return
-    for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
-      const sent = addon().sendMessage(this.#descriptors, new Uint8Array(1), fds.slice(at, at + maxFdsPerMessage))
-      if (sent < 0 && isGone(systemError(sent, 'sendmsg'))) return
-      check(sent, 'sendmsg')
+  /** False where the rest of them, and the line, go later. */
+  #sendDescriptors(fds: readonly number[], line: Buffer): boolean {
+    for (let at = 0; at < fds.length;) {
+      try {
+        at += sendBatch(this.#descriptors, at === 0 ? fds : fds.slice(at))
+      } catch (error) {
+        if (isGone(error)) return true
+        if (at > 0) this.#sendLater(fds.slice(at), line, error)
+        else throw error
+        return false
+      }
     }
+    return true
   }
 
-  /** A descriptor, and the word that counts it: where the other side does not read and has too much before it, this waits until it does. Throws signal.reason. */
-  async sendWithDescriptor(message: Says, fd: number, signal: AbortSignal): Promise<void> {
+  /** What follows must not come before the rest, or it would take these descriptors for its own. Throws where that cannot be kept: the channel is closed. */
+  #sendLater(fds: readonly number[], line: Buffer, error: unknown): void {
+    this.#unsent = { fds: [], lines: [line] }
+    try {
+      if (!isFull(error)) throw error
+      // The caller may close its own.
+      for (const fd of fds) this.#unsent.fds.push(check(addon().duplicate(fd), 'fcntl'))
+    } catch (cause) {
+      this.#socket.destroy()
+      this.#dropUnsent()
+      throw cause
+    }
+    this.#retry()
+  }
+
+  #retry(): void {
+    setTimeout(() => { this.#sendUnsent() }, fullMs).unref()
+  }
+
+  #sendUnsent(): void {
+    const unsent = this.#unsent
+    if (!unsent) return
+    try {
+      while (unsent.fds.length > 0) closeAll(unsent.fds.splice(0, sendBatch(this.#descriptors, unsent.fds)))
+    } catch (error) {
+      if (isFull(error)) {
+        this.#retry()
+        return
+      }
+      this.#dropUnsent()
+      if (!isGone(error)) this.#socket.destroy()
+      return
+    }
+    this.#unsent = undefined
+    for (const line of unsent.lines) this.#write(line)
+  }
+
+  #dropUnsent(): void {
+    closeAll(this.#unsent?.fds ?? [])
+    this.#unsent = undefined
+  }
+
+  /** As `send`; where the other side does not read and has too much before it, this waits until it does. Throws signal.reason. */
+  async sendWhenRoom(message: Says, fds: readonly number[], signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted()
       try {
-        this.sendDescriptors([fd])
-        // At once: the descriptor of another word must not come between.
-        this.send(message)
+        this.send(message, fds)
         return
       } catch (error) {
         if (!isFull(error)) throw error
@@ -115,57 +182,41 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   }
 
   /**
-   * The descriptors of one message of `sendDescriptors`, at most 252, which a word that was just received counts: fewer where this process may open no
-   * more. None where the other side sent none.
-   */
-  takeDescriptors(): number[] {
-    if (this.#closed) return []
-    const received = addon().receiveMessage(this.#descriptors, new Uint8Array(1))
-    return typeof received === 'number' ? [] : received.fds
-  }
-
-  /** All descriptors that a word counts; where fewer arrived they are closed, and only how many is answered. */
-  takeAll(count: number): number[] | number {
-    const fds: number[] = []
-    // As many messages as were sent, however few arrived: what comes after belongs to the next word.
-    for (let at = 0; at < count; at += maxFdsPerMessage) fds.push(...this.takeDescriptors())
-    if (fds.length === count) return fds
-    for (const fd of fds) closeSync(fd)
-    return fds.length
-  }
-
-  /**
    * Calls back for each message. What is none is complained of, and passed over: a newer process may say more than this version knows. So is what `heard`
    * throws: the other side must not end this process. Resolves when the other side is gone.
    */
-  async hearAll(heard: (message: Hears) => void, complain: (what: string) => void): Promise<void> {
+  async hearAll(heard: (received: Received<Hears>) => void, complain: (what: string) => void): Promise<void> {
     for (;;) {
-      let message: Hears | undefined
+      let received: Received<Hears> | undefined
       try {
-        message = await this.receive()
+        received = await this.receive()
       } catch (error) {
         complain(`something unknown: ${(error as Error).message}`)
         continue
       }
-      if (message === undefined) return
+      if (received === undefined) return
       try {
-        heard(message)
+        heard(received)
       } catch (error) {
-        complain(`"${message.type}", which cannot be done: ${(error as Error).message}`)
+        complain(`"${received.message.type}", which cannot be done: ${(error as Error).message}`)
       }
     }
   }
 
   /**
-   * The next message; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
+   * The next message with its descriptors; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
    * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
    */
-  async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Hears | undefined> {
+  async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Received<Hears> | undefined> {
     for (;;) {
       if (stopped?.aborted) return undefined
       const next = this.#queue.shift()
       if (next instanceof HandoverError) throw next
-      if (next !== undefined) return next
+      if (next !== undefined) {
+        const received = takeDescriptors(this.#closed ? undefined : this.#descriptors, next, this.#vocabulary)
+        debug(() => `from the ${this.#vocabulary.speaker}: ${described(received)}`)
+        return received
+      }
       if (this.#ended) return undefined
       const woken = new Promise<true>((resolve) => { this.#wake = () => { resolve(true) } })
       if (await withDeadline(woken, deadline, stopped) === undefined && !stopped?.aborted) throw new DeadlinePassed()
@@ -186,6 +237,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    this.#dropUnsent()
     this.#socket.end(() => this.#socket.destroy())
     this.#closeDescriptors()
   }
@@ -198,6 +250,6 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 }
 
 /** A channel of two descriptors, which it owns from now on. */
-export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(messages: number, descriptors: number, parse: (line: string) => Hears, alreadyRead = ''): Channel<Hears, Says> {
-  return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parse, alreadyRead)
+export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(messages: number, descriptors: number, vocabulary: Vocabulary<Hears>, alreadyRead = ''): Channel<Hears, Says> {
+  return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, vocabulary, alreadyRead)
 }

@@ -5,7 +5,7 @@
  * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
  */
 
-import { boolean, count, list, object, optional, reader, shape, string, type Check, type Shapes } from './json-lines.js'
+import { boolean, count, list, object, one, optional, shape, string, vocabulary, type Check, type Descriptors, type Shapes } from './json-lines.js'
 import type { Report, StateReport } from './report.js'
 
 export const protocol = 1
@@ -150,8 +150,14 @@ export const shapes: Shapes<Message> = {
   end: { report: optional(object) }
 }
 
-/** Reads one line. Throws HANDOVER_PROTOCOL. */
-export const parseMessage = reader<Message>(shapes)
+const descriptors: Descriptors<Message> = {
+  offer: ({ listeners }) => listeners.length,
+  section: one,
+  peer: ({ text }) => (text === undefined ? 1 : 0),
+  move: ({ connections }) => connections.length
+}
+
+export const handoverMessages = vocabulary<Message>('neighbour', shapes, descriptors, ['move'])
 
 /** N talks to N±1. */
 export function speaks(theirs: number): boolean {

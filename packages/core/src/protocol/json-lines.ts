@@ -58,6 +58,28 @@ export const shape = (fields: Readonly<Record<string, Check>>): Check => (value)
 /** The fields that each message must have. */
 export type Shapes<M extends { readonly type: string }> = Readonly<Record<M['type'], Readonly<Record<string, Check>>>>
 
+/** How many descriptors go before a message; none before one that is not in the table. */
+export type Descriptors<M extends { readonly type: string }> = { readonly [T in M['type']]?: (message: Extract<M, { readonly type: T }>) => number }
+export const one = (): number => 1
+
+/** All that one side of a channel can say. */
+export interface Vocabulary<M extends { readonly type: string }> {
+  /** Who says it. */
+  readonly speaker: string
+  /** Throws HANDOVER_PROTOCOL. */
+  readonly parse: (line: string) => M
+  readonly descriptors: (message: M) => number
+  /** Where not all descriptors of such a message arrive, the first ones are of use. */
+  readonly takesSome: (message: M) => boolean
+}
+
+export const vocabulary = <M extends { readonly type: string }>(speaker: string, shapes: Shapes<M>, descriptors: Descriptors<M>, some: readonly M['type'][] = []): Vocabulary<M> => ({
+  speaker,
+  parse: reader(shapes),
+  descriptors: (message) => (descriptors as Readonly<Record<string, ((message: M) => number) | undefined>>)[message.type]?.(message) ?? 0,
+  takesSome: ({ type }) => some.includes(type)
+})
+
 /**
  * Reads one line. What it answers throws HANDOVER_PROTOCOL with what was found where it is not a message; unknown extra fields pass, so that a
  * neighbouring version may add some.

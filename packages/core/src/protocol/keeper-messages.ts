@@ -3,7 +3,7 @@
  * worker to worker as without a keeper; where no predecessor lives, the keeper makes the offer in its place. Pure.
  */
 
-import { boolean, count, list, object, optional, reader, shape, string, type Shapes } from './json-lines.js'
+import { boolean, count, list, object, one, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
 import { listener, type OfferedListener } from './handover-messages.js'
 import type { Report } from './report.js'
 import { type LifecycleState } from './lifecycle.js'
@@ -121,5 +121,15 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   outcome: { ok: boolean, code: string, message: string }
 }
 
-export const parseWorkerMessage = reader<WorkerMessage>(workerShapes)
-export const parseKeeperMessage = reader<KeeperMessage>(keeperShapes)
+const workerDescriptors: Descriptors<WorkerMessage> = { serves: ({ listeners }) => listeners.length, checkpoint: one, gather: one, told: one, tally: one }
+
+const keeperDescriptors: Descriptors<KeeperMessage> = {
+  probe: one,
+  reload: ({ listeners }) => 2 + listeners.length,
+  cover: ({ listeners }) => listeners.length,
+  gathered: ({ ids }) => ids.length,
+  inherit: one
+}
+
+export const workerMessages = vocabulary<WorkerMessage>('worker', workerShapes, workerDescriptors)
+export const keeperMessages = vocabulary<KeeperMessage>('keeper', keeperShapes, keeperDescriptors)

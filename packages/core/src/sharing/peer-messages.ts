@@ -80,12 +80,15 @@ export class PeerMessages implements PeerChannel {
     this.#links.delete(neighbour)
   }
 
-  /** A word has come, after its descriptor where it has no text. */
-  heard(from: Neighbour, { name, text }: MessageOf<'peer'>): void {
+  /** A word has come. `fd`: of a file with the text, where it has none; undefined also where that did not arrive. */
+  heard(from: Neighbour, { name, text }: MessageOf<'peer'>, fd?: number): void {
     const link = this.#links.get(from)
-    if (!link) return
+    if (!link) {
+      if (fd !== undefined) closeSync(fd)
+      return
+    }
     try {
-      const value = decodeState(text ?? received(link.channel), `the message "${name}"`)
+      const value = decodeState(text ?? received(fd), `the message "${name}"`)
       const info = { from, ...link.peer }
       const listeners = this.#listeners.get(name)
       if (listeners && listeners.size > 0) for (const listener of [...listeners]) this.#call(listener, name, value, info)
@@ -122,8 +125,7 @@ export class PeerMessages implements PeerChannel {
     let fd: number | undefined
     try {
       fd = textFile(text)
-      channel.sendDescriptors([fd])
-      channel.send({ type: 'peer', name })
+      channel.send({ type: 'peer', name }, [fd])
       return true
     } catch (error) {
       this.#complain(`a message "${name}" to the ${neighbour} is not sent: ${(error as Error).message}`)
@@ -134,10 +136,9 @@ export class PeerMessages implements PeerChannel {
   }
 }
 
-function received(channel: Channel): string {
-  const fds = channel.takeAll(1)
-  if (typeof fds === 'number') throw new Error('its descriptor did not arrive: raise the limit of open files (ulimit -n)')
-  return takeTextFile(fds[0]!)
+function received(fd: number | undefined): string {
+  if (fd === undefined) throw new Error('its descriptor did not arrive: raise the limit of open files (ulimit -n)')
+  return takeTextFile(fd)
 }
 
 function mustBeName(name: unknown): void {

@@ -176,7 +176,7 @@ export class SharedState {
         try {
           const { fd, bytes } = await this.#saving.save(name, 'final', signal)
           try {
-            await channel.sendWithDescriptor({ type: 'section', name, phase: 'final', bytes }, fd, signal)
+            await channel.sendWhenRoom({ type: 'section', name, phase: 'final', bytes }, [fd], signal)
             if (!channel.isOpen) throw new Error('it is gone')
           } finally {
             void closeLater(fd)

@@ -31,7 +31,7 @@ async function longPolls() {
   })
   await waitFor(() => waiting.length === count)
   let moved = 0
-  const channel = { sendDescriptors: () => undefined, send: () => { moved++ } } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
+  const channel = { send: () => { moved++ } } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
   const mover = new ConnectionSender(channel, { listeners: ['tcp'], kinds: [], room: count }, () => undefined)
   const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
   onTestFinished(() => { mover.end('the test is over', true) })

@@ -9,7 +9,7 @@ import net from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   Channel, ConnectionReceiver, ConnectionSender, type Leaving, maxLineBytes, type Message, type MovedConnection, native,
-  parseMessage, succeed
+  handoverMessages, succeed
 } from '../../../helpers/internals.js'
 
 const http = (requests = 1): MovedConnection => ({ kind: 'http', listener: 'tcp 127.0.0.1:9', ageMs: 5, idleMs: 1, requests })
@@ -41,16 +41,13 @@ class Held {
 /** What a channel is told, in order. */
 class Wire {
   readonly said: ({ readonly type: 'descriptors'; readonly fds: readonly number[] } | Message)[] = []
-  /** Thrown by the next sendDescriptors. */
+  /** Thrown by the next message with descriptors. */
   errors: string[] = []
 
-  sendDescriptors(fds: readonly number[]): void {
+  send(message: Message, fds: readonly number[] = []): void {
     const code = this.errors.shift()
     if (code !== undefined) throw Object.assign(new Error(`sendmsg ${code}`), { code })
-    this.said.push({ type: 'descriptors', fds: [...fds] })
-  }
-
-  send(message: Message): void {
+    if (fds.length > 0) this.said.push({ type: 'descriptors', fds: [...fds] })
     this.said.push(message)
   }
 
@@ -246,10 +243,8 @@ describe('the successor', () => {
 
   function adopting({ busyMs = 0, reserve = 0 } = {}) {
     const log: string[] = []
-    const descriptors: number[][] = []
     const adopted: { fd: number; about: MovedConnection }[] = []
     const channel = {
-      takeDescriptors: () => descriptors.shift() ?? [],
       send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
     }
     const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, {
@@ -261,8 +256,7 @@ describe('the successor', () => {
       }
     }, reserve)
     const take = (fds: number[], named = fds.length): void => {
-      descriptors.push(fds)
-      adopter.take(Array.from({ length: named }, (_, index) => http(index)))
+      void adopter.take(Array.from({ length: named }, (_, index) => http(index)), fds)
     }
     return { adopter, adopted, log, take }
   }
@@ -303,15 +297,6 @@ describe('the successor', () => {
     expect(others.every(isClosed)).toBe(true)
   })
 
-  it('closes what came without being named, and does not count it', async () => {
-    const { adopter, log, take } = adopting()
-    const { fds, others } = pairs(5)
-    take(fds, 2)
-    await adopter.idle()
-    expect(log).toEqual(['taken 2', 'adopt', 'adopt'])
-    expect(others.every(isClosed)).toBe(true)
-  })
-
   it('gives everything back from the moment it ends, also what waits already, and keeps what it has acknowledged', async () => {
     const { adopter, adopted, log, take } = adopting({ busyMs: 12 })
     const waiting = pairs(4)
@@ -348,7 +333,7 @@ describe('the successor', () => {
       send(theirs, theirDescriptors)
       closeSync(theirs)
       closeSync(theirDescriptors)
-      const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
+      const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
       const adopted: MovedConnection[] = []
       const adopter = new ConnectionReceiver(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
@@ -358,7 +343,7 @@ describe('the successor', () => {
           peer: () => undefined,
           prepared: Promise.resolve(ready),
           serve: () => ({ listeners: [], kinds: [], room: 100 }),
-          take: (connections) => { adopter.take(connections) },
+          take: (connections, fds) => adopter.take(connections, fds),
           allTaken: () => adopter.idle(),
           withdrawn: () => undefined,
           predecessorEnded: () => { resolve() }

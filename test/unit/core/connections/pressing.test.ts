@@ -8,7 +8,7 @@ import { closeSync, readSync, stat, writeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { expect, it, onTestFinished } from 'vitest'
-import { Channel, ConnectionReceiver, ConnectionSender, ConnectionTracker, deadlineIn, parseMessage } from '../../../helpers/internals.js'
+import { Channel, ConnectionReceiver, ConnectionSender, ConnectionTracker, deadlineIn, handoverMessages } from '../../../helpers/internals.js'
 
 const request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
@@ -24,15 +24,15 @@ async function serving(name: string, answer: (request: http.IncomingMessage, res
 function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceType<typeof ConnectionTracker>): void {
   const [messages, theirMessages] = socketPair()
   const [descriptors, theirDescriptors] = socketPair()
-  const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, parseMessage)
-  const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, parseMessage)
+  const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
+  const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, handoverMessages)
   const mover = new ConnectionSender(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
   const adopter = new ConnectionReceiver(theirs, { adopt: (fd, about) => { to.adopt(fd, about) } })
   void (async () => {
-    for (let word = await theirs.receive(); word?.type === 'move'; word = await theirs.receive()) adopter.take(word.connections)
+    for (let word = await theirs.receive(); word?.message.type === 'move'; word = await theirs.receive()) await adopter.take(word.message.connections, word.fds)
   })()
   void (async () => {
-    for (let word = await ours.receive(); word?.type === 'taken'; word = await ours.receive()) mover.taken(word.count)
+    for (let word = await ours.receive(); word?.message.type === 'taken'; word = await ours.receive()) mover.taken(word.message.count)
   })()
   const drain = from.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
   onTestFinished(() => {

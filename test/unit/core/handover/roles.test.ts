@@ -6,7 +6,7 @@ import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
-  BlockingChannel, Channel, handOver, type LaunchedSuccessor, Lifecycle, ListenerRegistry, type Message, native, parseMessage,
+  BlockingChannel, Channel, handOver, type LaunchedSuccessor, Lifecycle, ListenerRegistry, type Message, native, handoverMessages,
   type SectionsToSend, succeed, type SuccessorSide, takeOffer, watchSuccessor
 } from '../../../helpers/internals.js'
 
@@ -67,7 +67,7 @@ function connected(): { channel: Channel; peer: Peer } {
   const [descriptors, theirDescriptors] = socketPair()
   const peer = new Peer(theirs, theirDescriptors)
   peers.push(peer)
-  return { channel: new Channel(new net.Socket({ fd: ours }), descriptors, () => { closeSync(descriptors) }, parseMessage), peer }
+  return { channel: new Channel(new net.Socket({ fd: ours }), descriptors, () => { closeSync(descriptors) }, handoverMessages), peer }
 }
 
 const ready = { type: 'ready', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: [] } as const
@@ -236,7 +236,7 @@ describe('the successor', () => {
         log.push('serves')
         return undefined
       },
-      take: (connections) => { log.push(`takes ${connections.length}`) },
+      take: (connections) => Promise.resolve(void log.push(`takes ${connections.length}`)),
       allTaken: async () => undefined,
       section: ({ name, phase }) => { log.push(`section ${name} ${phase}`) },
       unsaved: ({ name, reason }) => { log.push(`unsaved ${name}: ${reason}`) },

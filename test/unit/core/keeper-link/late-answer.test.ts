@@ -3,20 +3,19 @@
 import { closeSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { addon, openChannel, openPairs, type KeeperMessage, type WorkerMessage } from '@handover/core/internal'
-import { KeeperLink, type KeeperLinkSide, parseKeeperMessage, parseWorkerMessage, textFile } from '../../../helpers/internals.js'
+import { KeeperLink, type KeeperLinkSide, keeperMessages, workerMessages, textFile } from '../../../helpers/internals.js'
 
 it('is the answer that came in time, although its own deadline has passed before it could read it', async () => {
   const answerMs = 50
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
-  const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, parseWorkerMessage)
-  const kept = new KeeperLink({ line: openChannel(messages, descriptors, parseKeeperMessage), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeeperLinkSide, answerMs)
-  void keeper.hearAll((word) => {
+  const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, workerMessages)
+  const kept = new KeeperLink({ line: openChannel(messages, descriptors, keeperMessages), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeeperLinkSide, answerMs)
+  void keeper.hearAll(({ message: word, fds }) => {
     if (word.type !== 'gather') return
-    for (const fd of keeper.takeAll(1) as number[]) closeSync(fd)
+    for (const fd of fds) closeSync(fd)
     const fd = textFile('7')
-    keeper.sendDescriptors([fd])
+    keeper.send({ type: 'gathered', id: word.id, ids: ['other'] }, [fd])
     closeSync(fd)
-    keeper.send({ type: 'gathered', id: word.id, ids: ['other'] })
     for (const until = performance.now() + 2 * answerMs; performance.now() < until;);
   }, (what) => { throw new Error(what) })
   const own = textFile('1')

@@ -1,7 +1,7 @@
 /** Every message with every field, once right and once wrong; and the lines that are none. */
 
 import { describe, expect, it } from 'vitest'
-import { maxLineBytes, type Message, type MessageType, parseMessage, protocol, shapes, speaks } from '../../../helpers/internals.js'
+import { handoverMessages, maxLineBytes, type Message, type MessageType, protocol, shapes, speaks } from '../../../helpers/internals.js'
 
 const listener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 } as const
 
@@ -72,36 +72,36 @@ const wrongTakes = ([['listeners', undefined], ['listeners', [1]], ['kinds', 'ch
 
 describe('a line', () => {
   it.each(types)('that is a right "%s" is read as it is', (type) => {
-    expect(parseMessage(JSON.stringify(examples[type]))).toEqual(examples[type])
+    expect(handoverMessages.parse(JSON.stringify(examples[type]))).toEqual(examples[type])
   })
 
   it.each(types)('that is a "%s" with fields of a later version is read', (type) => {
-    expect(parseMessage(JSON.stringify({ ...examples[type], later: [1, 2] }))).toMatchObject(examples[type])
+    expect(handoverMessages.parse(JSON.stringify({ ...examples[type], later: [1, 2] }))).toMatchObject(examples[type])
   })
 
   it.each(wrongFields)('"%s" whose "%s" is %s is refused with the name of the field', (type, field, _text, value) => {
-    expect(() => parseMessage(JSON.stringify({ ...examples[type], [field]: value }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining(`with a valid "${field}", found`) }))
+    expect(() => handoverMessages.parse(JSON.stringify({ ...examples[type], [field]: value }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining(`with a valid "${field}", found`) }))
   })
 
   it.each(wrongListeners)('"offer" with a listener whose "%s" is %s is refused', (field, _text, value) => {
-    expect(() => parseMessage(JSON.stringify({ ...examples.offer, listeners: [listener, { ...listener, [field]: value }] }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "listeners"') }))
+    expect(() => handoverMessages.parse(JSON.stringify({ ...examples.offer, listeners: [listener, { ...listener, [field]: value }] }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "listeners"') }))
   })
 
   it.each(wrongConnections)('"move" with a connection whose "%s" is %s is refused', (field, _text, value) => {
-    expect(() => parseMessage(JSON.stringify({ ...examples.move, connections: [connection, { ...connection, [field]: value }] }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "connections"') }))
+    expect(() => handoverMessages.parse(JSON.stringify({ ...examples.move, connections: [connection, { ...connection, [field]: value }] }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "connections"') }))
   })
 
   it.each(wrongTakes)('"serving" that takes with a "%s" of %s is refused', (field, _text, value) => {
-    expect(() => parseMessage(JSON.stringify({ ...examples.serving, takes: { ...examples.serving.takes, [field]: value } }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "takes"') }))
+    expect(() => handoverMessages.parse(JSON.stringify({ ...examples.serving, takes: { ...examples.serving.takes, [field]: value } }))).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "takes"') }))
   })
 
   it.each(['', ' ', 'hello', '{', 'null', '1', '"hello"', '[]', '{}', '{"type":null}', '{"type":["hello"]}', '{"type":"surrender"}', '{"type":"toString"}', '{"type":"__proto__"}', '\0', '{"type":"commit"}x'])('%j is no message, and the error says what was found', (line) => {
-    expect(() => parseMessage(line)).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringMatching(/^expected one of hello, offer, .+, found ".*"\.$/s) }))
+    expect(() => handoverMessages.parse(line)).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringMatching(/^expected one of hello, offer, .+, found ".*"\.$/s) }))
   })
 
   it('that is long is quoted in part, with its length', () => {
-    expect(() => parseMessage('x'.repeat(maxLineBytes))).toThrow(expect.objectContaining({ message: expect.stringMatching(/x… \(1048576 characters\)"\.$/) }))
-    expect(() => parseMessage('x'.repeat(maxLineBytes))).toThrow(expect.objectContaining({ message: expect.not.stringContaining('x'.repeat(201)) }))
+    expect(() => handoverMessages.parse('x'.repeat(maxLineBytes))).toThrow(expect.objectContaining({ message: expect.stringMatching(/x… \(1048576 characters\)"\.$/) }))
+    expect(() => handoverMessages.parse('x'.repeat(maxLineBytes))).toThrow(expect.objectContaining({ message: expect.not.stringContaining('x'.repeat(201)) }))
   })
 })
 

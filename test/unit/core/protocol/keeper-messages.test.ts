@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 import {
-  type KeeperMessage, keeperShapes, type OfferedListener, parseKeeperMessage, parseWorkerMessage, type WorkerMessage, workerShapes
+  type KeeperMessage, keeperMessages, keeperShapes, type OfferedListener, type WorkerMessage, workerMessages, workerShapes
 } from '../../../helpers/internals.js'
 
 const listener: OfferedListener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 }
@@ -60,8 +60,8 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
 }
 
 const sides = [
-  ['from a worker', fromWorker, workerShapes, parseWorkerMessage],
-  ['from a keeper', fromKeeper, keeperShapes, parseKeeperMessage]
+  ['from a worker', fromWorker, workerShapes, workerMessages.parse],
+  ['from a keeper', fromKeeper, keeperShapes, keeperMessages.parse]
 ] as const satisfies readonly (readonly [string, Readonly<Record<string, object>>, Readonly<Record<string, object>>, (line: string) => unknown])[]
 
 describe.each(sides)('a line %s', (_side, examples: Readonly<Record<string, object>>, shapes: Readonly<Record<string, object>>, parse) => {
@@ -94,16 +94,16 @@ describe('a line', () => {
   it.each([['kind', 'sctp'], ['name', undefined], ['port', -1], ['bound', 'yes']] as const)('with a listener whose "%s" is %s is refused, whoever it is from', (field, value) => {
     const wrong = [listener, { ...listener, [field]: value }]
     const refused = expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringContaining('with a valid "listeners"') })
-    expect(() => parseWorkerMessage(JSON.stringify({ type: 'serves', listeners: wrong }))).toThrow(refused)
-    for (const type of ['reload', 'cover'] as const) expect(() => parseKeeperMessage(JSON.stringify({ ...fromKeeper[type], listeners: wrong }))).toThrow(refused)
+    expect(() => workerMessages.parse(JSON.stringify({ type: 'serves', listeners: wrong }))).toThrow(refused)
+    for (const type of ['reload', 'cover'] as const) expect(() => keeperMessages.parse(JSON.stringify({ ...fromKeeper[type], listeners: wrong }))).toThrow(refused)
   })
 
   it.each([[{ listener: 'tcp 0.0.0.0:3000' }], [{ protocol: 'http' }], [{ listener: 1, protocol: 'http' }]])('of a worker that speaks %j is refused', (spoken) => {
-    expect(() => parseWorkerMessage(JSON.stringify({ ...fromWorker.booted, speaks: [spoken] }))).toThrow(expect.objectContaining({ message: expect.stringContaining('with a valid "speaks"') }))
+    expect(() => workerMessages.parse(JSON.stringify({ ...fromWorker.booted, speaks: [spoken] }))).toThrow(expect.objectContaining({ message: expect.stringContaining('with a valid "speaks"') }))
   })
 
   it('of the other side is no message', () => {
-    expect(() => parseWorkerMessage(JSON.stringify(fromKeeper.reload))).toThrow(/expected one of hello, state/)
-    expect(() => parseKeeperMessage(JSON.stringify(fromWorker.booted))).toThrow(/expected one of proceed, veto/)
+    expect(() => workerMessages.parse(JSON.stringify(fromKeeper.reload))).toThrow(/expected one of hello, state/)
+    expect(() => keeperMessages.parse(JSON.stringify(fromWorker.booted))).toThrow(/expected one of proceed, veto/)
   })
 })
