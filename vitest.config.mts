@@ -10,7 +10,6 @@ process.once('exit', () => { rmSync(controlDirectory, { recursive: true, force: 
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     env: { HANDOVER_DIR: controlDirectory },
     // Node loads what was built, and not Vitest: a test has the same copy of a module as the modules that it tests.
     server: { deps: { external: [/\/packages\/[^/]+\/dist\//] } },
@@ -20,6 +19,10 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     testTimeout: 120_000,
     hookTimeout: 60_000,
-    teardownTimeout: 10_000
+    teardownTimeout: 10_000,
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], setupFiles: ['test/unit-only.ts'] } },
+      { extends: true, test: { name: 'processes', include: ['test/**/*.test.ts'], exclude: ['test/unit/**', '**/node_modules/**'] } }
+    ]
   }
 })

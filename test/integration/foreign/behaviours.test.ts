@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-// @ts-expect-error -- a module without types, for the programs under test
 import { certificate } from '../../programs/certificate.mjs'
 import { runPlainAndPreloaded } from './plain-and-preloaded.js'
 

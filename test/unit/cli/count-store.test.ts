@@ -5,7 +5,6 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { ProcessStatus } from '@handover/core/internal'
 import { CountStore, type Worker, type WorkerSide } from '../../helpers/internals.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
-import { Keeping } from '../../helpers/keeping.js'
 import { FarEnd, Files, readAndClose, type CountedBy } from '../../helpers/line.js'
 
 const topic = 'hits'
@@ -406,39 +405,5 @@ describe('the keeper', () => {
     expect(app.counts.service([statusOf(a, 101)])).toMatchObject({ requests: 121 })
     expect(app.counts.service([statusOf(a, 122, ['p2'])])).toMatchObject({ requests: 122 })
     expect(app.counts.service([statusOf(a, 123, ['p2'])])).toMatchObject({ requests: 123 })
-  })
-})
-
-describe('the requests of a service', { timeout: 120_000 }, () => {
-  it('are exact over reloads of all workers, and never run backwards, also when one is killed', async () => {
-    await using kept = await Keeping.start({ workers: 2 })
-    const first = await kept.serves()
-    const seen: number[] = []
-    const look = async (): Promise<void> => { seen.push((await kept.status())?.service?.requests ?? 0) }
-    const load = kept.load({ newConnections: { clients: 4, thinkMs: 3 }, keepAlive: { clients: 2, thinkMs: 3 } })
-    for (let round = 0; round < 2; round++) {
-      await look()
-      const reload = kept.reload('--bake', '0', '--wait')
-      await look()
-      expect((await reload).ok).toBe(true)
-      await look()
-    }
-    const { requests, lost } = await load.stop()
-    expect(lost).toBe(0)
-    await waitFor(async () => {
-      await look()
-      return seen.at(-1) === requests
-    })
-    const pids = await kept.serves()
-    expect(pids).not.toContain(first[0])
-    // Nothing runs: all that was begun has been told.
-    process.kill(pids[1]!, 'SIGKILL')
-    await waitFor(async () => {
-      await look()
-      return !(await kept.serves()).includes(pids[1]!)
-    })
-    await look()
-    expect(seen.at(-1)).toBe(requests)
-    expect(seen).toEqual([...seen].sort((a, b) => a - b))
   })
 })

@@ -1,51 +1,15 @@
 /**
- * handover drill against real servers: what it counts as lost and names, and when it reloads nothing at all.
+ * handover drill against servers of this process: what it counts as lost and names, and when it reloads nothing at all.
  */
 
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
 import http from 'node:http'
 import type net from 'node:net'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import type { ReloadOutcome } from '@handover/core/internal'
-import type { Report } from '@handover/core'
 import { expect, onTestFinished, test } from 'vitest'
-import { drill, type DrillOptions, type DrillResult, type DrillStatus, placesOf } from '../../helpers/internals.js'
-import { Program, programPath } from '../../helpers/program.js'
+import { drilled, drilledJson, nothing, outcome } from '../../helpers/drilling.js'
+import { type DrillOptions, placesOf } from '../../helpers/internals.js'
 import { closedPort, rawServer } from '../../helpers/misbehaving.js'
-
-type Reloaded = Extract<DrillResult, { reload: unknown }>
-
-interface Drilled {
-  readonly status: DrillStatus
-  readonly text: string
-  readonly complaints: string
-  readonly reloads: number
-}
-
-async function drilled(options: DrillOptions, reload: () => Promise<ReloadOutcome>): Promise<Drilled> {
-  const printed: string[] = []
-  const complained: string[] = []
-  let reloads = 0
-  const status = await drill({ durationMs: 400, connections: 20, ...options }, {
-    reload: () => {
-      reloads += 1
-      return reload()
-    },
-    print: (text) => printed.push(text),
-    complain: (text) => complained.push(text)
-  })
-  return { status, text: printed.join('\n'), complaints: complained.join('\n'), reloads }
-}
-
-async function drilledJson(options: DrillOptions, reload: () => Promise<ReloadOutcome>): Promise<{ status: DrillStatus; result: Reloaded }> {
-  const { status, text } = await drilled({ ...options, json: true }, reload)
-  return { status, result: JSON.parse(text) as Reloaded }
-}
-
-const outcome = (part: Partial<ReloadOutcome> = {}): ReloadOutcome => ({ ok: true, at: Date.now(), ms: 1, switched: [], reports: [], serving: [{ pid: process.pid, generation: 2 }], ...part })
-const nothing = async (): Promise<ReloadOutcome> => outcome()
 
 /** A server without Handover, in this process. */
 async function plainServer(listener: http.RequestListener): Promise<{ server: http.Server; url: string; port: number }> {
@@ -58,51 +22,6 @@ async function plainServer(listener: http.RequestListener): Promise<{ server: ht
   const { port } = server.address() as net.AddressInfo
   return { server, port, url: `http://127.0.0.1:${port}/` }
 }
-
-/** A server with Handover, in a process of its own, and a reload of it by signal. */
-async function reloadable(env: Record<string, string>): Promise<{ program: Program; listener: string; reload: () => Promise<ReloadOutcome> }> {
-  const program = Program.start(programPath('server.mjs'), { env })
-  onTestFinished(() => program[Symbol.asyncDispose]())
-  const { address } = await program.event('listening')
-  const listener = typeof address === 'string' ? `unix ${address}` : `tcp 127.0.0.1:${(address as net.AddressInfo).port}`
-  const reload = async (): Promise<ReloadOutcome> => {
-    const at = Date.now()
-    const report = (await program.hangUp()).report as Report
-    return outcome({ at, ms: Date.now() - at, reports: [report], serving: [report.successor!] })
-  }
-  return { program, listener, reload }
-}
-
-test('a reload by Handover loses nothing and keeps every connection open, and the drill ends with 0', async () => {
-  const { listener, reload } = await reloadable({})
-  const { status, result } = await drilledJson({ listeners: ['udp 127.0.0.1:1', listener] }, reload)
-  expect(result).toMatchObject({ result: 'reloaded', status: 200, lost: 0, losses: [], error: null })
-  expect(result.keptOpen).toMatchObject({ clients: 18, before: { opened: 18 }, since: { opened: 0, closedByServer: { total: 0 } } })
-  expect(result.newEachTime.since.opened).toBeGreaterThan(0)
-  expect(result.requests).toBe(result.answers)
-  expect(result.phases.before.answered + result.phases.reload.answered + result.phases.after.answered).toBe(result.answers)
-  for (const phase of Object.values(result.phases)) expect(phase.answered).toBeGreaterThan(0)
-  expect(result.reload?.serving[0]?.generation).toBe(2)
-  expect(status).toBe(0)
-})
-
-test('a reload over TLS loses nothing, nobody has to say that it is TLS, and a path of its own may be named', async () => {
-  const { listener, reload } = await reloadable({ KIND: 'https' })
-  const { status, text } = await drilled({ listeners: [listener], path: '/slow?ms=20' }, reload)
-  expect(text).toMatch(/^GET https:\/\/127\.0\.0\.1:\d+\/slow\?ms=20: 18 clients on connections that stay open, 2 with a new one each time; 200 is the right answer\.$/m)
-  expect(text).toMatch(/^Nothing was lost: [\d,]+ requests were sent and [\d,]+ answered\.$/m)
-  expect(status).toBe(0)
-})
-
-test('a reload on a Unix socket loses nothing', async () => {
-  const folder = mkdtempSync(path.join(tmpdir(), 'handover-drill-'))
-  onTestFinished(() => rmSync(folder, { recursive: true }))
-  const { listener, reload } = await reloadable({ LISTEN: `unix:${path.join(folder, 'app.sock')}` })
-  const { status, text } = await drilled({ listeners: [listener], https: false }, reload)
-  expect(text).toContain(`GET / by unix ${path.join(folder, 'app.sock')}: `)
-  expect(text).toMatch(/^Reloaded in [\d,]+ ms: process \d+ \(generation 2\) serves now\.$/m)
-  expect(status).toBe(0)
-})
 
 test('a server that closes and starts again loses requests; each is named with its time, its connection and what came, and the drill ends with 1', async () => {
   const pending = new Set<http.ServerResponse>()

@@ -9,10 +9,7 @@ import { socketPair } from '@handover/core/fd'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { probe, type ProbeProtocol, type ProbeRequest, type ProbeResult } from '../../helpers/internals.js'
 import { openFds } from '../../helpers/fd-peer/support.js'
-// @ts-expect-error -- shared with the programs, which have no types
-import { certificate as make } from '../../programs/certificate.mjs'
-
-const certificate = make as () => { key: Buffer; cert: Buffer }
+import { certificate } from '../../programs/certificate.mjs'
 
 type Answer = (request: http.IncomingMessage, response: http.ServerResponse) => void
 const protocols: readonly ProbeProtocol[] = ['http', 'https', 'http2', 'http2-tls']

@@ -3,16 +3,16 @@
  * truly which version answered and when.
  */
 
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { type LoadOptions, type Target, nowMs, referenceHandler, startLoad, startLoadProcess } from '@handover/load'
+import { type LoadOptions, type Target, nowMs, referenceHandler, startLoad } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
 import { rawServer, right } from '../../helpers/misbehaving.js'
+import { certificate } from '../../programs/certificate.mjs'
 
 const everyKind: LoadOptions = {
   keepAlive: [{ clients: 2 }, { clients: 3, thinkMs: 20 }, { clients: 2, roundTripMs: 10 }],
@@ -64,37 +64,8 @@ test('a right server loses nothing in any kind of traffic over a Unix socket', a
 })
 
 test('a right server loses nothing in any kind of traffic over TLS', async () => {
-  const made = directory()
-  const file = (name: string): string => path.join(made, name)
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1',
-    '-subj', '/CN=localhost', '-keyout', file('key.pem'), '-out', file('cert.pem')], { stdio: 'ignore' })
-  const server = https.createServer({ key: readFileSync(file('key.pem')), cert: readFileSync(file('cert.pem')) }, referenceHandler('1.0.0'))
+  const server = https.createServer(certificate(), referenceHandler('1.0.0'))
   await expectNothingLost({ ...await listen(server), tls: true })
-})
-
-test('the same load runs in a process of its own, which ends with it', async () => {
-  const target = await listen(http.createServer(referenceHandler('1.0.0')))
-  const load = startLoadProcess(target, everyKind)
-  await load.until(({ kinds }) => names.every((kind) => (kinds[kind]?.answers ?? 0) >= 5))
-  const before = nowMs()
-  await load.mark('reload')
-  await load.until(({ latency }) => (latency['reload']?.count ?? 0) > 10)
-  await load.mark()
-  const result = await load.stop()
-  expect(result.losses).toEqual([])
-  expect(result.versions[0]?.firstAt).toBeLessThan(before)
-  expect(result.versions[0]?.lastAt).toBeGreaterThan(before)
-  await expect.poll(() => isRunning(load.pid!)).toBe(false)
-})
-
-test('everything that waits for a load in another process rejects when that process dies', async () => {
-  const load = startLoadProcess(await listen(http.createServer(referenceHandler('1.0.0'))), everyKind)
-  await load.until(({ answers }) => answers > 0)
-  const waiting = expect(load.until(() => false)).rejects.toThrow('ended: SIGKILL')
-  load.kill()
-  await waiting
-  await expect(load.mark('reload')).rejects.toThrow('ended: SIGKILL')
-  await expect(load.stop()).rejects.toThrow('ended: SIGKILL')
 })
 
 test('an answer is whole however it is cut into packets', async () => {
@@ -204,14 +175,6 @@ test('the same seed sends the same bodies', async () => {
   expect(sent[0]).toBe(sent[1])
   expect(sent[0]).not.toBe(sent[2])
 })
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
 
 function handles(): string[] {
   return process.getActiveResourcesInfo().filter((name) => /^(TCPSocketWrap|TCPConnectWrap)$/.test(name)).sort()

@@ -1,13 +1,10 @@
 /**
- * State as text: what goes in comes out, with the same types, order and identities, in this version of Node and in every other; what cannot is refused
- * with the path to it; and no text can reach a prototype.
- * HANDOVER_TEST_NODES: the other Node binaries, separated by colons. Without it the test between versions is skipped.
+ * State as text: what goes in comes out, with the same types, order and identities; what cannot is refused with the path to it; and no text can reach a
+ * prototype. Other versions of Node are in integration/sharing/between-versions, what takes long by its size in integration/sharing/large-values.
  */
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import net from 'node:net'
-import path from 'node:path'
 import { PassThrough } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -126,16 +123,6 @@ describe('what cannot be written', () => {
     expect(refusal(() => 1).message).toMatch(/^the state of the test holds a function, which/)
     expect(refusal(new Own()).message).toMatch(/^the state of the test holds an instance of Own, which/)
   })
-
-  test('a chain that is too long for recursion, a getter that throws and a text longer than a string are refused in words', () => {
-    let chain: object = {}
-    for (let at = 0; at < 100_000; at++) chain = { chain }
-    expect(refusal(chain)).toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('is nested too deeply to be written down') })
-    const thrower = { get it() { throw new Error('by the getter') } }
-    expect(refusal(thrower)).toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('cannot be read: by the getter') })
-    const long = 'x'.repeat(200_000_000)
-    expect(refusal([long, `${long}y`, `${long}z`])).toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('is longer as text than a string can be') })
-  })
 })
 
 describe('a text that somebody else made', () => {
@@ -174,33 +161,5 @@ describe('a text that somebody else made', () => {
       }
     }), { numRuns: runs(1_000) })
     expect(untouched()).toEqual(before)
-  })
-})
-
-const others = (process.env['HANDOVER_TEST_NODES'] ?? '').split(':').filter((binary) => binary !== '')
-const binaries = [process.execPath, ...others]
-const program = path.join(import.meta.dirname, '../../..', 'programs', 'state-text.mjs')
-
-describe.skipIf(others.length === 0)(`between ${binaries.length} versions of Node (HANDOVER_TEST_NODES)`, { timeout: 300_000 }, () => {
-  const run = (binary: string, input: string, ...args: readonly string[]): string => {
-    const { stdout, stderr } = spawnSync(binary, [program, ...args], { input, encoding: 'utf8', maxBuffer: 2 ** 30 })
-    expect(stderr, `${binary} ${args.join(' ')}`).toBe('')
-    return stdout
-  }
-
-  test('what each of them writes, all of them read as the same', () => {
-    const seed = String(Math.floor(Math.random() * 2 ** 31))
-    const count = 150
-    const texts = binaries.map((binary) => run(binary, '', 'write', seed, String(count)))
-    for (const binary of binaries) expect(run(binary, texts.join(''), 'read', seed, String(count))).toBe(`${count * binaries.length}\n`)
-  })
-
-  test('a type that a version does not know is refused with that version', () => {
-    const answers = binaries.map((binary) => JSON.parse(run(binary, '[["Float16Array",1],["ArrayBuffer","AAA="]]\n', 'refuse', 'Float16Array')) as { version: string; known: boolean; error?: string })
-    for (const { version, known, error } of answers) {
-      if (known) expect(error).toBeUndefined()
-      else expect(error).toContain(`HANDOVER_STATE]: the state of a sample cannot be read by this process (Node ${version})`)
-    }
-    expect(new Set(answers.map(({ known }) => known)).size).toBe(2)
   })
 })

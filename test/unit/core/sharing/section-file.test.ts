@@ -1,6 +1,6 @@
 /**
  * A section of state as a file: what goes in comes out, lazily for streams; no damaged, cut or foreign file passes for one; whatever goes wrong, nothing
- * stays open and the producer is told; and the event loop gets its turn.
+ * stays open and the producer is told. What takes long by its size is in integration/sharing/large-values.
  */
 
 import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
@@ -381,14 +381,6 @@ describe('writing is given up', () => {
     const hanging = write({ [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => undefined) }) }, { signal: AbortSignal.timeout(5) })
     await expect(hanging).rejects.toMatchObject({ name: 'TimeoutError' })
   })
-
-  test('by the signal while one large item is written', async () => {
-    for (const large of [Buffer.alloc(64_000_000), ['x'.repeat(64_000_000)]]) {
-      const abort = new AbortController()
-      const reason = new Error('given up')
-      await expect(write(large, { signal: abort.signal, progress: () => { abort.abort(reason) } })).rejects.toBe(reason)
-    }
-  })
 })
 
 describe('reading is given up', () => {
@@ -458,53 +450,5 @@ describe('reading is given up', () => {
     await readSection(await many(), { signal: idle.signal })
     idle.abort(reason)
     await allClosed()
-  })
-})
-
-describe('the event loop', () => {
-  /** The longest time, in milliseconds, for which the loop was held up meanwhile. */
-  async function stallOf(work: () => unknown): Promise<number> {
-    let longest = 0
-    let last = performance.now()
-    let over = false
-    const look = (): void => {
-      const now = performance.now()
-      longest = Math.max(longest, now - last)
-      last = now
-      if (!over) setImmediate(look)
-    }
-    setImmediate(look)
-    await work()
-    await sleep(1)
-    over = true
-    // A timer may come before the immediate.
-    look()
-    return longest
-  }
-
-  /** The least of a few: what else the machine does can only make it longer. */
-  async function leastStallOf(work: () => unknown): Promise<number> {
-    let least = Infinity
-    for (let round = 0; round < 4; round++) least = Math.min(least, await stallOf(work))
-    return least
-  }
-
-  test('is held up by a stream for a small part of what one value of the same amount takes', async () => {
-    const record = (id: number): unknown => ({ id, name: `user ${id}`, tags: ['a', 'b'], seen: new Date(id) })
-    const count = 100_000
-    const all = Array.from({ length: count }, (_, id) => record(id))
-    let seen = 0
-    const json = await leastStallOf(() => JSON.parse(JSON.stringify(all)) as unknown)
-    const value = await leastStallOf(async () => { closeSync((await write(all)).fd) })
-    const written = await leastStallOf(async () => { closeSync((await write(all.values())).fd) })
-    const read = await leastStallOf(async () => {
-      seen = 0
-      const { value: stream } = await readSection((await write(all.values())).fd, { signal: never })
-      for await (const _ of stream as AsyncIterable<unknown>) seen++
-    })
-    console.log(`longest stall for ${count} records: JSON ${Math.round(json)} ms, one value ${Math.round(value)} ms, written as a stream ${Math.round(written)} ms, written and read ${Math.round(read)} ms`)
-    expect(seen).toBe(count)
-    expect(Math.max(written, read)).toBeLessThan(value / 3)
-    expect(Math.max(written, read)).toBeLessThan(json)
   })
 })

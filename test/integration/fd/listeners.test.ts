@@ -7,7 +7,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { closeFds, describeFd, receiveFds, receiveListener, sendFds, sendListener, socketPair } from '@handover/core/fd'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { directory, files, openFds, pair, readAll, startNode, toThrowCode } from '../../../helpers/fd-peer/support.js'
+import { directory, files, openFds, pair, readAll, startNode, toThrowCode } from '../../helpers/fd-peer/support.js'
 
 const fdOf = (server: net.Server): number => (server as unknown as { _handle: { fd: number } })._handle.fd
 

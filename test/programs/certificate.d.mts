@@ -1,0 +1,1 @@
+export function certificate(): { key: Buffer; cert: Buffer }
