@@ -14,6 +14,6 @@ for (const [name, value] of Object.entries(values)) {
 console.log(`chaos: ${values.episodes} episode${values.episodes === '1' ? '' : 's'} from seed ${values.seed} on`)
 const { status } = spawnSync(process.execPath, [fileURLToPath(new URL('../run.mjs', import.meta.url)), 'test/chaos/chaos', '--reporter=verbose'], {
   stdio: 'inherit',
-  env: { ...process.env, HANDOVER_CHAOS_SEED: values.seed, HANDOVER_CHAOS_EPISODES: values.episodes, HANDOVER_TEST_ALONE: '0' }
+  env: { ...process.env, HANDOVER_CHAOS_SEED: values.seed, HANDOVER_CHAOS_EPISODES: values.episodes }
 })
 process.exitCode = status ?? 1

@@ -4,10 +4,13 @@
 
 import dgram from 'node:dgram'
 import { once } from 'node:events'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
+import { tmpdir, userInfo } from 'node:os'
+import path from 'node:path'
 
 export type Kind = 'net' | 'http' | 'https' | 'http2' | 'http2-clear' | 'udp4' | 'udp6'
 
@@ -75,19 +78,52 @@ export async function ask(kind: Kind, place: Place): Promise<number> {
   }
 }
 
+const firstPort = 10_000
+const portsInBlock = 50
+const blocks = 440
+const claims = path.join(tmpdir(), `handover-test-ports-${userInfo().uid}`)
+let ownPorts: number[] = []
+
+const isRunning = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+/** A block of ports that no other test process has: a file with the pid of its owner, which is good for as long as the owner runs. */
+function claimBlock(): number[] {
+  mkdirSync(claims, { recursive: true })
+  for (let tried = 0; tried < 10 * blocks; tried++) {
+    const block = Math.floor(Math.random() * blocks)
+    const claim = path.join(claims, String(block))
+    try {
+      writeFileSync(claim, String(process.pid), { flag: 'wx' })
+      return Array.from({ length: portsInBlock }, (_, index) => firstPort + block * portsInBlock + index)
+    } catch {
+      try {
+        if (!isRunning(Number(readFileSync(claim, 'utf8')))) rmSync(claim)
+      } catch { /* another process has taken it meanwhile */ }
+    }
+  }
+  throw new Error(`no free block of ports in ${claims}`)
+}
+
 /**
- * Ports that nobody listens on, IPv4 or IPv6. They lie below those that the kernel gives to port 0 and to clients (ip(7), ip_local_port_range),
- * or one of these could take them before the program does.
+ * Ports that nobody listens on, IPv4 or IPv6, and that no other test takes. They lie below those that the kernel gives to port 0 and to clients
+ * (ip(7), ip_local_port_range), or one of these could take them before the program does.
  */
 export async function freePorts(count: number): Promise<number[]> {
-  const held: net.Server[] = []
-  while (held.length < count) {
-    const server = net.createServer().listen(10_000 + Math.floor(Math.random() * 22_000))
-    const free = await once(server, 'listening').then(() => true, () => false)
-    if (free) held.push(server)
+  const ports: number[] = []
+  while (ports.length < count) {
+    if (ownPorts.length === 0) ownPorts = claimBlock()
+    const port = ownPorts.shift()!
+    const server = net.createServer().listen(port)
+    if (!await once(server, 'listening').then(() => true, () => false)) continue
+    await once(server.close(), 'close')
+    ports.push(port)
   }
-  const ports = held.map((server) => (server.address() as net.AddressInfo).port)
-  await Promise.all(held.map(async (server) => { await once(server.close(), 'close') }))
   return ports
 }
 

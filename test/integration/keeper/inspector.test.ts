@@ -1,9 +1,8 @@
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { freePorts } from '../../helpers/ask.js'
 import { commandFile, inspectorIn } from '../../helpers/internals.js'
 import { exists, Program, programPath, waitFor, type ProgramEvent } from '../../helpers/program.js'
 
@@ -33,14 +32,7 @@ const program = `
     print('listening', { inspector: inspector.url(), execArgv: process.execArgv, mark: process.env.HANDOVER_INSPECTOR ?? null })
   })`
 
-const freePort = async (): Promise<number> => {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as net.AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
+const freePort = async (): Promise<number> => (await freePorts(1))[0]!
 
 const portIn = (event: ProgramEvent): number => Number(new URL(String(event['inspector'])).port)
 
