@@ -5,7 +5,7 @@
 import { generationOfProcess } from './generation/this-process.js'
 import type { HandoverOptions } from './options.js'
 
-export { activation } from './listeners/socket-activation.js'
+export { activation } from './platform/activated-sockets.js'
 export { Channel, openChannel } from './protocol/channel.js'
 export { debug } from './platform/debug.js'
 export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'

@@ -7,7 +7,6 @@
 
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
-import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { findOrBecome, takeName, type TakenName } from './control-client.js'
@@ -16,6 +15,12 @@ import { standingAt } from './control-healing.js'
 import { ControlServer, type ControlSide } from './control-server.js'
 
 const againMs = 10_000
+
+/** The control socket as a part of an offer. */
+export interface OfferedControlSocket {
+  readonly about: OfferedListener
+  readonly fd: number
+}
 
 export class NamedSocket {
   readonly #given: () => string | undefined
@@ -72,15 +77,18 @@ export class NamedSocket {
     this.#said = line
   }
 
-  /** Takes the control socket out of the offer, where this program still goes by the same name. It is quiet until `serve()`. */
-  inherit(inventory: ListenerRegistry): void {
+  /**
+   * Takes the control socket out of the offer, where this program still goes by the same name. It is quiet until `serve()`.
+   * `take`: takes out of the offer the control socket that is meant.
+   */
+  inherit(take: (isMeant: (about: OfferedListener) => boolean) => OfferedControlSocket | undefined): void {
     const name = this.#given()
     if (name === undefined) return
     try {
       const { given, folders } = places()
       const own = given ? path.join(folders[0] ?? '', `${name}.sock`) : undefined
       // Two containers may write the path of one directory differently.
-      const offered = inventory.takeControl(({ address, file: id }) =>
+      const offered = take(({ address, file: id }) =>
         path.basename(address) === `${name}.sock` && (own === undefined || own === address || (id !== undefined && standingAt(own, -1).id === id)))
       if (offered) this.#control = new ControlServer(own ?? offered.about.address, offered.fd, this.#side, offered.about.file)
     } catch (error) {
@@ -141,7 +149,7 @@ export class NamedSocket {
   }
 
   /** What a successor is offered. */
-  get offered(): { readonly about: OfferedListener; readonly fd: number } | undefined {
+  get offered(): OfferedControlSocket | undefined {
     if (!this.#control) return undefined
     const { file: address, fd, id } = this.#control
     return { about: { name: 'control', kind: 'control', asked: 'control', address, port: 0, ipv6: false, ipv6Only: false, backlog: 128, ...(id !== undefined && { file: id }) }, fd }

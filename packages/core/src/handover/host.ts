@@ -6,7 +6,7 @@
  */
 
 import { takeLine, type KeeperSeat } from '../keeper-link/keeper-link.js'
-import { activation } from '../listeners/socket-activation.js'
+import { activation } from '../platform/activated-sockets.js'
 import type { LogLevel } from '../options.js'
 import { unavailable } from '../platform/availability.js'
 import { systemClock, type Clock } from '../platform/clock.js'

@@ -1,4 +1,4 @@
-import { activation, throughShell } from '../listeners/socket-activation.js'
+import { activation, throughShell } from '../platform/activated-sockets.js'
 import type { CommandLine } from '../platform/command-line.js'
 import { withOwnInspector } from '../platform/inspector-port.js'
 import { builtFile } from '../platform/native-binary.js'

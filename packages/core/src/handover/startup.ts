@@ -274,7 +274,7 @@ export class Startup {
     const { lifecycle, registry, namedSocket, state } = this.#context
     if (lifecycle.state.is !== 'preparing') return
     if (!this.#context.keeper) this.#actions.closeSpares()
-    namedSocket.inherit(registry)
+    namedSocket.inherit((isMeant) => registry.takeControl(isMeant))
     const claims = this.#claims
     const dropped = registry.drop()
     lifecycle.move('preparing', { is: 'ready', predecessor: lifecycle.state.predecessor })

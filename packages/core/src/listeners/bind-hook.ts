@@ -5,7 +5,7 @@ import { HandoverError } from '../errors.js'
 import { bindAsUsual, bindQuietly, receive } from '../platform/node/datagram-handle.js'
 import { emitter, type ListenHook } from './listen-hook.js'
 import type { AskedAddress } from './listener-match.js'
-import { activation } from './socket-activation.js'
+import { openActivated } from './socket-activation.js'
 
 const withDatagramDoor = new WeakSet<dgram.Socket>()
 
@@ -55,7 +55,7 @@ export function hookBind(keeper: ListenHook, socket: dgram.Socket): void {
       })
       return socket
     }
-    const opened = answer ? undefined : activation().open(asked)
+    const opened = answer ? undefined : openActivated(asked)
     const isQuiet = !answer && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
     const failed = (error: Error): void => {
       if (isQuiet) bindAsUsual(socket)

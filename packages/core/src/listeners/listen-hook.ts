@@ -16,7 +16,7 @@ import * as inside from '../platform/node/listen-handle.js'
 import { withoutDoor } from '../platform/own-servers.js'
 import type { AskedAddress } from './listener-match.js'
 import type { OfferedSocket } from './listener-registry.js'
-import { activation, type Opened } from './socket-activation.js'
+import { openActivated, type OpenedSocket } from './socket-activation.js'
 import { bindUnix } from './unix-path.js'
 
 /** What the generation decides. */
@@ -57,7 +57,7 @@ interface Call {
   readonly claimed: OfferedSocket | undefined
   readonly error: HandoverError | undefined
   /** By systemd. */
-  readonly opened: Opened | undefined
+  readonly opened: OpenedSocket | undefined
   readonly backlog: number
   /** It only binds. */
   readonly isQuiet: boolean
@@ -96,7 +96,7 @@ export function installListenHook(keeper: ListenHook): void {
     const answer = keeper.before(server, asked)
     const refused = answer instanceof HandoverError
     // A handle, or a descriptor of the program's own, may listen already.
-    const opened = answer || !asked ? undefined : activation().open(asked)
+    const opened = answer || !asked ? undefined : openActivated(asked)
     const isQuiet = !refused && !answer && asked !== undefined && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
     const backlog = Math.max(typeof options.backlog === 'number' ? options.backlog : 0, opened?.backlog ?? 0)
     const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet }

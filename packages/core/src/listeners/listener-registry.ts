@@ -12,6 +12,7 @@ import { constants } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import { HandoverError } from '../errors.js'
+import { activation } from '../platform/activated-sockets.js'
 import { addon, check, native, systemError, type SocketDescription } from '../platform/native.js'
 import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
@@ -20,7 +21,7 @@ import { asKnown, unguarded } from '../platform/path-guard.js'
 import { nameOf } from '../platform/socket-name.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { find, keyOf, mismatch, type AskedAddress } from './listener-match.js'
-import { activation } from './socket-activation.js'
+import { meaningOf } from './socket-activation.js'
 import { addName, fileId, locate, type SocketFile } from './socket-files.js'
 import { bindUnix, connectTo, defaultBacklog, isAbandoned, modeOf } from './unix-path.js'
 
@@ -122,7 +123,7 @@ export class ListenerRegistry {
     // Of two on one path the one that the path leads to goes first. Where it leads elsewhere, the program has removed it: it is put back.
     const leadsElsewhere = ({ about }: OfferedSocket): boolean => about.kind === 'unix' && about.file !== undefined && about.file !== fileId(about.address)
     const usable = [...this.#offered].sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
-    const about = find(activation().meaning(asked), usable.map((offered) => offered.about))
+    const about = find(meaningOf(asked), usable.map((offered) => offered.about))
     const offered = usable.find((candidate) => candidate.about === about)
     if (!offered) return undefined
     this.#offered.delete(offered)

@@ -1,0 +1,131 @@
+/**
+ * The sockets that systemd opened for this service (a socket unit; LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES of sd_listen_fds(3)).
+ *
+ * This process keeps copies of them. Every process that it starts finds them at 3, 4, … in the same order, with its own pid in LISTEN_PID, as if
+ * systemd had started it. What is no socket of a unit (checkpoints, files of the descriptor store, connections) is not passed on.
+ * Which listen() gets which socket is decided in listeners/socket-activation.ts.
+ */
+
+import { fstatSync } from 'node:fs'
+import path from 'node:path'
+import { isMainThread } from 'node:worker_threads'
+import { isExecutable } from './command-line.js'
+import { native, type SocketDescription } from './native.js'
+import { nameOf } from './socket-name.js'
+import { firstListenFd, storedName } from './systemd-notify.js'
+
+/** Stands for the pid of a process that is about to be started: its pid is not known before. */
+const ownPid = 'handover'
+/** The variables that hold the pid of the process that they are meant for. */
+const pidVariables = ['LISTEN_PID', 'WATCHDOG_PID'] as const
+const listenVariables = ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES'] as const
+/** sd_listen_fds(3): what a descriptor without a name is called. */
+const unnamed = 'unknown'
+
+export interface ActivatedSocket {
+  readonly name: string
+  /** For people: the address where it has one, else the name. */
+  readonly title: string
+  /** Where the program finds it: 3, 4, … */
+  readonly number: number
+  /** A copy, for as long as this process lives. */
+  readonly fd: number
+  /** Undefined for what is no socket: ListenFIFO=, ListenSpecial=. */
+  readonly about: SocketDescription | undefined
+}
+
+export class ActivatedSockets {
+  readonly sockets: readonly ActivatedSocket[]
+  /** LISTEN_FDS has a connection: the unit says Accept=yes. */
+  readonly hasConnection: boolean
+
+  /** Each process asks once: see `activation()`. */
+  constructor(env: NodeJS.ProcessEnv) {
+    for (const variable of pidVariables) if (env[variable] === ownPid) env[variable] = String(process.pid)
+    const { LISTEN_PID: pid, LISTEN_FDS: count = '', LISTEN_FDNAMES: names = '' } = env
+    const passed = pid === String(process.pid) && /^\d{1,4}$/.test(count) && isMainThread ? Number(count) : 0
+    const words = names === '' ? [] : names.split(':')
+    const all = Array.from({ length: passed }, (_, index) => socketAt(firstListenFd + index, words[index] ?? unnamed))
+    this.hasConnection = all.includes('connection')
+    this.sockets = all.filter((each) => typeof each === 'object')
+  }
+
+  /** Whether this descriptor leads to one of them. */
+  has(fd: number): boolean {
+    if (this.sockets.length === 0) return false
+    const { dev, ino } = fstatSync(fd)
+    return this.sockets.some((socket) => {
+      const own = fstatSync(socket.fd)
+      return own.ino === ino && own.dev === dev
+    })
+  }
+
+  /** `env` as systemd would make it for a process that is started by this one and finds the sockets at 3, 4, … */
+  environment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+    const passed = { ...env }
+    for (const variable of pidVariables) if (passed[variable] === String(process.pid)) passed[variable] = ownPid
+    if (this.sockets.length > 0) {
+      const names = this.sockets.map(({ name }) => name).join(':')
+      return { ...passed, LISTEN_PID: ownPid, LISTEN_FDS: String(this.sockets.length), LISTEN_FDNAMES: names }
+    }
+    // What there was has been taken (checkpoints), or is not passed on.
+    if (passed['LISTEN_PID'] === ownPid) for (const variable of listenVariables) Reflect.deleteProperty(passed, variable)
+    return passed
+  }
+}
+
+/** The socket at this number; undefined for what is not a socket unit's. */
+function socketAt(number: number, name: string): ActivatedSocket | 'connection' | undefined {
+  if (!native || name.startsWith(storedName)) return undefined
+  try {
+    const found = fstatSync(number)
+    const described = native.describe(number)
+    const about = typeof described === 'object' ? described : undefined
+    if (about && (about.type === 'stream' || about.type === 'seqpacket') && !about.listening) return 'connection'
+    // A file comes from the store of descriptors: it belongs to the process that crashed, and to the first that reads it.
+    if (!about && !found.isFIFO() && !found.isCharacterDevice()) return undefined
+    const fd = native.duplicate(number)
+    return fd < 0 ? undefined : { name, title: about ? nameOf(about) : name, number, fd, about }
+  } catch {
+    return undefined // it is not open
+  }
+}
+
+let own: ActivatedSockets | undefined
+
+/** What systemd opened for this process. The pids in `process.env` are its own from the first call on. */
+export const activation = (): ActivatedSockets => (own ??= new ActivatedSockets(process.env))
+
+// ---- a process that knows its pid before any of its code runs ----
+
+export interface ShellCommand {
+  readonly file: string
+  readonly args: readonly string[]
+  readonly argv0: string
+}
+
+const shell = '/bin/sh'
+/** What some shells set by themselves. */
+const ofShell = ['PWD', 'OLDPWD', 'SHLVL']
+
+/**
+ * `file` with `args` by way of a shell, which has the same pid: only so is the pid in the environment before the program reads it.
+ * `argv0`: how the program is to be called. Undefined where no variable holds a pid, or where a shell would not start the same program:
+ * then the core puts the pid in when it is loaded.
+ */
+export function throughShell(file: string, args: readonly string[], argv0: string, env: NodeJS.ProcessEnv): ShellCommand | undefined {
+  const variables = pidVariables.filter((variable) => env[variable] === ownPid)
+  // A shell drops the variables whose names it could not say.
+  const canSayAll = Object.keys(env).every((name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+  if (variables.length === 0 || !canSayAll || !isExecutable(shell) || !isExecutable(file)) return undefined
+  const unset = ofShell.filter((variable) => env[variable] === undefined).map((variable) => `unset ${variable}; `).join('')
+  const script = `${unset}${variables.map((variable) => `${variable}=$$ `).join('')}exec "$0" "$@"`
+  return { file: shell, argv0: 'sh', args: ['-c', script, wordFor(file, argv0, env), ...args] }
+}
+
+/** A shell calls a program by the word that it was found by. */
+function wordFor(file: string, argv0: string, env: NodeJS.ProcessEnv): string {
+  if (argv0.includes('/')) return path.isAbsolute(argv0) && path.resolve(argv0) === file ? argv0 : file
+  const found = (env['PATH'] ?? '').split(path.delimiter).map((folder) => path.join(folder, argv0)).find(isExecutable)
+  return found === file ? argv0 : file
+}
