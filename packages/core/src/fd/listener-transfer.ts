@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { HandoverError } from '../errors.js'
-import { systemError } from '../platform/native.js'
+import { defaultBacklog, systemError } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { setPipeName } from '../platform/node/listen-handle.js'
 import { nameOf } from '../platform/socket-name.js'
@@ -34,8 +34,7 @@ interface Header extends ListenerDescription {
   readonly bytes: number
 }
 
-/** Node's own default, and one that the kernel cuts to net.core.somaxconn: the backlog of a Unix socket cannot be read. */
-const defaultBacklog = 511
+/** The kernel cuts it to net.core.somaxconn: the backlog of a Unix socket cannot be read. */
 const largestBacklog = 65_535
 
 const backlogFor = (found: number, told: number): number =>

@@ -1,3 +1,10 @@
+/**
+ * Every bind() of a UDP socket goes through here: inherit or bind, as listen-hook.ts does for servers.
+ *
+ * Node has no channel for bind(), so the method of each instance is replaced. Sockets that are no listeners of the program, such as those
+ * of a client, are left alone (`ListenHook.isOurs`).
+ */
+
 import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor } from 'node:events'
@@ -7,12 +14,12 @@ import { emitter, type ListenHook } from './listen-hook.js'
 import type { AskedAddress } from './listener-match.js'
 import { openActivated } from './socket-activation.js'
 
-const withDatagramDoor = new WeakSet<dgram.Socket>()
+const hooked = new WeakSet<dgram.Socket>()
 
 const socketType = (socket: dgram.Socket): string => (socket as unknown as { type: string }).type
 
-/** Runs `act`; an event of this name that is emitted meanwhile comes in the next tick. */
-function withheld(emitter: NodeJS.EventEmitter, name: string, act: () => void): void {
+/** Runs `act`. An event of this name that is emitted meanwhile comes in the next tick. */
+function postponing(emitter: NodeJS.EventEmitter, name: string, act: () => void): void {
   const own = Object.getOwnPropertyDescriptor(emitter, 'emit')
   const emit = emitter.emit.bind(emitter)
   const put = (): void => {
@@ -31,51 +38,54 @@ function withheld(emitter: NodeJS.EventEmitter, name: string, act: () => void): 
   }
 }
 
-/** The same for a UDP socket. */
-export function hookBind(keeper: ListenHook, socket: dgram.Socket): void {
-  if (withDatagramDoor.has(socket)) return
-  withDatagramDoor.add(socket)
-  const bind = socket.bind.bind(socket) as (...args: unknown[]) => dgram.Socket
+function askedOf(socket: dgram.Socket, [first, second]: readonly unknown[]): AskedAddress {
   const kind = 'udp'
-  socket.bind = ((...args: unknown[]): dgram.Socket => {
-    const [first, second] = args
-    const options = typeof first === 'object' && first !== null ? (first as { port?: number; address?: string; fd?: number }) : undefined
-    const address = options ? options.address : typeof second === 'string' ? second : undefined
-    const any = socketType(socket) === 'udp6' ? '::' : '0.0.0.0'
-    const asked: AskedAddress = typeof options?.fd === 'number'
-      ? { kind, fd: options.fd }
-      : { kind, port: Number((options ? options.port : typeof first === 'function' ? 0 : first) ?? 0), host: address === undefined || address === '' ? any : address }
-    if (!keeper.isOurs(socket, asked)) return bind(...args)
+  const options = typeof first === 'object' && first !== null ? (first as { port?: number; address?: string; fd?: number }) : undefined
+  if (typeof options?.fd === 'number') return { kind, fd: options.fd }
+  const port = options ? options.port : typeof first === 'function' ? 0 : first
+  const address = options ? options.address : typeof second === 'string' ? second : undefined
+  const any = socketType(socket) === 'udp6' ? '::' : '0.0.0.0'
+  return { kind, port: Number(port ?? 0), host: address === undefined || address === '' ? any : address }
+}
 
-    const answer = keeper.before(socket, asked)
+/** From now on bind() of this socket goes through `hook`. */
+export function hookBind(hook: ListenHook, socket: dgram.Socket): void {
+  if (hooked.has(socket)) return
+  hooked.add(socket)
+  const bind = socket.bind.bind(socket) as (...args: unknown[]) => dgram.Socket
+  socket.bind = ((...args: unknown[]): dgram.Socket => {
+    const asked = askedOf(socket, args)
+    if (!hook.isOurs(socket, asked)) return bind(...args)
+
+    const answer = hook.before(socket, asked)
     if (answer instanceof HandoverError) {
       process.nextTick(() => {
-        keeper.failed(socket, asked, undefined, answer)
+        hook.failed(socket, asked, undefined, answer)
         socket.emit('error', answer)
       })
       return socket
     }
     const opened = answer ? undefined : openActivated(asked)
-    const isQuiet = !answer && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
+    const isQuiet = !answer && (asked.fd === undefined || opened !== undefined) && hook.isQuiet()
     const failed = (error: Error): void => {
       if (isQuiet) bindAsUsual(socket)
-      keeper.failed(socket, asked, answer, error)
+      hook.failed(socket, asked, answer, error)
     }
     const bound = (): void => {
       emitter(socket).off(errorMonitor, failed)
-      if (isQuiet && !keeper.isQuiet()) receive(socket)
-      keeper.after(socket, asked, answer, 0)
+      if (isQuiet && !hook.isQuiet()) receive(socket)
+      hook.after(socket, asked, answer, 0)
     }
     const listening = args.findLast((argument) => typeof argument === 'function') as (() => void) | undefined
     try {
       if (answer) {
         bindQuietly(socket)
         // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
-        withheld(socket, 'listening', () => bind({ fd: answer.fd }, listening))
+        postponing(socket, 'listening', () => bind({ fd: answer.fd }, listening))
         bound()
       } else if (opened) {
         if (isQuiet) bindQuietly(socket)
-        withheld(socket, 'listening', () => bind({ fd: opened.fd }, listening))
+        postponing(socket, 'listening', () => bind({ fd: opened.fd }, listening))
         bound()
       } else {
         if (isQuiet) bindQuietly(socket)
@@ -92,7 +102,7 @@ export function hookBind(keeper: ListenHook, socket: dgram.Socket): void {
   })
 }
 
-/** The same for every UDP socket that is made from now on; Node tells of each before its maker can bind it. */
-export function installBindHook(keeper: ListenHook): void {
-  subscribe('udp.socket', (message) => { hookBind(keeper, (message as { socket: dgram.Socket }).socket) })
+/** The same for every UDP socket that is made from now on. Node publishes each before the program can bind it. */
+export function installBindHook(hook: ListenHook): void {
+  subscribe('udp.socket', (message) => { hookBind(hook, (message as { socket: dgram.Socket }).socket) })
 }

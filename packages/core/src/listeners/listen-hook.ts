@@ -1,9 +1,9 @@
 /**
- * The door through which every listen() of an adopted server goes: inherit or bind.
+ * Every listen() of an adopted server goes through here: inherit or bind.
  *
- * Node publishes `tracing:net.server.listen` before it binds, and listens on the handle that the server has by then. So one subscription serves
- * http, https, http2 and net with all that listen() accepts, Fastify's hidden second server for `localhost`, and servers that a user made for an
- * Express app. For UDP there is no such channel: bind() of the instance is replaced.
+ * Node publishes `tracing:net.server.listen` before it binds, and listens on the handle that the server has by then. So one
+ * subscription serves http, https, http2 and net with all that listen() accepts, Fastify's hidden second server for `localhost`, and
+ * servers that a user made for an Express app. UDP has no such channel: see bind-hook.ts.
  */
 
 import type dgram from 'node:dgram'
@@ -23,12 +23,12 @@ import { bindUnix } from './unix-path.js'
 export interface ListenHook {
   /** `asked`: of a UDP socket, of which many belong to clients. */
   isOurs(owner: net.Server | dgram.Socket, asked?: AskedAddress): boolean
-  /** Nothing may be accepted yet: what is bound now listens at the commit. */
+  /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
-  /** A TCP listener of this process that does not listen yet is bound there. */
+  /** A listener of this process is bound there and does not listen yet. */
   isBoundQuietly(address: string, port: number): boolean
   /**
-   * Before an adopted server listens. An offered listener: listen on that one. An error: the listen() must fail with it.
+   * Before an adopted server listens. Answers the offered listener to listen on, or the error with which the listen() must fail.
    * Undefined: bind.
    */
   before(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
@@ -44,27 +44,27 @@ interface ListenOptions {
   readonly path?: unknown
   readonly backlog?: unknown
   readonly ipv6Only?: unknown
-  readonly readableAll?: unknown
-  readonly writableAll?: unknown
   readonly _handle?: unknown
   readonly handle?: unknown
 }
 
 /** A listen() that has begun: with a host name it waits for the name to be resolved. */
-interface Call {
+interface ListenCall {
   /** Undefined for a handle: the program opened it, and nothing can be claimed in its place. */
   readonly asked: AskedAddress | undefined
   readonly claimed: OfferedSocket | undefined
   readonly error: HandoverError | undefined
-  /** By systemd. */
+  /** systemd opened it. */
   readonly opened: OpenedSocket | undefined
   readonly backlog: number
-  /** It only binds. */
+  /** The server only binds. */
   readonly isQuiet: boolean
 }
 
-const isPort = (port: unknown): boolean =>
-  (typeof port === 'number' || (typeof port === 'string' && port.trim() !== '')) && Number.isInteger(Number(port)) && Number(port) >= 0 && Number(port) <= 65_535
+function isPort(port: number | string): boolean {
+  const number = typeof port === 'string' && port.trim() === '' ? NaN : Number(port)
+  return Number.isInteger(number) && number >= 0 && number <= 65_535
+}
 
 /** Node takes a handle or another server in the place of the options. */
 const isHandle = (options: ListenOptions): boolean =>
@@ -78,7 +78,8 @@ function askedOf(options: ListenOptions): AskedAddress | undefined {
   const port = nothing || ('port' in options && (options.port ?? undefined) === undefined) ? 0 : options.port
   if (typeof port === 'number' || typeof port === 'string') {
     if (!isPort(port)) return undefined
-    return { kind: 'tcp', port: Number(port), host: typeof host === 'string' && host !== '' ? host : undefined, ipv6Only: options.ipv6Only === true }
+    const name = typeof host === 'string' && host !== '' ? host : undefined
+    return { kind: 'tcp', port: Number(port), host: name, ipv6Only: options.ipv6Only === true }
   }
   return typeof path === 'string' && path !== '' ? { kind: 'unix', path } : undefined
 }
@@ -86,45 +87,46 @@ function askedOf(options: ListenOptions): AskedAddress | undefined {
 // The types of servers know their own events only.
 export const emitter = (owner: EventEmitter): EventEmitter => owner
 
-export function installListenHook(keeper: ListenHook): void {
-  const calls = new WeakMap<net.Server, Call>()
-
-  const start = (server: net.Server, options: ListenOptions): Call | undefined => {
-    const handle = isHandle(options)
-    const asked = handle ? undefined : askedOf(options)
-    if (!asked && !handle) return undefined
-    const answer = keeper.before(server, asked)
-    const refused = answer instanceof HandoverError
-    // A handle, or a descriptor of the program's own, may listen already.
-    const opened = answer || !asked ? undefined : openActivated(asked)
-    const isQuiet = !refused && !answer && asked !== undefined && (asked.fd === undefined || opened !== undefined) && keeper.isQuiet()
-    const backlog = Math.max(typeof options.backlog === 'number' ? options.backlog : 0, opened?.backlog ?? 0)
-    const call = { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet }
-    inside.listenAsUsual(server)
-    if (refused) {
-      inside.refuseToListen(server)
-    } else if (answer) {
-      inside.listenQuietly(server, answer.fd)
-    } else if (opened) {
-      inside.listenQuietly(server, opened.fd)
-    } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
-      // One with a zero byte is in the abstract namespace, or for Node to refuse.
-      // Node says that it is in use, where another server of this process is about to listen there.
-      const fd = keeper.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
-      if (fd !== undefined) inside.listenQuietly(server, fd)
-    } else if (isQuiet) {
-      inside.putListenOff(server, (address, port) => keeper.isBoundQuietly(address, port))
-    }
-    return call
+/** Decides where the server listens, and prepares it for that. Undefined for arguments that Node will refuse. */
+function begin(hook: ListenHook, server: net.Server, options: ListenOptions): ListenCall | undefined {
+  const handle = isHandle(options)
+  const asked = handle ? undefined : askedOf(options)
+  if (!asked && !handle) return undefined
+  const answer = hook.before(server, asked)
+  const refused = answer instanceof HandoverError
+  // A handle, or a descriptor of the program's own, may listen already.
+  const opened = answer || !asked ? undefined : openActivated(asked)
+  const isQuiet = !answer && asked !== undefined && (asked.fd === undefined || opened !== undefined) && hook.isQuiet()
+  const backlog = Math.max(typeof options.backlog === 'number' ? options.backlog : 0, opened?.backlog ?? 0)
+  inside.listenAsUsual(server)
+  if (refused) {
+    inside.refuseToListen(server)
+  } else if (answer) {
+    inside.listenQuietly(server, answer.fd)
+  } else if (opened) {
+    inside.listenQuietly(server, opened.fd)
+  } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
+    // A path with a zero byte is in the abstract namespace, or Node refuses it.
+    // Where another server of this process is about to listen at this path, Node says that it is in use.
+    const fd = hook.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
+    if (fd !== undefined) inside.listenQuietly(server, fd)
+  } else if (isQuiet) {
+    inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port))
   }
+  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet }
+}
+
+/** From now on every listen() of an adopted server goes through `hook`. */
+export function installListenHook(hook: ListenHook): void {
+  const calls = new WeakMap<net.Server, ListenCall>()
 
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
     const { server, options } = message as { server: net.Server; options: ListenOptions }
-    if (withoutDoor.has(server) || !keeper.isOurs(server)) return
-    const call = start(server, options)
+    if (withoutDoor.has(server) || !hook.isOurs(server)) return
+    const call = begin(hook, server, options)
     if (!call) return
     calls.set(server, call)
-    // A host name that cannot be resolved is told by the event alone.
+    // Only the event reports a host name that cannot be resolved.
     emitter(server).once(errorMonitor, onError).once('close', onClose)
   })
 
@@ -138,8 +140,8 @@ export function installListenHook(keeper: ListenHook): void {
     if (asked?.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
     if (opened?.path !== undefined) inside.setPipeName(server, opened.path)
     const backlog = Math.max(inside.quietBacklog(server) ?? 0, call.backlog)
-    if (!claimed && !(call.isQuiet && keeper.isQuiet())) inside.accept(server, backlog)
-    keeper.after(server, asked, claimed, backlog)
+    if (!claimed && !(call.isQuiet && hook.isQuiet())) inside.accept(server, backlog)
+    hook.after(server, asked, claimed, backlog)
   })
 
   const failed = (server: net.Server, error: Error): void => {
@@ -147,25 +149,25 @@ export function installListenHook(keeper: ListenHook): void {
     if (!call) return
     calls.delete(server)
     emitter(server).off(errorMonitor, onError).off('close', onClose)
-    // The 'error' event comes in the next tick with this object: let it say what really happened.
+    // Node emits 'error' with this object in the next tick: it must say what really happened.
     if (call.error) becomeHandoverError(error, call.error)
     // The server owns what it claimed; the offer gets a copy back.
     const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
     if (call.claimed) inside.dropListener(server)
     inside.listenAsUsual(server)
-    keeper.failed(server, call.asked, claimed, error)
+    hook.failed(server, call.asked, claimed, error)
   }
 
   function onError(this: net.Server, error: Error): void {
     failed(this, error)
   }
 
-  /** While its host name was looked up. What it had claimed is closed with it. */
+  /** The program closed the server while its host name was looked up. What it had claimed is closed with it. */
   function onClose(this: net.Server): void {
     if (!calls.delete(this)) return
     inside.listenAsUsual(this)
     emitter(this).off(errorMonitor, onError)
-    keeper.failed(this, undefined, undefined, undefined)
+    hook.failed(this, undefined, undefined, undefined)
   }
 
   subscribe('tracing:net.server.listen:error', (message) => {

@@ -27,7 +27,7 @@ export function keyOf(asked: AskedAddress): string {
 }
 
 /** Where a call without a host may have ended: `::` where there is IPv6, else `0.0.0.0`. */
-const unspecified = ['::', '0.0.0.0']
+export const unspecified = ['::', '0.0.0.0']
 const localhost = ['127.0.0.1', '::1']
 
 function fits(asked: AskedAddress, offered: OfferedListener): boolean {

@@ -7,63 +7,28 @@
 
 import type dgram from 'node:dgram'
 import { chmodSync, closeSync } from 'node:fs'
-import net from 'node:net'
+import type net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import { HandoverError } from '../errors.js'
-import { activation } from '../platform/activated-sockets.js'
-import { addon, check, native, systemError, type SocketDescription } from '../platform/native.js'
+import { addon, check, native, systemError } from '../platform/native.js'
 import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
-import { nameOf } from '../platform/socket-name.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
-import { find, keyOf, mismatch, type AskedAddress } from './listener-match.js'
+import { isServer, listenerOf, type Listener } from './listener.js'
+import { find, mismatch, unspecified, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
 import { addName, fileId, locate, type SocketFile } from './socket-files.js'
-import { bindUnix, connectTo, defaultBacklog, isAbandoned, modeOf } from './unix-path.js'
+import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
 
-export interface Listener {
-  readonly owner: net.Server | dgram.Socket
-  about: OfferedListener
-  /** Claimed from the predecessor, or new in this generation. */
-  kept: boolean
-  /** The absolute path of a Unix socket's file. */
-  readonly file: string | undefined
-  /** Where the program has renamed that file to. */
-  where: string | undefined
-  /** Its permissions, when it was last seen. */
-  mode: number | undefined
-  /** The process that binds a path removes its file; whoever passes a descriptor (systemd) keeps both. */
-  readonly ownsFile: boolean
-}
+export type { Listener } from './listener.js'
 
 export interface OfferedSocket {
   readonly about: OfferedListener
   readonly fd: number
-}
-
-const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
-
-/** What a listener is; without the addon, what Node knows of it. */
-function describe(owner: net.Server | dgram.Socket): SocketDescription | undefined {
-  const fd = fdOf(owner)
-  const found = fd === undefined ? undefined : native?.describe(fd)
-  if (typeof found === 'object') return found
-  const address = owner.address()
-  if (address === null) return undefined
-  const plain = { type: isServer(owner) ? 'stream' : 'dgram', listening: true, ipv6Only: false, backlog: 0 } as const
-  return typeof address === 'string'
-    ? { ...plain, family: 'unix', address, port: 0 }
-    : { ...plain, family: address.family === 'IPv6' ? 'inet6' : 'inet', address: address.address, port: address.port }
-}
-
-/** Whether somebody else opened it: this process, or one of the generations before, got a descriptor. */
-function isPassed(owner: net.Server | dgram.Socket, { asked }: OfferedListener): boolean {
-  const fd = fdOf(owner)
-  return asked.startsWith('fd ') || (fd !== undefined && activation().has(fd))
 }
 
 export class ListenerRegistry {
@@ -97,10 +62,10 @@ export class ListenerRegistry {
       listeners.forEach((about, index) => {
         const fd = fds[index] ?? -1
         const found = addon().describe(fd)
-        const wrong = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
-        if (wrong !== undefined) {
-          throw new HandoverError('HANDOVER_LISTENER_MISMATCH', `the descriptor for "${about.name}" is ${wrong}. The predecessor goes on serving. Nothing was taken over.`)
-        }
+        const difference = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
+        if (difference === undefined) return
+        const what = `the descriptor for "${about.name}" is ${difference}`
+        throw new HandoverError('HANDOVER_LISTENER_MISMATCH', { what, serving: 'The predecessor goes on serving', todo: 'Nothing was taken over' })
       })
     } catch (error) {
       fds.forEach((fd) => { closeSync(fd) })
@@ -135,7 +100,10 @@ export class ListenerRegistry {
     return offered
   }
 
-  /** `from`, the file of a socket that is new in this version, was to take the place of one that is offered: its server listens on that one. False where that is not so. */
+  /**
+   * The program wants to rename `from`, the file of a socket that is new in this version, to the path of an offered socket: its server
+   * then listens on the offered socket. False where that is not the case.
+   */
   claimRenamed(from: string, to: string): boolean {
     const listener = this.listeners.find(({ kept, file }) => !kept && file !== undefined && asKnown(file) === from)
     const offered = [...this.#offered].find(({ about }) => about.kind === 'unix' && pathOf(about) === to)
@@ -157,7 +125,7 @@ export class ListenerRegistry {
     this.#offered.add(offered)
   }
 
-  /** Closes what nobody claimed; answers the names. */
+  /** Closes what was not claimed; answers the names. */
   drop(): string[] {
     const names = this.unclaimed
     for (const { fd } of this.#offered) closeSync(fd)
@@ -167,30 +135,12 @@ export class ListenerRegistry {
 
   /** Records a listener that has come to be; `close` of the owner forgets it. */
   add(owner: net.Server | dgram.Socket, call: AskedAddress | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
-    const found = describe(owner)
-    if (found === undefined) return undefined
-    const unix = found.family === 'unix'
-    // listen(handle) asks for nothing: what it is must do.
-    const asked: AskedAddress = call ?? (unix ? { kind: 'unix', path: found.address } : { kind: 'tcp', host: found.address, port: found.port, ipv6Only: found.ipv6Only })
-    const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
-    const named = unix && at !== '' && !at.startsWith('\0')
-    const id = named && native ? fileId(at) : undefined
-    const about: OfferedListener = {
-      name: unix ? nameOf({ ...found, address: at }) : nameOf(found),
-      kind: found.type === 'dgram' ? 'udp' : unix ? 'unix' : 'tcp',
-      asked: claimed?.asked === keyOf(asked) || asked.fd === undefined ? keyOf(asked) : (claimed?.asked ?? keyOf(asked)),
-      address: at,
-      port: found.port,
-      ipv6: found.family === 'inet6',
-      ipv6Only: found.ipv6Only,
-      backlog: Math.max(backlog, found.backlog, claimed?.backlog ?? 0) || defaultBacklog,
-      ...(id !== undefined && { file: id })
-    }
-    const listener: Listener = { owner, about, kept: claimed !== undefined, file: named ? path.resolve(at) : undefined, where: claimed?.path, mode: undefined, ownsFile: !isPassed(owner, about) }
-    if (claimed?.file !== undefined && id !== claimed.file) listener.about = { ...about, file: claimed.file }
+    const listener = listenerOf(owner, call, claimed, backlog)
+    if (!listener) return undefined
     this.#listeners.add(listener)
     // A client that comes back resumes its TLS session, as if the process had stayed.
-    if (claimed?.ticketKeys !== undefined && owner instanceof tls.Server && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(claimed.ticketKeys, 'base64'))
+    const keys = claimed?.ticketKeys
+    if (keys !== undefined && owner instanceof tls.Server && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
     owner.once('close', () => {
       if (this.#listeners.delete(listener)) this.#unlink(listener)
     })
@@ -233,8 +183,8 @@ export class ListenerRegistry {
   }
 
   /**
-   * Stops accepting on all listeners at once and keeps a silent copy of each but of those that the successor does without: connects to
-   * these are refused from now on. Answers the names of those that it has not heard of: they came to be after the offer.
+   * Stops accepting on all listeners at once. Keeps a silent copy of each, except of those that the successor dropped: connects to these
+   * are refused from now on. Answers the names of the listeners that came to be after the offer, which the successor does not know.
    */
   silence(dropped: readonly string[]): string[] {
     this.ownsFiles = false
@@ -242,7 +192,7 @@ export class ListenerRegistry {
     const left = [...dropped]
     const unknown: string[] = []
     // Of two on one address the successor claimed the first.
-    // A keeper closes its own copies as well, when the reload is settled: until then an undo needs this one.
+    // A keeper closes its own copies as well when the reload is settled: until then an undo needs this copy.
     for (const listener of this.filesAreKept ? [] : this.listeners.toReversed()) {
       const index = left.indexOf(listener.about.name)
       if (!this.#known.has(listener)) unknown.push(listener.about.name)
@@ -265,7 +215,7 @@ export class ListenerRegistry {
       try {
         inside.stopAccepting(owner, check(addon().duplicate(fd), 'fcntl'))
       } catch {
-        // Out of descriptors: then without a copy, but never two processes that accept.
+        // No descriptor is free: then without a copy, but two processes never accept.
         inside.closeListener(owner)
         this.#closed.add(listener)
       }
@@ -274,8 +224,8 @@ export class ListenerRegistry {
   }
 
   /**
-   * Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. What was closed then is listened on
-   * anew; `failed` hears of what cannot be.
+   * Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. A listener that was closed listens
+   * anew. `failed` is called for each that cannot.
    */
   accept(failed: (listener: Listener, error: Error) => void): void {
     this.ownsFiles = true
@@ -290,7 +240,8 @@ export class ListenerRegistry {
     for (const listener of this.#listeners) {
       const answer = this.acceptOn(listener)
       if (answer !== undefined && answer < 0) failed(listener, systemError(answer, 'listen'))
-      if (!this.#isInPlace(listener) && !this.#rebind(listener)) failed(listener, new Error('its path was removed or replaced, and it cannot be bound there anew'))
+      if (isInPlace(listener) || this.#rebind(listener)) continue
+      failed(listener, new Error('its path was removed or replaced, and it cannot be bound there anew'))
     }
     for (const listener of reopened) {
       const { address, port, ipv6Only, backlog } = listener.about
@@ -298,14 +249,15 @@ export class ListenerRegistry {
       const server = listener.owner as net.Server
       server.once('error', onError).once('listening', () => server.off('error', onError))
       try {
-        server.listen(listener.file === undefined ? { host: address, port, ipv6Only, backlog, exclusive: true } : { path: listener.file, backlog })
+        const tcp = { host: address, port, ipv6Only, backlog, exclusive: true }
+        server.listen(listener.file === undefined ? tcp : { path: listener.file, backlog })
       } catch (error) {
         onError(error as Error)
       }
     }
   }
 
-  /** Accepts on this one, where it is silent. */
+  /** Accepts on this listener, where it is silent. */
   acceptOn({ owner, about }: Listener): number | undefined {
     return isServer(owner) ? inside.accept(owner, about.backlog) : receive(owner)
   }
@@ -330,7 +282,7 @@ export class ListenerRegistry {
 
   #unlink({ file, about, kept, ownsFile }: Listener, owns = this.ownsFiles): void {
     if (!ownsFile) return
-    // What a version brings that never served is nobody else's.
+    // No other process has a socket that is new in a version which never served.
     const isNew = this.#waits && !kept
     if (!isNew && (!owns || this.filesAreKept)) return
     if (file === undefined || about.file === undefined || fileId(file) !== about.file) return
@@ -341,7 +293,7 @@ export class ListenerRegistry {
 
   // ---- the files of Unix sockets ----
 
-  /** From here on the files of what this process listens on are another one's. */
+  /** From here on another process owns the files of these listeners. */
   passOn(): void {
     this.#passedOn = this.listeners.flatMap(({ file, where }) => [file, where].filter((each) => each !== undefined))
   }
@@ -359,22 +311,29 @@ export class ListenerRegistry {
   }
 
   get socketFiles(): SocketFile[] {
-    return this.listeners.flatMap(({ about, file, where }) => (file === undefined || about.file === undefined ? [] : [{ name: about.name, file: where ?? file, id: about.file }]))
+    return this.listeners.flatMap(({ about: { name, file: id }, file, where }) => {
+      return file === undefined || id === undefined ? [] : [{ name, file: where ?? file, id }]
+    })
   }
 
-  /** Every path, as the guard knows it, that this process listens on; of a successor that waits: that it was offered. */
+  /** Whether `file`, as the guard knows it, is the path of a listener of this process, of one that was offered to it, or passed on. */
   isPathOf(file: string, which: 'mine' | 'offered' | 'passed on'): boolean {
-    const paths = which === 'passed on' ? this.#passedOn
-      : which === 'mine' ? this.listeners.flatMap((listener) => [listener.file, listener.where])
-      : [...[...this.#offered].filter(({ about }) => about.kind === 'unix').map(({ about }) => pathOf(about)), ...this.listeners.filter(({ kept }) => kept).flatMap((listener) => [listener.file, listener.where])]
-    return paths.some((each) => each !== undefined && asKnown(each) === file)
+    return this.#pathsOf(which).some((each) => each !== undefined && asKnown(each) === file)
   }
 
-  #isInPlace({ file, where, about }: Listener): boolean {
-    return file === undefined || about.file === undefined || fileId(where ?? file) === about.file
+  #pathsOf(which: 'mine' | 'offered' | 'passed on'): readonly (string | undefined)[] {
+    const paths = (listeners: readonly Listener[]): (string | undefined)[] => listeners.flatMap(({ file, where }) => [file, where])
+    switch (which) {
+      case 'passed on': return this.#passedOn
+      case 'mine': return paths(this.listeners)
+      case 'offered': {
+        const offered = [...this.#offered].filter(({ about }) => about.kind === 'unix').map(({ about }) => pathOf(about))
+        return [...offered, ...paths(this.listeners.filter(({ kept }) => kept))]
+      }
+    }
   }
 
-  /** Puts a new socket where nobody listens any more. */
+  /** Binds a new socket at a path where no process listens any more. */
   rebind(name: string): boolean {
     const listener = this.named(name)
     return listener !== undefined && this.#rebind(listener)
@@ -386,7 +345,7 @@ export class ListenerRegistry {
     if (at === undefined || !ownsFile || !isServer(owner) || fdOf(owner) === undefined) return false
     try {
       const answer = connectTo(at)
-      // Somebody else's by now, or no socket at all.
+      // Another process listens there by now, or it is no socket at all.
       if (answer !== -constants.errno.ENOENT && !isAbandoned(at)) return false
       // Not under another name first: Node changes the permissions of a socket by the name that it was bound under (uv_pipe_chmod).
       const fd = bindUnix(at, true)
@@ -401,17 +360,17 @@ export class ListenerRegistry {
     }
   }
 
-  /** What this process listens on in this moment, and what it does not although it should: what it says of itself must be true. */
+  /** What this process listens on at this moment, and what it should listen on and does not: its status must be true. */
   look(): { readonly served: string[]; readonly lost: string[] } {
     const served: string[] = []
     const lost: string[] = []
-    for (const { owner, about, file, where } of this.#listeners) {
+    for (const listener of this.#listeners) {
+      const { owner, about } = listener
       const fd = fdOf(owner)
       const found = fd === undefined ? undefined : native?.describe(fd)
       const listens = typeof found === 'object' && (found.type === 'dgram' || found.listening)
-      const at = where ?? file
-      const isReached = at === undefined || about.file === undefined || fileId(at) === about.file
-      ;(listens && isReached ? served : lost).push(about.name)
+      const names = listens && isInPlace(listener) ? served : lost
+      names.push(about.name)
     }
     return { served, lost }
   }
@@ -420,11 +379,13 @@ export class ListenerRegistry {
   isBoundQuietly(address: string, port: number): boolean {
     return this.listeners.some(({ owner, about }) => {
       if (!isServer(owner) || inside.quietBacklog(owner) === undefined || about.port !== port) return false
-      return port === 0 ? about.kind === 'unix' && path.resolve(about.address) === path.resolve(address) : about.kind === 'tcp' && (about.address === address || [about.address, address].some((each) => unspecified.includes(each)))
+      if (port === 0) return about.kind === 'unix' && path.resolve(about.address) === path.resolve(address)
+      return about.kind === 'tcp' && (about.address === address || [about.address, address].some((each) => unspecified.includes(each)))
     })
   }
 }
 
+const isInPlace = ({ file, where, about }: Listener): boolean => file === undefined || about.file === undefined || fileId(where ?? file) === about.file
+
 /** Absolute, as the guard knows it. */
 const pathOf = ({ path: at, address }: OfferedListener): string => asKnown(at ?? path.resolve(address))
-const unspecified = ['::', '0.0.0.0']

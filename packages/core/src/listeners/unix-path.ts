@@ -1,7 +1,14 @@
+/**
+ * The path of a Unix socket: whether a process listens there, and a new socket that is bound there.
+ *
+ * A stale file, which a killed process left, is removed before a bind; any other file is left alone.
+ * How the file of a served socket is kept in its place is in socket-file-hold.ts.
+ */
+
 import { closeSync, lstatSync } from 'node:fs'
 import { constants } from 'node:os'
 import path from 'node:path'
-import { addon, native } from '../platform/native.js'
+import { addon, defaultBacklog, native } from '../platform/native.js'
 import { unguarded } from '../platform/path-guard.js'
 import { removeStaleHolds } from './socket-files.js'
 
@@ -13,7 +20,7 @@ export function connectTo(file: string): number {
   return 0
 }
 
-/** A socket on which nobody listens: what a process leaves that was killed, and what would fail every reload after one that failed. unix(7). */
+/** True for a stale socket, which a killed process left: connects are refused, and a bind there fails. unix(7) */
 export function isAbandoned(file: string): boolean {
   return modeOf(file) !== undefined && connectTo(file) === -constants.errno.ECONNREFUSED
 }
@@ -24,12 +31,10 @@ export function modeOf(file: string): number | undefined {
   return native && found?.isSocket() ? found.mode & 0o777 : undefined
 }
 
-/** Node's default; the kernel rounds it up. */
-export const defaultBacklog = 511
-
 /**
- * A Unix socket at `file`, which `listens` or is bound alone, and whose close() leaves the file alone: libuv unlinks the path that it bound itself when the first process
- * that holds the socket closes it. Undefined where the path cannot be used: Node's own listen() then says so in its own words.
+ * A Unix socket at `file` that `listens`, or is only bound. Its close() leaves the file alone, unlike that of a socket which libuv bound:
+ * libuv unlinks the path when the first process that holds the socket closes it.
+ * Undefined where the path cannot be used: Node's own listen() then says so in its own words.
  */
 export function bindUnix(file: string, listens: boolean): number | undefined {
   if (isAbandoned(file)) unguarded.unlinkSync(file)

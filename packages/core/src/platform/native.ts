@@ -119,6 +119,9 @@ export interface Native {
 /** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */
 export const maxFdsPerMessage = 252
 
+/** Node's default of listen(); the kernel rounds it up. */
+export const defaultBacklog = 511
+
 /**
  * What the binary itself offers. Lists of descriptors cross the border in one piece: an array costs a call for each element, which
  * for a full message is several times the system call.

@@ -1,5 +1,8 @@
 /**
- * Starting a successor: the command line that a person would type, the channel that it inherits, standard error until it serves.
+ * Starts a process that inherits the ends of a channel, and what systemd opened for this one.
+ *
+ * Until the process serves, its standard error leads through this one, which keeps its last lines. No descriptor is left open where a start fails.
+ * What travels over the channel, and what becomes of the process, is decided in handover/ and by the keeper.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -20,10 +23,10 @@ export interface ProcessEnd {
 }
 
 const spawnError = (command: CommandLine, cause: unknown): HandoverError =>
-  new HandoverError('HANDOVER_SPAWN', `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}.`, { cause })
+  new HandoverError('HANDOVER_SPAWN', { what: `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}` }, { cause })
 
-/** Ends of sockets that a process inherits beside its channel; the variable holds their numbers, and what else is to be said. */
-export interface Inherited {
+/** Ends of sockets that a process inherits beside its channel. The variable holds their numbers, followed by `words`. */
+export interface InheritedEnds {
   readonly variable: string
   readonly fds: readonly number[]
   readonly words?: readonly string[]
@@ -39,7 +42,7 @@ export interface SpawnedChild {
   unref(): void
 }
 
-/** A process that has the other ends of these two descriptors, which nobody owns yet. */
+/** A process that has the other ends of these two descriptors. The caller owns them. */
 export interface SpawnedProcess {
   readonly messages: number
   readonly descriptors: number
@@ -48,7 +51,7 @@ export interface SpawnedProcess {
 }
 
 /** Starts `command` as a successor. Throws HANDOVER_SPAWN. */
-export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inherited?: Inherited): Promise<SpawnedProcess> {
+export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inherited?: InheritedEnds): Promise<SpawnedProcess> {
   if (!native) throw new Error('the addon is not loaded')
   // On a terminal the lines are seen anyway, and a program that asks isTTY must get the answer it got before.
   const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
@@ -80,11 +83,7 @@ export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inheri
     closeSync(theirDescriptors)
     relay?.start()
   }
-  const ended = new Promise<ProcessEnd>((resolve) => {
-    // 'close' would wait for every process that inherited its stdio.
-    child.once('exit', (code, signal) => { resolve({ code, signal }) })
-  })
-  void ended.then(() => relay?.unref())
+  const spawned = childOf(child, relay)
   try {
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
@@ -97,18 +96,22 @@ export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inheri
     throw spawnError(command, cause)
   }
   child.on('error', () => undefined)
+  return { messages, descriptors, pid: child.pid ?? 0, child: spawned }
+}
+
+function childOf(child: ChildProcess, relay: StderrRelay | undefined): SpawnedChild {
+  const ended = new Promise<ProcessEnd>((resolve) => {
+    // 'close' would wait for every process that inherited its stdio.
+    child.once('exit', (code, signal) => { resolve({ code, signal }) })
+  })
+  void ended.then(() => relay?.unref())
   return {
-    messages,
-    descriptors,
-    pid: child.pid ?? 0,
-    child: {
-      ended,
-      stderr: () => relay?.lines() ?? '',
-      kill: () => { child.kill('SIGKILL') },
-      unref: () => {
-        child.unref()
-        relay?.unref()
-      }
+    ended,
+    stderr: () => relay?.lines() ?? '',
+    kill: () => { child.kill('SIGKILL') },
+    unref: () => {
+      child.unref()
+      relay?.unref()
     }
   }
 }
