@@ -8,10 +8,9 @@
 import type { Channel } from '../protocol/channel.js'
 import { closeAll } from '../protocol/descriptors.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
+import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
 
-/** How long one turn of the loop may go on with this. */
-const turnMs = 5
 /**
  * How many descriptors stay free. A process without any closes the clients that it accepts (libuv does), and has no log, no reload and no way back. What
  * it promised the predecessor leaves twice as many; the limit, or what else it has open, may have changed since.
@@ -36,8 +35,8 @@ export class ConnectionReceiver {
   #refusing = false
   /** The last message in hand. */
   #busy: Promise<void> | undefined
-  /** When this turn of the loop has lasted long enough, as performance.now(); undefined where it has done nothing yet. */
-  #until: number | undefined
+  /** Of this turn of the loop; undefined where nothing has been done in it. */
+  #budget: LoopBudget | undefined
 
   constructor(channel: Channel, side: ConnectionReceiverSide, spared = mostSpared) {
     this.#channel = channel
@@ -88,7 +87,7 @@ export class ConnectionReceiver {
   }
 
   get #isLate(): boolean {
-    return this.#until !== undefined && performance.now() >= this.#until
+    return this.#budget?.isSpent === true
   }
 
   async #nextTurn(): Promise<void> {
@@ -97,8 +96,8 @@ export class ConnectionReceiver {
   }
 
   #beginTurn(): void {
-    if (this.#until !== undefined) return
-    this.#until = performance.now() + turnMs
-    setImmediate(() => { this.#until = undefined })
+    if (this.#budget) return
+    this.#budget = new LoopBudget()
+    setImmediate(() => { this.#budget = undefined })
   }
 }

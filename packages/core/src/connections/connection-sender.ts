@@ -6,6 +6,8 @@
  * still, so that nothing is read from it or written to it by this process while it is on its way.
  */
 
+import { LoopBudget } from '../platform/loop-budget.js'
+import { isTransient } from '../platform/native.js'
 import type { Channel } from '../protocol/channel.js'
 import { withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
@@ -24,16 +26,14 @@ export interface Leaving {
   back(refused?: boolean): void
 }
 
-/** Gives connections that can leave now, until there are no more or `until` (as performance.now()) has passed. Runs within one turn of the loop. */
-export type Source = (until: number) => Iterable<Leaving>
+/** Gives connections that can leave now, until there are no more or the budget is spent. Runs within one turn of the loop. */
+export type Source = (budget: LoopBudget) => Iterable<Leaving>
 
 /** The kernel allows a user as many descriptors in flight as RLIMIT_NOFILE (ETOOMANYREFS, unix(7)); it need never come near. */
 const mostInFlight = 256
 const batchSize = 64
 /** Of one message, well below `maxLineBytes`. */
 const batchBytes = 262_144
-/** How long one turn of the loop may go on with this. */
-const turnMs = 5
 /** After the kernel did not take descriptors at this moment. */
 const againMs = 50
 
@@ -113,18 +113,18 @@ export class ConnectionSender {
       this.end('the successor has no room for more descriptors')
       return
     }
-    const until = performance.now() + turnMs
+    const budget = new LoopBudget()
     const found: Leaving[] = []
     const full = (): boolean => found.length >= this.#room || this.#inFlight + found.length >= mostInFlight
     while (this.#waiting.length > 0 && !full()) found.push(this.#waiting.shift()!)
     let late = false
     for (const source of this.#sources) {
       if (full() || late) break
-      for (const leaving of source(until)) {
+      for (const leaving of source(budget)) {
         found.push(leaving)
         if (full()) break
       }
-      late = performance.now() > until
+      late = budget.isSpent
     }
     const stopped = full()
     this.#sendAll(found)
@@ -179,7 +179,7 @@ export class ConnectionSender {
     } catch (error) {
       // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again soon; a move() answers false.
       for (const leaving of batch) leaving.back()
-      if (isPassing(error)) setTimeout(() => { this.wake() }, againMs).unref()
+      if (isTransient(error)) setTimeout(() => { this.wake() }, againMs).unref()
       else this.end(`descriptors cannot be sent: ${(error as Error).message}`)
       return
     }
@@ -221,5 +221,3 @@ export class ConnectionSender {
     if (first) this.#onEnd(reason)
   }
 }
-
-const isPassing = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ENOMEM', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')

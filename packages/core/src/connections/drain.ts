@@ -10,6 +10,7 @@
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
+import type { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
 import { hasParser, readingRequests } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
@@ -245,7 +246,7 @@ export class Drain {
     sockets.add(socket)
   }
 
-  readonly #leaving = function* (this: Drain, until: number): Generator<Leaving> {
+  readonly #leaving = function* (this: Drain, budget: LoopBudget): Generator<Leaving> {
     const { server, connections } = this.#of
     const reading = readingOf(server)
     for (const socket of this.#candidates) {
@@ -266,7 +267,7 @@ export class Drain {
         else if (connection.running.size > 1) hold(socket, connection)
         if (connection.running.size === 0) this.#lookAgain(socket, connection)
       }
-      if (performance.now() > until) return
+      if (budget.isSpent) return
     }
   }.bind(this)
 

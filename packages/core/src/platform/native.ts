@@ -197,6 +197,10 @@ export function systemError(errno: number, syscall: string): NodeJS.ErrnoExcepti
   return Object.assign(new Error(`${syscall} ${code}: ${text}`), { errno, code, syscall })
 }
 
+/** The kernel cannot send this at this moment: the socket is full, or what one user may have on the way. The same call may succeed soon. */
+export const isTransient = (error: unknown): boolean =>
+  ['EAGAIN', 'ENOBUFS', 'ENOMEM', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')
+
 /** Unwraps an answer of the addon: throws the system error that a negative number stands for. */
 export function check(answer: number, syscall: string): number
 export function check<T extends object>(answer: T | number, syscall: string): T

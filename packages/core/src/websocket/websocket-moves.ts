@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import { inspect } from 'node:util'
 import { handover, HandoverError, log, noteStay, type Draining } from '../index.js'
+import { LoopBudget } from '../platform/loop-budget.js'
 import { FrameCounter } from './frame-counter.js'
 import { arrive, serviceRestart, type Saved, type SavedRequest } from './websocket-arrival.js'
 import { register, unregister, type WebSocketReceiver } from './websocket-servers.js'
@@ -36,8 +37,6 @@ const lookMs = 50
 const againMs = 1_000
 /** How many are held still at a time. */
 const mostHeld = 256
-/** How long one turn of the loop may go on with this. */
-const turnMs = 5
 /** Those that stay are told one after the other, so that they do not come back at the same moment: before the deadline, and in a stop from its beginning. */
 const farewellMs = (endsInMs: number): number => Math.min(5_000, endsInMs / 5)
 const stopFarewellMs = (endsInMs: number): number => Math.min(2_000, endsInMs / 5)
@@ -295,11 +294,11 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
     setImmediate(() => {
       leaving.pumping = false
       if (this.#leaving !== leaving) return
-      const until = performance.now() + turnMs
+      const budget = new LoopBudget()
       for (const connection of leaving.candidates) {
         leaving.candidates.delete(connection)
         this.#tryToLeave(connection, leaving)
-        if (this.#held >= mostHeld || performance.now() > until) break
+        if (this.#held >= mostHeld || budget.isSpent) break
       }
       this.#wake(leaving)
     })
