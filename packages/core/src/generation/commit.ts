@@ -1,0 +1,72 @@
+/**
+ * The commit of a successor: from here on it accepts, and takes the connections of its predecessor.
+ */
+
+import { closeSync } from 'node:fs'
+import http from 'node:http'
+import { HasSpoken } from '../connections/connection-receiver.js'
+import { textOf } from '../errors.js'
+import { sayNotServed } from '../handover/announcements.js'
+import type { StartupActions } from '../handover/startup.js'
+import { descriptorRoom } from '../platform/descriptor-room.js'
+import { notifySystemd } from '../platform/systemd-notify.js'
+import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
+import type { GenerationContext } from './generation-context.js'
+import { beAskable, tellKeeper } from './listening.js'
+
+/** Accepts from here on. Answers what it can take of the predecessor's connections. */
+export function serve(context: GenerationContext): Takes | undefined {
+  const { host, lifecycle, registry, state, startup: { predecessor }, paths, namedSocket, keeper } = context
+  // Before the move: its listeners may tell clients to connect at once.
+  registry.accept((listener, error) => { sayNotServed(context, listener, error) })
+  lifecycle.move('ready', { is: 'serving' })
+  state.began()
+  if (predecessor) {
+    // What it does at its end must not take away what this process serves.
+    paths.hold()
+    state.connect('predecessor', predecessor.channel, predecessor.predecessor)
+  }
+  state.serves()
+  namedSocket.serve()
+  // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
+  if (!keeper) host.inherited.stderr?.restore()
+  tellKeeper(context)
+  beAskable(context)
+  notifySystemd({ READY: 1, MAINPID: host.pid })
+  return takes(context)
+}
+
+function takes({ support, registry, applicationMoves }: GenerationContext): Takes | undefined {
+  if (!support.canMove()) return undefined
+  const listeners = registry.listeners.filter(({ owner }) => owner instanceof http.Server).map(({ about }) => about.name)
+  return { listeners, kinds: applicationMoves.kinds, room: descriptorRoom() }
+}
+
+/** What takes the connections of the predecessor, one at a time. It answers false where one is given back. */
+export function movedConnections(context: () => GenerationContext): StartupActions['adopt'] {
+  const givenBack = new Set<string>()
+  return (fd, about, refusable) => takeMoved(context(), fd, about, refusable, givenBack)
+}
+
+/** `givenBack`: the kinds of which that was logged. */
+function takeMoved(context: GenerationContext, fd: number, about: MovedConnection, refusable: boolean, givenBack: Set<string>): boolean {
+  const { servers, registry, applicationMoves, startup, log } = context
+  const connections = servers.connectionsOf(registry.named(about.listener)?.owner)
+  try {
+    if (about.kind !== 'http') applicationMoves.take(fd, about, connections)
+    else if (connections) connections.adopt(fd, about)
+    else {
+      closeSync(fd)
+      throw new Error(`nothing listens as "${about.listener}" any more`)
+    }
+    return true
+  } catch (error) {
+    const closed = !refusable || error instanceof HasSpoken
+    if (closed) log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
+    else if (!givenBack.has(about.kind)) {
+      givenBack.add(about.kind)
+      log('warn', `a connection of kind "${about.kind}" is given back to process ${startup.predecessor?.predecessor.pid ?? '?'}, which drains it (others are not logged): ${textOf(error)}`)
+    }
+    return closed
+  }
+}

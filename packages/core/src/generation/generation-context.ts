@@ -1,0 +1,260 @@
+/**
+ * What the parts of a generation share: the context of the handover, and the objects that stand beside it.
+ *
+ * It is put together here and decides nothing. What the world outside sets off (a signal, a keeper, a call at a control socket) goes to the
+ * entries that the generation gives it.
+ */
+
+import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
+import { captureRejectionSymbol, EventEmitter } from 'node:events'
+import { ApplicationMoves } from '../connections/application-moves.js'
+import { requestCounts } from '../connections/request-counts.js'
+import type { Caller, CallingKeeper, ControlSide } from '../control/control-server.js'
+import { NamedSocket } from '../control/named-socket.js'
+import { ProcessSocket } from '../control/process-socket.js'
+import { RequestHandler } from '../control/request-handler.js'
+import { textOf } from '../errors.js'
+import type { Host } from '../handover/host.js'
+import type { ProcessContext } from '../handover/process-context.js'
+import type { Shutdown } from '../handover/shutdown.js'
+import { Startup, type StartupActions } from '../handover/startup.js'
+import { Support } from '../handover/support.js'
+import { CoveredListeners } from '../keeper-link/cover-listeners.js'
+import type { KeeperLink } from '../keeper-link/keeper-link.js'
+import { ListenerRegistry } from '../listeners/listener-registry.js'
+import { ServedPaths } from '../listeners/served-paths.js'
+import { SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
+import { debug } from '../platform/debug.js'
+import { writeStderr } from '../platform/stderr-relay.js'
+import type { ProcessStatus } from '../protocol/control-messages.js'
+import type { Peer } from '../protocol/handover-messages.js'
+import { accepts, isStarting, Lifecycle, type LifecycleState, type State } from '../protocol/lifecycle.js'
+import type { Report } from '../protocol/report.js'
+import { SharedState } from '../sharing/shared-state.js'
+import { AdoptedServers } from './adopted-servers.js'
+import type { HandoverEvents, ReloadOptions } from './handover-api.js'
+import { StatusReader } from './process-status.js'
+import { Signals } from './signals.js'
+import { SpareListeners } from './spare-listeners.js'
+import { Watchdog } from './watchdog.js'
+
+/** Where the world outside enters a generation. */
+export interface Entries extends Omit<StartupActions, 'stop'> {
+  /** Somebody asks for a reload: this process makes it, or its keeper does. */
+  reload(trigger: 'signal' | 'call', options?: ReloadOptions): Promise<Report>
+  /** Another process, which somebody else has started, asks to take over. */
+  called(caller: Caller): void
+  keeperCalled(keeper: CallingKeeper): void
+  status(): ProcessStatus
+  stop(): Promise<void>
+  stopBySignal(signal: NodeJS.Signals): void
+  /** Its keeper gets copies of what this process listens on now. */
+  tellKeeper(): void
+}
+
+/** The place of a worker in its keeper. */
+interface Place {
+  /** A pid. */
+  readonly keeper: number
+  readonly slot: number
+  /** Of the app. */
+  readonly name: string
+}
+
+export class GenerationContext implements ProcessContext {
+  readonly host: Host
+  readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
+  readonly options: SettingsOfProcess
+  readonly closeHooks: (() => unknown)[] = []
+  readonly support: Support
+  readonly lifecycle = new Lifecycle((from, to) => { this.#moved(from, to) })
+  readonly registry = new ListenerRegistry()
+  readonly spares = new SpareListeners(this.registry, this.lifecycle)
+  readonly covered = new CoveredListeners(this.registry, (line) => { this.log('warn', line) })
+  readonly paths: ServedPaths
+  readonly servers: AdoptedServers
+  readonly applicationMoves = new ApplicationMoves()
+  readonly state: SharedState
+  readonly namedSocket: NamedSocket
+  readonly processSocket: ProcessSocket
+  readonly requests: RequestHandler
+  readonly statusReader: StatusReader
+  readonly signals: Signals
+  readonly watchdog: Watchdog
+  readonly startup: Startup
+
+  keeper: KeeperLink | undefined
+  /** The keeper that is gone, until another one comes. */
+  lostKeeper: Place | undefined
+  lastReport: Report | undefined
+  reloading = false
+  /** The last reload, and what gives it up while it still can be. */
+  running: { report?: Promise<Report>; readonly giveUp: AbortController } | undefined
+  stopRequested = false
+  /** While this process drains and ends. */
+  shutdown: Shutdown | undefined
+  /** Resolves when it has ended, or serves again. */
+  finished: Promise<void> | undefined
+  /** True while listeners of a 'state' event run. */
+  isTelling = false
+  #log: Host['log']
+
+  constructor(host: Host, entries: Entries) {
+    this.host = host
+    this.#log = (level, line) => { host.log(level, line) }
+    this.options = new SettingsOfProcess(host.env)
+    this.support = new Support(host.unavailable, () => this.settings, this.log)
+    this.servers = new AdoptedServers(host.unavailable, this.#warn)
+    this.statusReader = new StatusReader(host)
+    this.state = new SharedState({
+      author: () => ({ version: this.statusReader.version, generation: this.self.generation }),
+      kept: () => this.keeper,
+      requests: () => requestCounts.total,
+      warn: this.#warn
+    })
+    this.requests = this.#requestHandler(entries)
+    const asked: ControlSide['asked'] = (request, client) => { this.requests.answer(request, client) }
+    this.namedSocket = this.#makeNamedSocket(entries, asked)
+    this.processSocket = this.#makeProcessSocket(entries, asked)
+    this.signals = new Signals(host, {
+      warnsOfOthers: () => !this.servers.everything,
+      reload: () => { entries.reload('signal').catch((error: unknown) => { this.log('error', String(error)) }) },
+      stop: (signal) => { entries.stopBySignal(signal) },
+      log: this.log
+    })
+    this.watchdog = new Watchdog(host, () => this.settings.watchdog)
+    this.paths = new ServedPaths(host.env, host.inherited.contact !== undefined, {
+      inventory: this.registry,
+      place: () => this.#placeOfPaths,
+      rebound: () => { entries.tellKeeper() },
+      warn: this.#warn
+    })
+    this.startup = new Startup(this, { ...entries, stop: () => { void entries.stop() } })
+    // What an async listener of the application rejects with must not end a process that drains.
+    Object.assign(this.events, {
+      [captureRejectionSymbol]: (error: unknown, event: string) => { this.log('error', `a listener of "${event}" rejected: ${textOf(error)}`) }
+    })
+  }
+
+  #requestHandler(entries: Entries): RequestHandler {
+    const undoWindowMs = (): number => this.settings.undoWindow
+    return new RequestHandler({
+      name: () => this.appName,
+      get undoWindowMs() { return undoWindowMs() },
+      status: () => entries.status(),
+      serving: () => this.serving,
+      reload: (options) => entries.reload('call', options),
+      stop: () => entries.stop()
+    })
+  }
+
+  #makeNamedSocket(entries: Entries, asked: ControlSide['asked']): NamedSocket {
+    // Under a keeper it is the keeper that has the name.
+    return new NamedSocket(() => (this.keeper ? undefined : this.settings.name), {
+      called: (caller) => { entries.called(caller) },
+      asked,
+      warn: this.#warn,
+      note: this.#note,
+      // Before and after, a predecessor or a successor may have the same socket.
+      mayHeal: () => this.lifecycle.state.is === 'serving'
+    })
+  }
+
+  #makeProcessSocket(entries: Entries, asked: ControlSide['asked']): ProcessSocket {
+    return new ProcessSocket({
+      isNamed: () => this.settings.name !== undefined,
+      isKept: () => this.keeper !== undefined || this.lostKeeper !== undefined,
+      keeperCalled: (keeper) => { entries.keeperCalled(keeper) },
+      asked,
+      warn: this.#warn,
+      note: this.#note
+    })
+  }
+
+  // ---- what it is now ----
+
+  get self(): Peer {
+    return { pid: this.host.pid, generation: this.startup.generation }
+  }
+
+  get settings(): Settings {
+    return this.options.get()
+  }
+
+  get connections(): AdoptedServers['connections'] {
+    return this.servers.connections
+  }
+
+  /** As its keeper calls it, else as the program or the environment does. */
+  get appName(): string | undefined {
+    return (this.keeper ?? this.lostKeeper)?.name ?? this.settings.name
+  }
+
+  /** Who serves, as far as this process knows. */
+  get serving(): Peer[] {
+    const { state } = this.lifecycle
+    if (state.is === 'draining') return state.successor ? [state.successor] : []
+    if ('predecessor' in state) return [state.predecessor]
+    return accepts(state.is) ? [this.self] : []
+  }
+
+  /** Who else depends on the Unix paths of this process. */
+  get #placeOfPaths(): 'waits' | 'kept' | 'neighbour' | 'alone' {
+    const { is } = this.lifecycle.state
+    if (is === 'idle' ? this.host.inherited.contact !== undefined : isStarting(is)) return 'waits'
+    if (this.registry.filesAreKept) return 'kept'
+    return this.startup.predecessor !== undefined && !this.stopRequested ? 'neighbour' : 'alone'
+  }
+
+  // ---- what it tells ----
+
+  readonly log = (level: LogLevel, line: string): void => { this.#log(level, line) }
+  readonly #warn = (line: string): void => { this.#log('warn', line) }
+  readonly #note = (line: string): void => { this.#log('info', line) }
+
+  readonly publish = (report: Report): void => {
+    this.lastReport = report
+    this.keeper?.report(report)
+    this.requests.reported(report)
+    this.emit('report', report)
+  }
+
+  emit<E extends keyof HandoverEvents>(event: E, ...[detail]: HandoverEvents[E]): void {
+    // A listener of the application that throws must not break a handover.
+    try {
+      ;(this.events as EventEmitter).emit(event, detail)
+    } catch (error) {
+      this.log('error', `a listener of "${event}" threw: ${String(error)}`)
+    }
+    diagnosticsChannel(`handover:${event}`).publish(detail)
+  }
+
+  #moved(from: LifecycleState, to: State): void {
+    debug(() => `lifecycle: ${from} to ${to.is}`)
+    this.watchdog.moved(to)
+    this.isTelling = true
+    this.keeper?.state(to.is, this.self.generation)
+    this.emit('state', { from, to: to.is, generation: this.self.generation })
+    this.isTelling = false
+  }
+
+  // ---- options ----
+
+  /** Merges options; throws HANDOVER_OPTION. */
+  configure(options: HandoverOptions): void {
+    this.options.add(options)
+    if (options.onClose) this.closeHooks.push(options.onClose)
+    if (options.log) this.#log = guarded(options.log)
+  }
+}
+
+/** A log of the program's that throws must not stop a handover half way. */
+function guarded(log: Host['log']): Host['log'] {
+  return (level, line) => {
+    try {
+      log(level, line)
+    } catch (error) {
+      writeStderr(`handover: ${level}: ${line}\nhandover: warn: the option log threw: ${String(error)}\n`)
+    }
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * What a generation answers to the listen hook: which listen() inherits, what follows when it has succeeded or failed, and when nothing listens any more.
+ *
+ * The first listen() is the moment when a process wakes: it installs its signal handlers and looks for whoever serves already. When the program has
+ * closed all its listeners, nothing of ours stays.
+ */
+
+import type dgram from 'node:dgram'
+import net from 'node:net'
+import type { HandoverError } from '../errors.js'
+import type { ListenHook } from '../listeners/listen-hook.js'
+import type { AskedAddress } from '../listeners/listener-match.js'
+import type { Listener, OfferedSocket } from '../listeners/listener-registry.js'
+import { native } from '../platform/native.js'
+import { notifySystemd } from '../platform/systemd-notify.js'
+import { accepts } from '../protocol/lifecycle.js'
+import { listed } from '../protocol/report.js'
+import type { GenerationContext } from './generation-context.js'
+
+type Owner = net.Server | dgram.Socket
+
+export class Listening implements ListenHook {
+  readonly #context: GenerationContext
+  #hasListened = false
+  /** Every listener was closed by the program itself. */
+  #isResting = false
+
+  constructor(context: GenerationContext) {
+    this.#context = context
+  }
+
+  isOurs(owner: Owner, asked?: AskedAddress): boolean {
+    return this.#context.servers.isOurs(owner, asked)
+  }
+
+  isQuiet(): boolean {
+    return this.#context.startup.isQuiet
+  }
+
+  isBoundQuietly(address: string, port: number): boolean {
+    return this.#context.registry.isBoundQuietly(address, port)
+  }
+
+  before(_owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined {
+    const { startup, paths, registry } = this.#context
+    this.#enter()
+    if (asked?.kind === 'unix') paths.guard()
+    if (startup.refusal) return startup.refusal
+    startup.listens()
+    return asked && registry.claim(asked)
+  }
+
+  /** The first listen() of the process: signals, and whoever serves already. */
+  #enter(): void {
+    const { support, signals, settings, log, startup } = this.#context
+    if (this.#isResting) this.#wake()
+    if (this.#hasListened) return
+    this.#hasListened = true
+    const cannot = support.cannotReload()
+    signals.install(settings.reloadSignal)
+    if (cannot !== undefined) {
+      log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
+      return
+    }
+    // Logged now, and not in the first reload.
+    support.canMove()
+    startup.find()
+  }
+
+  after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void {
+    const { host, startup, registry, lifecycle, state, servers } = this.#context
+    startup.listened()
+    const listener = registry.add(owner, asked, claimed?.about, backlog)
+    if (listener && claimed && !startup.isQuiet) registry.acceptOn(listener)
+    if (!host.signals.listeners('exit').includes(this.#onExit)) host.signals.once('exit', this.#onExit)
+    if (lifecycle.state.is === 'idle') {
+      lifecycle.move('idle', { is: 'serving' })
+      state.began()
+      state.serves()
+      notifySystemd({ READY: 1, MAINPID: host.pid })
+    }
+    tellKeeper(this.#context)
+    if (lifecycle.state.is === 'serving') beAskable(this.#context)
+    servers.listens(owner)
+    if (listener && this.#needsSpare(owner, listener, claimed)) this.#context.spares.keep(owner, claimed?.about ?? listener.about)
+    owner.once('close', () => {
+      servers.closed(owner)
+      host.clock.setImmediate(() => { this.#rest() })
+    })
+    // The 'listening' event, and what the program does in it, comes before this.
+    host.clock.setImmediate(() => {
+      if (listener) registry.noteFiles((each) => each === listener)
+      startup.settle()
+    })
+  }
+
+  /** A stranger may only look whether the port is free, before this process serves; a keeper has a copy of every listener. */
+  #needsSpare(owner: Owner, { about }: Listener, claimed: OfferedSocket | undefined): boolean {
+    const { keeper, servers, lifecycle } = this.#context
+    const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
+    return isKept || (claimed !== undefined && servers.isStranger(owner) && lifecycle.state.is === 'preparing')
+  }
+
+  failed(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void {
+    const { startup, registry, servers, host } = this.#context
+    startup.listened()
+    if (claimed) registry.giveBack(claimed)
+    if (error && !servers.mayFail(owner) && !(servers.isStranger(owner) && this.#listensOn(asked?.port))) startup.failed(error)
+    else host.clock.setImmediate(() => { startup.settle() })
+  }
+
+  /** Another server has this port: a framework's second one for `localhost`, whose error it keeps to itself, can do without. */
+  #listensOn(port: number | undefined): boolean {
+    return port !== undefined && port > 0 && this.#context.registry.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
+  }
+
+  /** Where every listener was closed by the program itself, nothing of ours stays, and the predecessor need not come back. */
+  #rest(): void {
+    const { registry, lifecycle, reloading, startup, signals, namedSocket, processSocket } = this.#context
+    tellKeeper(this.#context)
+    if (registry.listeners.length > 0 || lifecycle.state.is !== 'serving' || reloading) return
+    this.#isResting = true
+    startup.settled()
+    signals.remove()
+    namedSocket.leave(true)
+    processSocket.close()
+  }
+
+  #wake(): void {
+    const { signals, settings, support, namedSocket } = this.#context
+    this.#isResting = false
+    signals.install(settings.reloadSignal)
+    if (support.cannotReload() === undefined) namedSocket.take()
+  }
+
+  readonly #onExit = (): void => {
+    const { paths, startup, stopRequested, lifecycle, registry } = this.#context
+    paths.release()
+    // While the predecessor could still come back, the paths must stay.
+    const mayComeBack = startup.predecessor !== undefined && !stopRequested
+    const { is } = lifecycle.state
+    if (is === 'preparing' || is === 'ready' || (is === 'serving' && !mayComeBack)) registry.unlinkFiles()
+  }
+}
+
+/** Gives the keeper copies of what this process listens on, so that the listeners outlive the process. */
+export function tellKeeper({ keeper, lifecycle, registry, log }: GenerationContext): void {
+  if (!keeper || !accepts(lifecycle.state.is)) return
+  const { listeners, fds } = registry.copies()
+  try {
+    keeper.serves(listeners, fds)
+  } catch (error) {
+    log('warn', `the keeper does not get copies of ${listed(listeners.map(({ name }) => name))}: ${(error as Error).message}`)
+  }
+}
+
+/** Opens the control socket of this process. */
+export function beAskable({ statusReader, processSocket }: GenerationContext): void {
+  statusReader.noteVersion()
+  if (native) processSocket.open()
+}

@@ -1,0 +1,209 @@
+/**
+ * A reload in the process that serves: whether it may begin, the handover to a successor that is started or that called, and the report.
+ *
+ * A reload that fails changes nothing: this process serves on, and the error says so. One that succeeds ends in the shutdown of this process.
+ */
+
+import { closeSync } from 'node:fs'
+import type { Caller } from '../control/control-server.js'
+import { HandoverError, withoutStop, type ErrorContext, type ErrorParts } from '../errors.js'
+import { announce, keepsServing } from '../handover/announcements.js'
+import type { LaunchedSuccessor } from '../handover/launch.js'
+import { handOver, type SwitchResult } from '../handover/predecessor.js'
+import { openCounts } from '../handover/shutdown.js'
+import type { PassedListener } from '../keeper-link/passed-listener.js'
+import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import { describeProcess, noState, type Report } from '../protocol/report.js'
+import type { GenerationContext } from './generation-context.js'
+import type { ReloadOptions } from './handover-api.js'
+import { finish } from './stop.js'
+
+export interface ReloadOrder {
+  readonly trigger: Report['trigger']
+  /** A successor that somebody else has started; without it this process starts one. */
+  readonly caller?: Caller
+  /** What the keeper wants to be offered as well. Their descriptors belong to the reload. */
+  readonly more?: readonly PassedListener[]
+  readonly options?: ReloadOptions
+}
+
+/** Resolves with the report when the successor serves. Throws a HandoverError where it does not: this process serves on. */
+export async function reload(context: GenerationContext, order: ReloadOrder): Promise<Report> {
+  const { caller, more = [] } = order
+  const refusal = whyRefused(context, caller)
+  if (refusal) {
+    for (const { fd } of more) closeSync(fd)
+    caller?.channel.send({ type: 'refused', code: refusal.code, reason: refusal.message })
+    caller?.channel.close()
+    throw refusal
+  }
+  context.reloading = true
+  const giveUp = new AbortController()
+  context.running = { giveUp }
+  context.running.report = context.requests.record(handOverTo(context, order, giveUp.signal))
+  return await context.running.report
+}
+
+// ---- whether it may begin ----
+
+function whyRefused(context: GenerationContext, caller: Caller | undefined): HandoverError | undefined {
+  const { support, reloading, host, lifecycle: { state }, stopRequested } = context
+  const error = (code: 'HANDOVER_UNAVAILABLE' | 'HANDOVER_RELOAD_RUNNING', parts: ErrorParts): HandoverError =>
+    new HandoverError(code, { ...parts, serving: keepsServing(context) }, errorContext(context))
+
+  const cannot = support.cannotReload()
+  if (cannot !== undefined) return error('HANDOVER_UNAVAILABLE', { what: cannot, todo: 'Restart it to load new code' })
+  const keeperIsGone = withoutKeeper(context)
+  if (keeperIsGone) return error('HANDOVER_UNAVAILABLE', keeperIsGone)
+  if (reloading) return error('HANDOVER_RELOAD_RUNNING', { what: 'a reload already runs', todo: 'Wait for its report' })
+  if (state.is !== 'serving' || stopRequested) return notServing(context)
+  if (host.pid !== 1 || caller) return undefined
+  return error('HANDOVER_UNAVAILABLE', {
+    what: 'this is PID 1: its end would end the container',
+    todo: 'Start a second container with the same name and a shared HANDOVER_DIR, or restart this one'
+  })
+}
+
+/** A successor would belong to no keeper: the next keeper would not find it, and would find its port taken. */
+function withoutKeeper({ lostKeeper, host }: GenerationContext): ErrorParts | undefined {
+  if (!lostKeeper) return undefined
+  const { keeper } = lostKeeper
+  return host.isAlive(keeper)
+    ? {
+        what: `process ${keeper}, the keeper, has let go of this process, and only that one starts successors`,
+        todo: 'See the log of the keeper: it looks for its workers every 10 seconds. Then reload'
+      }
+    : { what: `the keeper (process ${keeper}) is gone, which starts successors`, todo: 'Start it again, in the same way: it finds its workers. Then reload' }
+}
+
+function notServing(context: GenerationContext): HandoverError {
+  const { lifecycle: { state }, self, stopRequested } = context
+  const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
+  const who = describeProcess(self)
+  const parts: ErrorParts = server
+    ? { what: `${who} is ${state.is}`, serving: `Process ${server.pid} (generation ${server.generation}) serves`, todo: 'Ask that one' }
+    : {
+        what: `${who} is ${stopRequested ? 'stopping' : state.is} and does not serve`,
+        todo: state.is === 'idle' ? 'Call listen() first' : 'Ask the process that does'
+      }
+  return new HandoverError('HANDOVER_NOT_SERVING', parts, errorContext(context))
+}
+
+const errorContext = ({ lifecycle, self }: GenerationContext): ErrorContext => ({ role: 'predecessor', state: lifecycle.state.is, generation: self.generation })
+
+// ---- the handover ----
+
+async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp: AbortSignal): Promise<Report> {
+  const { host, paths, namedSocket, lifecycle, state, startup } = context
+  const begun = host.clock.now()
+  paths.hold()
+  notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
+  namedSocket.heal()
+  lifecycle.move('serving', { is: 'launching' })
+  let launched: LaunchedSuccessor
+  let switched: SwitchResult
+  try {
+    launched = order.caller ?? await launch(context)
+    switched = await switchTo(context, launched, order, giveUp, begun)
+  } catch (error) {
+    failed(context, order, error as HandoverError)
+    throw error
+  } finally {
+    for (const { fd } of order.more ?? []) closeSync(fd)
+    state.transferIsOver()
+  }
+  context.reloading = false
+  // This process may itself have a predecessor that still could undo: its turn is over.
+  startup.settled()
+  // READY once more: with NotifyAccess=main systemd did not believe the successor yet.
+  // A pid that only the successor itself has said may be one of another namespace.
+  notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }), ...context.watchdog.word })
+  const report = reportOf(context, order, switched)
+  announce(context, report)
+  finish(context, { launched, takes: switched.takes, pongs: switched.pongs, report })
+  return report
+}
+
+async function launch(context: GenerationContext): Promise<LaunchedSuccessor> {
+  const { host, paths, log, lifecycle, self } = context
+  try {
+    return await host.launch(paths.marked, (line) => { log('warn', line) })
+  } catch (error) {
+    lifecycle.move('launching', { is: 'serving' })
+    const isKnown = error instanceof HandoverError
+    const { message, cause } = error as Error
+    throw new HandoverError(isKnown ? error.code : 'HANDOVER_SPAWN', {
+      what: isKnown ? message : `a successor could not be started: ${withoutStop(message)}`,
+      serving: keepsServing(context),
+      todo: `Check the ${isKnown ? 'paths' : 'limits of this process (ulimit -n, ulimit -u)'}, then reload again`,
+      onLines: true
+    }, { role: 'predecessor', state: 'launching', generation: self.generation, cause: isKnown ? cause : error })
+  }
+}
+
+async function switchTo(context: GenerationContext, launched: LaunchedSuccessor, order: ReloadOrder, giveUp: AbortSignal, begun: number): Promise<SwitchResult> {
+  const { lifecycle, host, self, settings, state, startup } = context
+  const { withoutState = false, allowDrop = false } = order.options ?? {}
+  return await handOver({
+    machine: lifecycle,
+    clock: host.clock,
+    self,
+    readyTimeoutMs: settings.readyTimeout,
+    stopped: giveUp,
+    offer: () => {
+      // From here on this process or its successor serves: a predecessor that came back as well would be one too many.
+      startup.settled()
+      return offer(context, order.more ?? [])
+    },
+    sections: state.toSend(withoutState),
+    since: state.startedAt,
+    mayDrop: allowDrop,
+    serves: () => keepsServing(context),
+    stopAccepting: (dropped) => stopAccepting(context, dropped)
+  }, launched, begun)
+}
+
+function offer({ registry, namedSocket }: GenerationContext, more: readonly PassedListener[]): { listeners: OfferedListener[]; fds: number[] } {
+  const { listeners, fds } = registry.offer()
+  const control = namedSocket.offered
+  const beside = [...(control ? [control] : []), ...more]
+  return { listeners: [...listeners, ...beside.map(({ about }) => about)], fds: [...fds, ...beside.map(({ fd }) => fd)] }
+}
+
+/** Right after the point of no return. Answers the names of listeners that the successor has not heard of. */
+function stopAccepting({ state, covered, spares, paths, registry, namedSocket }: GenerationContext, dropped: readonly string[]): readonly string[] {
+  state.servesNoMore()
+  covered.close(false)
+  spares.close()
+  // From here on its files are the successor's.
+  paths.release()
+  const late = registry.silence(dropped)
+  namedSocket.pause()
+  return late
+}
+
+function failed(context: GenerationContext, { caller }: ReloadOrder, error: HandoverError): void {
+  const { paths, startup, lostKeeper, host } = context
+  context.reloading = false
+  paths.mend()
+  if (startup.predecessor === undefined) paths.release()
+  // The keeper that started it is gone, and it may not end by itself.
+  if (caller && lostKeeper) host.kill(caller.pid)
+  notifySystemd({ READY: 1 })
+  context.emit('failed', error)
+}
+
+function reportOf({ self, servers }: GenerationContext, { trigger }: ReloadOrder, { successor, ready, durations }: SwitchResult): Report {
+  return {
+    result: 'switched',
+    trigger,
+    predecessor: self,
+    successor,
+    listeners: { kept: ready.kept, added: ready.added, dropped: ready.dropped },
+    state: ready.state ?? noState,
+    connections: openCounts(servers.openConnections),
+    requestsCut: [],
+    durations: { ...durations, move: null, drain: null }
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Copies of listeners that a program closed and may listen on again.
+ *
+ * Such a port is in use where somebody else has a copy of its listener: a predecessor, or a keeper. The next listen() on it gets the spare copy.
+ */
+
+import type dgram from 'node:dgram'
+import { closeSync } from 'node:fs'
+import type net from 'node:net'
+import type { ListenerRegistry, OfferedSocket } from '../listeners/listener-registry.js'
+import { native } from '../platform/native.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import type { Lifecycle } from '../protocol/lifecycle.js'
+
+export class SpareListeners {
+  readonly #registry: ListenerRegistry
+  readonly #lifecycle: Lifecycle
+  readonly #spares = new Set<OfferedSocket>()
+
+  constructor(registry: ListenerRegistry, lifecycle: Lifecycle) {
+    this.#registry = registry
+    this.#lifecycle = lifecycle
+  }
+
+  /** Keeps a copy of what this server or socket listens on; it can be claimed when that is closed. */
+  keep(owner: net.Server | dgram.Socket, about: OfferedListener): void {
+    const fd = fdOf(owner)
+    const copy = native && fd !== undefined ? native.duplicate(fd) : -1
+    if (copy < 0) return
+    const spare = { about, fd: copy }
+    this.#spares.add(spare)
+    owner.once('close', () => { if (this.#spares.delete(spare)) this.#registry.giveBack(spare) })
+  }
+
+  /** Closes all, also those that can be claimed by now. */
+  close(): void {
+    for (const { fd } of this.#spares) closeSync(fd)
+    this.#spares.clear()
+    // While it prepares, the rest of the offer is there as well.
+    if (this.#lifecycle.state.is !== 'preparing') this.#registry.drop()
+  }
+}

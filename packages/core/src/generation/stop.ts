@@ -1,0 +1,85 @@
+/**
+ * How a generation stops: by a call, a signal or its keeper, or because a successor serves. It ends any reload that runs, and starts the shutdown.
+ */
+
+import { constants } from 'node:os'
+import { textOf, type HandoverError } from '../errors.js'
+import { announce } from '../handover/announcements.js'
+import { Shutdown, type ServingSuccessor } from '../handover/shutdown.js'
+import { notifySystemd } from '../platform/systemd-notify.js'
+import { isStarting } from '../protocol/lifecycle.js'
+import { type Report } from '../protocol/report.js'
+import type { GenerationContext } from './generation-context.js'
+import { tellKeeper } from './listening.js'
+
+/** Drains and ends the process. Resolves when it has ended, in a test: a process that has ended resolves nothing. */
+export async function stop(context: GenerationContext): Promise<void> {
+  const { lifecycle, registry, startup, host } = context
+  context.stopRequested = true
+  context.shutdown?.settle()
+  // A reload that runs is given up where it still can be; a stop from within a state event comes after what it interrupts.
+  context.running?.giveUp.abort()
+  if (context.reloading || context.isTelling) await context.running?.report?.catch(() => undefined)
+  const { is } = lifecycle.state
+  if (is === 'serving') {
+    context.covered.close(true)
+    context.spares.close()
+    context.paths.release()
+    if (registry.filesAreKept) registry.passOn()
+    context.state.servesNoMore()
+    lifecycle.move('serving', { is: 'draining' })
+    startup.settled()
+    notifySystemd({ STOPPING: 1 })
+    finish(context, undefined)
+  } else if (isStarting(is)) {
+    host.exit(0)
+  }
+  await context.finished
+}
+
+/** The first signal drains; a second one, or one before this process serves, ends it at once. */
+export function stopBySignal(context: GenerationContext, signal: NodeJS.Signals): void {
+  const { stopRequested, lifecycle, log, self, registry, host } = context
+  if (!stopRequested && !isStarting(lifecycle.state.is)) {
+    void stop(context)
+    return
+  }
+  log('info', `generation ${self.generation} (process ${self.pid}) ends at once on ${signal}`)
+  registry.unlinkFiles()
+  host.exit(128 + constants.signals[signal])
+}
+
+/** Begins the shutdown: to a successor that serves, or after a stop. */
+export function finish(context: GenerationContext, served: ServingSuccessor | undefined): void {
+  const { state, servers: { openConnections: open }, self, log, host } = context
+  const shutdown = new Shutdown(context, {
+    older: context.startup,
+    listeners: context.signals,
+    draining: (drain) => { context.emit('draining', drain) },
+    undone: (error, report) => { undone(context, error, report) }
+  }, served)
+  context.shutdown = shutdown
+  if (served?.report.successor) state.connect('successor', served.launched.channel, served.report.successor)
+  if (!served && open > 0) {
+    log('info', `generation ${self.generation} (process ${self.pid}) drains ${open} connection${open === 1 ? '' : 's'}; signal again to end at once`)
+  }
+  context.finished = shutdown.run().catch((error: unknown) => {
+    log('error', `the drain failed, and the process ends: ${textOf(error)}`)
+    host.exit(1)
+  })
+}
+
+/** This process serves again. */
+function undone(context: GenerationContext, error: HandoverError, report: Report): void {
+  const { state, keeper, log, requests } = context
+  context.shutdown = undefined
+  state.disconnect('successor', true)
+  state.serves()
+  tellKeeper(context)
+  keeper?.failed(error, report.successor?.pid ?? 0)
+  log('error', error.toString())
+  context.emit('failed', error)
+  announce(context, report)
+  requests.undone(error)
+  if (context.stopRequested) void stop(context)
+}

@@ -1,0 +1,94 @@
+/**
+ * A generation under a keeper: what it does on the keeper's word, and what changes when the keeper goes or another one comes.
+ *
+ * The keeper starts successors and decides when the undo window is over. Without it the process serves on, and is not reloaded.
+ */
+
+import type { CallingKeeper } from '../control/control-server.js'
+import { HandoverError } from '../errors.js'
+import { keepsServing } from '../handover/announcements.js'
+import { channelTo } from '../handover/launch.js'
+import { keeperIsGone } from '../handover/predecessor.js'
+import { serveProbe } from '../keeper-link/cover-listeners.js'
+import { KeeperLink, type KeeperLinkSide, type KeeperSeat } from '../keeper-link/keeper-link.js'
+import { accepts } from '../protocol/lifecycle.js'
+import type { Report } from '../protocol/report.js'
+import type { GenerationContext } from './generation-context.js'
+import type { ReloadOptions } from './handover-api.js'
+import { tellKeeper } from './listening.js'
+import { reload } from './reload.js'
+import { stop } from './stop.js'
+
+/** From now on this process is a worker of this keeper. */
+export function keptBy(context: GenerationContext, seat: KeeperSeat, status: KeeperLinkSide['status']): KeeperLink {
+  const { registry, covered, lifecycle, state, host, log } = context
+  registry.filesAreKept = true
+  const link = new KeeperLink(seat, {
+    reload: (pid, [messages, descriptors], more, options) => {
+      reload(context, { trigger: 'keeper', caller: { channel: channelTo({ messages, descriptors }), pid }, more, options })
+        .catch((error: unknown) => { context.keeper?.failed(error as HandoverError, pid) })
+    },
+    recall: (reason) => { context.shutdown?.recall(reason) },
+    settle: () => {
+      context.shutdown?.settle()
+      host.inherited.stderr?.restore()
+    },
+    // A process that drains accepts nothing any more.
+    cover: (listeners) => { covered.cover(listeners, accepts(lifecycle.state.is)) },
+    probe: (listener, fd) => { serveProbe(registry, listener, fd) },
+    stop: (last, signal) => {
+      if (last) registry.filesAreKept = false
+      if (!context.stopRequested) context.signals.keeperStops(signal)
+      void stop(context)
+    },
+    status,
+    tell: (topic, answer) => { state.tell(topic, answer) },
+    inherit: (topic, of, fd) => { state.inherit(topic, of, fd) },
+    gone: (expected) => { keeperGone(context, seat, expected) },
+    warn: (line) => { log('warn', line) }
+  })
+  context.lostKeeper = undefined
+  context.keeper = link
+  return link
+}
+
+function keeperGone(context: GenerationContext, { keeper, slot, name }: KeeperSeat, expected: boolean): void {
+  const { registry, host, lifecycle, log } = context
+  context.lostKeeper = { keeper, slot, name }
+  context.keeper = undefined
+  registry.filesAreKept = false
+  host.inherited.stderr?.passOn()
+  context.shutdown?.settle()
+  context.running?.giveUp.abort(keeperIsGone)
+  context.spares.close()
+  if (expected) return
+  const serves = lifecycle.state.is === 'serving' ? `${keepsServing(context)} ` : ''
+  log('warn', `the keeper (process ${keeper}) is gone. ${serves}Start it again, in the same way: it finds its workers.`)
+}
+
+/** A keeper wants this process for a worker: it was started after the former keeper was gone, or is to follow it. */
+export function keeperCalled(context: GenerationContext, { line, pid, slot }: CallingKeeper, status: KeeperLinkSide['status']): void {
+  const { keeper, lostKeeper, lifecycle, self, log } = context
+  const { name } = keeper ?? lostKeeper ?? {}
+  if (name === undefined) {
+    log('warn', `process ${pid} wants to be the keeper of this process, which never had one. It is not heard.`)
+    line.close()
+    return
+  }
+  keeper?.replace()
+  keptBy(context, { line, slot, keeper: pid, name }, status).state(lifecycle.state.is, self.generation)
+  tellKeeper(context)
+}
+
+/** Under a keeper it is the keeper that reloads. */
+export async function reloadOrAsk(context: GenerationContext, trigger: 'signal' | 'call', options: ReloadOptions = {}): Promise<Report> {
+  return context.keeper ? await askKeeper(context, context.keeper, options) : await reload(context, { trigger, options })
+}
+
+async function askKeeper(context: GenerationContext, keeper: KeeperLink, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
+  const error = await keeper.wants({ withoutState, allowDrop })
+  if (error) throw error
+  const { lastReport, host } = context
+  if (lastReport) return lastReport
+  throw new HandoverError('HANDOVER_NOT_SERVING', { what: `process ${host.pid} has no part in the reload`, todo: 'Ask the process that serves' })
+}
