@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Target } from '@handover/load'
 import { Program, type ProgramEvent, programPath, waitFor } from './program.js'
+import { ProgramGroup } from './program-group.js'
 
 export const triggers = ['signal', 'call', 'rendezvous'] as const
 export type Trigger = typeof triggers[number]
@@ -25,14 +26,14 @@ export interface GenerationsOptions {
   readonly node?: string
 }
 
-export class Generations implements AsyncDisposable {
-  readonly programs: Program[] = []
+export class Generations extends ProgramGroup implements AsyncDisposable {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'handover-reload-'))
   /** How many processes there have been. */
   count = 0
   readonly #options: GenerationsOptions
 
   private constructor(options: GenerationsOptions) {
+    super()
     this.#options = options
   }
 
@@ -56,29 +57,12 @@ export class Generations implements AsyncDisposable {
     })
   }
 
-  get events(): ProgramEvent[] {
-    return this.programs.flatMap((program) => program.events)
-  }
-
-  get stderr(): string {
-    return this.programs.map((program) => program.stderr).join('')
-  }
-
-  get alive(): number[] {
-    return this.programs.flatMap((program) => program.alive)
-  }
-
   get serving(): number {
     return this.events.findLast(({ event, to, generation }) => event === 'state' && to === 'serving' && generation === this.count)?.pid ?? 0
   }
 
   #listening(generation: number): ProgramEvent[] {
     return this.events.filter((event) => event.event === 'listening' && event.generation === generation)
-  }
-
-  /** Looks anew whenever one of the programs says something. */
-  async until<T>(look: () => T | undefined | false): Promise<T> {
-    return await Promise.race(this.programs.map((program) => program.until(look)))
   }
 
   /** Whole or not at all: a process that boots just now reads the one or the other. */

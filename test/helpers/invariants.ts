@@ -11,6 +11,7 @@ import path from 'node:path'
 import { startLoad, type Load, type LoadOptions, type LoadResult, type Target } from '@handover/load'
 import { expect } from 'vitest'
 import { Program, descriptorsOf, programPath, waitFor, type ProgramEvent } from './program.js'
+import { ProgramGroup } from './program-group.js'
 
 export interface SceneOptions {
   /** As in test/programs/server.mjs; `DIR` stands for the scene's directory. */
@@ -24,13 +25,13 @@ export interface SceneOptions {
   readonly named?: boolean
 }
 
-export class Scene implements AsyncDisposable {
+export class Scene extends ProgramGroup implements AsyncDisposable {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'handover-fault-'))
-  readonly programs: Program[] = []
   readonly #options: SceneOptions
   #loads: Load[] = []
 
   private constructor(options: SceneOptions) {
+    super()
     this.#options = options
   }
 
@@ -49,18 +50,6 @@ export class Scene implements AsyncDisposable {
     return this.programs[0]!
   }
 
-  get events(): ProgramEvent[] {
-    return this.programs.flatMap((program) => program.events)
-  }
-
-  get stderr(): string {
-    return this.programs.map((program) => program.stderr).join('')
-  }
-
-  get alive(): number[] {
-    return this.programs.flatMap((program) => program.alive)
-  }
-
   get controlSocket(): string {
     return path.join(this.directory, 'scene.sock')
   }
@@ -72,11 +61,6 @@ export class Scene implements AsyncDisposable {
       const { address: host, port } = address as { address: string; port: number }
       return { host, port }
     })
-  }
-
-  /** Looks anew whenever one of the programs says something. */
-  async until<T>(look: () => T | undefined | false): Promise<T> {
-    return await Promise.race(this.programs.map((program) => program.until(look)))
   }
 
   async event(name: string, where: (event: ProgramEvent) => boolean = () => true): Promise<ProgramEvent> {

@@ -3,19 +3,10 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type LoadOptions, type Target, nowMs, referenceHandler, startLoadProcess } from '@handover/load'
+import { type Target, nowMs, referenceHandler, startLoadProcess } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
+import { everyKind, names } from '../../helpers/every-kind.js'
 import { exists } from '../../helpers/program.js'
-
-const everyKind: LoadOptions = {
-  keepAlive: [{ clients: 2 }, { clients: 3, thinkMs: 20 }, { clients: 2, roundTripMs: 10 }],
-  newConnections: { clients: 2 },
-  slow: { clients: 2, ms: 30 },
-  post: { clients: 2, pauseMs: 10 },
-  stream: { clients: 2, chunks: 5, ms: 5 },
-  pipelined: { clients: 2, depth: 3, thinkMs: 5 }
-}
-const names = ['keep-alive', 'new', 'slow', 'post', 'stream', 'pipelined'] as const
 
 async function reference(): Promise<Target> {
   const server = http.createServer(referenceHandler('1.0.0')).listen(0, '127.0.0.1')

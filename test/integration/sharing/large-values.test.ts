@@ -6,22 +6,14 @@
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import { encodeState, readSection, writeSection } from '../../helpers/internals.js'
+import { readSection, writeSection } from '../../helpers/internals.js'
+import { refusal } from '../../helpers/refusal.js'
 
 const header = { name: 'users', schema: 3, phase: 'final', version: '1.2.3', generation: 4 } as const
 const never = new AbortController().signal
 
 const write = (value: unknown, options: Partial<Parameters<typeof writeSection>[2]> = {}): ReturnType<typeof writeSection> =>
   writeSection(header, value, { maxBytes: 2 ** 32, signal: never, ...options })
-
-const refusal = (value: unknown): { code: string; message: string } => {
-  try {
-    encodeState(value, 'the test')
-  } catch (error) {
-    return error as { code: string; message: string }
-  }
-  throw new Error('it was written')
-}
 
 test('a chain that is too long for recursion, a getter that throws and a text longer than a string are refused in words', () => {
   let chain: object = {}

@@ -9,7 +9,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect, onTestFinished, test } from 'vitest'
+import { ask } from '../../helpers/ask.js'
+import { startHardy } from '../../helpers/hardy.js'
 import { Keeping } from '../../helpers/keeping.js'
+import { Folder } from '../../helpers/plan.js'
 import { waitFor } from '../../helpers/program.js'
 import { start } from '../../helpers/draining.js'
 
@@ -132,4 +135,23 @@ test('the watchdog hears the keeper while a worker answers, not while all are bl
   const next = notices.findLast(({ fields }) => 'MAINPID' in fields)!
   expect(next).toMatchObject({ pid: program.pid, fields: { WATCHDOG: '1' } })
   await waitFor(() => beats(notices, Number(next.fields['MAINPID'])) > 2)
+})
+
+test('a reader of NOTIFY_SOCKET that never reads does not hold a server up', async () => {
+  using folder = new Folder()
+  const at = folder.at('notify.sock')
+  const reader = spawn('python3', ['-c', 'import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); print("bound", flush=True); sys.stdin.read()', at], { stdio: ['pipe', 'pipe', 'inherit'] })
+  try {
+    await once(reader.stdout, 'data')
+    await using running = await startHardy({ env: { NOTIFY_SOCKET: at, OPTIONS: '{"undoWindow":0,"linger":0}' } })
+    const { program, port } = running
+    // More than the kernel keeps for a reader (net.unix.max_dgram_qlen).
+    for (let generation = 2; generation <= 6; generation++) {
+      await program.hangUp()
+      await waitFor(() => program.alive.length === 1)
+    }
+    expect(await ask('http', { port, host: '127.0.0.1' })).toBe(program.serving)
+  } finally {
+    reader.kill('SIGKILL')
+  }
 })

@@ -4,7 +4,7 @@ import { Server } from 'socket.io'
 import { referenceHandler } from '@handover/load'
 
 const server = http.createServer(referenceHandler('1'))
-const io = new Server(server)
+export const io = new Server(server)
 io.on('connection', (socket) => {
   socket.emit('welcome', process.pid)
   socket.on('say', (text, answer) => { answer({ text, pid: process.pid }) })

@@ -9,20 +9,11 @@ import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { type LoadOptions, type Target, nowMs, referenceHandler, startLoad } from '@handover/load'
+import { type Target, nowMs, referenceHandler, startLoad } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
+import { everyKind, names } from '../../helpers/every-kind.js'
 import { rawServer, right } from '../../helpers/misbehaving.js'
 import { certificate } from '../../programs/certificate.mjs'
-
-const everyKind: LoadOptions = {
-  keepAlive: [{ clients: 2 }, { clients: 3, thinkMs: 20 }, { clients: 2, roundTripMs: 10 }],
-  newConnections: { clients: 2 },
-  slow: { clients: 2, ms: 30 },
-  post: { clients: 2, pauseMs: 10 },
-  stream: { clients: 2, chunks: 5, ms: 5 },
-  pipelined: { clients: 2, depth: 3, thinkMs: 5 }
-}
-const names = ['keep-alive', 'new', 'slow', 'post', 'stream', 'pipelined'] as const
 
 async function listen(server: http.Server | https.Server, where: { host?: string; port?: number; path?: string } = { host: '127.0.0.1', port: 0 }): Promise<Target> {
   onTestFinished(() => {

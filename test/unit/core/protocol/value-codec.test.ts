@@ -9,21 +9,13 @@ import { PassThrough } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { decodeState, encodeState } from '../../../helpers/internals.js'
+import { refusal } from '../../../helpers/refusal.js'
 import { assertSame, cloneable, state } from '../../../helpers/values.mjs'
 
 /** Of a property; CI takes fewer. */
 const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
 
 const roundTrip = (value: unknown): unknown => decodeState(encodeState(value, 'the test'), 'the test')
-const refusal = (value: unknown): { code: string; message: string } => {
-  try {
-    encodeState(value, 'the test')
-  } catch (error) {
-    return error as { code: string; message: string }
-  }
-  throw new Error('it was written')
-}
-
 describe('a round trip', () => {
   test('any state comes back the same: types, order, holes, cycles and what is shared', () => {
     fc.assert(fc.property(state, (value) => { assertSame(roundTrip(value), value) }), { numRuns: runs(2_000) })

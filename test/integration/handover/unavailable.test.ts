@@ -1,0 +1,100 @@
+/** Where a process cannot be handed over it listens and drains as usual, and says why; and what is no server is refused in plain words. */
+
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, cpSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { ask, connects, get } from '../../helpers/ask.js'
+import { Folder } from '../../helpers/plan.js'
+import { Program, programPath } from '../../helpers/program.js'
+import { runModule } from '../../helpers/script.js'
+import { listening, root, world } from '../../helpers/world.js'
+
+const host = '127.0.0.1'
+
+describe('where a process cannot be handed over', () => {
+  test('HANDOVER=off: no signal handler, and SIGHUP means what it means in Node', async () => {
+    await using program = world({ env: { HANDOVER: 'off', NAME: 'off' } })
+    const { port, pid } = await listening(program)
+    expect(await ask('http', { port, host })).toBe(pid)
+    process.kill(pid, 'SIGHUP')
+    expect(await program.ended).toEqual({ code: null, signal: 'SIGHUP' })
+  })
+
+  test.each(['Bun', 'Deno'])('%s is told by its global: a clear word, and plain listen', async (runtime) => {
+    await using program = world({ execArgv: ['--import', `data:text/javascript,globalThis.${runtime} = {}`], env: { NAME: 'off' } })
+    const { port, pid } = await listening(program)
+    expect(await ask('http', { port, host })).toBe(pid)
+    expect(program.stderr.match(new RegExp(`${runtime} has no descriptors to pass. The server listens as usual`, 'g'))).toHaveLength(1)
+    process.kill(pid, 'SIGHUP')
+    expect(await program.ended).toEqual({ code: null, signal: 'SIGHUP' })
+  })
+
+  test('cluster workers share their port and their path as always, and say why they are not reloaded', () => {
+    using folder = new Folder()
+    const run = runModule(`import cluster from 'node:cluster'
+      import { once } from 'node:events'
+      cluster.setupPrimary({ execArgv: [], exec: ${JSON.stringify(programPath('worker.mjs'))}, args: [${JSON.stringify(folder.at('app.sock'))}] })
+      for (const [answer] of await Promise.all([cluster.fork(), cluster.fork()].map((worker) => once(worker, 'message')))) console.log(JSON.stringify(answer))
+      for (const id in cluster.workers) cluster.workers[id].kill()`)
+    expect(run.stdout.trim().split('\n').map((line) => JSON.parse(line) as object)).toEqual(Array.from({ length: 2 }, () => ({ tcp: 'ok', unix: 'ok', signals: 0 })))
+    expect(run.stderr.match(/cluster worker/g)).toHaveLength(2)
+    expect(run.status).toBe(0)
+  })
+
+  test('a worker thread listens as always and says why it is not reloaded', () => {
+    const run = runModule(`import { Worker } from 'node:worker_threads'
+      const worker = new Worker(new URL(${JSON.stringify(`file://${programPath('worker.mjs')}`)}), { execArgv: [] })
+      worker.on('message', (answer) => { console.log(JSON.stringify(answer)); worker.terminate() })`)
+    expect(JSON.parse(run.stdout)).toEqual({ tcp: 'ok', signals: 0 })
+    expect(run.stderr).toMatch(/worker thread/)
+    expect(run.status).toBe(0)
+  })
+
+  test('PID 1 refuses to reload, says why, and serves on', async (context) => {
+    const unshare = ['--pid', '--fork', '--mount-proc']
+    const allowed = spawnSync('unshare', [...unshare, 'true'], { encoding: 'utf8' })
+    if (allowed.status !== 0) {
+      context.skip(`unshare is not permitted here: ${allowed.stderr}`)
+      return
+    }
+    await using program = world({ node: 'unshare', execArgv: [...unshare, process.execPath] })
+    const { port, pid } = await listening(program)
+    expect(pid).toBe(1)
+    const outside = Number(readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8'))
+    process.kill(outside, 'SIGHUP')
+    await program.stderrMatching(/HANDOVER_UNAVAILABLE.*PID 1.*keeps serving/s)
+    expect(await ask('http', { port, host })).toBe(1)
+  })
+
+  test('without the addon it says what is missing, listens, refuses to reload and drains politely', async () => {
+    using folder = new Folder()
+    const core = folder.at('node_modules/@handover/core')
+    cpSync(path.join(root, 'packages/core/dist'), path.join(core, 'dist'), { recursive: true })
+    copyFileSync(path.join(root, 'packages/core/package.json'), path.join(core, 'package.json'))
+    copyFileSync(programPath('world.mjs'), folder.at('app.mjs'))
+    await using program = Program.start(folder.at('app.mjs'))
+    const { port, pid } = await listening(program)
+    expect(program.stderr).toMatch(new RegExp(`no binary for ${process.platform}-${process.arch}.*listens as usual`))
+    process.kill(pid, 'SIGHUP')
+    await program.stderrMatching(/HANDOVER_UNAVAILABLE/)
+    const slow = get({ port, host }, '/slow')
+    await program.event('slow')
+    process.kill(pid, 'SIGTERM')
+    await program.event('draining')
+    expect(await connects({ port, host })).toBe('ECONNREFUSED')
+    expect(await slow).toEqual({ status: 200, body: String(pid) })
+    expect(await program.ended).toEqual({ code: 0, signal: null })
+  })
+})
+
+test.each([
+  ['an Express app', 'express()', "import express from 'express'"],
+  ['a Fastify app', 'Fastify()', "import Fastify from 'fastify'"],
+  ['a function', '() => undefined', ''],
+  ['nothing', 'undefined', ''],
+  ['a server that listens already', 'http.createServer().listen(0).unref()', "import http from 'node:http'"]
+])('handover() of %s is refused in plain words', (_what, expression, imports) => {
+  const run = runModule(`${imports}\nimport { handover } from '@handover/core'\ntry { handover(${expression}) } catch (error) { console.log(error.code, error.message) }`)
+  expect(run.stdout).toMatch(/^HANDOVER_OPTION (handover\(\) was given something else than a server|the server listens already)/)
+})
