@@ -5,6 +5,8 @@
 
 import childProcess from 'node:child_process'
 import { syncBuiltinESMExports } from 'node:module'
+import { takeCoverage } from 'node:v8'
+import { afterAll } from 'vitest'
 
 for (const name of ['spawn', 'spawnSync', 'fork', 'exec', 'execSync', 'execFile', 'execFileSync'] as const) {
   Object.defineProperty(childProcess, name, {
@@ -12,3 +14,6 @@ for (const name of ['spawn', 'spawnSync', 'fork', 'exec', 'execSync', 'execFile'
   })
 }
 syncBuiltinESMExports()
+
+// Vitest kills its processes, so that Node would not write down what they covered (`npm run coverage`).
+if (process.env['NODE_V8_COVERAGE']) afterAll(() => { takeCoverage() })
