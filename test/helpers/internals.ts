@@ -34,7 +34,7 @@ export { Worker, type Line, type WorkerSide } from '../../packages/cli/dist/keep
 export { ConnectionReceiver } from '../../packages/core/dist/connections/connection-receiver.js'
 export { ConnectionSender, type Leaving } from '../../packages/core/dist/connections/connection-sender.js'
 export { ConnectionTracker } from '../../packages/core/dist/connections/connection-tracker.js'
-export { placesIn, type World } from '../../packages/core/dist/control/control-directory.js'
+export { placesIn, type World } from '../../packages/core/dist/control/control-places.js'
 export type { LaunchedSuccessor } from '../../packages/core/dist/handover/launch.js'
 export { handOver, watchSuccessor } from '../../packages/core/dist/handover/predecessor.js'
 export { Pulse } from '../../packages/core/dist/handover/pulse.js'

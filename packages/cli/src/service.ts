@@ -1,6 +1,6 @@
 /**
- * The service as one: since when it runs, and how many requests were begun in all of its processes, with each process counted once however many of
- * the others have its count in theirs. Pure.
+ * The service as one: since when it runs, and how many requests were begun in all of its processes, with each process counted once
+ * however many of the others have its count in theirs. Pure.
  */
 
 import { accepts, type ProcessStatus, type ServiceCount, type ServiceStatus } from '@handover/core/internal'

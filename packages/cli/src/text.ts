@@ -39,7 +39,10 @@ export const printable = (text: string): string => text.replace(/[\u0000-\u001f\
 /** A piece of text that `wrap` does not break. */
 export const whole = (text: string): string => text.replace(/ /g, '\u{a0}')
 
-/** Breaks between words into lines of at most `width`; every line after the first begins with `indent`. A word that is too long stands alone. */
+/**
+ * Breaks between words into lines of at most `width`; every line after the first begins with `indent`. A word that is too long stands
+ * alone.
+ */
 export function wrap(text: string, width: number, indent: string): string {
   const lines: string[] = []
   let line = ''

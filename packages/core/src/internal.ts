@@ -33,7 +33,7 @@ export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } 
 export { ControlServer, type Client, type ControlSide } from './control/control-server.js'
 export { hiddenHolder } from './control/control-files.js'
 export { Terminal } from './platform/terminal.js'
-export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-directory.js'
+export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
 export type * from './protocol/control-messages.js'
 export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
 export { watchdogBeatMs } from './generation/watchdog.js'
@@ -49,4 +49,4 @@ export function adoptEverything(options: HandoverOptions = {}): void {
   generation.adoptEverything()
 }
 export { pathsMark } from './platform/path-guard.js'
-export { fileId, SocketFileHold, type SocketFile } from './listeners/socket-files.js'
+export { fileId, SocketFileHold, type SocketFile } from './listeners/socket-file-hold.js'

@@ -30,15 +30,15 @@ export interface HandoverOptions {
   /** Whether plain HTTP/1.1 connections move to the successor instead of being ended politely. true. HANDOVER_MOVE. */
   move?: boolean
   /**
-   * Whether this process tells systemd's watchdog (WatchdogSec=) that it lives: false where the program does so itself, on conditions of its own.
-   * true. HANDOVER_WATCHDOG.
+   * Whether this process tells systemd's watchdog (WatchdogSec=) that it lives: false where the program does so itself, on conditions
+   * of its own. true. HANDOVER_WATCHDOG.
    */
   watchdog?: boolean
   /** Runs once, after the drain, before the process ends. */
   onClose?: () => unknown
   /**
-   * Whether a plain HTTP/1.1 connection may move to the successor: false where the application keeps something about this very connection. Asked once
-   * for each in a reload; it belongs to the server that it is given with, not to the process.
+   * Whether a plain HTTP/1.1 connection may move to the successor: false where the application keeps something about this very
+   * connection. Asked once for each in a reload; it belongs to the server that it is given with, not to the process.
    */
   canMove?: (socket: Socket) => boolean
   /** Where log lines go; standard error by default. */
@@ -62,15 +62,19 @@ const defaults: Settings = {
 
 type Key = keyof Settings
 
-function wrong(where: string, found: unknown, expected: string): HandoverError {
-  return new HandoverError('HANDOVER_OPTION', `${where} is ${inspect(found)}, expected ${expected}. Nothing was changed. Correct the value.`)
+function optionError(where: string, found: unknown, expected: string): HandoverError {
+  return new HandoverError('HANDOVER_OPTION', {
+    what: `${where} is ${inspect(found)}, expected ${expected}`,
+    serving: 'Nothing was changed',
+    todo: 'Correct the value'
+  })
 }
 
 // A timer of Node holds a signed 32-bit number of milliseconds.
 const milliseconds = (where: string, value: unknown): number => {
   const number = typeof value === 'string' && /^\d+$/.test(value.trim()) ? Number(value) : value
   if (typeof number !== 'number' || !Number.isInteger(number) || number < 0 || number > 2_147_483_647) {
-    throw wrong(where, value, 'a whole number of milliseconds from 0 to 2147483647')
+    throw optionError(where, value, 'a whole number of milliseconds from 0 to 2147483647')
   }
   return number
 }
@@ -81,14 +85,14 @@ const words = new Map([...['true', 'on', 'yes', '1'].map((word) => [word, true] 
 
 const yesOrNo = (where: string, value: unknown): boolean => {
   const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value
-  if (typeof word !== 'boolean') throw wrong(where, value, 'true or false')
+  if (typeof word !== 'boolean') throw optionError(where, value, 'true or false')
   return word
 }
 
 const readers: { readonly [K in Key]: (where: string, value: unknown) => Settings[K] } = {
   name: (where, value) => {
     if (typeof value !== 'string' || !/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/.test(value)) {
-      throw wrong(where, value, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
+      throw optionError(where, value, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
     }
     return value
   },
@@ -97,14 +101,14 @@ const readers: { readonly [K in Key]: (where: string, value: unknown) => Setting
   undoWindow: milliseconds,
   linger: milliseconds,
   reloadSignal: (where, value) => {
-    if (value === 'SIGUSR1') throw wrong(where, value, 'another signal: SIGUSR1 opens the inspector of Node')
+    if (value === 'SIGUSR1') throw optionError(where, value, 'another signal: SIGUSR1 opens the inspector of Node')
     if (typeof value !== 'string' || !Object.hasOwn(constants.signals, value) || taken.has(value)) {
-      throw wrong(where, value, 'a signal such as SIGHUP or SIGUSR2 that has no other meaning')
+      throw optionError(where, value, 'a signal such as SIGHUP or SIGUSR2 that has no other meaning')
     }
     return value as NodeJS.Signals
   },
   readyWhen: (where, value) => {
-    if (value !== 'listening' && value !== 'manual') throw wrong(where, value, '"listening" or "manual"')
+    if (value !== 'listening' && value !== 'manual') throw optionError(where, value, '"listening" or "manual"')
     return value
   },
   move: yesOrNo,
@@ -138,16 +142,24 @@ export class SettingsOfProcess {
     for (const [key, value] of Object.entries(options)) {
       if (value === undefined) continue
       if (notSettings.has(key)) {
-        if (typeof value !== 'function') throw wrong(`the option ${key}`, value, 'a function')
+        if (typeof value !== 'function') throw optionError(`the option ${key}`, value, 'a function')
         continue
       }
       if (!Object.hasOwn(defaults, key)) {
-        throw new HandoverError('HANDOVER_OPTION', `the option "${key}" does not exist. Nothing was changed. Known options: ${[...keys, ...notSettings].join(', ')}.`)
+        throw new HandoverError('HANDOVER_OPTION', {
+          what: `the option "${key}" does not exist`,
+          serving: 'Nothing was changed',
+          todo: `Known options: ${[...keys, ...notSettings].join(', ')}`
+        })
       }
       const read = readers[key as Key](`the option ${key}`, value)
       const before = this.#set[key as Key]
       if (before !== undefined && before !== read) {
-        throw new HandoverError('HANDOVER_OPTION', `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process. Options belong to the process. Give it once.`)
+        throw new HandoverError('HANDOVER_OPTION', {
+          what: `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process`,
+          serving: 'Options belong to the process',
+          todo: 'Give it once'
+        })
       }
       this.#set[key as Key] = read
     }

@@ -17,7 +17,8 @@ interface ExpressApp {
 }
 
 /**
- * Returns the same app, with this process as `app.handover`: `share()`, `reload()`, `events` and so on. `options` belong to the process; times are in milliseconds. Throws HANDOVER_OPTION.
+ * Returns the same app, with this process as `app.handover`: `share()`, `reload()`, `events` and so on. `options` belong to the
+ * process; times are in milliseconds. Throws HANDOVER_OPTION.
  */
 export function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T & { readonly handover: Handover } {
   adoptRequestListener(app, options)
@@ -25,7 +26,8 @@ export function handover<T extends ExpressApp>(app: T, options: HandoverOptions 
   const express5 = app.lazyrouter === undefined
   app.listen = function (this: T, ...args: unknown[]): Server {
     const callback = args.at(-1)
-    // Express 5 calls it with an error as well. One that takes no error would say "listening" on EADDRINUSE: let the error be seen instead, by
+    // Express 5 calls it with an error as well. One that takes no error would say "listening" on EADDRINUSE: let the error be seen
+    // instead, by
     // the program's own 'error' listener where there is one.
     if (express5 && typeof callback === 'function' && callback.length === 0) {
       args[args.length - 1] = function (this: Server, error?: Error): void {

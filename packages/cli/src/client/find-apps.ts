@@ -1,6 +1,6 @@
 /**
- * Which apps run: every control socket in the directory is asked for its status, and the processes that belong together are put together: those of one
- * keeper, those of one name, and those that took over from each other.
+ * Which apps run: every control socket in the directory is asked for its status, and the processes that belong together are put
+ * together: those of one keeper, those of one name, and those that took over from each other.
  */
 
 import { readdirSync, readFileSync, unlinkSync } from 'node:fs'
@@ -10,10 +10,10 @@ import { NobodyListens, Silent } from '../control/ask.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { statusOf } from '../control/status-of.js'
 import { Failure } from '../failure.js'
-import { group, type Answered, type App, type DeafKeeper } from './group-apps.js'
+import { group, type ControlSocketAnswer, type App, type DeafKeeper } from './group-apps.js'
 
-export interface Found {
-  /** Where it was looked, for a message. */
+export interface FoundApps {
+  /** The directories that were searched, for a message. */
   readonly looked: string
   readonly apps: readonly App[]
   /** Control sockets that did not answer in time. */
@@ -31,16 +31,20 @@ export interface Silence {
   readonly why: string
 }
 
-/** Asks everybody. Removes what killed processes left of their own sockets. Throws a Failure where HANDOVER_DIR is given and cannot be used. */
-export async function findApps(): Promise<Found> {
+/**
+ * Asks every control socket. Removes what killed processes left of their own sockets. Throws a Failure where HANDOVER_DIR is given and
+ * cannot be used.
+ */
+export async function findApps(): Promise<FoundApps> {
   let found: ReturnType<typeof findPlaces>
   try {
     found = findPlaces()
   } catch (error) {
     throw error instanceof HandoverError ? new Failure(`handover: ${error.message}`) : error
   }
-  const files = found.folders.flatMap((folder) => readdirSync(folder).filter((name) => name.endsWith(ending)).sort().map((name) => path.join(folder, name)))
-  const answered: Answered[] = []
+  const socketsIn = (folder: string): string[] => readdirSync(folder).filter((name) => name.endsWith(ending)).sort()
+  const files = found.folders.flatMap((folder) => socketsIn(folder).map((name) => path.join(folder, name)))
+  const answered: ControlSocketAnswer[] = []
   const silent: Silence[] = []
   const left: string[] = []
   await Promise.all(files.map(async (file) => {
@@ -54,7 +58,8 @@ export async function findApps(): Promise<Found> {
       else left.push(nameOf(file))
     }
   }))
-  return { looked: found.looked, apps: group(answered, keeperOf), silent: silent.sort((a, b) => (a.file < b.file ? -1 : 1)), left: left.sort() }
+  silent.sort((a, b) => (a.file < b.file ? -1 : 1))
+  return { looked: found.looked, apps: group(answered, keeperOf), silent, left: left.sort() }
 }
 
 function silenceOf(file: string): Silence {
@@ -87,7 +92,7 @@ function isKeeper(pid: number, worker: number): boolean {
 function remove(file: string): void {
   try {
     unlinkSync(file)
-  } catch { /* somebody else did */ }
+  } catch { /* another command did */ }
 }
 
 /** One for each process: its own socket and the one of its name are both silent. */

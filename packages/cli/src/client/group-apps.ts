@@ -1,3 +1,8 @@
+/**
+ * Puts the answers of control sockets together into apps: the processes of one keeper, of one name, and those that took over from each
+ * other. What a process says of itself wins over what its keeper says. Pure.
+ */
+
 import { accepts, type AppStatus, type ProcessStatus } from '@handover/core/internal'
 import { isOwn, nameOf } from '../control/socket-names.js'
 import { serviceOf } from '../service.js'
@@ -15,7 +20,7 @@ export interface App extends AppStatus {
 }
 
 /** What one control socket answered. */
-export interface Answered {
+export interface ControlSocketAnswer {
   readonly file: string
   readonly status: AppStatus
 }
@@ -28,8 +33,6 @@ export interface DeafKeeper {
   readonly what: string
 }
 
-// ---- which belong together ----
-
 type KeeperOf = (keeper: number, worker: number, ownFile: string | undefined) => DeafKeeper | undefined
 
 const serves = ({ state }: ProcessStatus): boolean => accepts(state)
@@ -37,11 +40,11 @@ const serves = ({ state }: ProcessStatus): boolean => accepts(state)
 interface Group {
   readonly key: string
   readonly processes: Map<number, ProcessStatus>
-  readonly answers: Answered[]
+  readonly answers: ControlSocketAnswer[]
 }
 
 /** Pure. `keeperOf`: what is known of a keeper that did not answer; undefined where it is gone. */
-export function group(answered: readonly Answered[], keeperOf: KeeperOf = () => undefined): App[] {
+export function group(answered: readonly ControlSocketAnswer[], keeperOf: KeeperOf = () => undefined): App[] {
   const keepers = new Set(answered.map(({ status: { keeper } }) => keeper?.pid).filter((pid) => pid !== undefined))
   const heirs = new Map<number, number>()
   const pids = new Set(answered.flatMap(({ status }) => status.processes.map(({ pid }) => pid)))
@@ -59,7 +62,7 @@ export function group(answered: readonly Answered[], keeperOf: KeeperOf = () => 
       if (line.size === before) return Math.min(...line)
     }
   }
-  const keyOf = ({ status }: Answered): string => {
+  const keyOf = ({ status }: ControlSocketAnswer): string => {
     const [process] = status.processes
     const keeper = status.keeper?.pid ?? process?.keeper
     if (keeper !== undefined && keeper !== null) return `keeper ${keeper}`
@@ -72,19 +75,23 @@ export function group(answered: readonly Answered[], keeperOf: KeeperOf = () => 
     groups.set(key, known)
     known.answers.push(answer)
     // What a process says of itself is newer than what its keeper knows of it.
-    for (const process of answer.status.processes) if (!known.processes.has(process.pid) || answer.status.keeper === null) known.processes.set(process.pid, process)
+    for (const process of answer.status.processes) {
+      if (!known.processes.has(process.pid) || answer.status.keeper === null) known.processes.set(process.pid, process)
+    }
   }
   return [...groups.values()].map((found) => appOf(found, keepers, keeperOf)).sort((a, b) => titleOf(a).localeCompare(titleOf(b)))
 }
 
 function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>, keeperOf: KeeperOf): App {
   const kept = answers.find(({ status }) => status.keeper !== null)
-  const all = [...processes.values()].sort((a, b) => Number(serves(b)) - Number(serves(a)) || (a.slot ?? 0) - (b.slot ?? 0) || b.generation - a.generation)
-  const ownFiles = new Map(answers.filter(({ file, status }) => isOwn(file) && status.keeper === null).map(({ file, status }) => [status.processes[0]?.pid ?? 0, file]))
+  const all = [...processes.values()].sort((a, b) =>
+    Number(serves(b)) - Number(serves(a)) || (a.slot ?? 0) - (b.slot ?? 0) || b.generation - a.generation)
+  const own = answers.filter(({ file, status }) => isOwn(file) && status.keeper === null)
+  const ownFiles = new Map(own.map(({ file, status }) => [status.processes[0]?.pid ?? 0, file]))
   const [first] = all
-  // A name leads to whoever has it now; a process that drains has lost its own.
+  // A name leads to the process that has it now; a process that drains has lost it.
   const named = answers.find(({ file, status }) => !isOwn(file) && nameOf(file) === status.name)
-  const own = first && serves(first) ? ownFiles.get(first.pid) : undefined
+  const servingFile = first && serves(first) ? ownFiles.get(first.pid) : undefined
   const reloads = answers.map(({ status: { lastReload } }) => lastReload).filter((reload) => reload !== null).sort((a, b) => b.at - a.at)
   const keeper = first?.keeper ?? null
   const isMissing = first !== undefined && keeper !== null && !keepers.has(keeper)
@@ -97,7 +104,7 @@ function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>, keep
     deafKeeper,
     processes: all,
     lastReload: kept ? kept.status.lastReload : (reloads[0] ?? null),
-    file: (kept ?? named)?.file ?? own,
+    file: (kept ?? named)?.file ?? servingFile,
     ownFiles
   }
 }

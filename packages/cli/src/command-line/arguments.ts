@@ -1,6 +1,6 @@
 /**
- * The command line as data. Whatever cannot be understood is one line that says what was found, what is expected and where to look. Pure but for the
- * number of processors that `max` stands for.
+ * The command line as data. Whatever cannot be understood is one line that says what was found, what is expected and where to look.
+ * Pure but for the number of processors that `max` stands for.
  */
 
 import { availableParallelism } from 'node:os'
@@ -64,7 +64,7 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
     })
     if (help) return help
     const { canary, bake, probe, workers, timeout } = given
-    if (probe !== undefined && !/^\/[\x21-\x7e]*$/.test(probe)) throw wrong('reload', '--probe', probe, 'a path that begins with "/"')
+    if (probe !== undefined && !/^\/[\x21-\x7e]*$/.test(probe)) throw usageError('reload', '--probe', probe, 'a path that begins with "/"')
     return {
       is: 'reload',
       ...target,
@@ -95,8 +95,8 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
     const { given, target, help } = parse('drill', words, { duration: { type: 'string' }, connections: { type: 'string' }, path: { type: 'string' }, url: { type: 'string' }, json: { type: 'boolean' } })
     if (help) return help
     const { url, path } = given
-    if (url !== undefined && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) throw wrong('drill', '--url', url, 'an address such as http://127.0.0.1:3000/')
-    if (path !== undefined && !/^\/[\x21-\x7e]*$/.test(path)) throw wrong('drill', '--path', path, 'a path that begins with "/"')
+    if (url !== undefined && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) throw usageError('drill', '--url', url, 'an address such as http://127.0.0.1:3000/')
+    if (path !== undefined && !/^\/[\x21-\x7e]*$/.test(path)) throw usageError('drill', '--path', path, 'a path that begins with "/"')
     return {
       is: 'drill',
       options: {
@@ -115,7 +115,11 @@ type Options = NonNullable<ParseArgsConfig['options']>
 type Given<O extends Options> = { readonly [Name in keyof O]?: O[Name] extends { type: 'boolean' } ? boolean : string }
 
 /** Options in any order, and at most one word: whom it is about. */
-function parse<O extends Options>(command: CommandName, words: readonly string[], options: O): { given: Given<O>; target: { readonly target?: string }; help?: Command } {
+function parse<O extends Options>(
+  command: CommandName,
+  words: readonly string[],
+  options: O
+): { given: Given<O>; target: { readonly target?: string }; help?: Command } {
   const { tokens } = parseArgs({ args: [...words], options: { ...options, help: { type: 'boolean', short: 'h' } }, strict: false, allowPositionals: true, tokens: true })
   const given: Record<string, string | boolean> = {}
   const targets: string[] = []
@@ -180,7 +184,7 @@ function parseRun(words: readonly string[]): Command {
       case '--workers': workers = workerCount('run', value()); break
       case '--name':
         name = value()
-        if (!nameShape.test(name)) throw wrong('run', '--name', name, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
+        if (!nameShape.test(name)) throw usageError('run', '--name', name, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
         break
       case '--hang-timeout': hangTimeoutMs = duration('run', '--hang-timeout', value()); break
       case '--shared':
@@ -203,13 +207,13 @@ function parseRun(words: readonly string[]): Command {
 
 const shown = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
 
-function wrong(command: CommandName, option: string, found: string, expected: string): Failure {
+function usageError(command: CommandName, option: string, found: string, expected: string): Failure {
   return new Failure(`handover ${command}: ${option} is ${shown(found)}, expected ${expected}. See handover ${command} --help.`, 2)
 }
 
 function count(command: CommandName, option: string, text: string): number {
   const number = /^\d{1,6}$/.test(text) ? Number(text) : 0
-  if (number < 1) throw wrong(command, option, text, 'a whole number from 1')
+  if (number < 1) throw usageError(command, option, text, 'a whole number from 1')
   return number
 }
 
@@ -217,7 +221,7 @@ const mostWorkers = 1_024
 
 function workerCount(command: CommandName, text: string): number {
   const number = text === 'max' ? availableParallelism() : /^\d{1,4}$/.test(text) ? Number(text) : 0
-  if (number < 1 || number > mostWorkers) throw wrong(command, '--workers', text, `a whole number from 1 to ${mostWorkers}, or max (one for each processor)`)
+  if (number < 1 || number > mostWorkers) throw usageError(command, '--workers', text, `a whole number from 1 to ${mostWorkers}, or max (one for each processor)`)
   return number
 }
 
@@ -228,6 +232,6 @@ function duration(command: CommandName, option: string, text: string): number {
   const [, number = '', unit = ''] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)?$/.exec(text) ?? []
   const ms = Math.round(Number(number) * (units[unit] ?? 0))
   // A timer of Node holds a signed 32-bit number of milliseconds.
-  if (number === '' || (unit === '' && Number(number) !== 0) || ms > 2_147_483_647) throw wrong(command, option, text, 'a time with its unit: 500ms, 30s, 2m, or 0')
+  if (number === '' || (unit === '' && Number(number) !== 0) || ms > 2_147_483_647) throw usageError(command, option, text, 'a time with its unit: 500ms, 30s, 2m, or 0')
   return ms
 }

@@ -45,7 +45,12 @@ export function sayAtInterrupt(text: string): void {
 }
 
 /** Undefined where the process ended before it could say. */
-export async function outcomeOf(file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void): Promise<ReloadOutcome | undefined> {
+export async function outcomeOf(
+  file: string,
+  options: ReloadRequest,
+  timeoutMs: number,
+  progress: (text: string) => void
+): Promise<ReloadOutcome | undefined> {
   const deadline = performance.now() + timeoutMs
   for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
     if (answer.type === 'reload') return answer.outcome
@@ -66,7 +71,9 @@ async function withVersions(switched: ReloadOutcome['switched']): Promise<Reload
   if (switched.every(({ version }) => version !== null)) return switched
   const { apps } = await findApps().catch(() => ({ apps: [] }))
   const processes = apps.flatMap((app) => app.processes)
-  return switched.map((change) => ({ ...change, version: change.version ?? processes.find(({ pid, generation }) => pid === change.to.pid && generation === change.to.generation)?.version ?? null }))
+  const versionOf = (peer: Peer): string | null =>
+    processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation)?.version ?? null
+  return switched.map((change) => ({ ...change, version: change.version ?? versionOf(change.to) }))
 }
 
 const named = ({ pid, generation }: Peer, version: string | null = null): string => `generation ${generation} (process ${pid}${version === null ? '' : `, version ${version}`})`

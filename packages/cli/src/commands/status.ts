@@ -2,7 +2,7 @@
 
 import { setTimeout as wait } from 'node:timers/promises'
 import { chooseApp } from '../client/choose-app.js'
-import { describeSilences, findApps, type Found } from '../client/find-apps.js'
+import { describeSilences, findApps, type FoundApps } from '../client/find-apps.js'
 import type { App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
 import { pidOf } from '../control/socket-names.js'
@@ -32,9 +32,10 @@ export async function showStatus({ target, watch, json }: Extract<Command, { is:
   return 0
 }
 
-const chosen = (found: Found, target: string | undefined): readonly App[] => (target === undefined && found.apps.length > 0 ? found.apps : [chooseApp(found, target)])
+const chosen = (found: FoundApps, target: string | undefined): readonly App[] =>
+  (target === undefined && found.apps.length > 0 ? found.apps : [chooseApp(found, target)])
 
-function textOf({ silent }: Found, apps: readonly App[], json: boolean, onOneLine = false): string {
+function textOf({ silent }: FoundApps, apps: readonly App[], json: boolean, onOneLine = false): string {
   if (json) {
     const plain = apps.map(({ name, keeper, lostKeeper, deafKeeper, service, processes, lastReload }) => ({ name, keeper, lostKeeper, deafKeeper, service, processes, lastReload }))
     return `${JSON.stringify({ apps: plain }, undefined, onOneLine ? undefined : 2)}\n`

@@ -1,8 +1,8 @@
 /**
  * `handover drill`: one reload of the user's own app under the strict load of @handover/load, and what was lost.
  *
- * The app keeps no contract: plain GETs of one path, and right is every whole answer with the status that the path had before. Nothing is reloaded where
- * the app does not answer, or loses requests before any reload: then the drill would say nothing about reloads.
+ * The app keeps no contract: plain GETs of one path, and right is every whole answer with the status that the path had before. Nothing
+ * is reloaded where the app does not answer, or loses requests before any reload: then the drill would say nothing about reloads.
  */
 
 import type { ReloadOutcome } from '@handover/core/internal'
@@ -40,9 +40,9 @@ const mostConnections = 10_000
 /** Never rejects for anything that the app does. */
 export async function drill(options: DrillOptions, world: DrillWorld): Promise<DrillStatus> {
   const places = placesOf(options)
-  const wrong = typeof places === 'string' ? places : wrongNumber(options)
-  if (typeof places === 'string' || wrong !== undefined) {
-    world.complain(`handover drill: ${wrong}. Nothing was reloaded.`)
+  const problem = typeof places === 'string' ? places : wrongNumber(options)
+  if (typeof places === 'string' || problem !== undefined) {
+    world.complain(`handover drill: ${problem}. Nothing was reloaded.`)
     return 2
   }
   const result = await drillAt(places, options, world)
@@ -94,7 +94,10 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
   }
 
   await load.mark('reload')
-  const [reload, error] = await world.reload().then((outcome) => [outcome, null] as const, (reason: unknown) => [null, reason instanceof Error ? reason.message : String(reason)] as const)
+  const [reload, error] = await world.reload().then(
+    (outcome) => [outcome, null] as const,
+    (reason: unknown) => [null, reason instanceof Error ? reason.message : String(reason)] as const
+  )
   await load.mark()
   await new Promise((resolve) => setTimeout(resolve, durationMs))
   const result = await load.stop()
@@ -137,5 +140,10 @@ function closed(stats: KindStats | undefined): ClosedByServer {
 }
 
 function minus(after: ClosedByServer, before: ClosedByServer): ClosedByServer {
-  return { total: after.total - before.total, announced: after.announced - before.announced, idle: after.idle - before.idle, idleReset: after.idleReset - before.idleReset }
+  return {
+    total: after.total - before.total,
+    announced: after.announced - before.announced,
+    idle: after.idle - before.idle,
+    idleReset: after.idleReset - before.idleReset
+  }
 }

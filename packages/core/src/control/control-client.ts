@@ -1,3 +1,9 @@
+/**
+ * Connects to control sockets: as the command that asks, as a successor that looks for its predecessor, as a keeper that looks for workers.
+ *
+ * The user of the process at the other end is checked before anything is said. A name is taken by one process at a time.
+ */
+
 import { randomBytes } from 'node:crypto'
 import { closeSync, lstatSync } from 'node:fs'
 import net from 'node:net'
@@ -7,7 +13,7 @@ import { addon } from '../platform/native.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Channel, openChannel } from '../protocol/channel.js'
 import { workerMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
-import { filesOf, inFirstPlace } from './control-directory.js'
+import { filesOf, inFirstUsablePlace } from './control-places.js'
 import { connectTo, hiddenHolder, listenAt, underLock } from './control-files.js'
 import { checkPeer } from './peer-check.js'
 
@@ -16,9 +22,9 @@ const hiddenMs = 5_000
 const hiddenLookMs = 50
 
 /**
- * A connection to a control socket, for one request. Undefined where nobody listens. Throws HANDOVER_PEER_UID where the process of another user listens (but
- * root may ask that of the directory's owner), and system
- * errors: EACCES where the socket is another user's, EAGAIN where so many wait already that the process seems to hang.
+ * A connection to a control socket, for one request. Undefined where nobody listens. Throws HANDOVER_PEER_UID where the process of
+ * another user listens (but root may ask that of the directory's owner), and system errors: EACCES where the socket is another user's,
+ * EAGAIN where so many wait already that the process seems to hang.
  */
 export function connectControl(file: string): net.Socket | undefined {
   const fd = connectTo(file)
@@ -33,8 +39,8 @@ export function connectControl(file: string): net.Socket | undefined {
 }
 
 /**
- * The process that made this socket listen, as this pid namespace knows it (SO_PEERCRED of a connection to it); 0 where it is in another one. Of a socket that
- * was handed over it is the first of its owners. Undefined where nobody listens, or it cannot be asked.
+ * The process that made this socket listen, as this pid namespace knows it (SO_PEERCRED of a connection to it); 0 where it is in
+ * another one. Of a socket that was handed over it is the first of its owners. Undefined where nobody listens, or it cannot be asked.
  */
 export function listenerPid(file: string): number | undefined {
   const fd = addon().connectUnix(file)
@@ -57,9 +63,9 @@ export interface TakenName {
 export type Found = { readonly predecessor: BlockingChannel } | TakenName
 
 /**
- * Looks for the process of this name and, where there is none, takes the name. Where one lives whose path was removed, it waits until that one has made it
- * again: it blocks this thread. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR, HANDOVER_PEER_UID, HANDOVER_PREDECESSOR_SILENT, and
- * whatever keeps the directory from being used.
+ * Looks for the process of this name and, where there is none, takes the name. Where one lives whose path was removed, it waits until
+ * that one has made it again: it blocks this thread. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR, HANDOVER_PEER_UID,
+ * HANDOVER_PREDECESSOR_SILENT, and whatever keeps the directory from being used.
  */
 export function findOrBecome(name: string): Found {
   const deadline = performance.now() + hiddenMs
@@ -79,13 +85,13 @@ export function takeName(name: string): TakenName | { readonly takenBy: number }
     const takenBy = listenerAt(file)
     return takenBy === undefined ? undefined : { takenBy }
   }, false)
-  if (found === 'hidden') throw new Error('nobody was to be waited for')
+  if (found === 'hidden') throw new Error('a hidden process was not to be waited for')
   return found
 }
 
 /** One process at a time. `look` is asked for each path where the name could stand; `waits`: for one whose path was removed. */
 function takeUnless<T>(name: string, look: (file: string) => T | undefined, waits: boolean): T | TakenName | 'hidden' {
-  return inFirstPlace<T | TakenName | 'hidden'>(name, (file, insteadOf) => underLock(path.dirname(file), () => {
+  return inFirstUsablePlace<T | TakenName | 'hidden'>(name, (file, insteadOf) => underLock(path.dirname(file), () => {
     for (const other of new Set([...filesOf(name), file])) {
       const found = look(other)
       if (found !== undefined) return found
@@ -109,7 +115,11 @@ function connect(file: string): number | undefined {
     return connectTo(file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
-    throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the process that listens at ${file} does not answer: so many wait already. This process listens to nothing. See whether the event loop of that one is blocked.`)
+    throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', {
+      what: `the process that listens at ${file} does not answer: so many wait already`,
+      serving: 'This process listens to nothing',
+      todo: 'See whether the event loop of that one is blocked'
+    })
   }
 }
 
@@ -144,7 +154,10 @@ function connectPair(file: string, slot?: number): readonly [number, number] | u
   }
 }
 
-/** A keeper's end of a new line to the process of this socket, which keeps that line alone from then on. Undefined where nobody listens. Throws as connectControl does. */
+/**
+ * A keeper's end of a new line to the process of this socket, which keeps that line alone from then on. Undefined where nobody listens.
+ * Throws as connectControl does.
+ */
 export function connectKeeper(file: string, slot: number): Channel<WorkerMessage, KeeperMessage> | undefined {
   const pair = connectPair(file, slot)
   return pair && openChannel(...pair, workerMessages)

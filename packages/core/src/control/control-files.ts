@@ -1,20 +1,20 @@
 /**
  * The files of control sockets: who listens at a path, the taking of a path by one process at a time, and a process whose path was removed.
  *
- * A path is not what makes a process have a name: a cleaner may remove it, or the whole directory. The process makes it again (control-healing.ts); until
- * then the kernel still knows where its socket was bound, so that nobody else takes the name meanwhile.
+ * A process keeps its name when its path is removed, by a cleaner for instance. It makes the path again (path-healer.ts). Until then the
+ * kernel still knows where its socket was bound, so that no other process takes the name meanwhile.
  */
 
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
 import { addon, systemError } from '../platform/native.js'
-import { places, userId } from './control-directory.js'
+import { places, userId } from './control-places.js'
 
 /** In the flags of /proc/net/unix: it listens. */
 const listens = '00010000'
 const temporary = (file: string): string => `${file}.new`
 
-/** Undefined where nobody listens: no file, one that a killed process left behind, or one whose process ends at this moment. */
+/** Undefined where no process listens: there is no file, or it is stale, or its process is about to end. */
 export function connectTo(file: string): number | undefined {
   const fd = addon().connectUnix(file)
   if (fd >= 0) return fd
@@ -40,7 +40,7 @@ export function underLock<T>(folder: string, act: () => T): T {
   }
 }
 
-/** A descriptor that listens at `file`: never seen half made, and in the place of whatever stood there. */
+/** A descriptor that listens at `file`. The file is created atomically, and replaces any existing one. */
 export function listenAt(file: string): number {
   try {
     unlinkSync(temporary(file))
@@ -58,8 +58,8 @@ export function listenAt(file: string): number {
 }
 
 /**
- * A process of this user that still listens for the name although its path is gone: a pid. It makes its path again within moments, unless it hangs.
- * Linux, in the same network and pid namespace; elsewhere undefined. proc(5)
+ * A process of this user that still listens for the name although its path is gone: a pid. It makes its path again within moments,
+ * unless it hangs. Linux, in the same network and pid namespace; elsewhere undefined. proc(5)
  */
 export function hiddenHolder(name: string): number | undefined {
   const files = places().folders.map((folder) => path.join(folder, `${name}.sock`))
@@ -73,7 +73,7 @@ export function hiddenHolder(name: string): number | undefined {
   for (const line of table.split('\n')) {
     const [, , , flags, , , inode, ...rest] = line.trim().split(/ +/)
     if (flags !== listens || inode === undefined || !bound.has(rest.join(' '))) continue
-    // Another user may have bound the path in a directory of his own: what counts is a process of this user.
+    // Another user may have bound the same path in a directory of his own: only a process of this user counts.
     const pid = holderOf(`socket:[${inode}]`)
     if (pid !== undefined) return pid
   }

@@ -1,9 +1,9 @@
 /**
- * The control socket: where a process can be found. The one that serves listens; the one that wants to take over connects, twice: once for messages,
- * once for descriptors. The command `handover` connects once and asks.
+ * The control socket: where a process can be found. The one that serves listens; the one that wants to take over connects, twice: once
+ * for messages, once for descriptors. The command `handover` connects once and asks.
  *
- * The socket stands in a directory of mode 0700 (places.ts), is bound under a temporary name and renamed into place, passes to the successor
- * with the listeners, and is made again where its path was removed. Both sides check the other's uid.
+ * The socket stands in a directory of mode 0700 (control-places.ts), is bound under a temporary name and renamed into place, passes to
+ * the successor with the listeners, and is made again where its path was removed. Both sides check the other's uid.
  */
 
 import { closeSync, unlinkSync } from 'node:fs'
@@ -16,7 +16,7 @@ import type { ControlAnswer, ControlRequest } from '../protocol/control-messages
 import { handoverMessages, type Message } from '../protocol/handover-messages.js'
 import { LineReader } from '../protocol/json-lines.js'
 import { keeperMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
-import { Healing, standingAt, stands, type Standing } from './control-healing.js'
+import { PathHealer, standingAt, stands, type Standing } from './path-healer.js'
 import { parseFirstLine, type Greeting } from './first-line.js'
 import { checkPeer } from './peer-check.js'
 
@@ -63,11 +63,11 @@ export interface ControlSide {
   /** A request of the command `handover`. */
   asked(request: ControlRequest, client: Client): void
   warn(line: string): void
-  /** What nobody has to do anything about. */
+  /** For information: there is nothing to do. */
   note?(line: string): void
   /** This process runs as another user now, and may not look where the socket stands. */
   userChanged?(): void
-  /** False while another process may have the same socket and serve on it: then it is not this one's to make its path again. */
+  /** False while another process may serve on the same socket: then this process must not make its path again. */
   mayHeal?(): boolean
 }
 
@@ -75,17 +75,20 @@ export interface ControlSide {
 export class ControlServer {
   readonly #side: ControlSide
   readonly #waiting = new Map<string, { messages?: Stranger; descriptors?: net.Socket }>()
-  readonly #healing: Healing
+  readonly #healing: PathHealer
   #standing: Standing
   #server: net.Server | undefined
   #strangers = 0
   #clients = 0
 
-  /** Owns the descriptor, which listens; does not accept before `listen()`. `id`: device and inode of the path, where they are known from before. */
+  /**
+   * Owns the descriptor, which listens; does not accept before `listen()`. `id`: device and inode of the path, where they are known
+   * from before.
+   */
   constructor(file: string, fd: number, side: ControlSide, id?: string) {
     this.#standing = id === undefined ? standingAt(file, fd) : { file, fd, id }
     this.#side = side
-    this.#healing = new Healing({
+    this.#healing = new PathHealer({
       standing: () => this.#standing,
       mayHeal: () => side.mayHeal?.() ?? true,
       moved: (standing) => { this.#move(standing) },

@@ -1,6 +1,6 @@
 /**
- * Reads the first line of a connection to the control socket: the greeting of a process that wants to take over, or a request of the command `handover`.
- * Whatever is not exactly one of them is refused with what was found. Pure.
+ * Reads the first line of a connection to the control socket: the greeting of a process that wants to take over, or a request of the
+ * command `handover`. Anything else is refused with an error that shows it. Pure.
  */
 
 import { HandoverError } from '../errors.js'
@@ -16,9 +16,13 @@ export interface Greeting {
   readonly slot?: number
 }
 
-const from = (least: number, most: number): Check => (value) => Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
+const from = (least: number, most: number): Check => (value) =>
+  Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
 
-/** The options of a reload: each is checked, and an unknown one is refused rather than ignored, since it may be what makes the reload careful. */
+/**
+ * The options of a reload: each is checked, and an unknown one is refused rather than ignored, since it may be what makes the reload
+ * careful.
+ */
 const reloadOptions: { readonly [Option in keyof Required<ReloadRequest>]: readonly [Check, expected: string] } = {
   wait: [boolean, 'true or false'],
   canary: [from(1, 1_024), 'a whole number from 1 to 1024'],
@@ -33,7 +37,7 @@ const reloadOptions: { readonly [Option in keyof Required<ReloadRequest>]: reado
   keeper: [boolean, 'true or false']
 }
 
-const wrong = (text: string): HandoverError => new HandoverError('HANDOVER_PROTOCOL', text)
+const lineError = (what: string): HandoverError => new HandoverError('HANDOVER_PROTOCOL', what)
 const shown = (value: unknown): string => {
   const text = JSON.stringify(value) as string | undefined ?? 'nothing'
   return text.length > 60 ? `${text.slice(0, 60)}…` : text
@@ -43,17 +47,21 @@ const expected = 'the first line must be {"type":"messages"|"descriptors","token
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Throws HANDOVER_PROTOCOL. A field that is not known is refused rather than ignored: it may be what makes the request careful, or one of a newer version. */
+/**
+ * Throws HANDOVER_PROTOCOL. A field that is not known is refused rather than ignored: it may be what makes the request careful, or one
+ * of a newer version.
+ */
 export function parseFirstLine(line: string): Greeting | ControlRequest {
   let value: unknown
   try {
     value = JSON.parse(line)
   } catch { /* garbage */ }
-  if (!isObject(value)) throw wrong(expected)
+  if (!isObject(value)) throw lineError(expected)
   const { type, token, slot } = value
   if (type === 'request') return parseRequest(value)
-  if ((type === 'messages' || type === 'descriptors') && typeof token === 'string' && /^[0-9a-f]{32}$/.test(token) && (slot === undefined || from(0, 1_024)(slot))) return { type, token, ...(typeof slot === 'number' && { slot }) }
-  throw wrong(expected)
+  const isPair = (type === 'messages' || type === 'descriptors') && typeof token === 'string' && /^[0-9a-f]{32}$/.test(token)
+  if (isPair && (slot === undefined || from(0, 1_024)(slot))) return { type, token, ...(typeof slot === 'number' && { slot }) }
+  throw lineError(expected)
 }
 
 function parseRequest(request: Record<string, unknown>): ControlRequest {
@@ -67,16 +75,16 @@ function parseRequest(request: Record<string, unknown>): ControlRequest {
       refuseOthers(request, ['type', 'verb', 'options'], 'a request for "reload"')
       return { type: 'request', verb, options: parseOptions(options) }
     default:
-      throw wrong(`the verb of a request is ${shown(verb)}, expected "status", "reload" or "stop"`)
+      throw lineError(`the verb of a request is ${shown(verb)}, expected "status", "reload" or "stop"`)
   }
 }
 
 function parseOptions(options: unknown): ReloadRequest {
-  if (!isObject(options)) throw wrong(`the options of a reload are ${shown(options)}, expected an object`)
+  if (!isObject(options)) throw lineError(`the options of a reload are ${shown(options)}, expected an object`)
   refuseOthers(options, Object.keys(reloadOptions), 'a reload')
   for (const [name, value] of Object.entries(options)) {
     const [check, what] = reloadOptions[name as keyof ReloadRequest]
-    if (!check(value)) throw wrong(`the option ${name} of a reload is ${shown(value)}, expected ${what}`)
+    if (!check(value)) throw lineError(`the option ${name} of a reload is ${shown(value)}, expected ${what}`)
   }
   return options
 }
@@ -85,5 +93,5 @@ function refuseOthers(given: Record<string, unknown>, known: readonly string[], 
   const other = Object.keys(given).find((name) => !known.includes(name))
   if (other === undefined) return
   const meant = known.find((name) => isTypo(other, name))
-  throw wrong(`${shown(other)} is not known in ${of}${meant === undefined ? '' : ` (did you mean ${meant}?)`}, expected some of ${known.join(', ')}. Nothing was done`)
+  throw lineError(`${shown(other)} is not known in ${of}${meant === undefined ? '' : ` (did you mean ${meant}?)`}, expected some of ${known.join(', ')}. Nothing was done`)
 }

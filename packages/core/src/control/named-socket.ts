@@ -1,8 +1,9 @@
 /**
- * The name of this process, where it was given one: the control socket by which another process finds it. It is taken where nobody has it, inherited with
- * the listeners, and left to the successor or to nobody.
+ * The name of this process, where it was given one: the control socket by which another process finds it. It is taken where nobody has
+ * it, inherited with the listeners, and left to the successor or to nobody.
  *
- * Where no directory can be used, or another process has the name, this process serves without it, says so, and tries again now and then.
+ * Where no directory can be used, or another process has the name, this process serves without it, says so, and tries again now and
+ * then.
  */
 
 import path from 'node:path'
@@ -10,8 +11,8 @@ import { HandoverError } from '../errors.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { findOrBecome, takeName, type TakenName } from './control-client.js'
-import { PlaceProblem, places } from './control-directory.js'
-import { standingAt } from './control-healing.js'
+import { PlaceProblem, places } from './control-places.js'
+import { standingAt } from './path-healer.js'
 import { ControlServer, type ControlSide } from './control-server.js'
 
 const againMs = 10_000
@@ -35,8 +36,8 @@ export class NamedSocket {
   }
 
   /**
-   * A process that serves under the name, or (undefined) nobody, and then the name is ours where a directory can be used. Throws HANDOVER_CONTROL_SOCKET for
-   * a relative HANDOVER_DIR, and HANDOVER_PREDECESSOR_SILENT.
+   * A process that serves under the name, or (undefined) nobody, and then the name is ours where a directory can be used. Throws
+   * HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR, and HANDOVER_PREDECESSOR_SILENT.
    */
   find(): BlockingChannel | undefined {
     const name = this.#given()

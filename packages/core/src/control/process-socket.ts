@@ -1,6 +1,6 @@
 /**
- * The control socket that every serving process has for itself, `@<pid>-<random>.sock`: `handover status` sees by it what has no name, and generations that
- * drain, and a keeper finds its workers again. No listener is handed over by it, and it is not handed over.
+ * The control socket that every serving process has for itself, `@<pid>-<random>.sock`: `handover status` sees by it what has no name,
+ * and generations that drain, and a keeper finds its workers again. No listener is handed over by it, and it is not handed over.
  *
  * Where nobody asked for a name, a directory that cannot be used is no news: the process is then seen by nobody, as before.
  */
@@ -8,9 +8,9 @@
 import { randomBytes } from 'node:crypto'
 import { ControlServer, type CallingKeeper, type ControlSide } from './control-server.js'
 import { listenAt } from './control-files.js'
-import { inFirstPlace } from './control-directory.js'
+import { inFirstUsablePlace } from './control-places.js'
 
-export interface OwnSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
+export interface ProcessSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
   note(line: string): void
   keeperCalled(keeper: CallingKeeper): void
   /** Whether this process was given a name, and so wants to be found. */
@@ -25,7 +25,7 @@ const againMs = 10_000
 const ownName = (): string => `@${process.pid}-${randomBytes(4).toString('hex')}`
 
 export class ProcessSocket {
-  readonly #side: OwnSocketSide
+  readonly #side: ProcessSocketSide
   readonly #name = ownName()
   #control: ControlServer | undefined
   /** Of the user that this process became after it had served as root. */
@@ -33,7 +33,7 @@ export class ProcessSocket {
   #again: NodeJS.Timeout | undefined
   #said = ''
 
-  constructor(side: OwnSocketSide) {
+  constructor(side: ProcessSocketSide) {
     this.#side = side
   }
 
@@ -53,7 +53,7 @@ export class ProcessSocket {
   }
 
   #serverFor(name: string): ControlServer {
-    const [file, fd] = inFirstPlace(name, (found) => [found, listenAt(found)] as const)
+    const [file, fd] = inFirstUsablePlace(name, (found) => [found, listenAt(found)] as const)
     return new ControlServer(file, fd, {
       asked: (request, client) => { this.#side.asked(request, client) },
       keeperCalled: (keeper) => { this.#side.keeperCalled(keeper) },

@@ -1,6 +1,6 @@
 /**
- * What a process without a keeper answers on its control sockets: its status, a reload of itself, a stop. A reload counts as done only when the successor
- * has lived for a while; until then the predecessor can still come back.
+ * What a process without a keeper answers on its control sockets: its status, a reload of itself, a stop. A reload counts as done only
+ * when the successor has lived for a while; until then the predecessor can still come back.
  */
 
 import type { Client } from './control-server.js'
@@ -11,7 +11,7 @@ import type { AppStatus, ControlRequest, ProcessStatus, ReloadOutcome, ReloadReq
 
 const bakeMs = 3_000
 
-export interface AnswersSide {
+export interface RequestHandlerSide {
   name(): string | undefined
   readonly undoWindowMs: number
   status(): ProcessStatus
@@ -28,12 +28,12 @@ const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as cons
 const optionNames: Readonly<Record<(typeof needsKeeper)[number], string>> = { canary: '--canary', probe: '--probe', parallel: '--parallel', workers: '--workers', keeper: '--keeper' }
 
 export class RequestHandler {
-  readonly #side: AnswersSide
+  readonly #side: RequestHandlerSide
   #lastReload: ReloadOutcome | null = null
   /** Who waits for the fate of a successor. */
   readonly #waiting = new Set<(fate: Fate) => void>()
 
-  constructor(side: AnswersSide) {
+  constructor(side: RequestHandlerSide) {
     this.#side = side
   }
 
@@ -88,7 +88,8 @@ export class RequestHandler {
   #app(): AppStatus {
     const status = this.#side.status()
     const { startedAt, requests } = status.service
-    return { name: this.#side.name() ?? null, keeper: null, service: { startedAt, generation: status.generation, requests }, processes: [status], lastReload: this.#lastReload }
+    const service = { startedAt, generation: status.generation, requests }
+    return { name: this.#side.name() ?? null, keeper: null, service, processes: [status], lastReload: this.#lastReload }
   }
 
   // ---- a reload ----
@@ -159,7 +160,9 @@ export class RequestHandler {
     const ms = Math.round((launch ?? 0) + (prepare ?? 0) + (commit ?? 0))
     const { successor, predecessor } = report
     if (!successor) throw new Error('a report of a successor has none')
-    return { ok: true, at: Date.now() - Math.round(drain ?? 0) - ms, ms, switched: [{ slot: null, from: predecessor, to: successor, version: this.#side.status().version }], reports: [report], serving: [successor] }
+    const at = Date.now() - Math.round(drain ?? 0) - ms
+    const { version } = this.#side.status()
+    return { ok: true, at, ms, switched: [{ slot: null, from: predecessor, to: successor, version }], reports: [report], serving: [successor] }
   }
 }
 

@@ -82,7 +82,11 @@ function checkDescriptors(fds: readonly number[]): void {
     throw wrongArgument('the descriptors are not a list of one or more whole numbers', 'Give at least one descriptor')
   }
   if (fds.length > maxFdsPerMessage) {
-    throw new HandoverError('HANDOVER_FD_LIMIT', `${fds.length} descriptors are too many for one message. Nothing was sent. Send them in batches of at most ${maxFdsPerMessage}.`)
+    throw new HandoverError('HANDOVER_FD_LIMIT', {
+      what: `${fds.length} descriptors are too many for one message`,
+      serving: 'Nothing was sent',
+      todo: `Send them in batches of at most ${maxFdsPerMessage}`
+    })
   }
 }
 
@@ -105,7 +109,11 @@ async function perform<T>(connection: Connection, transfer: Transfer<T>, options
   const stop = new Stop(transfer, options)
   const socket = typeof connection === 'number' ? undefined : connection
   const onClose = (): void => {
-    stop.now(new HandoverError('HANDOVER_FD_CLOSED', `this process destroyed the net.Socket during the call. ${transfer.soFar()} Connect again.`))
+    stop.now(new HandoverError('HANDOVER_FD_CLOSED', {
+      what: 'this process destroyed the net.Socket during the call',
+      serving: transfer.soFar(),
+      todo: 'Connect again'
+    }))
   }
   try {
     if (queue.calls > 1) await stop.or((ready) => { void before.then(ready); return () => undefined })
@@ -133,9 +141,17 @@ const isClosed = (errno: number): boolean => errno === -EPIPE || errno === -ECON
 
 function sendFailure(errno: number, fds: readonly number[], soFar: string): HandoverError {
   const cause = systemError(errno, 'sendmsg')
-  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', `the peer closed the connection. ${soFar} Connect again.`, { cause })
+  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', {
+    what: 'the peer closed the connection',
+    serving: soFar,
+    todo: 'Connect again'
+  }, { cause })
   if (errno === -ETOOMANYREFS) {
-    return new HandoverError('HANDOVER_FD_LIMIT', `the kernel takes no more descriptors on their way: more than RLIMIT_NOFILE of this user are sent and not received yet (ETOOMANYREFS). ${soFar} Let the peer receive before more is sent, or raise the limit of open files.`, { cause })
+    return new HandoverError('HANDOVER_FD_LIMIT', {
+      what: 'the kernel takes no more descriptors on their way: more than RLIMIT_NOFILE of this user are sent and not received yet (ETOOMANYREFS)',
+      serving: soFar,
+      todo: 'Let the peer receive before more is sent, or raise the limit of open files'
+    }, { cause })
   }
   const closed = errno === -EBADF ? fds.find((fd) => !isOpen(fd)) : undefined
   if (closed !== undefined) return wrongArgument(`descriptor ${closed}, which was to be sent, is not open`, 'Send it before it is closed', cause)
@@ -161,7 +177,12 @@ function isOpen(fd: number): boolean {
  *   many on their way), HANDOVER_FD_CLOSED, HANDOVER_FD_TIMEOUT, HANDOVER_UNAVAILABLE, or the signal's reason. When bytes were
  *   already sent, the message says how many: the connection then ends in the middle of a message and should be closed.
  */
-export async function sendFds(connection: Connection, fds: readonly number[], data: string | Uint8Array = oneByte, options: WaitOptions = {}): Promise<void> {
+export async function sendFds(
+  connection: Connection,
+  fds: readonly number[],
+  data: string | Uint8Array = oneByte,
+  options: WaitOptions = {}
+): Promise<void> {
   const bytes = bytesOf(data)
   checkDescriptors(fds)
   if (bytes.length === 0) throw wrongArgument('the data is empty', 'Give at least one byte: a descriptor cannot travel alone on a stream')
@@ -207,16 +228,24 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
     direction: 'readable',
     soFar: () => 'Nothing was received.',
     attempt(fd) {
-      const into = maxBytes === scratch.length ? scratch : maxBytes < scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
+      const into = maxBytes <= scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
       const answer = api.receiveMessage(fd, into)
       if (answer === -EAGAIN) return undefined
       if (typeof answer === 'number') throw complaint(connection, fd) ?? receiveFailure(answer)
       const { bytes, fds, truncated } = answer
       if (truncated) {
         closeFds(fds)
-        throw new HandoverError('HANDOVER_FD_TRUNCATED', `the kernel delivered only ${fds.length} descriptors of a message (MSG_CTRUNC). They were closed, and the ${bytes} bytes that came with them are lost. Raise the limit of open files (ulimit -n), or send fewer at a time.`)
+        throw new HandoverError('HANDOVER_FD_TRUNCATED', {
+          what: `the kernel delivered only ${fds.length} descriptors of a message (MSG_CTRUNC)`,
+          serving: `They were closed, and the ${bytes} bytes that came with them are lost`,
+          todo: 'Raise the limit of open files (ulimit -n), or send fewer at a time'
+        })
       }
-      if (bytes === 0 && fds.length === 0) throw new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection. Nothing was received. Connect again.')
+      if (bytes === 0 && fds.length === 0) throw new HandoverError('HANDOVER_FD_CLOSED', {
+        what: 'the peer closed the connection',
+        serving: 'Nothing was received',
+        todo: 'Connect again'
+      })
       const data = Buffer.allocUnsafe(bytes)
       into.copy(data, 0, 0, bytes)
       return { data, fds }
@@ -226,7 +255,11 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
 
 function receiveFailure(errno: number): HandoverError {
   const cause = systemError(errno, 'recvmsg')
-  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', 'the peer closed the connection with data unread. Nothing was received. Connect again.', { cause })
+  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', {
+    what: 'the peer closed the connection with data unread',
+    serving: 'Nothing was received',
+    todo: 'Connect again'
+  }, { cause })
   return wrongArgument(`nothing can be received: ${cause.message}`, 'See recvmsg(2) for this error', cause)
 }
 
@@ -254,7 +287,11 @@ export function closeFds(fds: readonly number[]): void {
     failed.push(...(native ? native.close(some) : some.filter((fd) => !closes(fd))))
   }
   if (failed.length > 0) {
-    throw new HandoverError('HANDOVER_FD_ARGUMENT', `cannot close ${failed.join(', ')}. The other ${fds.length - failed.length} descriptors were closed. Close each descriptor once: its number may already be something else.`, { cause: systemError(-EBADF, 'close') })
+    throw new HandoverError('HANDOVER_FD_ARGUMENT', {
+      what: `cannot close ${failed.join(', ')}`,
+      serving: `The other ${fds.length - failed.length} descriptors were closed`,
+      todo: 'Close each descriptor once: its number may already be something else'
+    }, { cause: systemError(-EBADF, 'close') })
   }
 }
 
@@ -296,5 +333,9 @@ export function describeFd(fd: number): SocketDescription {
   if (typeof answer !== 'number') return answer
   const cause = systemError(answer, 'getsockopt')
   if (answer === -EBADF) throw wrongArgument(`descriptor ${fd} is not open`, 'Give one that is', cause)
-  throw new HandoverError('HANDOVER_NOT_A_SOCKET', `descriptor ${fd} is not a socket. It stays open. Give a socket.`, { cause })
+  throw new HandoverError('HANDOVER_NOT_A_SOCKET', {
+    what: `descriptor ${fd} is not a socket`,
+    serving: 'It stays open',
+    todo: 'Give a socket'
+  }, { cause })
 }

@@ -1,3 +1,9 @@
+/**
+ * The calls that wait on one socket take turns, so that their bytes do not mix; each wait ends with its time or its signal.
+ *
+ * A call that can be done at once does not wait. The waiting call holds a duplicate of the descriptor, so that the caller may close it.
+ */
+
 import { closeSync, fstatSync } from 'node:fs'
 import { HandoverError } from '../errors.js'
 import { systemError } from '../platform/native.js'
@@ -75,7 +81,11 @@ export class Stop {
     if (timeoutMs === undefined) return
     this.#timer = setTimeout(() => {
       const did = transfer.direction === 'readable' ? 'sent nothing' : 'did not take the message'
-      this.now(new HandoverError('HANDOVER_FD_TIMEOUT', `the peer ${did} within ${timeoutMs} ms. ${transfer.soFar()} Try again, or give it longer.`))
+      this.now(new HandoverError('HANDOVER_FD_TIMEOUT', {
+        what: `the peer ${did} within ${timeoutMs} ms`,
+        serving: transfer.soFar(),
+        todo: 'Try again, or give it longer'
+      }))
     }, timeoutMs)
   }
 

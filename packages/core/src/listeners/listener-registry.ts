@@ -5,7 +5,6 @@
  * other, removes the file.
  */
 
-import type dgram from 'node:dgram'
 import { chmodSync, closeSync } from 'node:fs'
 import type net from 'node:net'
 import { constants } from 'node:os'
@@ -21,7 +20,7 @@ import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
 import { find, mismatch, unspecified, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
-import { addName, fileId, locate, type SocketFile } from './socket-files.js'
+import { addName, fileId, locate, type SocketFile } from './socket-file-hold.js'
 import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
 
 export type { Listener } from './listener.js'
@@ -134,8 +133,9 @@ export class ListenerRegistry {
   }
 
   /** Records a listener that has come to be; `close` of the owner forgets it. */
-  add(owner: net.Server | dgram.Socket, call: AskedAddress | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
-    const listener = listenerOf(owner, call, claimed, backlog)
+  add(...what: Parameters<typeof listenerOf>): Listener | undefined {
+    const [owner, , claimed] = what
+    const listener = listenerOf(...what)
     if (!listener) return undefined
     this.#listeners.add(listener)
     // A client that comes back resumes its TLS session, as if the process had stayed.
@@ -385,7 +385,8 @@ export class ListenerRegistry {
   }
 }
 
-const isInPlace = ({ file, where, about }: Listener): boolean => file === undefined || about.file === undefined || fileId(where ?? file) === about.file
+const isInPlace = ({ file, where, about }: Listener): boolean =>
+  file === undefined || about.file === undefined || fileId(where ?? file) === about.file
 
 /** Absolute, as the guard knows it. */
 const pathOf = ({ path: at, address }: OfferedListener): string => asKnown(at ?? path.resolve(address))

@@ -14,7 +14,7 @@ import { fdOf } from '../platform/node/descriptor-of.js'
 import { nameOf } from '../platform/socket-name.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { keyOf, type AskedAddress } from './listener-match.js'
-import { fileId } from './socket-files.js'
+import { fileId } from './socket-file-hold.js'
 
 export interface Listener {
   readonly owner: net.Server | dgram.Socket

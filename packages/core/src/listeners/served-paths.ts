@@ -1,17 +1,21 @@
 /**
- * The Unix paths of this process while another version of it lives: a guard over what the program itself does, a hold over what anybody does.
+ * The Unix paths of this process while another version of it lives. The guard stops what the program itself does to them
+ * (path-guard.ts); the hold puts back what any process removes (socket-file-hold.ts).
  *
- * Before a successor serves nothing may happen to a path that is served; and while it drains, or under a keeper, a program must not take away what others go on
- * with. See path-guard.ts and socket-files.ts.
+ * Until a successor serves, nothing may happen to a path that is served. While a process drains, or has a keeper, its program must not
+ * remove a path on which others go on.
  */
 
 import type { ListenerRegistry } from './listener-registry.js'
 import { asKnown, protect, standGuard, takeMarkedPaths, unguarded, type Harm } from '../platform/path-guard.js'
-import { fileId, SocketFileHold } from './socket-files.js'
+import { fileId, SocketFileHold } from './socket-file-hold.js'
 
 export interface ServedPathsSide {
   readonly inventory: ListenerRegistry
-  /** `waits`: a successor that does not serve yet. `kept`: others, or the keeper, go on with the paths. `neighbour`: an older generation lives. */
+  /**
+   * `waits`: a successor that does not serve yet. `kept`: others, or the keeper, go on with the paths. `neighbour`: an older generation
+   * lives.
+   */
   place(): 'waits' | 'kept' | 'neighbour' | 'alone'
   /** A listener is another socket now. */
   rebound(): void

@@ -10,7 +10,7 @@ import { constants } from 'node:os'
 import path from 'node:path'
 import { addon, defaultBacklog, native } from '../platform/native.js'
 import { unguarded } from '../platform/path-guard.js'
-import { removeStaleHolds } from './socket-files.js'
+import { removeStaleHolds } from './socket-file-hold.js'
 
 /** 0, or a negative errno: -EAGAIN where the queue is full. */
 export function connectTo(file: string): number {

@@ -1,9 +1,9 @@
 /**
  * The sockets that systemd opened for this service (a socket unit; LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES of sd_listen_fds(3)).
  *
- * This process keeps copies of them. Every process that it starts finds them at 3, 4, … in the same order, with its own pid in LISTEN_PID, as if
- * systemd had started it. What is no socket of a unit (checkpoints, files of the descriptor store, connections) is not passed on.
- * Which listen() gets which socket is decided in listeners/socket-activation.ts.
+ * This process keeps copies of them. Every process that it starts finds them at 3, 4, … in the same order, with its own pid in
+ * LISTEN_PID, as if systemd had started it. What is no socket of a unit (checkpoints, files of the descriptor store, connections) is
+ * not passed on. Which listen() gets which socket is decided in listeners/socket-activation.ts.
  */
 
 import { fstatSync } from 'node:fs'

@@ -1,3 +1,8 @@
+/**
+ * Whether this process can hand over at all: not where HANDOVER=off is set, and not in a runtime without descriptors to pass.
+ * Whether there is a binary of the addon is said by native.ts.
+ */
+
 export const switchedOff = 'HANDOVER=off'
 
 /** Why this process can neither give nor take listeners, or undefined. */

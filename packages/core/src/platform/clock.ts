@@ -1,8 +1,9 @@
 /**
- * The time and the timers of a process, as one object: a test puts its own clock in the place of the system's, and hours pass in no time.
+ * The time and the timers of a process, as one object: a test puts its own clock in the place of the system's, and hours pass in no
+ * time.
  *
- * Everything that decides by order or by time takes its clock from the host of the generation. What only measures, or only slices work into turns of
- * the event loop, may ask Node.
+ * Everything that decides by order or by time takes its clock from the host of the generation. What only measures, or only slices work
+ * into turns of the event loop, may ask Node.
  */
 
 export interface Timer {

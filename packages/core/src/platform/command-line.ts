@@ -1,6 +1,7 @@
 /**
- * Where this process was started, by the links that were followed: `current` rather than the release that it led to. A deploy moves such a link, and removes
- * what it led to before. So the paths are learnt once, at the start, as they were typed, and are followed anew whenever a process is started.
+ * Where this process was started, by the links that were followed: `current` rather than the release that it led to. A deploy moves
+ * such a link, and removes what it led to before. So the paths are learnt once, at the start, as they were typed, and are followed
+ * anew whenever a process is started.
  */
 
 import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
@@ -114,10 +115,14 @@ function byOtherWords(physical: string): string | undefined {
   return undefined
 }
 
-/** The one link near by that leads to the working directory, or to the folder that it is in. With several, nobody knows which one was meant. */
+/**
+ * The one link near by that leads to the working directory, or to the folder that it is in. With several, nobody knows which one was
+ * meant.
+ */
 function byLinks(physical: string): string | undefined {
   let folder = physical
-  for (let up = 0; up < ancestorsLookedFor && path.dirname(path.dirname(folder)) !== path.dirname(folder); up++, folder = path.dirname(folder)) {
+  for (let up = 0; up < ancestorsLookedFor; up++, folder = path.dirname(folder)) {
+    if (path.dirname(path.dirname(folder)) === path.dirname(folder)) break
     const found: string[] = []
     let above = folder
     for (let level = 0; level < levelsAbove; level++) {
@@ -151,7 +156,10 @@ export function followLast(file: string): string {
   return at
 }
 
-/** The script of this process as it was typed: by a relative path through the working directory as that was typed. Undefined where there is none. */
+/**
+ * The script of this process as it was typed: by a relative path through the working directory as that was typed. Undefined where there
+ * is none.
+ */
 export function typedScript({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'physical'>): string | undefined {
   // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
   const [, script] = process.argv
@@ -174,10 +182,15 @@ export function nodeNow({ nodes }: Pick<StartingPoint, 'nodes'>): { readonly fil
 
 /** Throws HANDOVER_SPAWN where the working directory is gone: whatever could be started then would not be what was deployed. */
 export function requireDirectory({ cwd }: Pick<StartingPoint, 'cwd'>): void {
-  if (!isDirectory(cwd)) throw new HandoverError('HANDOVER_SPAWN', `the working directory ${cwd} is gone: it was removed, or renamed, since process ${process.pid} was started there.`)
+  if (!isDirectory(cwd)) throw new HandoverError('HANDOVER_SPAWN', {
+    what: `the working directory ${cwd} is gone: it was removed, or renamed, since process ${process.pid} was started there`
+  })
 }
 
-/** Starts this program again, as it was started. `note` hears what is not as it was. Call it at the start of the process, and what it answers at each start. */
+/**
+ * Starts this program again, as it was started. `note` hears what is not as it was. Call it at the start of the process, and what it
+ * answers at each start.
+ */
 export function commandLine(note: (text: string) => void = () => undefined): () => CommandLine {
   const point = startingPoint()
   const script = typedScript(point)

@@ -1,9 +1,14 @@
+/**
+ * How many descriptors are left to this process. Connections move only while the successor has room for them.
+ * It is an estimate: the program may open some meanwhile.
+ */
+
 import { readdirSync } from 'node:fs'
 import { native } from './native.js'
 
 /**
- * How many descriptors this process can still open, less a reserve for what it opens to do its work. Where the descriptors cannot be counted: a
- * quarter of the limit.
+ * How many descriptors this process can still open, less a reserve for what it opens to do its work. Where the descriptors cannot be
+ * counted: a quarter of the limit.
  */
 export function descriptorRoom(): number {
   const limit = native?.openFilesLimit() ?? 0

@@ -1,5 +1,6 @@
 /**
- * The world outside: what this process inherited, the environment that it was started with, the terminal, the end of the process. Everything that a test wants to replace is in the `Host` object.
+ * The world outside: what this process inherited, the environment that it was started with, the terminal, the end of the process.
+ * Everything that a test wants to replace is in the `Host` object.
  */
 
 import { readFileSync } from 'node:fs'

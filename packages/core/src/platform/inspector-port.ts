@@ -1,6 +1,6 @@
 /**
- * A process that is started beside another one with the same `--inspect` gets an inspector of its own: Node opens none where the port is taken. The port that
- * was asked for goes to the next process that is started when it is free; until then the system chooses one.
+ * A process that is started beside another one with the same `--inspect` gets an inspector of its own: Node opens none where the port
+ * is taken. The port that was asked for goes to the next process that is started when it is free; until then the system chooses one.
  */
 
 import net from 'node:net'
@@ -21,7 +21,10 @@ export interface InspectorAddress {
   readonly port: number
 }
 
-/** Where these options of Node open an inspector; undefined where they open none. Later ones go before. https://nodejs.org/api/cli.html#--inspecthostport */
+/**
+ * Where these options of Node open an inspector; undefined where they open none. Later ones go before.
+ * https://nodejs.org/api/cli.html#--inspecthostport
+ */
 export function inspectorIn(options: readonly string[]): InspectorAddress | undefined {
   let isOpen = false
   let [host, port] = ['127.0.0.1', 9_229]
@@ -71,12 +74,16 @@ export async function withOwnInspector(command: CommandLine, env: NodeJS.Process
   }
   // The last one counts.
   const own = portOption(asked)
-  return { ...free, command: { ...command, args: [...options, own, ...args.slice(nodeOptions)], nodeOptions: nodeOptions + 1 }, env: { ...env, [inspectorMark]: address } }
+  const itsArgs = [...options, own, ...args.slice(nodeOptions)]
+  return { ...free, command: { ...command, args: itsArgs, nodeOptions: nodeOptions + 1 }, env: { ...env, [inspectorMark]: address } }
 }
 
 const portOption = ({ host }: InspectorAddress): string => `--inspect-port=${textOf({ host, port: 0 })}`
 
-/** Reads and removes the mark, and what came with it on the command line. Answers the address that was asked for, where this process has another one. */
+/**
+ * Reads and removes the mark, and what came with it on the command line. Answers the address that was asked for, where this process has
+ * another one.
+ */
 export function takeInspectorMark(env: NodeJS.ProcessEnv): string | undefined {
   const address = env[inspectorMark]
   Reflect.deleteProperty(env, inspectorMark)

@@ -1,8 +1,9 @@
 /**
- * Files that nobody can open by a path: written by one process, sealed, and read by whoever gets the descriptor, now or after its writer has ended.
+ * Files that nobody can open by a path: written by one process, sealed, and read by whoever gets the descriptor, now or after its
+ * writer has ended.
  *
- * A memfd where there is one, else a file in the temporary directory that is unlinked at once (mode 0600; it cannot be sealed). What is read or written
- * here names its position, so processes that share a descriptor do not move each other's.
+ * A memfd where there is one, else a file in the temporary directory that is unlinked at once (mode 0600; it cannot be sealed). What
+ * is read or written here names its position, so processes that share a descriptor do not move each other's.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -69,7 +70,7 @@ export function takeTextFile(fd: number): string {
 const closeAt = promisify(close)
 
 /**
- * Not closeSync(): who closes the last descriptor of a file in memory waits until its pages are given back, which for a gigabyte is a tenth of a second.
- * A number that is no descriptor is nothing to do anything about.
+ * Not closeSync(): who closes the last descriptor of a file in memory waits until its pages are given back, which for a gigabyte is a
+ * tenth of a second. A number that is no descriptor is nothing to do anything about.
  */
 export const closeLater = (fd: number): Promise<void> => closeAt(fd).catch(() => undefined)

@@ -1,6 +1,7 @@
 /**
- * Where the binary of the addon is, and other files of this package. Beside this package; and where this code was bundled into a program's own file, beside that file, or in the package that
- * stands in a node_modules above it. Says what to do where it is in none of them.
+ * Where the binary of the addon is, and other files of this package. Beside this package; and where this code was bundled into a
+ * program's own file, beside that file, or in the package that stands in a node_modules above it. Says what to do where it is in none
+ * of them.
  */
 
 import { existsSync, readFileSync, realpathSync } from 'node:fs'

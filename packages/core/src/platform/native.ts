@@ -64,7 +64,10 @@ export interface Native {
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
   /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
-  /** accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. Absent in a binary that is older than this code. */
+  /**
+   * accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. Absent in a
+   * binary that is older than this code.
+   */
   accept?(listening: number): number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
@@ -73,7 +76,10 @@ export interface Native {
   describe(fd: number): SocketDescription | number
   /** SO_PEERCRED; getpeereid(3) and LOCAL_PEERPID on macOS. */
   peerCredentials(fd: number): PeerCredentials | number
-  /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. `backlog` -1: it is bound alone, and connects are refused. */
+  /**
+   * socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. `backlog` -1: it is bound
+   * alone, and connects are refused.
+   */
   listenUnix(path: string, backlog: number): number
   /** socket(2), connect(2): a connected blocking stream descriptor. It does not wait: -EAGAIN when the listener's queue is full. */
   connectUnix(path: string): number
@@ -92,24 +98,33 @@ export interface Native {
    */
   setReusePort(fd: number): number
   /**
-   * Another TCP socket at the address, the port, the scope and the interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; it does not listen. Both join
-   * one group when it does. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: somebody there does not have SO_REUSEPORT, or has another user id.
+   * Another TCP socket at the address, the port, the scope and the interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; it does not
+   * listen. Both join one group when it does. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: somebody there does not have SO_REUSEPORT, or
+   * has another user id.
    */
   bindBeside(fd: number): number
   /**
-   * memfd_create(2): an empty file in memory without a path, which can be sealed. `name` is for people alone (/proc/<pid>/fd), at most 249 bytes.
-   * -ENOSYS where the system has none (macOS). A program in it could not be started (MFD_NOEXEC_SEAL, where the kernel knows it).
+   * memfd_create(2): an empty file in memory without a path, which can be sealed. `name` is for people alone (/proc/<pid>/fd), at most
+   * 249 bytes. -ENOSYS where the system has none (macOS). A program in it could not be started (MFD_NOEXEC_SEAL, where the kernel
+   * knows it).
    */
   memoryFile(name: string): number
-  /** fcntl(2) F_ADD_SEALS with all of SHRINK, GROW, WRITE and SEAL; 0. -EINVAL: not a memfd. -EBUSY: it is mapped for writing. -ENOSYS: macOS. */
+  /**
+   * fcntl(2) F_ADD_SEALS with all of SHRINK, GROW, WRITE and SEAL; 0. -EINVAL: not a memfd. -EBUSY: it is mapped for writing. -ENOSYS:
+   * macOS.
+   */
   seal(fd: number): number
-  /** The pid of a process of ours that has ended and that nobody waited for; it stays as it is. 0: there is none. -ECHILD: there can be none. waitid(2), WNOWAIT. */
+  /**
+   * The pid of a process of ours that has ended and that nobody waited for; it stays as it is. 0: there is none. -ECHILD: there can be
+   * none. waitid(2), WNOWAIT.
+   */
   endedProcess(): number
   /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
   reap(pid: number): number
   /**
-   * From now on `takeSenders` knows who sends this signal, one for the whole process. It must have a listener already, and goes with the last one. sigaction(2),
-   * SA_SIGINFO. -EINVAL: nobody listens for it. Absent, as the next one, in a binary that was built before there was this.
+   * From now on `takeSenders` knows who sends this signal, one for the whole process. It must have a listener already, and goes with
+   * the last one. sigaction(2), SA_SIGINFO. -EINVAL: nobody listens for it. Absent, as the next one, in a binary that was built before
+   * there was this.
    */
   watchSenders?(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */

@@ -1,8 +1,10 @@
 /**
- * Lets a program's own fs calls leave the files of served Unix sockets alone: before a successor serves, while an older generation lives beside it, while its
- * keeper goes on with them. `unlink`, `rm`, `rmdir` and `rename` then answer as if they had done what they were asked.
+ * Lets a program's own fs calls leave the files of served Unix sockets alone: before a successor serves, while an older generation
+ * lives beside it, while its keeper goes on with them. `unlink`, `rm`, `rmdir` and `rename` then answer as if they had done what they
+ * were asked.
  *
- * It may be loaded before anything else (`node --require`), and imports nothing of ours. One guard for the process, however often this file is loaded.
+ * It may be loaded before anything else (`node --require`), and imports nothing of ours. One guard for the process, however often this
+ * file is loaded.
  */
 
 import fs from 'node:fs'
@@ -92,7 +94,7 @@ function resolved(given: unknown): string | undefined {
   }
 }
 
-/** A second name of a socket (socket-files.ts). */
+/** A second name of a socket (socket-file-hold.ts). */
 const isHold = (name: string): boolean => /^\..+\.handover-\d+-[0-9a-f]+$/.test(name)
 
 const isProtected = (file: string): boolean => isHold(path.basename(file)) || guard.isProtected(file, 'remove')
@@ -136,7 +138,8 @@ function insteadOf(name: string, given: readonly unknown[]): Instead {
       if (!isFolder(file) || !holdsProtected(file)) return undefined
       const { recursive = false } = (typeof given[1] === 'object' && given[1] !== null ? given[1] : {}) as { recursive?: boolean }
       if (recursive) return () => { removeAround(file) }
-      const isEmpty = real.readdirSync(file).every((entry) => isProtected(path.join(file, entry)) || guard.removed.has(path.join(file, entry)))
+      const entries = real.readdirSync(file).map((entry) => path.join(file, entry))
+      const isEmpty = entries.every((entry) => isProtected(entry) || guard.removed.has(entry))
       return isEmpty ? () => { guard.removed.add(file) } : undefined
     }
     case 'mkdir':
@@ -166,7 +169,9 @@ const names = ['unlink', 'rm', 'rmdir', 'rename', 'mkdir'] as const
 /** A function of fs in the place of another one, with what programs may look at. */
 function like<T extends (...args: never[]) => unknown>(original: T, own: (...args: unknown[]) => unknown): T {
   Object.defineProperties(own, { name: { value: original.name }, length: { value: original.length } })
-  for (const symbol of Object.getOwnPropertySymbols(original)) Object.defineProperty(own, symbol, Object.getOwnPropertyDescriptor(original, symbol) ?? {})
+  for (const symbol of Object.getOwnPropertySymbols(original)) {
+    Object.defineProperty(own, symbol, Object.getOwnPropertyDescriptor(original, symbol) ?? {})
+  }
   return own as unknown as T
 }
 

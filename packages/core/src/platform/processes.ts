@@ -1,5 +1,6 @@
 /**
- * What the system knows of a process that does not answer: whether it lives, and whether somebody stopped it. proc(5); elsewhere kill(2) alone.
+ * What the system knows of a process that does not answer: whether it lives, and whether somebody stopped it. proc(5); elsewhere
+ * kill(2) alone.
  */
 
 import { readFileSync } from 'node:fs'

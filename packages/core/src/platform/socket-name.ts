@@ -1,3 +1,7 @@
+/**
+ * What a socket is called in messages for people, in reports and in PROTOCOL.md: `tcp 0.0.0.0:3000`, `unix /run/app.sock`. Pure.
+ */
+
 import type { SocketDescription } from './native.js'
 
 export const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host)

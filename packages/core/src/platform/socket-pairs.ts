@@ -1,3 +1,8 @@
+/**
+ * The pairs of descriptors between a process and one that it starts. It opens all of them or none.
+ * The caller owns every end that is returned.
+ */
+
 import { closeSync } from 'node:fs'
 import { check, type Native } from './native.js'
 

@@ -1,8 +1,8 @@
 /**
  * Starts a process that inherits the ends of a channel, and what systemd opened for this one.
  *
- * Until the process serves, its standard error leads through this one, which keeps its last lines. No descriptor is left open where a start fails.
- * What travels over the channel, and what becomes of the process, is decided in handover/ and by the keeper.
+ * Until the process serves, its standard error leads through this one, which keeps its last lines. No descriptor is left open where a
+ * start fails. What travels over the channel, and what becomes of the process, is decided in handover/ and by the keeper.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'

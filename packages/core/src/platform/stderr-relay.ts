@@ -1,6 +1,6 @@
 /**
- * Standard error of a successor: until it serves it leads through the predecessor, which passes it on and keeps the last lines for the error of a failed
- * reload. Nothing that is written is lost, whoever dies.
+ * Standard error of a successor: until it serves it leads through the predecessor, which passes it on and keeps the last lines for the
+ * error of a failed reload. Nothing that is written is lost, whoever dies.
  */
 
 import { closeSync } from 'node:fs'

@@ -1,8 +1,9 @@
 /**
- * Tells systemd (Type=notify and notify-reload) what happens, as sd_notify(3) does. Does nothing without NOTIFY_SOCKET.
- * systemd follows the service to its successor by MAINPID.
+ * Tells systemd (Type=notify and notify-reload) what happens, as sd_notify(3) does. Does nothing without NOTIFY_SOCKET. systemd
+ * follows the service to its successor by MAINPID.
  *
- * Without a keeper systemd can hold checkpoints (FileDescriptorStoreMax=): it gives them to the next process of the service, where this one crashes.
+ * Without a keeper systemd can hold checkpoints (FileDescriptorStoreMax=): it gives them to the next process of the service, where
+ * this one crashes.
  */
 
 import { native } from './native.js'

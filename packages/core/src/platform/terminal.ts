@@ -1,9 +1,10 @@
 /**
- * What a SIGHUP means to a process that began on a terminal. The hangup of that terminal, at that moment, means the end, as it always did. Every other SIGHUP
- * asks for a reload: a deploy that sends one days later, when the terminal has long been gone, must not stop the service.
+ * What a SIGHUP means to a process that began on a terminal. The hangup of that terminal, at that moment, means the end, as it always
+ * did. Every other SIGHUP asks for a reload: a deploy that sends one days later, when the terminal has long been gone, must not stop
+ * the service.
  *
- * The kernel says who sent a signal. When a terminal hangs up it sends one itself, and a shell sends one to each of its jobs. Where the sender
- * is not known, what counts is that the terminal was lost a moment ago.
+ * The kernel says who sent a signal. When a terminal hangs up it sends one itself, and a shell sends one to each of its jobs. Where
+ * the sender is not known, what counts is that the terminal was lost a moment ago.
  */
 
 import { closeSync, openSync, readFileSync } from 'node:fs'
@@ -46,7 +47,10 @@ export class Terminal {
     this.unwatch()
   }
 
-  /** What the SIGHUP was that was heard now; `by`: which program sent it, where that is known. After a hangup this process has let go of the terminal. */
+  /**
+   * What the SIGHUP was that was heard now; `by`: which program sent it, where that is known. After a hangup this process has let go of
+   * the terminal.
+   */
   hangup(): { readonly isHangup: boolean; readonly by: string } {
     const senders = native?.takeSenders?.() ?? []
     const names = new Set(senders.map(programOf).filter((name) => name !== undefined))
@@ -59,7 +63,10 @@ export class Terminal {
   }
 }
 
-/** What the process is called; undefined where it has ended, or is none. A kill(1) lives for a moment only, a shell mostly longer. proc(5) */
+/**
+ * What the process is called; undefined where it has ended, or is none. A kill(1) lives for a moment only, a shell mostly longer.
+ * proc(5)
+ */
 function programOf(pid: number): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()

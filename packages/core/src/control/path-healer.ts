@@ -1,16 +1,16 @@
 /**
- * Keeps a control socket where it can be found. Something may remove its path (a cleaner of old files), put something else there, or take the whole directory
- * away. It is looked every two seconds whether the path still leads to the socket; where it does not, a new socket is made there, or in another directory of
- * this user. The age of path and directory is kept low, so that a cleaner leaves them alone.
+ * Keeps a control socket where it can be found. A cleaner of old files may remove its path, or the whole directory; another file may
+ * replace it. Every two seconds it checks that the path still leads to the socket. If not, it makes a new socket there, or in another
+ * directory of this user. It keeps the age of path and directory low, so that cleaners leave them alone.
  *
- * It takes no name from another process: where somebody else listens at the path, that one has the name, and it is said.
+ * It takes no name from another process: where another process listens at the path, that process has the name, and a warning says so.
  */
 
 import { closeSync, lstat, lstatSync, utimes } from 'node:fs'
 import path from 'node:path'
 import { connectTo, listenAt, underLock } from './control-files.js'
 import { addon } from '../platform/native.js'
-import { inFirstPlace, userId } from './control-directory.js'
+import { inFirstUsablePlace, userId } from './control-places.js'
 
 const lookMs = 2_000
 /** Cleaners remove what is days old. */
@@ -24,7 +24,7 @@ export interface Standing {
   readonly id: string | undefined
 }
 
-export interface HealingSide {
+export interface PathHealerSide {
   standing(): Standing
   mayHeal(): boolean
   moved(standing: Standing): void
@@ -53,13 +53,13 @@ export function stands({ file, id }: Standing): 'yes' | 'no' | 'unknown' {
   return found.id !== undefined && found.id === id ? 'yes' : 'no'
 }
 
-export class Healing {
-  readonly #side: HealingSide
+export class PathHealer {
+  readonly #side: PathHealerSide
   #timer: NodeJS.Timeout | undefined
   #said = ''
   #user = userId()
 
-  constructor(side: HealingSide) {
+  constructor(side: PathHealerSide) {
     this.#side = side
   }
 
@@ -119,7 +119,7 @@ function touch(file: string): void {
 
 /** Where it stands from now on, or the pid of a process that has its name. Throws what keeps a socket from being made. */
 function standAgain(standing: Standing): Standing | number {
-  return inFirstPlace<Standing | number>(path.basename(standing.file, '.sock'), (file) => underLock(path.dirname(file), () => {
+  return inFirstUsablePlace<Standing | number>(path.basename(standing.file, '.sock'), (file) => underLock(path.dirname(file), () => {
     const other = connectTo(file)
     if (other === undefined) return standingAt(file, listenAt(file))
     // On a file system that gives a file another number our own socket answers.

@@ -1,9 +1,9 @@
 /**
- * The directories where this user's control sockets can stand. HANDOVER_DIR alone, where it is given. Otherwise there are several: a process that serves
- * takes the first one that it can use, and whoever looks for a process looks in all of them. So nobody can keep an app from being found by taking a
- * directory first whose name can be guessed, and a login and a cron job find the same apps.
+ * The directories ("places") where the control sockets of this user can stand: HANDOVER_DIR alone, where it is given; otherwise several.
  *
- * A directory must be a real one of this user with mode 0700: nobody else may put a socket there, or take one away.
+ * A process that serves takes the first directory that it can use. A command looks in all of them. So another user cannot hide an app by
+ * creating a directory whose name can be guessed, and a login and a cron job find the same apps.
+ * A directory must be a real one of this user with mode 0700: no other user may put a socket there, or take one away.
  */
 
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
@@ -49,7 +49,10 @@ const anotherDirectory = 'Set HANDOVER_DIR to a directory of this user.'
 export function placesIn({ env, uid, temporary, exists, list }: World): Places {
   const given = env['HANDOVER_DIR'] ?? ''
   if (given !== '') {
-    if (!path.isAbsolute(given)) throw new HandoverError('HANDOVER_CONTROL_SOCKET', `HANDOVER_DIR=${given} is a relative path, expected an absolute one. Two processes in different folders would not find each other.`)
+    if (!path.isAbsolute(given)) {
+      const what = `HANDOVER_DIR=${given} is a relative path, expected an absolute one`
+      throw new HandoverError('HANDOVER_CONTROL_SOCKET', { what, serving: 'Two processes in different folders would not find each other' })
+    }
     return { folders: [given], given: true }
   }
   const runtime = env['XDG_RUNTIME_DIR'] ?? ''
@@ -127,11 +130,11 @@ function fileIn(folder: string, name: string): string {
 }
 
 /**
- * Calls `use` with the path for a name in one directory after the other, until it does not throw; `first` goes before the others. Where none can be used, one
- * is made under a name that nobody can guess. `use` hears why a better one is not used. Throws what was thrown for the best directory, and a
- * HandoverError of `use` at once.
+ * Calls `use` with the path for a name in one directory after the other, until it does not throw; `first` goes before the others.
+ * Where none can be used, one is made under a name that nobody can guess. `use` hears why a better one is not used. Throws what was
+ * thrown for the best directory, and a HandoverError of `use` at once.
  */
-export function inFirstPlace<T>(name: string, use: (file: string, insteadOf: string | undefined) => T, first?: string): T {
+export function inFirstUsablePlace<T>(name: string, use: (file: string, insteadOf: string | undefined) => T, first?: string): T {
   const { folders, given } = places()
   const failures: Error[] = []
   const attempt = (folder: () => string): { readonly is: T } | undefined => {
@@ -160,17 +163,18 @@ export function filesOf(name: string): readonly string[] {
   return places().folders.filter(isUsable).map((folder) => path.join(folder, `${name}.sock`))
 }
 
-/** Where to look for the sockets of processes. */
-export interface Looked {
+/** The directories in which to look for the sockets of processes. */
+export interface SearchedPlaces {
   /** Those that exist and can be used. */
   readonly folders: readonly string[]
   /** All of them, for a message. */
   readonly looked: string
 }
 
-/** For one that only asks: makes nothing. Throws HANDOVER_CONTROL_SOCKET where HANDOVER_DIR is given and cannot be used. */
-export function findPlaces(): Looked {
-  const nothing = (text: string, todo: string): HandoverError => new HandoverError('HANDOVER_CONTROL_SOCKET', `${text}. Nothing was asked. ${todo}`)
+/** For a command that only asks: creates nothing. Throws HANDOVER_CONTROL_SOCKET where HANDOVER_DIR is given and cannot be used. */
+export function findPlaces(): SearchedPlaces {
+  const serving = 'Nothing was asked'
+  const nothing = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_CONTROL_SOCKET', { what, serving, todo })
   let found: Places
   try {
     found = places()
@@ -185,7 +189,7 @@ export function findPlaces(): Looked {
     try {
       if (bytes > most) throw new PlaceProblem(folder, `is ${bytes} bytes long, expected at most ${most}`, 'No process can listen there. Shorten HANDOVER_DIR.')
       const exists = lstatSync(folder, { throwIfNoEntry: false }) !== undefined
-      // Root may ask everybody's processes.
+      // Root may ask the processes of every user.
       if (exists) checkPlace(folder, given && userId() === 0)
       described.push(folder)
       return exists
@@ -209,7 +213,10 @@ function placesOfOthers(own: readonly string[]): readonly string[] {
   return [...shared, ...logins].filter((folder) => !own.includes(folder) && list(folder).some((name) => name.endsWith('.sock')))
 }
 
-/** Where a keeper looks for its workers: also where others may look in meanwhile, since each process that is asked there is checked to be of this user. */
+/**
+ * Where a keeper looks for its workers: also where others may look in meanwhile, since each process that is asked there is checked to
+ * be of this user.
+ */
 export function placesOfWorkers(): readonly string[] {
   return places().folders.filter((folder) => {
     try {

@@ -1,9 +1,10 @@
 /**
  * The files of Unix sockets that are served: where each is, and a hold on them while two versions of a program live.
  *
- * Programs remove a path before they listen on it, rename a socket into place, remove it at their end. A path that is served must outlive all of that. So
- * the process that serves (or its keeper) keeps a second name of each socket beside it, link(2), looks whenever the folder changes, and puts the socket
- * back. Where no link can be made the socket is bound anew. The second name is gone when the hold ends; what a killed process leaves is removed by the next one.
+ * Programs remove a path before they listen on it, rename a socket into place, remove it at their end. A path that is served must
+ * outlive all of that. So the process that serves (or its keeper) keeps a second name of each socket beside it, link(2), looks
+ * whenever the folder changes, and puts the socket back. Where no link can be made the socket is bound anew. The second name is gone
+ * when the hold ends; what a killed process leaves is removed by the next one.
  */
 
 import { randomBytes } from 'node:crypto'
