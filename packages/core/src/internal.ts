@@ -34,6 +34,7 @@ export { ControlServer, type Client, type ControlSide } from './control/control-
 export { hiddenHolder } from './control/control-files.js'
 export { Terminal } from './platform/terminal.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
+export { parseControlAnswer } from './protocol/control-messages.js'
 export type * from './protocol/control-messages.js'
 export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
 export { watchdogBeatMs } from './generation/watchdog.js'

@@ -1,10 +1,13 @@
 /**
- * One request to one control socket, and its answers. Whoever listens there is checked to be this user or root before a word is said.
+ * One request to one control socket, and its answers, each checked. Nothing is said before it is known that the process that listens there belongs
+ * to this user or to root.
  */
 
 import type net from 'node:net'
-import { connectControl, deadlineIn, LineReader, withDeadline, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
+import { connectControl, deadlineIn, LineReader, parseControlAnswer, withDeadline, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
 import { Failure } from '../failure.js'
+
+type AnswerMs = (answersSoFar: number) => number | undefined
 
 const longestLine = 4_194_304
 
@@ -17,10 +20,10 @@ export class NobodyListens extends Failure {
 export class Silent extends Failure {}
 
 /**
- * Sends the request and yields the answers, until the connection closes. `answerMs`: how long each answer may take; undefined: for ever. Throws NobodyListens,
- * Silent, and a Failure for a socket of another user and for an answer that is none.
+ * Sends the request and yields the answers, until the connection closes. `answerMs`: how long each answer may take; undefined: for ever.
+ * Throws NobodyListens, Silent, and a Failure for a socket of another user and for an answer that is none.
  */
-export async function* ask(file: string, request: ControlRequest, answerMs?: (answersSoFar: number) => number | undefined): AsyncGenerator<ControlAnswer> {
+export async function* ask(file: string, request: ControlRequest, answerMs?: AnswerMs): AsyncGenerator<ControlAnswer> {
   const socket = connect(file)
   try {
     socket.write(`${JSON.stringify(request)}\n`)
@@ -44,7 +47,7 @@ function connect(file: string): net.Socket {
   return socket
 }
 
-async function* answers(socket: net.Socket, file: string, answerMs: ((answersSoFar: number) => number | undefined) | undefined): AsyncGenerator<ControlAnswer> {
+async function* answers(socket: net.Socket, file: string, answerMs: AnswerMs | undefined): AsyncGenerator<ControlAnswer> {
   const lines = new LineReader(longestLine)
   const over = new AbortController()
   let wake = (): void => undefined
@@ -86,8 +89,8 @@ function nextOf(lines: LineReader, file: string): string | undefined {
 
 function parse(line: string, file: string): ControlAnswer {
   try {
-    const value = JSON.parse(line) as { type?: unknown } | null
-    if (['progress', 'status', 'reload', 'stopping', 'refused'].includes(value?.type as string)) return value as ControlAnswer
-  } catch { /* garbage */ }
-  throw new Failure(`handover: the answer from ${file} is ${JSON.stringify(line.slice(0, 80))}, expected a status, a reload or a refusal. It is no process of Handover, or of a version too far away.`)
+    return parseControlAnswer(line)
+  } catch {
+    throw new Failure(`handover: the answer from ${file} is ${JSON.stringify(line.slice(0, 80))}, expected a status, a reload or a refusal. It is no process of Handover, or of a version too far away.`)
+  }
 }

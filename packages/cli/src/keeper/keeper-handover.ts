@@ -1,6 +1,7 @@
 /**
- * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners, the control socket,
- * checkpoints, and the counts of processes that are gone, go along; the workers are found by their own sockets. Until the new one says that it is there, the old one can go on.
+ * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners,
+ * the control socket, checkpoints, and the counts of processes that are gone, go along; the workers are found by their own sockets. Until
+ * the new one says that it is there, the old one can go on.
  *
  *     K1                                  K2
  *     keep (and all descriptors)    →
@@ -22,7 +23,10 @@ export interface KeeperMemory extends Memory {
   readonly members: readonly SavedMember[]
   /** Whether there is a control socket: then its descriptor comes first. */
   readonly control: string | null
-  /** Absent where the keeper that leaves is of an older version; so with the next two. Their descriptors come after those of the members, in this order. */
+  /**
+   * Absent where the keeper that leaves is of an older version; so with the next two. Their descriptors come after those of the members, in
+   * this order.
+   */
   readonly checkpoints?: readonly SavedCheckpoint[]
   readonly counts?: readonly SavedCount[]
   readonly services?: readonly ServiceCount[]
@@ -30,16 +34,21 @@ export interface KeeperMemory extends Memory {
 
 type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
-const oldShapes: Shapes<FromOld> = { keep: { kept: shape({ members: list(object), checkpoints: optional(list(object)), counts: optional(list(object)) }) }, go: {} }
+const memory = shape({ members: list(object), checkpoints: optional(list(object)), counts: optional(list(object)) })
+const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: {} }
 const newShapes: Shapes<FromNew> = { prepared: {}, ready: {} }
-const fromOld = vocabulary<FromOld>('old keeper', oldShapes, { keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) => (control === null ? 0 : 1) + members.length + checkpoints.length + counts.length })
+const fromOld = vocabulary<FromOld>('old keeper', oldShapes, {
+  keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) => (control === null ? 0 : 1) + members.length + checkpoints.length + counts.length
+})
 const fromNew = vocabulary<FromNew>('new keeper', newShapes, {})
 
 const startMs = 30_000
 const adoptMs = 10_000
 
 /** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError where that failed: this one goes on. */
-export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void): Promise<Peer> {
+export async function handKeeperOver(
+  command: StartCommand, keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void
+): Promise<Peer> {
   if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
   keeper.noteStart(command.notes)
   const started = await start(command, initialEnvironment())
@@ -82,7 +91,7 @@ async function expect<Hears extends { readonly type: string }>(channel: Channel<
   if (found !== type) throw new Error(`expected "${type}", found "${found}"`)
 }
 
-/** The other side: what a keeper that leaves has sent. Undefined where nobody did. */
+/** The other side: what the keeper that leaves has sent. */
 export interface KeeperSuccession {
   readonly kept: KeeperMemory
   /** The control socket, where there is one, and the members. */
@@ -90,13 +99,13 @@ export interface KeeperSuccession {
   readonly fds: readonly number[]
   /** Gives the keeper what it is to hold for its workers. */
   remember(keeper: Keeper): void
-  /** Says that this process can take over. Resolves when it must; throws where the old keeper thought better of it. */
+  /** Says that this process can take over. Resolves when it must; throws where the old keeper goes on itself. */
   prepared(): Promise<void>
   /** Has everything: the old keeper ends. */
   ready(): void
 }
 
-/** Where this process was started by a keeper that wants to leave. Reads and removes the mark. */
+/** For a process that was started by a keeper that wants to leave; else undefined. Reads and removes the mark. */
 export async function follow(): Promise<KeeperSuccession | undefined> {
   const inheritance: Inheritance | undefined = takeInheritance(process.env)
   if (!inheritance) return undefined
@@ -123,7 +132,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
     ready: () => {
       channel.send({ type: 'ready' })
       inheritance.stderr?.restore()
-      // What children of the old keeper still write there is read by nobody once that is gone.
+      // When the old keeper is gone, no process reads what its children still write there.
       void channel.closed(deadlineIn(adoptMs)).then(() => {
         inheritance.stderr?.passOn()
         channel.close()

@@ -1,5 +1,6 @@
 /**
- * One process that the keeper started, and the line to it. It says what it hears and does what it is told; what follows is the slot's business.
+ * One process that the keeper started, and the line to it. It says what it hears and does what it is told; what follows is the slot's
+ * business.
  */
 
 import { closeSync } from 'node:fs'
@@ -17,7 +18,7 @@ export interface WorkerSide {
   report(worker: Worker, report: WorkerWord<'report'>['report']): void
   failed(worker: Worker, failure: WorkerWord<'failed'>): void
   wants(worker: Worker, wishes: Wishes): void
-  /** The descriptor, of a file, belongs to the one who hears this; so with the next two. */
+  /** The receiver closes the descriptor, which is of a file; so with the next two. */
   checkpoint(worker: Worker, name: string, bytes: number, fd: number): void
   /** What it counts; `last`: it will say no more. */
   counts(worker: Worker, topic: string, snapshot: CountedBy, fd: number, last: boolean): void
@@ -33,6 +34,15 @@ export interface WorkerSide {
 /** How long a process that hung up may take to be gone. */
 const exitMs = 2_000
 
+interface AboutWorker {
+  readonly pid: number
+  readonly slot: number
+  readonly startedAt: number
+  /** Absent where another keeper started it. */
+  readonly ended?: Promise<ProcessEnd>
+  readonly stderr?: () => string
+}
+
 export class Worker {
   readonly pid: number
   readonly slot: number
@@ -47,7 +57,7 @@ export class Worker {
   retiring = false
   /** A debugger could attach to it when it answered last. */
   isDebugged = false
-  /** Another line was opened to the same process: this one means nothing any more. */
+  /** The worker has been connected anew: its other line reports its end. */
   replaced = false
   /** How it ended; undefined while it lives. */
   how: ProcessEnd | undefined
@@ -64,7 +74,7 @@ export class Worker {
   #said = false
   #hungUp = false
 
-  constructor(line: Line, about: { pid: number; slot: number; startedAt: number; ended?: Promise<ProcessEnd>; stderr?: () => string }, side: WorkerSide) {
+  constructor(line: Line, about: AboutWorker, side: WorkerSide) {
     this.#line = line
     this.pid = about.pid
     this.slot = about.slot
@@ -74,7 +84,7 @@ export class Worker {
     this.greeted = new Promise((resolve) => { this.#greet = resolve })
     const hungUp = this.#hear()
     void hungUp.then(() => { this.#greet(false) })
-    // One that another keeper started is nobody's to wait for: it is gone when it hangs up.
+    // The process is no child of this keeper where another one started it: it counts as gone when it hangs up.
     this.ended = about.ended ?? hungUp.then(() => ({ code: null, signal: null }))
     void this.ended.then((how) => {
       this.how = how
@@ -86,7 +96,7 @@ export class Worker {
     if (about.ended) void hungUp.then(() => setTimeout(() => { if (!side.leaving() && !this.replaced) this.kill() }, exitMs).unref())
   }
 
-  /** It has the line: nothing may be sent to one that is called before that. False where it never says so. */
+  /** The worker has the line: to one that was called, nothing may be sent before that. False where it hangs up first. */
   readonly greeted: Promise<boolean>
   #greet: (heard: boolean) => void = () => undefined
 
@@ -234,19 +244,26 @@ export class Worker {
   }
 }
 
-/** A process as it was started: the worker, and the raw ends of the channel on which a predecessor, or the keeper in its place, makes the offer. */
+/**
+ * A process as it was started: the worker, and the raw ends of the channel on which a predecessor, or the keeper in its place, makes the
+ * offer.
+ */
 export interface Fresh {
   readonly worker: Worker
   readonly started: SpawnedProcess
 }
 
 /** Starts a worker of this slot; `name`: of the app. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
-export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide): Promise<Fresh> {
+export async function startWorker(
+  command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide
+): Promise<Fresh> {
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
   let started: SpawnedProcess
   try {
     const inspected = await withOwnInspector(command, env)
-    started = await startInspected(inspected, inspected.command, inspected.env, { variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name] })
+    started = await startInspected(inspected, inspected.command, inspected.env, {
+      variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name]
+    })
   } catch (error) {
     closeSync(messages)
     closeSync(descriptors)
@@ -256,7 +273,8 @@ export async function startWorker(command: CommandLine, env: NodeJS.ProcessEnv, 
     closeSync(theirDescriptors)
   }
   const line: Line = openChannel(messages, descriptors, workerMessages)
-  const worker = new Worker(line, { pid: started.pid, slot, startedAt: Date.now(), ended: started.child.ended, stderr: () => started.child.stderr() }, side)
+  const { pid, child } = started
+  const worker = new Worker(line, { pid, slot, startedAt: Date.now(), ended: child.ended, stderr: () => child.stderr() }, side)
   return { worker, started }
 }
 

@@ -1,6 +1,7 @@
 /**
  * The successor's side of a move: makes connections of the descriptors, and says which it has. All of that is one turn of the loop for each
- * message, so that nothing is read of a connection before the predecessor hears whose it is. A predecessor that knows nothing of `back` is answered first.
+ * message, so that nothing is read of a connection before the predecessor hears whose it is. A predecessor that knows nothing of `back` is
+ * answered first.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
@@ -12,15 +13,15 @@ import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
 
 /**
- * How many descriptors stay free. A process without any closes the clients that it accepts (libuv does), and has no log, no reload and no way back. What
- * it promised the predecessor leaves twice as many; the limit, or what else it has open, may have changed since.
+ * How many descriptors stay free. A process without any closes the clients that it accepts (libuv does), and has no log, no reload and no
+ * way back. What it promised the predecessor leaves twice as many; the limit, or what else it has open, may have changed since.
  */
 const mostSpared = 32
 
 export interface ConnectionReceiverSide {
   /**
-   * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said why. `refusable`: then
-   * the predecessor goes on with the connection.
+   * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
+   * why. `refusable`: then the predecessor goes on with the connection.
    */
   adopt(fd: number, about: MovedConnection, refusable: boolean): unknown
 }
@@ -54,7 +55,10 @@ export class ConnectionReceiver {
     this.#refusing = true
   }
 
-  /** Takes the connections of one message: where it has fewer descriptors, the first ones. Resolves when they are served, and those before them. */
+  /**
+   * Takes the connections of one message: where it has fewer descriptors, the first ones. Resolves when they are served, and those before
+   * them.
+   */
   take(connections: readonly MovedConnection[], fds: readonly number[], refusable = false): Promise<void> {
     const take = (): Promise<void> => this.#take(connections, [...fds], refusable)
     const taken = this.#busy ? this.#busy.then(take) : take()

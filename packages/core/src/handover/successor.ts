@@ -1,8 +1,8 @@
 /**
  * The successor's side of a handover, top to bottom as in the sequence diagram.
  *
- * Two parts: `takeOffer` is synchronous, because a listen() must know what it inherits before it returns; `succeed` runs beside the boot of the
- * application. Nothing is accepted before the line that says so.
+ * Two parts: `takeOffer` is synchronous, because a listen() must know what it inherits before it returns; `succeed` runs beside the boot of
+ * the application. Nothing is accepted before the line that says so.
  */
 
 import { HandoverError, withoutStop } from '../errors.js'
@@ -86,8 +86,8 @@ export interface SuccessorSide {
   /** Begin to accept. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
   /**
-   * Takes connections; where fewer descriptors arrived, these are of the first ones. `refusable`: those that cannot be taken may be given back.
-   * Resolves when all are served.
+   * Takes connections; where fewer descriptors arrived, these are of the first ones. `refusable`: those that cannot be taken may be given
+   * back. Resolves when all are served.
    */
   take(connections: readonly MovedConnection[], fds: readonly number[], refusable: boolean): Promise<void>
   /** Resolves when what came before the end is done. */
@@ -148,8 +148,8 @@ export async function succeed({ channel }: TakenOffer, side: SuccessorSide): Pro
 }
 
 /**
- * The predecessor's next word of the handover; what it says of state and of connections is passed on, each when the one before it is done. Garbage from it
- * counts as its end: it cannot be trusted with anything more.
+ * The predecessor's next word of the handover; what it says of state and of connections is passed on, each when the one before it is done.
+ * Garbage from it counts as its end: it cannot be trusted with anything more.
  */
 async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolean): Promise<MessageOf<'withdraw' | 'commit' | 'end'> | undefined> {
   for (;;) {

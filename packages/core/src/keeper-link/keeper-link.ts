@@ -1,5 +1,6 @@
 /**
- * A worker's side of the line to its keeper. It says what this process does and passes on copies of its listeners; it hears what the keeper wants.
+ * A worker's side of the line to its keeper. It says what this process does and passes on copies of its listeners; it hears what the keeper
+ * wants.
  *
  * Nothing here decides: the generation does. Where the keeper is gone, the process goes on as one without.
  */
@@ -17,12 +18,15 @@ import type { LifecycleState } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
 import { passed, type PassedListener } from './passed-listener.js'
 
-/** The keeper waits for the other processes no longer than a second. It is given more than that: without its answer a total may be smaller than one that was shown. */
+/**
+ * The keeper waits for the other processes no longer than a second. This process waits longer: without the keeper's answer a total could go
+ * backwards.
+ */
 const gatherMs = 5_000
 
 export interface KeeperLinkSide {
   /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
-  reload(pid: number, channel: readonly [number, number], more: readonly PassedListener[], options: { readonly withoutState: boolean; readonly allowDrop: boolean }): void
+  reload(pid: number, channel: readonly [number, number], more: readonly PassedListener[], options: Wishes): void
   recall(reason: string): void
   settle(): void
   cover(listeners: readonly PassedListener[]): void
@@ -30,9 +34,15 @@ export interface KeeperLinkSide {
   /** `signal`: what the keeper itself was stopped with. */
   stop(last: boolean, signal: string | undefined): void
   status(): ProcessStatus
-  /** What does this process count? `answer` may be called later, or never where it counts nothing of this topic; the descriptor stays the caller's. */
+  /**
+   * What does this process count? `answer` may be called later, or never where it counts nothing of this topic; the descriptor stays the
+   * caller's.
+   */
   tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void
-  /** What a process counted that is gone: it is this one's from now on. The descriptor belongs to the one who hears this. May be said of a process that is counted in already. */
+  /**
+   * What a process counted that is gone: it is this one's from now on. The descriptor belongs to the one who hears this. May be said of a
+   * process that is counted in already.
+   */
   inherit(topic: string, of: string, fd: number): void
   /** The keeper is gone; `expected`: it said so before, and another one comes. */
   gone(expected: boolean): void
@@ -45,6 +55,13 @@ export interface Counted {
   readonly fd: number
 }
 
+/** The names of listeners: taken over, new, and not listened on any more. */
+export interface Claims {
+  readonly kept: readonly string[]
+  readonly added: readonly string[]
+  readonly dropped: readonly string[]
+}
+
 export class KeeperLink {
   readonly slot: number
   readonly keeper: number
@@ -52,7 +69,7 @@ export class KeeperLink {
   readonly name: string
   #leaving = false
   #replaced = false
-  /** The keeper hung up. */
+  /** The keeper has hung up. */
   #over = false
   readonly #line: Channel<KeeperMessage, WorkerMessage>
   readonly #side: KeeperLinkSide
@@ -108,7 +125,9 @@ export class KeeperLink {
         side.probe(word.listener, fds[0]!)
         break
       case 'reload':
-        side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
+        side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), {
+          withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false
+        })
         break
       case 'recall':
         side.recall(word.reason)
@@ -157,7 +176,7 @@ export class KeeperLink {
   }
 
   /** Resolves with why this process must not serve; undefined where it may, also where the keeper is gone. */
-  async booted(claims: { readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[] }, speaks: readonly Spoken[]): Promise<string | undefined> {
+  async booted(claims: Claims, speaks: readonly Spoken[]): Promise<string | undefined> {
     // Nothing else holds a process that accepts nothing yet and whose predecessor has died.
     this.#line.ref()
     const veto = await new Promise<string | undefined>((resolve) => {
@@ -183,7 +202,9 @@ export class KeeperLink {
 
   // ---- what travels as a file; the descriptor stays the caller's, who may close it as soon as the call returns ----
 
-  /** Of a section, for the next process of this slot where this one dies. False where the keeper does not get it: it keeps the one before. */
+  /**
+   * Of a section, for the next process of this slot where this one dies. False where the keeper does not get it: it keeps the one before.
+   */
   checkpoint(name: string, fd: number, bytes: number): boolean {
     return this.#deliver({ type: 'checkpoint', name, bytes }, fd)
   }
@@ -193,7 +214,10 @@ export class KeeperLink {
     return this.#deliver({ type: 'tally', topic, snapshot }, fd)
   }
 
-  /** What all others count, and what those that are gone have counted; the keeper remembers what this process counts. Undefined where the keeper is gone, or silent. */
+  /**
+   * What all others count, and what those that are gone have counted; the keeper remembers what this process counts. Undefined where the
+   * keeper is gone, or silent.
+   */
   async gather(topic: string, snapshot: CountedBy, fd: number): Promise<Counted[] | undefined> {
     const id = ++this.#gathers
     return await new Promise((resolve) => {
@@ -235,7 +259,7 @@ export class KeeperLink {
   }
 }
 
-/** By whom this process is kept, and where. */
+/** The keeper of this process, and the slot that the process has there. */
 export interface KeeperSeat {
   readonly line: Channel<KeeperMessage, WorkerMessage>
   readonly slot: number

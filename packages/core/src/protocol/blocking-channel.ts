@@ -1,3 +1,8 @@
+/**
+ * The successor's side of the channel before its event loop turns: it must know the offer within its first listen(), which is synchronous.
+ * Each call blocks this thread. It owns the two descriptors until `open` hands them to a Channel, and it sends no descriptors.
+ */
+
 import { closeSync, readSync, writeSync } from 'node:fs'
 import { debug } from '../platform/debug.js'
 import { addon, check } from '../platform/native.js'
@@ -7,10 +12,6 @@ import { described, takeDescriptors, type Received } from './descriptors.js'
 import { handoverMessages, type Message } from './handover-messages.js'
 import { LineReader, maxLineBytes } from './json-lines.js'
 
-/**
- * The successor's side before its event loop turns: it must know the offer within its first listen(), which is synchronous.
- * Owns the two descriptors until `open` hands them to a Channel.
- */
 export class BlockingChannel {
   readonly #messages: number
   readonly #descriptors: number
@@ -21,7 +22,7 @@ export class BlockingChannel {
     this.#descriptors = descriptors
   }
 
-  /** Where the other side is gone, `hear` says so: its last word may still be there to be read. */
+  /** Says nothing where the other side is gone: `hear` does, when the last word of that side has been read. */
   say(message: Message): void {
     debug(() => `to the ${handoverMessages.speaker}: ${message.type}`)
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
@@ -32,7 +33,10 @@ export class BlockingChannel {
     }
   }
 
-  /** The next message with its descriptors. Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or HANDOVER_PROTOCOL. */
+  /**
+   * The next message with its descriptors. Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or
+   * HANDOVER_PROTOCOL.
+   */
   hear(deadline: Deadline): Received<Message> | undefined {
     const chunk = Buffer.alloc(65_536)
     for (;;) {

@@ -1,6 +1,6 @@
 /**
- * The channel between two processes: messages on one socket, descriptors on a second one. A message and its descriptors are one thing here: sent together
- * or not at all, and received together.
+ * The channel between two processes: messages on one socket, descriptors on a second one. A message and its descriptors are one thing here:
+ * sent together or not at all, and received together.
  *
  * Descriptors first, then the word: when a message that counts descriptors is read, a non-blocking recvmsg(2) must find them.
  * So nothing ever waits on the second socket. The end of the other process is learned here, as the end of the stream.
@@ -82,10 +82,12 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   }
 
   /**
-   * Sends the descriptors, which stay open here, then the message. Throws the error of the system where no descriptor could be sent (EAGAIN: the other side
-   * does not read): then nothing is. Where only some could be, the rest and the message follow as soon as there is room, and before anything else.
+   * Sends the descriptors, which stay open here, then the message. Throws the error of the system where no descriptor could be sent
+   * (EAGAIN: the other side does not read): then nothing is. Where only some could be, the rest and the message follow as soon as there is
+   * room, and before anything else.
    *
-   * Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed write.
+   * Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed
+   * write.
    */
   send(message: Says, fds: readonly number[] = []): void {
     if (this.#socket.destroyed) return
@@ -120,7 +122,10 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     return true
   }
 
-  /** What follows must not come before the rest, or it would take these descriptors for its own. Throws where that cannot be kept: the channel is closed. */
+  /**
+   * What follows must not come before the rest, or it would take these descriptors for its own. Throws where that cannot be kept: the
+   * channel is closed.
+   */
   #sendLater(fds: readonly number[], line: Buffer, error: unknown): void {
     this.#unsent = { fds: [], lines: [line] }
     try {
@@ -182,8 +187,8 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   }
 
   /**
-   * Calls back for each message. What is none is complained of, and passed over: a newer process may say more than this version knows. So is what `heard`
-   * throws: the other side must not end this process. Resolves when the other side is gone.
+   * Calls back for each message. What is none is complained of, and passed over: a newer process may say more than this version knows. So
+   * is what `heard` throws: the other side must not end this process. Resolves when the other side is gone.
    */
   async hearAll(heard: (received: Received<Hears>) => void, complain: (what: string) => void): Promise<void> {
     for (;;) {
@@ -250,6 +255,8 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 }
 
 /** A channel of two descriptors, which it owns from now on. */
-export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(messages: number, descriptors: number, vocabulary: Vocabulary<Hears>, alreadyRead = ''): Channel<Hears, Says> {
+export function openChannel<Hears extends { readonly type: string }, Says extends { readonly type: string }>(
+  messages: number, descriptors: number, vocabulary: Vocabulary<Hears>, alreadyRead = ''
+): Channel<Hears, Says> {
   return new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, vocabulary, alreadyRead)
 }

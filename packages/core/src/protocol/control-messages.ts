@@ -1,11 +1,12 @@
 /**
  * What a process, and an app of several, says of itself to `handover status`, and what can be asked by the control socket. Pure.
  *
- * A request is one line of JSON; the answer is any number of `progress` lines and one other line, and then the connection closes. Nothing here holds
- * a command line, an environment variable or anything of the application's.
+ * A request is one line of JSON; the answer is any number of `progress` lines and one other line, and then the connection closes. Nothing
+ * here holds a command line, an environment variable or anything of the application's.
  */
 
 import type { Peer } from './handover-messages.js'
+import { count, list, object, reader, string, type Shapes } from './json-lines.js'
 import type { Report } from './report.js'
 import type { LifecycleState } from './lifecycle.js'
 
@@ -89,9 +90,13 @@ export interface KeeperStatus {
   /** Workers that do not live: since when, and when the next try is. */
   readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
   readonly checkpoints: readonly CheckpointStatus[]
-  /** What serves in the place of a worker and cannot be handed over, why, and what to do: sentences for people. Absent where nothing does. */
+  /**
+   * What serves in the place of a worker and cannot be handed over, why, and what to do: sentences for people. Absent where nothing does.
+   */
   readonly elsewhere?: readonly string[]
-  /** Listeners that several workers accept from together, instead of one each, and why: sentences for people. Absent where there are none. */
+  /**
+   * Listeners that several workers accept from together, instead of one each, and why: sentences for people. Absent where there are none.
+   */
   readonly shared?: readonly string[]
 }
 
@@ -144,8 +149,17 @@ export interface ReloadOutcome {
   /** When it began, as Date.now(). */
   readonly at: number
   readonly ms: number
-  /** Which process took over from which; `slot` is null without a keeper. `died`: how the predecessor ended (`by SIGKILL`), where that was before all was handed over. */
-  readonly switched: readonly { readonly slot: number | null; readonly from: Peer | null; readonly to: Peer; readonly version: string | null; readonly died?: string }[]
+  /**
+   * Which process took over from which; `slot` is null without a keeper. `died`: how the predecessor ended (`by SIGKILL`), where that was
+   * before all was handed over.
+   */
+  readonly switched: readonly {
+    readonly slot: number | null
+    readonly from: Peer | null
+    readonly to: Peer
+    readonly version: string | null
+    readonly died?: string
+  }[]
   /** Of each handover; the drains are in it where `wait` was asked for. */
   readonly reports: readonly Report[]
   /** Who serves now. */
@@ -168,3 +182,13 @@ export type ControlAnswer =
   | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
   | { readonly type: 'stopping'; readonly pids: readonly number[] }
   | { readonly type: 'refused'; readonly code: string; readonly reason: string }
+
+const answers: Shapes<ControlAnswer> = {
+  progress: { text: string },
+  status: { app: object },
+  reload: { outcome: object },
+  stopping: { pids: list(count) },
+  refused: { code: string, reason: string }
+}
+
+export const parseControlAnswer = reader<ControlAnswer>(answers)

@@ -20,8 +20,8 @@ export const deadlineIn = (ms: number, clock: Clock = systemClock): Deadline => 
 export const left = ({ at, clock }: Deadline): number => Math.max(0, at - clock.now())
 
 /**
- * What `promise` resolves with, or rejects with; undefined where the deadline passes first, or `stopped` is aborted. Without a deadline, and with one
- * that is infinite, it waits without end. The promise must not outlive many waits: each adds a callback to it.
+ * What `promise` resolves with, or rejects with; undefined where the deadline passes first, or `stopped` is aborted. Without a deadline,
+ * and with one that is infinite, it waits without end. The promise must not outlive many waits: each adds a callback to it.
  */
 export async function withDeadline<T>(promise: Promise<T>, deadline?: Deadline, stopped?: AbortSignal): Promise<T | undefined> {
   if (stopped?.aborted) return undefined

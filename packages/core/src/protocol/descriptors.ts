@@ -1,7 +1,9 @@
 /**
- * The second socket of a channel: descriptors, each batch with one byte. They are sent before the word that counts them, so nothing waits for them.
+ * The second socket of a channel: descriptors, each batch with one byte. They are sent before the word that counts them, so nothing waits
+ * for them.
  *
- * A word has all of its descriptors, or those that arrived are closed and it is said how many they were. Only words that can use the first few have those.
+ * A word has all of its descriptors, or those that arrived are closed and it is said how many they were. Only words that can use the first
+ * few have those.
  */
 
 import { closeSync } from 'node:fs'
@@ -19,10 +21,12 @@ export interface Received<M> {
 export const closeAll = (fds: readonly number[]): void => { for (const fd of fds) closeSync(fd) }
 
 /**
- * The descriptors of a word, in as many batches as its sender needs at least, however few arrive: what comes after belongs to the next word. `inPieces`:
- * in any number of batches.
+ * The descriptors of a word, in as many batches as its sender needs at least, however few arrive: what comes after belongs to the next
+ * word. `inPieces`: in any number of batches.
  */
-export function takeDescriptors<M extends { readonly type: string }>(socket: number | undefined, message: M, { descriptors, takesSome }: Vocabulary<M>, inPieces = false): Received<M> {
+export function takeDescriptors<M extends { readonly type: string }>(
+  socket: number | undefined, message: M, { descriptors, takesSome }: Vocabulary<M>, inPieces = false
+): Received<M> {
   const counted = descriptors(message)
   const fds: number[] = []
   let truncated = false

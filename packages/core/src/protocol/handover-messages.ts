@@ -65,28 +65,45 @@ export interface MovedConnection {
   readonly unread?: string
 }
 
-/** `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed since. */
+/**
+ * `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed
+ * since.
+ */
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
   /** S → P, first. */
   | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
   /**
-   * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or an `unsaved`.
-   * `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`. `mayDrop`: whoever asked for
-   * the reload means that listeners are dropped. `alone`: nobody serves meanwhile.
+   * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
+   * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
+   * `mayDrop`: whoever asked for the reload means that listeners are dropped. `alone`: nobody serves meanwhile.
    */
   | {
-    readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number; readonly listeners: readonly OfferedListener[]
-    readonly sections?: readonly string[]; readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
+    readonly type: 'offer'
+    readonly protocol: number
+    readonly pid: number
+    readonly generation: number
+    readonly listeners: readonly OfferedListener[]
+    readonly sections?: readonly string[]
+    readonly since?: number
+    readonly readyMs?: number
+    readonly mayDrop?: boolean
+    readonly alone?: boolean
   }
-  /** P → S, after one descriptor: the file that holds the section (section-file.ts). Before `ready`, and again with the phase `final` before `end`. */
+  /**
+   * P → S, after one descriptor: the file that holds the section (section-file.ts). Before `ready`, and again with the phase `final` before
+   * `end`.
+   */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
   /** P → S instead of a section. */
   | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
   /** S → P, now and then before `ready`: so many bytes of the section are read. */
   | { readonly type: 'restoring'; readonly name: string; readonly bytes: number }
-  /** Between neighbours, from `serving` to `end`. After one descriptor where `text` is absent: of a file that holds it. `text`: of the package devalue. */
+  /**
+   * Between neighbours, from `serving` to `end`. After one descriptor where `text` is absent: of a file that holds it. `text`: of the
+   * package devalue.
+   */
   | { readonly type: 'peer'; readonly name: string; readonly text?: string }
   /** P → S instead of an offer. */
   | { readonly type: 'refused'; readonly code: string; readonly reason: string }
@@ -107,13 +124,13 @@ export type Message =
   /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
   /**
-   * P → S after `serving`: connections, after one message with their descriptors in the same order. `refusable`: P understands `back`, so S makes connections of
-   * them before it answers.
+   * P → S after `serving`: connections, after one message with their descriptors in the same order. `refusable`: P understands `back`, so S
+   * makes connections of them before it answers.
    */
   | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
   /**
-   * S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before, and so are those of the first `count`
-   * whose numbers, from 0, are in `back`: S cannot make connections of them.
+   * S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before, and so are those of
+   * the first `count` whose numbers, from 0, are in `back`: S cannot make connections of them.
    */
   | { readonly type: 'taken'; readonly count: number; readonly back?: readonly number[] }
   /** P → S: the drain is over and the process ends. Without a report a keeper stood in for a predecessor. */
@@ -123,15 +140,22 @@ export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
-export const listener = shape({ name: string, kind, asked: string, address: string, port: count, backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string) })
+export const listener = shape({
+  name: string, kind, asked: string, address: string, port: count, backlog: count,
+  ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
+})
 const phase: Check = (value) => ['offer', 'final', 'checkpoint'].includes(value as string)
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
-const connection = shape({ kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string) })
+const connection = shape({
+  kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string)
+})
 
-/** The fields that each message must have. */
 export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count },
-  offer: { protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)), since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean) },
+  offer: {
+    protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)),
+    since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)
+  },
   section: { name: string, phase, bytes: count },
   unsaved: { name: string, phase, reason: string },
   restoring: { name: string, bytes: count },

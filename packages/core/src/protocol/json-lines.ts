@@ -1,6 +1,6 @@
 /**
- * Messages as lines of JSON: what cuts a stream into lines, the checks that a table of messages is made of, and the parser that holds a line against
- * the table. It reads no socket: bytes are given to it.
+ * Messages as lines of JSON: what cuts a stream into lines, the checks that a table of messages is made of, and the parser that holds a
+ * line against the table. It reads no socket: bytes are given to it.
  */
 
 import { StringDecoder } from 'node:string_decoder'
@@ -81,8 +81,8 @@ export const vocabulary = <M extends { readonly type: string }>(speaker: string,
 })
 
 /**
- * Reads one line. What it answers throws HANDOVER_PROTOCOL with what was found where it is not a message; unknown extra fields pass, so that a
- * neighbouring version may add some.
+ * Reads one line. What it answers throws HANDOVER_PROTOCOL with what was found where it is not a message; unknown extra fields pass, so
+ * that a neighbouring version may add some.
  */
 export function reader<M extends { readonly type: string }>(shapes: Shapes<M>): (line: string) => M {
   const table: Readonly<Record<string, Readonly<Record<string, Check>>>> = shapes

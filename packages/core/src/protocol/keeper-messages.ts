@@ -1,6 +1,6 @@
 /**
- * What a keeper and a worker say to each other, on a channel that the worker inherits beside that of the handover. The handover itself goes from
- * worker to worker as without a keeper; where no predecessor lives, the keeper makes the offer in its place. Pure.
+ * What a keeper and a worker say to each other, on a channel that the worker inherits beside that of the handover. The handover itself goes
+ * from worker to worker as without a keeper; where no predecessor lives, the keeper makes the offer in its place. Pure.
  */
 
 import { boolean, count, list, object, one, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
@@ -64,7 +64,10 @@ export type KeeperMessage =
   | { readonly type: 'veto'; readonly reason: string }
   /** After one descriptor: a connection whose request must be answered, although nothing is accepted yet. */
   | { readonly type: 'probe'; readonly listener: string }
-  /** Hand over to process `pid`; `withoutState`: listeners and connections alone; `allowDrop`: that it listens on less is meant. After the two descriptors of its channel, and those of `listeners`, which are offered as well. */
+  /**
+   * Hand over to process `pid`; `withoutState`: listeners and connections alone; `allowDrop`: that it listens on less is meant. After the
+   * two descriptors of its channel, and those of `listeners`, which are offered as well.
+   */
   | { readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[]; readonly withoutState?: boolean; readonly allowDrop?: boolean }
   /** Serve again: the successor is not good enough. It lives, and is told to leave. */
   | { readonly type: 'recall'; readonly reason: string }
@@ -72,7 +75,9 @@ export type KeeperMessage =
   | { readonly type: 'settle' }
   /** Accept from these as well, after their descriptors, and from no others: members whose own worker does not live. */
   | { readonly type: 'cover'; readonly listeners: readonly OfferedListener[] }
-  /** `last`: nobody serves after this, so paths of Unix sockets go. `signal`: what the keeper itself was stopped with (SIGTERM or SIGINT). */
+  /**
+   * `last`: nobody serves after this, so paths of Unix sockets go. `signal`: what the keeper itself was stopped with (SIGTERM or SIGINT).
+   */
   | { readonly type: 'stop'; readonly last: boolean; readonly signal?: string }
   | { readonly type: 'ask'; readonly id: number }
   /** What does this process count? Waits for `told`. */
@@ -88,7 +93,6 @@ export type KeeperMessage =
 
 const countedBy = shape({ id: string, includes: list(string) })
 
-/** The fields that each message must have. */
 export const workerShapes: Shapes<WorkerMessage> = {
   hello: { protocol: count, pid: count },
   state: { state: string, generation: count },
@@ -121,7 +125,13 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   outcome: { ok: boolean, code: string, message: string }
 }
 
-const workerDescriptors: Descriptors<WorkerMessage> = { serves: ({ listeners }) => listeners.length, checkpoint: one, gather: one, told: one, tally: one }
+const workerDescriptors: Descriptors<WorkerMessage> = {
+  serves: ({ listeners }) => listeners.length,
+  checkpoint: one,
+  gather: one,
+  told: one,
+  tally: one
+}
 
 const keeperDescriptors: Descriptors<KeeperMessage> = {
   probe: one,

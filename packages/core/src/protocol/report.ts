@@ -66,7 +66,10 @@ export interface Report {
   readonly requestsCut: readonly CutRequest[]
   /** How many more there were. */
   readonly requestsCutBeside?: number
-  /** What of the program's cleanup had not ended in time, and was cut: its close hooks, or its own listeners for this signal. Absent where all ended. */
+  /**
+   * What of the program's cleanup had not ended in time, and was cut: its close hooks, or its own listeners for this signal. Absent where
+   * all ended.
+   */
   readonly cleanupCut?: 'close hooks' | 'SIGTERM' | 'SIGINT'
   /** Milliseconds of each phase; null where a phase did not happen (yet). */
   readonly durations: {

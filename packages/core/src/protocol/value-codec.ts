@@ -1,10 +1,11 @@
 /**
- * The state of an application as text, in the format of the package devalue: everything of JavaScript that structured clone knows, and URL; cycles and
- * the same object twice too. The same in every version of Node, as far as that version knows the type (Float16Array: 24, Temporal: 26).
+ * The state of an application as text, in the format of the package devalue: everything of JavaScript that structured clone knows, and URL;
+ * cycles and the same object twice too. The same in every version of Node, as far as that version knows the type (Float16Array: 24,
+ * Temporal: 26).
  *
- * Beyond devalue: a Buffer comes back as a Buffer with memory of its own; an Error as the nearest native type, with name, message, stack, cause and the
- * errors of an AggregateError; a key `__proto__` as a property of the object itself, never as its prototype.
- * As in structured clone, RegExp.lastIndex, other properties of errors, and the class of what extends Map, Set, Array or Date are left behind; and
+ * Beyond devalue: a Buffer comes back as a Buffer with memory of its own; an Error as the nearest native type, with name, message, stack,
+ * cause and the errors of an AggregateError; a key `__proto__` as a property of the object itself, never as its prototype. As in structured
+ * clone, RegExp.lastIndex, other properties of errors, and the class of what extends Map, Set, Array or Date are left behind; and
  * properties with names that somebody gave to an array.
  */
 
@@ -40,7 +41,8 @@ export function loadSoon(): void {
 }
 
 const errorTypes = new Map<unknown, (message?: string) => Error>([
-  ...[Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError].map((type) => [type.name, (message?: string) => new type(message)] as const),
+  ...[Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError]
+    .map((type) => [type.name, (message?: string) => new type(message)] as const),
   ['AggregateError', (message) => new AggregateError([], message)]
 ])
 
@@ -118,7 +120,8 @@ const revivers: Table = {
 const isObject = (thing: unknown): thing is object => typeof thing === 'object' && thing !== null
 
 /** A view over memory that threads of this process share: a copy of it would go on alone, and nobody would notice. */
-export const isSharedView = (thing: unknown): thing is NodeJS.ArrayBufferView => ArrayBuffer.isView(thing) && types.isSharedArrayBuffer(thing.buffer)
+export const isSharedView = (thing: unknown): thing is NodeJS.ArrayBufferView =>
+  ArrayBuffer.isView(thing) && types.isSharedArrayBuffer(thing.buffer)
 
 /** As devalue says that it cannot write something. */
 class SharedMemory extends Error {
@@ -233,7 +236,10 @@ function whatIs(thing: unknown, message: string): string {
 const tooDeep = 'call stack'
 const tooLong = /string length|string longer than/i
 
-/** Throws HANDOVER_STATE, with the path to what cannot be written down. `of` names the state in the message, `at` is where the value is in it. */
+/**
+ * Throws HANDOVER_STATE, with the path to what cannot be written down. `of` names the state in the message, `at` is where the value is in
+ * it.
+ */
 export function encodeState(value: unknown, of: string, at = ''): string {
   try {
     return write(value)

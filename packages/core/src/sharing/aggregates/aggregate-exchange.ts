@@ -7,6 +7,7 @@
 
 import { closeSync } from 'node:fs'
 import type { Snapshot, SnapshotPart } from './aggregate.js'
+import { count, list, optional, shape, string } from '../../protocol/json-lines.js'
 import type { CountedBy } from '../../protocol/keeper-messages.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
 import type { PeerMessages } from '../peer-messages.js'
@@ -41,6 +42,16 @@ interface Word {
   readonly snapshot: SnapshotPart
 }
 
+const part = shape({ id: string })
+
+/** The fields that each of them must have. */
+const shapes = {
+  '@ask': shape({ id: count, topic: string, mine: part, ms: (value) => typeof value === 'number' && value >= 0 }),
+  '@answer': shape({ id: count, topic: string, own: optional(part), beyond: list(part) }),
+  '@known': shape({ topic: string, snapshot: part }),
+  '@count': shape({ topic: string, snapshot: part })
+}
+
 export interface ExchangeSide {
   kept(): CountGatherer | undefined
   snapshot(topic: string): Promise<Snapshot | undefined>
@@ -64,13 +75,19 @@ export class ProcessExchange {
   constructor(peers: PeerMessages, side: ExchangeSide) {
     this.#peers = peers
     this.#side = side
-    peers.hear('@ask', (value, { from }) => { void this.#answer(value as Question, from) })
-    peers.hear('@answer', (value, { from }) => { this.#answered(value as Answer, from) })
-    peers.hear('@known', (value, { from }) => { this.#learn(from, (value as Word).topic, (value as Word).snapshot) })
-    peers.hear('@count', (value, { from }) => {
-      const { topic, snapshot } = value as Word
+    this.#hear('@ask', (question: Question, from) => { void this.#answer(question, from) })
+    this.#hear('@answer', (answer: Answer, from) => { this.#answered(answer, from) })
+    this.#hear('@known', ({ topic, snapshot }: Word, from) => { this.#learn(from, topic, snapshot) })
+    this.#hear('@count', ({ topic, snapshot }: Word, from) => {
       this.#last.get(from)?.delete(topic)
       side.inherit(topic, snapshot)
+    })
+  }
+
+  #hear(name: keyof typeof shapes, listener: (value: never, from: Neighbour) => void): void {
+    this.#peers.hear(name, (value, { from }) => {
+      if (shapes[name](value)) listener(value as never, from)
+      else this.#side.warn(`the ${from} sent a message "${name}" of an unknown shape: it is ignored`)
     })
   }
 
