@@ -37,7 +37,7 @@ export { ConnectionTracker } from '../../packages/core/dist/connections/connecti
 export { placesIn, type World } from '../../packages/core/dist/control/control-places.js'
 export type { LaunchedSuccessor } from '../../packages/core/dist/handover/launch.js'
 export { handOver, watchSuccessor } from '../../packages/core/dist/handover/predecessor.js'
-export { Pulse } from '../../packages/core/dist/handover/pulse.js'
+export { Pulse } from '../../packages/core/dist/platform/pulse.js'
 export { succeed, takeOffer, type SuccessorSide } from '../../packages/core/dist/handover/successor.js'
 export { KeeperLink, type KeeperLinkSide } from '../../packages/core/dist/keeper-link/keeper-link.js'
 export { mismatch } from '../../packages/core/dist/listeners/listener-match.js'

@@ -6,43 +6,27 @@
 import type net from 'node:net'
 import type { ConnectionReceiver } from '../connections/connection-receiver.js'
 import { ConnectionSender } from '../connections/connection-sender.js'
-import { nothingDrained, sum, type DrainResult } from '../connections/drain-result.js'
+import { nothingDrained, sum } from '../connections/drain-result.js'
 import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js'
 import { HandoverError, textOf } from '../errors.js'
 import type { Timer } from '../platform/clock.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
-import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
-import type { Peer, Takes } from '../protocol/handover-messages.js'
-import { listed, mostCutNamed, noState, type Report } from '../protocol/report.js'
-import { announce, sayNotServed } from './announcements.js'
-import type { LaunchedSuccessor } from './launch.js'
-import { watchSuccessor } from './predecessor.js'
+import type { Peer } from '../protocol/handover-messages.js'
+import { mostCutNamed, noState, type Report } from '../protocol/report.js'
+import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
-import { mostSilentMs, Pulse } from './pulse.js'
+import { countsOf, openUndoWindow, undo, type ServingSuccessor, type UndoWindow } from './undo.js'
+
+export type { ServingSuccessor } from './undo.js'
 
 /** What the drain leaves of `drainTimeout` for the close hooks. */
 const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
-
-/** How long a successor that is recalled may take to say which connections it has. */
-const answerMs = 1_000
 
 /** What the program's own listeners for SIGTERM have at least, where the drain left less of `drainTimeout`; never more than that. */
 const leastFarewellMs = 5_000
 
 const noListeners = { kept: [], added: [], dropped: [] }
-
-/** How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `hangs`: its event loop does not turn. `recalled`: it lives, and is not good enough. */
-type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
-
-/** A successor that serves, and the report of the switch to it. */
-export interface ServingSuccessor {
-  readonly launched: LaunchedSuccessor
-  readonly takes: Takes | undefined
-  /** It answers `ping`. */
-  readonly pongs: boolean
-  readonly report: Report
-}
 
 export interface Draining {
   /** Null where the process is stopped: then nothing can move. */
@@ -87,7 +71,7 @@ export class Shutdown {
   readonly #drains: readonly Drain[]
   /** Moves connections to the successor. */
   readonly mover: ConnectionSender | undefined
-  #endUndo: ((lost?: Lost) => void) | undefined
+  #undoWindow: UndoWindow | undefined
 
   /** Begins the drain. */
   constructor(context: ProcessContext, around: ShutdownSurroundings, served: ServingSuccessor | undefined) {
@@ -127,12 +111,12 @@ export class Shutdown {
 
   /** The undo window is over: nobody needs this process to come back. */
   settle(): void {
-    this.#endUndo?.()
+    this.#undoWindow?.end(undefined)
   }
 
   /** Takes over again from a successor that lives, where the undo window is still open. */
   recall(reason: string): void {
-    this.#endUndo?.({ recalled: reason })
+    this.#undoWindow?.end({ recalled: reason })
   }
 
   /** Resolves when the process has ended, or serves again. */
@@ -142,9 +126,12 @@ export class Shutdown {
     this.#around.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
     const drained = drainAll(this.#drains, this.#deadline)
     if (this.#served) {
-      const lost = await this.#undoWindow(this.#served)
+      this.#undoWindow = openUndoWindow(this.#context, this.#served, this.mover, this.#deadline)
+      const lost = await this.#undoWindow.lost
+      this.#undoWindow = undefined
       if (lost !== undefined) {
-        await this.#undo(this.#served, lost)
+        const { error, report } = await undo(this.#context, this.#served, lost, this.mover, this.#drains)
+        this.#around.undone(error, report)
         return
       }
       registry.close()
@@ -172,75 +159,6 @@ export class Shutdown {
     registry.unlinkFiles()
     await this.#farewell(report)
     host.exit()
-  }
-
-  /** How the successor was lost, where that was while this process could still take over again. */
-  async #undoWindow({ launched: { channel, pid }, pongs }: ServingSuccessor): Promise<Lost | undefined> {
-    const { mover } = this
-    const { clock } = this.#context.host
-    let pulse: Pulse | undefined
-    const died = watchSuccessor(channel, {
-      settled: () => { this.settle() },
-      taken: (count, back) => { mover?.taken(count, back) },
-      peer: (message, fd) => { this.#context.state.peers.heard('successor', message, fd) },
-      pong: (debugged) => { pulse?.heard(debugged) }
-    }).then((how) => {
-      mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
-      return how
-    })
-    let timer: Timer | undefined
-    const over = new Promise<Lost | undefined>((resolve) => {
-      this.#endUndo = resolve
-      if (!this.#context.keeper) {
-        const windowMs = Math.min(this.#context.settings.undoWindow, left(this.#deadline))
-        if (pongs && windowMs > 0) pulse = new Pulse({ pid, clock, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { resolve('hangs') } })
-        // One that hangs at the end of the window is seen a little later.
-        timer = clock.setTimeout(() => {
-          if (!pulse) resolve(undefined)
-          pulse?.afterAnswer(() => { resolve(undefined) })
-          // Whoever debugs it may take any time.
-          timer = clock.setTimeout(() => { resolve(undefined) }, Math.max(2 * mostSilentMs, left(this.#deadline)))
-        }, windowMs)
-      }
-      if (this.#context.stopRequested) resolve(undefined)
-    })
-    const how = await Promise.race([died, over])
-    clock.clear(timer)
-    pulse?.stop()
-    this.#endUndo = undefined
-    return this.#context.stopRequested ? undefined : how
-  }
-
-  async #undo({ launched: { channel, pid, child }, report }: ServingSuccessor, lost: Lost): Promise<void> {
-    const { registry, namedSocket, lifecycle, self, host } = this.#context
-    const names = registry.names
-    const recalled = typeof lost === 'object'
-    let killed = false
-    if (recalled) {
-      await this.mover?.halt('the successor was recalled', deadlineIn(answerMs, host.clock))
-    } else {
-      // It may live, and only have broken the channel; one that hangs must not accept beside this process when it goes on.
-      child?.kill()
-      killed = child !== undefined || (lost === 'hangs' && host.kill(pid))
-      this.mover?.end('the successor ended', lost === 'gone' || killed)
-    }
-    const result = sum(this.#drains.map((drain) => drain.result))
-    registry.accept((listener, error) => { sayNotServed(this.#context, listener, error) })
-    namedSocket.serve()
-    for (const drain of this.#drains) drain.undo()
-    lifecycle.move('draining', { is: 'serving' })
-    // Only now: for a moment both accept, and never nobody.
-    if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
-    channel.close()
-    notifySystemd({ MAINPID: host.pid, READY: 1 })
-    const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${listed(names)}`
-    const who = `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'})`
-    const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
-    const text = recalled
-      ? `${who} was recalled: ${lost.recalled}.\n  ${serves}; the successor answers what it has${result.moved > 0 ? `, also on ${result.moved} connections that had moved to it,` : ''} and ends.`
-      : `${who} ${lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window'}.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
-    const error = new HandoverError('HANDOVER_UNDONE', `${text}\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
-    this.#around.undone(error, { ...report, result: 'undone', connections: countsOf(result) })
   }
 
   /** While an older generation lives, connections still come from it: a server that the successor does without must not end before. */
@@ -322,11 +240,6 @@ export class Shutdown {
     }
   }
 }
-
-const silence = `it has not answered for ${mostSilentMs} ms`
-
-/** The connections of a report. */
-export const countsOf = ({ requestsCut: _, ...counts }: DrainResult): Report['connections'] => counts
 
 /** Of a report in which the drain has only begun. */
 export const openCounts = (open: number): Report['connections'] => countsOf({ ...nothingDrained(), open })

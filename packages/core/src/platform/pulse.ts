@@ -4,8 +4,8 @@
  * A machine that slept, and a predecessor that was busy itself, say nothing about the successor. One in which somebody debugs may stand still.
  */
 
-import { systemClock, type Clock, type Timer } from '../platform/clock.js'
-import { isTraced } from '../platform/processes.js'
+import { systemClock, type Clock, type Timer } from './clock.js'
+import { isTraced } from './processes.js'
 
 const askEachMs = 500
 /** How long it may be silent. */
