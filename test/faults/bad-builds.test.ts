@@ -236,9 +236,21 @@ describe.concurrent('what a reload is asked for', () => {
     app.behave('throw')
     const bad = await app.run('reload', '--json')
     expect(bad.status).toBe(1)
-    expect(JSON.parse(bad.stdout)).toEqual({
+    const failed = JSON.parse(bad.stdout) as ReloadOutcome
+    const { what = '', serving = '', todo = '' } = failed.error ?? {}
+    expect(what).toMatch(/^process \d+ \(generation 3\) ended before it was ready, with status 1$/)
+    expect(serving).toMatch(new RegExp(`^Process ${outcome.serving[0]!.pid} \\(generation 2\\) serves .*\\.$`))
+    expect(todo).toBe('Repair the build and reload again')
+    expect(failed).toEqual({
       ok: false, at: expect.any(Number), ms: expect.any(Number), reports: [], switched: [], serving: outcome.serving,
-      error: { code: 'HANDOVER_SUCCESSOR_EXIT', message: expect.any(String), stderr: expect.stringMatching(/this build is bad: throw[^]*Error: this build throws at boot/) }
+      error: {
+        code: 'HANDOVER_SUCCESSOR_EXIT',
+        message: `${what}.\n  ${serving}\n  ${todo}.`,
+        what,
+        serving,
+        todo,
+        stderr: expect.stringMatching(/this build is bad: throw[^]*Error: this build throws at boot/)
+      }
     })
   })
 

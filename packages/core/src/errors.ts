@@ -57,12 +57,15 @@ export interface ErrorParts {
   readonly appendix?: string
   /** Each part stands on a line of its own. */
   readonly onLines?: boolean
+  /** The whole text, where it was made of the parts before: in another process, or of an error that is changed. */
+  readonly text?: string
 }
 
 const sentence = (text: string): string => (/[.?!:]$/.test(text) ? text : `${text}.`)
 
 /** The parts as one text. */
-export function messageOf({ what, serving, todo, appendix, onLines = false }: ErrorParts): string {
+export function messageOf({ what, serving, todo, appendix, onLines = false, text: made }: ErrorParts): string {
+  if (made !== undefined) return made
   const parts = [what, serving, todo].filter((part) => part !== undefined && part !== '').map((part) => sentence(part!))
   const text = parts.join(onLines ? '\n  ' : ' ')
   return appendix === undefined || appendix === '' ? text : `${text} ${appendix}`
@@ -116,6 +119,10 @@ export class HandoverError extends Error {
     return `${this.name} [${this.code}]: ${this.message}`
   }
 }
+
+/** The parts of an error with its text: for a copy, or for another process. */
+export const partsOf = ({ message, what, serving, todo }: HandoverError): ErrorParts & { readonly text: string } =>
+  ({ text: message, what, ...(serving !== undefined && { serving }), ...(todo !== undefined && { todo }) })
 
 /** So much of a reason goes from process to process: a line that is longer than the channel takes would end the channel. */
 const longestReason = 1_000

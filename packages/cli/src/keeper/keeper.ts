@@ -5,7 +5,7 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accepts, HandoverError, listed, type AppStatus, type LifecycleState, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type Wishes } from '@handover/core/internal'
+import { accepts, HandoverError, listed, reloadBegins, reloadOutcome, type AppStatus, type LifecycleState, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type Wishes } from '@handover/core/internal'
 import { unknownService } from '../service.js'
 import { byWhat } from '../text.js'
 import { isBlocked } from './blocked-worker.js'
@@ -432,19 +432,21 @@ export class Keeper {
   }
 
   async #reloadKeeper(): Promise<ReloadOutcome> {
-    const begun = { at: Date.now(), since: performance.now() }
-    const outcome = (rest: Pick<ReloadOutcome, 'ok' | 'switched' | 'error'>): ReloadOutcome => ({
-      at: begun.at, ms: Math.round(performance.now() - begun.since), reports: [], serving: this.servers.map(({ peer }) => peer), ...(this.startNotes.length > 0 && { notes: this.startNotes }), ...rest
-    })
+    const begun = reloadBegins()
     try {
       // One that boots has no control socket yet: the next keeper would not find it.
       if (this.slots.some(({ isStarting }) => isStarting)) throw new HandoverError('HANDOVER_RELOAD_RUNNING', `a worker is being started. ${this.serves()} Ask again when it serves.`)
       const to = await this.options.handOver()
-      return outcome({ ok: true, switched: [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }] })
+      const switched = [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }]
+      return reloadOutcome(begun, { switched, serving: this.#serving, notes: this.startNotes })
     } catch (error) {
       if (!(error instanceof HandoverError)) throw error
-      return outcome({ ok: false, switched: [], error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
+      return reloadOutcome(begun, { serving: this.#serving, notes: this.startNotes, error })
     }
+  }
+
+  get #serving(): Peer[] {
+    return this.servers.map(({ peer }) => peer)
   }
 
   /** By a signal, or on a worker's word. What a terminal tells all of its processes comes here from each of them, and is one reload. */

@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HandoverError, listed, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/internal'
+import { HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/internal'
 import type { Keeper } from './keeper.js'
 import type { Demands, Replacement, Slot } from './slot.js'
 import { byWhat } from '../text.js'
@@ -22,8 +22,7 @@ const hangs = 'it does not answer: its event loop is blocked'
 
 /** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
 export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void, over: () => void): Promise<ReloadOutcome> {
-  const at = Date.now()
-  const begun = performance.now()
+  const begun = reloadBegins()
   const done: Replacement[] = []
   const reports: Report[] = []
   const ended: Promise<unknown>[] = []
@@ -70,7 +69,10 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     // Who serves now, and not at the moment of the crash.
     error = culprit?.failure() ?? error
     if (kept.length > 0) {
-      error = new HandoverError(error.code, `${error.message}\n  NOT taken back: ${listed(kept.map(({ to }) => to.who))}, whose predecessors are gone.`, { stderr: error.stderr ?? '', cause: error.cause })
+      const parts = partsOf(error)
+      const stayed = `NOT taken back: ${listed(kept.map(({ to }) => to.who))}, whose predecessors are gone.`
+      const serving = `${parts.serving ?? ''} ${stayed}`.trim()
+      error = new HandoverError(error.code, { ...parts, serving, text: `${parts.text}\n  ${stayed}` }, { stderr: error.stderr ?? '', cause: error.cause })
     }
   } else {
     for (const { slot } of done) slot.settle()
@@ -84,16 +86,13 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     await Promise.all(ended)
   }
   forget()
-  return {
-    ok: error === undefined,
-    at,
-    ms: Math.round(performance.now() - begun),
+  return reloadOutcome(begun, {
     switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to, died }) => ({ slot: slot.index, from: from?.peer ?? null, to: to.peer, version: (await to.ask(statusMs))?.version ?? null, ...(died && { died: byWhat(died) }) }))),
     reports,
     serving: keeper.servers.map(({ peer }) => peer),
-    ...(keeper.startNotes.length > 0 && { notes: keeper.startNotes }),
-    ...(error && { error: { code: error.code, message: error.message, stderr: error.stderr ?? '' } })
-  }
+    notes: keeper.startNotes,
+    error
+  })
 }
 
 /** In three parts, whatever it was. */

@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { channelTo, handOver, HandoverError, isErrorCode, listed, pathsMark, Lifecycle, withoutStop, type CommandLine, type ProcessEnd, type OfferedListener, type ProcessStatus, type Report, type LifecycleState, type Wishes } from '@handover/core/internal'
+import { channelTo, handOver, HandoverError, errorOf, listed, partsOf, pathsMark, Lifecycle, withoutStop, type CommandLine, type ProcessEnd, type OfferedListener, type ProcessStatus, type Report, type LifecycleState, type Wishes } from '@handover/core/internal'
 import type { CheckpointStore } from './checkpoint-store.js'
 import type { CountStore } from './count-store.js'
 import type { ServedFiles } from './served-files.js'
@@ -497,8 +497,8 @@ export class Slot {
       this.#side.report(report)
       if (report.result === 'switched' && this.#handover?.from === worker) this.#handover.end()
     },
-    failed: (worker, { successor, code, message, stderr }) => {
-      const error = new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', message, { stderr })
+    failed: (worker, { successor, ...told }) => {
+      const error = errorOf(told)
       // One whose event loop was blocked may speak of a handover that was given up long ago.
       if (this.#handover?.from === worker && this.#handover.to.pid === successor) this.#handover.end(error)
       else if (this.#undo?.from === worker && this.#undo.to.pid === successor) this.#undo.failure ??= () => error
@@ -606,12 +606,12 @@ export class Slot {
 
   #gone(worker: Worker, what: string, todo = buildTodo, before = ''): HandoverError {
     const how = worker.how ? `, ${byWhat(worker.how)}` : ''
-    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', `${worker.who} ${what}${how}${before}.\n  ${this.#side.serves()}\n  ${todo}.`, { stderr: worker.stderr })
+    return new HandoverError('HANDOVER_SUCCESSOR_EXIT', { what: `${worker.who} ${what}${how}${before}`, serving: this.#side.serves(), todo, onLines: true }, { stderr: worker.stderr })
   }
 
   #withStderr(error: HandoverError, worker: Worker): HandoverError {
     const { stderr } = worker
     if (stderr === '' || (error.stderr ?? '') !== '') return error
-    return new HandoverError(error.code, error.message, { stderr, cause: error.cause })
+    return new HandoverError(error.code, partsOf(error), { stderr, cause: error.cause })
   }
 }

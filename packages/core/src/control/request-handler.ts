@@ -4,10 +4,11 @@
  */
 
 import type { Client } from './control-server.js'
-import { HandoverError, type ErrorCode } from '../errors.js'
+import type { HandoverError } from '../errors.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'
 import type { AppStatus, ControlRequest, ProcessStatus, ReloadOutcome, ReloadRequest } from '../protocol/control-messages.js'
+import { reloadBegins, reloadOutcome, type ReloadBegin } from '../protocol/reload-outcome.js'
 
 const bakeMs = 3_000
 
@@ -58,9 +59,9 @@ export class RequestHandler {
 
   /** A reload that has begun, whoever asked for it: the last one is told in the status. */
   record(reload: Promise<Report>): Promise<Report> {
-    const begun = beginning()
+    const begun = reloadBegins()
     reload.then(
-      (report) => { this.#lastReload = this.#done(begun, [report]) },
+      (report) => { this.#lastReload = this.#done(begun, report) },
       (error: unknown) => { this.#lastReload = this.#failed(begun, error) }
     )
     return reload
@@ -101,7 +102,7 @@ export class RequestHandler {
       client.answer({ type: 'refused', code: 'HANDOVER_OPTION', reason: `process ${process.pid} runs without a keeper, so ${optionNames[asked]} means nothing to it. Nothing was changed. Start it with \`handover run\` for that.` })
       return undefined
     }
-    const begun = beginning()
+    const begun = reloadBegins()
     const progress = (text: string): void => { client.answer({ type: 'progress', text }) }
     progress(`process ${process.pid} starts a successor`)
     let report: Report
@@ -110,7 +111,7 @@ export class RequestHandler {
     } catch (error) {
       return this.#failed(begun, error)
     }
-    const outcome = this.#done(begun, [report])
+    const outcome = this.#done(begun, report)
     const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs)
     progress(`${named(report.successor)} serves${watchedMs > 0 ? `, and is watched for ${watchedMs / 1_000} s` : ''}`)
     const first = await this.#fate(watchedMs)
@@ -135,23 +136,13 @@ export class RequestHandler {
     })
   }
 
-  #done({ at, since }: Beginning, reports: readonly Report[]): ReloadOutcome {
-    const [report] = reports
-    return {
-      ok: true,
-      at,
-      ms: Math.round(performance.now() - since),
-      switched: report?.successor ? [{ slot: null, from: report.predecessor, to: report.successor, version: null }] : [],
-      reports,
-      serving: report?.successor ? [report.successor] : []
-    }
+  #done(begun: ReloadBegin, report: Report): ReloadOutcome {
+    const { predecessor: from, successor: to } = report
+    return reloadOutcome(begun, { switched: to ? [{ slot: null, from, to, version: null }] : [], reports: [report], serving: to ? [to] : [] })
   }
 
-  #failed({ at, since }: Beginning, error: unknown): ReloadOutcome {
-    const known = error instanceof HandoverError ? error : undefined
-    const code: ErrorCode = known?.code ?? 'HANDOVER_PROTOCOL'
-    const message = error instanceof Error ? error.message : String(error)
-    return { ok: false, at, ms: Math.round(performance.now() - since), switched: [], reports: [], serving: this.#side.serving(), error: { code, message, stderr: known?.stderr ?? '' } }
+  #failed(begun: ReloadBegin, error: unknown): ReloadOutcome {
+    return reloadOutcome(begun, { serving: this.#side.serving(), error })
   }
 
   /** The reload by which this process came to serve, as its predecessor told it at its end. */
@@ -160,18 +151,9 @@ export class RequestHandler {
     const ms = Math.round((launch ?? 0) + (prepare ?? 0) + (commit ?? 0))
     const { successor, predecessor } = report
     if (!successor) throw new Error('a report of a successor has none')
-    const at = Date.now() - Math.round(drain ?? 0) - ms
-    const { version } = this.#side.status()
-    return { ok: true, at, ms, switched: [{ slot: null, from: predecessor, to: successor, version }], reports: [report], serving: [successor] }
+    const begun = { at: Date.now() - Math.round(drain ?? 0) - ms, since: performance.now() - ms }
+    return reloadOutcome(begun, { switched: [{ slot: null, from: predecessor, to: successor, version: this.#side.status().version }], reports: [report], serving: [successor] })
   }
 }
 
-interface Beginning {
-  /** As Date.now(). */
-  readonly at: number
-  /** As performance.now(). */
-  readonly since: number
-}
-
-const beginning = (): Beginning => ({ at: Date.now(), since: performance.now() })
 const named = (peer: Peer | null): string => (peer ? `generation ${peer.generation} (process ${peer.pid})` : 'the successor')

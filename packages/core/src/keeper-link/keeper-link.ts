@@ -15,6 +15,7 @@ import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { keeperProtocol, keeperMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
+import { errorReport } from '../protocol/reload-outcome.js'
 import type { Report } from '../protocol/report.js'
 import { passed, type PassedListener } from './passed-listener.js'
 
@@ -197,7 +198,7 @@ export class KeeperLink {
 
   /** Of a handover to process `successor`. */
   failed(error: HandoverError, successor: number): void {
-    this.#line.send({ type: 'failed', successor, code: error.code, message: error.message, stderr: error.stderr ?? '' })
+    this.#line.send({ type: 'failed', successor, ...errorReport(error) })
   }
 
   // ---- what travels as a file; the descriptor stays the caller's, who may close it as soon as the call returns ----

@@ -144,6 +144,18 @@ export interface ReloadRequest {
   readonly keeper?: boolean
 }
 
+/** An error as another process reads it. Without `serving` and `todo`, `what` is the whole message. */
+export interface ErrorReport {
+  readonly code: string
+  /** The whole text for people. */
+  readonly message: string
+  readonly what?: string
+  readonly serving?: string
+  readonly todo?: string
+  /** The last lines that the successor wrote to stderr. */
+  readonly stderr: string
+}
+
 export interface ReloadOutcome {
   readonly ok: boolean
   /** When it began, as Date.now(). */
@@ -166,8 +178,8 @@ export interface ReloadOutcome {
   readonly serving: readonly Peer[]
   /** What was not started as it had been typed, because that is gone: each a clause for people. Absent where nothing. */
   readonly notes?: readonly string[]
-  /** Where it is not ok: the message has what happened, who serves now, and what to do. `stderr`: the last lines of the successor. */
-  readonly error?: { readonly code: string; readonly message: string; readonly stderr: string }
+  /** Where it is not ok. */
+  readonly error?: ErrorReport
 }
 
 export type ControlRequest =

@@ -45,7 +45,7 @@ export type WorkerMessage =
   /** Of a handover or a drain of this process. */
   | { readonly type: 'report'; readonly report: Report }
   /** A handover to process `successor` failed, or was undone: this process serves. */
-  | { readonly type: 'failed'; readonly successor: number; readonly code: string; readonly message: string; readonly stderr: string }
+  | { readonly type: 'failed'; readonly successor: number; readonly code: string; readonly message: string; readonly what?: string; readonly serving?: string; readonly todo?: string; readonly stderr: string }
   /** Somebody asked this process for a reload (its signal, or the program). Waits for `outcome`. */
   | { readonly type: 'wants'; readonly withoutState?: boolean; readonly allowDrop?: boolean }
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
@@ -99,7 +99,7 @@ export const workerShapes: Shapes<WorkerMessage> = {
   booted: { kept: list(string), added: list(string), dropped: list(string), speaks: list(shape({ listener: string, protocol: string })) },
   serves: { listeners: list(listener) },
   report: { report: object },
-  failed: { successor: count, code: string, message: string, stderr: string },
+  failed: { successor: count, code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string },
   wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
   status: { id: count, status: object },
   checkpoint: { name: string, bytes: count },

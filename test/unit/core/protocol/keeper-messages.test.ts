@@ -17,7 +17,7 @@ const fromWorker: Examples<WorkerMessage> = {
   booted: { type: 'booted', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'], speaks: [{ listener: 'tcp 0.0.0.0:3000', protocol: 'http' }] },
   serves: { type: 'serves', listeners },
   report: { type: 'report', report: { result: 'switched' } as never },
-  failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended', stderr: '' },
+  failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended. Process 4120 serves. Repair it.', what: 'it ended', serving: 'Process 4120 serves', todo: 'Repair it', stderr: '' },
   wants: { type: 'wants' },
   status: { type: 'status', id: 7, status: { pid: 4312 } as never },
   checkpoint: { type: 'checkpoint', name: 'sessions', bytes: 4096 },
@@ -55,6 +55,9 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   withoutState: (value) => value === undefined || isBoolean(value),
   allowDrop: (value) => value === undefined || isBoolean(value),
   signal: (value) => value === undefined || isText(value),
+  what: (value) => value === undefined || isText(value),
+  serving: (value) => value === undefined || isText(value),
+  todo: (value) => value === undefined || isText(value),
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
   kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
 }
