@@ -1,4 +1,7 @@
-/** The order of the test files: those that take longest first, so that none of them is left alone at the end; the others by their size, as vitest has it. */
+/**
+ * The order of the test files: those that take longest first, so that none of them is left alone at the end; the others by their size, as
+ * vitest has it.
+ */
 
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 

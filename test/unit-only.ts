@@ -1,6 +1,6 @@
 /**
- * What no unit test does: start a process. `spawn`, `fork`, `exec` and their relatives throw in test/unit, so that these tests stay a matter of seconds on
- * any machine. A test of a claim about processes belongs to test/integration, or to test/faults.
+ * What no unit test does: start a process. `spawn`, `fork`, `exec` and their relatives throw in test/unit, so that these tests stay a
+ * matter of seconds on any machine. A test of a claim about processes belongs to test/integration, or to test/faults.
  */
 
 import childProcess from 'node:child_process'

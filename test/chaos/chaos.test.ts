@@ -1,7 +1,9 @@
 /**
- * Seeded chaos: reloads, kills, pauses and bad builds in an order that a seed draws, under load; after each episode the promises are looked at.
+ * Seeded chaos: reloads, kills, pauses and bad builds in an order that a seed draws, under load; after each episode the promises are
+ * looked at.
  *
- * HANDOVER_CHAOS_SEED and HANDOVER_CHAOS_EPISODES choose the episodes: one for each seed from there on. `npm run chaos -- --seed N --episodes N` sets them.
+ * HANDOVER_CHAOS_SEED and HANDOVER_CHAOS_EPISODES choose the episodes: one for each seed from there on. `npm run chaos -- --seed N
+ * --episodes N` sets them.
  */
 
 import { describe, it } from 'vitest'

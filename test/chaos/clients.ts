@@ -1,6 +1,6 @@
 /**
- * WebSocket clients for the chaos: each says one number after the other, awaits that it comes back, and notes every connection that broke. One that broke is
- * opened anew, as a user's would be.
+ * WebSocket clients for the chaos: each says one number after the other, awaits that it comes back, and notes every connection that broke.
+ * One that broke is opened anew, as a user's would be.
  */
 
 import net from 'node:net'

@@ -1,6 +1,6 @@
 /**
- * An episode of chaos: a service under load, to which the steps of a plan happen, one after the other; then the promises are looked at, each without what the
- * episode itself took away (ledger.ts).
+ * An episode of chaos: a service under load, to which the steps of a plan happen, one after the other; then the promises are looked at,
+ * each without what the episode itself took away (ledger.ts).
  */
 
 import { nowMs, startLoad, type LoadOptions, type LoadResult } from '@handover/load'
@@ -82,7 +82,10 @@ class Episode {
     }
   }
 
-  /** Until everything serves again, as whoever looks after the service would have it: a keeper that is gone is started, and so is a service without one. */
+  /**
+   * Until everything serves again, as whoever looks after the service would have it: a keeper that is gone is started, and so is a service
+   * without one.
+   */
   async settle(): Promise<void> {
     const service = this.#service
     service.behave('ok')

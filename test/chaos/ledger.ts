@@ -1,6 +1,6 @@
 /**
- * What may be lost in an episode of chaos: of a process that was killed exactly the connections that it had, looked up while it stood still; and of a time in
- * which nobody had the port, connects. Everything else that was lost breaks a promise.
+ * What may be lost in an episode of chaos: of a process that was killed exactly the connections that it had, looked up while it stood
+ * still; and of a time in which nobody had the port, connects. Everything else that was lost breaks a promise.
  */
 
 import { readFileSync } from 'node:fs'
@@ -37,8 +37,8 @@ export class Ledger {
   readonly #outages: Outage[] = []
 
   /**
-   * Kills the process when what it has is known: it stands still first. Resolves with the moment of the kill when the clients have seen it; undefined where it
-   * was gone before.
+   * Kills the process when what it has is known: it stands still first. Resolves with the moment of the kill when the clients have seen
+   * it; undefined where it was gone before.
    */
   async kill(pid: number, what: string, server: { readonly port: number }): Promise<number | undefined> {
     if (!await suspend(pid)) return undefined

@@ -1,6 +1,6 @@
 /**
- * What happens in an episode of chaos, drawn from its seed: the same seed gives the same roof and the same steps with the same pauses. When a byte comes and
- * where a process stands at that moment is up to the machine.
+ * What happens in an episode of chaos, drawn from its seed: the same seed gives the same roof and the same steps with the same pauses.
+ * When a byte comes and where a process stands at that moment is up to the machine.
  */
 
 import { type Random, seededRandom } from '../helpers/internals.js'

@@ -1,5 +1,6 @@
 /**
- * The service that an episode of chaos is about, under both roofs: with the adapter (processes that start their successors), or under `handover run`.
+ * The service that an episode of chaos is about, under both roofs: with the adapter (processes that start their successors), or under
+ * `handover run`.
  */
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'

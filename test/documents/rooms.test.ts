@@ -1,6 +1,6 @@
 /**
- * The rules of who may import whom bite: into a copy of the sources a forbidden import is written for each rule of .dependency-cruiser.mjs, and a circle; the
- * check then names each of these rules with its reason. Without them it finds nothing.
+ * The rules of who may import whom bite: into a copy of the sources a forbidden import is written for each rule of
+ * .dependency-cruiser.mjs, and a circle; the check then names each of these rules with its reason. Without them it finds nothing.
  */
 
 import { appendFileSync, cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'

@@ -1,5 +1,6 @@
 /**
- * Reloads of `handover run` to builds that are bad in every way: the reason is told, the old workers serve on, and the strict client notices nothing.
+ * Reloads of `handover run` to builds that are bad in every way: the reason is told, the old workers serve on, and the strict client
+ * notices nothing.
  */
 
 import { once } from 'node:events'

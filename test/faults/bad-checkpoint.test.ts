@@ -1,4 +1,7 @@
-/** Starts that fail where something was left to them: a checkpoint that kills keeps no service down, and a build that does not start costs no state. */
+/**
+ * Starts that fail where something was left to them: a checkpoint that kills keeps no service down, and a build that does not start costs
+ * no state.
+ */
 
 import { describe, expect, it } from 'vitest'
 import { get } from '../helpers/ask.js'

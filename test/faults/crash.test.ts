@@ -1,6 +1,8 @@
 /**
- * Workers that die: the port stays open whatever kills them, the others answer what waits for the dead one, and the next one comes by itself.
- * HANDOVER_TEST_SECONDS sets for how long a random worker is killed every second (default 8), and half as often one is killed within a reload.
+ * Workers that die: the port stays open whatever kills them, the others answer what waits for the dead one, and the next one comes by
+ * itself.
+ * HANDOVER_TEST_SECONDS sets for how long a random worker is killed every second (default 8), and half as often one is killed within a
+ * reload.
  */
 
 import { once } from 'node:events'

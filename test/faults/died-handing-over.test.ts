@@ -1,4 +1,6 @@
-/** Workers that are killed while their state is on its way to the next generation, under a keeper; and what a reload says of shared state. */
+/**
+ * Workers that are killed while their state is on its way to the next generation, under a keeper; and what a reload says of shared state.
+ */
 
 import { describe, expect, it } from 'vitest'
 import { get } from '../helpers/ask.js'

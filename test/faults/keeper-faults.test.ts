@@ -1,5 +1,6 @@
 /**
- * Moments at which a process dies or blocks while others count on it: afterwards each slot is served by one process, and the keeper knows every process.
+ * Moments at which a process dies or blocks while others count on it: afterwards each slot is served by one process, and the keeper knows
+ * every process.
  */
 
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * What goes wrong while connections move, in real processes: either side is killed, stopped, suspended or out of descriptors in the middle of it. Only what
- * a successor has acknowledged can be gone with it; everything else is served by whoever lives.
+ * What goes wrong while connections move, in real processes: either side is killed, stopped, suspended or out of descriptors in the middle
+ * of it. Only what a successor has acknowledged can be gone with it; everything else is served by whoever lives.
  */
 
 import { closeSync, readFileSync } from 'node:fs'

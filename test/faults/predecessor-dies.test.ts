@@ -1,4 +1,7 @@
-/** The predecessor is killed: the successor that has the offer commits alone; one that has none is a first generation. No connect is refused. */
+/**
+ * The predecessor is killed: the successor that has the offer commits alone; one that has none is a first generation. No connect is
+ * refused.
+ */
 
 import { existsSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'

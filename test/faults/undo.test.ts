@@ -1,4 +1,6 @@
-/** The successor dies after the switch: within the undo window the predecessor serves again, afterwards nothing of it is left that could. */
+/**
+ * The successor dies after the switch: within the undo window the predecessor serves again, afterwards nothing of it is left that could.
+ */
 
 import { existsSync } from 'node:fs'
 import http from 'node:http'

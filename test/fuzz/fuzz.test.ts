@@ -1,6 +1,6 @@
 /**
- * The fuzz of moving connections (fuzz.mjs), short, in a process of its own; and whether it would notice: each wrong rule of fuzz-mutations.mjs must
- * make it fail.
+ * The fuzz of moving connections (fuzz.mjs), short, in a process of its own; and whether it would notice: each wrong rule of
+ * fuzz-mutations.mjs must make it fail.
  *
  * HANDOVER_FUZZ_MOVES makes it longer; `npm run fuzz` is the long run.
  */

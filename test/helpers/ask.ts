@@ -111,8 +111,8 @@ function claimBlock(): number[] {
 }
 
 /**
- * Ports that nobody listens on, IPv4 or IPv6, and that no other test takes. They lie below those that the kernel gives to port 0 and to clients
- * (ip(7), ip_local_port_range), or one of these could take them before the program does.
+ * Ports that nobody listens on, IPv4 or IPv6, and that no other test takes. They lie below those that the kernel gives to port 0 and to
+ * clients (ip(7), ip_local_port_range), or one of these could take them before the program does.
  */
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = []

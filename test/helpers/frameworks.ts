@@ -1,5 +1,6 @@
 /**
- * Programs that know nothing of Handover, started and reloaded as a user of the command does it. How that is done stands in `start` and `reload` alone.
+ * Programs that know nothing of Handover, started and reloaded as a user of the command does it. How that is done stands in `start` and
+ * `reload` alone.
  */
 
 import { preloadFile } from './internals.js'

@@ -2,8 +2,8 @@
  * A strict HTTP/2 load: users who ask again and again, all as streams of one session, and never retry.
  *
  * A session that was told to go (GOAWAY) gets no new streams; the next one is opened for them. A stream that ends without its whole
- * answer is lost. One that crossed the GOAWAY is refused, which promises that it was not begun (RFC 9113, 8.7): it is kept apart, so that the
- * test can see whether that is true.
+ * answer is lost. One that crossed the GOAWAY is refused, which promises that it was not begun (RFC 9113, 8.7): it is kept apart, so that
+ * the test can see whether that is true.
  */
 
 import http2 from 'node:http2'

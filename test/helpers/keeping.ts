@@ -1,5 +1,6 @@
 /**
- * An app under `handover run`, in a process group and a directory of control sockets of its own: started, asked, reloaded, and ended with all its processes.
+ * An app under `handover run`, in a process group and a directory of control sockets of its own: started, asked, reloaded, and ended with
+ * all its processes.
  */
 
 import { mkdtempSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,5 +1,6 @@
 /**
- * An app under `handover run`: a keeper with its workers, in a directory of control sockets of its own, reloaded and asked as a user of the command does it.
+ * An app under `handover run`: a keeper with its workers, in a directory of control sockets of its own, reloaded and asked as a user of
+ * the command does it.
  * Its end kills what it started, by pid, and proves that no process of it is left.
  */
 

@@ -3,7 +3,9 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { addon, openChannel, openPairs, type CountedBy, type ProcessEnd, type KeeperMessage, type LifecycleState, type WorkerMessage } from '@handover/core/internal'
+import {
+  addon, openChannel, openPairs, type CountedBy, type ProcessEnd, type KeeperMessage, type LifecycleState, type WorkerMessage
+} from '@handover/core/internal'
 import { type Line, keeperMessages, workerMessages, Worker, type WorkerSide } from './internals.js'
 import { descriptorsOf, waitFor } from './program.js'
 

@@ -1,6 +1,7 @@
 /**
- * The program test/programs/move.mjs under a test of moving connections: its generations, clients whose bytes the test writes itself, and what every one of
- * these tests says of the end: the client's connection is still open, and the report of the first generation counts every connection once.
+ * The program test/programs/move.mjs under a test of moving connections: its generations, clients whose bytes the test writes itself, and
+ * what every one of these tests says of the end: the client's connection is still open, and the report of the first generation counts
+ * every connection once.
  */
 
 import { once } from 'node:events'
@@ -206,7 +207,9 @@ function chunks(text: string): Body | undefined {
   }
 }
 
-/** Resolves with the next `count` answers when they are whole, and takes them out of `client.text`. Rejects when the connection ends before. */
+/**
+ * Resolves with the next `count` answers when they are whole, and takes them out of `client.text`. Rejects when the connection ends before.
+ */
 export async function answers(client: Client, count: number): Promise<Answer[]> {
   for (;;) {
     const found = answersIn(client.text, count)
@@ -246,8 +249,8 @@ export const oneMoved = {
 }
 
 /**
- * Reloads, and resolves when all has moved that could move at once: an idle connection that was made last is among it. What was sent before on the
- * others was read by then.
+ * Reloads, and resolves when all has moved that could move at once: an idle connection that was made last is among it. What was sent
+ * before on the others was read by then.
  */
 export async function switched(moving: Moving): Promise<Client> {
   const witness = await moving.idleClient()

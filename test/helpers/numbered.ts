@@ -1,6 +1,6 @@
 /**
- * A WebSocket client whose messages are numbered, and that checks everything that comes: each of its messages comes back once, whole and in order, pushes
- * and pongs follow each other, and nobody closes the connection. Counterpart of test/programs/ws.mjs.
+ * A WebSocket client whose messages are numbered, and that checks everything that comes: each of its messages comes back once, whole and
+ * in order, pushes and pongs follow each other, and nobody closes the connection. Counterpart of test/programs/ws.mjs.
  */
 
 import { setTimeout as wait } from 'node:timers/promises'
@@ -94,7 +94,9 @@ export class NumberedClient implements Disposable {
     }
   }
 
-  /** One message: text or binary, of a length that needs each of the three forms of a frame's head. None where the last one is not whole. */
+  /**
+   * One message: text or binary, of a length that needs each of the three forms of a frame's head. None where the last one is not whole.
+   */
   send(): void {
     if (this.#inParts) return
     const text = this.#next()

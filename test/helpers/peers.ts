@@ -1,6 +1,6 @@
 /**
- * What the tests of reloads under load share: a program that is reloaded while something else keeps connections to it, the invariants that hold then,
- * and other people's programs (proxies, load tools) as processes that are ended by their pid.
+ * What the tests of reloads under load share: a program that is reloaded while something else keeps connections to it, the invariants that
+ * hold then, and other people's programs (proxies, load tools) as processes that are ended by their pid.
  */
 
 import { spawn } from 'node:child_process'

@@ -138,7 +138,9 @@ export class Program implements AsyncDisposable {
   }
 }
 
-/** Polls what has no event: another process, /proc. The longer it waits, the less often it looks: what it looks at needs the machine too. */
+/**
+ * Polls what has no event: another process, /proc. The longer it waits, the less often it looks: what it looks at needs the machine too.
+ */
 export async function waitFor(condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const end = performance.now() + ms
   for (let pause = 5; !(await condition()); pause = Math.min(50, pause * 1.5)) {

@@ -1,5 +1,6 @@
 /**
- * Clients that count what a server of test/programs/metrics.mjs must have counted, and scrapers that see to it that nothing of it ever runs backwards.
+ * Clients that count what a server of test/programs/metrics.mjs must have counted, and scrapers that see to it that nothing of it ever
+ * runs backwards.
  */
 
 import { once } from 'node:events'

@@ -1,6 +1,6 @@
 /**
- * Behind a reverse proxy that keeps its connections to the server: nginx and HAProxy, as they are installed. Neither may try a request twice, so that
- * whatever goes wrong behind them is a 502 or 503 to the strict client. A proxy that is not installed is skipped.
+ * Behind a reverse proxy that keeps its connections to the server: nginx and HAProxy, as they are installed. Neither may try a request
+ * twice, so that whatever goes wrong behind them is a 502 or 503 to the strict client. A proxy that is not installed is skipped.
  */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,9 @@ import path from 'node:path'
 import { type LoadOptions, startLoadProcess } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
 import { waitFor } from '../helpers/program.js'
-import { accepted, drained, everyConnectionMoved, installed, nothingLostNothingClosed, portOf, reload, startGenerations, Tool } from '../helpers/peers.js'
+import {
+  accepted, drained, everyConnectionMoved, installed, nothingLostNothingClosed, portOf, reload, startGenerations, Tool
+} from '../helpers/peers.js'
 
 const reloads = Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10))
 const clients = 40

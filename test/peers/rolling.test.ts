@@ -1,6 +1,7 @@
 /**
- * A rolling deploy: two servers behind a real balancer, HAProxy and nginx as they come, one after another stopped and started again. No request is lost: a
- * balancer repeats what was refused, and must not repeat what was accepted and reset. Skipped where they are not installed.
+ * A rolling deploy: two servers behind a real balancer, HAProxy and nginx as they come, one after another stopped and started again. No
+ * request is lost: a balancer repeats what was refused, and must not repeat what was accepted and reset. Skipped where they are not
+ * installed.
  */
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,7 @@
 /**
- * Other people's clients over reloads, each with its own notion of an error: an undici Pool, autocannon (also with pipelining), wrk and h2load. Some of
- * them connect anew without a word, so it is the servers that say how many connections there were. A tool that is not installed is skipped.
+ * Other people's clients over reloads, each with its own notion of an error: an undici Pool, autocannon (also with pipelining), wrk and
+ * h2load. Some of them connect anew without a word, so it is the servers that say how many connections there were. A tool that is not
+ * installed is skipped.
  */
 
 import { expect, onTestFinished, test } from 'vitest'
@@ -13,7 +14,8 @@ const reloads = Math.min(5, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 5))
 const limit = { timeout: 300_000 }
 
 /**
- * A tool that keeps `connections` busy until it is interrupted: reloads, and everything that must hold of the servers. Resolves with its words.
+ * A tool that keeps `connections` busy until it is interrupted: reloads, and everything that must hold of the servers. Resolves with its
+ * words.
  * `more`: connections that it opens and closes before it begins.
  */
 async function overReloads(connections: number, start: (url: string) => Tool, more = 0): Promise<string> {
@@ -134,7 +136,8 @@ test('h2load over HTTP/1.1 with 20 connections: every request succeeds, and its 
   expect(accepted(generations)).toBe(20)
 })
 
-// An HTTP/2 connection does not move. Streams that cross the GOAWAY on their way were not begun, and a client may send them again (RFC 9113, section 8.7):
+// An HTTP/2 connection does not move. Streams that cross the GOAWAY on their way were not begun, and a client may send them again (RFC
+// 9113, section 8.7):
 // h2load neither does that nor connects anew, and calls them failed.
 test('h2load over clear HTTP/2: every stream that a server has begun succeeds, and at most those that crossed the GOAWAY do not', limit, async ({ skip }) => {
   const file = installed('h2load')

@@ -1,6 +1,6 @@
 /**
- * A chain of generations of which each runs under another version of Node: upgrades and the ways back, from each version to each other. The program is
- * started as `node` through PATH, where a link leads to another binary before every reload.
+ * A chain of generations of which each runs under another version of Node: upgrades and the ways back, from each version to each other.
+ * The program is started as `node` through PATH, where a link leads to another binary before every reload.
  * HANDOVER_TEST_NODES: the other Node binaries, separated by colons. Without it the test is skipped.
  */
 

@@ -1,6 +1,7 @@
 /**
- * The preload of the command with real frameworks, whose apps know nothing of Handover: reloaded under the strict client, no request is lost and no plain
- * connection is closed. Many reloads, by the keeper, are in kept-load.test.ts. HANDOVER_TEST_RELOADS below 10: one reload instead of two.
+ * The preload of the command with real frameworks, whose apps know nothing of Handover: reloaded under the strict client, no request is
+ * lost and no plain connection is closed. Many reloads, by the keeper, are in kept-load.test.ts. HANDOVER_TEST_RELOADS below 10: one
+ * reload instead of two.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'

@@ -1,6 +1,6 @@
 /**
- * What a reload is for clients of socket.io, whose sessions live in one process: a WebSocket stays with its generation until that ends, a client that polls
- * learns at its next request that the successor does not know it. Both come back by themselves.
+ * What a reload is for clients of socket.io, whose sessions live in one process: a WebSocket stays with its generation until that ends, a
+ * client that polls learns at its next request that the successor does not know it. Both come back by themselves.
  */
 
 import { io, type Socket } from 'socket.io-client'

@@ -1,5 +1,6 @@
 /**
- * What adopting everything must not break: programs that listen more than once, pass ports around, have children, and those that use an adapter as well.
+ * What adopting everything must not break: programs that listen more than once, pass ports around, have children, and those that use an
+ * adapter as well.
  */
 
 import dgram from 'node:dgram'

@@ -1,6 +1,6 @@
 /**
- * Connections that come through a generation which is going itself: from the one before it, when its own drain seems to be over, through a listener that its
- * successor does without.
+ * Connections that come through a generation which is going itself: from the one before it, when its own drain seems to be over, through a
+ * listener that its successor does without.
  */
 
 import { expect, onTestFinished, test } from 'vitest'

@@ -1,5 +1,6 @@
 /**
- * Connections that the program took into its own hands are not ours to move: they stay, hear that they end by their next answer, and nothing of them is lost.
+ * Connections that the program took into its own hands are not ours to move: they stay, hear that they end by their next answer, and
+ * nothing of them is lost.
  * What the successor cannot take after all goes back to where it came from.
  */
 

@@ -1,10 +1,12 @@
 /**
- * A plain HTTP/1.1 connection moves from whatever state it is in: at once, or when nothing of it is left in the predecessor. The client sees no close,
- * every answer is whole and in order, and the next one comes from the successor.
+ * A plain HTTP/1.1 connection moves from whatever state it is in: at once, or when nothing of it is left in the predecessor. The client
+ * sees no close, every answer is whole and in order, and the next one comes from the successor.
  */
 
 import { describe, expect, test } from 'vitest'
-import { answers, answersBeforeTheEnd, bothMove, goesOn, isOpen, Moving, nextAnswer, oneMoved, switched, untilOnly } from '../../helpers/moving.js'
+import {
+  answers, answersBeforeTheEnd, bothMove, goesOn, isOpen, Moving, nextAnswer, oneMoved, switched, untilOnly
+} from '../../helpers/moving.js'
 
 const places = [['TCP over IPv4', '127.0.0.1:0'], ['TCP over IPv6', '[::1]:0'], ['a Unix socket', 'unix:DIR/server.sock']] as const
 

@@ -1,6 +1,6 @@
 /**
- * What may not move, and why: TLS, HTTP/2, what the application holds or vetoes, what the successor does not take. It is drained politely, with the reason in
- * the report. And what moves under every framework.
+ * What may not move, and why: TLS, HTTP/2, what the application holds or vetoes, what the successor does not take. It is drained politely,
+ * with the reason in the report. And what moves under every framework.
  */
 
 import { once } from 'node:events'

@@ -2,8 +2,8 @@
  * Promise 4 under load: 500 keep-alive clients that never retry, half of them with POSTs, some without a pause, some with one of 60 ms,
  * most of them mostly idle.
  * Over every reload nothing is lost, nothing is closed, and the connections opened in total are as many as the clients.
- * HANDOVER_TEST_RELOADS sets how many reloads the plain server has (default 50); Fastify and Express, which boot longer, have at most 8, and below 3 they
- * are left out: a run of that few is about a version of Node.
+ * HANDOVER_TEST_RELOADS sets how many reloads the plain server has (default 50); Fastify and Express, which boot longer, have at most 8,
+ * and below 3 they are left out: a run of that few is about a version of Node.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'

@@ -1,5 +1,6 @@
 /**
- * A Node that keeps connections in another way than this package knows: nothing is moved, one warning says why, and the polite drain does the work.
+ * A Node that keeps connections in another way than this package knows: nothing is moved, one warning says why, and the polite drain does
+ * the work.
  */
 
 import { expect, onTestFinished, test } from 'vitest'

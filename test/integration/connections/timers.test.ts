@@ -1,6 +1,6 @@
 /**
- * The timers and limits of a connection go along: in the successor they behave as if the connection had always been there. What closes first is compared,
- * never how long it took.
+ * The timers and limits of a connection go along: in the successor they behave as if the connection had always been there. What closes
+ * first is compared, never how long it took.
  */
 
 import { setTimeout as wait } from 'node:timers/promises'

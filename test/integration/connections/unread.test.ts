@@ -1,6 +1,6 @@
 /**
- * The very moment of the switch: what lies unread in the kernel when a connection moves, what comes while it does, and what the successor's server says of
- * the connections that it got.
+ * The very moment of the switch: what lies unread in the kernel when a connection moves, what comes while it does, and what the
+ * successor's server says of the connections that it got.
  */
 
 import { describe, expect, test } from 'vitest'

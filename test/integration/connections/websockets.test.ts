@@ -1,6 +1,6 @@
 /**
- * WebSockets of the package ws move with their state, between two messages: nothing is lost, doubled or reordered, and their clients see no end. What
- * cannot move is told 1012 in time.
+ * WebSockets of the package ws move with their state, between two messages: nothing is lost, doubled or reordered, and their clients see
+ * no end. What cannot move is told 1012 in time.
  *
  * HANDOVER_TEST_RELOADS makes the load tests longer or shorter.
  */

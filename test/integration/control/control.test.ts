@@ -1,4 +1,7 @@
-/** What the control sockets answer: to requests, to garbage, to another user; and that nobody's connection holds a process or a rendezvous up. */
+/**
+ * What the control sockets answer: to requests, to garbage, to another user; and that nobody's connection holds a process or a rendezvous
+ * up.
+ */
 
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,4 +1,7 @@
-/** Control sockets that are removed, replaced or shut in: the process goes on being found, nobody takes its name, and every reload goes through. */
+/**
+ * Control sockets that are removed, replaced or shut in: the process goes on being found, nobody takes its name, and every reload goes
+ * through.
+ */
 
 import { once } from 'node:events'
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'

@@ -1,7 +1,8 @@
 /**
  * Fastify's own tests, as its package has them: each that passes without the preload passes with it.
  *
- * By default those of listen and close; with HANDOVER_FOREIGN=all (`npm run foreign`) all that have to do with servers, connections and the log.
+ * By default those of listen and close; with HANDOVER_FOREIGN=all (`npm run foreign`) all that have to do with servers, connections and
+ * the log.
  */
 
 import { readdirSync } from 'node:fs'

@@ -1,4 +1,7 @@
-/** Runs a file of somebody else's twice, one after the other, since it may have ports of its own: as it is, and with the preload, as under `handover run`. */
+/**
+ * Runs a file of somebody else's twice, one after the other, since it may have ports of its own: as it is, and with the preload, as under
+ * `handover run`.
+ */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,4 +1,7 @@
-/** What a reload starts: what is there now (the version, the binary, the directory), with the same streams and a clean environment; and how it was started. */
+/**
+ * What a reload starts: what is there now (the version, the binary, the directory), with the same streams and a clean environment; and how
+ * it was started.
+ */
 
 import { spawn } from 'node:child_process'
 import { copyFileSync, mkdirSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * Words that are true: of an app that serves from where Handover cannot hand over, of one that is stopped or whose keeper is, and of one that is found by the
- * name of its package.
+ * Words that are true: of an app that serves from where Handover cannot hand over, of one that is stopped or whose keeper is, and of one
+ * that is found by the name of its package.
  */
 
 import { mkdirSync, writeFileSync } from 'node:fs'

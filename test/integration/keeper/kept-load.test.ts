@@ -1,9 +1,9 @@
 /**
- * Apps under `handover run`, with one worker and with four, reloaded again and again under the strict client: two with the adapter of their framework, the
- * others as their authors left them. No request is lost and no connection is closed.
+ * Apps under `handover run`, with one worker and with four, reloaded again and again under the strict client: two with the adapter of
+ * their framework, the others as their authors left them. No request is lost and no connection is closed.
  *
- * HANDOVER_TEST_RELOADS sets how many reloads each has (`npm run soak`: 50). With the default of 12 the first app has a quarter of them and the others one;
- * with fewer, each of the others runs with one worker or with two, and the first alone with one and with four.
+ * HANDOVER_TEST_RELOADS sets how many reloads each has (`npm run soak`: 50). With the default of 12 the first app has a quarter of them
+ * and the others one; with fewer, each of the others runs with one worker or with two, and the first alone with one and with four.
  */
 
 import { type LoadOptions, type LoadResult, startLoadProcess } from '@handover/load'

@@ -1,4 +1,7 @@
-/** What clients meet while an app is stopped: what they sent is answered, and who comes later is refused at once, under a keeper as without one. */
+/**
+ * What clients meet while an app is stopped: what they sent is answered, and who comes later is refused at once, under a keeper as without
+ * one.
+ */
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

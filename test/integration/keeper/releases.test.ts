@@ -1,6 +1,7 @@
 /**
- * Deploys as their tools do them: releases in folders of their own, a link `current` that is moved to the newest, the oldest removed, also under a keeper that
- * was started from it. However it was started, reloads, crashes and `reload --keeper` go on working, and never start old code in silence.
+ * Deploys as their tools do them: releases in folders of their own, a link `current` that is moved to the newest, the oldest removed, also
+ * under a keeper that was started from it. However it was started, reloads, crashes and `reload --keeper` go on working, and never start
+ * old code in silence.
  */
 
 import { cpSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,7 @@
-/** Whatever is wrong with a `handover run`, or with what is asked of one, is one line that says what to do; the exit status is 1 or 2, and nothing is left. */
+/**
+ * Whatever is wrong with a `handover run`, or with what is asked of one, is one line that says what to do; the exit status is 1 or 2, and
+ * nothing is left.
+ */
 
 import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import net from 'node:net'

@@ -1,6 +1,6 @@
 /**
- * Listeners that open late, listeners that only the new version has, and a process that needs its own listeners before it is ready: with an adapter and under
- * the command.
+ * Listeners that open late, listeners that only the new version has, and a process that needs its own listeners before it is ready: with
+ * an adapter and under the command.
  */
 
 import dgram from 'node:dgram'

@@ -1,5 +1,6 @@
 /**
- * Whatever a program does to the path of its Unix socket: the path that is served stays, under the strict client, with an adapter and under the command.
+ * Whatever a program does to the path of its Unix socket: the path that is served stays, under the strict client, with an adapter and
+ * under the command.
  */
 
 import { lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'

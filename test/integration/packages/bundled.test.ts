@@ -1,6 +1,6 @@
 /**
- * A program in one file that a bundler made, with the packages of Handover in it: it finds the addon beside itself or in a node_modules above, or says that
- * bundling is the reason and what to do.
+ * A program in one file that a bundler made, with the packages of Handover in it: it finds the addon beside itself or in a node_modules
+ * above, or says that bundling is the reason and what to do.
  */
 
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'

@@ -1,5 +1,6 @@
 /**
- * State as text between versions of Node: what each of them writes, all of them read as the same, and a type that one does not know is refused in words.
+ * State as text between versions of Node: what each of them writes, all of them read as the same, and a type that one does not know is
+ * refused in words.
  * HANDOVER_TEST_NODES: the other Node binaries, separated by colons. Without it there is nothing to compare, and the tests are skipped.
  */
 

@@ -1,5 +1,6 @@
 /**
- * The examples of shared state, as users copy them: real programs, real reloads. What they knew goes along, also what the predecessor learns while it drains.
+ * The examples of shared state, as users copy them: real programs, real reloads. What they knew goes along, also what the predecessor
+ * learns while it drains.
  */
 
 import { spawn } from 'node:child_process'
@@ -25,7 +26,10 @@ interface Answer {
   readonly body: Record<string, unknown>
 }
 
-/** A client with one kept connection and the cookies of a browser: it stays with the process that it has reached for as long as that lets it. */
+/**
+ * A client with one kept connection and the cookies of a browser: it stays with the process that it has reached for as long as that lets
+ * it.
+ */
 class Browser implements Disposable {
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   readonly #port: number

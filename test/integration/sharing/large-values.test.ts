@@ -1,6 +1,6 @@
 /**
- * State that is large: it holds up the event loop for no longer than it must, is given up in the middle of one item, and is refused in words where it is too
- * much for text. These compare times, or take seconds of the processor: so they are not among the unit tests.
+ * State that is large: it holds up the event loop for no longer than it must, is given up in the middle of one item, and is refused in
+ * words where it is too much for text. These compare times, or take seconds of the processor: so they are not among the unit tests.
  */
 
 import { closeSync } from 'node:fs'

@@ -1,5 +1,6 @@
 /**
- * Metrics of real processes over reloads: what clients have counted is what /metrics says, to the last request, and no scraper sees a value go down.
+ * Metrics of real processes over reloads: what clients have counted is what /metrics says, to the last request, and no scraper sees a
+ * value go down.
  * That last holds also where workers are killed, reloads are taken back, event loops are blocked and another keeper comes.
  *
  * HANDOVER_TEST_RELOADS sets how many reloads (20).

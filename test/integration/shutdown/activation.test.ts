@@ -1,4 +1,7 @@
-/** Sockets that systemd opened for the service (sd_listen_fds(3)): with a keeper and without, over reloads, crashes, another keeper and the stop. */
+/**
+ * Sockets that systemd opened for the service (sd_listen_fds(3)): with a keeper and without, over reloads, crashes, another keeper and the
+ * stop.
+ */
 
 import dgram from 'node:dgram'
 import { once } from 'node:events'

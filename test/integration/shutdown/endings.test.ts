@@ -1,6 +1,6 @@
 /**
- * A program that knows nothing of Handover ends under `handover run` as it does with node alone: the same program is run both ways, and every generation takes
- * the same steps, once, with the same end. Meanwhile clients ask, and lose nothing.
+ * A program that knows nothing of Handover ends under `handover run` as it does with node alone: the same program is run both ways, and
+ * every generation takes the same steps, once, with the same end. Meanwhile clients ask, and lose nothing.
  */
 
 import { startLoad, type Loss } from '@handover/load'
@@ -62,8 +62,8 @@ const ofTheGroup = [
 ] as const
 
 /**
- * From the stop on the port is closed, and a connect is refused. A worker that hears the signal itself stops before the keeper has let go of its copy of the
- * listener: a new connection may be reset then, and no other.
+ * From the stop on the port is closed, and a connect is refused. A worker that hears the signal itself stops before the keeper has let go
+ * of its copy of the listener: a new connection may be reset then, and no other.
  */
 const atClosedPort = ({ reason, request }: Loss, to: string): boolean =>
   reason === 'refused' || (to === 'to the process group' && request <= 1 && (reason === 'reset' || reason === 'connect'))

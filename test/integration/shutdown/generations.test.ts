@@ -1,4 +1,7 @@
-/** The end of a generation among others: the drain goes on where the program's log throws, answers of a pipeline keep their order, and ends have theirs. */
+/**
+ * The end of a generation among others: the drain goes on where the program's log throws, answers of a pipeline keep their order, and ends
+ * have theirs.
+ */
 
 import net from 'node:net'
 import { expect, test } from 'vitest'

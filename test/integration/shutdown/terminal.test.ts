@@ -1,6 +1,6 @@
 /**
- * A program on a terminal: the hangup of that terminal means the end, as it always did. Every other SIGHUP is a reload: while the terminal is there, and
- * when it has long been gone.
+ * A program on a terminal: the hangup of that terminal means the end, as it always did. Every other SIGHUP is a reload: while the terminal
+ * is there, and when it has long been gone.
  */
 
 import { spawn } from 'node:child_process'

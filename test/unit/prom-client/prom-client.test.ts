@@ -1,5 +1,6 @@
 /**
- * A registry that answers for the service, with several processes in one: each has its own registry and its own Aggregates, and asks the others directly.
+ * A registry that answers for the service, with several processes in one: each has its own registry and its own Aggregates, and asks the
+ * others directly.
  */
 
 import client, { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'

@@ -1,6 +1,7 @@
 /**
- * What a drain costs: it looks at a connection when something has happened on it, and not again and again at all of them; and at the deadline it cuts some of
- * them in each turn of the event loop, so that the others are still answered. Looks and turns are counted, not times.
+ * What a drain costs: it looks at a connection when something has happened on it, and not again and again at all of them; and at the
+ * deadline it cuts some of them in each turn of the event loop, so that the others are still answered. Looks and turns are counted, not
+ * times.
  */
 
 import { socketPair } from '@handover/core/fd'

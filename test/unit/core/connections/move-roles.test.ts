@@ -1,6 +1,6 @@
 /**
- * ConnectionSender and ConnectionReceiver, each against a fake other side in this process: the order of what is said, how much is on its way at a time, and what is taken
- * back when the other side says something wrong or nothing.
+ * ConnectionSender and ConnectionReceiver, each against a fake other side in this process: the order of what is said, how much is on its
+ * way at a time, and what is taken back when the other side says something wrong or nothing.
  */
 
 import { socketPair } from '@handover/core/fd'

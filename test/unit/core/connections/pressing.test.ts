@@ -1,6 +1,7 @@
 /**
- * A client whose next request is there before anybody can see that its last answer is out: its connection is never idle when the drain looks, and moves
- * all the same, and not one request later. The fuzz and wrk meet this by chance; here the client writes in the turn of the loop in which the answer leaves.
+ * A client whose next request is there before anybody can see that its last answer is out: its connection is never idle when the drain
+ * looks, and moves all the same, and not one request later. The fuzz and wrk meet this by chance; here the client writes in the turn of
+ * the loop in which the answer leaves.
  */
 
 import { socketPair } from '@handover/core/fd'
@@ -8,7 +9,9 @@ import { closeSync, readSync, stat, writeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { expect, it, onTestFinished } from 'vitest'
-import { Channel, ConnectionReceiver, ConnectionSender, ConnectionTracker, deadlineIn, handoverMessages } from '../../../helpers/internals.js'
+import {
+  Channel, ConnectionReceiver, ConnectionSender, ConnectionTracker, deadlineIn, handoverMessages
+} from '../../../helpers/internals.js'
 
 const request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 

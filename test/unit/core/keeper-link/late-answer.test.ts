@@ -1,4 +1,7 @@
-/** What a worker hears of the others when its event loop was blocked while the keeper answered, on a real line whose other end is the test's. */
+/**
+ * What a worker hears of the others when its event loop was blocked while the keeper answered, on a real line whose other end is the
+ * test's.
+ */
 
 import { closeSync } from 'node:fs'
 import { expect, it } from 'vitest'

@@ -1,10 +1,16 @@
-/** A channel carries messages and their descriptors, and never gives one message the descriptors of another, whatever room there is for them. */
+/**
+ * A channel carries messages and their descriptors, and never gives one message the descriptors of another, whatever room there is for
+ * them.
+ */
 
 import { socketPair } from '@handover/core/fd'
 import { closeSync, fstatSync, openSync } from 'node:fs'
 import net from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
-import { Channel, handoverMessages, keeperMessages, type KeeperMessage, type Message, native, type OfferedListener, workerMessages, type WorkerMessage } from '../../../helpers/internals.js'
+import {
+  Channel, handoverMessages, keeperMessages, type KeeperMessage, type Message, native, type OfferedListener, workerMessages,
+  type WorkerMessage
+} from '../../../helpers/internals.js'
 import { descriptorsOf, waitFor } from '../../../helpers/program.js'
 
 const listener: OfferedListener = { name: 'tcp 127.0.0.1:9', kind: 'tcp', asked: '9', address: '127.0.0.1', port: 9, ipv6: false, ipv6Only: false, backlog: 511 }

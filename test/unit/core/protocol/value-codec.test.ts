@@ -1,6 +1,7 @@
 /**
- * State as text: what goes in comes out, with the same types, order and identities; what cannot is refused with the path to it; and no text can reach a
- * prototype. Other versions of Node are in integration/sharing/between-versions, what takes long by its size in integration/sharing/large-values.
+ * State as text: what goes in comes out, with the same types, order and identities; what cannot is refused with the path to it; and no
+ * text can reach a prototype. Other versions of Node are in integration/sharing/between-versions, what takes long by its size in
+ * integration/sharing/large-values.
  */
 
 import assert from 'node:assert/strict'

@@ -1,5 +1,6 @@
 /**
- * Sums over processes, without processes: what is inherited in any order counts once, and a total never runs backwards, whatever dies while it is asked.
+ * Sums over processes, without processes: what is inherited in any order counts once, and a total never runs backwards, whatever dies
+ * while it is asked.
  */
 
 import fc from 'fast-check'
@@ -341,8 +342,8 @@ class Process {
 }
 
 /**
- * Processes under a keeper that writes down the last word of each, without any of them. Everything that takes time waits in `pending` until a step of the
- * history lets it happen, in whatever order that history says.
+ * Processes under a keeper that writes down the last word of each, without any of them. Everything that takes time waits in `pending`
+ * until a step of the history lets it happen, in whatever order that history says.
  */
 class World {
   /** Whether the program writes for itself what goes to other processes. */

@@ -1,9 +1,11 @@
 /**
- * A section of state as a file: what goes in comes out, lazily for streams; no damaged, cut or foreign file passes for one; whatever goes wrong, nothing
- * stays open and the producer is told. What takes long by its size is in integration/sharing/large-values.
+ * A section of state as a file: what goes in comes out, lazily for streams; no damaged, cut or foreign file passes for one; whatever goes
+ * wrong, nothing stays open and the producer is told. What takes long by its size is in integration/sharing/large-values.
  */
 
-import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync, writeSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Readable } from 'node:stream'
