@@ -8,7 +8,7 @@ import path from 'node:path'
 import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/internal'
 import { isOwn, pidOf } from '../control/socket-names.js'
 import { statusOf } from '../control/status-of.js'
-import type { Keeper } from './keeper.js'
+import type { Fleet } from './fleet.js'
 
 /** How often it is looked for those that could not be found before: they booted when their keeper died, or their event loop was blocked. */
 const againMs = 10_000
@@ -21,27 +21,27 @@ interface Late {
 }
 
 /** Answers how many were found. `log` hears of those that cannot be had. */
-export async function adoptWorkers(keeper: Keeper, log: (line: string) => void, late?: Late): Promise<number> {
-  if (!late) keeper.counts.hold()
+export async function adoptWorkers(fleet: Fleet, log: (line: string) => void, late?: Late): Promise<number> {
+  if (!late) fleet.counts.hold()
   try {
-    return await findWorkers(keeper, log, late)
+    return await findWorkers(fleet, log, late)
   } finally {
-    if (!late) keeper.counts.release()
+    if (!late) fleet.counts.release()
   }
 }
 
-async function findWorkers(keeper: Keeper, log: (line: string) => void, late?: Late): Promise<number> {
+async function findWorkers(fleet: Fleet, log: (line: string) => void, late?: Late): Promise<number> {
   const isLookedAt = (file: string): boolean => isOwn(file) && file.endsWith('.sock') && !late?.foreign.has(file) && !late?.known.has(pidOf(file) ?? 0)
   const files = placesOfWorkers().flatMap((folder) => readdirSync(folder).filter(isLookedAt).map((file) => path.join(folder, file)))
   const found = await Promise.all(files.map(async (file) => {
     try {
       const process = (await statusOf(file))?.processes[0]
-      if (late && !keeper.isKeeping) return 0
-      if (process && isOurs(process, keeper.options.name)) return (await adopt(keeper, file, process)) ? 1 : 0
+      if (late && !fleet.isKeeping) return 0
+      if (process && isOurs(process, fleet.options.name)) return (await adopt(fleet, file, process)) ? 1 : 0
       late?.foreign.add(path.basename(file))
     } catch (error) {
       // What a killed process left is nobody's; one that hangs may be a worker.
-      if (error instanceof Error && error.name !== 'NobodyListens') log(`${path.basename(file)} may be a worker of ${keeper.options.name}, and cannot be asked: ${error.message}`)
+      if (error instanceof Error && error.name !== 'NobodyListens') log(`${path.basename(file)} may be a worker of ${fleet.options.name}, and cannot be asked: ${error.message}`)
     }
     return 0
   }))
@@ -49,7 +49,7 @@ async function findWorkers(keeper: Keeper, log: (line: string) => void, late?: L
 }
 
 /** Looks again and again, for as long as the keeper has the name. */
-export function adoptLate(keeper: Keeper, log: (line: string) => void): void {
+export function adoptLate(fleet: Fleet, log: (line: string) => void): void {
   const foreign = new Set<string>()
   const said = new Set<string>()
   const once = (line: string): void => {
@@ -57,9 +57,9 @@ export function adoptLate(keeper: Keeper, log: (line: string) => void): void {
     said.add(line)
   }
   const look = async (): Promise<void> => {
-    if (!keeper.isKeeping) return
-    const count = await adoptWorkers(keeper, once, { foreign, known: new Set(keeper.workers.map(({ pid }) => pid)) })
-    if (count > 0) log(`${count} more worker${count === 1 ? '' : 's'} of ${keeper.options.name} lived: where a slot has one already, one of the two leaves`)
+    if (!fleet.isKeeping) return
+    const count = await adoptWorkers(fleet, once, { foreign, known: new Set(fleet.workers.map(({ pid }) => pid)) })
+    if (count > 0) log(`${count} more worker${count === 1 ? '' : 's'} of ${fleet.options.name} lived: where a slot has one already, one of the two leaves`)
   }
   const again = (): void => { setTimeout(() => { void look().catch((error: unknown) => { once(String(error)) }).finally(again) }, againMs).unref() }
   again()
@@ -68,9 +68,9 @@ export function adoptLate(keeper: Keeper, log: (line: string) => void): void {
 /** One keeper at a time has the name: whoever was kept under it, and lives, is ours. */
 const isOurs = (status: ProcessStatus, name: string): boolean => status.name === name && status.keeper !== null && status.slot !== null
 
-async function adopt(keeper: Keeper, file: string, status: ProcessStatus): Promise<boolean> {
+async function adopt(fleet: Fleet, file: string, status: ProcessStatus): Promise<boolean> {
   const line = connectKeeper(file, status.slot ?? 0)
   if (!line) return false
-  keeper.noteService(status)
-  return await keeper.slot(status.slot ?? 0).adopt(line, status)
+  fleet.noteService(status)
+  return await fleet.slot(status.slot ?? 0).adopt(line, status)
 }

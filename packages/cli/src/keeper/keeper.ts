@@ -11,6 +11,7 @@ import { byWhat } from '../text.js'
 import { isBlocked } from './blocked-worker.js'
 import { CheckpointStore } from './checkpoint-store.js'
 import { CountStore, serviceTopic } from './count-store.js'
+import type { Fleet } from './fleet.js'
 import { adoptWorkers } from './find-workers.js'
 import type { ListenerMembers } from './listener-members.js'
 import { Lookout } from './lookout.js'
@@ -64,7 +65,7 @@ export interface Memory {
   readonly since?: number | undefined
 }
 
-export class Keeper {
+export class Keeper implements Fleet {
   readonly options: KeeperOptions
   readonly members: ListenerMembers
   readonly files: ServedFiles

@@ -8,7 +8,7 @@
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { addon } from '@handover/core/internal'
-import type { Keeper } from './keeper.js'
+import type { Fleet } from './fleet.js'
 
 /** How long those may take to let go of their copies that drain already; they need a turn of their loop. */
 const letGoMs = 500
@@ -16,14 +16,14 @@ const letGoMs = 500
 const mostQueued = 65_536
 
 /** Resolves when the keeper holds no listener any more, and no process that is not about to be told to stop does. */
-export async function refuseConnects(keeper: Keeper): Promise<void> {
-  const { servers } = keeper
+export async function refuseConnects(fleet: Fleet): Promise<void> {
+  const { servers } = fleet
   // They keep silent copies for an undo, and have been told that there will be none. Whoever answers has read that before.
-  const silent = keeper.workers.filter((worker) => worker.retiring && !servers.includes(worker))
+  const silent = fleet.workers.filter((worker) => worker.retiring && !servers.includes(worker))
   if (silent.length > 0) await Promise.race([Promise.all(silent.map((worker) => worker.ask(letGoMs))), sleep(letGoMs)])
   // A worker may have stopped by itself a moment ago, as by ctrl-C, which all processes of a terminal hear: then what came since is in this queue alone.
-  for (const { slot, key, fd, listener } of keeper.members.listening()) {
-    const taker = servers.find((worker) => worker.slot === slot) ?? servers.find((worker) => keeper.members.serves(worker.slot, key))
+  for (const { slot, key, fd, listener } of fleet.members.listening()) {
+    const taker = servers.find((worker) => worker.slot === slot) ?? servers.find((worker) => fleet.members.serves(worker.slot, key))
     if (listener.kind === 'udp' || !taker || taker.hungUp) continue
     for (let count = 0; count < mostQueued; count++) {
       const connection = addon().accept?.(fd) ?? -1
@@ -33,5 +33,5 @@ export async function refuseConnects(keeper: Keeper): Promise<void> {
       if (!said) break
     }
   }
-  keeper.members.close()
+  fleet.members.close()
 }

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/internal'
-import type { Keeper } from './keeper.js'
+import type { Fleet } from './fleet.js'
 import type { Demands, Replacement, Slot } from './slot.js'
 import { byWhat } from '../text.js'
 import type { Worker } from './worker.js'
@@ -21,21 +21,21 @@ const silentMs = 3_000
 const hangs = 'it does not answer: its event loop is blocked'
 
 /** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
-export async function reload(keeper: Keeper, request: ReloadRequest, progress: (text: string) => void, over: () => void): Promise<ReloadOutcome> {
+export async function reload(fleet: Fleet, request: ReloadRequest, progress: (text: string) => void, over: () => void): Promise<ReloadOutcome> {
   const begun = reloadBegins()
   const done: Replacement[] = []
   const reports: Report[] = []
   const ended: Promise<unknown>[] = []
-  const forget = keeper.onReport((report) => { reports.push(report) })
-  const before = await rates(keeper.servers)
+  const forget = fleet.onReport((report) => { reports.push(report) })
+  const before = await rates(fleet.servers)
   const demands: Demands = { allowDrop: request.allowDrop ?? false, withoutState: request.withoutState ?? false, probe: request.probe }
-  const count = request.workers ?? keeper.count
-  const slots = keeper.active.slice(0, count)
+  const count = request.workers ?? fleet.count
+  const slots = fleet.active.slice(0, count)
   const first = slots.slice(0, Math.max(1, request.canary ?? 1))
   const bakeMs = request.bakeMs ?? defaultBakeMs
 
   const replace = async (slot: Slot): Promise<void> => {
-    keeper.forgetTrouble(slot)
+    fleet.forgetTrouble(slot)
     progress(`slot ${slot.index}: ${slot.server ? `${slot.server.who} hands over` : 'is started'}`)
     const replacement = await slot.replace(demands)
     done.push(replacement)
@@ -53,19 +53,19 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     const rest = slots.slice(first.length)
     if (request.parallel) await allOf(rest.map(replace))
     else for (const slot of rest) await replace(slot)
-    if (count > keeper.count) {
-      const more = Array.from({ length: count - keeper.count }, (_, index) => keeper.slot(keeper.count + index))
+    if (count > fleet.count) {
+      const more = Array.from({ length: count - fleet.count }, (_, index) => fleet.slot(fleet.count + index))
       await allOf(more.map(replace))
     }
     check(done)
   } catch (cause) {
-    error = told(cause, keeper)
+    error = told(cause, fleet)
   }
 
   if (error) {
     const { message } = error
     const culprit = done.find((replacement) => replacement.failure()?.message === message)
-    const kept = await takeBack(keeper, done, error)
+    const kept = await takeBack(fleet, done, error)
     // Who serves now, and not at the moment of the crash.
     error = culprit?.failure() ?? error
     if (kept.length > 0) {
@@ -76,10 +76,10 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
     }
   } else {
     for (const { slot } of done) slot.settle()
-    if (count !== keeper.count) keeper.setCount(count)
+    if (count !== fleet.count) fleet.setCount(count)
   }
   // What only the new version listened on, or only the old one, is closed.
-  keeper.settleMembers()
+  fleet.settleMembers()
   over()
   if (!error && request.wait) {
     progress('waiting until the old generations have ended')
@@ -89,30 +89,30 @@ export async function reload(keeper: Keeper, request: ReloadRequest, progress: (
   return reloadOutcome(begun, {
     switched: error ? [] : await Promise.all(done.map(async ({ slot, from, to, died }) => ({ slot: slot.index, from: from?.peer ?? null, to: to.peer, version: (await to.ask(statusMs))?.version ?? null, ...(died && { died: byWhat(died) }) }))),
     reports,
-    serving: keeper.servers.map(({ peer }) => peer),
-    notes: keeper.startNotes,
+    serving: fleet.servers.map(({ peer }) => peer),
+    notes: fleet.startNotes,
     error
   })
 }
 
 /** In three parts, whatever it was. */
-function told(cause: unknown, keeper: Keeper): HandoverError {
+function told(cause: unknown, fleet: Fleet): HandoverError {
   if (cause instanceof HandoverError && cause.code !== 'HANDOVER_SPAWN') return cause
   const [what, todo] = cause instanceof HandoverError
     ? [cause.message, 'Check that Node and the working directory are there']
     : [`a successor could not be started: ${withoutStop((cause as Error).message)}.`, 'Check the limits of the keeper (ulimit -n, ulimit -u)']
-  return new HandoverError('HANDOVER_SPAWN', `${what}\n  ${keeper.serves()}\n  ${todo}, then reload again.`, { cause })
+  return new HandoverError('HANDOVER_SPAWN', `${what}\n  ${fleet.serves()}\n  ${todo}, then reload again.`, { cause })
 }
 
 /** Those that could not be taken back. */
-async function takeBack(keeper: Keeper, done: readonly Replacement[], error: HandoverError): Promise<Replacement[]> {
+async function takeBack(fleet: Fleet, done: readonly Replacement[], error: HandoverError): Promise<Replacement[]> {
   const reason = `the reload failed (${error.code})`
   const kept: Replacement[] = []
   await Promise.all(done.map(async (replacement) => {
     const { slot, from, to } = replacement
     if (from === null) {
       // A worker of a slot that is to be: without it all is as before.
-      if (slot.index >= keeper.count) to.stop(false)
+      if (slot.index >= fleet.count) to.stop(false)
       return
     }
     if (!(await slot.recall(reason)) && slot.server === to) kept.push(replacement)
