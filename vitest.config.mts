@@ -13,7 +13,8 @@ export default defineConfig({
     env: { HANDOVER_DIR: controlDirectory },
     // Node loads what was built, and not Vitest: a test has the same copy of a module as the modules that it tests.
     server: { deps: { external: [/\/packages\/[^/]+\/dist\//] } },
-    // Real processes under real load: two files at a time for two cores. More of them fill what these leave while they wait (HANDOVER_TEST_WORKERS).
+    // Real processes under real load: two files at a time for two cores. More of them fill what these leave while they wait
+    // (HANDOVER_TEST_WORKERS).
     maxWorkers: Number(process.env['HANDOVER_TEST_WORKERS'] ?? 2),
     pool: 'forks',
     sequence: { sequencer: LongestFirst },

@@ -1,8 +1,9 @@
 /**
  * Loaded by `node --require` before a program that knows nothing of Handover: everything that it listens on is adopted.
  *
- * It acts in the one process that carries the mark, and takes the mark away: what that process forks or spawns inherits the command line of Node, and
- * with it this file, but must not hand anything over, nor pay for it. A successor carries it again, since it gets the environment of the start.
+ * It acts in the one process that carries the mark, and takes the mark away: what that process forks or spawns inherits the command line of
+ * Node, and with it this file, but must not hand anything over, nor pay for it. A successor carries it again, since it gets the environment
+ * of the start.
  */
 
 import type * as Keeper from '@handover/core/internal'

@@ -29,8 +29,8 @@ export interface HandoverFunction extends Handover {
   /**
    * Makes `server` reloadable: its listen() inherits the listener of a predecessor, or binds. Give it the server before listen().
    *
-   * `server`: from http, https, http2 or net, or a dgram socket. Returns the same server. `options` belong to the process; times are in milliseconds.
-   * Throws HANDOVER_OPTION.
+   * `server`: from http, https, http2 or net, or a dgram socket. Returns the same server. `options` belong to the process; times are in
+   * milliseconds. Throws HANDOVER_OPTION.
    */
   <T extends net.Server | dgram.Socket>(server: T, options?: HandoverOptions): T
 }

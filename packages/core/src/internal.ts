@@ -41,9 +41,9 @@ export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.
 export { watchdogBeatMs } from './generation/watchdog.js'
 
 /**
- * Adopts whatever listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net when it
- * listens, and every UDP socket that is bound to a port of its own. What the program gives to an adapter as well goes by the adapter's options.
- * `options` belong to the process. Throws HANDOVER_OPTION.
+ * Adopts whatever listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net
+ * when it listens, and every UDP socket that is bound to a port of its own. What the program gives to an adapter as well goes by the
+ * adapter's options. `options` belong to the process. Throws HANDOVER_OPTION.
  */
 export function adoptEverything(options: HandoverOptions = {}): void {
   const generation = generationOfProcess()

@@ -129,7 +129,10 @@ export class Example {
     if (Number.isInteger(pid) && pid > 1) this.#pids.add(pid)
   }
 
-  /** New code, then SIGHUP to `pid`; resolves at the first answer of the new version that `load` sees. `timeoutMs`: how long nothing may move on the way there. */
+  /**
+   * New code, then SIGHUP to `pid`; resolves at the first answer of the new version that `load` sees. `timeoutMs`: how long nothing may
+   * move on the way there.
+   */
   async reload(load: Load, pid: number, version: string, timeoutMs = 30_000): Promise<Reloaded> {
     await this.writeVersion(version)
     const signalledAt = nowMs()
@@ -176,7 +179,10 @@ export class Example {
     }
   }
 
-  /** SIGTERM to each of `pids`. Then waits for the end of all processes, and kills those that are left where none has ended for `timeoutMs`: answers these. */
+  /**
+   * SIGTERM to each of `pids`. Then waits for the end of all processes, and kills those that are left where none has ended for `timeoutMs`:
+   * answers these.
+   */
   async end(timeoutMs: number, pids: readonly number[] = this.living()): Promise<number[]> {
     for (const pid of pids) this.#signal(pid, 'SIGTERM')
     let late = this.living()

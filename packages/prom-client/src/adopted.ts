@@ -1,6 +1,6 @@
 /**
- * Gauges that begin in a new generation with the value that they had in the last one. What was adopted for a gauge that the program has not made yet waits
- * for it; a value whose labels the program no longer has is dropped.
+ * Gauges that begin in a new generation with the value that they had in the last one. What was adopted for a gauge that the program has not
+ * made yet waits for it; a value whose labels the program no longer has is dropped.
  */
 
 import type { Registry } from 'prom-client'

@@ -1,7 +1,7 @@
 /**
- * What only ever grows: counters, histograms, and sum and count of summaries, in a form that can be added up however the versions of the program differ.
- * Of a histogram whose buckets were changed the sum has the buckets of all: where one process had none at a bound, it counts there with its next smaller
- * one, so that the buckets of a sum grow with their bounds and never fall in time. Pure.
+ * What only ever grows: counters, histograms, and sum and count of summaries, in a form that can be added up however the versions of the
+ * program differ. Of a histogram whose buckets were changed the sum has the buckets of all: where one process had none at a bound, it
+ * counts there with its next smaller one, so that the buckets of a sum grow with their bounds and never fall in time. Pure.
  */
 
 import { exact, plus, toNumber, type Exact } from './exact.js'
@@ -64,7 +64,10 @@ function without(labels: Labels, name: string | undefined): Labels {
   return rest
 }
 
-/** A bound that the program names twice, or Infinity beside the +Inf that prom-client adds, is one series, and a scrape must not show it twice. */
+/**
+ * A bound that the program names twice, or Infinity beside the +Inf that prom-client adds, is one series, and a scrape must not show it
+ * twice.
+ */
 function addBound(buckets: Bucket[], bucket: Bucket): void {
   const at = buckets.findIndex(({ le }) => Object.is(le, bucket.le))
   if (at < 0) buckets.push(bucket)

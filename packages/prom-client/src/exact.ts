@@ -1,6 +1,6 @@
 /**
- * Sums that come out the same in whatever order they are added. With floating point the last digit depends on the order, and a total of the same parts that
- * is a digit smaller is a counter that ran backwards: Prometheus takes it for a restart and counts everything again. Pure.
+ * Sums that come out the same in whatever order they are added. With floating point the last digit depends on the order, and a total of the
+ * same parts that is a digit smaller is a counter that ran backwards: Prometheus takes it for a restart and counts everything again. Pure.
  */
 
 /** A whole number, or in units of 2^-128. */
@@ -11,7 +11,9 @@ const unit = 2 ** 128
 
 const units = (value: Exact): bigint => (typeof value === 'bigint' ? value : BigInt(value) << bits)
 
-/** What is below one unit is cut off: towards less, always, so that a value which grows never sums up to less. No finite number: nothing. */
+/**
+ * What is below one unit is cut off: towards less, always, so that a value which grows never sums up to less. No finite number: nothing.
+ */
 export function exact(value: number): Exact {
   if (!Number.isFinite(value)) return 0
   if (Number.isSafeInteger(value)) return value

@@ -1,13 +1,15 @@
 /**
- * Gauges over the processes that live: what is true now. Those of a process that is gone are true of nothing, so nobody inherits them. Pure.
+ * Gauges over the processes that live: what is true now. Those of a process that is gone are true of nothing, so nobody inherits them.
+ * Pure.
  */
 
 import { counts } from './counts.js'
 import { keyOf, labelled, labelsOf, type Labels, type Metric, type Value } from './metrics.js'
 
 /**
- * `sum`: over all processes that live, those that drain as well. `reset`: begins anew in each generation, over those that serve. `adopt`: as reset, but
- * begins with the value that the predecessor had when the reload began. Not for a gauge with collect(), which knows its value itself.
+ * `sum`: over all processes that live, those that drain as well. `reset`: begins anew in each generation, over those that serve. `adopt`:
+ * as reset, but begins with the value that the predecessor had when the reload began. Not for a gauge with collect(), which knows its value
+ * itself.
  */
 export type GaugeRule = 'sum' | 'reset' | 'adopt'
 
@@ -38,8 +40,8 @@ const together: Readonly<Record<string, (values: readonly number[]) => number>> 
 }
 
 /**
- * Of each gauge one. `processes`: that which was asked comes first; so do its help and aggregator. A gauge that prom-client leaves out of its sums
- * (`omit`: when the process was started) is that of the process which was asked.
+ * Of each gauge one. `processes`: that which was asked comes first; so do its help and aggregator. A gauge that prom-client leaves out of
+ * its sums (`omit`: when the process was started) is that of the process which was asked.
  */
 export function sumOfGauges(processes: readonly Gauges[], ruleOf: (name: string) => GaugeRule | undefined): Metric[] {
   const all = new Map<string, Metric>()

@@ -1,8 +1,9 @@
 /**
- * @handover/prom-client: a registry that answers for the service. Its counters and histograms go on over reloads, and are summed over all workers.
+ * @handover/prom-client: a registry that answers for the service. Its counters and histograms go on over reloads, and are summed over all
+ * workers.
  *
- * Each process counts in its own registry, as without Handover; only what is shown is a sum. Nothing is read of or written into a metric but by what
- * prom-client gives, except for the values of gauges that are to be adopted.
+ * Each process counts in its own registry, as without Handover; only what is shown is a sum. Nothing is read of or written into a metric
+ * but by what prom-client gives, except for the values of gauges that are to be adopted.
  */
 
 import { inspect } from 'node:util'
@@ -15,7 +16,9 @@ import { labelsOf, type Labels, type Metric } from './metrics.js'
 import { readSaid, writeSaid, type Said } from './said-text.js'
 
 export interface InheritOptions {
-  /** By name of a gauge. One that is not named is put together over all processes that live, as its `aggregator` says (by default the sum). */
+  /**
+   * By name of a gauge. One that is not named is put together over all processes that live, as its `aggregator` says (by default the sum).
+   */
   readonly gauges?: Readonly<Record<string, GaugeRule>>
   /** Adds the label `generation` to what each process counts. The number of series grows with each reload then. false. */
   readonly generation?: boolean
@@ -36,8 +39,8 @@ const inherited = new WeakSet<AnyRegistry>()
 const topics = new WeakMap<object, Set<string>>()
 
 /**
- * Makes `registry.metrics()`, `getMetricsAsJSON()` and `getSingleMetricAsString()` answer for the service: every process that counts, and every one that
- * did. Call it once for each registry, before listen(). By default the registry of prom-client. Throws HANDOVER_OPTION.
+ * Makes `registry.metrics()`, `getMetricsAsJSON()` and `getSingleMetricAsString()` answer for the service: every process that counts, and
+ * every one that did. Call it once for each registry, before listen(). By default the registry of prom-client. Throws HANDOVER_OPTION.
  */
 export function inherit(registry: AnyRegistry = register, options: InheritOptions = {}): void {
   mustBeRight(registry, options)

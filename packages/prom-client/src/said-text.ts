@@ -1,6 +1,6 @@
 /**
- * What a process counts as text, for other processes. A scrape of some thousands of series must not hold up the requests of each process: JSON of arrays is
- * written and read about ten times as fast as what holds any value. Pure.
+ * What a process counts as text, for other processes. A scrape of some thousands of series must not hold up the requests of each process:
+ * JSON of arrays is written and read about ten times as fast as what holds any value. Pure.
  */
 
 import type { Bucket, Counts, Family, Series } from './counts.js'

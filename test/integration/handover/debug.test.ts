@@ -1,4 +1,7 @@
-/** What NODE_DEBUG=handover shows of a reload: each move of a lifecycle, and each message with the number of its descriptors, and nothing of what it carries. */
+/**
+ * What NODE_DEBUG=handover shows of a reload: each move of a lifecycle, and each message with the number of its descriptors, and nothing of
+ * what it carries.
+ */
 
 import { expect, test } from 'vitest'
 import { Moving } from '../../helpers/moving.js'

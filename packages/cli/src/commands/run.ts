@@ -22,7 +22,10 @@ import { StartPaths } from '../keeper/start-paths.js'
 import { takeActivated, tellWatchdog } from '../keeper/systemd.js'
 import { nameOfPackage } from '../text.js'
 
-/** They belong to the keeper: systemd talks to the main process alone. The sockets that it passes go on to each worker, with variables of its own. */
+/**
+ * They belong to the keeper: systemd talks to the main process alone. The sockets that it passes go on to each worker, with variables of
+ * its own.
+ */
 const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']
 
 const defaultReadyTimeoutMs = 60_000

@@ -1,6 +1,6 @@
 /**
- * One request to one control socket, and its answers, each checked. Nothing is said before it is known that the process that listens there belongs
- * to this user or to root.
+ * One request to one control socket, and its answers, each checked. Nothing is said before it is known that the process that listens there
+ * belongs to this user or to root.
  */
 
 import type net from 'node:net'

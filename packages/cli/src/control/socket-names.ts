@@ -1,3 +1,5 @@
+/** What the files of control sockets are called: an app's has its name, a process's own begins with `@` and has its pid. Pure. */
+
 import path from 'node:path'
 
 export const ending = '.sock'

@@ -1,3 +1,5 @@
+/** Asks the process at one control socket for the status of its app. */
+
 import type { AppStatus, ControlRequest } from '@handover/core/internal'
 import { ask } from './ask.js'
 

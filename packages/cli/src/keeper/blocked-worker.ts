@@ -1,6 +1,6 @@
 /**
- * Whether a worker is blocked: its event loop does not turn, because the program loops, waits without end, or was stopped by a signal. One in which somebody
- * debugs is not, and one that slept along with the whole machine is not either.
+ * Whether a worker is blocked: its event loop does not turn, because the program loops, waits without end, or was stopped by a signal. One
+ * in which somebody debugs is not, and one that slept along with the whole machine is not either.
  */
 
 import { isTraced } from '@handover/core/internal'

@@ -1,13 +1,15 @@
 /**
- * The checkpoints that workers send: files with a part of their state, for the next process of their slot where they crash. The keeper holds descriptors of
- * them and never looks inside.
+ * The checkpoints that workers send: files with a part of their state, for the next process of their slot where they crash. The keeper
+ * holds descriptors of them and never looks inside.
  *
- * A worker's own are worth nothing when it has handed over, or ended in order: then its state went along, or was given up. When it crashes they are *left* to its
- * slot, and offered to every start there until the worker that got them has sent one of its own, or has served for a while.
+ * A worker's own are worth nothing when it has handed over, or ended in order: then its state went along, or was given up. When it crashes
+ * they are *left* to its slot, and offered to every start there until the worker that got them has sent one of its own, or has served for a
+ * while.
  *
- * What was left may be what kills those who get it. After two that served and crashed it is dropped. After two starts in a row that had it and ended before they
- * served the next one goes without: where that serves, what was left is dropped; where that fails as well, something else is wrong (or also is), and what was left
- * is offered again, twice as often as before until the next start without it. So a database that is down for an hour hardly costs state, and a bad checkpoint no service.
+ * What was left may be what kills those who get it. After two that served and crashed it is dropped. After two starts in a row that had it
+ * and ended before they served the next one goes without: where that serves, what was left is dropped; where that fails as well, something
+ * else is wrong (or also is), and what was left is offered again, twice as often as before until the next start without it. So a database
+ * that is down for an hour hardly costs state, and a bad checkpoint no service.
  */
 
 import { addon, check, closeLater, listed, type CheckpointStatus, type PredecessorSide } from '@handover/core/internal'
@@ -16,7 +18,10 @@ import { cut, duration, printable } from '../text.js'
 /** In a slot: of one worker, and of those that crashed. */
 export const mostCheckpoints = 64
 const longestName = 256
-/** A worker that served for that long without a checkpoint of its own will send none: after it, what a former process left is too old to be good for anybody. */
+/**
+ * A worker that served for that long without a checkpoint of its own will send none: after it, what a former process left is too old to be
+ * good for anybody.
+ */
 const keptMs = 300_000
 /** How often a worker that got it may serve and crash without one of its own: then it may be the checkpoint that makes it crash. */
 const mostCrashes = 2
@@ -144,7 +149,9 @@ export class CheckpointStore {
     }
   }
 
-  /** A start ended before it served; `got`: after it had this offer. One that never listened, so never had it, failed for another reason. */
+  /**
+   * A start ended before it served; `got`: after it had this offer. One that never listened, so never had it, failed for another reason.
+   */
   startFailed(slot: number, { names, withheld, asked }: CheckpointOffer, got: boolean): void {
     if (asked || (names.length === 0 ? withheld.length === 0 : !got)) return
     const tries = this.#tries.get(slot) ?? { row: 0, most: fewestTries, offered: 0 }
@@ -177,7 +184,10 @@ export class CheckpointStore {
     if (tries) tries.row = 0
   }
 
-  /** What the next start in the slot gets, for a line of the log: ` with the checkpoint of sessions (4 s old)`. Empty where nothing was left. */
+  /**
+   * What the next start in the slot gets, for a line of the log: ` with the checkpoint of sessions (4 s old)`. Empty where nothing was
+   * left.
+   */
   nextStart(slot: number): string {
     return this.#left(slot).length === 0 ? '' : ` ${this.#offers(slot) ? 'with' : 'without'} the checkpoint of ${this.#named(slot)}`
   }

@@ -1,9 +1,10 @@
 /**
- * What each process counts, for the one that wants to show the sum: the last snapshot of every process that lives, and of those that are gone and that nobody has
- * inherited. The keeper holds descriptors of the files and never looks inside; it goes by the ids alone.
+ * What each process counts, for the one that wants to show the sum: the last snapshot of every process that lives, and of those that are
+ * gone and that nobody has inherited. The keeper holds descriptors of the files and never looks inside; it goes by the ids alone.
  *
- * What was once told, or shown by the process itself, outlives it: when a process ends, one that serves inherits its last snapshot. Most have inherited it already, from
- * process to process in a handover: so it is asked first, and given only what is not in its own count. A snapshot is let go when another one includes it.
+ * What was once told, or shown by the process itself, outlives it: when a process ends, one that serves inherits its last snapshot. Most
+ * have inherited it already, from process to process in a handover: so it is asked first, and given only what is not in its own count. A
+ * snapshot is let go when another one includes it.
  */
 
 import { closeSync } from 'node:fs'
@@ -111,7 +112,10 @@ export class CountStore {
     if (worker.how) this.settle()
   }
 
-  /** Asks all others, and sends the worker what they count: the last word of those that are silent or gone. `own`: its own snapshot; absent where that did not arrive. */
+  /**
+   * Asks all others, and sends the worker what they count: the last word of those that are silent or gone. `own`: its own snapshot; absent
+   * where that did not arrive.
+   */
   async gather(worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined): Promise<void> {
     if (own) this.heard(worker, topic, own.snapshot, own.fd)
     await this.#held
@@ -124,7 +128,10 @@ export class CountStore {
     this.settle()
   }
 
-  /** Not all workers are here: what the others count is missing, and a sum without it would be smaller than one that was shown. Until `release()` nobody is answered. */
+  /**
+   * Not all workers are here: what the others count is missing, and a sum without it would be smaller than one that was shown. Until
+   * `release()` nobody is answered.
+   */
   hold(): void {
     this.#held ??= new Promise((resolve) => { this.#release = resolve })
   }
@@ -218,7 +225,10 @@ export class CountStore {
     closeSync(fd)
   }
 
-  /** False where it did not answer in time: it may count nothing of this, or its event loop is blocked. Such a one is not waited for again until it speaks of it. */
+  /**
+   * False where it did not answer in time: it may count nothing of this, or its event loop is blocked. Such a one is not waited for again
+   * until it speaks of it.
+   */
   async #ask(worker: Worker, topic: string): Promise<boolean> {
     const speaker = this.#speaker(worker, topic)
     const now = performance.now()

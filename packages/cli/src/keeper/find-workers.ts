@@ -1,6 +1,6 @@
 /**
- * Workers whose keeper is gone, or leaves, serve on; a keeper of the same name finds them by their own control sockets, and has them again. No process and no
- * connection notices.
+ * Workers whose keeper is gone, or leaves, serve on; a keeper of the same name finds them by their own control sockets, and has them again.
+ * No process and no connection notices.
  */
 
 import { readdirSync } from 'node:fs'

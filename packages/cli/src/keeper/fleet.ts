@@ -1,6 +1,6 @@
 /**
- * The workers of an app, as those see them that act on several at once: a rolling reload, the search for workers of a former keeper, the beginning of a
- * stop. The keeper is one; these files know only this much of it, so that each can be read by itself.
+ * The workers of an app, as those see them that act on several at once: a rolling reload, the search for workers of a former keeper, the
+ * beginning of a stop. The keeper is one; these files know only this much of it, so that each can be read by itself.
  */
 
 import type { ProcessStatus, Report } from '@handover/core/internal'

@@ -1,8 +1,8 @@
 /**
  * One real GET over a connection that no client has: how the keeper asks a successor whether it serves before it is let near traffic.
  *
- * Only a whole answer with 2xx is a yes; redirects, hangs, resets and garbage are not. It never throws and never leaves the descriptor open. A certificate is not
- * verified: the other end of the connection is a process that the keeper started itself.
+ * Only a whole answer with 2xx is a yes; redirects, hangs, resets and garbage are not. It never throws and never leaves the descriptor
+ * open. A certificate is not verified: the other end of the connection is a process that the keeper started itself.
  */
 
 import { closeSync } from 'node:fs'

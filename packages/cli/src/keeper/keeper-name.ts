@@ -1,6 +1,6 @@
 /**
- * The name of a keeper: one keeper at a time has it. A directory that cannot be used is no reason not to start: the keeper goes without, says so, and tries
- * again now and then.
+ * The name of a keeper: one keeper at a time has it. A directory that cannot be used is no reason not to start: the keeper goes without,
+ * says so, and tries again now and then.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,8 +15,8 @@ const hiddenLookMs = 100
 const againMs = 10_000
 
 /**
- * Undefined where no directory can be used: then `late` is called when one could be at last. `given`: the name was asked for, and not made of the package's.
- * Throws a Failure where an app of this name runs already.
+ * Undefined where no directory can be used: then `late` is called when one could be at last. `given`: the name was asked for, and not made
+ * of the package's. Throws a Failure where an app of this name runs already.
  */
 export async function takeKeeperName(name: string, given: boolean, side: ControlSide, late: (control: ControlServer) => void): Promise<ControlServer | undefined> {
   try {

@@ -1,3 +1,5 @@
+/** The process around a keeper: its log, its signals, the answers at its control socket, the processes that it has started. */
+
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
 import { HandoverError, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'

@@ -1,6 +1,7 @@
 /**
- * The keeper: it holds copies of the listeners, keeps a worker alive in every slot, and hands over from one generation to the next. It never runs code of
- * the application. What a reload is careful about stands in reload.ts; signals, the name and the end of the process in run.ts.
+ * The keeper: it holds copies of the listeners, keeps a worker alive in every slot, and hands over from one generation to the next. It
+ * never runs code of the application. What a reload is careful about stands in reload.ts; signals, the name and the end of the process in
+ * run.ts.
  */
 
 import { constants } from 'node:os'

@@ -1,18 +1,18 @@
 /**
  * What the keeper holds: for every worker slot its *member* of each listener.
  *
- * A TCP listener is a group of sockets with SO_REUSEPORT, one member for a slot, over which the kernel spreads the connects. A member is made once and passed
- * on from generation to generation of its slot: closing one would reset what is in its queue, so none is closed while its listener is served at all, not
- * even when its slot is gone. Where there is no group (Unix, UDP, a socket that cannot be bound beside) all slots have copies of one socket.
- * It starts nothing and sends nothing: the caller says who serves what, and gets descriptors to send.
+ * A TCP listener is a group of sockets with SO_REUSEPORT, one member for a slot, over which the kernel spreads the connects. A member is
+ * made once and passed on from generation to generation of its slot: closing one would reset what is in its queue, so none is closed while
+ * its listener is served at all, not even when its slot is gone. Where there is no group (Unix, UDP, a socket that cannot be bound beside)
+ * all slots have copies of one socket. It starts nothing and sends nothing: the caller says who serves what, and gets descriptors to send.
  */
 
 import { closeSync, fstatSync } from 'node:fs'
 import { addon, fileId, systemError, type OfferedListener, type SocketFile } from '@handover/core/internal'
 
 /**
- * `prepared`: made for this slot, whose worker has not said that it serves on it. `served`: by the worker of this slot, or by the next one when it is dead.
- * `dropped`: the worker of this slot does without, others may not.
+ * `prepared`: made for this slot, whose worker has not said that it serves on it. `served`: by the worker of this slot, or by the next one
+ * when it is dead. `dropped`: the worker of this slot does without, others may not.
  */
 type MemberState = 'prepared' | 'served' | 'dropped'
 
@@ -133,8 +133,9 @@ export class ListenerMembers {
   }
 
   /**
-   * The worker of this slot serves exactly these from now on; the descriptors are owned from here on. What the slot served before is dropped for it, and kept for
-   * the others and for an undo until `settle`. Throws EBADF where a descriptor is not open, and holds what it held before.
+   * The worker of this slot serves exactly these from now on; the descriptors are owned from here on. What the slot served before is
+   * dropped for it, and kept for the others and for an undo until `settle`. Throws EBADF where a descriptor is not open, and holds what it
+   * held before.
    */
   hold(slot: number, listeners: readonly OfferedListener[], fds: readonly number[]): void {
     const keys = keysOf(listeners)
@@ -160,7 +161,10 @@ export class ListenerMembers {
     for (const fd of gone) closeSync(fd)
   }
 
-  /** All that the next process of this slot should be offered: its own members, new ones of what only other slots serve, and copies of what is shared. */
+  /**
+   * All that the next process of this slot should be offered: its own members, new ones of what only other slots serve, and copies of what
+   * is shared.
+   */
   offerFor(slot: number): Offer {
     return this.#offer(slot, this.#members.filter((member) => member.slot === slot))
   }
@@ -171,8 +175,9 @@ export class ListenerMembers {
   }
 
   /**
-   * The members that listen and that no live worker accepts from, because their slot has none (it crashed, or there are fewer workers now) or its new version
-   * does without: connects still come in, and are answered when the workers of `by` accept from copies. Without those they wait.
+   * The members that listen and that no live worker accepts from, because their slot has none (it crashed, or there are fewer workers now)
+   * or its new version does without: connects still come in, and are answered when the workers of `by` accept from copies. Without those
+   * they wait.
    */
   orphans(live: readonly number[]): Orphan[] {
     const served = this.#members.filter(({ slot, state }) => state === 'served' && live.includes(slot))
@@ -189,8 +194,8 @@ export class ListenerMembers {
   }
 
   /**
-   * When a reload is over and cannot be undone: closes all members of the listeners that none of these slots serves (give the slots of all workers that there
-   * should be, dead or not), so that connects are refused. Answers their names.
+   * When a reload is over and cannot be undone: closes all members of the listeners that none of these slots serves (give the slots of all
+   * workers that there should be, dead or not), so that connects are refused. Answers their names.
    */
   settle(slots: readonly number[]): string[] {
     const served = new Set(this.#members.filter(({ slot, state }) => state === 'served' && slots.includes(slot)).map(({ key }) => key))
@@ -200,7 +205,10 @@ export class ListenerMembers {
     return [...new Set(gone.map(({ listener }) => listener.name))]
   }
 
-  /** Closes what no slot serves any more and the system had chosen the port of: a listener that comes and goes comes again elsewhere. Not while a reload may be undone. */
+  /**
+   * Closes what no slot serves any more and the system had chosen the port of: a listener that comes and goes comes again elsewhere. Not
+   * while a reload may be undone.
+   */
   closePassed(): void {
     const served = new Set(this.#members.filter(({ state }) => state === 'served').map(({ key }) => key))
     const passed = this.#members.filter(({ key, listener }) => !served.has(key) && listener.asked.endsWith(':0'))

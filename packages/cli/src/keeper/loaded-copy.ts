@@ -1,6 +1,6 @@
 /**
- * What a keeper runs of this package, kept in memory: the release that it was started from may be removed. It is written to a folder of its own when a process
- * must be started and no installed copy is left.
+ * What a keeper runs of this package, kept in memory: the release that it was started from may be removed. It is written to a folder of its
+ * own when a process must be started and no installed copy is left.
  */
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'

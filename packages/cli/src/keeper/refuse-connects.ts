@@ -1,8 +1,9 @@
 /**
  * The beginning of a stop: connects are refused from here on, and what the kernel has queued is answered.
  *
- * While the keeper holds a copy of a listener the kernel goes on completing connects there, and nobody would accept them. So its copies go before the workers
- * are told: then each of them has the only copy, takes what is queued as it closes it, and a client that comes later is refused at once and may try elsewhere.
+ * While the keeper holds a copy of a listener the kernel goes on completing connects there, and nobody would accept them. So its copies go
+ * before the workers are told: then each of them has the only copy, takes what is queued as it closes it, and a client that comes later is
+ * refused at once and may try elsewhere.
  */
 
 import { closeSync } from 'node:fs'
@@ -21,7 +22,8 @@ export async function refuseConnects(fleet: Fleet): Promise<void> {
   // They keep silent copies for an undo, and have been told that there will be none. Whoever answers has read that before.
   const silent = fleet.workers.filter((worker) => worker.retiring && !servers.includes(worker))
   if (silent.length > 0) await Promise.race([Promise.all(silent.map((worker) => worker.ask(letGoMs))), sleep(letGoMs)])
-  // A worker may have stopped by itself a moment ago, as by ctrl-C, which all processes of a terminal hear: then what came since is in this queue alone.
+  // A worker may have stopped by itself a moment ago, as by ctrl-C, which all processes of a terminal hear: then what came since is in this
+  // queue alone.
   for (const { slot, key, fd, listener } of fleet.members.listening()) {
     const taker = servers.find((worker) => worker.slot === slot) ?? servers.find((worker) => fleet.members.serves(worker.slot, key))
     if (listener.kind === 'udp' || !taker || taker.hungUp) continue

@@ -1,6 +1,6 @@
 /**
- * A careful reload: some workers go first and are watched, then the others; until all of them serve, every one can be taken back. So in the end either all
- * workers are of the new generation, or all of the old one.
+ * A careful reload: some workers go first and are watched, then the others; until all of them serve, every one can be taken back. So in the
+ * end either all workers are of the new generation, or all of the old one.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'

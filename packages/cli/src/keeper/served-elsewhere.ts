@@ -1,6 +1,7 @@
 /**
- * Where an app serves that Handover cannot hand over: in a worker thread, in a process that the worker started, behind node:cluster, in a process in which the
- * addon may not be loaded. Only what listens in the main thread of the process that `handover run` started can go to a successor.
+ * Where an app serves that Handover cannot hand over: in a worker thread, in a process that the worker started, behind node:cluster, in a
+ * process in which the addon may not be loaded. Only what listens in the main thread of the process that `handover run` started can go to a
+ * successor.
  *
  * Read from proc(5), since such a process says nothing of it. Where there is none (macOS) nothing is found.
  */
@@ -153,7 +154,10 @@ export function whereItServes(worker: WorkerFacts, { itself, others }: Elsewhere
   }
 }
 
-/** A launcher serves nobody: it listens only for its own processes, on a path, and one of those has a port. Undefined where it is none. `listeners`: its own. */
+/**
+ * A launcher serves nobody: it listens only for its own processes, on a path, and one of those has a port. Undefined where it is none.
+ * `listeners`: its own.
+ */
 export function whatItLaunched({ pid, args }: WorkerFacts, listeners: readonly string[], { others }: Elsewhere): Place | undefined {
   if (listeners.length === 0 || !listeners.every((name) => name.startsWith('unix '))) return undefined
   const served = others.map((other) => ({ ...other, names: other.names.filter((name) => name.startsWith('tcp ')) })).filter(({ names }) => names.length > 0)

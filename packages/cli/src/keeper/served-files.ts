@@ -1,6 +1,6 @@
 /**
- * The paths of the Unix sockets that the workers serve, while one is started: whatever its program does to them, they are put back. The keeper does it because
- * its event loop is never blocked, and because no worker may live.
+ * The paths of the Unix sockets that the workers serve, while one is started: whatever its program does to them, they are put back. The
+ * keeper does it because its event loop is never blocked, and because no worker may live.
  */
 
 import { SocketFileHold } from '@handover/core/internal'

@@ -1,6 +1,6 @@
 /**
- * One worker's place: the generation that serves in it, those before it that drain, the one that is being started. It starts, hands over, takes back and
- * notices crashes; when to do what is the keeper's business.
+ * One worker's place: the generation that serves in it, those before it that drain, the one that is being started. It starts, hands over,
+ * takes back and notices crashes; when to do what is the keeper's business.
  */
 
 import { closeSync } from 'node:fs'
@@ -318,7 +318,10 @@ export class Slot {
     return { slot: this, from, to, ...(died && { died }), failure: () => (undo?.to === to && undo.failure ? this.#withStderr(undo.failure(), to) : undefined) }
   }
 
-  /** It cannot hand over: the keeper makes the offer in its place, and ends it when another one serves. Throws a HandoverError: then it has its place still. */
+  /**
+   * It cannot hand over: the keeper makes the offer in its place, and ends it when another one serves. Throws a HandoverError: then it has
+   * its place still.
+   */
   async #replaceBlocked(from: Worker, asked: Worker, demands: Demands): Promise<Replacement> {
     asked.retiring = true
     asked.kill()
@@ -455,7 +458,8 @@ export class Slot {
     if (!this.#undo) return
     const { from, to, died } = this.#undo
     this.#undo = undefined
-    // Nobody needs the state of before: it lives in the new generation, or in the one that serves again. Where one of the two died, it is all there is.
+    // Nobody needs the state of before: it lives in the new generation, or in the one that serves again. Where one of the two died, it is
+    // all there is.
     if (!died && !to.how) this.#side.checkpoints.forgetLeft(this.index)
     if (this.server !== from) this.#side.checkpoints.forget(this.index, from.pid)
     from.say({ type: 'settle' })

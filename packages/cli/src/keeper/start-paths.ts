@@ -1,6 +1,7 @@
 /**
- * All paths that a keeper needs to start a process: Node, this package, the working directory. They are looked up anew at each start as they were typed, so
- * that a deploy that moves a link is followed. Where one is gone, the next best is taken, and that is said; old code of the app is never started in silence.
+ * All paths that a keeper needs to start a process: Node, this package, the working directory. They are looked up anew at each start as
+ * they were typed, so that a deploy that moves a link is followed. Where one is gone, the next best is taken, and that is said; old code of
+ * the app is never started in silence.
  */
 
 import { existsSync } from 'node:fs'
@@ -49,8 +50,8 @@ export class StartPaths {
   }
 
   /**
-   * Of a worker; `args`: of Node, of which the first `nodeOptions` stand before the script. Throws HANDOVER_SPAWN where the working directory is gone; with
-   * `inPlace` a worker is started where this process itself is, so that a service without a worker has one again.
+   * Of a worker; `args`: of Node, of which the first `nodeOptions` stand before the script. Throws HANDOVER_SPAWN where the working
+   * directory is gone; with `inPlace` a worker is started where this process itself is, so that a service without a worker has one again.
    */
   worker(args: readonly string[], nodeOptions: number, inPlace: boolean): StartCommand {
     const notes: string[] = []

@@ -21,8 +21,9 @@ export function takeActivated(env: NodeJS.ProcessEnv, log: (level: 'info' | 'war
 }
 
 /**
- * Says WATCHDOG=1 for as long as a worker's event loop answers, or the keeper can bring that about: by starting one where none serves, or by ending one
- * that hangs (--hang-timeout, which gets twice its time). So systemd starts the service anew where the keeper hangs, or cannot help.
+ * Says WATCHDOG=1 for as long as a worker's event loop answers, or the keeper can bring that about: by starting one where none serves, or
+ * by ending one that hangs (--hang-timeout, which gets twice its time). So systemd starts the service anew where the keeper hangs, or
+ * cannot help.
  */
 export function tellWatchdog(keeper: Keeper): void {
   const beatMs = watchdogBeatMs(process.env)

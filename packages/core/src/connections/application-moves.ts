@@ -1,9 +1,9 @@
 /**
- * move() and onMoved(): connections whose protocol only the application knows. It says when nothing of a connection is in its hands, and what the next
- * process must know of it.
+ * move() and onMoved(): connections whose protocol only the application knows. It says when nothing of a connection is in its hands, and
+ * what the next process must know of it.
  *
- * The socket is held still from the call on: nothing is read from it, and nothing that is written to it leaves. When the successor has it, it is silent for
- * ever; otherwise it goes on as before.
+ * The socket is held still from the call on: nothing is read from it, and nothing that is written to it leaves. When the successor has it,
+ * it is silent for ever; otherwise it goes on as before.
  */
 
 import net from 'node:net'
@@ -74,7 +74,10 @@ export class ApplicationMoves {
     this.#takers.delete(kind)
   }
 
-  /** `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the successor has it. */
+  /**
+   * `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the
+   * successor has it.
+   */
   async move(socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined, listener: string): Promise<boolean> {
     if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
@@ -141,7 +144,10 @@ export class ApplicationMoves {
     return true
   }
 
-  /** A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. HasSpoken: its client has heard of it. */
+  /**
+   * A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. HasSpoken: its
+   * client has heard of it.
+   */
   take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined): void {
     const socket = connections?.adopt(fd, about) ?? adoptDescriptor(fd, undefined)
     try {

@@ -1,9 +1,9 @@
 /**
- * The predecessor's side of a move: sends live connections to the successor, a few at a time, and keeps its own copy of each until the successor says
- * that it has it.
+ * The predecessor's side of a move: sends live connections to the successor, a few at a time, and keeps its own copy of each until the
+ * successor says that it has it.
  *
- * What may move, and when, is decided elsewhere (drain.ts for HTTP, the application for its own protocols): here every connection is already held
- * still, so that nothing is read from it or written to it by this process while it is on its way.
+ * What may move, and when, is decided elsewhere (drain.ts for HTTP, the application for its own protocols): here every connection is
+ * already held still, so that nothing is read from it or written to it by this process while it is on its way.
  */
 
 import { LoopBudget } from '../platform/loop-budget.js'

@@ -145,9 +145,9 @@ export class ConnectionTracker {
   }
 
   /**
-   * A connection that a predecessor moved here, as if it had always been here. For an HTTP server that is all; for the others the application gets the
-   * socket. Throws where the descriptor cannot be used, where it is not Node's own HTTP server that takes the socket, and what a listener for 'connection'
-   * throws; this copy of it is closed then.
+   * A connection that a predecessor moved here, as if it had always been here. For an HTTP server that is all; for the others the
+   * application gets the socket. Throws where the descriptor cannot be used, where it is not Node's own HTTP server that takes the socket,
+   * and what a listener for 'connection' throws; this copy of it is closed then.
    */
   adopt(fd: number, about: MovedConnection): net.Socket {
     const server = this.#server

@@ -1,3 +1,5 @@
+/** What is known of one connection, of what kind it is, and how long its server lets it be idle. It decides nothing. */
+
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
@@ -37,13 +39,16 @@ export interface Connection {
   stays?: string | undefined
   /** In a drain: held for a move of this kind, and whether it is on its way already. */
   leaving?: { readonly kind: string; sent: boolean } | undefined
-  /** The program read of it, wrapped it or gave it to a server itself: it is not ours to move (by-hand.ts). */
+  /** The program read of it, wrapped it or gave it to a server itself: it is not ours to move (hand-served.ts). */
   byHand: boolean
   /** The HTTP server that the program gave it to. */
   served?: ServedByHand
   /** What had been read of it when its last answer was out: an HTTP server that never listened keeps no list of who sends a request. */
   bytesAnswered?: number
-  /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers (holding.ts). */
+  /**
+   * In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers
+   * (held-connections.ts).
+   */
   held?: boolean
   /** Stops reading again where Node went on with it. */
   holdAgain?: (() => void) | undefined

@@ -1,3 +1,5 @@
+/** What became of the connections of a drain, counted, and the sum over the servers of a process. Pure. */
+
 import type { ConnectionCounts, CutRequest } from '../protocol/report.js'
 
 export type Counts = { -readonly [Key in keyof ConnectionCounts]: number }

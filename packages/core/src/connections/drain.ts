@@ -1,10 +1,10 @@
 /**
- * The drain of one server: every connection leaves. Where there is a successor that takes them they are moved, as soon as movable.ts allows; what
- * cannot move is drained politely: every client is told that its connection ends with the next answer, requests that run are waited for, and what stays
- * idle for `linger` is closed. What is left at the deadline is cut by name.
+ * The drain of one server: every connection leaves. Where there is a successor that takes them they are moved, as soon as movability.ts
+ * allows; what cannot move is drained politely: every client is told that its connection ends with the next answer, requests that run are
+ * waited for, and what stays idle for `linger` is closed. What is left at the deadline is cut by name.
  *
- * It never calls server.close() or closeIdleConnections(): both cut clients that are just writing and responses that are not flushed, and stop the
- * header and body timeouts of the rest.
+ * It never calls server.close() or closeIdleConnections(): both cut clients that are just writing and responses that are not flushed, and
+ * stop the header and body timeouts of the rest.
  */
 
 import type { ServerResponse } from 'node:http'
@@ -35,7 +35,7 @@ export interface DrainOptions {
   readonly stays?: string | undefined
 }
 
-/** The connections of one server, as connections.ts keeps them. */
+/** The connections of one server, as connection-tracker.ts keeps them. */
 export interface Drainable {
   readonly server: net.Server
   readonly connections: Map<net.Socket, Connection>
@@ -44,8 +44,8 @@ export interface Drainable {
 }
 
 /**
- * A connection that cannot move yet, and that no event is known to make movable (the kernel has not taken all of an answer, half a head has come), is looked
- * at again: after the first of these, then after twice as long each time.
+ * A connection that cannot move yet, and that no event is known to make movable (the kernel has not taken all of an answer, half a head has
+ * come), is looked at again: after the first of these, then after twice as long each time.
  */
 const lookAgainMs = 50
 const lookAgainAtMostMs = 800
@@ -406,7 +406,10 @@ export class Drain {
     }
   }
 
-  /** At the deadline: closes what is idle and cuts the rest, naming the requests; some in each turn of the loop, in which the others are still answered. */
+  /**
+   * At the deadline: closes what is idle and cuts the rest, naming the requests; some in each turn of the loop, in which the others are
+   * still answered.
+   */
   cut(): void {
     if (this.#cutting) return
     this.#cutting = true

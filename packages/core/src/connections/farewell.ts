@@ -1,3 +1,7 @@
+/**
+ * How a client is told that its connection ends: `Connection: close` with the next answer, GOAWAY, and the last words of an event stream.
+ */
+
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import { left, type Deadline } from '../protocol/deadline.js'
@@ -29,9 +33,10 @@ export function unsayLast(connection: Connection): void {
 }
 
 /**
- * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next turn of
- * the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again (section 8.7).
- * No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no answer to a ping either.
+ * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next
+ * turn of the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again
+ * (section 8.7). No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no
+ * answer to a ping either.
  */
 export function sayGoaway(session: http2.ServerHttp2Session): void {
   if (session.destroyed || session.closed) return

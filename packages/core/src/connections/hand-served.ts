@@ -1,7 +1,8 @@
 /**
- * Connections that the program took into its own hands: it looked at their first bytes and gave them to an HTTP server then (the PROXY protocol, two protocols on
- * one port), wrapped them in TLS itself, or gave those of one server to another. They are not ours to move, since the next process could only begin with their
- * first bytes, and those are gone. So they stay, and hear `Connection: close` as every other client does.
+ * Connections that the program took into its own hands: it looked at their first bytes and gave them to an HTTP server then (the PROXY
+ * protocol, two protocols on one port), wrapped them in TLS itself, or gave those of one server to another. They are not ours to move,
+ * since the next process could only begin with their first bytes, and those are gone. So they stay, and hear `Connection: close` as every
+ * other client does.
  *
  * This file knows whose they are, and who serves them.
  */
@@ -43,8 +44,8 @@ export const isNodesOwn = (server: net.Server, socket: net.Socket): boolean => s
 const closeFirstMs = 250
 
 /**
- * After the answer that says `Connection: close` the client closes first, or Node does a moment later. A program that looks after a connection itself may see
- * its end before the answer on it.
+ * After the answer that says `Connection: close` the client closes first, or Node does a moment later. A program that looks after a
+ * connection itself may see its end before the answer on it.
  */
 export function letClientCloseFirst(socket: net.Socket): void {
   if (Object.hasOwn(socket, 'destroySoon')) return

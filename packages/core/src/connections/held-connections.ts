@@ -1,9 +1,11 @@
 /**
- * Holds still the connections of a drain whose answer ends, so that a client's next request is read by the successor and not one more by this process.
+ * Holds still the connections of a drain whose answer ends, so that a client's next request is read by the successor and not one more by
+ * this process.
  *
- * A client that does not pipeline can send its next request when it has the whole answer, not before. It has that only after the application has ended
- * the answer, or has written as much as Content-Length says. So reading stops at the end of the answer, in the same turn of the loop, or as soon as a head
- * with Content-Length is written. What is held is looked at by drain.ts, which moves it or lets it go.
+ * A client that does not pipeline can send its next request when it has the whole answer, not before. It has that only after the
+ * application has ended the answer, or has written as much as Content-Length says. So reading stops at the end of the answer, in the same
+ * turn of the loop, or as soon as a head with Content-Length is written. What is held is looked at by drain.ts, which moves it or lets it
+ * go.
  *
  * A connection is never held in the middle of a request: what of it is still to come must be read here.
  */
@@ -66,7 +68,8 @@ export function hold(socket: net.Socket, connection: Connection, anyway = false)
   holdReading(socket)
   if (connection.held === true) return
   connection.held = true
-  // Node reads on where it stopped because the answers to pipelined requests waited, and they have left; its own listener comes before this one.
+  // Node reads on where it stopped because the answers to pipelined requests waited, and they have left; its own listener comes before this
+  // one.
   connection.holdAgain = () => { holdReading(socket) }
   socket.on('drain', connection.holdAgain)
 }

@@ -1,9 +1,9 @@
 /**
- * The rule that carries every move of an HTTP connection: it moves only when nothing of it is in this process. No byte of a request that the parser has
- * read, no byte of a response that the kernel has not taken, no user of the raw socket.
+ * The rule that carries every move of an HTTP connection: it moves only when nothing of it is in this process. No byte of a request that
+ * the parser has read, no byte of a response that the kernel has not taken, no user of the raw socket.
  *
- * Node's own notion of idle, which closeIdleConnections() goes by, is not that: it holds for a response that is finished and not sent, for a
- * handler that has not answered yet, for a socket that the application took away. It is asked by nothing here.
+ * Node's own notion of idle, which closeIdleConnections() goes by, is not that: it holds for a response that is finished and not sent, for
+ * a handler that has not answered yet, for a socket that the application took away. It is asked by nothing here.
  */
 
 import type net from 'node:net'
@@ -28,8 +28,8 @@ export function unmovable(socket: net.Socket, connection: Connection): string | 
 }
 
 /**
- * `reading`: the connections of the server of which a request is being read, or nothing was ever read, as `readingRequests` says in the same turn of
- * the loop. Not for calls from within the parser.
+ * `reading`: the connections of the server of which a request is being read, or nothing was ever read, as `readingRequests` says in the
+ * same turn of the loop. Not for calls from within the parser.
  */
 export function standingOf(socket: net.Socket, connection: Connection, reading: Pick<ReadonlySet<net.Socket>, 'has'>): Standing {
   const never = unmovable(socket, connection)

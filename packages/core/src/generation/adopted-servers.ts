@@ -1,6 +1,6 @@
 /**
- * Which servers and UDP sockets are handed over, who gave them to us, and the connections of those that listen. Where listeners belong to somebody else
- * (a cluster, another runtime) everything is left to Node, and that is said once.
+ * Which servers and UDP sockets are handed over, who gave them to us, and the connections of those that listen. Where listeners belong to
+ * somebody else (a cluster, another runtime) everything is left to Node, and that is said once.
  */
 
 import cluster from 'node:cluster'
@@ -17,7 +17,10 @@ import { sharesPort } from '../platform/node/datagram-handle.js'
 
 type Owner = net.Server | dgram.Socket
 
-/** Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on their way. */
+/**
+ * Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on
+ * their way.
+ */
 const isServing = (socket: dgram.Socket, asked: AskedAddress | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
 
 export class AdoptedServers {
@@ -60,7 +63,10 @@ export class AdoptedServers {
     return true
   }
 
-  /** Every server, of now or later, that answers with this function. `mayFail`: a successor can serve although one of them does not listen. False where it is left to Node. */
+  /**
+   * Every server, of now or later, that answers with this function. `mayFail`: a successor can serve although one of them does not listen.
+   * False where it is left to Node.
+   */
   adoptRequestListener(listener: object, mayFail: boolean, canMove: CanMove | undefined): boolean {
     if (this.#isOff()) return false
     this.#requestListeners.set(listener, { mayFail, canMove })

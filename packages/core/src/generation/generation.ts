@@ -1,8 +1,8 @@
 /**
  * This process as one generation: the object behind the functions of the package.
  *
- * It does nothing until an adopted server listens: no signal handler, no file, no socket, no timer. What happens then is in the files beside this one:
- * listening.ts, commit.ts, reload.ts, under-keeper.ts and stop.ts.
+ * It does nothing until an adopted server listens: no signal handler, no file, no socket, no timer. What happens then is in the files
+ * beside this one: listening.ts, commit.ts, reload.ts, under-keeper.ts and stop.ts.
  */
 
 import type dgram from 'node:dgram'

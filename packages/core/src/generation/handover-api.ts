@@ -42,28 +42,32 @@ export interface Handover {
    */
   ready(): void
   /**
-   * Drains and ends the process within `drainTimeout`, with status 0 or what the program set as process.exitCode. Do not await it in a request: the drain
-   * waits for the answer.
+   * Drains and ends the process within `drainTimeout`, with status 0 or what the program set as process.exitCode. Do not await it in a
+   * request: the drain waits for the answer.
    */
   stop(): Promise<void>
   /**
-   * Moves a connection of the application's own protocol to the successor: call it in a drain (`events.on('draining', …)`), when no part of a message is in
-   * the application's hands. `socket`: plain TCP or Unix. From the call on nothing is read from it, and what is written to it does not leave.
+   * Moves a connection of the application's own protocol to the successor: call it in a drain (`events.on('draining', …)`), when no part of
+   * a message is in the application's hands. `socket`: plain TCP or Unix. From the call on nothing is read from it, and what is written to
+   * it does not leave.
    *
-   * Resolves true when the successor has it: this copy then emits nothing any more. Resolves false where it stays, and goes on as before: there is no
-   * successor, it does not know `kind`, the socket is TLS or ends. Rejects with HANDOVER_STATE or HANDOVER_OPTION.
+   * Resolves true when the successor has it: this copy then emits nothing any more. Resolves false where it stays, and goes on as before:
+   * there is no successor, it does not know `kind`, the socket is TLS or ends. Rejects with HANDOVER_STATE or HANDOVER_OPTION.
    */
   move(socket: net.Socket, options: MoveOptions): Promise<boolean>
   /** Takes connections of this kind that a predecessor moves here. Call it before listen(). Throws HANDOVER_OPTION. */
   onMoved(kind: string, take: OnMoved): void
   /**
-   * Declares a part of the application's state, which goes along at a reload: `save` runs in the predecessor, `restore` in the successor before it is ready. Call it
-   * before listen(), or before ready() where readyWhen is manual. Throws HANDOVER_OPTION.
+   * Declares a part of the application's state, which goes along at a reload: `save` runs in the predecessor, `restore` in the successor
+   * before it is ready. Call it before listen(), or before ready() where readyWhen is manual. Throws HANDOVER_OPTION.
    */
   share<S, T = Restored<S>>(name: string, section: Section<S, T>): void
   /** The live channel to the generation before or after, from the switch until the predecessor ends. */
   readonly peer: PeerChannel
-  /** Declares something that every process of the app counts. Its total is over all processes and generations, each exactly once. Throws HANDOVER_OPTION. */
+  /**
+   * Declares something that every process of the app counts. Its total is over all processes and generations, each exactly once. Throws
+   * HANDOVER_OPTION.
+   */
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T>
   /** The service, over all its processes and generations. */
   readonly service: Service

@@ -1,7 +1,7 @@
 /**
- * The program's own listeners for SIGTERM and SIGINT. They close what the drain still needs, so they hear the signal when the drain is over, and then as
- * Node would have called them: all of them, with Node's arguments, `once` listeners used up, and what they throw uncaught. Nothing of ours listens beside
- * them then, so a program that sends itself the signal again ends by it.
+ * The program's own listeners for SIGTERM and SIGINT. They close what the drain still needs, so they hear the signal when the drain is
+ * over, and then as Node would have called them: all of them, with Node's arguments, `once` listeners used up, and what they throw
+ * uncaught. Nothing of ours listens beside them then, so a program that sends itself the signal again ends by it.
  */
 
 import { constants } from 'node:os'
@@ -71,8 +71,8 @@ export class HeldListeners {
   }
 
   /**
-   * Where nothing listens any more, the default action of the same signal would cut the cleanup. Node goes on listening for a signal until it hears
-   * 'removeListener' of its last listener: so nobody sees this one. What the program sends itself is meant.
+   * Where nothing listens any more, the default action of the same signal would cut the cleanup. Node goes on listening for a signal until
+   * it hears 'removeListener' of its last listener: so nobody sees this one. What the program sends itself is meant.
    */
   #guardFrom(signal: StopSignal, echoMs: number): void {
     const own = Object.getOwnPropertyDescriptor(process, 'kill') ?? {}

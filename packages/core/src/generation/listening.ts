@@ -1,8 +1,9 @@
 /**
- * What a generation answers to the listen hook: which listen() inherits, what follows when it has succeeded or failed, and when nothing listens any more.
+ * What a generation answers to the listen hook: which listen() inherits, what follows when it has succeeded or failed, and when nothing
+ * listens any more.
  *
- * The first listen() is the moment when a process wakes: it installs its signal handlers and looks for whoever serves already. When the program has
- * closed all its listeners, nothing of ours stays.
+ * The first listen() is the moment when a process wakes: it installs its signal handlers and looks for whoever serves already. When the
+ * program has closed all its listeners, nothing of ours stays.
  */
 
 import type dgram from 'node:dgram'

@@ -1,6 +1,6 @@
 /**
- * What this process says of itself when it is asked: generation.ts gives what it knows, the rest is read here. Holds no command line, no environment variable
- * but HANDOVER_VERSION, and of a request its method and its path without the query.
+ * What this process says of itself when it is asked: generation.ts gives what it knows, the rest is read here. Holds no command line, no
+ * environment variable but HANDOVER_VERSION, and of a request its method and its path without the query.
  */
 
 import { readFileSync } from 'node:fs'

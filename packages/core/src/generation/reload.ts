@@ -1,7 +1,8 @@
 /**
  * A reload in the process that serves: whether it may begin, the handover to a successor that is started or that called, and the report.
  *
- * A reload that fails changes nothing: this process serves on, and the error says so. One that succeeds ends in the shutdown of this process.
+ * A reload that fails changes nothing: this process serves on, and the error says so. One that succeeds ends in the shutdown of this
+ * process.
  */
 
 import { closeSync } from 'node:fs'

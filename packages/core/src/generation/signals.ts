@@ -1,7 +1,7 @@
 /**
  * The signals of a process that serves: one reloads, SIGTERM and SIGINT stop. Installed at the first listen(), and removed when nothing
- * listens any more. Listeners of the program's own for SIGTERM and SIGINT are held back until the drain is over; where they are not, it warns once of them:
- * they may end the process before.
+ * listens any more. Listeners of the program's own for SIGTERM and SIGINT are held back until the drain is over; where they are not, it
+ * warns once of them: they may end the process before.
  */
 
 import type { Host } from '../handover/host.js'
@@ -76,7 +76,10 @@ export class Signals {
     this.#stop ??= stopSignalOf(signal)
   }
 
-  /** The signal that the program's own listeners wait for: that of the stop. Where none came, SIGTERM, or SIGINT where they are for that one alone. */
+  /**
+   * The signal that the program's own listeners wait for: that of the stop. Where none came, SIGTERM, or SIGINT where they are for that one
+   * alone.
+   */
   get awaited(): StopSignal | undefined {
     if (!this.#held.held || this.#told) return undefined
     const signals: readonly StopSignal[] = this.#stop ? [this.#stop] : ['SIGTERM', 'SIGINT']

@@ -1,7 +1,8 @@
 /**
  * Copies of listeners that a program closed and may listen on again.
  *
- * Such a port is in use where somebody else has a copy of its listener: a predecessor, or a keeper. The next listen() on it gets the spare copy.
+ * Such a port is in use where somebody else has a copy of its listener: a predecessor, or a keeper. The next listen() on it gets the spare
+ * copy.
  */
 
 import type dgram from 'node:dgram'

@@ -1,5 +1,6 @@
 /**
- * How a generation stops: by a call, a signal or its keeper, or because a successor serves. It ends any reload that runs, and starts the shutdown.
+ * How a generation stops: by a call, a signal or its keeper, or because a successor serves. It ends any reload that runs, and starts the
+ * shutdown.
  */
 
 import { constants } from 'node:os'

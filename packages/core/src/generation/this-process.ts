@@ -1,5 +1,6 @@
 /**
- * The one generation of this process, behind a symbol that every copy of the package finds: ESM and CommonJS, the application's own and the command's.
+ * The one generation of this process, behind a symbol that every copy of the package finds: ESM and CommonJS, the application's own and the
+ * command's.
  */
 
 import { realHost } from '../handover/host.js'

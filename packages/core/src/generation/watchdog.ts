@@ -1,6 +1,6 @@
 /**
- * systemd's watchdog (WatchdogSec=), without a keeper: WATCHDOG=1 comes from the event loop of the process that serves, so that systemd ends a service
- * that hangs.
+ * systemd's watchdog (WatchdogSec=), without a keeper: WATCHDOG=1 comes from the event loop of the process that serves, so that systemd
+ * ends a service that hangs.
  *
  * At a reload the predecessor says it until its successor serves, and the successor from then on: systemd believes the main process alone
  * (NotifyAccess=main). WATCHDOG_PID is for programs; systemd does not look at it. In a stop it is said to the end.

@@ -1,8 +1,9 @@
 /**
- * The world outside of a generation, as one object: its process, signals, time, terminal, whoever started it, and the processes that it starts and ends.
+ * The world outside of a generation, as one object: its process, signals, time, terminal, whoever started it, and the processes that it
+ * starts and ends.
  *
- * `realHost` is this process. A test gives a generation a host of its own, and has as many generations in one process as it likes: their order, their
- * deadlines and their deaths are then a matter of milliseconds. Sockets and descriptors are real in both.
+ * `realHost` is this process. A test gives a generation a host of its own, and has as many generations in one process as it likes: their
+ * order, their deadlines and their deaths are then a matter of milliseconds. Sockets and descriptors are real in both.
  */
 
 import { takeLine, type KeeperSeat } from '../keeper-link/keeper-link.js'
@@ -46,8 +47,8 @@ export interface Host {
   /** Where a line goes of a process whose program has set no `log`. */
   log(level: LogLevel, line: string): void
   /**
-   * Starts this program again, as a successor. `paths`: of the Unix sockets that this process serves, which the successor's program must not remove.
-   * `warn` hears what is not as it was at the first start. Throws HANDOVER_SPAWN.
+   * Starts this program again, as a successor. `paths`: of the Unix sockets that this process serves, which the successor's program must
+   * not remove. `warn` hears what is not as it was at the first start. Throws HANDOVER_SPAWN.
    */
   launch(paths: readonly string[], warn: (line: string) => void): Promise<LaunchedSuccessor>
   isAlive(pid: number): boolean

@@ -1,3 +1,5 @@
+/** Starts a successor: the command that a person would type, the guard of served Unix paths before it, and the channel to it. */
+
 import { activation, throughShell } from '../platform/activated-sockets.js'
 import type { CommandLine } from '../platform/command-line.js'
 import { withOwnInspector } from '../platform/inspector-port.js'
@@ -22,8 +24,8 @@ export function channelTo({ messages, descriptors }: Pick<SpawnedProcess, 'messa
 }
 
 /**
- * With the guard, which is loaded before the program, so that this leaves Unix paths alone that are served. Behind the options of Node: where packages lie in an
- * archive, those make that it is found.
+ * With the guard, which is loaded before the program, so that this leaves Unix paths alone that are served. Behind the options of Node:
+ * where packages lie in an archive, those make that it is found.
  */
 function guarded(command: CommandLine): CommandLine {
   const { args, nodeOptions = 0 } = command

@@ -45,7 +45,10 @@ export interface PredecessorSide {
   readonly alone?: boolean
   /** Who serves what, for the second part of an error message. */
   serves(): string
-  /** Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are dropped. */
+  /**
+   * Closes every listener's handle at once, keeping silent copies of all but the dropped ones; answers the names of others that are
+   * dropped.
+   */
   stopAccepting(dropped: readonly string[]): readonly string[]
 }
 
@@ -64,9 +67,9 @@ export interface SwitchResult {
 }
 
 /**
- * Hands over to a successor that was started or that called. `begun`: `clock.now()` at the trigger.
- * Resolves when the successor serves and this process has stopped accepting. Throws a HandoverError where it failed: then this process serves
- * as before, the successor is gone (or told to go), and nothing is held.
+ * Hands over to a successor that was started or that called. `begun`: `clock.now()` at the trigger. Resolves when the successor serves and
+ * this process has stopped accepting. Throws a HandoverError where it failed: then this process serves as before, the successor is gone (or
+ * told to go), and nothing is held.
  */
 export async function handOver(side: PredecessorSide, launched: LaunchedSuccessor, begun: number): Promise<SwitchResult> {
   const { machine, self, clock = systemClock } = side
@@ -229,7 +232,10 @@ export interface SuccessorWords {
   pong(debugged: boolean): void
 }
 
-/** Listens to the successor after the switch. Resolves when it is gone, or cannot be trusted any more: then it may live, and hold what was sent to it. */
+/**
+ * Listens to the successor after the switch. Resolves when it is gone, or cannot be trusted any more: then it may live, and hold what was
+ * sent to it.
+ */
 export async function watchSuccessor(channel: Channel, hears: SuccessorWords): Promise<'gone' | 'garbage'> {
   for (;;) {
     const received = await channel.receive().catch(() => 'garbage' as const)

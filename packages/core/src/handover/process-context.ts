@@ -1,8 +1,8 @@
 /**
  * What the parts of one process share, as plain data: its host, its lifecycle, what it listens on, its connections, its state, its keeper.
  *
- * A role or a step takes the context and what is its own beside it. The context decides nothing: generation/ assembles it, and changes its few
- * fields that can change.
+ * A role or a step takes the context and what is its own beside it. The context decides nothing: generation/ assembles it, and changes its
+ * few fields that can change.
  */
 
 import type net from 'node:net'

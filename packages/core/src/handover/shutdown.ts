@@ -1,6 +1,6 @@
 /**
- * How a generation ends: its connections move or drain, it can take over again while the undo window is open, older generations end before it, the close
- * hooks run, the last word is said. Top to bottom as in the sequence diagram; the undo is the only way back.
+ * How a generation ends: its connections move or drain, it can take over again while the undo window is open, older generations end before
+ * it, the close hooks run, the last word is said. Top to bottom as in the sequence diagram; the undo is the only way back.
  */
 
 import type net from 'node:net'
@@ -170,8 +170,8 @@ export class Shutdown {
   }
 
   /**
-   * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with it; and where
-   * there is a successor, the connections of that older one come through here, and what it knows at last.
+   * Waits for an older generation that still drains. Whoever stops this process, systemd for one, ends all that is left of the service with
+   * it; and where there is a successor, the connections of that older one come through here, and what it knows at last.
    */
   async #outlastOlder(): Promise<void> {
     const older = this.#around.older.olderEnds
@@ -206,8 +206,8 @@ export class Shutdown {
   }
 
   /**
-   * A program that knows nothing of us cleans up in listeners of its own. It ends the process when it is done, or lets go of all that keeps it alive; where it
-   * does neither, the deadline does.
+   * A program that knows nothing of us cleans up in listeners of its own. It ends the process when it is done, or lets go of all that keeps
+   * it alive; where it does neither, the deadline does.
    */
   async #farewell(report: Report): Promise<void> {
     const { settings: { drainTimeout }, self, host, log } = this.#context

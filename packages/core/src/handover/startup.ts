@@ -1,5 +1,6 @@
 /**
- * How a generation begins: whoever serves already is found and its offer taken, the program boots and claims, its state is restored, and the process is ready.
+ * How a generation begins: whoever serves already is found and its offer taken, the program boots and claims, its state is restored, and
+ * the process is ready.
  *
  * Nothing is accepted here: the commit is the generation's, which `serve()` calls back.
  */
@@ -295,7 +296,8 @@ export class Startup {
       this.#context.host.exit(1)
       return
     }
-    // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is nobody to wait for.
+    // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is
+    // nobody to wait for.
     registry.ownsFiles = false
     namedSocket.leave(false)
     this.#isGone()

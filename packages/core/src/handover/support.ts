@@ -1,5 +1,6 @@
 /**
- * What this Node, with this addon, can do: hand over at all, and move live connections. Each is looked for once, and only when it is needed.
+ * What this Node, with this addon, can do: hand over at all, and move live connections. Each is looked for once, and only when it is
+ * needed.
  */
 
 import type { LogLevel, Settings } from '../options.js'

@@ -1,8 +1,8 @@
 /**
  * The way back: while the undo window is open, a predecessor that drains can serve again.
  *
- * The window ends early when the successor is lost or recalled (then `undo` takes over again), or when no undo is needed any more. After it nothing
- * leads back. Under a keeper the keeper decides when it ends.
+ * The window ends early when the successor is lost or recalled (then `undo` takes over again), or when no undo is needed any more. After it
+ * nothing leads back. Under a keeper the keeper decides when it ends.
  */
 
 import type { ConnectionSender } from '../connections/connection-sender.js'
@@ -25,8 +25,8 @@ const answerMs = 1_000
 const silence = `it has not answered for ${mostSilentMs} ms`
 
 /**
- * How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `hangs`: its event loop does not turn. `recalled`: it lives, and is
- * not good enough.
+ * How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `hangs`: its event loop does not turn. `recalled`: it
+ * lives, and is not good enough.
  */
 export type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
 

@@ -1,6 +1,6 @@
 /**
- * What a worker does for others on its keeper's word: it accepts from the listeners of a worker that does not live, and answers a probe before it accepts
- * anything of its own.
+ * What a worker does for others on its keeper's word: it accepts from the listeners of a worker that does not live, and answers a probe
+ * before it accepts anything of its own.
  */
 
 import { closeSync } from 'node:fs'

@@ -1,3 +1,5 @@
+/** Servers of Handover itself, such as control sockets: the hook on listen() leaves them alone. */
+
 import type net from 'node:net'
 
 export const withoutDoor = new WeakSet<net.Server>()

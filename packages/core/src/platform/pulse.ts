@@ -1,7 +1,9 @@
 /**
- * Sees that a successor hangs: it is asked again and again, and its event loop must answer. Only while the predecessor could still take over again.
+ * Sees that a successor hangs: it is asked again and again, and its event loop must answer. Only while the predecessor could still take
+ * over again.
  *
- * A machine that slept, and a predecessor that was busy itself, say nothing about the successor. One in which somebody debugs may stand still.
+ * A machine that slept, and a predecessor that was busy itself, say nothing about the successor. One in which somebody debugs may stand
+ * still.
  */
 
 import { systemClock, type Clock, type Timer } from './clock.js'

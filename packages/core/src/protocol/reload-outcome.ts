@@ -1,8 +1,9 @@
 /**
- * What became of a reload, made in one place: by a process without a keeper, by a keeper for its workers, and by a keeper that is replaced itself.
+ * What became of a reload, made in one place: by a process without a keeper, by a keeper for its workers, and by a keeper that is replaced
+ * itself.
  *
- * An error goes from process to process with its parts (what happened, who serves now, what to do) beside the whole text, so that a program that
- * reads `--json` has them apart. Processes of older versions send the text alone.
+ * An error goes from process to process with its parts (what happened, who serves now, what to do) beside the whole text, so that a program
+ * that reads `--json` has them apart. Processes of older versions send the text alone.
  */
 
 import { HandoverError, isErrorCode, partsOf } from '../errors.js'

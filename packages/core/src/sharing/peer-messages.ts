@@ -1,9 +1,9 @@
 /**
- * The live channel between neighbouring generations: values that the programs send each other from the switch until the predecessor ends, and those of our
- * own (their names begin with "@").
+ * The live channel between neighbouring generations: values that the programs send each other from the switch until the predecessor ends,
+ * and those of our own (their names begin with "@").
  *
- * A value travels as text; a long one as a file whose descriptor goes before the word. What is sent when nobody is there, or when the other side takes nothing
- * any more, is not kept.
+ * A value travels as text; a long one as a file whose descriptor goes before the word. What is sent when nobody is there, or when the other
+ * side takes nothing any more, is not kept.
  */
 
 import { closeSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * What this process knows and passes on: sections, peers, sums over processes, the age of the service. Brings the parts together; the generation tells it what
- * happens, and asks it at the steps of a handover.
+ * What this process knows and passes on: sections, peers, sums over processes, the age of the service. Brings the parts together; the
+ * generation tells it what happens, and asks it at the steps of a handover.
  */
 
 import { randomBytes } from 'node:crypto'

@@ -11,7 +11,10 @@ export interface SaveInfo {
 }
 
 export interface RestoreInfo {
-  /** `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed; what changed since is lost. */
+  /**
+   * `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed;
+   * what changed since is lost.
+   */
   readonly phase: SectionPhase
   /** Of the program that saved it: HANDOVER_VERSION, or that of its package.json. Null where it has none. */
   readonly version: string | null
@@ -26,19 +29,26 @@ export interface RestoreInfo {
 }
 
 type Arrived<V> = V extends AsyncIterable<infer Item> | Iterator<infer Item> ? AsyncIterable<Item> : V
-/** What `restore` gets of what `save` answers: of a stream (an iterator, an async iterable) an async iterable of the same items, else the same. */
+/**
+ * What `restore` gets of what `save` answers: of a stream (an iterator, an async iterable) an async iterable of the same items, else the
+ * same.
+ */
 export type Restored<S> = 0 extends 1 & S ? S : Arrived<Awaited<S>>
 
-/** A part of the state of an application, which goes along at a reload. `S`: what `save` answers. `T`: what `restore` gets, which an older version may have saved. */
+/**
+ * A part of the state of an application, which goes along at a reload. `S`: what `save` answers. `T`: what `restore` gets, which an older
+ * version may have saved.
+ */
 export interface Section<S = unknown, T = Restored<S>> {
   /**
-   * In the predecessor, while it serves: what the successor is to know. Plain data: objects, arrays, Map, Set, Date, RegExp, Error, BigInt, Buffer, typed arrays,
-   * with cycles. An iterator or an async iterable (a generator, a Readable) is a stream of items, for what is large: each is sent by itself.
+   * In the predecessor, while it serves: what the successor is to know. Plain data: objects, arrays, Map, Set, Date, RegExp, Error, BigInt,
+   * Buffer, typed arrays, with cycles. An iterator or an async iterable (a generator, a Readable) is a stream of items, for what is large:
+   * each is sent by itself.
    */
   readonly save?: (info: SaveInfo) => S | Promise<S>
   /**
-   * In the successor, before it is ready. A stream arrives as an async iterable of the same items. What it throws refuses the reload, and the predecessor
-   * serves on; where that is gone, or the section is optional, the program goes on without.
+   * In the successor, before it is ready. A stream arrives as an async iterable of the same items. What it throws refuses the reload, and
+   * the predecessor serves on; where that is gone, or the section is optional, the program goes on without.
    */
   readonly restore?: (value: T, info: RestoreInfo) => unknown
   /** In the successor, for a final section: takes what the predecessor has added since. Without it `restore` is called again. */
@@ -51,7 +61,10 @@ export interface Section<S = unknown, T = Restored<S>> {
   readonly optional?: boolean
   /** Save it again after the predecessor's last request. */
   readonly final?: boolean
-  /** Save it every so many milliseconds, for the next process where this one crashes. Under a keeper, or with systemd's store of descriptors. */
+  /**
+   * Save it every so many milliseconds, for the next process where this one crashes. Under a keeper, or with systemd's store of
+   * descriptors.
+   */
   readonly checkpoint?: number
   /** How long save and restore may take, each, in milliseconds. 10,000. */
   readonly timeout?: number
@@ -70,7 +83,9 @@ export interface PeerMessageInfo {
 
 /** The live channel between two generations: from the switch until the predecessor ends. */
 export interface PeerChannel {
-  /** Sends to the predecessor and the successor, or only to one. False where there is none. Throws HANDOVER_STATE for what is no plain data. */
+  /**
+   * Sends to the predecessor and the successor, or only to one. False where there is none. Throws HANDOVER_STATE for what is no plain data.
+   */
   send(name: string, value: unknown, to?: Neighbour): boolean
   /** What comes before the first listener of a name is kept for it. Answers a function that removes the listener. */
   on(name: string, listener: (value: unknown, info: PeerMessageInfo) => void): () => void

@@ -1,6 +1,6 @@
 /**
- * Where the frames of a WebSocket begin and end (RFC 6455, section 5.2), counted on the raw bytes of its client: whether these end between two messages, and
- * how many there were. Pure. It keeps no byte, and checks nothing: ws does that.
+ * Where the frames of a WebSocket begin and end (RFC 6455, section 5.2), counted on the raw bytes of its client: whether these end between
+ * two messages, and how many there were. Pure. It keeps no byte, and checks nothing: ws does that.
  */
 
 const continuation = 0x0

@@ -1,8 +1,9 @@
 /**
- * The successor's side of a WebSocket that moves: its upgrade is played again, so that ws and the application treat it as they treat every other, and
- * nothing of that reaches the client, who has had its answer long ago.
+ * The successor's side of a WebSocket that moves: its upgrade is played again, so that ws and the application treat it as they treat every
+ * other, and nothing of that reaches the client, who has had its answer long ago.
  *
- * Only the public face of ws is used; its checks do not run again where the connection goes straight to the application's 'connection' handler.
+ * Only the public face of ws is used; its checks do not run again where the connection goes straight to the application's 'connection'
+ * handler.
  */
 
 import { IncomingMessage } from 'node:http'
@@ -83,8 +84,8 @@ function upgradeAgain(server: net.Server, socket: net.Socket, request: IncomingM
 }
 
 /**
- * Until the answer to an upgrade that is played again: 101 is swallowed, and anything else as well, but then the client, who speaks WebSocket already, is
- * told to come back. Answers what refuses it without an answer.
+ * Until the answer to an upgrade that is played again: 101 is swallowed, and anything else as well, but then the client, who speaks
+ * WebSocket already, is told to come back. Answers what refuses it without an answer.
  */
 function swallowAnswer(socket: net.Socket, refused: (found: string) => void): (found: string) => void {
   const uncover = (): void => {

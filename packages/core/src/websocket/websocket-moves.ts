@@ -1,8 +1,10 @@
 /**
- * @handover/core/ws: WebSockets of the package `ws` move to the successor with the application's state, between two messages. Their clients see nothing.
+ * @handover/core/ws: WebSockets of the package `ws` move to the successor with the application's state, between two messages. Their clients
+ * see nothing.
  *
- * What cannot move stays until shortly before the drain deadline, in a stop at once, and is then told 1012, service restart. Where a message ends is counted on the raw
- * bytes and compared with what ws has delivered: its public face says nothing about that, and its insides are nobody's business.
+ * What cannot move stays until shortly before the drain deadline, in a stop at once, and is then told 1012, service restart. Where a
+ * message ends is counted on the raw bytes and compared with what ws has delivered: its public face says nothing about that, and its
+ * insides are nobody's business.
  */
 
 import type { IncomingMessage } from 'node:http'
@@ -19,11 +21,14 @@ import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
 
 export interface MoveWebSocketsOptions<W, State> {
   /**
-   * What the successor must know of this WebSocket: plain data, at most 256 KiB; null or undefined: not now. Asked in a drain, between two messages, again
-   * and again until the WebSocket has moved, so it only looks and changes nothing. In the same step `ws` stops sending: it must not be async.
+   * What the successor must know of this WebSocket: plain data, at most 256 KiB; null or undefined: not now. Asked in a drain, between two
+   * messages, again and again until the WebSocket has moved, so it only looks and changes nothing. In the same step `ws` stops sending: it
+   * must not be async.
    */
   save(ws: W): State | null | undefined
-  /** Puts into a WebSocket what `save` answered, before the application's 'connection' handler runs with it. It must not be async either. */
+  /**
+   * Puts into a WebSocket what `save` answered, before the application's 'connection' handler runs with it. It must not be async either.
+   */
   restore(ws: W, state: State): void
   /** The name in the report, the same in both processes. Each WebSocketServer of a process needs one of its own. `websocket` */
   readonly kind?: string
@@ -37,7 +42,10 @@ const lookMs = 50
 const againMs = 1_000
 /** How many are held still at a time. */
 const mostHeld = 256
-/** Those that stay are told one after the other, so that they do not come back at the same moment: before the deadline, and in a stop from its beginning. */
+/**
+ * Those that stay are told one after the other, so that they do not come back at the same moment: before the deadline, and in a stop from
+ * its beginning.
+ */
 const farewellMs = (endsInMs: number): number => Math.min(5_000, endsInMs / 5)
 const stopFarewellMs = (endsInMs: number): number => Math.min(2_000, endsInMs / 5)
 /** What a WebSocket that is held can be asked, and does later if it stays after all. */
@@ -94,11 +102,13 @@ const moving = new WeakSet<object>()
 const wrong = (what: string, todo: string, cause?: unknown): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}.`, cause === undefined ? {} : { cause })
 
 /**
- * Moves the WebSockets of `wss` in every reload. Call it before listen(). `wss`: made with `noServer` or `server`, or the `websocketServer` of
+ * Moves the WebSockets of `wss` in every reload. Call it before listen(). `wss`: made with `noServer` or `server`, or the `websocketServer`
+ * of
  * @fastify/websocket; with `noServer` the program must emit 'connection', as ws's documentation shows.
  *
- * In the successor `restore` runs first, then the application's 'connection' handler, with a request like the one that the client sent. Where nobody
- * listens for 'connection', and for routes of @fastify/websocket, the upgrade goes through the HTTP server again, hooks and all. Throws HANDOVER_OPTION.
+ * In the successor `restore` runs first, then the application's 'connection' handler, with a request like the one that the client sent.
+ * Where nobody listens for 'connection', and for routes of @fastify/websocket, the upgrade goes through the HTTP server again, hooks and
+ * all. Throws HANDOVER_OPTION.
  */
 export function moveWebSockets<W extends MovableWebSocket, State>(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>): void {
   const given = wss as { [Key in keyof MovableWebSocketServer<W>]?: MovableWebSocketServer<W>[Key] | null } | null | undefined

@@ -1,6 +1,6 @@
 /**
- * The WebSocketServers of this process that moveWebSockets() was given: one listener of the process's events serves all of them, and none of them is kept alive
- * by it. A server that was closed, or that nobody holds any more, is forgotten, and its kind is free again.
+ * The WebSocketServers of this process that moveWebSockets() was given: one listener of the process's events serves all of them, and none
+ * of them is kept alive by it. A server that was closed, or that nobody holds any more, is forgotten, and its kind is free again.
  */
 
 import type net from 'node:net'

@@ -1,3 +1,5 @@
+/** The part of the package ws that moving WebSockets relies on, so that its types are not needed. */
+
 import type { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'

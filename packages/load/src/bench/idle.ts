@@ -1,6 +1,6 @@
 /**
- * Mostly idle clients, 20 ms away, over plain TCP and over TLS at the same time: what moving connections saves, and what TLS, which cannot move, still
- * loses in the moment in which an idle connection is closed.
+ * Mostly idle clients, 20 ms away, over plain TCP and over TLS at the same time: what moving connections saves, and what TLS, which cannot
+ * move, still loses in the moment in which an idle connection is closed.
  */
 
 import { execFileSync } from 'node:child_process'

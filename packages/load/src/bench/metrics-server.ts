@@ -1,7 +1,7 @@
 /**
- * The server of `bench metrics`: GET /metrics with SERIES lines of counters and as many of histograms. CONTENDER says what makes it: `alone` (one process with
- * prom-client), `handover` (@handover/prom-client, under `handover run` or not) or `cluster` (the first process is the primary: WORKERS of them, summed by
- * prom-client's own AggregatorRegistry).
+ * The server of `bench metrics`: GET /metrics with SERIES lines of counters and as many of histograms. CONTENDER says what makes it:
+ * `alone` (one process with prom-client), `handover` (@handover/prom-client, under `handover run` or not) or `cluster` (the first process
+ * is the primary: WORKERS of them, summed by prom-client's own AggregatorRegistry).
  */
 
 import cluster from 'node:cluster'

@@ -1,6 +1,6 @@
 /**
- * What a scrape costs: prom-client in one process, the same that goes on over reloads, and the sum over several workers, beside that of prom-client over
- * the workers of a cluster.
+ * What a scrape costs: prom-client in one process, the same that goes on over reloads, and the sum over several workers, beside that of
+ * prom-client over the workers of a cluster.
  *
  * All of one size run at the same time and are scraped in turns.
  */

@@ -1,6 +1,6 @@
 /**
- * The server of `bench move`: answers with its version and pid, and measures its own event loop from the switch on, as the predecessor and as the
- * successor of each reload. It writes what it found to stderr, as lines `bench move {json}`.
+ * The server of `bench move`: answers with its version and pid, and measures its own event loop from the switch on, as the predecessor and
+ * as the successor of each reload. It writes what it found to stderr, as lines `bench move {json}`.
  *
  * SIGUSR2 calls server.closeIdleConnections(), for the comparison.
  */

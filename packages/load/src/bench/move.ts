@@ -1,6 +1,6 @@
 /**
- * What moving live connections takes: idle keep-alive connections through reloads in a row, while others are active. For each reload the time until
- * all were served by the successor, the longest stall of both event loops, and whether every connection still answers.
+ * What moving live connections takes: idle keep-alive connections through reloads in a row, while others are active. For each reload the
+ * time until all were served by the successor, the longest stall of both event loops, and whether every connection still answers.
  *
  * Beside it what Node does at a close: server.closeIdleConnections() on as many connections, in one call, and all are closed.
  */

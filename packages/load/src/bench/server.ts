@@ -1,7 +1,8 @@
 /**
  * The server of `bench handover`: answers with its version, and writes its reports to stderr as reporter.ts does.
  *
- * With TLS_KEY and TLS_CERT, the names of two files, it speaks https. With WAIT=1 it boots, says `booted`, and listens only when a line comes on its standard input: a successor whose boot takes no time.
+ * With TLS_KEY and TLS_CERT, the names of two files, it speaks https. With WAIT=1 it boots, says `booted`, and listens only when a line
+ * comes on its standard input: a successor whose boot takes no time.
  */
 
 import { readFileSync } from 'node:fs'

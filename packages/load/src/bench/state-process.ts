@@ -1,6 +1,6 @@
 /**
- * One of the two processes of bench-state.ts: `saves` or `restores`, one way, so many bytes; descriptor 3 leads to the other. The one that saves waits for
- * the word of the other, so that neither's start is measured. Prints one StateLine.
+ * One of the two processes of bench-state.ts: `saves` or `restores`, one way, so many bytes; descriptor 3 leads to the other. The one that
+ * saves waits for the word of the other, so that neither's start is measured. Prints one StateLine.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs'

@@ -1,9 +1,11 @@
 /**
- * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a sealed file in
- * memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a Map of entries.
+ * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a
+ * sealed file in memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a
+ * Map of entries.
  *
- * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak of memory beyond
- * what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor is closed: as large as the section.
+ * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak
+ * of memory beyond what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor
+ * is closed: as large as the section.
  */
 
 import { spawn } from 'node:child_process'

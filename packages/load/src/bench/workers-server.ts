@@ -1,8 +1,10 @@
 /**
- * The server of `bench workers`: answers with its version and pid, after a little work, so that the workers are the limit and not the client.
+ * The server of `bench workers`: answers with its version and pid, after a little work, so that the workers are the limit and not the
+ * client.
  *
- * CONTENDER says who starts it: `handover` (then it knows nothing of it), `cluster` (then the first process is the primary: WORKERS of them in turns, and a rolling
- * restart at SIGHUP), or `pm2`. Without Handover it closes as the documents of pm2 and cluster have it: server.close(), and the end when that is done.
+ * CONTENDER says who starts it: `handover` (then it knows nothing of it), `cluster` (then the first process is the primary: WORKERS of them
+ * in turns, and a rolling restart at SIGHUP), or `pm2`. Without Handover it closes as the documents of pm2 and cluster have it:
+ * server.close(), and the end when that is done.
  */
 
 import cluster, { type Worker } from 'node:cluster'

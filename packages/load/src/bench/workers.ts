@@ -1,9 +1,10 @@
 /**
- * Several workers behind one port: `handover run --workers`, the same with --shared, Node's cluster in turns, and pm2. Throughput beside cluster, how
- * connections spread over the workers, and what one reload under load loses.
+ * Several workers behind one port: `handover run --workers`, the same with --shared, Node's cluster in turns, and pm2. Throughput beside
+ * cluster, how connections spread over the workers, and what one reload under load loses.
  *
- * All contenders of one size run at the same time and are measured in turns, so that a machine that becomes slower meets all. pm2 is no dependency: it is
- * installed for the run, into a temporary folder that is also its home, and its daemon ends with `pm2 kill` there. Who cannot run is left out, and why is said.
+ * All contenders of one size run at the same time and are measured in turns, so that a machine that becomes slower meets all. pm2 is no
+ * dependency: it is installed for the run, into a temporary folder that is also its home, and its daemon ends with `pm2 kill` there. Who
+ * cannot run is left out, and why is said.
  */
 
 import { execFile, execFileSync } from 'node:child_process'

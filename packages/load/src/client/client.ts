@@ -63,15 +63,15 @@ export interface LoadOptions {
   /** A request without a whole answer is lost after this. Default 30 000. */
   readonly answerTimeoutMs?: number
   /**
-   * Every client but those of `new` connects before the first of them sends anything. Node accepts one connection in each turn of its loop: under many
-   * requests, those that come late wait in the kernel's queue for seconds. Default false.
+   * Every client but those of `new` connects before the first of them sends anything. Node accepts one connection in each turn of its loop:
+   * under many requests, those that come late wait in the kernel's queue for seconds. Default false.
    */
   readonly connectFirst?: boolean
   /** Think times and bodies are the same for the same seed. Default 1. */
   readonly seed?: number
   /**
-   * For a server that does not keep the contract of reference.ts: an answer is right when it is whole and has this status, whatever else it says. For
-   * `keep-alive`, `new` and `pipelined`. Without it any status below 400 is right, and the contract counts.
+   * For a server that does not keep the contract of reference.ts: an answer is right when it is whole and has this status, whatever else it
+   * says. For `keep-alive`, `new` and `pipelined`. Without it any status below 400 is right, and the contract counts.
    */
   readonly expectStatus?: number
 }

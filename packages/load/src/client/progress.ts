@@ -1,6 +1,6 @@
 /**
- * Waits as long as something moves on, and not for a fixed time: on a busy machine everything takes longer, and what stands still is over sooner. Says what it
- * waited for, what was seen last, and what to do.
+ * Waits as long as something moves on, and not for a fixed time: on a busy machine everything takes longer, and what stands still is over
+ * sooner. Says what it waited for, what was seen last, and what to do.
  */
 
 import { readFileSync } from 'node:fs'

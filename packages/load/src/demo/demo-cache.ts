@@ -1,6 +1,7 @@
 /**
- * The second part of the demo: a server with a warm cache (examples/cache), reloaded again and again under load, and beside it the same program that shares
- * nothing. Tells how many lookups of each found their item, just before each reload and in the first lookups of the new process.
+ * The second part of the demo: a server with a warm cache (examples/cache), reloaded again and again under load, and beside it the same
+ * program that shares nothing. Tells how many lookups of each found their item, just before each reload and in the first lookups of the new
+ * process.
  *
  * Real processes and real requests, as in the first part; it leaves none of them behind.
  */

@@ -2,8 +2,8 @@
  * `npm run demo`: an example server under load, reloaded again and again with visibly new code, and tables of what the
  * clients saw and of what became of their connections; then one with a warm cache (demo-cache.ts), and how warm it stayed.
  *
- * Everything is real: processes, sockets, signals. It exits with 1 if a request was lost, the server closed a connection, a
- * reload failed, a process did not end or the cache went cold, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
+ * Everything is real: processes, sockets, signals. It exits with 1 if a request was lost, the server closed a connection, a reload failed,
+ * a process did not end or the cache went cold, with 2 for a mistake in its options; and it leaves no process behind, however it ends.
  */
 
 import { parseArgs } from 'node:util'

@@ -1,7 +1,7 @@
 /**
- * What stands in the place of a server's listening handle when Handover has closed that one: for the program the server listens until the program
- * closes it. So its `close()` succeeds once and calls back, `listening` and `address()` answer as before, and the process lives as long as a listener
- * keeps it alive.
+ * What stands in the place of a server's listening handle when Handover has closed that one: for the program the server listens until the
+ * program closes it. So its `close()` succeeds once and calls back, `listening` and `address()` answer as before, and the process lives as
+ * long as a listener keeps it alive.
  */
 
 /** What it takes over from the handle that was closed. */

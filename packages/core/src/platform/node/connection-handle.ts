@@ -1,3 +1,5 @@
+/** What Node does not show of one connection: its handle, its parser, whether it is being read. Each function says why it is needed. */
+
 import { closeSync, readSync } from 'node:fs'
 import net from 'node:net'
 import type tls from 'node:tls'
@@ -74,8 +76,8 @@ export function isAnswering(socket: net.Socket): boolean {
 const mostDiscarded = 1_048_576
 
 /**
- * Reads away what waits in the kernel for a connection that is held and will be closed: to close with something unread makes the kernel throw away what it
- * has not sent yet (RFC 2525, section 2.17).
+ * Reads away what waits in the kernel for a connection that is held and will be closed: to close with something unread makes the kernel
+ * throw away what it has not sent yet (RFC 2525, section 2.17).
  */
 export function discardUnread(socket: net.Socket): void {
   const fd = fdOf(socket)
@@ -91,14 +93,16 @@ export function holdsHalfCharacter(socket: net.Socket): boolean {
   return (socketInside(socket)._readableState?.decoder?.lastNeed ?? 0) > 0
 }
 
-/** The server whose listener accepted the connection, whatever the program did with it since. Node sets `_server` there and nowhere else. */
+/**
+ * The server whose listener accepted the connection, whatever the program did with it since. Node sets `_server` there and nowhere else.
+ */
 export function acceptorOf(socket: net.Socket): net.Server | undefined {
   return socketInside(socket)._server ?? undefined
 }
 
 /**
- * Whether what comes goes to Node's HTTP server alone: nobody listens for it beside, decodes it, or has put a function of his own over those that it goes
- * through. Who listened before Node did hears nothing yet, and would as soon as Node gives the socket back.
+ * Whether what comes goes to Node's HTTP server alone: nobody listens for it beside, decodes it, or has put a function of his own over
+ * those that it goes through. Who listened before Node did hears nothing yet, and would as soon as Node gives the socket back.
  */
 export function isReadByNodeAlone(socket: net.Socket): boolean {
   return socket.listenerCount('data') <= 1 && socket.listenerCount('readable') === 0 && socket.readableEncoding === null && !['emit', 'push', 'read'].some((name) => Object.hasOwn(socket, name))
@@ -121,9 +125,10 @@ function connectionsList(server: net.Server): ConnectionsList | undefined {
 }
 
 /**
- * The connections of an HTTP/1 server on which a request is being read: from its first byte to its last. Those that have sent nothing at all are
- * among them too, those that were upgraded are not. Counting bytes is no answer: what came with the end of a request may be half of another. Node's own
- * `idle()` lists connections that have sent nothing in one version and not in another. Undefined where there is no such list.
+ * The connections of an HTTP/1 server on which a request is being read: from its first byte to its last. Those that have sent nothing at
+ * all are among them too, those that were upgraded are not. Counting bytes is no answer: what came with the end of a request may be half of
+ * another. Node's own `idle()` lists connections that have sent nothing in one version and not in another. Undefined where there is no such
+ * list.
  */
 export function readingRequests(server: net.Server): Set<net.Socket> | undefined {
   const list = connectionsList(server)
@@ -131,8 +136,8 @@ export function readingRequests(server: net.Server): Set<net.Socket> | undefined
 }
 
 /**
- * Stops reading at once; the bytes stay in the kernel. pause() would leave a handle that a parser reads from, and HTTP resumes a socket when an answer
- * is out, unless `_paused` says that it must not.
+ * Stops reading at once; the bytes stay in the kernel. pause() would leave a handle that a parser reads from, and HTTP resumes a socket
+ * when an answer is out, unless `_paused` says that it must not.
  */
 export function holdReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
@@ -142,7 +147,10 @@ export function holdReading(socket: net.Socket): void {
   handle.readStop()
 }
 
-/** Undoes `holdReading`. In the middle of what was read last, HTTP takes `_paused` for its own and pauses the parser: then every byte that comes would be an error. */
+/**
+ * Undoes `holdReading`. In the middle of what was read last, HTTP takes `_paused` for its own and pauses the parser: then every byte that
+ * comes would be an error.
+ */
 export function releaseReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
   if (!handle) return
@@ -153,8 +161,8 @@ export function releaseReading(socket: net.Socket): void {
 }
 
 /**
- * A socket for the descriptor of a connection, counted by `server` as if that had accepted it; no event is emitted. Throws where the descriptor is not
- * a stream socket, and closes it.
+ * A socket for the descriptor of a connection, counted by `server` as if that had accepted it; no event is emitted. Throws where the
+ * descriptor is not a stream socket, and closes it.
  */
 export function adoptDescriptor(fd: number, server: net.Server | undefined): net.Socket {
   const { allowHalfOpen, highWaterMark } = (server ?? {}) as { allowHalfOpen?: boolean; highWaterMark?: number }
@@ -174,8 +182,8 @@ export function adoptDescriptor(fd: number, server: net.Server | undefined): net
 }
 
 /**
- * A server whose listener is closed emits 'close' with its last connection. This one may still get some that were moved: it counts as having one more until the
- * function that is answered is called.
+ * A server whose listener is closed emits 'close' with its last connection. This one may still get some that were moved: it counts as
+ * having one more until the function that is answered is called.
  */
 export function holdOpen(server: net.Server): () => void {
   const counted = server as unknown as { _connections?: number; _emitCloseIfDrained?: () => void }
@@ -192,8 +200,8 @@ const dummyRequest = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
 const callbackSlots = [0, 1, 2, 3, 4]
 
 /**
- * Brings the parser of an adopted connection to where it is between two requests, by a request that nobody hears of: else Node counts the time since it was
- * adopted as the time of a request that is slow to come, and answers 408 into an idle connection.
+ * Brings the parser of an adopted connection to where it is between two requests, by a request that nobody hears of: else Node counts the
+ * time since it was adopted as the time of a request that is slow to come, and answers 408 into an idle connection.
  */
 export function primeParser(socket: net.Socket): void {
   const { parser } = socketInside(socket)

@@ -1,3 +1,5 @@
+/** The descriptor of a server or socket, as its handle has it; undefined where it has none. */
+
 import type dgram from 'node:dgram'
 import net from 'node:net'
 import { datagramHandle } from './datagram-handle.js'

@@ -1,3 +1,5 @@
+/** The private fields of Node that more than one file of this folder reads, as one type. */
+
 import net from 'node:net'
 
 type Inside = { _handle?: ListenHandle | null; _pipeName?: string; _parent?: net.Socket }

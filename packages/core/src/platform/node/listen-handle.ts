@@ -1,6 +1,8 @@
 /**
- * The one file that touches fields of Node which are not documented. Each has its reason, is looked for before it is
- * relied on, and has a fallback: where one is missing, the process cannot be reloaded and says so; it still listens and drains.
+ * The listening handle of a server, which Node does not document: how one server is given a handle, goes silent, accepts again.
+ *
+ * This folder is the only place that touches private parts of Node. Each has its reason, is looked for before it is relied on
+ * (support-check.ts), and has a fallback: where one is missing, the process cannot be reloaded and says so; it still listens and drains.
  * The same on Node 20, 22, 24 and 26.
  */
 
@@ -48,16 +50,16 @@ export function quietHandle(fd: number): ListenHandle {
 }
 
 /**
- * Before `server.listen()` looks for a descriptor of its own: gives it `fd`. Whatever its arguments say, Node then listens on the handle that
- * the server has, and this one accepts when `accept(server)` is called.
+ * Before `server.listen()` looks for a descriptor of its own: gives it `fd`. Whatever its arguments say, Node then listens on the handle
+ * that the server has, and this one accepts when `accept(server)` is called.
  */
 export function listenQuietly(server: net.Server, fd: number): void {
   inside(server)._handle = quietHandle(fd)
 }
 
 /**
- * Before `server.listen()` makes a handle: that one binds, and listens when `accept(server)` is called. `isTaken` says whether another server of this process
- * is bound there in the same way, which the kernel allows to those that do not listen yet (socket(7), SO_REUSEADDR).
+ * Before `server.listen()` makes a handle: that one binds, and listens when `accept(server)` is called. `isTaken` says whether another
+ * server of this process is bound there in the same way, which the kernel allows to those that do not listen yet (socket(7), SO_REUSEADDR).
  */
 export function putListenOff(server: net.Server, isTaken: (address: string, port: number) => boolean): void {
   Object.defineProperty(server, '_handle', {
@@ -108,14 +110,16 @@ export function accept(server: net.Server, backlog: number): number | undefined 
 }
 
 /**
- * Stops accepting at once: closes this handle of the listener (never shuts it down) and puts a quiet one for `duplicate` in its place, so that the
- * server keeps its address, its 'close' comes when it would have come, and `accept()` undoes it.
+ * Stops accepting at once: closes this handle of the listener (never shuts it down) and puts a quiet one for `duplicate` in its place, so
+ * that the server keeps its address, its 'close' comes when it would have come, and `accept()` undoes it.
  */
 export function stopAccepting(server: net.Server, duplicate: number): void {
   putQuietHandle(server, duplicate).close()
 }
 
-/** Puts a quiet handle for `fd` in the place of the one that the server has, which is answered, and accepts as before until it is closed. */
+/**
+ * Puts a quiet handle for `fd` in the place of the one that the server has, which is answered, and accepts as before until it is closed.
+ */
 function putQuietHandle(server: net.Server, fd: number): ListenHandle {
   const before = inside(server)._handle
   if (!before) throw new Error('the server has no _handle')
@@ -129,8 +133,8 @@ function putQuietHandle(server: net.Server, fd: number): ListenHandle {
 }
 
 /**
- * The server listens on `fd`, which it owns from now on, and no more on what it had: that one accepts what waits in its queue, and is closed. Where the server is
- * quiet it stays so, and nothing is accepted.
+ * The server listens on `fd`, which it owns from now on, and no more on what it had: that one accepts what waits in its queue, and is
+ * closed. Where the server is quiet it stays so, and nothing is accepted.
  */
 export function replaceListener(server: net.Server, fd: number, backlog: number): void {
   const wasQuiet = quietBacklog(server) !== undefined
@@ -148,8 +152,9 @@ export function replaceListener(server: net.Server, fd: number, backlog: number)
 }
 
 /**
- * Accepts for `server` from one more listening descriptor, which it owns from now on, until the function that is answered is called. Throws where the
- * server has no handle, or listen(2) fails. The function takes whether nobody may accept after it: then what is queued is accepted first.
+ * Accepts for `server` from one more listening descriptor, which it owns from now on, until the function that is answered is called. Throws
+ * where the server has no handle, or listen(2) fails. The function takes whether nobody may accept after it: then what is queued is
+ * accepted first.
  */
 export function acceptAlso(server: net.Server, fd: number, backlog: number): (stops: boolean) => void {
   const handle = quietHandle(fd)
@@ -176,8 +181,8 @@ export function acceptAlso(server: net.Server, fd: number, backlog: number): (st
 const mostQueued = 65_536
 
 /**
- * Accepts what the kernel has queued on a listener that is about to be closed: the last close would reset it. By Node's own `onconnection`, so that the
- * connections are counted, limited and set up as any other.
+ * Accepts what the kernel has queued on a listener that is about to be closed: the last close would reset it. By Node's own `onconnection`,
+ * so that the connections are counted, limited and set up as any other.
  */
 function acceptQueued(handle: ListenHandle): void {
   // A quiet one belongs to somebody who accepts.
@@ -198,8 +203,8 @@ function acceptQueued(handle: ListenHandle): void {
 }
 
 /**
- * Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others, and the program may have its own
- * use for it. What is queued is accepted first. What stands in its place listens for the program, and for nobody else.
+ * Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others, and the program
+ * may have its own use for it. What is queued is accepted first. What stands in its place listens for the program, and for nobody else.
  */
 export function closeListener(server: net.Server): void {
   const handle = inside(server)._handle
@@ -209,7 +214,10 @@ export function closeListener(server: net.Server): void {
   handle.close()
 }
 
-/** Closes the handle of a server that does not listen, or is to listen anew. False where it has none: the program closed it, or it never listened. */
+/**
+ * Closes the handle of a server that does not listen, or is to listen anew. False where it has none: the program closed it, or it never
+ * listened.
+ */
 export function dropListener(server: net.Server): boolean {
   const handle = inside(server)._handle
   inside(server)._handle = null

@@ -1,3 +1,5 @@
+/** Whether this version of Node has every private part that listeners and moves rely on, and which one is missing. */
+
 import { closeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
@@ -44,7 +46,8 @@ export function cannotMove(): string | undefined {
     response.detachSocket(socket)
     if (!answering || isAnswering(socket)) return 'a response cannot be seen on its connection'
     holdReading(socket)
-    // That reading stops cannot be seen within one turn of the loop; that the handle knows how to stop, and answers 0 as uv_read_stop does, can.
+    // That reading stops cannot be seen within one turn of the loop; that the handle knows how to stop, and answers 0 as uv_read_stop does,
+    // can.
     if (handle.readStop() !== 0) return 'reading cannot be stopped'
     releaseReading(socket)
     return undefined

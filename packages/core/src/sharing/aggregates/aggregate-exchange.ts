@@ -1,8 +1,9 @@
 /**
- * The way to what the other processes of the app count: through the keeper, where there is one, to all of them; else from neighbour to neighbour, which
- * pass the question on.
+ * The way to what the other processes of the app count: through the keeper, where there is one, to all of them; else from neighbour to
+ * neighbour, which pass the question on.
  *
- * A question carries what the asker is about to show, so that it is not lost should that process die. A neighbour that is gone counts with its last word.
+ * A question carries what the asker is about to show, so that it is not lost should that process die. A neighbour that is gone counts with
+ * its last word.
  */
 
 import { closeSync } from 'node:fs'

@@ -1,8 +1,9 @@
 /**
- * Sums over all processes of an app: those that serve, those that drain, and those that are gone. Each process counts by itself; whoever is asked adds up
- * what the others count at that moment to what it counts and has inherited. Every process is in the sum exactly once: what was inherited stays apart by
- * process, with a version, until nobody else can hold it any more. A total that was begun after another one was shown is never smaller. Pure but for the
- * words that `Exchange` passes on; it neither looks into what a program counts nor limits how large that is.
+ * Sums over all processes of an app: those that serve, those that drain, and those that are gone. Each process counts by itself; whoever is
+ * asked adds up what the others count at that moment to what it counts and has inherited. Every process is in the sum exactly once: what
+ * was inherited stays apart by process, with a version, until nobody else can hold it any more. A total that was begun after another one
+ * was shown is never smaller. Pure but for the words that `Exchange` passes on; it neither looks into what a program counts nor limits how
+ * large that is.
  */
 
 import { HandoverError, textOf } from '../../errors.js'
@@ -16,8 +17,8 @@ export interface AggregateOptions<T> {
   /** What stays of a value when its process is gone; changes it not. By default all of it. */
   remains?(value: T): T
   /**
-   * How a value goes to other processes. By default as share() writes it, which takes long for what is large. What one version of the program writes the others
-   * must read: where that changes, also where `text` is added, the aggregate needs another name.
+   * How a value goes to other processes. By default as share() writes it, which takes long for what is large. What one version of the
+   * program writes the others must read: where that changes, also where `text` is added, the aggregate needs another name.
    */
   text?: { write(value: T): string; read(text: string): T }
 }
@@ -44,7 +45,10 @@ export interface Snapshot extends SnapshotPart {
 
 /** The way to the other processes of the app. */
 export interface Exchange {
-  /** Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those that are gone or silent. */
+  /**
+   * Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those
+   * that are gone or silent.
+   */
   ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]>
 }
 
@@ -124,8 +128,8 @@ class Sum {
   async total(ask: (mine: Snapshot) => Promise<readonly SnapshotPart[]>): Promise<unknown> {
     const own = await this.#look()
     const answers = await ask(this.#snapshot(own))
-    // From here on in one go: what was inherited while the others were asked is in, and what they said of it is not added again. Of its own it shows only
-    // what it has told, for that is what is left where it crashes now.
+    // From here on in one go: what was inherited while the others were asked is in, and what they said of it is not added again. Of its own
+    // it shows only what it has told, for that is what is left where it crashes now.
     const shown = this.#add(own, answers)
     this.#settle(answers)
     return shown
@@ -149,7 +153,10 @@ class Sum {
     this.#merge([...this.#parts.values()].sort((a, b) => a.since - b.since).slice(0, -apart))
   }
 
-  /** One after the other, so that a later version is never the smaller one. Who comes while one runs gets the next: that one may have looked already. */
+  /**
+   * One after the other, so that a later version is never the smaller one. Who comes while one runs gets the next: that one may have looked
+   * already.
+   */
   #look(): Promise<{ readonly value: unknown }> {
     this.#next ??= this.#looking = this.#looking.catch(() => undefined).then(async () => {
       this.#next = undefined
@@ -282,7 +289,9 @@ export class Aggregates {
     return this.#sums.get(topic)?.snapshot() ?? Promise.resolve(undefined)
   }
 
-  /** Of a process that is gone. What the program here does not count (not yet, or not any more) is kept for it, and for the next generation. */
+  /**
+   * Of a process that is gone. What the program here does not count (not yet, or not any more) is kept for it, and for the next generation.
+   */
   inherit(topic: string, told: SnapshotPart): void {
     this.#sum(topic).inherit(told)
   }

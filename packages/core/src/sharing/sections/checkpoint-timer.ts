@@ -1,6 +1,6 @@
 /**
- * Saves the sections that ask for it every so often, so that the next process knows something where this one crashes. Runs while the process serves; one save
- * of a section at a time.
+ * Saves the sections that ask for it every so often, so that the next process knows something where this one crashes. Runs while the
+ * process serves; one save of a section at a time.
  */
 
 import { closeLater } from '../../platform/memory-file.js'

@@ -1,12 +1,11 @@
 /**
- * One saved section of shared state as a file: a header that says what it is, and one value or a stream of items. The bytes are in section-frames.ts,
- * what becomes text in state-text.ts.
+ * One saved section of shared state as a file: a header that says what it is, and one value or a stream of items. The bytes are in
+ * section-frames.ts, what becomes text in state-text.ts.
  *
- * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed: neither side holds
- * more of it than two batches and the item at hand, the slower one sets the pace, and the event loop gets its turn. One value is encoded and decoded in
- * one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory
- * around a view), all else as text.
- * It does not know who gets the file, nor when.
+ * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed:
+ * neither side holds more of it than two batches and the item at hand, the slower one sets the pace, and the event loop gets its turn. One
+ * value is encoded and decoded in one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory around a
+ * view), all else as text. It does not know who gets the file, nor when.
  */
 
 import { Readable } from 'node:stream'
@@ -69,7 +68,10 @@ function itemsOf(value: unknown): Items | undefined {
   return isFunction(value['next']) && isFunction(value[Symbol.iterator]) ? value as unknown as Iterator<unknown> : undefined
 }
 
-/** Waits for somebody who may never answer, as long as the signal allows. One wait at a time: a listener for each would be dear for small items. */
+/**
+ * Waits for somebody who may never answer, as long as the signal allows. One wait at a time: a listener for each would be dear for small
+ * items.
+ */
 class Patience {
   readonly #signal: AbortSignal
   #reject: ((reason: unknown) => void) | undefined
@@ -111,9 +113,9 @@ async function giveUp(items: Items, value: unknown, patience: Patience): Promise
 }
 
 /**
- * Writes what save() returned. Resolves with a sealed file, which is the caller's to close, and its size. Throws HANDOVER_STATE (with the path to what
- * cannot be written; above maxBytes, with both sizes), what the iterable throws, or signal.reason; then nothing is left open, and return() of the
- * iterable was called.
+ * Writes what save() returned. Resolves with a sealed file, which is the caller's to close, and its size. Throws HANDOVER_STATE (with the
+ * path to what cannot be written; above maxBytes, with both sizes), what the iterable throws, or signal.reason; then nothing is left open,
+ * and return() of the iterable was called.
  */
 export async function writeSection(
   header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, ...options }: WriteOptions
@@ -179,8 +181,8 @@ function writeItem(writer: FrameWriter, item: unknown, of: string, index?: numbe
 }
 
 /**
- * Owns `fd` from now on. Throws HANDOVER_STATE for a file that is none, is cut short, or has a format nobody knows; or signal.reason, also from the
- * iterable of a stream. A stream closes the file at its end, when it is left, at an error, or when the signal comes.
+ * Owns `fd` from now on. Throws HANDOVER_STATE for a file that is none, is cut short, or has a format nobody knows; or signal.reason, also
+ * from the iterable of a stream. A stream closes the file at its end, when it is left, at an error, or when the signal comes.
  */
 export async function readSection(fd: number, options: ReadOptions): Promise<ReadSection> {
   const reader = await FrameReader.open(fd, options)

@@ -1,10 +1,10 @@
 /**
  * Frames in a file: the bytes of section-file.ts. It knows lengths, positions and batches, and nothing of what a frame means.
  *
- * The file begins with 16 bytes: "handover", the number of the format (4 bytes, little endian) and 4 that are zero. A frame is 1 byte for its kind, 1 that
- * is zero, 6 for the length of its content, little endian, and the content. The last frame holds the size of the whole file in 8 bytes, little endian:
- * a file that was cut anywhere is known as such before anything of it is used.
- * Reads and writes are asynchronous, of about 1 MiB, one ahead of the program; they name their position, so a descriptor that is shared is not moved.
+ * The file begins with 16 bytes: "handover", the number of the format (4 bytes, little endian) and 4 that are zero. A frame is 1 byte for
+ * its kind, 1 that is zero, 6 for the length of its content, little endian, and the content. The last frame holds the size of the whole
+ * file in 8 bytes, little endian: a file that was cut anywhere is known as such before anything of it is used. Reads and writes are
+ * asynchronous, of about 1 MiB, one ahead of the program; they name their position, so a descriptor that is shared is not moved.
  */
 
 import { fstatSync, read, write } from 'node:fs'

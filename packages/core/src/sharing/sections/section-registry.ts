@@ -1,6 +1,6 @@
 /**
- * The sections that the program has declared by share(), each under its name. Checks what it is given; saving and restoring them is the business of saving.ts
- * and restoring.ts.
+ * The sections that the program has declared by share(), each under its name. Checks what it is given; saving and restoring them is the
+ * business of section-saver.ts and section-restorer.ts.
  */
 
 import { inspect } from 'node:util'

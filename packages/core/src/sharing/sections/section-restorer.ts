@@ -1,9 +1,9 @@
 /**
- * The successor's side of shared state: brings what arrives and what the program has declared together, calls restore() with a deadline, and says whether
- * this process may serve.
+ * The successor's side of shared state: brings what arrives and what the program has declared together, calls restore() with a deadline,
+ * and says whether this process may serve.
  *
- * While the predecessor lives, a section that cannot be restored refuses the reload, unless it is optional. Where nobody else would serve (the predecessor is
- * gone, or it is a checkpoint) the program goes on without it, and says so.
+ * While the predecessor lives, a section that cannot be restored refuses the reload, unless it is optional. Where nobody else would serve
+ * (the predecessor is gone, or it is a checkpoint) the program goes on without it, and says so.
  */
 
 import { reasonOf, textOf, withoutStop } from '../../errors.js'

@@ -1,6 +1,7 @@
 /**
- * The predecessor's side of shared state: calls save(), with a deadline, and writes what it answers into a file whose descriptor can be sent. A section that
- * cannot be saved is told as such; what follows from that is the successor's business, since the newer code knows whether it can do without.
+ * The predecessor's side of shared state: calls save(), with a deadline, and writes what it answers into a file whose descriptor can be
+ * sent. A section that cannot be saved is told as such; what follows from that is the successor's business, since the newer code knows
+ * whether it can do without.
  */
 
 import { HandoverError, textOf } from '../../errors.js'

@@ -1,3 +1,5 @@
+/** The sections that a predecessor sends with its offer, as the handover sees them. */
+
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 
 /** The shared state that goes along with the listeners. */

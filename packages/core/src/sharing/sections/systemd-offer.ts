@@ -1,6 +1,6 @@
 /**
- * What systemd held of a process that crashed, as an offer: this process is then the successor of nobody, and restores the checkpoints before it accepts
- * anything. It takes no listener over: for those that systemd passes see platform/activated-sockets.ts.
+ * What systemd held of a process that crashed, as an offer: this process is then the successor of nobody, and restores the checkpoints
+ * before it accepts anything. It takes no listener over: for those that systemd passes see platform/activated-sockets.ts.
  */
 
 import { closeSync, fstatSync, writeSync } from 'node:fs'

@@ -1,3 +1,5 @@
+/** Checkpoints in systemd's store of descriptors (FDSTORE=1, FileDescriptorStoreMax=), for a process without a keeper. */
+
 import { native } from '../../platform/native.js'
 import { firstListenFd, notifySystemd, storedName } from '../../platform/systemd-notify.js'
 
@@ -14,7 +16,10 @@ function decoded(text: string): string | undefined {
   }
 }
 
-/** What stands in the way of a checkpoint in systemd's store; undefined where nothing that is known here does. systemd before 254 does not say whether there is one. */
+/**
+ * What stands in the way of a checkpoint in systemd's store; undefined where nothing that is known here does. systemd before 254 does not
+ * say whether there is one.
+ */
 export function cannotStore(env: NodeJS.ProcessEnv, name: string): string | undefined {
   if ((env['NOTIFY_SOCKET'] ?? '') === '' || !native) return 'this process was not started by systemd (Type=notify)'
   if (env['FDSTORE'] === '0') return 'FileDescriptorStoreMax= of the service is 0'
@@ -22,7 +27,8 @@ export function cannotStore(env: NodeJS.ProcessEnv, name: string): string | unde
 }
 
 /**
- * The checkpoints that systemd held for this process, to be asked once: the descriptors are the caller's. Those of sockets, and of other names, stay as they are. sd_listen_fds_with_names(3)
+ * The checkpoints that systemd held for this process, to be asked once: the descriptors are the caller's. Those of sockets, and of other
+ * names, stay as they are. sd_listen_fds_with_names(3)
  */
 export function storedCheckpoints(env: NodeJS.ProcessEnv): { readonly name: string; readonly fd: number }[] {
   const { LISTEN_PID: pid, LISTEN_FDS: count = '', LISTEN_FDNAMES: names = '' } = env
@@ -33,7 +39,10 @@ export function storedCheckpoints(env: NodeJS.ProcessEnv): { readonly name: stri
   })
 }
 
-/** Leaves a checkpoint with systemd, in place of the one before. The descriptor stays the caller's. False where it cannot be sent. sd_pid_notify_with_fds(3) */
+/**
+ * Leaves a checkpoint with systemd, in place of the one before. The descriptor stays the caller's. False where it cannot be sent.
+ * sd_pid_notify_with_fds(3)
+ */
 export function storeCheckpoint(name: string, fd: number): boolean {
   const path = process.env['NOTIFY_SOCKET']
   if (cannotStore(process.env, name) !== undefined || path === undefined || !native) return false
