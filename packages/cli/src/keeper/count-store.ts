@@ -8,7 +8,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import type { CountedBy, ProcessStatus, ServiceCount, ServiceStatus } from '@handover/core/internal'
+import { isStarting, type CountedBy, type ProcessStatus, type ServiceCount, type ServiceStatus } from '@handover/core/internal'
 import { serviceOf } from '../service.js'
 import type { Worker } from './worker.js'
 
@@ -70,7 +70,7 @@ export interface CountsOptions {
   readonly graceMs?: number
 }
 
-const hasServed = ({ state }: Worker): boolean => !['idle', 'taking', 'preparing', 'ready', 'ended'].includes(state)
+const hasServed = ({ state }: Worker): boolean => !isStarting(state) && state !== 'ended'
 
 export class CountStore {
   readonly #side: CountsSide

@@ -6,7 +6,7 @@
 
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accepts, HandoverError, listed, reloadBegins, reloadOutcome, type AppStatus, type LifecycleState, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type Wishes } from '@handover/core/internal'
+import { accepts, HandoverError, isStarting, listed, reloadBegins, reloadOutcome, type AppStatus, type LifecycleState, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type Wishes } from '@handover/core/internal'
 import { unknownService } from '../service.js'
 import { byWhat } from '../text.js'
 import { isBlocked } from './blocked-worker.js'
@@ -547,7 +547,7 @@ export class Keeper implements Fleet {
       }
       for (const worker of this.workers) {
         // How a worker ends that has never served tells nothing of an app that has.
-        const counts = !this.#served || !['idle', 'taking', 'preparing', 'ready'].includes(worker.state)
+        const counts = !this.#served || !isStarting(worker.state)
         void worker.ended.then((how) => { if (this.#stopping && counts) this.#stopping.status ||= statusAfterStop(worker, how) })
       }
       await refuseConnects(this)

@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { channelTo, handOver, HandoverError, errorOf, listed, partsOf, pathsMark, Lifecycle, withoutStop, type CommandLine, type ProcessEnd, type OfferedListener, type ProcessStatus, type Report, type LifecycleState, type Wishes } from '@handover/core/internal'
+import { channelTo, handOver, HandoverError, errorOf, isLeaving, listed, partsOf, pathsMark, Lifecycle, withoutStop, type CommandLine, type ProcessEnd, type OfferedListener, type ProcessStatus, type Report, type LifecycleState, type Wishes } from '@handover/core/internal'
 import type { CheckpointStore } from './checkpoint-store.js'
 import type { CountStore } from './count-store.js'
 import type { ServedFiles } from './served-files.js'
@@ -236,7 +236,7 @@ export class Slot {
     }
     this.workers.add(worker)
     const { server } = this
-    if (['draining', 'closing', 'ended'].includes(state)) worker.retiring = true
+    if (isLeaving(state)) worker.retiring = true
     // Two that serve in one slot: a keeper died while one took over from the other, or one could not be asked when its place was filled.
     else if (server && server !== known && !server.how && server.generation > generation) worker.stop(false)
     else this.#serve(worker)

@@ -18,8 +18,6 @@ import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { countsOf, openUndoWindow, undo, type ServingSuccessor, type UndoWindow } from './undo.js'
 
-export type { ServingSuccessor } from './undo.js'
-
 /** What the drain leaves of `drainTimeout` for the close hooks. */
 const closeReserve = (drainTimeoutMs: number): number => Math.min(500, drainTimeoutMs / 10)
 
