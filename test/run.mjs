@@ -1,7 +1,7 @@
 // `npm test`: runs vitest and closes with one line that says how many tests passed and failed. Arguments go to vitest.
 //   --slowest                    names the files and the tests that took longest
 //   HANDOVER_TEST_COUNTS=FILE    the counts are added to FILE, for a run over several versions of Node
-//   HANDOVER_TEST_FLAKY=FILE     what the end says of tests in test/known-flaky.json is added to FILE too
+//   HANDOVER_TEST_REMARKS=FILE   what the end says of failed tests and of those in test/known-flaky.json is added to FILE too
 // A test that fails has failed: there is no second run. Only those that test/known-flaky.json lists ({ file, test, reason, since }) are run once more, by
 // themselves, and the end names each of them that ran, with its reason, and whether it needed the second run. That list is best empty.
 import { spawnSync } from 'node:child_process'
@@ -14,6 +14,7 @@ const { env } = process
 const vitest = path.join(path.dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs')
 const relative = (file) => path.relative(process.cwd(), file)
 const slowestShown = 20
+const messageShown = 1500
 
 /** By file: the tests that passed, failed and were skipped. A file that does not even load has one that failed. Undefined where vitest has no result. */
 function run(args) {
@@ -23,13 +24,14 @@ function run(args) {
   const { status } = spawnSync(process.execPath, words, { stdio: 'inherit', env })
   try {
     const files = new Map()
-    for (const { name, status: fileStatus, startTime, endTime, assertionResults } of JSON.parse(readFileSync(result, 'utf8')).testResults) {
+    for (const { name, status: fileStatus, startTime, endTime, assertionResults, message: fileMessage } of JSON.parse(readFileSync(result, 'utf8')).testResults) {
       const named = (wanted) => assertionResults.filter((test) => test.status === wanted).map((test) => test.fullName)
       const failed = named('failed')
       if (fileStatus === 'failed' && failed.length === 0) failed.push('the file itself')
       const times = assertionResults.map(({ fullName, duration }) => ({ what: `${relative(name)}: ${fullName}`, ms: duration ?? 0 }))
+      const messages = new Map(assertionResults.map(({ fullName, failureMessages }) => [fullName, failureMessages?.join('\n')]))
       const skipped = assertionResults.length - named('passed').length - named('failed').length
-      files.set(name, { passed: named('passed'), failed, skipped, ms: endTime - startTime, times })
+      files.set(name, { passed: named('passed'), failed, skipped, ms: endTime - startTime, times, message: (test) => messages.get(test) ?? fileMessage })
     }
     return { files, status }
   } catch {
@@ -70,6 +72,10 @@ for (const { file, test, reason, since } of flaky) {
   said.push(`KNOWN FLAKY, ${end}: Node ${process.version}, ${file}: ${test} (since ${since}: ${reason})`)
 }
 
+for (const [name, { failed, message }] of files ?? []) {
+  for (const test of failed) said.push(`FAILED: Node ${process.version}, ${relative(name)}: ${test}\n${(message(test) ?? '').slice(0, messageShown).replace(/^/gm, '    ')}`)
+}
+
 if (args.includes('--slowest') && files) {
   showSlowest('files', [...files].map(([name, { ms }]) => ({ what: relative(name), ms })))
   showSlowest('tests', [...files.values()].flatMap(({ times }) => times))
@@ -79,7 +85,7 @@ const counts = files
   ? { passed: sum(({ passed }) => passed.length), failed: sum(({ failed }) => failed.length), skipped: sum(({ skipped }) => skipped) }
   : { passed: 0, failed: 1, skipped: 0 }
 if (env.HANDOVER_TEST_COUNTS) appendFileSync(env.HANDOVER_TEST_COUNTS, `${counts.passed} ${counts.failed} ${counts.skipped}\n`)
-if (env.HANDOVER_TEST_FLAKY && said.length > 0) appendFileSync(env.HANDOVER_TEST_FLAKY, `${said.join('\n')}\n`)
+if (env.HANDOVER_TEST_REMARKS && said.length > 0) appendFileSync(env.HANDOVER_TEST_REMARKS, `${said.join('\n')}\n`)
 console.log(`Node ${process.version}`)
 for (const line of said) console.log(line)
 console.log(`${counts.passed} passed, ${counts.failed} failed${counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''}`)
