@@ -29,7 +29,7 @@ function run(args) {
       const failed = named('failed')
       if (fileStatus === 'failed' && failed.length === 0) failed.push('the file itself')
       const times = assertionResults.map(({ fullName, duration }) => ({ what: `${relative(name)}: ${fullName}`, ms: duration ?? 0 }))
-      const messages = new Map(assertionResults.map(({ fullName, failureMessages }) => [fullName, failureMessages?.join('\n')]))
+      const messages = new Map(assertionResults.map(({ fullName, failureMessages }) => [fullName, failureMessages?.join('\n').replace(/\n +at .*node_modules.*/g, '')]))
       const skipped = assertionResults.length - named('passed').length - named('failed').length
       files.set(name, { passed: named('passed'), failed, skipped, ms: endTime - startTime, times, message: (test) => messages.get(test) ?? fileMessage })
     }
