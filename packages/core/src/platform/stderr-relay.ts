@@ -5,9 +5,11 @@
 
 import { closeSync } from 'node:fs'
 import net from 'node:net'
+import { StringDecoder } from 'node:string_decoder'
 import { native } from './native.js'
 
-const stderrLinesKept = 20
+/** What Node writes of an uncaught system error takes 20 lines; what the program said before it is kept as well. */
+const stderrLinesKept = 40
 
 /** To standard error. Its terminal or its reader may be gone: the 'error' event of that must not end a server that drains. */
 export function writeStderr(text: string | Uint8Array): void {
@@ -32,9 +34,10 @@ export class StderrRelay {
     closeSync(this.write)
     this.#socket = new net.Socket({ fd: this.read, writable: false })
     this.#socket.on('error', () => undefined)
+    const text = new StringDecoder()
     this.#socket.on('data', (chunk) => {
       writeStderr(chunk)
-      this.#lines = `${this.#lines}${chunk.toString('utf8')}`.slice(-16_384)
+      this.#lines = `${this.#lines}${text.write(chunk)}`.slice(-16_384)
     })
   }
 
