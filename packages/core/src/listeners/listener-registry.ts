@@ -16,7 +16,7 @@ import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import { isEphemeral, type OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
 import { find, mismatch, unspecified, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
@@ -79,7 +79,7 @@ export class ListenerRegistry {
   get awaited(): OfferedListener[] {
     const open = [...this.#offered].map(({ about }) => about).filter(({ kind }) => kind !== 'control')
     // A port that the system chose, beside others, may be one that comes and goes: a test server, a passive connection of FTP.
-    return this.listeners.some(({ kept }) => kept) ? open.filter(({ asked }) => !asked.endsWith(':0')) : open
+    return this.listeners.some(({ kept }) => kept) ? open.filter((about) => !isEphemeral(about)) : open
   }
 
   /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */

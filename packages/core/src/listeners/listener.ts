@@ -12,7 +12,7 @@ import { activation } from '../platform/activated-sockets.js'
 import { defaultBacklog, native, type SocketDescription } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { nameOf } from '../platform/socket-name.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import { isByDescriptor, isEphemeral, type OfferedListener } from '../protocol/handover-messages.js'
 import { keyOf, type AskedAddress } from './listener-match.js'
 import { fileId } from './socket-file-hold.js'
 
@@ -47,9 +47,9 @@ function describe(owner: net.Server | dgram.Socket): SocketDescription | undefin
 }
 
 /** True where this process, or a generation before it, got the socket as a descriptor. */
-function isPassed(owner: net.Server | dgram.Socket, { asked }: OfferedListener): boolean {
+function isPassed(owner: net.Server | dgram.Socket, about: OfferedListener): boolean {
   const fd = fdOf(owner)
-  return asked.startsWith('fd ') || (fd !== undefined && activation().has(fd))
+  return isByDescriptor(about) || (fd !== undefined && activation().has(fd))
 }
 
 /** `call`: what was asked for; undefined for listen(handle). Undefined where the owner does not listen. */
@@ -61,11 +61,13 @@ export function listenerOf(owner: Listener['owner'], call: AskedAddress | undefi
   const asked: AskedAddress = call ?? (unix ? { kind: 'unix', path: found.address } : { kind: 'tcp', host: found.address, port, ipv6Only })
   const at = unix ? (asked.path ?? claimed?.address ?? found.address) : found.address
   const named = unix && at !== '' && !at.startsWith('\0')
+  const ephemeral = asked.fd === undefined ? !unix && (asked.port ?? 0) === 0 : claimed !== undefined && isEphemeral(claimed)
   const file = claimed?.file ?? (named && native ? fileId(at) : undefined)
   const about: OfferedListener = {
     name: nameOf({ ...found, address: at }),
     kind: found.type === 'dgram' ? 'udp' : unix ? 'unix' : 'tcp',
     asked: asked.fd === undefined ? keyOf(asked) : (claimed?.asked ?? keyOf(asked)),
+    ...(ephemeral && { ephemeral }),
     address: at,
     port,
     ipv6: found.family === 'inet6',

@@ -22,6 +22,8 @@ export interface OfferedListener {
   readonly kind: 'tcp' | 'unix' | 'udp' | 'control'
   /** The key of the listen() call: a port of 0, a host name or an inherited descriptor match by this. */
   readonly asked: string
+  /** The program asked for port 0, and the system chose one. */
+  readonly ephemeral?: boolean
   readonly address: string
   readonly port: number
   readonly ipv6: boolean
@@ -36,6 +38,12 @@ export interface OfferedListener {
   /** Where the file of a Unix socket is, absolute: a program may have renamed it since it listened. */
   readonly path?: string
 }
+
+/** The system chose the port, so the listener may come and go. Older versions do not send `ephemeral`; `asked` says it there. */
+export const isEphemeral = ({ ephemeral, kind, asked }: OfferedListener): boolean => ephemeral ?? (kind !== 'unix' && asked.endsWith(':0'))
+
+/** The program listens on a descriptor that it inherited: listen({ fd }). */
+export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.startsWith('fd ')
 
 /** What a successor can take of the connections that live. */
 export interface Takes {
@@ -141,7 +149,7 @@ export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
 export const listener = shape({
-  name: string, kind, asked: string, address: string, port: count, backlog: count,
+  name: string, kind, asked: string, ephemeral: optional(boolean), address: string, port: count, backlog: count,
   ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
 const phase: Check = (value) => ['offer', 'final', 'checkpoint'].includes(value as string)
