@@ -508,8 +508,8 @@ function hasUnread(socket: net.Socket): boolean {
 
 /** Resolves when none of them has a connection left; at the deadline it cuts what is left. */
 export async function drainAll(drains: readonly Drain[], deadline: Deadline): Promise<void> {
-  const timer = setTimeout(() => { for (const drain of drains) drain.cut() }, left(deadline))
+  const timer = deadline.clock.setTimeout(() => { for (const drain of drains) drain.cut() }, left(deadline))
   do await Promise.all(drains.map((drain) => drain.empty()))
   while (!drains.every((drain) => drain.isEmpty))
-  clearTimeout(timer)
+  deadline.clock.clear(timer)
 }

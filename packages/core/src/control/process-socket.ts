@@ -6,11 +6,14 @@
  */
 
 import { randomBytes } from 'node:crypto'
+import type { Clock, Timer } from '../platform/clock.js'
 import { ControlServer, type CallingKeeper, type ControlSide } from './control-server.js'
 import { listenAt } from './control-files.js'
 import { inFirstUsablePlace } from './control-places.js'
 
 export interface ProcessSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
+  /** The process that can be asked. */
+  readonly host: { readonly pid: number; readonly clock: Clock; readonly signals: NodeJS.EventEmitter }
   note(line: string): void
   keeperCalled(keeper: CallingKeeper): void
   /** Whether this process was given a name, and so wants to be found. */
@@ -22,19 +25,20 @@ export interface ProcessSocketSide extends Pick<ControlSide, 'asked' | 'warn'> {
 const againMs = 10_000
 
 // Processes in two containers that share the directory may have the same pid.
-const ownName = (): string => `@${process.pid}-${randomBytes(4).toString('hex')}`
+const nameOf = (pid: number): string => `@${pid}-${randomBytes(4).toString('hex')}`
 
 export class ProcessSocket {
   readonly #side: ProcessSocketSide
-  readonly #name = ownName()
+  readonly #name: string
   #control: ControlServer | undefined
   /** Of the user that this process became after it had served as root. */
   #second: ControlServer | undefined
-  #again: NodeJS.Timeout | undefined
+  #again: Timer | undefined
   #said = ''
 
   constructor(side: ProcessSocketSide) {
     this.#side = side
+    this.#name = nameOf(side.host.pid)
   }
 
   /** Can be asked from now on, or as soon as a directory can be used. Does nothing where it can be already. */
@@ -42,13 +46,13 @@ export class ProcessSocket {
     if (this.#control) return
     try {
       this.#control = this.#serverFor(this.#name)
-      process.once('exit', this.#onExit)
+      this.#side.host.signals.once('exit', this.#onExit)
       this.#control.listen()
       this.#stopTrying()
     } catch (error) {
       this.#close()
       this.#warn(`this process is not seen by \`handover status\` while it drains: ${(error as Error).message}`)
-      this.#again ??= setInterval(() => { this.open() }, againMs).unref()
+      this.#again ??= this.#side.host.clock.setInterval(() => { this.open() }, againMs).unref()
     }
   }
 
@@ -58,7 +62,7 @@ export class ProcessSocket {
       asked: (request, client) => { this.#side.asked(request, client) },
       keeperCalled: (keeper) => { this.#side.keeperCalled(keeper) },
       called: ({ channel }) => {
-        channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `this is the socket by which process ${process.pid} is asked for its status; nothing is handed over by it. Give the program a name.` })
+        channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `this is the socket by which process ${this.#side.host.pid} is asked for its status; nothing is handed over by it. Give the program a name.` })
         channel.close()
       },
       warn: (line) => { this.#warn(line) },
@@ -71,9 +75,9 @@ export class ProcessSocket {
     if (this.#side.isKept()) return
     this.#second?.close(true)
     this.#second = undefined
-    const user = `process ${process.pid} runs as uid ${process.geteuid?.()} now`
+    const user = `process ${this.#side.host.pid} runs as uid ${process.geteuid?.()} now`
     try {
-      const second = this.#serverFor(ownName())
+      const second = this.#serverFor(nameOf(this.#side.host.pid))
       this.#second = second
       second.listen()
       this.#side.note(`${user}: that user finds it by ${second.file}`)
@@ -88,14 +92,14 @@ export class ProcessSocket {
   }
 
   #close(): void {
-    process.off('exit', this.#onExit)
+    this.#side.host.signals.off('exit', this.#onExit)
     for (const control of [this.#control, this.#second]) control?.close(true)
     this.#control = undefined
     this.#second = undefined
   }
 
   #stopTrying(): void {
-    clearInterval(this.#again)
+    this.#side.host.clock.clear(this.#again)
     this.#again = undefined
   }
 

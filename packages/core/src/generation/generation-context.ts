@@ -162,6 +162,7 @@ export class GenerationContext implements ProcessContext {
 
   #makeProcessSocket(entries: Entries, asked: ControlSide['asked']): ProcessSocket {
     return new ProcessSocket({
+      host: this.host,
       isNamed: () => this.settings.name !== undefined,
       isKept: () => this.keeper !== undefined || this.lostKeeper !== undefined,
       keeperCalled: (keeper) => { entries.keeperCalled(keeper) },
