@@ -1,24 +1,20 @@
 /**
- * The service as one: since when it runs, and how many requests were begun in all of its processes, with each process counted once
- * however many of the others have its count in theirs. Pure.
+ * The service as one, for an app without a keeper: put together from what each process says. A keeper has the counts itself. Pure.
  */
 
-import { accepts, type ProcessStatus, type ServiceCount, type ServiceStatus } from '@handover/core/internal'
+import { accepts, mergedIds, type ProcessStatus, type ServiceStatus } from '@handover/core/internal'
 
-/** Of a process that does not answer, and never did. */
-export const unknownService: ServiceCount = { id: '', startedAt: 0, requests: 0, includes: [] }
-
-/** `gone`: of processes that are gone. Null where nothing is known of any. */
-export function serviceOf(processes: readonly ProcessStatus[], gone: readonly ServiceCount[] = []): ServiceStatus | null {
-  // A process of an older version says nothing of it.
-  const services = [...processes.map(({ service }) => (service as ServiceCount | undefined) ?? unknownService), ...gone].filter(({ id }) => id !== '')
+/** Null where no process says anything: of an older version, or silent. */
+export function serviceOf(processes: readonly ProcessStatus[]): ServiceStatus | null {
+  const services = processes.flatMap(({ service }: Partial<ProcessStatus>) => (service && service.id !== '' ? [service] : []))
   if (services.length === 0) return null
-  const included = new Set(services.flatMap(({ includes }) => includes))
-  const counted = new Map(services.filter(({ id }) => !included.has(id)).map((service) => [service.id, service]))
+  const merged = mergedIds(services)
+  const requests = services.reduce((sum, { id, requests }) => (merged.has(id) ? sum : sum + requests), 0)
+  return { startedAt: Math.min(...services.map(({ startedAt }) => startedAt)), generation: newestGeneration(processes), requests }
+}
+
+/** The newest that serves; of those that drain where none does; 0 where there is no process. */
+export function newestGeneration(processes: readonly ProcessStatus[]): number {
   const serving = processes.filter(({ state }) => accepts(state))
-  return {
-    startedAt: Math.min(...services.map(({ startedAt }) => startedAt)),
-    generation: Math.max(...(serving.length > 0 ? serving : processes).map(({ generation }) => generation), 0),
-    requests: [...counted.values()].reduce((sum, { requests }) => sum + requests, 0)
-  }
+  return Math.max(...(serving.length > 0 ? serving : processes).map(({ generation }) => generation), 0)
 }

@@ -37,6 +37,8 @@ export { Terminal } from './platform/terminal.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
 export { parseControlAnswer } from './protocol/control-messages.js'
 export type * from './protocol/control-messages.js'
+export { mergedIds } from './sharing/aggregates/count-once.js'
+export { requestsIn, serviceTopic } from './sharing/service-topic.js'
 export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
 export { watchdogBeatMs } from './generation/watchdog.js'
 

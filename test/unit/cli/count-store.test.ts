@@ -2,8 +2,7 @@
 
 import { closeSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { ProcessStatus } from '@handover/core/internal'
-import { CountStore, type Worker, type WorkerSide } from '../../helpers/internals.js'
+import { CountStore, decodeState, encodeState, type Worker, type WorkerSide } from '../../helpers/internals.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
 import { FarEnd, Files, readAndClose, type CountedBy } from '../../helpers/line.js'
 
@@ -33,7 +32,7 @@ class Process {
       switch (word.type) {
         case 'tell':
           void this.answers?.then(() => {
-            this.end.sayWith({ type: 'told', id: word.id, topic: word.topic, snapshot: this.snapshot }, files, this.text)
+            this.end.sayWith({ type: 'told', id: word.id, topic: word.topic, snapshot: this.snapshot }, files, word.topic === 'service' ? this.serviceText : this.text)
             this.told++
           })
           break
@@ -41,6 +40,11 @@ class Process {
           this.#waiting.get(word.id)?.(word.ids.map((id, index) => ({ id, ...read(fds[index]!) })))
           break
         case 'inherit': {
+          if (word.topic === 'service') {
+            const counts = decodeState(readAndClose(fds[0]!), 'the test') as { id: string; value: { requests: number } }[]
+            for (const { id, value } of counts) if (!this.inherited.has(id)) this.inherited.set(id, value.requests)
+            break
+          }
           const { value } = read(fds[0]!)
           if (!this.inherited.has(word.of)) this.inherited.set(word.of, value)
         }
@@ -52,6 +56,11 @@ class Process {
   get snapshot(): CountedBy { return { id: this.id, includes: [...this.inherited.keys()] } }
   /** What a file of it holds. */
   get text(): string { return JSON.stringify({ value: this.total, includes: this.snapshot.includes }) }
+  /** The same of the built-in topic, which the keeper reads. */
+  get serviceText(): string {
+    const count = (id: string, version: number, requests: number) => ({ id, version, includes: [], value: { requests } })
+    return encodeState([count(this.id, this.told + 1, this.own), ...[...this.inherited].map(([id, value]) => count(id, Infinity, value))], 'the test')
+  }
   get total(): number { return [...this.inherited.values()].reduce((sum, value) => sum + value, this.own) }
 
   async gather(): Promise<Seen[]> {
@@ -379,31 +388,63 @@ describe('the keeper', () => {
     const a = await app.serving(0, 7)
     await a.gather()
     await a.end.ends()
-    const { counts, services, fds } = app.counts.all()
+    const { counts, fds } = app.counts.all()
     const next = new App({}, 'q')
-    next.counts.restore(counts, services, fds)
+    next.counts.restore(counts, fds)
     const heir = await next.serving(0, 1)
     await waitFor(() => next.orphans.length === 0)
     expect(heir.total).toBe(8)
     next[Symbol.dispose]()
   })
 
-  it('sums up the requests of the service without a look into a file, and never less than it said before', async () => {
-    app = new App()
-    const [a, b] = [await app.serving(0), await app.serving(1)]
-    const statusOf = (process: Process, requests: number, includes: string[] = []): ProcessStatus =>
-      ({ pid: process.worker.pid, state: 'serving', generation: 3, service: { id: process.id, startedAt: 1_000 * Number(process.id.slice(1)), requests, includes } }) as unknown as ProcessStatus
-    const statuses = [statusOf(a, 100), statusOf(b, 20)]
-    for (const [process, status] of [[a, statuses[0]!], [b, statuses[1]!]] as const) {
-      const asked = process.worker.ask(30_000)
-      await waitFor(() => process.end.said.some(({ type }) => type === 'ask'))
-      process.end.say({ type: 'status', id: 1, status })
-      await asked
-    }
-    expect(app.counts.service(statuses)).toEqual({ startedAt: 1_000, generation: 3, requests: 120 })
+  it('sums up the requests of the service, each process once, and never less than it said before', async () => {
+    app = new App({ answerMs: 200, graceMs: 50 })
+    expect(await app.counts.requests()).toBe(0)
+    const [a, b, booting] = [await app.serving(0, 100), await app.serving(1, 20), app.process(1, 5_000)]
+    await booting.end.is('preparing')
+    expect(await app.counts.requests()).toBe(120)
+    // Silent: it counts with its last word.
+    b.answers = undefined
+    b.own = 30
+    expect(await app.counts.requests()).toBe(120)
     await b.end.ends()
-    expect(app.counts.service([statusOf(a, 101)])).toMatchObject({ requests: 121 })
-    expect(app.counts.service([statusOf(a, 122, ['p2'])])).toMatchObject({ requests: 122 })
-    expect(app.counts.service([statusOf(a, 123, ['p2'])])).toMatchObject({ requests: 123 })
+    a.own = 101
+    expect(await app.counts.requests()).toBe(121)
+    await waitFor(() => a.inherited.has(b.id))
+    expect(await app.counts.requests()).toBe(121)
+    await waitFor(() => app.orphans.length === 0)
+    // A successor has it directly, and more of it than the keeper knows.
+    const successor = await app.serving(0, 1)
+    await a.end.is('draining')
+    a.own = 102
+    successor.takeFrom(a)
+    await a.end.ends(true)
+    expect(await app.counts.requests()).toBe(123)
+    await waitFor(() => app.orphans.length === 0)
+    expect(await app.counts.requests()).toBe(123)
+  })
+
+  it('shows what it can read where a worker sends something else as the requests of the service', async () => {
+    app = new App()
+    const [, b] = [await app.serving(0, 100), await app.serving(1, 20)]
+    b.answers = undefined
+    for (const written of ['', 'no value', encodeState('text', 'the test'), encodeState([{ id: b.id }, null, { id: b.id, version: 1, includes: [], value: null }], 'the test')]) {
+      b.end.sayWith({ type: 'tally', topic: 'service', snapshot: b.snapshot }, app.files, written)
+      expect(await app.counts.requests()).toBe(100)
+    }
+  })
+
+  it('that follows shows what processes counted that ended under the keeper before', async () => {
+    app = new App()
+    const a = await app.serving(0, 7)
+    expect(await app.counts.requests()).toBe(7)
+    await a.end.ends()
+    const { counts, fds } = app.counts.all()
+    const next = new App({}, 'q')
+    next.counts.restore(counts, fds)
+    expect(await next.counts.requests()).toBe(7)
+    await next.serving(0, 1)
+    expect(await next.counts.requests()).toBe(8)
+    next[Symbol.dispose]()
   })
 })

@@ -1,15 +1,14 @@
 /**
- * What each process counts, for the one that wants to show the sum: the last snapshot of every process that lives, and of those that are
- * gone and that nobody has inherited. The keeper holds descriptors of the files and never looks inside; it goes by the ids alone.
+ * What each process counts: the last snapshot of every process that lives, and of those that have ended and that no other process includes
+ * yet. A worker that asks for a total gets them. The keeper holds descriptors of the files and compares ids; it reads those of the topic
+ * `service` alone, for its status.
  *
- * What was once told, or shown by the process itself, outlives it: when a process ends, one that serves inherits its last snapshot. Most
- * have inherited it already, from process to process in a handover: so it is asked first, and given only what is not in its own count. A
- * snapshot is let go when another one includes it.
+ * Whatever a process has told outlives it: when it ends, a serving worker inherits its last snapshot. In a handover the successor mostly
+ * has it already, so the heir is asked first, and gets only what its own count lacks. A snapshot is closed when another one includes it.
  */
 
 import { closeSync } from 'node:fs'
-import { isStarting, type CountedBy, type ProcessStatus, type ServiceCount, type ServiceStatus } from '@handover/core/internal'
-import { serviceOf } from '../service.js'
+import { isStarting, mergedIds, requestsIn, serviceTopic, type CountedBy } from '@handover/core/internal'
 import type { Worker } from './worker.js'
 
 /** How long a gather waits for the others. A worker waits a little longer than that for its answer. */
@@ -24,9 +23,6 @@ const longestTopic = 256
 const mostGone = 64
 /** SCM_MAX_FD: so an answer is one message, and arrives whole or not at all. */
 const mostAnswered = 252
-
-/** The built-in topic: the requests of every process. */
-export const serviceTopic = 'service'
 
 export interface CountsSide {
   /** All that live. */
@@ -79,8 +75,6 @@ export class CountStore {
   /** By topic, and the id of the process. */
   readonly #topics = new Map<string, Map<string, Known>>()
   readonly #speakers = new WeakMap<Worker, Map<string, Speaker>>()
-  /** What the keeper has seen of processes that are gone, for its own status. */
-  #goneServices: ServiceCount[] = []
   #running = false
   #again = false
   #said = false
@@ -119,7 +113,7 @@ export class CountStore {
   async gather(worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined): Promise<void> {
     if (own) this.heard(worker, topic, own.snapshot, own.fd)
     await this.#held
-    await Promise.all(this.#side.workers().filter((other) => other !== worker && hasServed(other)).map(async (other) => { await this.#ask(other, topic) }))
+    await this.#askAll(topic, worker)
     // Some of them may talk to the next keeper already, and this worker asks that one as soon as it has its line.
     if (this.#held) return
     const others = [...(this.#topics.get(topic)?.values() ?? [])].filter((known) => known.pid !== worker.pid).slice(-mostAnswered)
@@ -141,14 +135,17 @@ export class CountStore {
     this.#release()
   }
 
-  /** Lets a worker say what it counts, without waiting for it. */
-  refresh(worker: Worker, topic: string): void {
-    if (hasServed(worker)) void this.#ask(worker, topic)
+  /**
+   * The requests of the service: what each worker says now, and the last word of those that are silent or gone. It is in the files before
+   * it is shown, so it outlives a worker.
+   */
+  async requests(): Promise<number> {
+    await this.#askAll(serviceTopic)
+    return requestsIn([...(this.#topics.get(serviceTopic)?.values() ?? [])].map(({ fd }) => fd))
   }
 
   /** The process is gone: what it counted is for those that live. */
   ended(worker: Worker): void {
-    if (worker.service) this.#goneServices = [...this.#goneServices.filter(({ id }) => id !== worker.service?.id), worker.service].slice(-mostGone)
     for (const known of this.#topics.values()) {
       for (const each of known.values()) {
         if (each.pid !== worker.pid || each.gone) continue
@@ -174,22 +171,14 @@ export class CountStore {
     if (!this.#running) void this.#settle()
   }
 
-  /** Over all processes; `processes` have just been asked. */
-  service(processes: readonly ProcessStatus[]): ServiceStatus | null {
-    const included = new Set(processes.flatMap(({ service }) => (service as ServiceCount | undefined)?.includes ?? []))
-    this.#goneServices = this.#goneServices.filter(({ id }) => !included.has(id))
-    return serviceOf(processes, this.#goneServices)
-  }
-
   /** For the next keeper: what `restore` takes; those that live tell it themselves. The descriptors stay with this one. */
-  all(): { counts: SavedCount[]; services: readonly ServiceCount[]; fds: number[] } {
+  all(): { counts: SavedCount[]; fds: number[] } {
     const gone = [...this.#topics].flatMap(([topic, known]) => [...known.values()].filter((each) => each.gone).map((each) => ({ topic, ...each })))
-    return { counts: gone.map(({ topic, slot, snapshot }) => ({ topic, slot, snapshot })), services: this.#goneServices, fds: gone.map(({ fd }) => fd) }
+    return { counts: gone.map(({ topic, slot, snapshot }) => ({ topic, slot, snapshot })), fds: gone.map(({ fd }) => fd) }
   }
 
   /** What `all()` of the keeper before answered; the descriptors are owned from here on. */
-  restore(counts: readonly SavedCount[], services: readonly ServiceCount[], fds: readonly number[]): void {
-    this.#goneServices.push(...services)
+  restore(counts: readonly SavedCount[], fds: readonly number[]): void {
     counts.forEach(({ topic, slot, snapshot }, index) => {
       const known = this.#topic(topic)
       if (known) known.set(snapshot.id, { slot, pid: null, snapshot, fd: fds[index]!, last: true, gone: true, waits: false, heir: undefined })
@@ -214,8 +203,8 @@ export class CountStore {
 
   /** A process that is gone lives on in another one's count. */
   #dropIncluded(known: Map<string, Known>): void {
-    const included = new Set([...known.values()].flatMap(({ snapshot: { id, includes } }) => includes.filter((other) => other !== id)))
-    for (const [id, each] of known) if (each.gone && included.has(id)) this.#drop(known, id, each)
+    const merged = mergedIds([...known.values()].map(({ snapshot }) => snapshot))
+    for (const [id, each] of known) if (each.gone && merged.has(id)) this.#drop(known, id, each)
     const gone = [...known].filter(([, each]) => each.gone)
     for (const [id, each] of gone.slice(0, Math.max(0, gone.length - mostGone))) this.#drop(known, id, each)
   }
@@ -223,6 +212,11 @@ export class CountStore {
   #drop(known: Map<string, Known>, id: string, { fd }: Known): void {
     known.delete(id)
     closeSync(fd)
+  }
+
+  async #askAll(topic: string, but?: Worker): Promise<void> {
+    const others = this.#side.workers().filter((worker) => worker !== but && hasServed(worker))
+    await Promise.all(others.map((worker) => this.#ask(worker, topic)))
   }
 
   /**

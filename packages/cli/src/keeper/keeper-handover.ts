@@ -11,7 +11,7 @@
  *     ends
  */
 
-import { deadlineIn, HandoverError, initialEnvironment, list, notifySystemd, object, openChannel, optional, shape, start, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type Received, type ServiceCount, type Shapes } from '@handover/core/internal'
+import { deadlineIn, HandoverError, initialEnvironment, list, notifySystemd, object, openChannel, optional, shape, start, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type Received, type Shapes } from '@handover/core/internal'
 import type { SavedCheckpoint } from './checkpoint-store.js'
 import type { SavedCount } from './count-store.js'
 import type { Keeper, Memory } from './keeper.js'
@@ -24,12 +24,11 @@ export interface KeeperMemory extends Memory {
   /** Whether there is a control socket: then its descriptor comes first. */
   readonly control: string | null
   /**
-   * Absent where the keeper that leaves is of an older version; so with the next two. Their descriptors come after those of the members, in
+   * Absent where the keeper that leaves is of an older version; so with the counts. Their descriptors come after those of the members, in
    * this order.
    */
   readonly checkpoints?: readonly SavedCheckpoint[]
   readonly counts?: readonly SavedCount[]
-  readonly services?: readonly ServiceCount[]
 }
 
 type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
@@ -57,8 +56,8 @@ export async function handKeeperOver(
   try {
     const { members, fds } = keeper.members.all()
     const { checkpoints, fds: files } = keeper.checkpoints.all()
-    const { counts, services, fds: counted } = keeper.counts.all()
-    const kept = { ...keeper.memory, members, control: control?.file ?? null, checkpoints, counts, services }
+    const { counts, fds: counted } = keeper.counts.all()
+    const kept = { ...keeper.memory, members, control: control?.file ?? null, checkpoints, counts }
     channel.send({ type: 'keep', kept }, [...(control ? [control.fd] : []), ...fds, ...files, ...counted])
     await expect(channel, 'prepared', deadlineIn(startMs))
     if (keeper.stopping) throw new Error('a stop was asked meanwhile')
@@ -114,7 +113,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
   if (received?.message.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
   const { message: { kept }, fds, missing } = received as Received<Extract<FromOld, { type: 'keep' }>>
   if (missing) throw new Error(`${missing.arrived} of ${missing.counted} descriptors arrived: raise the limit of open files (ulimit -n)`)
-  const { checkpoints = [], counts = [], services = [] } = kept
+  const { checkpoints = [], counts = [] } = kept
   const listeners = kept.members.length + (kept.control === null ? 0 : 1)
   return {
     kept,
@@ -122,7 +121,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
     fds: fds.slice(kept.control === null ? 0 : 1, listeners),
     remember: (keeper) => {
       keeper.checkpoints.restore(checkpoints, fds.slice(listeners, listeners + checkpoints.length))
-      keeper.counts.restore(counts, services, fds.slice(listeners + checkpoints.length))
+      keeper.counts.restore(counts, fds.slice(listeners + checkpoints.length))
     },
     prepared: async () => {
       channel.send({ type: 'prepared' })

@@ -7,11 +7,11 @@
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { accepts, HandoverError, isStarting, listed, reloadBegins, reloadOutcome, type AppStatus, type LifecycleState, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report, type Wishes } from '@handover/core/internal'
-import { unknownService } from '../service.js'
+import { newestGeneration } from '../service.js'
 import { byWhat } from '../text.js'
 import { isBlocked } from './blocked-worker.js'
 import { CheckpointStore } from './checkpoint-store.js'
-import { CountStore, serviceTopic } from './count-store.js'
+import { CountStore } from './count-store.js'
 import type { Fleet } from './fleet.js'
 import { adoptWorkers } from './find-workers.js'
 import type { ListenerMembers } from './listener-members.js'
@@ -219,18 +219,13 @@ export class Keeper implements Fleet {
       }
       return
     }
-    await this.#learnSince(first)
+    // The first worker knows when it began to listen; all others are told.
+    this.noteService((await first.server?.ask(statusMs)) ?? {})
+    this.#since ??= Date.now()
     await this.#fill()
   }
 
-  /** The first worker knows when it began to listen; all others are told. */
-  async #learnSince({ server }: Slot): Promise<void> {
-    const status = await server?.ask(statusMs)
-    if (status) this.noteService(status)
-    this.#since ??= Date.now()
-  }
-
-  /** Of a process that was asked: the service is as old as the oldest thinks. */
+  /** Takes over when the service began, from the status of a process. The earliest time that any of them knows counts. */
   noteService({ service }: Partial<ProcessStatus>): void {
     if (service && service.startedAt > 0) this.#since = Math.min(this.#since ?? Infinity, service.startedAt)
   }
@@ -495,12 +490,10 @@ export class Keeper implements Fleet {
 
   async status(): Promise<AppStatus> {
     const { name, version } = this.options
-    const processes = await Promise.all(this.workers.map(async (worker) => {
-      const asked = worker.ask(statusMs)
-      // What is shown now must not be forgotten with the process: it says it to the file as well, right after its status.
-      this.counts.refresh(worker, serviceTopic)
-      return (await asked) ?? silent(worker, name)
-    }))
+    const requests = this.counts.requests()
+    const processes = await Promise.all(this.workers.map(async (worker) => (await worker.ask(statusMs)) ?? silent(worker, name, this.#since)))
+    // A process that has not begun to serve does not know when the service did.
+    for (const status of processes) if (accepts(status.state)) this.noteService(status)
     const places = await Promise.all(this.workers.map(async (worker) => ({ worker, place: await this.#lookout.placeOf(worker) })))
     const elsewhere = places.flatMap(({ place }) => (place ? [`${place.what}. ${place.todo}`] : []))
     const servesElsewhere = (slot: Slot): boolean => places.some(({ worker, place }) => place !== undefined && worker.slot === slot.index)
@@ -523,7 +516,7 @@ export class Keeper implements Fleet {
         }),
         checkpoints: this.checkpoints.status
       },
-      service: this.counts.service(processes),
+      service: this.#since === undefined ? null : { startedAt: this.#since, generation: newestGeneration(processes), requests: await requests },
       processes: processes.map((status) => ({ ...status, name })).sort((a, b) => rank(a.state) - rank(b.state) || (a.slot ?? 0) - (b.slot ?? 0) || a.generation - b.generation),
       lastReload: this.lastReload
     }
@@ -597,8 +590,8 @@ const todoAfter = (error: unknown): string =>
 const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!.replace(/\.$/, '')
 
 /** What the keeper itself knows of a process that does not answer. */
-const silent = (worker: Worker, name: string): ProcessStatus => ({
+const silent = (worker: Worker, name: string, since = 0): ProcessStatus => ({
   pid: worker.pid, generation: worker.generation, state: worker.state, name, keeper: process.pid, slot: worker.slot, version: null, node: '', ageMs: Date.now() - worker.startedAt, listeners: [], connections: {},
   requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null, lastReport: null,
-  service: worker.service ?? unknownService, sections: []
+  service: { id: '', startedAt: since, requests: 0, includes: [] }, sections: []
 })

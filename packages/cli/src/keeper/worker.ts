@@ -4,7 +4,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector, workerMessages, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Received, type ServiceCount, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
+import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector, workerMessages, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Received, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -65,8 +65,6 @@ export class Worker {
   readonly #line: Line
   readonly #stderr: () => string
   readonly #side: WorkerSide
-  /** As it was told last. */
-  service: ServiceCount | undefined
   readonly #asked = new Map<number, (status: ProcessStatus | undefined) => void>()
   readonly #telling = new Map<number, (told: boolean) => void>()
   #asks = 0
@@ -160,7 +158,6 @@ export class Worker {
         side.wants(this, { withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false })
         break
       case 'status':
-        this.service = (word.status as Partial<ProcessStatus>).service ?? this.service
         this.isDebugged = word.status.debugged === true
         this.#asked.get(word.id)?.(word.status)
         this.#asked.delete(word.id)

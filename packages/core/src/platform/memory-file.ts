@@ -49,19 +49,24 @@ export function textFile(text: string): number {
   }
 }
 
-/** The text of a whole file. It takes the descriptor: it is closed, whatever happens. Throws for what is no regular file. */
+/** The text of a whole file; the descriptor stays the caller's. Throws for what is no regular file. */
+export function readTextFile(fd: number): string {
+  const about = fstatSync(fd)
+  if (!about.isFile()) throw new TypeError(`descriptor ${fd} is not a file`)
+  const bytes = Buffer.allocUnsafe(about.size)
+  let at = 0
+  while (at < bytes.length) {
+    const read = readSync(fd, bytes, at, bytes.length - at, at)
+    if (read === 0) throw new Error(`the file became shorter while it was read: ${at} bytes of ${bytes.length}`)
+    at += read
+  }
+  return bytes.toString()
+}
+
+/** The same; it takes the descriptor, which is closed whatever happens. */
 export function takeTextFile(fd: number): string {
   try {
-    const about = fstatSync(fd)
-    if (!about.isFile()) throw new TypeError(`descriptor ${fd} is not a file`)
-    const bytes = Buffer.allocUnsafe(about.size)
-    let at = 0
-    while (at < bytes.length) {
-      const read = readSync(fd, bytes, at, bytes.length - at, at)
-      if (read === 0) throw new Error(`the file became shorter while it was read: ${at} bytes of ${bytes.length}`)
-      at += read
-    }
-    return bytes.toString()
+    return readTextFile(fd)
   } finally {
     closeSync(fd)
   }

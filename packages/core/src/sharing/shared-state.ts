@@ -22,13 +22,8 @@ import { SectionRestorer } from './sections/section-restorer.js'
 import { SectionSaver, type Author } from './sections/section-saver.js'
 import type { SectionsToSend } from './sections/sections-to-send.js'
 import { cannotStore, forgetCheckpoint, storeCheckpoint } from './sections/systemd-store.js'
+import { serviceTopic, type ServiceCounts } from './service-topic.js'
 import type { Neighbour, Section, Service } from './sharing-api.js'
-
-/** The counts of the service that every process keeps. */
-const serviceTopic = 'service'
-interface ServiceCounts {
-  readonly requests: number
-}
 
 /** Of this process, unique over all generations: pids come again. */
 const id = `${process.pid}-${randomBytes(6).toString('hex')}`
@@ -77,7 +72,8 @@ export class SharedState {
       warn: (line) => { side.warn(line) }
     })
     this.#aggregates = new Aggregates(this.#exchange, id, undefined, (line) => { side.warn(line) })
-    this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, { own: () => ({ requests: side.requests() }), add: (a, b) => ({ requests: a.requests + b.requests }) })
+    const requests = { own: () => ({ requests: side.requests() }), add: (a: ServiceCounts, b: ServiceCounts) => ({ requests: a.requests + b.requests }) }
+    this.#requests = this.#aggregates.aggregate(serviceTopic, requests)
     this.#checkpointing = new CheckpointTimer(this.#sections, this.#saving, {
       whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
       keep: (name, { fd, bytes }) => side.kept()?.checkpoint(name, fd, bytes) ?? storeCheckpoint(name, fd),

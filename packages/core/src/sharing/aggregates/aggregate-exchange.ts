@@ -7,7 +7,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import type { Snapshot, SnapshotPart } from './aggregate.js'
+import type { Snapshot, SnapshotPart } from './count-once.js'
 import { count, list, optional, shape, string } from '../../protocol/json-lines.js'
 import type { CountedBy } from '../../protocol/keeper-messages.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'

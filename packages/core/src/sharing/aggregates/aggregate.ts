@@ -7,6 +7,7 @@
  */
 
 import { HandoverError, textOf } from '../../errors.js'
+import { countsOf, once, type Count, type Snapshot, type SnapshotPart } from './count-once.js'
 
 /** What a program gives to aggregate(). `T`: plain data, as for share(); with `text` anything. */
 export interface AggregateOptions<T> {
@@ -30,19 +31,6 @@ export interface Aggregate<T> {
   mine(): Promise<T>
 }
 
-/** What one process counts, with what it has inherited, as another one gets it. */
-export interface SnapshotPart {
-  /** Of the process, unique over all generations. */
-  readonly id: string
-  readonly value: unknown
-}
-
-/** The same with what can be known of it without a look into the value. */
-export interface Snapshot extends SnapshotPart {
-  /** Processes that are gone, whose counts are in `value`. */
-  readonly includes: readonly string[]
-}
-
 /** The way to the other processes of the app. */
 export interface Exchange {
   /**
@@ -50,18 +38,6 @@ export interface Exchange {
    * that are gone or silent.
    */
   ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]>
-}
-
-/** The value of a snapshot is a list of these: of the process itself, where it counts at all, and of those it has inherited from. */
-interface Count {
-  readonly id: string
-  /** Of what this process says: the later, the larger. */
-  readonly version: number
-  /** Processes whose counts are merged into this one. */
-  readonly includes: readonly string[]
-  readonly value: unknown
-  /** In the place of a value, where the program writes it itself. */
-  readonly text?: string
 }
 
 /** How long what was inherited stays apart, at least: a later version of it, or a second copy on another way, has long arrived by then. */
@@ -74,26 +50,7 @@ const remembered = 256
 /** A program in JavaScript may give anything. */
 const has = (options: unknown, name: string): boolean => typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
 
-const isCount = (value: unknown): value is Count => {
-  const { id, version, includes, text } = (value ?? {}) as Partial<Record<keyof Count, unknown>>
-  return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes) && (text === undefined || typeof text === 'string')
-}
-
-// Of another process, whose Handover may be another version: what is no count there adds nothing.
-const countsOf = ({ value }: SnapshotPart): readonly Count[] => (Array.isArray(value) ? value.filter(isCount) : [])
-
 const lastOf = (ids: Iterable<string>): string[] => [...new Set(ids)].slice(-remembered)
-
-/** Of each process its latest version, unless that is in the count of another. */
-function once<C extends Count>(counts: Iterable<C>): C[] {
-  const latest = new Map<string, C>()
-  for (const count of counts) {
-    const known = latest.get(count.id)
-    if (known === undefined || known.version < count.version) latest.set(count.id, count)
-  }
-  const merged = new Set([...latest.values()].flatMap(({ id, includes }) => includes.filter((other) => other !== id)))
-  return [...latest.values()].filter(({ id }) => !merged.has(id))
-}
 
 /** One topic in one process. */
 class Sum {
