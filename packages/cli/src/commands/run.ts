@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { activation, ControlServer, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable } from '@handover/core/internal'
+import { activation, ControlSocket, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
 import { Failure } from '../failure.js'
@@ -57,7 +57,7 @@ export async function run(options: RunOptions): Promise<never> {
   if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
   const membersOptions = { shared, isShared, warn: (line: string) => { log('warn', line) } }
   if (paths.note !== undefined) log('info', paths.note)
-  let control: ControlServer | undefined
+  let control: ControlSocket | undefined
   const keeper: Keeper = new Keeper({
       name: following?.kept.name ?? name,
       version,
@@ -95,7 +95,7 @@ export async function run(options: RunOptions): Promise<never> {
   process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
   if (following) {
     following.remember(keeper)
-    if (following.kept.control !== null && following.control !== undefined) control = new ControlServer(following.kept.control, following.control, controlSide(keeper))
+    if (following.kept.control !== null && following.control !== undefined) control = new ControlSocket(following.kept.control, following.control, controlSide(keeper))
     await following.prepared()
     await adoptWorkers(keeper, (line) => { log('warn', line) })
     keeper.checkpoints.adopted(keeper.workers.map(({ pid }) => pid))

@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ControlServer, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, type ControlSide } from '@handover/core/internal'
+import { ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, type ControlSide } from '@handover/core/internal'
 import { ask, NobodyListens } from '../control/ask.js'
 import { Failure } from '../failure.js'
 
@@ -18,7 +18,7 @@ const againMs = 10_000
  * Undefined where no directory can be used: then `late` is called when one could be at last. `given`: the name was asked for, and not made
  * of the package's. Throws a Failure where an app of this name runs already.
  */
-export async function takeKeeperName(name: string, given: boolean, side: ControlSide, late: (control: ControlServer) => void): Promise<ControlServer | undefined> {
+export async function takeKeeperName(name: string, given: boolean, side: ControlSide, late: (control: ControlSocket) => void): Promise<ControlSocket | undefined> {
   try {
     return await take(name, side)
   } catch (error) {
@@ -34,7 +34,7 @@ export async function takeKeeperName(name: string, given: boolean, side: Control
 
 const firstSentence = (text: string): string => text.split('. ', 1)[0]!.replace(/\.$/, '')
 
-function tryAgain(name: string, side: ControlSide, late: (control: ControlServer) => void): void {
+function tryAgain(name: string, side: ControlSide, late: (control: ControlSocket) => void): void {
   setTimeout(() => {
     take(name, side).then((control) => {
       side.note?.(`the commands find this app from now on, by ${control.file}`)
@@ -43,12 +43,12 @@ function tryAgain(name: string, side: ControlSide, late: (control: ControlServer
   }, againMs).unref()
 }
 
-async function take(name: string, side: ControlSide): Promise<ControlServer> {
+async function take(name: string, side: ControlSide): Promise<ControlSocket> {
   await refuseSecond(name)
   const found = takeName(name)
   if ('takenBy' in found) throw new Failure(`handover run: another process (${found.takenBy}) has just taken the name ${name}. Nothing was started. Choose another one with --name.`)
   if (found.insteadOf !== undefined) side.note?.(`${found.insteadOf}: the control socket of ${name} is ${found.file} instead`)
-  const server = new ControlServer(found.file, found.listening, side)
+  const server = new ControlSocket(found.file, found.listening, side)
   server.listen()
   return server
 }

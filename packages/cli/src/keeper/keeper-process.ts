@@ -27,10 +27,7 @@ export function ownChildren(): ReadonlySet<ChildProcess> {
 
 export function controlSide(keeper: Keeper): ControlSide {
   return {
-    called: ({ channel }) => {
-      channel.send({ type: 'refused', code: 'HANDOVER_REFUSED', reason: `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload` })
-      channel.close()
-    },
+    called: () => `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload`,
     asked: (request, client) => { void answer(keeper, request, client) },
     warn: (line) => { log('warn', line) },
     note: (line) => { log('info', line) }

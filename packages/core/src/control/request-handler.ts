@@ -3,7 +3,7 @@
  * when the successor has lived for a while; until then the predecessor can still come back.
  */
 
-import type { Client } from './control-server.js'
+import type { Client } from './control-connections.js'
 import type { HandoverError } from '../errors.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'

@@ -16,7 +16,7 @@ import { beAskable, tellKeeper } from './listening.js'
 
 /** Accepts from here on. Answers what it can take of the predecessor's connections. */
 export function serve(context: GenerationContext): Takes | undefined {
-  const { host, lifecycle, registry, state, startup: { predecessor }, paths, namedSocket, keeper } = context
+  const { host, lifecycle, registry, state, startup: { predecessor }, paths, controlSockets, keeper } = context
   // Before the move: its listeners may tell clients to connect at once.
   registry.accept((listener, error) => { sayNotServed(context, listener, error) })
   lifecycle.move('ready', { is: 'serving' })
@@ -27,7 +27,7 @@ export function serve(context: GenerationContext): Takes | undefined {
     state.connect('predecessor', predecessor.channel, predecessor.predecessor)
   }
   state.serves()
-  namedSocket.serve()
+  controlSockets.serve()
   // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
   if (!keeper) host.inherited.stderr?.restore()
   tellKeeper(context)

@@ -9,9 +9,8 @@ import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import { ApplicationMoves } from '../connections/application-moves.js'
 import { requestCounts } from '../connections/request-counts.js'
-import type { Caller, CallingKeeper, ControlSide } from '../control/control-server.js'
-import { NamedSocket } from '../control/named-socket.js'
-import { ProcessSocket } from '../control/process-socket.js'
+import type { Caller, CallingKeeper } from '../control/control-connections.js'
+import { ControlSockets } from '../control/control-sockets.js'
 import { RequestHandler } from '../control/request-handler.js'
 import { textOf } from '../errors.js'
 import type { Host } from '../handover/host.js'
@@ -43,7 +42,7 @@ export interface Entries extends Omit<StartupActions, 'stop'> {
   /** Somebody asks for a reload: this process makes it, or its keeper does. */
   reload(trigger: 'signal' | 'call', options?: ReloadOptions): Promise<Report>
   /** Another process, which somebody else has started, asks to take over. */
-  called(caller: Caller): void
+  called(caller: Caller): undefined
   keeperCalled(keeper: CallingKeeper): void
   status(): ProcessStatus
   stop(): Promise<void>
@@ -75,8 +74,7 @@ export class GenerationContext implements ProcessContext {
   readonly servers: AdoptedServers
   readonly applicationMoves = new ApplicationMoves()
   readonly state: SharedState
-  readonly namedSocket: NamedSocket
-  readonly processSocket: ProcessSocket
+  readonly controlSockets: ControlSockets
   readonly requests: RequestHandler
   readonly statusReader: StatusReader
   readonly signals: Signals
@@ -113,9 +111,7 @@ export class GenerationContext implements ProcessContext {
       warn: this.#warn
     })
     this.requests = this.#requestHandler(entries)
-    const asked: ControlSide['asked'] = (request, client) => { this.requests.answer(request, client) }
-    this.namedSocket = this.#makeNamedSocket(entries, asked)
-    this.processSocket = this.#makeProcessSocket(entries, asked)
+    this.controlSockets = this.#makeControlSockets(entries)
     this.signals = new Signals(host, {
       warnsOfOthers: () => !this.servers.everything,
       reload: () => { entries.reload('signal').catch((error: unknown) => { this.log('error', String(error)) }) },
@@ -148,27 +144,21 @@ export class GenerationContext implements ProcessContext {
     })
   }
 
-  #makeNamedSocket(entries: Entries, asked: ControlSide['asked']): NamedSocket {
-    // Under a keeper it is the keeper that has the name.
-    return new NamedSocket(() => (this.keeper ? undefined : this.settings.name), {
-      called: (caller) => { entries.called(caller) },
-      asked,
-      warn: this.#warn,
-      note: this.#note,
-      // Before and after, a predecessor or a successor may have the same socket.
-      mayHeal: () => this.lifecycle.state.is === 'serving'
-    })
-  }
-
-  #makeProcessSocket(entries: Entries, asked: ControlSide['asked']): ProcessSocket {
-    return new ProcessSocket({
+  #makeControlSockets(entries: Entries): ControlSockets {
+    return new ControlSockets({
       host: this.host,
-      isNamed: () => this.settings.name !== undefined,
+      name: () => (this.keeper ? undefined : this.settings.name),
+      hasName: () => this.settings.name !== undefined,
       isKept: () => this.keeper !== undefined || this.lostKeeper !== undefined,
       keeperCalled: (keeper) => { entries.keeperCalled(keeper) },
-      asked,
-      warn: this.#warn,
-      note: this.#note
+      named: {
+        called: (caller) => entries.called(caller),
+        asked: (request, client) => { this.requests.answer(request, client) },
+        warn: this.#warn,
+        note: this.#note,
+        // Before and after, a predecessor or a successor may have the same socket.
+        mayHeal: () => this.lifecycle.state.is === 'serving'
+      }
     })
   }
 

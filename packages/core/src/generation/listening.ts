@@ -117,21 +117,21 @@ export class Listening implements ListenHook {
 
   /** Where every listener was closed by the program itself, nothing of ours stays, and the predecessor need not come back. */
   #rest(): void {
-    const { registry, lifecycle, reloading, startup, signals, namedSocket, processSocket } = this.#context
+    const { registry, lifecycle, reloading, startup, signals, controlSockets } = this.#context
     tellKeeper(this.#context)
     if (registry.listeners.length > 0 || lifecycle.state.is !== 'serving' || reloading) return
     this.#isResting = true
     startup.settled()
     signals.remove()
-    namedSocket.leave(true)
-    processSocket.close()
+    controlSockets.leave(true)
+    controlSockets.closeOwn()
   }
 
   #wake(): void {
-    const { signals, settings, support, namedSocket } = this.#context
+    const { signals, settings, support, controlSockets } = this.#context
     this.#isResting = false
     signals.install(settings.reloadSignal)
-    if (support.cannotReload() === undefined) namedSocket.take()
+    if (support.cannotReload() === undefined) controlSockets.take()
   }
 
   readonly #onExit = (): void => {
@@ -156,7 +156,7 @@ export function tellKeeper({ keeper, lifecycle, registry, log }: GenerationConte
 }
 
 /** Opens the control socket of this process. */
-export function beAskable({ statusReader, processSocket }: GenerationContext): void {
+export function beAskable({ statusReader, controlSockets }: GenerationContext): void {
   statusReader.noteVersion()
-  if (native) processSocket.open()
+  if (native) controlSockets.openOwn()
 }

@@ -6,7 +6,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import type { Caller } from '../control/control-server.js'
+import type { Caller } from '../control/control-connections.js'
 import { HandoverError, withoutStop, type ErrorContext, type ErrorParts } from '../errors.js'
 import { announce, keepsServing } from '../handover/announcements.js'
 import type { LaunchedSuccessor } from '../handover/launch.js'
@@ -96,11 +96,11 @@ const errorContext = ({ lifecycle, self }: GenerationContext): ErrorContext => (
 // ---- the handover ----
 
 async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp: AbortSignal): Promise<Report> {
-  const { host, paths, namedSocket, lifecycle, state, startup } = context
+  const { host, paths, controlSockets, lifecycle, state, startup } = context
   const begun = host.clock.now()
   paths.hold()
   notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
-  namedSocket.heal()
+  controlSockets.heal()
   lifecycle.move('serving', { is: 'launching' })
   let launched: LaunchedSuccessor
   let switched: SwitchResult
@@ -165,22 +165,22 @@ async function switchTo(context: GenerationContext, launched: LaunchedSuccessor,
   }, launched, begun)
 }
 
-function offer({ registry, namedSocket }: GenerationContext, more: readonly PassedListener[]): { listeners: OfferedListener[]; fds: number[] } {
+function offer({ registry, controlSockets }: GenerationContext, more: readonly PassedListener[]): { listeners: OfferedListener[]; fds: number[] } {
   const { listeners, fds } = registry.offer()
-  const control = namedSocket.offered
+  const control = controlSockets.offered
   const beside = [...(control ? [control] : []), ...more]
   return { listeners: [...listeners, ...beside.map(({ about }) => about)], fds: [...fds, ...beside.map(({ fd }) => fd)] }
 }
 
 /** Right after the point of no return. Answers the names of listeners that the successor has not heard of. */
-function stopAccepting({ state, covered, spares, paths, registry, namedSocket }: GenerationContext, dropped: readonly string[]): readonly string[] {
+function stopAccepting({ state, covered, spares, paths, registry, controlSockets }: GenerationContext, dropped: readonly string[]): readonly string[] {
   state.servesNoMore()
   covered.close(false)
   spares.close()
   // From here on its files are the successor's.
   paths.release()
   const late = registry.silence(dropped)
-  namedSocket.pause()
+  controlSockets.pause()
   return late
 }
 

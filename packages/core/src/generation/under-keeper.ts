@@ -4,7 +4,7 @@
  * The keeper starts successors and decides when the undo window is over. Without it the process serves on, and is not reloaded.
  */
 
-import type { CallingKeeper } from '../control/control-server.js'
+import type { CallingKeeper } from '../control/control-connections.js'
 import { HandoverError } from '../errors.js'
 import { keepsServing } from '../handover/announcements.js'
 import { channelTo } from '../handover/launch.js'

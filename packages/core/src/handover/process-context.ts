@@ -7,7 +7,7 @@
 
 import type net from 'node:net'
 import type { ConnectionTracker } from '../connections/connection-tracker.js'
-import type { NamedSocket } from '../control/named-socket.js'
+import type { ControlSockets } from '../control/control-sockets.js'
 import type { KeeperLink } from '../keeper-link/keeper-link.js'
 import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import type { ServedPaths } from '../listeners/served-paths.js'
@@ -26,7 +26,7 @@ export interface ProcessContext {
   readonly registry: ListenerRegistry
   /** The Unix paths of this process. */
   readonly paths: ServedPaths
-  readonly namedSocket: NamedSocket
+  readonly controlSockets: ControlSockets
   /** What the application shares. */
   readonly state: SharedState
   /** As they are now: programs may set more of them. */

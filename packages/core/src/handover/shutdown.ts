@@ -73,7 +73,7 @@ export class Shutdown {
 
   /** Begins the drain. */
   constructor(context: ProcessContext, around: ShutdownSurroundings, served: ServingSuccessor | undefined) {
-    const { host, registry, namedSocket, support } = context
+    const { host, registry, controlSockets, support } = context
     this.#context = context
     this.#around = around
     this.#served = served
@@ -84,7 +84,7 @@ export class Shutdown {
     if (!served) {
       registry.close()
       registry.unlinkFiles()
-      namedSocket.leave(true)
+      controlSockets.leave(true)
       // Nobody goes on with what comes from a generation before: that one drains by itself.
       around.older.adopter?.refuse()
     }
@@ -119,7 +119,7 @@ export class Shutdown {
 
   /** Resolves when the process has ended, or serves again. */
   async run(): Promise<void> {
-    const { lifecycle, registry, namedSocket, settings, host } = this.#context
+    const { lifecycle, registry, controlSockets, settings, host } = this.#context
     const { adopter } = this.#around.older
     this.#around.draining({ successor: this.#served?.report.successor ?? null, endsInMs: Math.round(left(this.#deadline)) })
     const drained = drainAll(this.#drains, this.#deadline)
@@ -133,7 +133,7 @@ export class Shutdown {
         return
       }
       registry.close()
-      namedSocket.leave(this.#served.report.listeners.dropped.includes('control'))
+      controlSockets.leave(this.#served.report.listeners.dropped.includes('control'))
     }
     await drained
     await this.#outlastOlder()

@@ -117,13 +117,13 @@ export class Startup {
 
   /** Looks for whoever serves already. Blocks this thread until that has made its offer. */
   find(): void {
-    const { host: { inherited }, namedSocket } = this.#context
+    const { host: { inherited }, controlSockets } = this.#context
     try {
-      let contact = inherited.contact ?? namedSocket.find() ?? this.#storedBySystemd()
+      let contact = inherited.contact ?? controlSockets.find() ?? this.#storedBySystemd()
       for (let tries = 1; contact && !this.#take(contact); tries++) {
         if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
-        contact = namedSocket.find()
+        contact = controlSockets.find()
       }
     } catch (error) {
       this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${withoutStop((error as Error).message)}. This process listens to nothing.`, { cause: error })
@@ -272,10 +272,10 @@ export class Startup {
   }
 
   #sayReady(): void {
-    const { lifecycle, registry, namedSocket, state } = this.#context
+    const { lifecycle, registry, controlSockets, state } = this.#context
     if (lifecycle.state.is !== 'preparing') return
     if (!this.#context.keeper) this.#actions.closeSpares()
-    namedSocket.inherit((isMeant) => registry.takeControl(isMeant))
+    controlSockets.inherit((isMeant) => registry.takeControl(isMeant))
     const claims = this.#claims
     const dropped = registry.drop()
     lifecycle.move('preparing', { is: 'ready', predecessor: lifecycle.state.predecessor })
@@ -286,7 +286,7 @@ export class Startup {
 
   /** It took its offer back. */
   #withdrawn(error: HandoverError): void {
-    const { lifecycle, registry, namedSocket } = this.#context
+    const { lifecycle, registry, controlSockets } = this.#context
     // Also where the reason is its own: who asked for the reload may be the only other one to hear it.
     this.#context.log('error', error.toString())
     const { is } = lifecycle.state
@@ -299,7 +299,7 @@ export class Startup {
     // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is
     // nobody to wait for.
     registry.ownsFiles = false
-    namedSocket.leave(false)
+    controlSockets.leave(false)
     this.#isGone()
     this.#actions.stop()
   }

@@ -91,7 +91,7 @@ export function openUndoWindow(
 export async function undo(
   context: ProcessContext, { launched: { channel, pid, child }, report }: ServingSuccessor, lost: Lost, mover: ConnectionSender | undefined, drains: readonly Drain[]
 ): Promise<{ error: HandoverError; report: Report }> {
-  const { registry, namedSocket, lifecycle, self, host } = context
+  const { registry, controlSockets, lifecycle, self, host } = context
   const names = registry.names
   const recalled = typeof lost === 'object'
   let killed = false
@@ -105,7 +105,7 @@ export async function undo(
   }
   const result = sum(drains.map((drain) => drain.result))
   registry.accept((listener, error) => { sayNotServed(context, listener, error) })
-  namedSocket.serve()
+  controlSockets.serve()
   for (const drain of drains) drain.undo()
   lifecycle.move('draining', { is: 'serving' })
   // Only now: for a moment both accept, and never nobody.
