@@ -2,6 +2,10 @@ import js from '@eslint/js'
 import { defineConfig, globalIgnores } from 'eslint/config'
 import tseslint from 'typescript-eslint'
 
+/** Names that Node does not document: fields with an underscore, methods of its handles, descriptions of its symbols. */
+const hidden = '^(_[a-zA-Z].*|onconnection|getsockname|writeQueueSize|(read|recv)(Start|Stop))$'
+const hiddenSymbol = '^(k[A-Z][a-z]\\w+|state symbol|http\\.server\\.connections)$'
+
 export default defineConfig(
   globalIgnores(['**/dist/', 'build/', '**/prebuilds/', 'test/programs/syntax-error.mjs', 'test/types/']),
   js.configs.recommended,
@@ -38,6 +42,22 @@ export default defineConfig(
   {
     files: ['packages/*/src/**/*.ts', 'test/**/*.ts'],
     rules: { 'max-len': ['warn', { code: 140, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true, ignoreUrls: true }] }
+  },
+  {
+    files: ['packages/*/src/**/*.ts', 'packages/*/src/**/*.mts'],
+    ignores: ['packages/core/src/platform/node/**'],
+    rules: {
+      'no-restricted-syntax': ['error', ...[
+        `MemberExpression > Identifier.property[name=/${hidden}/]`,
+        `MemberExpression > Literal.property[value=/${hidden}/]`,
+        `Property > .key[name=/${hidden}/]`,
+        `:matches(TSPropertySignature, TSMethodSignature) > .key[name=/${hidden}/]`,
+        `CallExpression[callee.object.name=/^(Object|Reflect)$/] > Literal[value=/${hidden}/]`,
+        `BinaryExpression[operator="in"] > Literal.left[value=/${hidden}/]`,
+        `Literal[value=/${hiddenSymbol}/]`,
+        'MemberExpression[object.name="process"][property.name="binding"]'
+      ].map((selector) => ({ selector, message: 'Only packages/core/src/platform/node touches private parts of Node: each has its reason, a check and a fallback there.' }))]
+    }
   },
   {
     // Who may import whom stands in .dependency-cruiser.mjs.

@@ -9,14 +9,12 @@ import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor } from 'node:events'
 import { HandoverError } from '../errors.js'
-import { bindAsUsual, bindQuietly, receive } from '../platform/node/datagram-handle.js'
+import { bindAsUsual, bindQuietly, isIPv6, receive } from '../platform/node/datagram-handle.js'
 import { emitter, type ListenHook } from './listen-hook.js'
 import type { AskedAddress } from './listener-match.js'
 import { openActivated } from './socket-activation.js'
 
 const hooked = new WeakSet<dgram.Socket>()
-
-const socketType = (socket: dgram.Socket): string => (socket as unknown as { type: string }).type
 
 /** Runs `act`. An event of this name that is emitted meanwhile comes in the next tick. */
 function postponing(emitter: NodeJS.EventEmitter, name: string, act: () => void): void {
@@ -44,7 +42,7 @@ function askedOf(socket: dgram.Socket, [first, second]: readonly unknown[]): Ask
   if (typeof options?.fd === 'number') return { kind, fd: options.fd }
   const port = options ? options.port : typeof first === 'function' ? 0 : first
   const address = options ? options.address : typeof second === 'string' ? second : undefined
-  const any = socketType(socket) === 'udp6' ? '::' : '0.0.0.0'
+  const any = isIPv6(socket) ? '::' : '0.0.0.0'
   return { kind, port: Number(port ?? 0), host: address === undefined || address === '' ? any : address }
 }
 

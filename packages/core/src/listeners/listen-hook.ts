@@ -44,8 +44,6 @@ interface ListenOptions {
   readonly path?: unknown
   readonly backlog?: unknown
   readonly ipv6Only?: unknown
-  readonly _handle?: unknown
-  readonly handle?: unknown
 }
 
 /** A listen() that has begun: with a host name it waits for the name to be resolved. */
@@ -66,10 +64,6 @@ function isPort(port: number | string): boolean {
   return Number.isInteger(number) && number >= 0 && number <= 65_535
 }
 
-/** Node takes a handle or another server in the place of the options. */
-const isHandle = (options: ListenOptions): boolean =>
-  options._handle !== undefined || options.handle !== undefined || typeof (options as { listen?: unknown }).listen === 'function'
-
 /** What a listen() call asks for, read as Node reads it; undefined for arguments that Node will refuse. */
 function askedOf(options: ListenOptions): AskedAddress | undefined {
   const { fd, host, path } = options
@@ -89,7 +83,7 @@ export const emitter = (owner: EventEmitter): EventEmitter => owner
 
 /** Decides where the server listens, and prepares it for that. Undefined for arguments that Node will refuse. */
 function begin(hook: ListenHook, server: net.Server, options: ListenOptions): ListenCall | undefined {
-  const handle = isHandle(options)
+  const handle = inside.isHandle(options)
   const asked = handle ? undefined : askedOf(options)
   if (!asked && !handle) return undefined
   const answer = hook.before(server, asked)

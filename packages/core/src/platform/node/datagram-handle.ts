@@ -29,7 +29,9 @@ export function sharesPort(socket: dgram.Socket): boolean {
   return reuseAddr === true || reusePort === true
 }
 
-/** The same three for UDP: a socket that is bound but does not read. */
+export const isIPv6 = (socket: dgram.Socket): boolean => (socket as unknown as { type: string }).type === 'udp6'
+
+/** Lets the next bind() only bind: the socket does not read until `receive`. */
 export function bindQuietly(socket: dgram.Socket): void {
   const handle = datagramHandle(socket)
   if (typeof handle?.recvStart !== 'function') throw new Error('a dgram socket has no handle with recvStart')

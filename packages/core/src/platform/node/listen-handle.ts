@@ -21,6 +21,12 @@ export function setPipeName(server: net.Server, path: string): void {
   inside(server)._pipeName = path
 }
 
+/** Whether listen() got a handle, or another server, in the place of options: Node then listens on that. */
+export function isHandle(options: object): boolean {
+  const { _handle, handle, listen } = options as { _handle?: unknown; handle?: unknown; listen?: unknown }
+  return _handle !== undefined || handle !== undefined || typeof listen === 'function'
+}
+
 /** Keys of session tickets that the program gave itself: `options.ticketKeys`, which may be shared with other machines. */
 export function hasOwnTicketKeys(server: tls.Server): boolean {
   return (server as unknown as { ticketKeys?: unknown }).ticketKeys !== undefined
