@@ -150,7 +150,7 @@ describe.runIf(linux)('members of a TCP listener', () => {
     const offer = members.offerFor(1)
     expect(offer.listeners).toEqual([{ ...worker.serving().listeners[0], bound: true }])
     expect(describeFd(offer.fds[0]!)).toMatchObject({ listening: false })
-    expect(offer.shared).toEqual([])
+    expect(members.sharing).toEqual([])
     // A successor takes it for what the offer says, and only because the offer says so.
     const { bound: _, ...unbound } = offer.listeners[0]!
     expect(mismatch(offer.listeners[0]!, describeFd(offer.fds[0]!))).toBeUndefined()
@@ -304,7 +304,7 @@ describe('a listener', () => {
   it.runIf(linux)('that the new version of one slot adds is offered to the others, once to each', async () => {
     const members = keeper()
     const { workers } = await four(members)
-    expect(members.extrasFor(1)).toEqual({ listeners: [], fds: [], shared: [] })
+    expect(members.extrasFor(1)).toEqual({ listeners: [], fds: [] })
     const added = await workers[0]!.listen({ host: '127.0.0.1', port: 0 })
     workers[0]!.heldBy(members)
     const port = (added.address() as net.AddressInfo).port
@@ -324,7 +324,8 @@ describe('a listener', () => {
     await first.listen({ path: place })
     first.heldBy(members)
     const offer = members.offerFor(1)
-    expect(offer).toMatchObject({ listeners: [{ name: `unix ${place}` }], shared: [] })
+    expect(offer).toMatchObject({ listeners: [{ name: `unix ${place}` }] })
+    expect(members.sharing).toEqual([])
     expect(offer.listeners[0]).not.toHaveProperty('bound')
     const second = await new Worker(1).adopt(offer)
     members.hold(1, offer.listeners, second.servers.map((server) => addon().duplicate(fdOf(server))))
@@ -341,12 +342,13 @@ describe('a listener', () => {
     await once(socket, 'listening')
     members.hold(0, [about(fdOf(socket))], [addon().duplicate(fdOf(socket))])
     const offer = members.offerFor(1)
-    expect(offer).toMatchObject({ listeners: [{ kind: 'udp' }], shared: [] })
+    expect(offer).toMatchObject({ listeners: [{ kind: 'udp' }] })
+    expect(members.sharing).toEqual([])
     expect(socketOf(offer.fds[0]!)).toBe(socketOf(fdOf(socket)))
     expect(members.orphans([])).toEqual([])
   })
 
-  it.runIf(linux && process.getuid?.() === 0)('whose group nobody else may join is shared, and the offer, the log and the status say why', async () => {
+  it.runIf(linux && process.getuid?.() === 0)('whose group nobody else may join is shared, and the log and the status say why, once', async () => {
     countsDescriptors()
     const told: string[] = []
     const members = keeper({ warn: (line) => { told.push(line) } })
@@ -358,10 +360,9 @@ describe('a listener', () => {
     const port = ((await listening).address() as net.AddressInfo).port
     first.heldBy(members)
     const offer = members.offerFor(1)
-    expect(offer.shared).toEqual([{ name: offer.listeners[0]!.name, reason: 'bind EADDRINUSE: address already in use' }])
     members.offerFor(2)
     expect(told).toEqual([expect.stringMatching(/^the workers accept from one queue of tcp \S+, and not from one each \(bind EADDRINUSE: address already in use\): .*\. Let /)])
-    expect(members.sharing).toHaveLength(1)
+    expect(members.sharing).toEqual([expect.stringContaining(`${offer.listeners[0]!.name}, and not from one each (bind EADDRINUSE: address already in use)`)])
     expect(offer.listeners[0]).not.toHaveProperty('bound')
     const second = (await new Worker(1).adopt(offer)).heldBy(members)
     expect(members.orphans([1])).toEqual([])

@@ -8,18 +8,18 @@
  */
 
 import { closeSync, fstatSync } from 'node:fs'
-import { addon, fileId, systemError, type OfferedListener, type SocketFile } from '@handover/core/internal'
+import { addon, fileId, isEphemeral, systemError, type OfferedListener, type SocketFile } from '@handover/core/internal'
 
 /**
- * `prepared`: made for this slot, whose worker has not said that it serves on it. `served`: by the worker of this slot, or by the next one
- * when it is dead. `dropped`: the worker of this slot does without, others may not.
+ * `prepared`: made for this slot; its worker has not said yet that it serves on it. `served`: by the worker of this slot, or by the next
+ * one where that died. `dropped`: not served by the worker of this slot, perhaps by others.
  */
 type MemberState = 'prepared' | 'served' | 'dropped'
 
-/** A member as the next keeper gets it, with its descriptor beside. */
+/** A member as it goes to the next keeper, which gets its descriptor as well. */
 export interface SavedMember {
   readonly slot: number
-  /** Which listener: its name, and of several with one name which of them. The same in all slots. */
+  /** The name of the listener, with a number where several have that name. The same in all slots. */
   readonly key: string
   readonly state: MemberState
   readonly listener: OfferedListener
@@ -31,23 +31,14 @@ interface Member extends SavedMember {
   readonly socket: number
 }
 
-/** To be sent, in this order. The descriptors stay with Members: do not close them. */
+/** To be sent, in this order. Do not close the descriptors: they stay with ListenerMembers, in all that it answers. */
 export interface Offer {
   readonly listeners: OfferedListener[]
   readonly fds: number[]
-  /** For the log: the TCP listeners of which the slot gets a copy because no member can be made, and why. */
-  readonly shared: readonly { readonly name: string; readonly reason: string }[]
 }
 
-/** A member from which nobody accepts, and those who can. */
-export interface Orphan {
-  /** The slot that it belongs to. */
-  readonly slot: number
-  readonly listener: OfferedListener
-  /** Stays with Members. */
-  readonly fd: number
-  /** Which socket it is, whatever the number of the descriptor. */
-  readonly socket: number
+/** A member from which no worker accepts. */
+export interface Orphan extends Pick<Member, 'slot' | 'listener' | 'fd' | 'socket'> {
   /** The live slots that serve this listener; at least one. */
   readonly by: readonly number[]
 }
@@ -58,7 +49,7 @@ const listens = (fd: number): boolean => {
   return typeof found === 'object' && found.listening
 }
 
-/** The name, and for the second and later of one name a number: two listeners on one address stay two. */
+/** Two listeners on one address stay two: the second gets a number. */
 function keysOf(listeners: readonly OfferedListener[]): string[] {
   const seen = new Map<string, number>()
   return listeners.map(({ name }) => {
@@ -71,9 +62,9 @@ function keysOf(listeners: readonly OfferedListener[]): string[] {
 export interface MembersOptions {
   /** All slots share one socket of each listener. False; true where the kernel does not spread connects over a group (macOS). */
   readonly shared?: boolean
-  /** Hears once of each listener that slots share although they should not. */
+  /** Is called once for each listener that slots share because no member could be bound. */
   readonly warn?: (line: string) => void
-  /** Whether all slots share this socket, whatever the others do: somebody else opened it. */
+  /** Whether all slots share this socket in any case, as those that systemd opened. */
   readonly isShared?: (fd: number) => boolean
 }
 
@@ -82,7 +73,7 @@ export class ListenerMembers {
   readonly #warn: (line: string) => void
   readonly #isShared: (fd: number) => boolean
   #members: Member[] = []
-  /** Listeners that could not be had once for each slot, and why. */
+  /** Why slots share a listener for which no member could be bound, by its name. */
   readonly #sharedBecause = new Map<string, string>()
 
   constructor({ shared = process.platform !== 'linux', warn = () => undefined, isShared = () => false }: MembersOptions = {}) {
@@ -91,10 +82,10 @@ export class ListenerMembers {
     this.#isShared = isShared
   }
 
-  /** What `all()` of the keeper before answered; the descriptors are owned from here on. Throws EBADF where one is not open. */
+  /** `saved`: what `all()` of the keeper before answered. Owns the descriptors from here on. Throws EBADF where one is not open. */
   static restore(saved: readonly SavedMember[], fds: readonly number[], options?: MembersOptions): ListenerMembers {
     const members = new ListenerMembers(options)
-    members.#members = saved.map(({ slot, key, state, listener }, index) => ({ slot, key, state, listener, fd: fds[index]!, socket: socketOf(fds[index]!) }))
+    members.#members = saved.map((member, index) => ({ ...member, fd: fds[index]!, socket: socketOf(fds[index]!) }))
     return members
   }
 
@@ -103,27 +94,23 @@ export class ListenerMembers {
     return [...new Set(this.#members.filter(({ state }) => state === 'served').map(({ listener }) => listener.name))]
   }
 
-  /** Which listeners several slots accept from together, and why: sentences for people, without their full stops. */
+  /** The listeners of which several slots share one queue, and why: sentences without their full stops. */
   get sharing(): string[] {
     return [...this.#sharedBecause].map(([name, reason]) =>
       `the workers accept from one queue of ${name}, and not from one each (${reason}): one of them may get most of the connections`)
   }
 
-  #noteShared({ name, reason }: { readonly name: string; readonly reason: string }): void {
-    if (this.#sharedBecause.has(name)) return
-    this.#sharedBecause.set(name, reason)
-    this.#warn(`${this.sharing.at(-1)!}. Let the user of the keeper open that port itself, and nobody beside it.`)
-  }
-
-  /** The names of what is served and cannot be connected to: its socket does not listen, or its path leads elsewhere. */
+  /** The names of what is served although no client can connect: its socket does not listen, or its path leads elsewhere. */
   get unreachable(): string[] {
-    const isReached = ({ listener: { kind, path, file }, fd }: Member): boolean => (kind === 'udp' || listens(fd)) && (kind !== 'unix' || path === undefined || file === undefined || fileId(path) === file)
+    const isReached = ({ listener: { kind, path, file }, fd }: Member): boolean =>
+      (kind === 'udp' || listens(fd)) && (kind !== 'unix' || path === undefined || file === undefined || fileId(path) === file)
     return this.names.filter((name) => !this.#members.some((member) => member.state === 'served' && member.listener.name === name && isReached(member)))
   }
 
   /** Of the Unix sockets that are served. */
   get socketFiles(): SocketFile[] {
-    const files = this.#members.flatMap(({ state, listener: { name, path, file } }) => (state === 'served' && path !== undefined && file !== undefined ? [{ name, file: path, id: file }] : []))
+    const files = this.#members.flatMap(({ state, listener: { name, path, file: id } }) =>
+      state === 'served' && path !== undefined && id !== undefined ? [{ name, file: path, id }] : [])
     return files.filter(({ id }, index) => files.findIndex((other) => other.id === id) === index)
   }
 
@@ -133,9 +120,8 @@ export class ListenerMembers {
   }
 
   /**
-   * The worker of this slot serves exactly these from now on; the descriptors are owned from here on. What the slot served before is
-   * dropped for it, and kept for the others and for an undo until `settle`. Throws EBADF where a descriptor is not open, and holds what it
-   * held before.
+   * The worker of this slot serves exactly these from now on; owns the descriptors. What the slot served before is dropped for it, and kept
+   * until `settle` for the other slots and for an undo. Throws EBADF where a descriptor is not open; then nothing has changed.
    */
   hold(slot: number, listeners: readonly OfferedListener[], fds: readonly number[]): void {
     const keys = keysOf(listeners)
@@ -154,7 +140,7 @@ export class ListenerMembers {
         gone.push(member.fd)
         return []
       }
-      // It may have been accepted on by a worker that did not live to say so.
+      // A worker may have accepted on a prepared member and died before it said so.
       return [member.state === 'prepared' && !listens(member.fd) ? member : { ...member, state: 'dropped' as const }]
     })
     this.#members = [...others, ...now]
@@ -162,22 +148,21 @@ export class ListenerMembers {
   }
 
   /**
-   * All that the next process of this slot should be offered: its own members, new ones of what only other slots serve, and copies of what
-   * is shared.
+   * What the next process of this slot is offered: its own members, new members of what only other slots serve, and copies of what all
+   * slots share.
    */
   offerFor(slot: number): Offer {
     return this.#offer(slot, this.#members.filter((member) => member.slot === slot))
   }
 
-  /** What other slots serve and this one has never heard of: what a new version of another slot added. */
+  /** What a new version in another slot added, and this slot has never been offered. */
   extrasFor(slot: number): Offer {
     return this.#offer(slot, this.#members.filter((member) => member.slot === slot && member.state === 'prepared'))
   }
 
   /**
-   * The members that listen and that no live worker accepts from, because their slot has none (it crashed, or there are fewer workers now)
-   * or its new version does without: connects still come in, and are answered when the workers of `by` accept from copies. Without those
-   * they wait.
+   * The members that listen and from which no live worker accepts: their slot has no worker (it crashed, or there are fewer workers now),
+   * or its new version does not listen there. The kernel still gives them connects, which wait until a worker of `by` accepts from a copy.
    */
   orphans(live: readonly number[]): Orphan[] {
     const served = this.#members.filter(({ slot, state }) => state === 'served' && live.includes(slot))
@@ -194,8 +179,8 @@ export class ListenerMembers {
   }
 
   /**
-   * When a reload is over and cannot be undone: closes all members of the listeners that none of these slots serves (give the slots of all
-   * workers that there should be, dead or not), so that connects are refused. Answers their names.
+   * When a reload is over and cannot be undone: closes all members of the listeners that none of these slots serves, so that connects are
+   * refused. `slots`: of all workers that there should be, dead or alive. Answers the names.
    */
   settle(slots: readonly number[]): string[] {
     const served = new Set(this.#members.filter(({ slot, state }) => state === 'served' && slots.includes(slot)).map(({ key }) => key))
@@ -206,17 +191,17 @@ export class ListenerMembers {
   }
 
   /**
-   * Closes what no slot serves any more and the system had chosen the port of: a listener that comes and goes comes again elsewhere. Not
-   * while a reload may be undone.
+   * Closes listeners on ports that the system chose and that no slot serves any more: such a listener comes back on another port. Not to be
+   * called while a reload may be undone.
    */
   closePassed(): void {
     const served = new Set(this.#members.filter(({ state }) => state === 'served').map(({ key }) => key))
-    const passed = this.#members.filter(({ key, listener }) => !served.has(key) && listener.asked.endsWith(':0'))
+    const passed = this.#members.filter(({ key, listener }) => !served.has(key) && isEphemeral(listener))
     this.#members = this.#members.filter((member) => !passed.includes(member))
     for (const { fd } of passed) closeSync(fd)
   }
 
-  /** For the next keeper: what `restore` takes. The descriptors stay with this one. */
+  /** For the next keeper: what `restore` takes. */
   all(): { members: SavedMember[]; fds: number[] } {
     return {
       members: this.#members.map(({ slot, key, state, listener }) => ({ slot, key, state, listener })),
@@ -224,8 +209,8 @@ export class ListenerMembers {
     }
   }
 
-  /** Those on which connects can come in. The descriptors stay with Members. */
-  listening(): readonly { readonly slot: number; readonly key: string; readonly listener: OfferedListener; readonly fd: number }[] {
+  /** Those on which connects can come in. */
+  listening(): readonly Pick<Member, 'slot' | 'key' | 'listener' | 'fd'>[] {
     return this.#members.filter(({ fd }) => listens(fd))
   }
 
@@ -234,41 +219,50 @@ export class ListenerMembers {
     return this.#members.some((member) => member.slot === slot && member.key === key && member.state === 'served')
   }
 
-  /** Closes every descriptor: nobody holds the ports then but the workers. */
+  /** Closes every descriptor: from then on only the workers hold the ports. */
   close(): void {
     for (const { fd } of this.#members) closeSync(fd)
     this.#members = []
   }
 
   #offer(slot: number, own: readonly Member[]): Offer {
-    const offer = { listeners: [] as OfferedListener[], fds: [] as number[], shared: [] as { name: string; reason: string }[] }
+    const listeners: OfferedListener[] = []
+    const fds: number[] = []
     const add = ({ listener, fd }: Member): void => {
-      offer.listeners.push(listener.kind === 'tcp' && !listens(fd) ? { ...listener, bound: true } : listener)
-      offer.fds.push(fd)
+      listeners.push(listener.kind === 'tcp' && !listens(fd) ? { ...listener, bound: true } : listener)
+      fds.push(fd)
     }
     own.forEach(add)
     const known = new Set(this.#members.filter((member) => member.slot === slot).map(({ key }) => key))
     for (const member of [...this.#members]) {
       if (member.state !== 'served' || known.has(member.key)) continue
       known.add(member.key)
-      const made = member.listener.kind === 'tcp' && !this.#shared && !this.#isShared(member.fd) ? this.#join(slot, member) : member
-      if ('reason' in made) {
-        offer.shared.push(made)
-        this.#noteShared(made)
-      }
-      add('reason' in made ? member : made)
+      const isAlone = member.listener.kind === 'tcp' && !this.#shared && !this.#isShared(member.fd)
+      add((isAlone ? this.#join(slot, member) : undefined) ?? member)
     }
-    return offer
+    return { listeners, fds }
   }
 
-  /** A member of the group of `beside`. The group begins with the second member: until then its socket need not have SO_REUSEPORT. */
-  #join(slot: number, beside: Member): Member | { name: string; reason: string } {
+  /**
+   * A member of the group of `beside`; undefined, and a warning, where none can be bound. The group begins with the second member: until
+   * then its socket need not have SO_REUSEPORT.
+   */
+  #join(slot: number, beside: Member): Member | undefined {
     const { key, listener } = beside
     const set = addon().setReusePort(beside.fd)
     const fd = set < 0 ? set : addon().bindBeside(beside.fd)
-    if (fd < 0) return { name: listener.name, reason: systemError(fd, set < 0 ? 'setsockopt' : 'bind').message }
+    if (fd < 0) {
+      this.#warnOfSharing(listener.name, systemError(fd, set < 0 ? 'setsockopt' : 'bind').message)
+      return undefined
+    }
     const member: Member = { slot, key, state: 'prepared', listener, fd, socket: socketOf(fd) }
     this.#members.push(member)
     return member
+  }
+
+  #warnOfSharing(name: string, reason: string): void {
+    if (this.#sharedBecause.has(name)) return
+    this.#sharedBecause.set(name, reason)
+    this.#warn(`${this.sharing.at(-1)!}. Let the user of the keeper open that port itself, and no other program beside it.`)
   }
 }
