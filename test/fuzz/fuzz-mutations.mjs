@@ -4,38 +4,38 @@ import { closeSync } from 'node:fs'
 
 export const mutations = {
   'a request that has half arrived does not hold a connection back': ({ movability }, changed) => {
-    const { standingOf } = movability
-    movability.standingOf = (socket, connection, reading) => {
+    const { movabilityOf } = movability
+    movability.movabilityOf = (socket, connection, reading) => {
       if (reading.has(socket) && socket.bytesRead > 0) changed()
-      return standingOf(socket, connection, new Set())
+      return movabilityOf(socket, connection, new Set())
     }
   },
   'a request without an answer does not hold a connection back': ({ movability, handle }, changed) => {
-    const { standingOf } = movability
+    const { movabilityOf } = movability
     handle.isAnswering = () => false
-    movability.standingOf = (socket, connection, reading) => {
+    movability.movabilityOf = (socket, connection, reading) => {
       if (connection.running.size > 0) changed()
-      return standingOf(socket, { ...connection, running: new Map() }, reading)
+      return movabilityOf(socket, { ...connection, running: new Map() }, reading)
     }
   },
   'an answer that is finished and not sent does not hold a connection back': ({ movability, handle }, changed) => {
-    const { standingOf } = movability
+    const { movabilityOf } = movability
     handle.unsentBytes = () => 0
-    movability.standingOf = (socket, connection, reading) => {
+    movability.movabilityOf = (socket, connection, reading) => {
       const running = new Map([...connection.running].filter(([response]) => !response.writableEnded))
-      if (running.size > 0 || connection.running.size === 0) return standingOf(socket, connection, reading)
+      if (running.size > 0 || connection.running.size === 0) return movabilityOf(socket, connection, reading)
       changed()
       const { _httpMessage: message } = socket
       socket._httpMessage = null
       try {
-        return standingOf(socket, { ...connection, running }, reading)
+        return movabilityOf(socket, { ...connection, running }, reading)
       } finally {
         socket._httpMessage = message
       }
     }
   },
   "Node's own list of idle connections is trusted": ({ movability }, changed) => {
-    movability.standingOf = (socket) => {
+    movability.movabilityOf = (socket) => {
       const symbol = Object.getOwnPropertySymbols(socket.server).find(({ description }) => description === 'http.server.connections')
       if (!socket.server[symbol].idle().some((parser) => parser.socket === socket)) return 'later'
       changed()
@@ -49,10 +49,10 @@ export const mutations = {
     handle.releaseReading = changed
   },
   'the successor drops what it has acknowledged': ({ tracker }, changed) => {
-    const { adopt } = tracker.ConnectionTracker.prototype
+    const { receive } = tracker.ConnectionTracker.prototype
     let count = 0
-    tracker.ConnectionTracker.prototype.adopt = function (fd, about) {
-      if (++count % 100 > 0) return adopt.call(this, fd, about)
+    tracker.ConnectionTracker.prototype.receive = function (fd, about) {
+      if (++count % 100 > 0) return receive.call(this, fd, about)
       changed()
       closeSync(fd)
     }

@@ -90,7 +90,7 @@ class Side {
     moves++
     if (native.pollReadable(fd, 0) === 1) movesUnread++
     if (about.idleMs === undefined) movesFresh++
-    this.listeners.get(about.listener).connections.adopt(fd, about)
+    this.listeners.get(about.listener).connections.receive(fd, about)
   }
 
   setTimeouts(ms) {
@@ -123,7 +123,7 @@ function shortOf(fds) {
 /** A predecessor drains into a successor, for a moment, and then serves again: what generation.ts does from the commit to the undo. */
 async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
-  const adopter = new ConnectionReceiver(taking, { adopt: (fd, about) => { to.adopt(fd, about) } })
+  const adopter = new ConnectionReceiver(taking, { receive: (fd, about) => { to.adopt(fd, about) } })
   let flying = 0
   let landed = () => undefined
   const counting = {
@@ -158,11 +158,11 @@ async function round(from, to, how = manner()) {
   else for (let turns = random.between(2, 30); turns > 0; turns--) await turn()
 
   if (how === 'dead') {
-    mover.end('the successor ended', true)
+    mover.end('successorEnded', true)
   } else {
     undo()
     if (flying > 0) await new Promise((resolve) => { landed = resolve })
-    mover.end('the round is over')
+    mover.end({ text: 'the round is over' })
     await adopter.idle()
   }
   holding.close()

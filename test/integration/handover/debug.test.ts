@@ -1,10 +1,10 @@
 /**
- * What NODE_DEBUG=handover shows of a reload: each move of a lifecycle, and each message with the number of its descriptors, and nothing of
- * what it carries.
+ * What NODE_DEBUG=handover shows of a reload: each move of a lifecycle, each message with the number of its descriptors, and each connection
+ * that stays, with the reason; and nothing of what messages and connections carry.
  */
 
 import { expect, test } from 'vitest'
-import { Moving } from '../../helpers/moving.js'
+import { ask, goesOn, Moving } from '../../helpers/moving.js'
 
 /** What the two generations wrote, each its own lines in their order. */
 function written(stderr: string): string[][] {
@@ -38,6 +38,34 @@ test('a reload shows its moves and messages, in both processes', async () => {
   ])
   expect(successor?.join('\n')).toMatch(/^from the neighbour: offer, \d descriptors?$/m)
   expect(moving.program.stderr).not.toMatch(/HANDOVER.*[{}]/)
+})
+
+test('a reload shows each connection that stays, and why', async () => {
+  const moving = await Moving.start({ veto: true, env: { NODE_DEBUG: 'handover' } })
+  const [moved, vetoed, listened, upgraded] = [await moving.idleClient(), await moving.client(), await moving.client(), await moving.client()]
+  await ask(vetoed, '/stay')
+  await ask(listened, '/listen')
+  await upgraded.request('/echo', { headers: 'Connection: Upgrade\r\nUpgrade: echo\r\n' }).received(/ 101 [^]*\r\n\r\n$/)
+  await moving.reload()
+  await moving.arrived(1)
+  await goesOn(moved)
+  for (const client of [vetoed, listened]) expect((await ask(client, '/')).headers.get('connection')).toBe('close')
+  upgraded.socket.end()
+  const { connections } = await moving.report()
+  expect(connections).toMatchObject({ moved: 1, stayed: { 'vetoed by canMove': 1, 'read by the application': 1, upgraded: 1 } })
+  const stays = written(moving.program.stderr).flat().filter((line) => line.startsWith('connection stays'))
+  expect(stays.sort()).toEqual([
+    'connection stays (http): read by the application', 'connection stays (http): vetoed by canMove',
+    'connection stays (upgraded): upgraded, unless the application moves it'
+  ])
+})
+
+test('a stop shows each connection that stays', async () => {
+  const moving = await Moving.start({ options: { linger: 100 }, env: { NODE_DEBUG: 'handover' } })
+  await moving.idleClient()
+  process.kill(moving.program.pid, 'SIGTERM')
+  await moving.program.ended
+  expect(moving.program.stderr).toMatch(/^HANDOVER \d+: connection stays \(http\): there is no successor$/m)
 })
 
 test('without it nothing of that is written', async () => {

@@ -14,7 +14,7 @@ import { adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseRea
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { decodeState, encodeState, loadSoon } from '../protocol/value-codec.js'
-import { HasSpoken } from './connection-receiver.js'
+import { AlreadyAnswered } from './connection-receiver.js'
 import type { ConnectionSender } from './connection-sender.js'
 import type { ConnectionTracker } from './connection-tracker.js'
 
@@ -145,11 +145,11 @@ export class ApplicationMoves {
   }
 
   /**
-   * A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. HasSpoken: its
+   * A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. AlreadyAnswered: its
    * client has heard of it.
    */
   take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined): void {
-    const socket = connections?.adopt(fd, about) ?? adoptDescriptor(fd, undefined)
+    const socket = connections?.receive(fd, about) ?? adoptDescriptor(fd, undefined)
     try {
       const taker = this.#takers.get(about.kind)
       if (!taker) throw new Error('nobody takes connections of this kind')
@@ -159,7 +159,7 @@ export class ApplicationMoves {
     } catch (error) {
       const { bytesWritten } = socket
       socket.destroy()
-      throw bytesWritten > 0 ? new HasSpoken(error instanceof Error ? error.message : String(error), { cause: error }) : error
+      throw bytesWritten > 0 ? new AlreadyAnswered(error instanceof Error ? error.message : String(error), { cause: error }) : error
     }
   }
 }

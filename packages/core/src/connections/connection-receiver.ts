@@ -1,7 +1,7 @@
 /**
- * The successor's side of a move: makes connections of the descriptors, and says which it has. All of that is one turn of the loop for each
- * message, so that nothing is read of a connection before the predecessor hears whose it is. A predecessor that knows nothing of `back` is
- * answered first.
+ * The successor's side of a move: makes connections of the descriptors, and says which it has. Each message is handled in one turn of the
+ * loop, so that nothing is read of a connection before the predecessor hears who has it. A predecessor that does not know `back` is answered
+ * first.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
@@ -13,8 +13,8 @@ import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
 
 /**
- * How many descriptors stay free. A process without any closes the clients that it accepts (libuv does), and has no log, no reload and no
- * way back. What it promised the predecessor leaves twice as many; the limit, or what else it has open, may have changed since.
+ * How many descriptors stay free. A process without any cannot accept (libuv closes such clients), log or reload. The room that was promised
+ * to the predecessor leaves twice as many, but the limit, or what else is open, may have changed since.
  */
 const mostSpared = 32
 
@@ -23,11 +23,11 @@ export interface ConnectionReceiverSide {
    * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
    * why. `refusable`: then the predecessor goes on with the connection.
    */
-  adopt(fd: number, about: MovedConnection, refusable: boolean): unknown
+  receive(fd: number, about: MovedConnection, refusable: boolean): unknown
 }
 
 /** A connection cannot be given back: its client has heard from this process. */
-export class HasSpoken extends Error {}
+export class AlreadyAnswered extends Error {}
 
 export class ConnectionReceiver {
   readonly #channel: Channel
@@ -55,10 +55,7 @@ export class ConnectionReceiver {
     this.#refusing = true
   }
 
-  /**
-   * Takes the connections of one message: where it has fewer descriptors, the first ones. Resolves when they are served, and those before
-   * them.
-   */
+  /** Takes the connections of one message; with fewer descriptors, the first ones. Resolves when they and those before them are served. */
   take(connections: readonly MovedConnection[], fds: readonly number[], refusable = false): Promise<void> {
     const take = (): Promise<void> => this.#take(connections, [...fds], refusable)
     const taken = this.#busy ? this.#busy.then(take) : take()
@@ -81,12 +78,11 @@ export class ConnectionReceiver {
     if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
     const back: number[] = []
     for (const [index, fd] of fds.entries()) {
-      if (this.#side.adopt(fd, connections[index]!, refusable) === false) back.push(index)
-      // Nothing of a connection may be read before the predecessor hears whose it is.
+      if (this.#side.receive(fd, connections[index]!, refusable) === false) back.push(index)
+      // Not where the answer is still to come: another turn would read.
       if (!refusable && this.#isLate) await this.#nextTurn()
     }
     if (refusable) this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
-    // Before the descriptors of the next message are taken.
     if (this.#isLate) await this.#nextTurn()
   }
 

@@ -2,8 +2,8 @@
  * The predecessor's side of a move: sends live connections to the successor, a few at a time, and keeps its own copy of each until the
  * successor says that it has it.
  *
- * What may move, and when, is decided elsewhere (drain.ts for HTTP, the application for its own protocols): here every connection is
- * already held still, so that nothing is read from it or written to it by this process while it is on its way.
+ * What may move, and when, is decided elsewhere (departures.ts for HTTP, the application for its own protocols). Every connection that comes
+ * here is held still: this process reads nothing from it and writes nothing to it while it is on its way.
  */
 
 import { LoopBudget } from '../platform/loop-budget.js'
@@ -12,13 +12,14 @@ import type { Channel } from '../protocol/channel.js'
 import { withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { maxLineBytes } from '../protocol/json-lines.js'
+import type { StayReason } from './stay-reasons.js'
 
 /** A connection that is held still. Exactly one of `left` and `back` is called. */
-export interface Leaving {
+export interface OutgoingConnection {
   /** Undefined where it was closed meanwhile. */
   fd(): number | undefined
   readonly about: MovedConnection
-  /** It is on its way: from here on only the successor's answer says whose it is. */
+  /** It is on its way: only the successor's answer says which process has it. */
   sent(): void
   /** The successor has it: let go of this copy. */
   left(): void
@@ -27,79 +28,74 @@ export interface Leaving {
 }
 
 /** Gives connections that can leave now, until there are no more or the budget is spent. Runs within one turn of the loop. */
-export type Source = (budget: LoopBudget) => Iterable<Leaving>
+export type ConnectionSource = (budget: LoopBudget) => Iterable<OutgoingConnection>
 
-/** The kernel allows a user as many descriptors in flight as RLIMIT_NOFILE (ETOOMANYREFS, unix(7)); it need never come near. */
+/** The kernel allows a user as many descriptors in flight as RLIMIT_NOFILE (ETOOMANYREFS, unix(7)). This stays far below. */
 const mostInFlight = 256
 const batchSize = 64
 /** Of one message, well below `maxLineBytes`. */
 const batchBytes = 262_144
-/** After the kernel did not take descriptors at this moment. */
+/** After the kernel took no descriptors for the moment. */
 const againMs = 50
 
 export class ConnectionSender {
   readonly #channel: Channel
   readonly #takes: Takes
-  readonly #sources = new Set<Source>()
-  /** Sent and not answered, a batch for each message. */
-  readonly #flying: Leaving[][] = []
+  readonly #onEnd: (reason: StayReason) => void
+  readonly #begun = performance.now()
+  readonly #sources = new Set<ConnectionSource>()
   /** Held by the application's move(), and not sent yet. */
-  #waiting: Leaving[] = []
+  #waiting: OutgoingConnection[] = []
+  /** Sent and not answered, a batch for each message. */
+  readonly #flying: OutgoingConnection[][] = []
   #inFlight = 0
   #room: number
   #pumping = false
   /** It has looked at all there was. */
   #passed = false
-  #ended: string | undefined
+  #ended = false
   #answered: (() => void) | undefined
-  readonly #onEnd: (reason: string) => void
-  readonly #begun = performance.now()
   /** Milliseconds until nothing more could move at once, for the report. */
   firstPassMs: number | null = null
 
   /** `onEnd`: nothing moves any more, and why. It comes after the last `back()`. */
-  constructor(channel: Channel, takes: Takes, onEnd: (reason: string) => void) {
+  constructor(channel: Channel, takes: Takes, onEnd: (reason: StayReason) => void) {
     this.#channel = channel
     this.#takes = takes
     this.#room = takes.room
     this.#onEnd = onEnd
   }
 
-  /** Why nothing moves any more. */
-  get ended(): string | undefined {
-    return this.#ended
-  }
-
   takesListener(name: string): boolean {
-    return this.#ended === undefined && this.#takes.listeners.includes(name)
+    return !this.#ended && this.#takes.listeners.includes(name)
   }
 
   takesKind(kind: string): boolean {
-    return this.#ended === undefined && this.#takes.kinds.includes(kind)
+    return !this.#ended && this.#takes.kinds.includes(kind)
   }
 
-  add(source: Source): void {
+  add(source: ConnectionSource): void {
     this.#sources.add(source)
     this.wake()
   }
 
-  remove(source: Source): void {
+  remove(source: ConnectionSource): void {
     this.#sources.delete(source)
   }
 
   /** Takes one connection, now or when there is room. */
-  send(leaving: Leaving): void {
-    if (this.#ended !== undefined) {
-      leaving.back()
+  send(connection: OutgoingConnection): void {
+    if (this.#ended) {
+      connection.back()
       return
     }
-    this.#waiting.push(leaving)
+    this.#waiting.push(connection)
     this.wake()
   }
 
   /** Something may be movable. Looks in the check phase: what had arrived has been read by then, and nothing is until it is over. */
   wake(): void {
-    if (this.#pumping || this.#ended !== undefined) return
+    if (this.#pumping || this.#ended) return
     this.#pumping = true
     setImmediate(() => {
       this.#pumping = false
@@ -108,20 +104,20 @@ export class ConnectionSender {
   }
 
   #pump(): void {
-    if (this.#ended !== undefined) return
+    if (this.#ended) return
     if (this.#room <= 0) {
-      this.end('the successor has no room for more descriptors')
+      this.end('noRoom')
       return
     }
     const budget = new LoopBudget()
-    const found: Leaving[] = []
+    const found: OutgoingConnection[] = []
     const full = (): boolean => found.length >= this.#room || this.#inFlight + found.length >= mostInFlight
     while (this.#waiting.length > 0 && !full()) found.push(this.#waiting.shift()!)
     let late = false
     for (const source of this.#sources) {
       if (full() || late) break
-      for (const leaving of source(budget)) {
-        found.push(leaving)
+      for (const connection of source(budget)) {
+        found.push(connection)
         if (full()) break
       }
       late = budget.isSpent
@@ -134,20 +130,21 @@ export class ConnectionSender {
     this.#noteFirstPass()
   }
 
-  /** Whenever nothing is in flight: the drain may end with the last answer, and the next look never comes. */
+  /** Called whenever nothing may be in flight: the drain may end with the last answer, without another look. */
   #noteFirstPass(): void {
-    if (this.#inFlight === 0) this.#answered?.()
-    if (this.#passed && this.#inFlight === 0) this.firstPassMs ??= performance.now() - this.#begun
+    if (this.#inFlight > 0) return
+    this.#answered?.()
+    if (this.#passed) this.firstPassMs ??= performance.now() - this.#begun
   }
 
-  #sendAll(found: readonly Leaving[]): void {
-    let batch: Leaving[] = []
+  #sendAll(found: readonly OutgoingConnection[]): void {
+    let batch: OutgoingConnection[] = []
     let bytes = 0
-    for (const leaving of found) {
-      const size = (leaving.about.state?.length ?? 0) + (leaving.about.unread?.length ?? 0)
-      // As a message it would be too long to be read: unread bytes have no limit of their own.
-      if (size > batchBytes && JSON.stringify(leaving.about).length > maxLineBytes - 1_024) {
-        leaving.back()
+    for (const connection of found) {
+      const size = (connection.about.state?.length ?? 0) + (connection.about.unread?.length ?? 0)
+      // Unread bytes have no limit of their own: such a message would be too long to be read.
+      if (size > batchBytes && JSON.stringify(connection.about).length > maxLineBytes - 1_024) {
+        connection.back()
         continue
       }
       if (batch.length === batchSize || (batch.length > 0 && bytes + size > batchBytes)) {
@@ -155,38 +152,38 @@ export class ConnectionSender {
         batch = []
         bytes = 0
       }
-      batch.push(leaving)
+      batch.push(connection)
       bytes += size
     }
     if (batch.length > 0) this.#sendBatch(batch)
   }
 
-  #sendBatch(found: readonly Leaving[]): void {
-    const batch: Leaving[] = []
+  #sendBatch(found: readonly OutgoingConnection[]): void {
+    const batch: OutgoingConnection[] = []
     const fds: number[] = []
-    for (const leaving of found) {
-      const fd = this.#ended === undefined ? leaving.fd() : undefined
+    for (const connection of found) {
+      const fd = this.#ended ? undefined : connection.fd()
       if (fd === undefined) {
-        leaving.back()
+        connection.back()
         continue
       }
-      batch.push(leaving)
+      batch.push(connection)
       fds.push(fd)
     }
     if (batch.length === 0) return
     try {
       this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about), refusable: true }, fds)
     } catch (error) {
-      // The kernel takes no more descriptors at this moment, for one. HTTP connections are tried again soon; a move() answers false.
-      for (const leaving of batch) leaving.back()
+      // HTTP connections are tried again soon where the kernel takes no descriptors for the moment; a move() answers false.
+      for (const connection of batch) connection.back()
       if (isTransient(error)) setTimeout(() => { this.wake() }, againMs).unref()
-      else this.end(`descriptors cannot be sent: ${(error as Error).message}`)
+      else this.end({ text: `descriptors cannot be sent: ${(error as Error).message}` })
       return
     }
     this.#inFlight += batch.length
     this.#room -= batch.length
     this.#flying.push(batch)
-    for (const leaving of batch) leaving.sent()
+    for (const connection of batch) connection.sent()
   }
 
   /** The successor's answer to the oldest batch: it has the first `count`, but for those in `back`, which are numbered from 0. */
@@ -194,30 +191,30 @@ export class ConnectionSender {
     const batch = this.#flying.shift()
     if (!batch) return
     this.#inFlight -= batch.length
-    for (const [index, leaving] of batch.entries()) {
-      if (index >= count) leaving.back()
-      else if (back.includes(index)) leaving.back(true)
-      else leaving.left()
+    for (const [index, connection] of batch.entries()) {
+      if (index >= count) connection.back()
+      else if (back.includes(index)) connection.back(true)
+      else connection.left()
     }
     this.#noteFirstPass()
-    if (count < batch.length) this.end(count === 0 ? 'the successor takes no more' : 'the successor ran out of descriptors')
+    if (count < batch.length) this.end(count === 0 ? 'takesNoMore' : 'outOfDescriptors')
     else this.wake()
   }
 
-  /** Nothing moves any more. Resolves when the successor, which lives, has answered for what is on its way, or at the deadline. */
-  async halt(reason: string, deadline: Deadline): Promise<void> {
+  /** Ends the moves. Resolves when the successor, which lives, has answered for what is on its way, or at the deadline. */
+  async halt(reason: StayReason, deadline: Deadline): Promise<void> {
     this.end(reason)
     if (this.#inFlight === 0) return
     await withDeadline(new Promise<void>((resolve) => { this.#answered = resolve }), deadline)
   }
 
   /** Nothing moves any more. What is on its way may still be answered, unless the successor is `gone`. */
-  end(reason: string, gone = false): void {
-    const first = this.#ended === undefined
-    this.#ended ??= reason
+  end(reason: StayReason, gone = false): void {
+    const first = !this.#ended
+    this.#ended = true
     const back = [...(gone ? this.#flying.splice(0).flat() : []), ...this.#waiting.splice(0)]
     if (gone) this.#inFlight = 0
-    for (const leaving of back) leaving.back()
+    for (const connection of back) connection.back()
     if (first) this.#onEnd(reason)
   }
 }

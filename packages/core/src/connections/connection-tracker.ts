@@ -1,6 +1,4 @@
-/**
- * The connections of one server, and what each is doing. What is done about them in a drain stands in drain.ts.
- */
+/** The connections of one server, and what each of them is doing. What a drain does with them stands in drain.ts. */
 
 import { subscribe } from 'node:diagnostics_channel'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
@@ -10,11 +8,14 @@ import type net from 'node:net'
 import tls from 'node:tls'
 import { acceptorOf, adoptDescriptor, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
-import { inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Session } from './connection.js'
+import {
+  inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Session, type TrackedServer
+} from './connection.js'
 import { Drain, type DrainOptions } from './drain.js'
-import { acceptedSocket, isNodesOwn, isUntouched, type ServedByHand } from './hand-served.js'
-import { foreign, upgraded } from './movability.js'
+import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from './hand-served.js'
+import { keepHere } from './movability.js'
 import { requestCounts } from './request-counts.js'
+import { isApplications, type StayReason } from './stay-reasons.js'
 
 const trackers = new WeakMap<object, ConnectionTracker>()
 
@@ -31,7 +32,8 @@ function watchRequests(): void {
   if (watching) return
   watching = true
   subscribe('http.server.request.start', (message) => {
-    const { server, request, response, socket } = message as { server: net.Server; request: IncomingMessage; response: ServerResponse; socket: net.Socket }
+    const { server, request, response, socket } = message as
+      { server: net.Server; request: IncomingMessage; response: ServerResponse; socket: net.Socket }
     if (trackers.get(server)?.began(socket, request, response)) return
     const accepted = acceptedSocket(socket)
     trackerOf(accepted)?.beganByHand(accepted, { server, socket }, request, response)
@@ -55,19 +57,19 @@ export class ConnectionTracker {
   readonly #connections = new Map<net.Socket, Connection>()
   readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
   readonly #server: net.Server
-  readonly #canMove: CanMove | undefined
+  readonly #of: TrackedServer
   #drain: Drain | undefined
-  /** The connection that is being adopted, whose 'connection' event comes from here. */
-  #adopting: MovedConnection | undefined
+  /** The connection that is being received, whose 'connection' event comes from here. */
+  #receiving: MovedConnection | undefined
 
   constructor(server: net.Server, canMove?: CanMove) {
     this.#server = server
-    this.#canMove = canMove
+    this.#of = { server, connections: this.#connections, sessions: this.#sessions, canMove }
     trackers.set(server, this)
     server.prependListener('connection', (socket: net.Socket) => {
-      // The program gave it to this server; it is among the connections of the one that accepted it.
+      // The program gave it to this server; it is among the connections of the server that accepted it.
       if (this.#isOfAnother(socket)) return
-      const connection = this.#add(socket, beneath(server), socket)
+      const connection = this.#add(socket, beneath(server))
       if (connection.protocol === 'http1') this.#noteWhoReads(socket, connection)
       // It was in the queue when the drain began, or comes from a generation before.
       this.#drain?.added(socket)
@@ -77,7 +79,7 @@ export class ConnectionTracker {
       if (below && this.#isOfAnother(acceptedSocket(below))) return
       const stays = below && this.#connections.get(below)?.stays
       if (below) this.#connections.delete(below)
-      const connection = this.#add(socket, above(server, socket), below ?? socket, stays)
+      const connection = this.#add(socket, above(server, socket), below, stays)
       this.#drain?.secured(socket, connection)
     })
     if (speaksHttp2(server)) {
@@ -121,21 +123,16 @@ export class ConnectionTracker {
     return this.#sessions.values()
   }
 
-  #add(socket: net.Socket, protocol: Protocol, wire: net.Socket, stays?: string): Connection {
-    const about = this.#adopting
+  has(socket: net.Socket): boolean {
+    return this.#connections.has(socket)
+  }
+
+  #add(socket: net.Socket, protocol: Protocol, wire = socket, stays?: StayReason): Connection {
+    const { ageMs = 0, idleMs = 0, requests = 0 } = this.#receiving ?? {}
     const now = performance.now()
     const connection: Connection = {
-      running: new Map(),
-      protocol,
-      wire,
-      openedAt: now - (about?.ageMs ?? 0),
-      requestsBefore: about?.requests ?? 0,
-      requests: about?.requests ?? 0,
-      bytesRead: 0,
-      quietSince: now - (about?.idleMs ?? 0),
-      timerInherited: false,
-      byHand: false,
-      stays
+      running: new Map(), protocol, wire, openedAt: now - ageMs, requestsBefore: requests, requests, bytesRead: 0, quietSince: now - idleMs,
+      timerInherited: false, byHand: false, stays
     }
     this.#connections.set(socket, connection)
     socket.once('close', () => {
@@ -144,18 +141,20 @@ export class ConnectionTracker {
     return connection
   }
 
+  // ---- moves ----
+
   /**
-   * A connection that a predecessor moved here, as if it had always been here. For an HTTP server that is all; for the others the
-   * application gets the socket. Throws where the descriptor cannot be used, where it is not Node's own HTTP server that takes the socket,
-   * and what a listener for 'connection' throws; this copy of it is closed then.
+   * A connection that a predecessor moved here, as if it had always been here. An HTTP server serves it; of another server the application
+   * gets the socket. Throws where the descriptor cannot be used, where something else than Node's own HTTP server takes the socket, and what
+   * a listener for 'connection' throws; this copy of it is closed then.
    */
-  adopt(fd: number, about: MovedConnection): net.Socket {
+  receive(fd: number, about: MovedConnection): net.Socket {
     const server = this.#server
     const socket = adoptDescriptor(fd, server)
-    this.#adopting = about
+    this.#receiving = about
     try {
       if (about.kind !== 'http') {
-        this.#add(socket, 'other', socket)
+        this.#add(socket, 'other')
         this.#drain?.added(socket)
       } else {
         server.emit('connection', socket)
@@ -169,7 +168,7 @@ export class ConnectionTracker {
       socket.destroy()
       throw error
     } finally {
-      this.#adopting = undefined
+      this.#receiving = undefined
     }
   }
 
@@ -183,29 +182,24 @@ export class ConnectionTracker {
     socket.setTimeout(Math.max(1, timeoutMs - idleMs))
   }
 
-  /** `headersTimeout` for one that has sent nothing: Node counts from now, the client from when it connected. */
+  /** `headersTimeout` of a connection that has sent nothing: Node counts from now, the client from when it connected. */
   #limitFirstRequest(socket: net.Socket, { ageMs }: MovedConnection): void {
     const { headersTimeout = 0 } = limitsOf(this.#server)
     if (!(headersTimeout > 0)) return
     const timer = setTimeout(() => {
+      if (socket.bytesRead > 0 || socket.destroyed || this.#connections.get(socket)?.leaving !== undefined) return
       // The HTTP server answers this error with 408, or with the application's 'clientError'.
-      if (socket.bytesRead === 0 && !socket.destroyed && this.#connections.get(socket)?.leaving === undefined) socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
-    }, Math.max(1, headersTimeout - ageMs))
-    timer.unref()
+      socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
+    }, Math.max(1, headersTimeout - ageMs)).unref()
     socket.once('close', () => { clearTimeout(timer) })
   }
 
-  has(socket: net.Socket): boolean {
-    return this.#connections.has(socket)
-  }
-
-  /** The application has moved it: it is nobody's here any more. */
+  /** The application has moved the socket: this process no longer owns it. */
   moved(socket: net.Socket, kind: string): void {
-    const connection = this.#connections.get(socket)
-    if (connection && this.#connections.delete(socket)) this.#drain?.moved(kind)
+    if (this.#connections.delete(socket)) this.#drain?.moved(kind)
   }
 
-  /** The application holds it for a move of its own. */
+  /** The application holds the socket for a move of its own. */
   setLeaving(socket: net.Socket, leaving: Connection['leaving']): void {
     const connection = this.#connections.get(socket)
     if (connection) connection.leaving = leaving
@@ -214,7 +208,7 @@ export class ConnectionTracker {
   /** Says more of why a connection stays than the drain can know. */
   noteStay(socket: net.Socket, reason: string): void {
     const connection = this.#connections.get(socket)
-    if (connection?.stays === upgraded || connection?.stays === foreign) connection.stays = reason
+    if (connection && isApplications(connection.stays)) keepHere(socket, connection, { text: reason })
   }
 
   /** What a move says of a connection. */
@@ -222,6 +216,14 @@ export class ConnectionTracker {
     const connection = this.#connections.get(socket)
     return connection && { ageMs: Math.round(performance.now() - connection.openedAt), requests: connection.requests }
   }
+
+  /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
+  drain(options: DrainOptions): Drain {
+    this.#drain?.undo()
+    return this.#drain = new Drain(this.#of, options, () => { this.#drain = undefined })
+  }
+
+  // ---- requests ----
 
   #addSession(session: http2.ServerHttp2Session): void {
     const streams: Session['streams'] = new Map()
@@ -239,7 +241,7 @@ export class ConnectionTracker {
     this.#drain?.greet(session)
   }
 
-  /** False where it is none of these connections. */
+  /** False where this server does not have the connection. */
   began(socket: net.Socket, request: IncomingMessage, response: ServerResponse): boolean {
     const connection = this.#connections.get(socket)
     if (!connection) return false
@@ -255,11 +257,11 @@ export class ConnectionTracker {
   }
 
   /** A request on a connection that the program gave to an HTTP server itself. */
-  beganByHand(accepted: net.Socket, served: ServedByHand, request: IncomingMessage, response: ServerResponse): void {
+  beganByHand(accepted: net.Socket, served: AnsweringServer, request: IncomingMessage, response: ServerResponse): void {
     let connection = this.#connections.get(accepted)
     if (!connection) {
       // The program has taken our listener for 'connection' away.
-      connection = this.#add(accepted, beneath(this.#server), accepted)
+      connection = this.#add(accepted, beneath(this.#server))
       connection.byHand = true
       this.#drain?.added(accepted)
     }
@@ -280,13 +282,5 @@ export class ConnectionTracker {
       if (connection.served) connection.bytesAnswered = connection.wire.bytesRead
       this.#drain?.answered(socket, connection, response)
     })
-  }
-
-  /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
-  drain(options: DrainOptions): Drain {
-    this.#drain?.undo()
-    const drain = new Drain({ server: this.#server, connections: this.#connections, sessions: this.#sessions, canMove: this.#canMove }, options, () => { this.#drain = undefined })
-    this.#drain = drain
-    return drain
   }
 }

@@ -4,7 +4,8 @@ import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { hasParser } from '../platform/node/connection-handle.js'
-import type { ServedByHand } from './hand-served.js'
+import type { AnsweringServer } from './hand-served.js'
+import type { StayReason } from './stay-reasons.js'
 
 export interface Request {
   readonly method: string
@@ -12,20 +13,21 @@ export interface Request {
   readonly since: number
 }
 
-/** `handshake`: under TLS, before there is a secure connection. Only in HTTP/1 and there can idle be told from busy. */
+/** `handshake`: under TLS, before there is a secure connection. Only with HTTP/1 and in a handshake can idle be told from busy. */
 export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
 
 export interface Session {
   readonly streams: Map<http2.ServerHttp2Stream, Request>
 }
 
+/** What is known of one connection. Times as performance.now(). */
 export interface Connection {
   /** Requests whose response is not flushed, in order of arrival. */
   readonly running: Map<ServerResponse, Request>
   readonly protocol: Protocol
   /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
   readonly wire: net.Socket
-  /** As performance.now(); before the start of this process where it was moved here. */
+  /** Before the start of this process where it was moved here. */
   readonly openedAt: number
   /** The requests that it carried before it was moved here. */
   readonly requestsBefore: number
@@ -33,27 +35,31 @@ export interface Connection {
   bytesRead: number
   /** When the last response was out, or bytes were last seen to have come in a drain. */
   quietSince: number
-  /** Its keep-alive timer was set when it was moved here, so Node does not know that the next request must end it. */
+  /** Its keep-alive timer was set when it was moved here. Node does not know that, so the next request must end the timer. */
   timerInherited: boolean
-  /** In a drain that moves connections: why this one does not move. It is then drained politely. */
-  stays?: string | undefined
+  /** In a drain: why it does not move. It is then drained politely. */
+  stays?: StayReason | undefined
   /** In a drain: held for a move of this kind, and whether it is on its way already. */
   leaving?: { readonly kind: string; sent: boolean } | undefined
-  /** The program read of it, wrapped it or gave it to a server itself: it is not ours to move (hand-served.ts). */
+  /** The program read of it, wrapped it or gave it to a server itself: Handover must not move it (hand-served.ts). */
   byHand: boolean
-  /** The HTTP server that the program gave it to. */
-  served?: ServedByHand
-  /** What had been read of it when its last answer was out: an HTTP server that never listened keeps no list of who sends a request. */
+  served?: AnsweringServer
+  /** What had been read of it when its last answer was out: an HTTP server that never listened has no list of connections that send. */
   bytesAnswered?: number
-  /**
-   * In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers
-   * (held-connections.ts).
-   */
+  /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers. */
   held?: boolean
   /** Stops reading again where Node went on with it. */
   holdAgain?: (() => void) | undefined
-  /** In a drain: how long it was left alone before it was looked at again without an event, in milliseconds. */
+  /** In a drain: how long it was last left alone before another look, in milliseconds. */
   lookAgainMs?: number | undefined
+}
+
+/** A server with its connections, as connection-tracker.ts keeps them. */
+export interface TrackedServer {
+  readonly server: net.Server
+  readonly connections: Map<net.Socket, Connection>
+  readonly sessions: Map<http2.ServerHttp2Session, Session>
+  readonly canMove: CanMove | undefined
 }
 
 /** What a connection is called in reports. Node frees the parser of a connection that ends only after our own listener for its 'close'. */
@@ -66,23 +72,22 @@ export function kindOf(socket: net.Socket, { protocol, wire, served }: Connectio
 /** Asked once for each connection that could move. */
 export type CanMove = (socket: net.Socket) => boolean
 
-/** What an HTTP server is asked about its connections. A server of another protocol has none of it. */
+/** What an HTTP server says about its connections, in milliseconds. A server of another protocol has none of it. */
 interface HttpLimits {
-  /** All in milliseconds. */
   readonly headersTimeout?: number
   readonly timeout?: number
   readonly keepAliveTimeout?: number
-  /** Node gives a second more than it promises; since 22 an option says how much. */
+  /** Node waits a second longer than it promises; since Node 22 an option says how much longer. */
   readonly keepAliveTimeoutBuffer?: number
   readonly maxRequestsPerSocket?: number | null
 }
 
 export const limitsOf = (server: net.Server & HttpLimits): HttpLimits => server
 
-/** `server.timeout`: how long nothing may happen on a connection; 0: for ever. */
+/** How long nothing may happen on a connection; 0: any time. */
 export const inactivityMs = (server: net.Server): number => limitsOf(server).timeout ?? 0
 
-/** How long an idle connection may stay, as Node counts it; undefined: for ever. */
+/** How long an idle connection may stay, as Node counts it; undefined: any time. */
 export function keepAliveMs(server: net.Server): number | undefined {
   const { keepAliveTimeout = 0, keepAliveTimeoutBuffer = 1_000 } = limitsOf(server)
   return keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : undefined

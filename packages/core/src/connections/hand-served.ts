@@ -11,11 +11,8 @@ import type net from 'node:net'
 import tls from 'node:tls'
 import { acceptorOf, hasParser, plainSocketOf, serverOf } from '../platform/node/connection-handle.js'
 
-/** Why such a connection stays. */
-export const byHand = 'given to HTTP by the program'
-
 /** The HTTP server that answers on a connection which another server accepted, and the socket that it knows. */
-export interface ServedByHand {
+export interface AnsweringServer {
   readonly server: net.Server
   readonly socket: net.Socket
 }

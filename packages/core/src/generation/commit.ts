@@ -4,7 +4,7 @@
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
-import { HasSpoken } from '../connections/connection-receiver.js'
+import { AlreadyAnswered } from '../connections/connection-receiver.js'
 import { textOf } from '../errors.js'
 import { sayNotServed } from '../handover/announcements.js'
 import type { StartupActions } from '../handover/startup.js'
@@ -54,14 +54,14 @@ function takeMoved(context: GenerationContext, fd: number, about: MovedConnectio
   const connections = servers.connectionsOf(registry.named(about.listener)?.owner)
   try {
     if (about.kind !== 'http') applicationMoves.take(fd, about, connections)
-    else if (connections) connections.adopt(fd, about)
+    else if (connections) connections.receive(fd, about)
     else {
       closeSync(fd)
       throw new Error(`nothing listens as "${about.listener}" any more`)
     }
     return true
   } catch (error) {
-    const closed = !refusable || error instanceof HasSpoken
+    const closed = !refusable || error instanceof AlreadyAnswered
     if (closed) log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
     else if (!givenBack.has(about.kind)) {
       givenBack.add(about.kind)

@@ -99,7 +99,7 @@ export class Shutdown {
     const { mover } = this
     const listener = this.#context.registry.of(server)?.about.name
     if (mover && listener !== undefined && mover.takesListener(listener)) return { route: { mover, listener } }
-    return { stays: !this.#served ? undefined : this.#context.support.canMove() ? 'not taken by the successor' : 'moving is off' }
+    return { stays: !this.#served ? 'noSuccessor' : this.#context.support.canMove() ? 'notTaken' : 'movingIsOff' }
   }
 
   /** When what is left is cut. */

@@ -149,7 +149,7 @@ export class Startup {
       return false
     }
     const { channel } = taken
-    const adopter = new ConnectionReceiver(channel, { adopt: (fd, about, refusable) => this.#actions.adopt(fd, about, refusable) })
+    const adopter = new ConnectionReceiver(channel, { receive: (fd, about, refusable) => this.#actions.adopt(fd, about, refusable) })
     this.#predecessor = { taken, adopter, gone: false }
     lifecycle.move('taking', { is: 'preparing', predecessor: taken.predecessor })
     state.expect(taken.sections, taken.since, channel)

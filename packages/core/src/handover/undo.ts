@@ -64,7 +64,7 @@ export function openUndoWindow(
     peer: (message, fd) => { context.state.peers.heard('successor', message, fd) },
     pong: (debugged) => { pulse?.heard(debugged) }
   }).then((how) => {
-    mover?.end(how === 'gone' ? 'the successor ended' : 'the successor sent garbage', how === 'gone')
+    mover?.end(how === 'gone' ? 'successorEnded' : 'successorSentGarbage', how === 'gone')
     return how
   })
   if (!context.keeper) {
@@ -96,12 +96,12 @@ export async function undo(
   const recalled = typeof lost === 'object'
   let killed = false
   if (recalled) {
-    await mover?.halt('the successor was recalled', deadlineIn(answerMs, host.clock))
+    await mover?.halt('successorRecalled', deadlineIn(answerMs, host.clock))
   } else {
     // It may live, and only have broken the channel; one that hangs must not accept beside this process when it goes on.
     child?.kill()
     killed = child !== undefined || (lost === 'hangs' && host.kill(pid))
-    mover?.end('the successor ended', lost === 'gone' || killed)
+    mover?.end('successorEnded', lost === 'gone' || killed)
   }
   const result = sum(drains.map((drain) => drain.result))
   registry.accept((listener, error) => { sayNotServed(context, listener, error) })

@@ -1,5 +1,6 @@
 /**
- * What `NODE_DEBUG=handover` writes to standard error: every move of a lifecycle, and every message with the number of its descriptors.
+ * What `NODE_DEBUG=handover` writes to standard error: every move of a lifecycle, every message with the number of its descriptors, and why
+ * a connection stays.
  *
  * It names types and numbers, and never what a message carries. Where it is off, a call costs one comparison.
  */

@@ -22,7 +22,7 @@ async function longPolls() {
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   const clients = Array.from({ length: count }, () => {
     const [client, accepted] = socketPair()
-    connections.adopt(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+    connections.receive(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
     writeSync(client, 'GET /poll HTTP/1.1\r\nHost: a\r\n\r\n')
     return client
   })
@@ -35,7 +35,7 @@ async function longPolls() {
   const channel = { send: () => { moved++ } } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
   const mover = new ConnectionSender(channel, { listeners: ['tcp'], kinds: [], room: count }, () => undefined)
   const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
-  onTestFinished(() => { mover.end('the test is over', true) })
+  onTestFinished(() => { mover.end({ text: 'the test is over' }, true) })
   return { connections, drain, waiting, moved: () => moved }
 }
 

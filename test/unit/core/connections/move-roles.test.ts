@@ -8,8 +8,8 @@ import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
-  Channel, ConnectionReceiver, ConnectionSender, type Leaving, maxLineBytes, type Message, type MovedConnection, native,
-  handoverMessages, succeed
+  Channel, ConnectionReceiver, ConnectionSender, maxLineBytes, type Message, type MovedConnection, native,
+  handoverMessages, type OutgoingConnection, stayText, succeed
 } from '../../../helpers/internals.js'
 
 const http = (requests = 1): MovedConnection => ({ kind: 'http', listener: 'tcp 127.0.0.1:9', ageMs: 5, idleMs: 1, requests })
@@ -20,7 +20,7 @@ type Fate = 'held' | 'left' | 'back'
 class Held {
   readonly fates: Fate[] = []
 
-  one(about: MovedConnection = http(), fd: () => number | undefined = () => 0): Leaving {
+  one(about: MovedConnection = http(), fd: () => number | undefined = () => 0): OutgoingConnection {
     const index = this.fates.push('held') - 1
     const once = (fate: Fate) => (): void => {
       expect(this.fates[index], 'exactly one of left() and back() is called, and once').toBe('held')
@@ -29,7 +29,7 @@ class Held {
     return { fd, about, sent: () => undefined, left: once('left'), back: once('back') }
   }
 
-  many(count: number): Leaving[] {
+  many(count: number): OutgoingConnection[] {
     return Array.from({ length: count }, (_, index) => this.one(http(index)))
   }
 
@@ -72,7 +72,7 @@ describe('the predecessor', () => {
     const wire = new Wire()
     const held = new Held()
     const ends: string[] = []
-    const mover = new ConnectionSender(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room }, (reason) => { ends.push(reason) })
+    const mover = new ConnectionSender(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room }, (reason) => { ends.push(stayText(reason)) })
     const waiting = held.many(count)
     mover.add(function* () { while (waiting.length > 0) yield waiting.shift()! })
     return { wire, held, ends, mover, waiting }
@@ -147,17 +147,17 @@ describe('the predecessor', () => {
     await looks()
     const [first = []] = wire.moves
     mover.taken(first.length)
-    mover.end('the successor ended', true)
+    mover.end('successorEnded', true)
     expect([held.count('left'), held.count('back')]).toEqual([first.length, 256 - first.length])
     mover.taken(64)
     await looks()
-    expect([wire.sent, ends, mover.ended]).toEqual([256, ['the successor ended'], 'the successor ended'])
+    expect([wire.sent, ends, mover.takesKind('chat')]).toEqual([256, ['the successor ended'], false])
   })
 
   it('waits for the answers to what is on its way when moving ends for another reason', async () => {
     const { wire, mover, held, ends } = moving({ count: 40 })
     await looks()
-    mover.end('it is over')
+    mover.end({ text: 'it is over' })
     expect([held.count('held'), ends]).toEqual([40, ['it is over']])
     for (const batch of wire.moves) mover.taken(batch.length)
     expect(held.count('left')).toBe(40)
@@ -166,7 +166,7 @@ describe('the predecessor', () => {
   it('gives back at once what the application wants to move when nothing moves any more', async () => {
     const { mover, held } = moving()
     mover.send(held.one({ ...http(), kind: 'chat' }))
-    mover.end('the successor ended', true)
+    mover.end('successorEnded', true)
     mover.send(held.one({ ...http(), kind: 'chat' }))
     expect(held.fates).toEqual(['back', 'back'])
     expect(mover.takesKind('chat')).toBe(false)
@@ -248,7 +248,7 @@ describe('the successor', () => {
       send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
     }
     const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, {
-      adopt: (fd, about) => {
+      receive: (fd, about) => {
         log.push('adopt')
         adopted.push({ fd, about })
         for (const end = performance.now() + busyMs; performance.now() < end;);
@@ -335,7 +335,7 @@ describe('the successor', () => {
       closeSync(theirDescriptors)
       const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
       const adopted: MovedConnection[] = []
-      const adopter = new ConnectionReceiver(channel, { adopt: (fd, about) => { closeSync(fd); adopted.push(about) } })
+      const adopter = new ConnectionReceiver(channel, { receive: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
         void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined, readyMs: undefined, mayDrop: false, alone: false }, {
           section: () => undefined,

@@ -30,7 +30,7 @@ function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceTyp
   const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
   const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, handoverMessages)
   const mover = new ConnectionSender(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
-  const adopter = new ConnectionReceiver(theirs, { adopt: (fd, about) => { to.adopt(fd, about) } })
+  const adopter = new ConnectionReceiver(theirs, { receive: (fd, about) => { to.receive(fd, about) } })
   void (async () => {
     for (let word = await theirs.receive(); word?.message.type === 'move'; word = await theirs.receive()) await adopter.take(word.message.connections, word.fds)
   })()
@@ -39,7 +39,7 @@ function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceTyp
   })()
   const drain = from.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
   onTestFinished(() => {
-    mover.end('the test is over')
+    mover.end({ text: 'the test is over' })
     drain.undo()
     ours.close()
     theirs.close()
@@ -65,7 +65,7 @@ async function pressing(first: string, answer: (turn: { count: number; message: 
   }
   const predecessor = await serving('predecessor', turn)
   const successor = await serving('successor', turn)
-  predecessor.connections.adopt(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+  predecessor.connections.receive(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
   writeSync(client, first)
   await ended
   return servedBy

@@ -1,0 +1,194 @@
+/**
+ * The connections of one drain that can move: which of them are looked at and when, and how one leaves. It is held still in the same turn of
+ * the loop in which movability.ts said `now`. Then the successor takes it, or it goes on here as if nothing had happened.
+ */
+
+import type { ServerResponse } from 'node:http'
+import type net from 'node:net'
+import type { LoopBudget } from '../platform/loop-budget.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
+import { inactivityMs, keepAliveMs, type Connection, type TrackedServer } from './connection.js'
+import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
+import { readingOf } from './idle.js'
+import { movabilityOf } from './movability.js'
+import type { StayReason } from './stay-reasons.js'
+
+/** Where connections can go. */
+export interface Route {
+  readonly mover: ConnectionSender
+  readonly listener: string
+}
+
+/** The drain. */
+export interface DepartureSide {
+  /** How often a connection was looked at. */
+  looks: number
+  moved(kind: string): void
+  /** Without `reason`: because nothing moves. */
+  stay(socket: net.Socket, connection: Connection, reason?: StayReason): void
+}
+
+/**
+ * A connection may become movable without any event: when the kernel takes the rest of an answer, or the rest of a head comes. It is looked
+ * at again after the first of these, then after twice as long each time.
+ */
+const lookAgainMs = 50
+const lookAgainAtMostMs = 800
+
+export class Departures {
+  readonly #of: TrackedServer
+  readonly #route: Route
+  readonly #drain: DepartureSide
+  /** To be looked at. */
+  readonly #candidates: Set<net.Socket>
+  /** Left alone for that many milliseconds before they are candidates again. */
+  readonly #later = new Map<number, Set<net.Socket>>()
+  #over = false
+
+  constructor(of: TrackedServer, route: Route, drain: DepartureSide) {
+    this.#of = of
+    this.#route = route
+    this.#drain = drain
+    this.#candidates = new Set(of.connections.keys())
+    for (const [socket, connection] of of.connections) {
+      if (!connection.byHand) for (const response of connection.running.keys()) this.#watch(socket, connection, response)
+    }
+    route.mover.add(this.#source)
+  }
+
+  /** Nothing moves any more. What is on its way may still come back. */
+  end(): void {
+    this.#over = true
+    this.#candidates.clear()
+    this.#route.mover.remove(this.#source)
+  }
+
+  #moves(connection: Connection): boolean {
+    return !this.#over && connection.stays === undefined && !connection.byHand
+  }
+
+  added(socket: net.Socket): void {
+    if (this.#over) return
+    this.#candidates.add(socket)
+    this.#route.mover.wake()
+  }
+
+  ended(socket: net.Socket): void {
+    this.#candidates.delete(socket)
+  }
+
+  /** False where this connection does not move. */
+  began(socket: net.Socket, connection: Connection, response: ServerResponse): boolean {
+    connection.lookAgainMs = undefined
+    if (!this.#moves(connection)) return false
+    this.#watch(socket, connection, response)
+    // It pipelines, or was held in the middle of what was read. Else there is nothing to look at before the answer.
+    if (connection.running.size > 1 || connection.held === true) this.added(socket)
+    return true
+  }
+
+  /** False where this connection does not move. */
+  answered(socket: net.Socket, connection: Connection, response: ServerResponse): boolean {
+    if (!this.#moves(connection)) return false
+    holdAfter(socket, connection, response)
+    onRestOfRequest(response, () => {
+      if (!this.#moves(connection) || connection.running.size > 0) return
+      hold(socket, connection)
+      this.added(socket)
+    })
+    this.added(socket)
+    return true
+  }
+
+  /** The next request after this answer is the successor's. */
+  #watch(socket: net.Socket, connection: Connection, response: ServerResponse): void {
+    watchAnswer(socket, connection, response, () => this.#moves(connection))
+  }
+
+  readonly #source = function* (this: Departures, budget: LoopBudget): Generator<OutgoingConnection> {
+    const { server, connections, canMove } = this.#of
+    const reading = readingOf(server)
+    for (const socket of this.#candidates) {
+      this.#candidates.delete(socket)
+      const connection = connections.get(socket)
+      if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
+      this.#drain.looks++
+      const movability = movabilityOf(socket, connection, reading)
+      if (movability === 'now') {
+        if (canMove?.(socket) === false) this.#drain.stay(socket, connection, 'vetoed')
+        else yield this.#depart(socket, connection)
+      } else if (movability !== 'later') {
+        this.#drain.stay(socket, connection, movability.stays)
+      } else {
+        // A request that has begun to come is answered here. A client that does not wait for answers would never let its connection be idle.
+        if (reading.has(socket)) release(socket, connection)
+        else if (connection.running.size > 1) hold(socket, connection)
+        if (connection.running.size === 0) this.#lookAgain(socket, connection)
+      }
+      if (budget.isSpent) return
+    }
+  }.bind(this)
+
+  #lookAgain(socket: net.Socket, connection: Connection): void {
+    const ms = Math.min(connection.lookAgainMs === undefined ? lookAgainMs : connection.lookAgainMs * 2, lookAgainAtMostMs)
+    connection.lookAgainMs = ms
+    let sockets = this.#later.get(ms)
+    if (!sockets) {
+      sockets = new Set()
+      this.#later.set(ms, sockets)
+      setTimeout(() => {
+        const due = this.#later.get(ms) ?? []
+        this.#later.delete(ms)
+        for (const each of due) this.added(each)
+      }, ms).unref()
+    }
+    sockets.add(socket)
+  }
+
+  /** Holds the connection still. */
+  #depart(socket: net.Socket, connection: Connection): OutgoingConnection {
+    const now = performance.now()
+    const leaving = { kind: 'http', sent: false }
+    hold(socket, connection, true)
+    connection.leaving = leaving
+    socket.setTimeout(0)
+    socket.cork()
+    const idleMs = connection.requests === 0 && socket.bytesRead === 0 ? undefined : Math.max(0, Math.round(now - connection.quietSince))
+    return {
+      fd: () => fdOf(socket),
+      about: {
+        kind: 'http',
+        listener: this.#route.listener,
+        ageMs: Math.round(now - connection.openedAt),
+        ...(idleMs !== undefined && { idleMs }),
+        requests: connection.requests
+      },
+      sent: () => { leaving.sent = true },
+      left: () => {
+        if (!this.#of.connections.delete(socket)) return
+        this.#drain.moved('http')
+        socket.destroy()
+      },
+      back: (refused) => {
+        connection.leaving = undefined
+        // The deadline may have counted it as moved already.
+        if (!this.#of.connections.has(socket)) socket.destroy()
+        if (socket.destroyed) return
+        this.#goOn(socket, connection, idleMs !== undefined)
+        if (this.#over) this.#drain.stay(socket, connection)
+        else if (refused === true) this.#drain.stay(socket, connection, 'givenBack')
+        else this.#lookAgain(socket, connection)
+      }
+    }
+  }
+
+  #goOn(socket: net.Socket, connection: Connection, wasIdle: boolean): void {
+    const { server } = this.#of
+    const keepMs = wasIdle ? keepAliveMs(server) : undefined
+    socket.uncork()
+    connection.timerInherited = keepMs !== undefined
+    socket.setTimeout(keepMs === undefined ? inactivityMs(server) : Math.max(1, keepMs - (performance.now() - connection.quietSince)))
+    release(socket, connection)
+  }
+}
