@@ -3,7 +3,7 @@
  * what the next process must know of it.
  *
  * The socket is held still from the call on: nothing is read from it, and nothing that is written to it leaves. When the successor has it,
- * it is silent for ever; otherwise it goes on as before.
+ * this copy stays silent; otherwise it goes on as before.
  */
 
 import net from 'node:net'
@@ -25,15 +25,17 @@ export interface MoveOptions {
   readonly state?: unknown
 }
 
-/** `socket`: connected, with listeners of nobody. `state`: as it was given to move(). */
+/** `socket`: connected, without listeners. `state`: as it was given to move(). */
 export type OnMoved = (socket: net.Socket, state: unknown) => void
 
 /** One message on the channel holds at most 1 MiB. */
 const mostStateBytes = 262_144
 
-const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}.`)
+const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
-/** A held socket's own 'data' listeners, which must not hear what is read from its buffer. */
+const isKind = (kind: unknown): kind is string => typeof kind === 'string' && kind !== '' && kind !== 'http'
+
+/** What a held socket has read and not given away. Its 'data' listeners must not hear it here. */
 function takeUnread(socket: net.Socket): { unread: Buffer; putBack: () => void } {
   if (socket.readableLength === 0) return { unread: Buffer.alloc(0), putBack: () => undefined }
   const listeners = socket.rawListeners('data') as ((chunk: Buffer) => void)[]
@@ -62,7 +64,7 @@ export class ApplicationMoves {
   }
 
   onMoved(kind: string, take: OnMoved): void {
-    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`onMoved() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
+    if (!isKind(kind)) throw wrong(`onMoved() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
     if (typeof take !== 'function') throw wrong('onMoved() was given no function', 'Give (socket, state) => …')
     if (this.#takers.has(kind)) throw wrong(`onMoved("${kind}") was called twice`, 'Give each kind one function')
     this.#takers.set(kind, take)
@@ -75,16 +77,23 @@ export class ApplicationMoves {
   }
 
   /**
-   * `connections` and `listener` are those of the server that accepted the socket, where that is one of ours. Resolves true when the
-   * successor has it.
+   * `connections` and `listener`: of the server that accepted the socket, where Handover has it. Resolves true when the successor has the
+   * socket.
    */
-  async move(socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined, listener: string): Promise<boolean> {
+  async move(
+    socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined,
+    listener: string
+  ): Promise<boolean> {
     if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
-    if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
+    if (!isKind(kind)) throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
     const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
     if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
-      throw new HandoverError('HANDOVER_STATE', `the state of a connection of kind "${kind}" is ${Buffer.byteLength(text)} bytes long, expected at most ${mostStateBytes}. Nothing was changed. Give less, and keep the rest where both processes can read it.`)
+      throw new HandoverError('HANDOVER_STATE', {
+        what: `the state of a connection of kind "${kind}" is ${Buffer.byteLength(text)} bytes long, expected at most ${mostStateBytes}`,
+        serving: 'Nothing was changed',
+        todo: 'Give less, and keep the rest where both processes can read it'
+      })
     }
     const cannot = this.#leaving.has(socket) || socket instanceof tls.TLSSocket || socket.destroyed || socket.connecting ||
       !socket.readable || !socket.writable || fdOf(socket) === undefined || holdsHalfCharacter(socket)
@@ -96,7 +105,7 @@ export class ApplicationMoves {
     const wasReading = isReading(socket) === true
     holdReading(socket)
     const { unread, putBack } = takeUnread(socket)
-    // To take a full buffer makes the stream read on.
+    // Taking a full buffer makes the stream read on.
     const readsAgain = isReading(socket) === true
     if (readsAgain) holdReading(socket)
     const flushed = await this.#flush(socket)
@@ -145,8 +154,8 @@ export class ApplicationMoves {
   }
 
   /**
-   * A connection that a predecessor moved here. Throws what the application's function throws; this copy is closed then. AlreadyAnswered: its
-   * client has heard of it.
+   * A connection that a predecessor moved here. Throws what the application's function throws, as AlreadyAnswered where the client has
+   * heard of it; this copy is closed then.
    */
   take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined): void {
     const socket = connections?.receive(fd, about) ?? adoptDescriptor(fd, undefined)

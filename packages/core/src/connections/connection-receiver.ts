@@ -1,7 +1,7 @@
 /**
  * The successor's side of a move: makes connections of the descriptors, and says which it has. Each message is handled in one turn of the
- * loop, so that nothing is read of a connection before the predecessor hears who has it. A predecessor that does not know `back` is answered
- * first.
+ * loop, so that nothing is read of a connection before the predecessor hears who has it. A predecessor that does not know `back` is
+ * answered first.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
@@ -13,8 +13,8 @@ import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
 
 /**
- * How many descriptors stay free. A process without any cannot accept (libuv closes such clients), log or reload. The room that was promised
- * to the predecessor leaves twice as many, but the limit, or what else is open, may have changed since.
+ * How many descriptors stay free. A process without any cannot accept (libuv closes such clients), log or reload. The room that was
+ * promised to the predecessor leaves twice as many, but the limit, or what else is open, may have changed since.
  */
 const mostSpared = 32
 

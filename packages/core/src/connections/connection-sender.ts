@@ -2,8 +2,8 @@
  * The predecessor's side of a move: sends live connections to the successor, a few at a time, and keeps its own copy of each until the
  * successor says that it has it.
  *
- * What may move, and when, is decided elsewhere (departures.ts for HTTP, the application for its own protocols). Every connection that comes
- * here is held still: this process reads nothing from it and writes nothing to it while it is on its way.
+ * What may move, and when, is decided elsewhere (departures.ts for HTTP, the application for its own protocols). Every connection that
+ * comes here is held still: this process reads nothing from it and writes nothing to it while it is on its way.
  */
 
 import { LoopBudget } from '../platform/loop-budget.js'

@@ -145,8 +145,8 @@ export class ConnectionTracker {
 
   /**
    * A connection that a predecessor moved here, as if it had always been here. An HTTP server serves it; of another server the application
-   * gets the socket. Throws where the descriptor cannot be used, where something else than Node's own HTTP server takes the socket, and what
-   * a listener for 'connection' throws; this copy of it is closed then.
+   * gets the socket. Throws where the descriptor cannot be used, where something else than Node's own HTTP server takes the socket, and
+   * what a listener for 'connection' throws; this copy of it is closed then.
    */
   receive(fd: number, about: MovedConnection): net.Socket {
     const server = this.#server

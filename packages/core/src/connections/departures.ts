@@ -1,6 +1,6 @@
 /**
- * The connections of one drain that can move: which of them are looked at and when, and how one leaves. It is held still in the same turn of
- * the loop in which movability.ts said `now`. Then the successor takes it, or it goes on here as if nothing had happened.
+ * The connections of one drain that can move: which of them are looked at and when, and how one leaves. It is held still in the same turn
+ * of the loop in which movability.ts said `now`. Then the successor takes it, or it goes on here as if nothing had happened.
  */
 
 import type { ServerResponse } from 'node:http'
@@ -121,7 +121,8 @@ export class Departures {
       } else if (movability !== 'later') {
         this.#drain.stay(socket, connection, movability.stays)
       } else {
-        // A request that has begun to come is answered here. A client that does not wait for answers would never let its connection be idle.
+        // A request that has begun to come is answered here. A client that does not wait for answers would never let its connection be
+        // idle.
         if (reading.has(socket)) release(socket, connection)
         else if (connection.running.size > 1) hold(socket, connection)
         if (connection.running.size === 0) this.#lookAgain(socket, connection)

@@ -229,7 +229,8 @@ export class Drain {
         }
       }
       // Also where there are none: some may still come from a generation before.
-      if (!this.#forced) this.#timer = setTimeout(() => { this.#closeIdle() }, closed === closedAtOnce ? 1 : Math.max(lookIdleMs, next - now))
+      if (this.#forced) return
+      this.#timer = setTimeout(() => { this.#closeIdle() }, closed === closedAtOnce ? 1 : Math.max(lookIdleMs, next - now))
     })
   }
 

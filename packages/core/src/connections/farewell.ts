@@ -1,5 +1,5 @@
 /**
- * How a client is told that its connection ends: `Connection: close` with the next answer, GOAWAY, and the last words of an event stream.
+ * How a client is told that its connection ends: `Connection: close` with the next answer, GOAWAY, and the hint that ends an event stream.
  */
 
 import type { ServerResponse } from 'node:http'
@@ -12,7 +12,7 @@ export const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(d
 /** How soon a client of server-sent events should come back, in milliseconds. */
 export const retryMs = 1_000
 
-/** Says on the newest answer, and only there, that the connection ends with it: pipelined requests before it must all be answered. */
+/** The newest answer, and only that, says that the connection ends with it: pipelined requests before it must all be answered. */
 export function sayLast(connection: Connection): void {
   const newest = [...connection.running.keys()].at(-1)
   for (const response of connection.running.keys()) if (response !== newest) unmark(response)
@@ -21,7 +21,7 @@ export function sayLast(connection: Connection): void {
   marked.add(newest)
 }
 
-/** The answers on which the drain, and not the application, said so. */
+/** The answers that say so because of the drain, and not because of the application. */
 const marked = new WeakSet<ServerResponse>()
 
 function unmark(response: ServerResponse): void {
@@ -33,10 +33,10 @@ export function unsayLast(connection: Connection): void {
 }
 
 /**
- * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, which is in the next
- * turn of the loop; the second names it. A stream that crosses the first is refused by the second, and its client may send it again
- * (section 8.7). No ping stands between: after any GOAWAY nghttp2 ignores new streams, and where there are none it reads nothing more, no
- * answer to a ping either.
+ * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, in the next turn of
+ * the loop. The second names it, and so refuses a stream that crossed the first; the client may send that again (section 8.7). There is no
+ * ping between them: after any GOAWAY nghttp2 ignores new streams, and without streams it reads nothing more, not even the answer to a
+ * ping.
  */
 export function sayGoaway(session: http2.ServerHttp2Session): void {
   if (session.destroyed || session.closed) return

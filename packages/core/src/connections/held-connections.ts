@@ -1,13 +1,12 @@
 /**
- * Holds still the connections of a drain whose answer ends, so that a client's next request is read by the successor and not one more by
- * this process.
+ * Holds the connections of a drain still when their answer ends, so that the successor reads the client's next request, and not this
+ * process.
  *
- * A client that does not pipeline can send its next request when it has the whole answer, not before. It has that only after the
- * application has ended the answer, or has written as much as Content-Length says. So reading stops at the end of the answer, in the same
- * turn of the loop, or as soon as a head with Content-Length is written. What is held is looked at by drain.ts, which moves it or lets it
- * go.
+ * A client that does not pipeline sends its next request when it has the whole answer: after the application has ended the answer, or has
+ * written as much as Content-Length says. So reading stops at the end of the answer, in the same turn of the loop, or as soon as a head
+ * with Content-Length is written. departures.ts then moves the connection or lets it go.
  *
- * A connection is never held in the middle of a request: what of it is still to come must be read here.
+ * A connection is never held in the middle of a request: the rest of the request must be read here.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -16,10 +15,10 @@ import { discardUnread, holdReading, isReading, releaseReading } from '../platfo
 import { endsConnection, hasLength } from '../platform/node/response.js'
 import type { Connection } from './connection.js'
 
-/** Answers that are watched, for the drain that asked last: an answer may outlive several that are undone. */
+/** Answers that are watched, for the drain that asked last: an answer may outlive several drains that are undone. */
 const watched = new WeakMap<ServerResponse, { moves: () => boolean }>()
 
-/** Sees the end of this answer. `moves`: asked then, whether the connection is to move. */
+/** Holds the connection when this answer ends, if `moves` says then that it is to move. */
 export function watchAnswer(socket: net.Socket, connection: Connection, response: ServerResponse, moves: () => boolean): void {
   const known = watched.get(response)
   const watch = known ?? { moves }
@@ -31,7 +30,7 @@ export function watchAnswer(socket: net.Socket, connection: Connection, response
   // end() emits it before it returns, when all of the answer is with the socket.
   if (!response.writableEnded) response.once('prefinish', hold)
   if (!response.headersSent) onHead(response, () => {
-    // From within the parser it is not known yet whether the request is whole.
+    // Within the parser it is not known yet whether the request is whole.
     if (hasLength(response)) process.nextTick(hold)
   })
   // Before Node's own listener, which closes the connection.
@@ -48,7 +47,7 @@ function onHead(response: ServerResponse, written: () => void): void {
   }
 }
 
-/** After this answer nothing more is read, unless the connection ends with it, or a request that has begun is not whole. */
+/** After this answer nothing more is read, unless the connection ends with it, or a request has only half come. */
 export function holdAfter(socket: net.Socket, connection: Connection, response: ServerResponse): void {
   const isWhole = requestOf(response).complete && [...connection.running.keys()].every((running) => requestOf(running).complete)
   if (isWhole && !endsConnection(response)) hold(socket, connection)
@@ -56,20 +55,20 @@ export function holdAfter(socket: net.Socket, connection: Connection, response: 
 
 const requestOf = (response: ServerResponse): IncomingMessage => response.req
 
-/** Calls back where the answer came before the end of its request: when that has come. */
+/** Where the answer came before the end of its request: calls back at that end. */
 export function onRestOfRequest(response: ServerResponse, came: () => void): void {
   const request = requestOf(response)
   if (!request.complete) request.once('end', came)
 }
 
-/** What is not read from now is left alone, unless `anyway`. */
+/** Stops reading. A connection that Node does not read at this moment is left alone, unless `anyway`. */
 export function hold(socket: net.Socket, connection: Connection, anyway = false): void {
   if (isReading(socket) !== true && !anyway) return
   holdReading(socket)
   if (connection.held === true) return
   connection.held = true
-  // Node reads on where it stopped because the answers to pipelined requests waited, and they have left; its own listener comes before this
-  // one.
+  // Node had stopped reading while answers to pipelined requests waited. It reads on when they have left, in a listener that comes before
+  // this.
   connection.holdAgain = () => { holdReading(socket) }
   socket.on('drain', connection.holdAgain)
 }

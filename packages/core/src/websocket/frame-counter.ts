@@ -1,6 +1,6 @@
 /**
- * Where the frames of a WebSocket begin and end (RFC 6455, section 5.2), counted on the raw bytes of its client: whether these end between
- * two messages, and how many there were. Pure. It keeps no byte, and checks nothing: ws does that.
+ * Counts the messages of a WebSocket on the raw bytes of its client (RFC 6455, section 5.2), and knows whether these end between two of
+ * them. Pure. It keeps no payload, and leaves all checks to ws.
  */
 
 const continuation = 0x0
@@ -16,16 +16,16 @@ export class FrameCounter {
   messages = 0
   pings = 0
   pongs = 0
-  /** Nothing but the end of the connection follows. */
+  /** A close frame has come: only the end of the connection follows. */
   closed = false
   /** The first fragment of a message has come, and not the last one. */
   #fragmented = false
   readonly #head = Buffer.alloc(mostHeadBytes)
   #headBytes = 0
-  /** Of the payload that are still to come. */
+  /** Bytes of the payload that are still to come. */
   #left = 0
 
-  /** All that came was whole messages. */
+  /** Only whole messages have come. */
   get isBetween(): boolean {
     return this.#headBytes === 0 && this.#left === 0 && !this.#fragmented
   }
@@ -49,7 +49,7 @@ export class FrameCounter {
     }
   }
 
-  /** Of the payload, once the whole head is there. */
+  /** How long the payload is, once the whole head is there. */
   #length(): number | undefined {
     const head = this.#head
     if (this.#headBytes < 2) return undefined

@@ -1,8 +1,8 @@
 /**
- * The successor's side of a WebSocket that moves: its upgrade is played again, so that ws and the application treat it as they treat every
- * other, and nothing of that reaches the client, who has had its answer long ago.
+ * The successor's side of a WebSocket that moves: its upgrade is played again, so that ws and the application treat it like every other.
+ * The client had its answer long ago and hears nothing of this.
  *
- * Only the public face of ws is used; its checks do not run again where the connection goes straight to the application's 'connection'
+ * Only the public API of ws is used. The checks of ws do not run again where the connection goes straight to the application's 'connection'
  * handler.
  */
 
@@ -12,7 +12,7 @@ import { log } from '../index.js'
 import { serverOf } from '../platform/node/connection-handle.js'
 import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
 
-/** What goes along of the request that began the WebSocket. */
+/** The request that began the WebSocket. */
 export interface SavedRequest {
   readonly method: string
   readonly url: string
@@ -21,8 +21,8 @@ export interface SavedRequest {
   readonly rawHeaders: string[]
 }
 
-/** What move() is given. */
-export interface Saved {
+/** The state for move(). */
+export interface SavedWebSocket {
   readonly state: unknown
   readonly request: SavedRequest
   /** The subprotocol; '' for none. */
@@ -37,10 +37,13 @@ export const serviceRestart = 1012
 /** How long a client that was told to go may take to close its side. */
 const farewellMs = 2_000
 
-export function arrive<W extends MovableWebSocket>(wss: MovableWebSocketServer<W>, socket: net.Socket, saved: Saved, came: (request: IncomingMessage) => void): void {
+/** `came`: called with the request before anyone sees it. */
+export function arrive<W extends MovableWebSocket>(
+  wss: MovableWebSocketServer<W>, socket: net.Socket, saved: SavedWebSocket, came: (request: IncomingMessage) => void
+): void {
   const request = rebuild(socket, saved.request)
   came(request)
-  // Between two owners nobody else hears it; its 'close' follows.
+  // Between two owners there is no other listener for 'error'; 'close' follows.
   socket.on('error', () => undefined)
   const refuse = swallowAnswer(socket, (found) => {
     log('warn', `a WebSocket that was moved here (${saved.request.url}) is told ${serviceRestart}, service restart: the application did not take it again: ${found}`)
@@ -56,13 +59,16 @@ export function arrive<W extends MovableWebSocket>(wss: MovableWebSocketServer<W
 
 function rebuild(socket: net.Socket, { method, url, httpVersion, headers, rawHeaders }: SavedRequest): IncomingMessage {
   const [httpVersionMajor = 1, httpVersionMinor = 1] = httpVersion.split('.').map(Number)
-  const request = Object.assign(new IncomingMessage(socket), { method, url, httpVersion, httpVersionMajor, httpVersionMinor, headers, rawHeaders, complete: true })
+  const head = { method, url, httpVersion, httpVersionMajor, httpVersionMinor, headers, rawHeaders }
+  const request = Object.assign(new IncomingMessage(socket), head, { complete: true })
   request.push(null)
   return request
 }
 
-/** Straight to the 'connection' handlers: whoever may connect was asked when the client connected. */
-function connectAgain<W extends MovableWebSocket>(wss: MovableWebSocketServer<W>, socket: net.Socket, request: IncomingMessage, { protocol }: Saved): void {
+/** Straight to the 'connection' handlers: whether the client may connect was decided when it connected. */
+function connectAgain<W extends MovableWebSocket>(
+  wss: MovableWebSocketServer<W>, socket: net.Socket, request: IncomingMessage, { protocol }: SavedWebSocket
+): void {
   const { options } = wss
   wss.options = { ...options, verifyClient: null, path: null, perMessageDeflate: false, handleProtocols: () => protocol }
   try {
@@ -76,16 +82,16 @@ function connectAgain<W extends MovableWebSocket>(wss: MovableWebSocketServer<W>
 }
 
 /** Through the HTTP server, as a client's request would come, to whatever answers upgrades there. */
-function upgradeAgain(server: net.Server, socket: net.Socket, request: IncomingMessage, { protocol }: Saved): void {
-  // Whoever answers chooses from what the client offers, and must choose what it has.
+function upgradeAgain(server: net.Server, socket: net.Socket, request: IncomingMessage, { protocol }: SavedWebSocket): void {
+  // The application chooses from what the client offers, and must choose what the client has.
   const { 'sec-websocket-extensions': _extensions, 'sec-websocket-protocol': _protocols, ...others } = request.headers
   request.headers = protocol === '' ? others : { ...others, 'sec-websocket-protocol': protocol }
   server.emit('upgrade', request, socket, Buffer.alloc(0))
 }
 
 /**
- * Until the answer to an upgrade that is played again: 101 is swallowed, and anything else as well, but then the client, who speaks
- * WebSocket already, is told to come back. Answers what refuses it without an answer.
+ * Keeps the answer to an upgrade that is played again from the client, who speaks WebSocket already. After any other answer than 101 the
+ * client is told to come back. Returns a function that tells it so without an answer.
  */
 function swallowAnswer(socket: net.Socket, refused: (found: string) => void): (found: string) => void {
   const uncover = (): void => {
@@ -117,10 +123,9 @@ function swallowAnswer(socket: net.Socket, refused: (found: string) => void): (f
     const timer = setTimeout(() => {
       uncover()
       socket.destroy()
-    }, farewellMs)
-    timer.unref()
+    }, farewellMs).unref()
     socket.once('close', () => { clearTimeout(timer) })
-    // What else it says is not for the client.
+    // The rest of the answer is not for the client either.
     cover(() => undefined)
     refused(found)
   }

@@ -1,12 +1,12 @@
 /**
- * The WebSocketServers of this process that moveWebSockets() was given: one listener of the process's events serves all of them, and none
- * of them is kept alive by it. A server that was closed, or that nobody holds any more, is forgotten, and its kind is free again.
+ * The WebSocketServers of this process that moveWebSockets() was given. One listener for the events of the process serves all of them, and
+ * keeps none of them alive. A server that was closed, or was garbage collected, is forgotten, and its kind is free again.
  */
 
 import type net from 'node:net'
 import { HandoverError, forgetMoved, handover, type Draining } from '../index.js'
 
-/** What a WebSocketServer is told. */
+/** What a WebSocketServer hears. */
 export interface WebSocketReceiver {
   /** A WebSocket of the predecessor. */
   arrive(socket: net.Socket, state: unknown): void
@@ -18,13 +18,13 @@ export interface WebSocketReceiver {
 const servers = new Map<string, WeakRef<WebSocketReceiver>>()
 let listening = false
 
-/** Throws HANDOVER_OPTION where somebody else has this kind. */
+/** Throws HANDOVER_OPTION where this kind is taken. */
 export function register(kind: string, server: WebSocketReceiver): void {
   if (servers.has(kind) && servers.get(kind)?.deref() === undefined) forget(kind)
   const reference = new WeakRef(server)
   handover.onMoved(kind, (socket, state) => {
     const found = reference.deref()
-    if (!found) throw new HandoverError('HANDOVER_UNAVAILABLE', `the WebSocketServer of kind "${kind}" is gone.`)
+    if (!found) throw new HandoverError('HANDOVER_UNAVAILABLE', { what: `the WebSocketServer of kind "${kind}" is gone` })
     found.arrive(socket, state)
   })
   servers.set(kind, reference)

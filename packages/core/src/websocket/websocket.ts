@@ -1,10 +1,9 @@
-/** The part of the package ws that moving WebSockets relies on, so that its types are not needed. */
+/** What moving WebSockets needs of the package ws 8: described here, so that its types are not a dependency. */
 
 import type { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 
-/** What is needed of a WebSocket of the package ws 8. */
 export interface MovableWebSocket extends EventEmitter {
   readonly readyState: number
   readonly bufferedAmount: number
@@ -18,7 +17,6 @@ export interface MovableWebSocket extends EventEmitter {
   terminate(): void
 }
 
-/** What is needed of a WebSocketServer of the package ws 8. */
 export interface MovableWebSocketServer<W extends MovableWebSocket> extends EventEmitter {
   options: object
   /** Absent with `clientTracking: false`. */
