@@ -7,34 +7,36 @@ import { describe, expect, test } from 'vitest'
 import { answers, answersBeforeTheEnd, ask, goesOn, isOpen, Moving, oneMoved, switched, untilOnly } from '../../helpers/moving.js'
 
 describe('what is unread in the kernel when the connection moves is read by the successor', () => {
-  test('a request', async () => {
-    const moving = await Moving.start({ blocked: true })
-    const clients = [await moving.idleClient(), await moving.client()]
-    await moving.reload()
-    await moving.blocked()
-    for (const client of clients) client.request('/?unread')
-    moving.unblock()
-    for (const client of clients) {
+  // One connection each: what is looked at a slice of the loop later may have been read by then, and is answered by the predecessor.
+  describe.each([
+    { what: 'was answered before', connect: async (moving: Moving) => await moving.idleClient() },
+    { what: 'never sent a byte', connect: async (moving: Moving) => await moving.client() }
+  ])('on a connection that $what', ({ connect }) => {
+    test('a request', async () => {
+      const moving = await Moving.start({ blocked: true })
+      const client = await connect(moving)
+      await moving.reload()
+      await moving.blocked()
+      client.request('/?unread')
+      moving.unblock()
       expect(await answers(client, 1)).toMatchObject([{ body: 'generation 2 answers /?unread' }])
       await goesOn(client)
-    }
-    expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 2 } })
-  })
+      expect(await moving.report()).toMatchObject(oneMoved)
+    })
 
-  test('half a request head, whose other half comes afterwards', async () => {
-    const moving = await Moving.start({ blocked: true })
-    const clients = [await moving.idleClient(), await moving.client()]
-    await moving.reload()
-    await moving.blocked()
-    for (const client of clients) client.send('GET / HTTP/1.1\r\nHost: te')
-    moving.unblock()
-    await moving.arrived(2)
-    for (const client of clients) {
+    test('half a request head, whose other half comes afterwards', async () => {
+      const moving = await Moving.start({ blocked: true })
+      const client = await connect(moving)
+      await moving.reload()
+      await moving.blocked()
+      client.send('GET / HTTP/1.1\r\nHost: te')
+      moving.unblock()
+      await moving.arrived(1)
       client.send('st\r\n\r\n')
       expect(await answers(client, 1)).toMatchObject([{ body: 'generation 2 answers /' }])
       await goesOn(client)
-    }
-    expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 2 } })
+      expect(await moving.report()).toMatchObject(oneMoved)
+    })
   })
 
   test('a hundred requests, in order', async () => {
