@@ -6,8 +6,8 @@
  */
 
 import type { Peer } from './handover-messages.js'
-import { count, list, object, reader, string, type Shapes } from './json-lines.js'
-import type { Report } from './report.js'
+import { boolean, count, list, number, optional, orNull, reader, record, shape, string, type Shapes } from './json-lines.js'
+import { peerShape, reportShape, type Report } from './report.js'
 import type { LifecycleState } from './lifecycle.js'
 
 export interface ProcessStatus {
@@ -195,10 +195,36 @@ export type ControlAnswer =
   | { readonly type: 'stopping'; readonly pids: readonly number[] }
   | { readonly type: 'refused'; readonly code: string; readonly reason: string }
 
+const service = { startedAt: number, requests: count }
+/** Older versions send no `service` and no `sections`. Whatever a later version adds must be optional, too. */
+export const processStatusShape = shape({
+  pid: count, generation: count, state: string, name: orNull(string), keeper: orNull(count), slot: orNull(count),
+  version: orNull(string), node: string, ageMs: number, listeners: list(string), connections: record(count),
+  requests: shape({ inFlight: count, total: count, failed: count }), waitsFor: list(string), endsInMs: orNull(number),
+  memory: count, debugged: optional(boolean), loopDelayMs: orNull(number), lastReport: orNull(reportShape), plain: optional(string),
+  service: optional(shape({ ...service, id: string, includes: list(string) })), sections: optional(list(shape({ name: string, doing: string, bytes: count })))
+})
+export const reloadOutcomeShape = shape({
+  ok: boolean, at: number, ms: number,
+  switched: list(shape({ slot: orNull(count), from: orNull(peerShape), to: peerShape, version: orNull(string), died: optional(string) })),
+  reports: list(reportShape), serving: list(peerShape), notes: optional(list(string)),
+  error: optional(shape({ code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string }))
+})
+const keeperStatus = shape({
+  pid: count, version: string, node: string, ageMs: number, workers: count, listeners: optional(list(string)), crashes: count,
+  down: list(shape({ slot: count, reason: string, nextTryInMs: number })),
+  checkpoints: optional(list(shape({ slot: count, name: string, bytes: count, ageMs: number }))),
+  elsewhere: optional(list(string)), shared: optional(list(string))
+})
+const appStatus = shape({
+  name: orNull(string), keeper: orNull(keeperStatus), service: optional(orNull(shape({ ...service, generation: count }))),
+  processes: list(processStatusShape), lastReload: orNull(reloadOutcomeShape)
+})
+
 const answers: Shapes<ControlAnswer> = {
   progress: { text: string },
-  status: { app: object },
-  reload: { outcome: object },
+  status: { app: appStatus },
+  reload: { outcome: reloadOutcomeShape },
   stopping: { pids: list(count) },
   refused: { code: string, reason: string }
 }

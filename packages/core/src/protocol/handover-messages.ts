@@ -5,8 +5,8 @@
  * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
  */
 
-import { boolean, count, list, object, one, optional, shape, string, vocabulary, type Check, type Descriptors, type Shapes } from './json-lines.js'
-import type { Report, StateReport } from './report.js'
+import { boolean, count, list, one, oneOf, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
+import { reportShape, stateReportShape, type Report, type StateReport } from './report.js'
 
 export const protocol = 1
 
@@ -147,12 +147,12 @@ export type Message =
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
-const kind: Check = (value) => ['tcp', 'unix', 'udp', 'control'].includes(value as string)
+const kind = oneOf('tcp', 'unix', 'udp', 'control')
 export const listener = shape({
   name: string, kind, asked: string, ephemeral: optional(boolean), address: string, port: count, backlog: count,
   ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
-const phase: Check = (value) => ['offer', 'final', 'checkpoint'].includes(value as string)
+const phase = oneOf('offer', 'final', 'checkpoint')
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({
   kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string)
@@ -169,7 +169,7 @@ export const shapes: Shapes<Message> = {
   restoring: { name: string, bytes: count },
   peer: { name: string, text: optional(string) },
   refused: { code: string, reason: string },
-  ready: { kept: list(string), added: list(string), dropped: list(string), state: optional(object) },
+  ready: { kept: list(string), added: list(string), dropped: list(string), state: optional(stateReportShape) },
   failed: { reason: string, code: optional(string) },
   commit: {},
   serving: { takes: optional(takes), pongs: optional(boolean) },
@@ -179,7 +179,7 @@ export const shapes: Shapes<Message> = {
   settled: {},
   move: { connections: list(connection), refusable: optional(boolean) },
   taken: { count, back: optional(list(count)) },
-  end: { report: optional(object) }
+  end: { report: optional(reportShape) }
 }
 
 const descriptors: Descriptors<Message> = {

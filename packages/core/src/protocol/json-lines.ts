@@ -46,10 +46,15 @@ export class LineReader {
 export type Check = (value: unknown) => boolean
 export const string: Check = (value) => typeof value === 'string'
 export const boolean: Check = (value) => typeof value === 'boolean'
+export const number: Check = (value) => typeof value === 'number'
 export const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
 export const object: Check = (value) => typeof value === 'object' && value !== null
 export const list = (of: Check): Check => (value) => Array.isArray(value) && value.every(of)
 export const optional = (check: Check): Check => (value) => value === undefined || check(value)
+export const orNull = (check: Check): Check => (value) => value === null || check(value)
+export const oneOf = (...values: readonly string[]): Check => (value) => values.includes(value as string)
+/** An object whose keys may be any. */
+export const record = (of: Check): Check => (value) => object(value) && !Array.isArray(value) && Object.values(value as object).every(of)
 export const shape = (fields: Readonly<Record<string, Check>>): Check => (value) => {
   if (!object(value)) return false
   return Object.keys(fields).every((field) => fields[field]?.((value as Record<string, unknown>)[field]))

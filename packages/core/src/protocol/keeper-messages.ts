@@ -3,11 +3,11 @@
  * from worker to worker as without a keeper; where no predecessor lives, the keeper makes the offer in its place. Pure.
  */
 
-import { boolean, count, list, object, one, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
+import { boolean, count, list, one, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
 import { listener, type OfferedListener } from './handover-messages.js'
-import type { Report } from './report.js'
+import { reportShape, type Report } from './report.js'
 import { type LifecycleState } from './lifecycle.js'
-import type { ProcessStatus } from './control-messages.js'
+import { processStatusShape, type ProcessStatus } from './control-messages.js'
 
 export const keeperProtocol = 1
 
@@ -98,10 +98,10 @@ export const workerShapes: Shapes<WorkerMessage> = {
   state: { state: string, generation: count },
   booted: { kept: list(string), added: list(string), dropped: list(string), speaks: list(shape({ listener: string, protocol: string })) },
   serves: { listeners: list(listener) },
-  report: { report: object },
+  report: { report: reportShape },
   failed: { successor: count, code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string },
   wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
-  status: { id: count, status: object },
+  status: { id: count, status: processStatusShape },
   checkpoint: { name: string, bytes: count },
   gather: { id: count, topic: string, snapshot: countedBy },
   told: { id: count, topic: string, snapshot: countedBy },

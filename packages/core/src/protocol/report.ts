@@ -3,6 +3,7 @@
  */
 
 import { withoutStop } from '../errors.js'
+import { count, list, number, oneOf, optional, orNull, record, shape, string } from './json-lines.js'
 
 export interface CutRequest {
   readonly method: string
@@ -84,6 +85,26 @@ export interface Report {
     readonly drain: number | null
   }
 }
+
+const names = list(string)
+export const peerShape = shape({ pid: count, generation: count })
+const connectionCounts = { moved: count, drained: count, closedIdle: count, cut: count }
+const phaseMs = orNull(number)
+export const stateReportShape = shape({ restored: names, unclaimed: names, failed: list(shape({ name: string, reason: string })) })
+/** Older versions send no `state`. Whatever a later version adds must be optional, too. */
+export const reportShape = shape({
+  result: oneOf('switched', 'drained', 'undone', 'stopped'),
+  trigger: string,
+  predecessor: peerShape,
+  successor: orNull(peerShape),
+  listeners: shape({ kept: names, added: names, dropped: names }),
+  state: optional(stateReportShape),
+  connections: shape({ ...connectionCounts, open: count, kinds: record(shape(connectionCounts)), stayed: record(count) }),
+  requestsCut: list(shape({ method: string, path: string, ms: number })),
+  requestsCutBeside: optional(count),
+  cleanupCut: optional(string),
+  durations: shape({ launch: phaseMs, prepare: phaseMs, commit: phaseMs, move: phaseMs, drain: phaseMs })
+})
 
 /** A report must fit into a message. */
 export const mostCutNamed = 1_000

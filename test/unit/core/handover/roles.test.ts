@@ -9,6 +9,7 @@ import {
   BlockingChannel, Channel, handOver, type LaunchedSuccessor, Lifecycle, ListenerRegistry, type Message, native, handoverMessages,
   type SectionsToSend, succeed, type SuccessorSide, takeOffer, watchSuccessor
 } from '../../../helpers/internals.js'
+import { exampleReport } from '../../../helpers/example-words.js'
 
 /** The other end of a channel, held by the test. */
 class Peer {
@@ -256,7 +257,7 @@ describe('the successor', () => {
     peer.say({ type: 'commit' })
     await peer.hear('serving')
     expect(log).toEqual(['serves'])
-    peer.say({ type: 'end', report: {} })
+    peer.say({ type: 'end', report: exampleReport })
     await done
     expect(log).toEqual(['serves', 'report'])
     await peer.gone()

@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 import { handoverMessages, maxLineBytes, type Message, type MessageType, protocol, shapes, speaks } from '../../../helpers/internals.js'
+import { different, exampleReport } from '../../../helpers/example-words.js'
 
 const listener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 } as const
 
@@ -25,7 +26,7 @@ const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } =
   settled: { type: 'settled' },
   move: { type: 'move', connections: [connection, { ...connection, kind: 'chat', state: '[1]', unread: 'aGVsbG8=' }], refusable: true },
   taken: { type: 'taken', count: 2, back: [1] },
-  end: { type: 'end', report: { result: 'drained' } as never }
+  end: { type: 'end', report: exampleReport }
 }
 const types = Object.keys(examples) as MessageType[]
 
@@ -34,7 +35,7 @@ const values: readonly unknown[] = [undefined, null, true, -1, 1.5, 2 ** 53, 'te
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   protocol: (value) => Number.isSafeInteger(value) && (value as number) >= 0,
   reason: (value) => typeof value === 'string',
-  report: (value) => value === undefined || (typeof value === 'object' && value !== null),
+  report: (value) => value === undefined,
   kept: (value) => Array.isArray(value) && value.every((name) => typeof name === 'string'),
   listeners: (value) => Array.isArray(value) && value.length === 0,
   takes: (value) => value === undefined,
@@ -51,7 +52,7 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   debugged: (value) => value === undefined || typeof value === 'boolean',
   refusable: (value) => value === undefined || typeof value === 'boolean',
   back: (value) => value === undefined || (Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)),
-  state: (value) => value === undefined || (typeof value === 'object' && value !== null),
+  state: (value) => value === undefined,
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }
 Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], dropped: right['kept'], connections: right['listeners'], count: right['protocol'] })
@@ -97,6 +98,18 @@ describe('a line', () => {
 
   it.each(['', ' ', 'hello', '{', 'null', '1', '"hello"', '[]', '{}', '{"type":null}', '{"type":["hello"]}', '{"type":"surrender"}', '{"type":"toString"}', '{"type":"__proto__"}', '\0', '{"type":"commit"}x'])('%j is no message, and the error says what was found', (line) => {
     expect(() => handoverMessages.parse(line)).toThrow(expect.objectContaining({ code: 'HANDOVER_PROTOCOL', message: expect.stringMatching(/^expected one of hello, offer, .+, found ".*"\.$/s) }))
+  })
+
+  it.each([
+    ['result', 'lost'], ['trigger', 1], ['predecessor', null], ['predecessor.pid', '4120'], ['successor', undefined], ['listeners.kept', [1]], ['state.restored', 'sessions'], ['state.failed', [{ name: 'cache' }]],
+    ['connections.open', 1.5], ['connections.kinds.http.cut', null], ['connections.stayed', []], ['connections.stayed.TLS', 'two'], ['requestsCut', [{ method: 'GET' }]], ['requestsCutBeside', -1], ['durations.drain', undefined], ['durations', {}]
+  ])('with a report whose "%s" is %j is refused', (field, value) => {
+    expect(() => handoverMessages.parse(JSON.stringify({ type: 'end', report: different(exampleReport, field, value) }))).toThrow(/with a valid "report", found/)
+  })
+
+  it.each([['state', undefined], ['successor', null], ['durations.launch', null], ['connections.later', 1], ['predecessor.later', 'x'], ['later', {}]])('with a report whose "%s" is %j, as in another version, is read', (field, value) => {
+    const message = { type: 'end', report: different(exampleReport, field, value) }
+    expect(handoverMessages.parse(JSON.stringify(message))).toEqual(message)
   })
 
   it('that is long is quoted in part, with its length', () => {

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import {
   type KeeperMessage, keeperMessages, keeperShapes, type OfferedListener, type WorkerMessage, workerMessages, workerShapes
 } from '../../../helpers/internals.js'
+import { different, exampleReport, exampleStatus } from '../../../helpers/example-words.js'
 
 const listener: OfferedListener = { name: 'tcp 0.0.0.0:3000', kind: 'tcp', asked: 'tcp *:3000', address: '0.0.0.0', port: 3000, ipv6: false, ipv6Only: false, backlog: 511 }
 const snapshot = { id: '4312-5f3a', includes: ['4120-9c01'] }
@@ -16,10 +17,10 @@ const fromWorker: Examples<WorkerMessage> = {
   state: { type: 'state', state: 'serving', generation: 2 },
   booted: { type: 'booted', kept: ['tcp 0.0.0.0:3000'], added: [], dropped: ['unix /run/app.sock'], speaks: [{ listener: 'tcp 0.0.0.0:3000', protocol: 'http' }] },
   serves: { type: 'serves', listeners },
-  report: { type: 'report', report: { result: 'switched' } as never },
+  report: { type: 'report', report: exampleReport },
   failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended. Process 4120 serves. Repair it.', what: 'it ended', serving: 'Process 4120 serves', todo: 'Repair it', stderr: '' },
   wants: { type: 'wants' },
-  status: { type: 'status', id: 7, status: { pid: 4312 } as never },
+  status: { type: 'status', id: 7, status: exampleStatus },
   checkpoint: { type: 'checkpoint', name: 'sessions', bytes: 4096 },
   gather: { type: 'gather', id: 7, topic: 'metrics', snapshot },
   told: { type: 'told', id: 7, topic: 'metrics', snapshot },
@@ -47,7 +48,6 @@ const fromKeeper: Examples<KeeperMessage> = {
 const values: readonly unknown[] = [undefined, null, true, -1, 1.5, 2 ** 53, 'text', [], [1], ['text'], {}, [{}]]
 const isText = (value: unknown): boolean => typeof value === 'string'
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
-const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
 const isNames = (value: unknown): boolean => Array.isArray(value) && value.every(isText)
 const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.length === 0
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
@@ -59,7 +59,7 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   serving: (value) => value === undefined || isText(value),
   todo: (value) => value === undefined || isText(value),
   protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
-  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: isObject, status: isObject, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
+  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: () => false, status: () => false, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
 }
 
 const sides = [
@@ -103,6 +103,18 @@ describe('a line', () => {
 
   it.each([[{ listener: 'tcp 0.0.0.0:3000' }], [{ protocol: 'http' }], [{ listener: 1, protocol: 'http' }]])('of a worker that speaks %j is refused', (spoken) => {
     expect(() => workerMessages.parse(JSON.stringify({ ...fromWorker.booted, speaks: [spoken] }))).toThrow(expect.objectContaining({ message: expect.stringContaining('with a valid "speaks"') }))
+  })
+
+  it.each([
+    ['pid', -1], ['state', 7], ['name', 1], ['keeper', undefined], ['ageMs', null], ['listeners', [1]], ['connections', { http: 'two' }], ['requests.failed', undefined], ['endsInMs', 'soon'], ['debugged', 1],
+    ['lastReport.durations', null], ['service.includes', null], ['sections', [{ name: 'sessions', doing: 'saving' }]]
+  ])('with a status whose "%s" is %j is refused', (field, value) => {
+    expect(() => workerMessages.parse(JSON.stringify({ type: 'status', id: 7, status: different(exampleStatus, field, value) }))).toThrow(/with a valid "status", found/)
+  })
+
+  it.each([['service', undefined], ['sections', undefined], ['lastReport', null], ['lastReport.state', undefined], ['state', 'later'], ['requests.later', 1], ['later', {}]])('with a status whose "%s" is %j, as in another version, is read', (field, value) => {
+    const message = { type: 'status', id: 7, status: different(exampleStatus, field, value) }
+    expect(workerMessages.parse(JSON.stringify(message))).toEqual(message)
   })
 
   it('of the other side is no message', () => {
