@@ -7,9 +7,20 @@
 const turnMs = 5
 
 export class LoopBudget {
-  readonly #until = performance.now() + turnMs
+  #until = performance.now() + turnMs
 
   get isSpent(): boolean {
     return performance.now() >= this.#until
+  }
+
+  /** Undefined while there is time left; else it resolves in a later turn of the event loop, for which there is a new budget. */
+  nextTurn(): Promise<void> | undefined {
+    if (!this.isSpent) return undefined
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        this.#until = performance.now() + turnMs
+        resolve()
+      })
+    })
   }
 }

@@ -195,11 +195,10 @@ export class SharedState {
   /** An offer was taken. */
   expect(names: readonly string[], since: number | undefined, channel: Channel): void {
     if (since !== undefined) this.#startedAt = since
-    this.#restoring = new SectionRestorer(this.#sections, {
+    this.#restoring = new SectionRestorer(this.#sections, names, {
       progress: (name, bytes) => { channel.send({ type: 'restoring', name, bytes }) },
       warn: (line) => { this.#side.warn(line) }
     })
-    this.#restoring.expect(names)
   }
 
   /** `fd`: the descriptor that was sent before the word; undefined where it did not arrive. */

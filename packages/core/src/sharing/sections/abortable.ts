@@ -1,14 +1,36 @@
-/** What `work` resolves with; rejects with the reason of `signal` where that is aborted before. */
+/** Waits that end when a signal is aborted, however long the answer takes. */
+
+/** One wait at a time: a listener for each would cost too much for the small items of a stream. */
+export class AbortableWait {
+  readonly #signal: AbortSignal
+  #reject: ((reason: unknown) => void) | undefined
+  readonly #onAbort = (): void => { this.#reject?.(this.#signal.reason) }
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    signal.addEventListener('abort', this.#onAbort)
+  }
+
+  for<T>(answer: T | PromiseLike<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#reject = reject
+      Promise.resolve(answer).then(resolve, reject)
+      if (this.#signal.aborted) this.#onAbort()
+    })
+  }
+
+  end(): void {
+    this.#signal.removeEventListener('abort', this.#onAbort)
+  }
+}
+
+/** Resolves as `work` does; rejects with the reason of `signal` where that is aborted before. */
 export async function before<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   signal.throwIfAborted()
-  let giveUp = (): void => undefined
-  const aborted = new Promise<never>((_, reject) => {
-    giveUp = () => { reject(signal.reason as Error) }
-    signal.addEventListener('abort', giveUp, { once: true })
-  })
+  const wait = new AbortableWait(signal)
   try {
-    return await Promise.race([work(), aborted])
+    return await wait.for(work())
   } finally {
-    signal.removeEventListener('abort', giveUp)
+    wait.end()
   }
 }

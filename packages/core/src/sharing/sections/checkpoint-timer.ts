@@ -8,9 +8,9 @@ import type { SavedSection, SectionSaver } from './section-saver.js'
 import type { Sections } from './section-registry.js'
 
 export interface CheckpointingSide {
-  /** Why nobody would keep it; undefined where somebody does. */
+  /** Why a checkpoint cannot be kept; undefined where it can. */
   whyNot(name: string): string | undefined
-  /** Sends it to whoever keeps it; the file is closed afterwards. False where that failed. */
+  /** Sends it to the keeper, or to systemd; the file is closed afterwards. False where that failed. */
   keep(name: string, file: SavedSection): boolean
   warn(line: string): void
 }
@@ -56,18 +56,19 @@ export class CheckpointTimer {
   async #save(name: string, signal: AbortSignal): Promise<void> {
     try {
       const reason = this.#side.whyNot(name)
-      if (reason !== undefined) throw new Error(`nobody keeps that of section "${name}": there is no keeper (handover run), and ${reason}`)
+      if (reason !== undefined) throw new Error(`there is no keeper (handover run), and ${reason}`)
       const file = await this.#saving.save(name, 'checkpoint', signal)
       try {
-        if (!signal.aborted && !this.#side.keep(name, file)) throw new Error(`that of section "${name}" was not taken`)
+        if (!signal.aborted && !this.#side.keep(name, file)) throw new Error('it was not taken')
       } finally {
         void closeLater(file.fd)
       }
       this.#failing.delete(name)
     } catch (error) {
-      // Said once until it works again.
-      if (!signal.aborted && !this.#failing.has(name)) this.#side.warn(`no checkpoint: ${(error as Error).message}`)
-      if (!signal.aborted) this.#failing.add(name)
+      if (signal.aborted) return
+      // Once, until it works again.
+      if (!this.#failing.has(name)) this.#side.warn(`no checkpoint of section "${name}": ${(error as Error).message}`)
+      this.#failing.add(name)
     }
   }
 }

@@ -10,8 +10,10 @@
 
 import { Readable } from 'node:stream'
 import { HandoverError } from '../../errors.js'
+import { AbortableWait } from './abortable.js'
+import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater, openMemoryFile, sealMemoryFile } from '../../platform/memory-file.js'
-import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter, Turns } from './section-frames.js'
+import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter } from './section-frames.js'
 import { decodeState, encodeState, isSharedView } from '../../protocol/value-codec.js'
 
 export interface SectionHeader {
@@ -68,45 +70,13 @@ function itemsOf(value: unknown): Items | undefined {
   return isFunction(value['next']) && isFunction(value[Symbol.iterator]) ? value as unknown as Iterator<unknown> : undefined
 }
 
-/**
- * Waits for somebody who may never answer, as long as the signal allows. One wait at a time: a listener for each would be dear for small
- * items.
- */
-class Patience {
-  readonly #signal: AbortSignal
-  #reject: ((reason: unknown) => void) | undefined
-  readonly #onAbort = (): void => { this.#reject?.(this.#signal.reason) }
-
-  constructor(signal: AbortSignal) {
-    this.#signal = signal
-    signal.addEventListener('abort', this.#onAbort)
-  }
-
-  for<T>(answer: T | PromiseLike<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      if (this.#signal.aborted) {
-        void Promise.resolve(answer).catch(() => undefined)
-        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- whatever the caller gave as the reason
-        reject(this.#signal.reason)
-        return
-      }
-      this.#reject = reject
-      Promise.resolve(answer).then(resolve, reject)
-    })
-  }
-
-  end(): void {
-    this.#signal.removeEventListener('abort', this.#onAbort)
-  }
-}
-
 /** Tells a stream that nobody wants the rest, and waits until it has cleaned up, unless the time is over. */
-async function giveUp(items: Items, value: unknown, patience: Patience): Promise<void> {
+async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promise<void> {
   try {
     const returned = items.return?.()
     // Its iterator hears of it only after the chunk that it waits for.
     if (value instanceof Readable) value.destroy()
-    await patience.for(returned)
+    await wait.for(returned)
   } catch {
     // Why it is given up counts, not what it says to that.
   }
@@ -122,7 +92,7 @@ export async function writeSection(
 ): Promise<{ fd: number; bytes: number }> {
   const { signal } = options
   const of = `section ${JSON.stringify(header.name)}`
-  const patience = new Patience(signal)
+  const wait = new AbortableWait(signal)
   let items: Items | undefined
   let fd: number | undefined
   let writer: FrameWriter | undefined
@@ -135,12 +105,12 @@ export async function writeSection(
     const about = { name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items: items !== undefined }
     await writer.write(frameKinds.header, JSON.stringify(about))
     if (items) {
-      const turns = new Turns()
+      const budget = new LoopBudget()
       for (let index = 0; ; index++) {
         let next
         try {
           const answer = items.next()
-          next = isPromise(answer) ? await patience.for(answer) : answer
+          next = isPromise(answer) ? await wait.for(answer) : answer
         } catch (error) {
           if (!signal.aborted) items = undefined // It has ended by itself.
           throw error
@@ -151,7 +121,7 @@ export async function writeSection(
         }
         const written = writeItem(writer, next.value, of, index)
         if (written) await written
-        const turn = turns.next()
+        const turn = budget.nextTurn()
         if (turn) {
           await turn
           signal.throwIfAborted()
@@ -166,10 +136,10 @@ export async function writeSection(
   } catch (error) {
     await writer?.settled()
     if (fd !== undefined) await closeLater(fd)
-    if (items) await giveUp(items, value, patience)
+    if (items) await giveUp(items, value, wait)
     throw signal.aborted ? signal.reason : error
   } finally {
-    patience.end()
+    wait.end()
   }
 }
 
@@ -201,13 +171,13 @@ export async function readSection(fd: number, options: ReadOptions): Promise<Rea
 }
 
 async function* itemsIn(reader: FrameReader, signal: AbortSignal): AsyncGenerator {
-  const turns = new Turns()
+  const budget = new LoopBudget()
   try {
     for (;;) {
       const frame = await reader.next()
       if (frame.kind === frameKinds.end) break
       yield readItem(frame, reader)
-      const turn = turns.next()
+      const turn = budget.nextTurn()
       if (turn) {
         await turn
         signal.throwIfAborted()

@@ -10,6 +10,7 @@
 import { fstatSync, read, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { HandoverError, withoutStop } from '../../errors.js'
+import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater } from '../../platform/memory-file.js'
 
 export const format = 1
@@ -24,30 +25,12 @@ const endBytes = headBytes + 8
 const batchBytes = 1_048_576
 /** What is larger than a batch goes between its own memory and the file, in pieces after which a signal is seen. */
 const pieceBytes = 8 * batchBytes
-/** How long the event loop may be held up before it gets its turn. */
-const sliceMs = 8
 
 const writeAt = promisify(write)
 const readAt = promisify(read)
 
 const failed = (what: string, cause: unknown, todo: string): HandoverError =>
   new HandoverError('HANDOVER_STATE', `${what}: ${withoutStop((cause as Error).message)}. Nothing was changed. ${todo}.`, { cause })
-
-/** Gives the event loop its turn, where what runs has held it up for a while. */
-export class Turns {
-  #since = performance.now()
-
-  /** Undefined where there is time left, so that nobody waits for nothing. */
-  next(): Promise<void> | undefined {
-    if (performance.now() - this.#since < sliceMs) return undefined
-    return new Promise((resolve) => {
-      setImmediate(() => {
-        this.#since = performance.now()
-        resolve()
-      })
-    })
-  }
-}
 
 export interface FrameOptions {
   readonly signal: AbortSignal
@@ -132,7 +115,7 @@ export class FrameWriter {
     if (headBytes + length <= batchBytes) {
       this.#copy(content)
     } else if (typeof content === 'string') {
-      const turns = new Turns()
+      const budget = new LoopBudget()
       for (let at = 0; at < content.length;) {
         // A character is at most three bytes for each half of it that a string has.
         let end = Math.min(content.length, at + Math.floor((batchBytes - this.#used) / 3))
@@ -140,7 +123,7 @@ export class FrameWriter {
         if (end > at) this.#copy(content.slice(at, end))
         else await this.#flush()
         at = Math.max(at, end)
-        await turns.next()
+        await budget.nextTurn()
       }
     } else {
       await this.#flush()

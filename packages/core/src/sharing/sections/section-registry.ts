@@ -14,7 +14,7 @@ const defaultMaxBytes = 1_073_741_824
 const mostSections = 1_000
 
 /** A section with its defaults. */
-export interface Declared extends Section {
+export interface DeclaredSection extends Section {
   readonly name: string
   readonly timeoutMs: number
   readonly mostBytes: number
@@ -28,10 +28,10 @@ const functions = ['save', 'restore', 'merge'] as const
 const options: readonly string[] = [...numbers, ...flags, 'accepts'] satisfies (keyof Section)[]
 
 export class Sections {
-  readonly #declared = new Map<string, Declared>()
-  readonly #added: (section: Declared) => void
+  readonly #declared = new Map<string, DeclaredSection>()
+  readonly #added: (section: DeclaredSection) => void
 
-  constructor(added: (section: Declared) => void) {
+  constructor(added: (section: DeclaredSection) => void) {
     this.#added = added
   }
 
@@ -58,7 +58,7 @@ export class Sections {
     if (accepts !== undefined && !(Array.isArray(accepts) && accepts.every((schema) => Number.isSafeInteger(schema)))) throw wrong(`accepts of section "${name}" is ${inspect(accepts)}`, 'Give a list of schema numbers')
     for (const key of ['final', 'checkpoint'] as const) if (section[key] && !section.save) throw wrong(`section "${name}" has ${key} and no save`, 'Give it a save')
     // Called as methods of what the program gave, which may be an instance of a class.
-    const declared: Declared = {
+    const declared: DeclaredSection = {
       name,
       timeoutMs: section.timeout ?? defaultTimeoutMs,
       mostBytes: section.maxBytes ?? defaultMaxBytes,
@@ -75,12 +75,12 @@ export class Sections {
     this.#added(declared)
   }
 
-  get(name: string): Declared | undefined {
+  get(name: string): DeclaredSection | undefined {
     return this.#declared.get(name)
   }
 
   /** Those that can be saved. */
-  get saved(): Declared[] {
+  get saved(): DeclaredSection[] {
     return [...this.#declared.values()].filter(({ save }) => save !== undefined)
   }
 }

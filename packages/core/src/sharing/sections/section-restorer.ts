@@ -1,6 +1,6 @@
 /**
- * The successor's side of shared state: brings what arrives and what the program has declared together, calls restore() with a deadline,
- * and says whether this process may serve.
+ * The successor's side of shared state: matches the sections that arrive with those that the program has declared, calls restore() with a
+ * deadline, and says whether this process may serve.
  *
  * While the predecessor lives, a section that cannot be restored refuses the reload, unless it is optional. Where nobody else would serve
  * (the predecessor is gone, or it is a checkpoint) the program goes on without it, and says so.
@@ -14,7 +14,7 @@ import { listed, type StateReport } from '../../protocol/report.js'
 import type { RestoreInfo } from '../sharing-api.js'
 import { before } from './abortable.js'
 import { readSection, type SectionHeader } from './section-file.js'
-import type { Declared, Sections } from './section-registry.js'
+import type { DeclaredSection, Sections } from './section-registry.js'
 
 const progressMs = 200
 /** Characters. */
@@ -27,46 +27,48 @@ export interface RestoringSide {
 }
 
 /** A section that the offer names. */
-interface Expected {
+class ExpectedSection {
   readonly name: string
-  phase: SectionPhase
+  phase: SectionPhase = 'offer'
+  doing: 'awaited' | SectionStatus['doing'] | 'unclaimed' = 'awaited'
+  /** Of its file, while it is `saved`: then it waits for the program to declare it. */
   fd: number | undefined
-  bytes: number
-  doing: 'awaited' | SectionStatus['doing'] | 'unclaimed'
-  reason: string | undefined
-  /** Resolves when it has come, or never will. */
-  readonly arrived: Promise<void>
-  arrive: () => void
-  restored: Promise<void> | undefined
-  /** Resolves when it is restored, or cannot be. */
-  readonly over: Promise<void>
-  end: () => void
+  bytes = 0
+  reason = ''
   /** As Date.now(). */
-  savedAt: number | undefined
+  savedAt = Date.now()
+  arrive = (): void => undefined
+  /** Resolves when it has come, or never will. */
+  readonly arrived = new Promise<void>((resolve) => { this.arrive = resolve })
+  end = (): void => undefined
+  /** Resolves when it is restored, or cannot be. */
+  readonly over = new Promise<void>((resolve) => { this.end = resolve })
+
+  constructor(name: string) {
+    this.name = name
+  }
+
+  failed(reason: string): void {
+    this.doing = 'failed'
+    this.reason = reason
+    this.arrive()
+    this.end()
+  }
 }
 
 export class SectionRestorer {
   readonly #sections: Sections
   readonly #side: RestoringSide
-  readonly #expected = new Map<string, Expected>()
+  readonly #expected = new Map<string, ExpectedSection>()
   readonly #finals = new Set<Promise<void>>()
   #alone = false
   #finished = false
 
-  constructor(sections: Sections, side: RestoringSide) {
+  /** `names`: those in the offer. */
+  constructor(sections: Sections, names: readonly string[], side: RestoringSide) {
     this.#sections = sections
     this.#side = side
-  }
-
-  /** The names in the offer. */
-  expect(names: readonly string[]): void {
-    for (const name of names) {
-      let arrive = (): void => undefined
-      const arrived = new Promise<void>((resolve) => { arrive = resolve })
-      let end = (): void => undefined
-      const over = new Promise<void>((resolve) => { end = resolve })
-      this.#expected.set(name, { name, phase: 'offer', fd: undefined, bytes: 0, doing: 'awaited', reason: undefined, arrived, arrive, restored: undefined, over, end, savedAt: undefined })
-    }
+    for (const name of names) this.#expected.set(name, new ExpectedSection(name))
   }
 
   /** A file has come, which belongs to us; undefined where it was announced and did not. */
@@ -81,8 +83,11 @@ export class SectionRestorer {
       return
     }
     Object.assign(expected, { phase, bytes })
-    if (fd === undefined) this.#failed(expected, 'its descriptor did not arrive: raise the limit of open files (ulimit -n)')
-    else Object.assign(expected, { fd, doing: 'saved' })
+    if (fd === undefined) {
+      expected.failed('its descriptor did not arrive: raise the limit of open files (ulimit -n)')
+      return
+    }
+    Object.assign(expected, { fd, doing: 'saved' })
     this.declared(name)
     expected.arrive()
   }
@@ -90,10 +95,7 @@ export class SectionRestorer {
   unsaved(name: string, phase: SectionPhase, reason: string): void {
     const expected = this.#expected.get(name)
     if (phase === 'final') this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
-    else if (expected?.doing === 'awaited') {
-      this.#failed(expected, reason)
-      expected.arrive()
-    }
+    else if (expected?.doing === 'awaited') expected.failed(reason)
   }
 
   /** The offer is a keeper's: nobody else would serve. */
@@ -104,11 +106,7 @@ export class SectionRestorer {
   /** Nothing more will come. */
   predecessorGone(): void {
     this.#alone = true
-    for (const expected of this.#expected.values()) {
-      if (expected.doing !== 'awaited') continue
-      this.#failed(expected, 'the predecessor ended before it was sent')
-      expected.arrive()
-    }
+    for (const expected of this.#expected.values()) if (expected.doing === 'awaited') expected.failed('the predecessor ended before it was sent')
   }
 
   /** The program has declared it: from now on it can be restored. */
@@ -116,48 +114,38 @@ export class SectionRestorer {
     const expected = this.#expected.get(name)
     const section = this.#sections.get(name)
     if (expected?.doing !== 'saved' || !section?.restore) return
-    const { fd } = expected
-    if (fd === undefined) return
-    expected.fd = undefined
     expected.doing = 'restoring'
-    expected.restored = this.#restore(section, fd, expected.phase, (bytes) => { expected.bytes = bytes }, (savedAt) => { expected.savedAt = savedAt }).then(
+    this.#restore(section, expected.fd!, expected.phase, expected).then(
       () => {
         expected.doing = 'restored'
         expected.end()
       },
-      (error: unknown) => { this.#failed(expected, reasonOf(error)) }
+      (error: unknown) => { expected.failed(reasonOf(error)) }
     )
   }
 
-  /** The program has declared all that it will. Resolves when all is restored, with why this process must not serve. */
+  /** The program has declared all that it will. Resolves when all is restored; with a reason where this process must not serve. */
   async finish(): Promise<string | undefined> {
     const all = [...this.#expected.values()]
     await Promise.all(all.map(({ arrived }) => arrived))
     this.#finished = true
     for (const expected of all) {
-      if (expected.fd === undefined) continue
-      void closeLater(expected.fd)
-      Object.assign(expected, { fd: undefined, doing: 'unclaimed' })
+      if (expected.doing !== 'saved') continue
+      void closeLater(expected.fd!)
+      expected.doing = 'unclaimed'
     }
-    for (const { restored } of all) await restored
+    await Promise.all(all.filter(({ doing }) => doing === 'restoring').map(({ over }) => over))
     for (const { name, phase, reason } of all.filter(({ doing }) => doing === 'failed')) {
       const section = this.#sections.get(name)
-      // What no part of this program wants is no loss.
+      // No part of this program wants it.
       if (!section?.restore) continue
-      const itself = `section "${name}" `
-      const why = reason?.startsWith(itself) === true ? `it ${reason.slice(itself.length)}` : reason
-      if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${why}`
-      this.#side.warn(`section "${name}" is not restored: ${withoutStop(why ?? '')}. This process goes on without it.`)
+      if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${reason}`
+      this.#side.warn(`section "${name}" is not restored: ${withoutStop(reason)}. This process goes on without it.`)
     }
-    this.#sayCheckpoints(all.filter(({ phase, doing }) => phase === 'checkpoint' && doing === 'restored'))
+    const checkpoints = all.filter(({ phase, doing }) => phase === 'checkpoint' && doing === 'restored')
+    const shown = checkpoints.map(({ name, savedAt }) => `${name} (${Math.round((Date.now() - savedAt) / 1_000)} s old)`)
+    if (shown.length > 0) this.#side.warn(`this process goes on from checkpoints: ${listed(shown)}. What changed since is lost.`)
     return undefined
-  }
-
-  #sayCheckpoints(restored: readonly Expected[]): void {
-    if (restored.length === 0) return
-    const now = Date.now()
-    const shown = restored.map(({ name, savedAt = now }) => `${name} (${Math.round((now - savedAt) / 1_000)} s old)`)
-    this.#side.warn(`this process goes on from checkpoints: ${listed(shown)}. What changed since is lost.`)
   }
 
   /** Resolves when no final section is in hand. */
@@ -188,7 +176,7 @@ export class SectionRestorer {
     return {
       restored: all.filter(({ doing }) => doing === 'restored').map(({ name }) => name),
       unclaimed: all.filter(({ doing, name }) => doing === 'unclaimed' || (doing === 'failed' && !wanted(name))).map(({ name }) => name),
-      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name)).map(({ name, reason = '' }) => ({ name, reason: reason.length > most ? `${reason.slice(0, most)} …` : reason }))
+      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name)).map(({ name, reason }) => ({ name, reason: reason.length > most ? `${reason.slice(0, most)} …` : reason }))
     }
   }
 
@@ -196,14 +184,9 @@ export class SectionRestorer {
     return [...this.#expected.values()].flatMap(({ name, doing, bytes }) => (doing === 'awaited' || doing === 'unclaimed' ? [] : [{ name, doing, bytes }]))
   }
 
-  #failed(expected: Expected, reason: string): void {
-    Object.assign(expected, { doing: 'failed', reason })
-    expected.end()
-  }
-
   #final(name: string, fd: number | undefined): void {
     const section = this.#sections.get(name)
-    // restore() of a section that is not final here would put the predecessor's state in the place of what this process has done since.
+    // restore() of a section that is not final here would replace what this process has done since.
     const takes = section && (section.merge ?? (section.final ? section.restore : undefined))
     if (fd === undefined || !takes) {
       if (fd !== undefined) void closeLater(fd)
@@ -211,8 +194,8 @@ export class SectionRestorer {
       this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
       return
     }
-    const before = this.#expected.get(name)?.restored
-    const done = Promise.resolve(before)
+    const expected = this.#expected.get(name)
+    const done = (expected?.doing === 'restoring' ? expected.over : Promise.resolve())
       .then(async () => { await this.#restore(section, fd, 'final') })
       .catch((error: unknown) => { this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
       .then(() => { this.#finals.delete(done) })
@@ -220,7 +203,7 @@ export class SectionRestorer {
   }
 
   /** Owns the descriptor. */
-  async #restore(section: Declared, fd: number, phase: SectionPhase, progress?: (bytes: number) => void, written?: (savedAt: number) => void): Promise<void> {
+  async #restore(section: DeclaredSection, fd: number, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
     const limit = new AbortController()
     const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
     let told = performance.now()
@@ -228,7 +211,7 @@ export class SectionRestorer {
     const file = await readSection(fd, {
       signal,
       progress: (bytes) => {
-        progress?.(bytes)
+        if (expected) expected.bytes = bytes
         if (performance.now() - told < progressMs) return
         told = performance.now()
         this.#side.progress(section.name, bytes)
@@ -240,11 +223,11 @@ export class SectionRestorer {
     try {
       const { header } = file
       mustKnow(section, header)
-      written?.(header.savedAt)
+      if (expected) expected.savedAt = header.savedAt
       const info: RestoreInfo = { phase, version: header.version, schema: header.schema, generation: header.generation, node: header.node, savedAt: new Date(header.savedAt), signal }
       const take = phase === 'final' && section.merge ? 'merge' : 'restore'
       await before(signal, async () => { await section[take]?.(file.value, info) }).catch((error: unknown) => {
-        // The program's own error: whoever asked for the reload gets its message, and this log where it comes from.
+        // An error of the program: the reload fails with its message, and this log shows where it comes from.
         if (error !== signal.reason) this.#side.warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
         throw error
       })
@@ -256,7 +239,7 @@ export class SectionRestorer {
 }
 
 /** Throws where the section is of a form that the program does not read. */
-function mustKnow(section: Declared, { name, schema }: SectionHeader): void {
+function mustKnow(section: DeclaredSection, { name, schema }: SectionHeader): void {
   if (name !== section.name) throw new Error(`the file holds section "${name}"`)
   const known = [...new Set([section.schema ?? 0, ...(section.accepts ?? [])])].sort((a, b) => a - b)
   if (known.includes(schema ?? 0)) return

@@ -1,7 +1,8 @@
 /**
- * The predecessor's side of shared state: calls save(), with a deadline, and writes what it answers into a file whose descriptor can be
- * sent. A section that cannot be saved is told as such; what follows from that is the successor's business, since the newer code knows
- * whether it can do without.
+ * The predecessor's side of shared state: calls save(), with a deadline, and writes the result into a file whose descriptor can be sent.
+ *
+ * A section that cannot be saved is announced as such. The successor decides what follows, since the newer code knows whether it can do
+ * without.
  */
 
 import { HandoverError, textOf } from '../../errors.js'
@@ -9,7 +10,7 @@ import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { before } from './abortable.js'
 import { writeSection } from './section-file.js'
-import type { Declared, Sections } from './section-registry.js'
+import type { DeclaredSection, Sections } from './section-registry.js'
 
 /** A section in a file, which belongs to the one who asked for it. */
 export interface SavedSection {
@@ -57,10 +58,10 @@ export class SectionSaver {
     this.#progress.clear()
   }
 
-  /** Throws HANDOVER_STATE. Aborting `signal` gives it up. */
+  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. */
   async save(name: string, phase: SectionPhase, signal: AbortSignal): Promise<SavedSection> {
     const section = this.#sections.get(name)
-    if (!section?.save) throw new HandoverError('HANDOVER_STATE', `section "${name}" is not shared any more`)
+    if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
     const shown = phase !== 'checkpoint'
     if (shown) this.note(name, 'saving', 0)
     const limit = new AbortController()
@@ -75,21 +76,21 @@ export class SectionSaver {
       return { ...saved, phase }
     } catch (cause) {
       if (shown) this.note(name, 'failed', 0)
-      // The program's own error: whoever asked for the reload gets its message, and this log where it comes from.
+      // An error of the program: the reload fails with its message, and this log shows where it comes from.
       if (shown && cause !== limit.signal.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
-      throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `section "${name}" could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+      throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `it could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
     } finally {
       clearTimeout(timer)
       signal.removeEventListener('abort', giveUp)
     }
   }
 
-  async #write(section: Declared, phase: SectionPhase, signal: AbortSignal, progress: (bytes: number) => void): Promise<{ fd: number; bytes: number }> {
+  async #write(section: DeclaredSection, phase: SectionPhase, signal: AbortSignal, progress: (bytes: number) => void): Promise<{ fd: number; bytes: number }> {
     const write = async (value: unknown): Promise<{ fd: number; bytes: number }> =>
       await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
     const value = await before(signal, async () => {
       const saved = await section.save?.({ phase, signal })
-      // Nobody waits for it any more. Where it is a stream, that is told so.
+      // It comes too late. A stream must learn that, and does when it is written.
       if (signal.aborted) await write(saved)
       return saved
     })
