@@ -208,8 +208,9 @@ export class FakeProcess implements Host {
     return (this.servers[0]?.address() as net.AddressInfo).port
   }
 
+  /** Of its lifecycle; `starts` until its program runs. */
   get state(): string {
-    return this.generation.state
+    return (this.generation as Generation | undefined)?.state ?? 'starts'
   }
 
   // ---- its steps ----
