@@ -57,8 +57,8 @@ export class FakeMachine implements AsyncDisposable {
   program: FakeProgram
   /** Hears each step, as it is taken. */
   onStep: (step: Step) => void = () => undefined
-  /** By process number: at which step it dies. */
-  readonly fates = new Map<number, string>()
+  /** By process number: what becomes of it, and at which step. */
+  readonly fates = new Map<number, { readonly at: string; readonly then: 'dies' | 'hangs' }>()
 
   constructor(program: FakeProgram) {
     this.program = program
@@ -145,6 +145,8 @@ export class FakeProcess implements Host {
   stderr = ''
   end: ProcessEnd | undefined
   generation!: Generation
+  /** Dead, or it hangs. */
+  isStill = false
   readonly #contact: FakeContact | undefined
   readonly #channels: Channel[] = []
   readonly #ended: Promise<ProcessEnd>
@@ -161,7 +163,7 @@ export class FakeProcess implements Host {
       // As in Node, where a timer holds a signed 32-bit number.
       const lasts = ms >= 1 && ms <= 2 ** 31 - 1 ? ms : 1
       const made: FakeTimer = { at: machine.now + lasts, act, everyMs: isInterval ? lasts : undefined, of: this, unref: () => made }
-      if (!this.end) machine.timers.add(made)
+      if (!this.isStill) machine.timers.add(made)
       return made
     }
     this.clock = {
@@ -169,7 +171,7 @@ export class FakeProcess implements Host {
       setTimeout: (act, ms) => timer(act, ms, false),
       setInterval: (act, ms) => timer(act, ms, true),
       clear: (made) => { machine.timers.delete(made as FakeTimer) },
-      setImmediate: (act) => { setImmediate(() => { if (!this.end) act() }) }
+      setImmediate: (act) => { setImmediate(() => { if (!this.isStill) act() }) }
     }
   }
 
@@ -188,17 +190,17 @@ export class FakeProcess implements Host {
 
   /** A server that is handed over. It answers with the number of this process. */
   serve(listener: http.RequestListener = (_request, response) => response.end(String(this.number))): http.Server {
-    const server = http.createServer(listener)
+    const server = http.createServer((request, response) => { if (!this.isStill) listener(request, response) })
     this.generation.adopt(server)
     this.servers.push(server)
     return server
   }
 
   /** A successor says hello before its first listen(), and its thread waits in that until the offer is there: here the others go on. */
-  async listen(server: net.Server, port = 0): Promise<void> {
+  async listen(server: net.Server, port = 0, host = '127.0.0.1'): Promise<void> {
     await this.#contact?.heard()
-    if (this.end) return
-    server.listen(port, '127.0.0.1')
+    if (!this.isStill) server.listen(port, host)
+    // It has died in its listen().
     if (this.end) this.#closeServers()
     else await once(server, 'listening')
   }
@@ -216,12 +218,13 @@ export class FakeProcess implements Host {
   // ---- its steps ----
 
   step(does: string): void {
-    if (this.end) return
+    if (this.isStill) return
     if (beside.test(does)) return
     const step = { by: this, does }
     this.machine.steps.push(step)
     this.machine.onStep(step)
-    if (this.machine.fates.get(this.number) === does) this.die(killed)
+    const fate = this.machine.fates.get(this.number)
+    if (fate?.at === does) this[fate.then]()
   }
 
   /** Each message that this process says or hears over the channel is a step. */
@@ -229,14 +232,14 @@ export class FakeProcess implements Host {
     const send = channel.send.bind(channel)
     const receive = channel.receive.bind(channel)
     channel.send = (message, fds) => {
-      if (this.end) return
+      if (this.isStill) return
       send(message, fds)
       this.step(`says ${message.type}`)
     }
     channel.receive = async (...until) => {
       const received = await receive(...until)
       if (received) this.step(`hears ${received.message.type}`)
-      return this.end ? await new Promise(() => undefined) : received
+      return this.isStill ? await new Promise(() => undefined) : received
     }
     this.#channels.push(channel)
     return channel
@@ -244,10 +247,17 @@ export class FakeProcess implements Host {
 
   // ---- its end ----
 
-  die(end: ProcessEnd): void {
-    if (this.end) return
-    this.end = end
+  /** Its event loop does not turn any more: it says and hears nothing, and holds what it has. */
+  hangs(): void {
+    this.isStill = true
     for (const timer of this.machine.timers) if (timer.of === this) this.machine.timers.delete(timer)
+  }
+
+  /** Killed: what it holds is closed. */
+  dies(end = killed): void {
+    if (this.end) return
+    this.hangs()
+    this.end = end
     for (const channel of this.#channels) channel.close()
     this.#contact?.abandon()
     this.#closeServers()
@@ -263,7 +273,7 @@ export class FakeProcess implements Host {
 
   /** What lies outside of the machine: files that a killed process leaves behind. */
   cleanUp(): void {
-    this.die(killed)
+    this.dies()
     this.signals.emit('exit')
   }
 
@@ -274,11 +284,11 @@ export class FakeProcess implements Host {
   }
 
   log(level: string, line: string): void {
-    if (!this.end) this.lines.push(`${this.number} ${level}: ${line}`)
+    if (!this.isStill) this.lines.push(`${this.number} ${level}: ${line}`)
   }
 
   async launch(): Promise<LaunchedSuccessor> {
-    if (this.end) return await new Promise(() => undefined)
+    if (this.isStill) return await new Promise(() => undefined)
     const [messages, theirMessages] = socketPair()
     const [descriptors, theirDescriptors] = socketPair()
     const successor = this.machine.spawn([theirMessages, theirDescriptors])
@@ -289,7 +299,7 @@ export class FakeProcess implements Host {
       child: {
         ended: successor.#ended,
         stderr: () => successor.stderr,
-        kill: () => { successor.die(killed) },
+        kill: () => { successor.dies() },
         unref: () => undefined
       }
     }
@@ -301,15 +311,15 @@ export class FakeProcess implements Host {
 
   kill(pid: number): boolean {
     const process = this.machine.alive.find((each) => each.pid === pid)
-    process?.die(killed)
+    process?.dies()
     return process !== undefined
   }
 
   exit(status = 0): void {
-    if (this.end) return
+    if (this.isStill) return
     this.step(`exits with ${status}`)
     this.signals.emit('exit')
-    this.die({ code: status, signal: null })
+    this.dies({ code: status, signal: null })
   }
 }
 
@@ -336,7 +346,7 @@ class FakeContact extends BlockingChannel {
   }
 
   override say(message: Parameters<BlockingChannel['say']>[0]): void {
-    if (message.type === 'hello' || this.#process.end) return
+    if (message.type === 'hello' || this.#process.isStill) return
     super.say(message)
     this.#process.step(`says ${message.type}`)
   }
@@ -366,8 +376,8 @@ class FakeContact extends BlockingChannel {
 }
 
 /** The answer of whoever serves at this port. */
-export async function ask(port: number): Promise<string> {
-  const request = http.get({ port, host: '127.0.0.1', agent: false })
+export async function ask(port: number, path = '/'): Promise<string> {
+  const request = http.get({ port, host: '127.0.0.1', path, agent: false })
   const [response] = await once(request, 'response') as [http.IncomingMessage]
   let text = ''
   for await (const part of response.setEncoding('utf8')) text += part

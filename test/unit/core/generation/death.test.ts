@@ -1,11 +1,9 @@
 /**
- * Death at every step of a reload, of either side. The tables are the steps of a reload that succeeds: where a step is added to it, the test
- * asks for its row.
+ * Death at every step of a reload, of either side. The tables are the steps of a reload that succeeds: a step that is added to it needs a row.
  */
 
-import { once } from 'node:events'
-import net from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { freePorts } from '../../../helpers/ask.js'
 import { ask, FakeMachine, type FakeProcess } from '../../../helpers/fake-host.js'
 
 let port: number
@@ -13,10 +11,7 @@ let machine: FakeMachine
 let first: FakeProcess
 
 beforeEach(async () => {
-  const free = net.createServer().listen(0, '127.0.0.1')
-  await once(free, 'listening')
-  ;({ port } = free.address() as net.AddressInfo)
-  await once(free.close(), 'close')
+  port = (await freePorts(1))[0]!
   machine = new FakeMachine(async (process) => {
     process.generation.configure({ undoWindow: 1_000, linger: 0 })
     await process.listen(process.serve(), port)
@@ -56,7 +51,7 @@ describe('a successor that is killed', () => {
   })
 
   it.each(Object.entries(ofSuccessor))('when it "%s" changes nothing: the predecessor %s, at once', async (step, then) => {
-    machine.fates.set(2, step)
+    machine.fates.set(2, { at: step, then: 'dies' })
     const begun = machine.now
     const reload = first.generation.reload()
     if (then === 'serves on') {
@@ -99,7 +94,7 @@ describe('a predecessor that is killed', () => {
   })
 
   it.each(Object.entries(ofPredecessor))('when it "%s" leaves a successor that %s', async (step, then) => {
-    machine.fates.set(1, step)
+    machine.fates.set(1, { at: step, then: 'dies' })
     void first.generation.reload()
     await machine.until(() => first.end !== undefined || machine.processes[1]?.state === 'serving', 'the switch')
     if (!first.end) await machine.advance(1_000)
