@@ -3,7 +3,8 @@
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
 import { HandoverError, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
-import { Keeper } from './keeper.js'
+import { statusOfApp } from './keeper-status.js'
+import type { Keeper } from './keeper.js'
 
 /** What has a meaning to applications only, and the default action of some would end the keeper. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
@@ -38,10 +39,10 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
   try {
     switch (request.verb) {
       case 'status':
-        client.answer({ type: 'status', app: await keeper.status() })
+        client.answer({ type: 'status', app: await statusOfApp(keeper) })
         break
       case 'reload':
-        client.answer({ type: 'reload', outcome: await keeper.reload(request.options, (text) => { client.answer({ type: 'progress', text }) }) })
+        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(request.options, (text) => { client.answer({ type: 'progress', text }) }) })
         break
       case 'stop':
         client.answer({ type: 'stopping', pids: [process.pid, ...keeper.workers.map(({ pid }) => pid)] })
@@ -75,7 +76,7 @@ export function listenForSignals(keeper: Keeper): void {
       stop(signal)
       return
     }
-    void keeper.reloadTogether().then(({ ok, switched, error }) => {
+    void keeper.reloads.together().then(({ ok, switched, error }) => {
       if (ok) log('info', `reloaded: ${listed(switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`))} serve${switched.length === 1 ? 's' : ''}`)
       else log('error', `${error?.code}: ${error?.message}`)
     }, (error: unknown) => { log('error', String(error)) })

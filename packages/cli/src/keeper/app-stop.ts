@@ -1,0 +1,54 @@
+/**
+ * The end of an app under its keeper: connects are refused, all workers drain and end, and one that does not answer is killed. The exit
+ * status is that of the first worker that did not end well.
+ */
+
+import { isStarting } from '@handover/core/internal'
+import { statusAfterStop, statusOf } from './exit-status.js'
+import type { Fleet } from './fleet.js'
+import { refuseConnects } from './refuse-connects.js'
+import type { Worker } from './worker.js'
+
+/** A worker that does not answer for that long is killed. */
+const deafMs = 10_000
+const killMs = 1_000
+
+export class AppStop {
+  readonly #fleet: Fleet
+  #status = 0
+  #over: Promise<number> | undefined
+
+  /** `hasServed`: something of the app has served. Else the end of a worker that starts counts as the end of the app. */
+  constructor(fleet: Fleet, hasServed: boolean) {
+    this.#fleet = fleet
+    for (const worker of fleet.workers) {
+      const counts = !hasServed || !isStarting(worker.state)
+      void worker.ended.then((how) => { if (counts) this.#status ||= statusAfterStop(worker.state, how) })
+    }
+  }
+
+  /** The programs hear `signal`. Resolves when all workers have ended, with the exit status. A second call only waits. */
+  run(signal: NodeJS.Signals | undefined): Promise<number> {
+    return this.#over ??= this.#run(signal)
+  }
+
+  async #run(signal: NodeJS.Signals | undefined): Promise<number> {
+    const fleet = this.#fleet
+    await refuseConnects(fleet)
+    for (const worker of fleet.workers) worker.stop(true, signal)
+    const killDeaf = async (worker: Worker): Promise<void> => {
+      if ((await worker.ask(deafMs)) === undefined && !worker.how) worker.kill()
+    }
+    const deaf = setInterval(() => { for (const worker of fleet.workers) void killDeaf(worker) }, deafMs)
+    while (fleet.workers.length > 0) await Promise.all(fleet.workers.map(({ ended }) => ended))
+    clearInterval(deaf)
+    return this.#status
+  }
+
+  /** A second signal: passes it on, and kills a moment later. */
+  hurry(signal: NodeJS.Signals): void {
+    this.#status = statusOf({ code: null, signal })
+    for (const worker of this.#fleet.workers) worker.signal(signal)
+    setTimeout(() => { for (const worker of this.#fleet.workers) worker.kill() }, killMs)
+  }
+}

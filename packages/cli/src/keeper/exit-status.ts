@@ -1,0 +1,28 @@
+/** With which status the keeper exits, and what it says of an app that never served. Pure. */
+
+import { constants } from 'node:os'
+import { HandoverError, withoutStop, type LifecycleState, type ProcessEnd } from '@handover/core/internal'
+
+/** The exit status that a shell would give. */
+export const statusOf = ({ code, signal }: ProcessEnd): number => (signal === null ? (code ?? 0) : 128 + constants.signals[signal])
+
+/** Of a worker that was stopped. Many programs clean up and send themselves the signal again: that ends as it was asked to. */
+export const statusAfterStop = (state: LifecycleState, how: ProcessEnd): number =>
+  state === 'ended' && (how.signal === 'SIGTERM' || how.signal === 'SIGINT') ? 0 : statusOf(how)
+
+/** The first worker did not come to serve: says why, and answers the exit status. */
+export function firstStartFailed(error: unknown, how: ProcessEnd | undefined, say: (line: string) => void): number {
+  // A program that did its work and never listened.
+  if (how?.code === 0) return 0
+  say(`${firstLine(error)}. Nobody serves. ${todoAfter(error, how)}`)
+  // A worker that said that it cannot serve, and stayed, was killed by the keeper.
+  const wasKilled = how?.signal && error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
+  return how && !wasKilled ? statusOf(how) : 1
+}
+
+/** Node itself ends with status 9 for an option that it does not know. */
+const todoAfter = (error: unknown, how: ProcessEnd | undefined): string =>
+  String(error).includes('EADDRINUSE') ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.'
+    : `Repair the ${how?.code === 9 ? 'options before the script (handover run --help)' : 'program'}, and start it again.`
+
+export const firstLine = (error: unknown): string => withoutStop((error instanceof Error ? error.message : String(error)).split('\n')[0]!)

@@ -1,0 +1,120 @@
+/**
+ * Which reload of an app may run: one at a time, of the workers or of the keeper itself. Requests that come together, as from a terminal
+ * that signals all of its processes, are one reload. How the workers are replaced: rolling-reload.ts.
+ */
+
+import { HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type Peer, type ReloadOutcome, type ReloadRequest, type Wishes } from '@handover/core/internal'
+import type { Fleet } from './fleet.js'
+import type { Lookout } from './lookout.js'
+import { reload } from './rolling-reload.js'
+import type { Worker } from './worker.js'
+
+/** Plain requests that come within this time of the beginning of a reload belong to it. */
+const togetherMs = 500
+
+export interface ReloadsSide {
+  readonly lookout: Lookout
+  isStopping(): boolean
+  hasServed(): boolean
+  /** A worker is being started. */
+  isStarting(): boolean
+  /** Hands the keeper's job to a new process. Throws a HandoverError if that failed. */
+  handOver(): Promise<Peer>
+  /** A reload begins. */
+  begins(): void
+  /** A reload is over: all workers are of one generation. */
+  over(): void
+}
+
+export class Reloads {
+  last: ReloadOutcome | null
+  /** How the starts of the reload that runs, or of the last one, differed from what was typed. */
+  startNotes: string[] = []
+  readonly #fleet: Fleet
+  readonly #side: ReloadsSide
+  #running: { readonly outcome: Promise<ReloadOutcome>; readonly begunAt: number } | undefined
+
+  /** `last`: of the keeper before this one. */
+  constructor(fleet: Fleet, side: ReloadsSide, last: ReloadOutcome | null) {
+    this.#fleet = fleet
+    this.#side = side
+    this.last = last
+  }
+
+  get isRunning(): boolean {
+    return this.#running !== undefined
+  }
+
+  /** Throws HANDOVER_RELOAD_RUNNING, HANDOVER_NOT_SERVING, HANDOVER_UNAVAILABLE or HANDOVER_OPTION: then nothing was begun. */
+  async begin(request: ReloadRequest, progress: (text: string) => void = () => undefined): Promise<ReloadOutcome> {
+    const refusal = this.#refusal(request)
+    if (refusal) throw await refusal
+    this.startNotes = []
+    this.#side.begins()
+    const over = (): void => {
+      if (this.#running !== running) return
+      this.#running = undefined
+      this.#side.over()
+    }
+    const outcome = request.keeper ? this.#reloadKeeper() : reload(this.#fleet, request, progress, over)
+    const running = this.#running = { outcome, begunAt: performance.now() }
+    try {
+      this.last = await outcome
+      return this.last
+    } finally {
+      over()
+    }
+  }
+
+  /** For a request without options: one that comes just after another is the same reload. */
+  async together(): Promise<ReloadOutcome> {
+    const running = this.#running
+    return running && performance.now() - running.begunAt < togetherMs ? await running.outcome : await this.begin({})
+  }
+
+  /** A worker asks for a reload, and hears what became of it. */
+  async wanted(worker: Worker, wishes: Wishes): Promise<void> {
+    let error: Pick<ErrorReport, 'code' | 'message'> | undefined
+    try {
+      error = (wishes.withoutState || wishes.allowDrop ? await this.begin(wishes) : await this.together()).error
+    } catch (cause) {
+      error = cause as HandoverError
+    }
+    worker.say({ type: 'outcome', ok: error === undefined, code: error?.code ?? '', message: error?.message ?? '' })
+  }
+
+  /** Why no reload can begin now. */
+  #refusal(request: ReloadRequest): HandoverError | Promise<HandoverError> | undefined {
+    const serving = 'Nothing was changed'
+    if (this.#side.isStopping()) return new HandoverError('HANDOVER_NOT_SERVING', { what: `the keeper (process ${process.pid}) is stopping`, serving, todo: 'Start it again' })
+    if (this.#running) return new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a reload already runs', serving: this.#fleet.serves(), todo: 'Wait for its report' })
+    if (!this.#side.hasServed()) return this.#notServed(serving)
+    if (!request.keeper || Object.keys(request).length === 1) return undefined
+    const what = '--keeper goes alone: it hands over the keeper, and no worker notices'
+    return new HandoverError('HANDOVER_OPTION', { what, serving, todo: 'Reload the app with a command of its own' })
+  }
+
+  async #notServed(serving: string): Promise<HandoverError> {
+    for (const worker of this.#fleet.workers) {
+      const place = await this.#side.lookout.placeOf(worker)
+      if (place) return new HandoverError('HANDOVER_UNAVAILABLE', { ...place, serving })
+    }
+    const todo = 'Wait until the first worker serves, or see its output for why it does not'
+    return new HandoverError('HANDOVER_NOT_SERVING', { what: `nothing listens yet (keeper: process ${process.pid})`, serving, todo })
+  }
+
+  async #reloadKeeper(): Promise<ReloadOutcome> {
+    const begun = reloadBegins()
+    const result = (more: { readonly switched?: ReloadOutcome['switched']; readonly error?: HandoverError }): ReloadOutcome =>
+      reloadOutcome(begun, { serving: this.#fleet.servers.map(({ peer }) => peer), notes: this.startNotes, ...more })
+    try {
+      // A worker that boots has no control socket yet: the next keeper would not find it.
+      if (this.#side.isStarting()) throw new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a worker is being started', serving: this.#fleet.serves(), todo: 'Ask again when it serves' })
+      const to = await this.#side.handOver()
+      return result({ switched: [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }] })
+    } catch (error) {
+      if (!(error instanceof HandoverError)) throw error
+      return result({ error })
+    }
+  }
+}
