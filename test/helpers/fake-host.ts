@@ -21,6 +21,8 @@ const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolv
 const turnsToSettle = 8
 /** How long a test waits for what must come without a timer. */
 const patienceMs = 5_000
+/** The kernel gives no process such a pid. */
+const firstPid = 5_000_001
 
 interface FakeTimer {
   at: number
@@ -73,7 +75,7 @@ export class FakeMachine implements AsyncDisposable {
   }
 
   spawn(contact?: readonly [number, number]): FakeProcess {
-    const process = new FakeProcess(this, 101 + this.processes.length, this.processes.length + 1, contact)
+    const process = new FakeProcess(this, firstPid + this.processes.length, this.processes.length + 1, contact)
     this.processes.push(process)
     return process
   }
@@ -181,11 +183,17 @@ export class FakeProcess implements Host {
     this.generation = new Generation(this)
     this.generation.events.on('state', ({ to }) => { this.step(`is ${to}`) })
     this.generation.events.on('failed', (error) => { this.failures.push(error) })
-    void Promise.resolve(this.machine.program(this)).catch((error: unknown) => {
-      if (this.end) return
+    void this.#run()
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await this.machine.program(this)
+    } catch (error) {
+      // Uncaught.
       this.stderr += String(error)
       this.exit(1)
-    })
+    }
   }
 
   /** A server that is handed over. It answers with the number of this process. */
@@ -246,6 +254,11 @@ export class FakeProcess implements Host {
   }
 
   // ---- its end ----
+
+  /** Somebody sends it this signal, whose default action ends it. */
+  signal(signal: NodeJS.Signals): void {
+    if (!this.signals.emit(signal, signal)) this.dies({ code: null, signal })
+  }
 
   /** Its event loop does not turn any more: it says and hears nothing, and holds what it has. */
   hangs(): void {

@@ -42,7 +42,7 @@ describe('readyTimeout', () => {
     const reload = first.generation.reload()
     const failed = expect(reload).rejects.toMatchObject({
       code: 'HANDOVER_SUCCESSOR_TIMEOUT',
-      message: expect.stringMatching(/^process 102 \(generation 2\) did not become ready within 30000 ms and was killed\.\n {2}Process 101 \(generation 1\) keeps serving tcp .+; no connection was lost\.\n {2}Raise readyTimeout/)
+      message: expect.stringMatching(/^process 5000002 \(generation 2\) did not become ready within 30000 ms and was killed\.\n {2}Process 5000001 \(generation 1\) keeps serving tcp .+; no connection was lost\.\n {2}Raise readyTimeout/)
     })
     await machine.advance(29_999)
     expect([first.failures, machine.processes[1]!.end]).toEqual([[], undefined])
@@ -90,7 +90,7 @@ describe('a listener that the new version does not listen on', () => {
     const [, second] = machine.processes
     expect(second!.lines).toEqual([])
     await machine.advance(1)
-    expect(second!.lines).toEqual([expect.stringContaining(`generation 2 (process 102) is not ready: it waits for its listen() on ${dropped}, which the version before listens on.`)])
+    expect(second!.lines).toEqual([expect.stringContaining(`generation 2 (process 5000002) is not ready: it waits for its listen() on ${dropped}, which the version before listens on.`)])
     await machine.advance(droppedAfter - namedAfter - 1)
     expect(second!.state).toBe('preparing')
     await machine.advance(1)
@@ -161,7 +161,7 @@ describe('undoWindow', () => {
     expect([first.state, second!.end]).toEqual(['serving', { code: null, signal: 'SIGKILL' }])
     expect(first.failures).toMatchObject([{
       code: 'HANDOVER_UNDONE',
-      message: expect.stringMatching(/^process 102 \(generation 2\) hangs within the undo window: it has not answered for 3000 ms, and it was killed\.\n {2}Process 101 \(generation 1\) serves again tcp /)
+      message: expect.stringMatching(/^process 5000002 \(generation 2\) hangs within the undo window: it has not answered for 3000 ms, and it was killed\.\n {2}Process 5000001 \(generation 1\) serves again tcp /)
     }])
     expect(await ask(first.port)).toBe('1')
   })
@@ -182,7 +182,7 @@ describe('undoWindow', () => {
     const first = await machine.start()
     const begun = machine.now
     await first.generation.reload()
-    machine.processes[1]!.signals.emit('SIGTERM', 'SIGTERM')
+    machine.processes[1]!.signal('SIGTERM')
     await machine.until(() => machine.alive.length === 0, 'both to end')
     expect(machine.now).toBe(begun)
     expect(machine.processes.map(({ end }) => end)).toEqual([{ code: 0, signal: null }, { code: 0, signal: null }])

@@ -1,5 +1,5 @@
 /**
- * Death at every step of a reload, of either side. The tables are the steps of a reload that succeeds: a step that is added to it needs a row.
+ * Death at every step of a reload, of either side. The tables are the steps of a reload that succeeds: a new step needs a row.
  */
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -57,7 +57,7 @@ describe('a successor that is killed', () => {
     if (then === 'serves on') {
       await expect(reload).rejects.toMatchObject({
         code: 'HANDOVER_SUCCESSOR_EXIT',
-        message: expect.stringMatching(/^process 102 \(generation 2\) ended by SIGKILL before it (was ready|served)\.\n {2}Process 101 \(generation 1\) keeps serving tcp .+; no connection was lost\.\n/)
+        message: expect.stringMatching(/^process 5000002 \(generation 2\) ended by SIGKILL before it (was ready|served)\.\n {2}Process 5000001 \(generation 1\) keeps serving tcp .+; no connection was lost\.\n/)
       })
     } else {
       expect(await reload).toMatchObject({ result: 'switched' })

@@ -12,7 +12,7 @@ it('says each message in the order of PROTOCOL.md, and each side is where its me
   await using machine = new FakeMachine(server)
   const first = await machine.start()
   const report = await first.generation.reload()
-  expect(report).toMatchObject({ result: 'switched', trigger: 'call', predecessor: { pid: 101, generation: 1 }, successor: { pid: 102, generation: 2 } })
+  expect(report).toMatchObject({ result: 'switched', trigger: 'call', predecessor: { pid: 5000001, generation: 1 }, successor: { pid: 5000002, generation: 2 } })
   expect(machine.story).toEqual([
     '1 is serving',
     '1 is launching',
