@@ -1,4 +1,4 @@
-/** docs/ARCHITECTURE.md names files and rooms that exist, every room of the code. */
+/** docs/ARCHITECTURE.md names files and rooms that exist, every room of the code; with the code of a reload it stays short. */
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +16,14 @@ describe('ARCHITECTURE', () => {
 
   it.each(named)('%s exists', (path) => {
     expect(bases.some((base) => existsSync(`${root}/${base}${path}`))).toBe(true)
+  })
+
+  it('is with the files that explain a reload at most 1,500 lines', () => {
+    const core = 'packages/core/src'
+    const act = readdirSync(`${root}/${core}/handover`).map((name) => `${core}/handover/${name}`)
+    const files = ['docs/ARCHITECTURE.md', `${core}/protocol/handover-messages.ts`, `${core}/protocol/lifecycle.ts`, ...act]
+    const lines = files.map((file) => read(file).split('\n').length - 1)
+    expect(lines.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(1_500)
   })
 
   it.each(['core', 'cli', 'load'])('names every room of %s', (name) => {

@@ -26,5 +26,5 @@ test.for([
   const warnings = program.stderr.split('\n').filter((line) => line.includes('live connections are not moved'))
   // One of each generation.
   expect(warnings).toHaveLength(2)
-  expect(warnings[0]).toContain(`this version of Node (${process.version}) keeps them in another way: ${reason}. At a reload they are drained politely.`)
+  expect(warnings[0]).toContain(`this version of Node (${process.version}) stores them differently: ${reason}. At a reload they are drained politely.`)
 })

@@ -1,6 +1,6 @@
 /** What became of the connections of a drain in numbers, and the sum over the servers of a process. Pure. */
 
-import type { ConnectionCounts, CutRequest } from '../protocol/report.js'
+import type { ConnectionCounts, CutRequest, Report } from '../protocol/report.js'
 
 export type Counts = { -readonly [Key in keyof ConnectionCounts]: number }
 export const noCounts = (): Counts => ({ moved: 0, drained: 0, closedIdle: 0, cut: 0 })
@@ -30,3 +30,9 @@ export function sum(results: readonly DrainResult[]): DrainResult {
   }
   return total
 }
+
+/** The connections of a report. */
+export const countsOf = ({ requestsCut: _, ...counts }: DrainResult): Report['connections'] => counts
+
+/** Of a report in which the drain has only begun. */
+export const openCounts = (open: number): Report['connections'] => countsOf({ ...nothingDrained(), open })

@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs'
 import http from 'node:http'
 import { AlreadyAnswered } from '../connections/connection-receiver.js'
 import { textOf } from '../errors.js'
-import { sayNotServed } from '../handover/announcements.js'
+import { acceptOnAll } from '../handover/announcements.js'
 import type { StartupActions } from '../handover/startup.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
@@ -16,9 +16,9 @@ import { beAskable, tellKeeper } from './listening.js'
 
 /** Accepts from here on. Answers what it can take of the predecessor's connections. */
 export function serve(context: GenerationContext): Takes | undefined {
-  const { host, lifecycle, registry, state, startup: { predecessor }, paths, controlSockets, keeper } = context
+  const { host, lifecycle, state, startup: { predecessor }, paths, controlSockets, keeper } = context
   // Before the move: its listeners may tell clients to connect at once.
-  registry.accept((listener, error) => { sayNotServed(context, listener, error) })
+  acceptOnAll(context)
   lifecycle.move('ready', { is: 'serving' })
   state.began()
   if (predecessor) {
@@ -43,7 +43,7 @@ function takes({ support, registry, applicationMoves }: GenerationContext): Take
 }
 
 /** What takes the connections of the predecessor, one at a time. It answers false where one is given back. */
-export function movedConnections(context: () => GenerationContext): StartupActions['adopt'] {
+export function movedConnections(context: () => GenerationContext): StartupActions['receive'] {
   const givenBack = new Set<string>()
   return (fd, about, refusable) => takeMoved(context(), fd, about, refusable, givenBack)
 }

@@ -17,7 +17,6 @@ import type { Host } from '../handover/host.js'
 import type { ProcessContext } from '../handover/process-context.js'
 import type { Shutdown } from '../handover/shutdown.js'
 import { Startup, type StartupActions } from '../handover/startup.js'
-import { Support } from '../handover/support.js'
 import { CoveredListeners } from '../keeper-link/cover-listeners.js'
 import type { KeeperLink } from '../keeper-link/keeper-link.js'
 import { ListenerRegistry } from '../listeners/listener-registry.js'
@@ -25,6 +24,7 @@ import { ServedPaths } from '../listeners/served-paths.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
 import { debug } from '../platform/debug.js'
 import { writeStderr } from '../platform/stderr-relay.js'
+import { Support } from '../platform/support.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import { accepts, isStarting, Lifecycle, type LifecycleState, type State } from '../protocol/lifecycle.js'
@@ -101,7 +101,7 @@ export class GenerationContext implements ProcessContext {
     this.host = host
     this.#log = (level, line) => { host.log(level, line) }
     this.options = new SettingsOfProcess(host.env)
-    this.support = new Support(host.unavailable, () => this.settings, this.log)
+    this.support = new Support(host.unavailable, () => this.settings.move, this.#warn)
     this.servers = new AdoptedServers(host.unavailable, this.#warn)
     this.statusReader = new StatusReader(host)
     this.state = new SharedState({

@@ -13,6 +13,7 @@ import type { Host } from '../handover/host.js'
 import { hookBind, installBindHook } from '../listeners/bind-hook.js'
 import { installListenHook } from '../listeners/listen-hook.js'
 import type { HandoverOptions, LogLevel } from '../options.js'
+import { inspectorUrl } from '../platform/inspector-port.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
@@ -37,7 +38,7 @@ export class Generation implements Handover {
     const context: GenerationContext = new GenerationContext(host, {
       status,
       serve: () => serve(context),
-      adopt: movedConnections(() => context),
+      receive: movedConnections(() => context),
       closeSpares: () => { context.spares.close() },
       reload: (trigger, options) => reloadOrAsk(context, trigger, options),
       called: (caller) => {
@@ -51,8 +52,7 @@ export class Generation implements Handover {
     this.#context = context
     this.#listening = new Listening(context)
     if (inherited.inspectorWanted !== undefined) {
-      const url = process.getBuiltinModule('node:inspector').url()
-      context.log('info', `the inspector of process ${host.pid} is ${url ?? 'not open'}: ${inherited.inspectorWanted} belongs to another process`)
+      context.log('info', `the inspector of process ${host.pid} is ${inspectorUrl() ?? 'not open'}: ${inherited.inspectorWanted} belongs to another process`)
     }
     const seat = host.takeSeat()
     if (seat) keptBy(context, seat, status)
@@ -117,7 +117,7 @@ export class Generation implements Handover {
   // ---- reload and stop ----
 
   ready(): void {
-    this.#context.startup.ready()
+    this.#context.startup.readiness.ready()
   }
 
   async reload(options: ReloadOptions = {}): Promise<Report> {
@@ -174,7 +174,7 @@ export class Generation implements Handover {
   onMoved(kind: string, take: OnMoved): void {
     const { applicationMoves, startup, lifecycle, log } = this.#context
     applicationMoves.onMoved(kind, take)
-    if (startup.isSuccessor && lifecycle.state.is === 'serving') {
+    if (startup.adopter && lifecycle.state.is === 'serving') {
       log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)
     }
   }

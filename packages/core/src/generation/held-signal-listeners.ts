@@ -6,8 +6,7 @@
 
 import { constants } from 'node:os'
 import type { Host } from '../handover/host.js'
-
-export type StopSignal = 'SIGTERM' | 'SIGINT'
+import type { StopSignal } from '../protocol/report.js'
 
 const stopSignals: readonly StopSignal[] = ['SIGTERM', 'SIGINT']
 const isStopSignal = (event: unknown): event is StopSignal => stopSignals.includes(event as StopSignal)

@@ -10,12 +10,13 @@ import type dgram from 'node:dgram'
 import net from 'node:net'
 import type { HandoverError } from '../errors.js'
 import type { ListenHook } from '../listeners/listen-hook.js'
-import type { AskedAddress } from '../listeners/listener-match.js'
+import { isByDescriptor, isEphemeral, type AskedAddress } from '../listeners/listener-match.js'
 import type { Listener, OfferedSocket } from '../listeners/listener-registry.js'
 import { native } from '../platform/native.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { accepts } from '../protocol/lifecycle.js'
 import { listed } from '../protocol/report.js'
+import { findPredecessor } from './find-predecessor.js'
 import type { GenerationContext } from './generation-context.js'
 
 type Owner = net.Server | dgram.Socket
@@ -23,6 +24,8 @@ type Owner = net.Server | dgram.Socket
 export class Listening implements ListenHook {
   readonly #context: GenerationContext
   #hasListened = false
+  /** Why nothing was taken over from the process that serves: this process must not listen. */
+  #refusal: HandoverError | undefined
   /** Every listener was closed by the program itself. */
   #isResting = false
 
@@ -46,14 +49,14 @@ export class Listening implements ListenHook {
     const { startup, paths, registry } = this.#context
     this.#enter()
     if (asked?.kind === 'unix') paths.guard()
-    if (startup.refusal) return startup.refusal
-    startup.listens()
+    if (this.#refusal) return this.#refusal
+    startup.readiness.listens()
     return asked && registry.claim(asked)
   }
 
   /** The first listen() of the process: signals, and whoever serves already. */
   #enter(): void {
-    const { support, signals, settings, log, startup } = this.#context
+    const { support, signals, settings, log } = this.#context
     if (this.#isResting) this.#wake()
     if (this.#hasListened) return
     this.#hasListened = true
@@ -65,12 +68,12 @@ export class Listening implements ListenHook {
     }
     // Logged now, and not in the first reload.
     support.canMove()
-    startup.find()
+    this.#refusal = findPredecessor(this.#context)
   }
 
   after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void {
     const { host, startup, registry, lifecycle, state, servers } = this.#context
-    startup.listened()
+    startup.readiness.listened()
     const listener = registry.add(owner, asked, claimed?.about, backlog)
     if (listener && claimed && !startup.isQuiet) registry.acceptOn(listener)
     if (!host.signals.listeners('exit').includes(this.#onExit)) host.signals.once('exit', this.#onExit)
@@ -91,23 +94,23 @@ export class Listening implements ListenHook {
     // The 'listening' event, and what the program does in it, comes before this.
     host.clock.setImmediate(() => {
       if (listener) registry.noteFiles((each) => each === listener)
-      startup.settle()
+      startup.readiness.settle()
     })
   }
 
   /** A stranger may only look whether the port is free, before this process serves; a keeper has a copy of every listener. */
   #needsSpare(owner: Owner, { about }: Listener, claimed: OfferedSocket | undefined): boolean {
     const { keeper, servers, lifecycle } = this.#context
-    const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !/^fd |:0$/.test(about.asked)
+    const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !isByDescriptor(about) && !isEphemeral(about)
     return isKept || (claimed !== undefined && servers.isStranger(owner) && lifecycle.state.is === 'preparing')
   }
 
   failed(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void {
     const { startup, registry, servers, host } = this.#context
-    startup.listened()
+    startup.readiness.listened()
     if (claimed) registry.giveBack(claimed)
     if (error && !servers.mayFail(owner) && !(servers.isStranger(owner) && this.#listensOn(asked?.port))) startup.failed(error)
-    else host.clock.setImmediate(() => { startup.settle() })
+    else host.clock.setImmediate(() => { startup.readiness.settle() })
   }
 
   /** Another server has this port: a framework's second one for `localhost`, whose error it keeps to itself, can do without. */

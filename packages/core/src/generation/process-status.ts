@@ -10,6 +10,7 @@ import type { ConnectionTracker } from '../connections/connection-tracker.js'
 import { kindOf, type Connection, type Request } from '../connections/connection.js'
 import { requestCounts } from '../connections/request-counts.js'
 import type { Host } from '../handover/host.js'
+import { inspectorUrl } from '../platform/inspector-port.js'
 import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/control-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import { pathOf, type Report } from '../protocol/report.js'
@@ -80,7 +81,7 @@ export class StatusReader {
       waitsFor: of.state === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
       endsInMs: of.endsInMs ?? null,
       memory: process.memoryUsage.rss(),
-      ...(inspectorIsOpen() && { debugged: true }),
+      ...(inspectorUrl() !== undefined && { debugged: true }),
       loopDelayMs: this.#longestDelay(),
       lastReport: of.lastReport ?? null,
       ...(of.plain !== undefined && { plain: of.plain }),
@@ -136,14 +137,5 @@ function packageVersion(): string | null {
       if (typeof version === 'string') return version
     } catch { /* there is none, or it is none */ }
     if (folder === path.dirname(folder)) return null
-  }
-}
-
-/** Node may have been built without one. */
-function inspectorIsOpen(): boolean {
-  try {
-    return process.getBuiltinModule('node:inspector').url() !== undefined
-  } catch {
-    return false
   }
 }

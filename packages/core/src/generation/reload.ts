@@ -6,12 +6,12 @@
  */
 
 import { closeSync } from 'node:fs'
+import { openCounts } from '../connections/drain-result.js'
 import type { Caller } from '../control/control-connections.js'
 import { HandoverError, withoutStop, type ErrorContext, type ErrorParts } from '../errors.js'
 import { announce, keepsServing } from '../handover/announcements.js'
 import type { LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, type SwitchResult } from '../handover/predecessor.js'
-import { openCounts } from '../handover/shutdown.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
@@ -122,7 +122,7 @@ async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp
   notifySystemd({ READY: 1, ...(launched.pid > 0 && { MAINPID: launched.pid }), ...context.watchdog.word })
   const report = reportOf(context, order, switched)
   announce(context, report)
-  finish(context, { launched, takes: switched.takes, pongs: switched.pongs, report })
+  finish(context, { ...switched, launched, report })
   return report
 }
 

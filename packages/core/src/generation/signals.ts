@@ -6,7 +6,8 @@
 
 import type { Host } from '../handover/host.js'
 import type { LogLevel } from '../options.js'
-import { HeldListeners, stopSignalOf, type StopSignal } from './held-signal-listeners.js'
+import type { StopSignal } from '../protocol/report.js'
+import { HeldListeners, stopSignalOf } from './held-signal-listeners.js'
 
 /** Whoever stops a process group or a service signals each process of it: what comes that soon after the keeper's word is the same stop. */
 const sameSignalMs = 500

@@ -13,6 +13,7 @@ import { isStarting } from '../protocol/lifecycle.js'
 import { type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
 import { tellKeeper } from './listening.js'
+import { farewell, runCloseHooks } from './program-cleanup.js'
 
 /** Drains and ends the process. Resolves when it has ended, in a test: a process that has ended resolves nothing. */
 export async function stop(context: GenerationContext): Promise<void> {
@@ -56,7 +57,8 @@ export function finish(context: GenerationContext, served: ServingSuccessor | un
   const { state, servers: { openConnections: open }, self, log, host } = context
   const shutdown = new Shutdown(context, {
     older: context.startup,
-    listeners: context.signals,
+    runCloseHooks: (deadline) => runCloseHooks(context, deadline),
+    farewell: (leftMs) => farewell(context, leftMs),
     draining: (drain) => { context.emit('draining', drain) },
     undone: (error, report) => { undone(context, error, report) }
   }, served)

@@ -8,7 +8,6 @@ import type { CallingKeeper } from '../control/control-connections.js'
 import { HandoverError } from '../errors.js'
 import { keepsServing } from '../handover/announcements.js'
 import { channelTo } from '../handover/launch.js'
-import { keeperIsGone } from '../handover/predecessor.js'
 import { serveProbe } from '../keeper-link/cover-listeners.js'
 import { KeeperLink, type KeeperLinkSide, type KeeperSeat } from '../keeper-link/keeper-link.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -59,10 +58,13 @@ function keeperGone(context: GenerationContext, { keeper, slot, name }: KeeperSe
   registry.filesAreKept = false
   host.inherited.stderr?.passOn()
   context.shutdown?.settle()
-  context.running?.giveUp.abort(keeperIsGone)
+  // The next keeper would find a process that serves, and not know one that boots.
+  context.running?.giveUp.abort(new HandoverError('HANDOVER_UNAVAILABLE', {
+    what: 'the keeper, which started the successor, is gone', todo: 'Start it again, in the same way, then reload again'
+  }))
   context.spares.close()
   if (expected) return
-  const serves = lifecycle.state.is === 'serving' ? `${keepsServing(context)} ` : ''
+  const serves = lifecycle.state.is === 'serving' ? `${keepsServing(context)}. ` : ''
   log('warn', `the keeper (process ${keeper}) is gone. ${serves}Start it again, in the same way: it finds its workers.`)
 }
 

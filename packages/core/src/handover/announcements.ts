@@ -3,23 +3,24 @@
  */
 
 import { withoutStop } from '../errors.js'
-import type { Listener } from '../listeners/listener-registry.js'
 import { describeProcess, describeReport, listed, type Report } from '../protocol/report.js'
 import type { ProcessContext } from './process-context.js'
 
-/** The part of an error that says who serves, where this process does. Puts Unix paths back that were removed. */
+/** The part of an error that says who serves, where this process does. Restores Unix paths that were removed. */
 export function keepsServing({ paths, registry, self }: ProcessContext): string {
-  const back = paths.mend()
+  const restored = paths.mend()
   const { served, lost } = registry.look()
   const who = describeProcess(self).replace('process', 'Process')
   const names = served.length > 0 ? ` ${listed(served)}` : ''
-  if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}.`
-  return `${who} keeps serving${names}; ${back.length > 0 ? `${listed(back)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}.`
+  if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}`
+  return `${who} keeps serving${names}; ${restored.length > 0 ? `${listed(restored)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}`
 }
 
-/** Of a listener that a commit or an undo could not get back. */
-export function sayNotServed({ log }: ProcessContext, { about }: Listener, error: Error): void {
-  log('error', `${about.name} cannot be listened on again: ${withoutStop(error.message)}. The other listeners are served. Restart to get it back.`)
+/** Accepts on all listeners: at a commit, and at an undo. Logs what cannot be listened on again. */
+export function acceptOnAll({ registry, log }: ProcessContext): void {
+  registry.accept(({ about: { name } }, error) => {
+    log('error', `${name} cannot be listened on again: ${withoutStop(error.message)}. The other listeners are served. Restart to get it back.`)
+  })
 }
 
 /** Logs and publishes. */

@@ -1,42 +1,30 @@
 /**
- * How a generation begins: whoever serves already is found and its offer taken, the program boots and claims, its state is restored, and
- * the process is ready.
+ * How a generation begins: it takes the offer of its predecessor, the program boots and claims, its state is restored, and the process is
+ * ready.
  *
- * Nothing is accepted here: the commit is the generation's, which `serve()` calls back.
+ * Nothing is accepted here: the commit is the generation's, which `serve()` calls.
  */
 
 import { ConnectionReceiver } from '../connections/connection-receiver.js'
-import { HandoverError, withoutStop } from '../errors.js'
+import type { HandoverError } from '../errors.js'
 import { spoken } from '../keeper-link/cover-listeners.js'
+import { Readiness } from '../listeners/readiness.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
-import type { Timer } from '../platform/clock.js'
-import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
 import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
-import { listed, type Report } from '../protocol/report.js'
-import { offerStored } from '../sharing/sections/systemd-offer.js'
-import { storedCheckpoints } from '../sharing/sections/systemd-store.js'
+import { isStarting } from '../protocol/lifecycle.js'
+import type { Report } from '../protocol/report.js'
 import { keepsServing } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { succeed, takeOffer, type TakenOffer } from './successor.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
 const offerMs = 10_000
-/** A process that hangs up before its offer has died, and the next look finds nobody; or it has no descriptor for us. */
-const mostTries = 10
-const betweenTriesMs = 50
-/** Where listeners are meant to be dropped, or may come and go: how long after the program's last listen() it counts as ready. */
-const settleMs = (readyTimeoutMs: number): number => Math.min(10_000, readyTimeoutMs / 4)
-/** What is left of readyTimeout when the program counts as ready although it does not listen on all that was offered. */
-const lastCallMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 4)
-/** How long after the program's last listen() it is said which listeners are waited for. */
-const silentMs = (readyTimeoutMs: number): number => Math.min(5_000, readyTimeoutMs / 8)
-
 /** What a start sets off in the process that it runs in. */
 export interface StartupActions {
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
   /** A connection of the predecessor. */
-  adopt(fd: number, about: MovedConnection, refusable: boolean): boolean
+  receive(fd: number, about: MovedConnection, refusable: boolean): boolean
   /** Copies of listeners that the boot may have needed are of no use any more. */
   closeSpares(): void
   stop(): void
@@ -45,24 +33,14 @@ export interface StartupActions {
 export class Startup {
   readonly #context: ProcessContext
   readonly #actions: StartupActions
-  #refusal: HandoverError | undefined
+  readonly readiness: Readiness
   #predecessor: { readonly taken: TakenOffer; readonly adopter: ConnectionReceiver; gone: boolean } | undefined
   #predecessorIsGone: () => void = () => undefined
   readonly #predecessorGone = new Promise<void>((resolve) => { this.#predecessorIsGone = resolve })
-  #storeWasAsked = false
-  #prepared: ((ready: MessageOf<'ready'>) => void) | undefined
-  #saidReady = false
-  /** Calls of listen() that have not come to their end. */
-  #listening = 0
-  #settling: Timer | undefined
-  #saying: Timer | undefined
-  /** When what was offered and is not claimed counts as dropped. */
-  #lastCall: Deadline | undefined
-  #readyMs = Infinity
-  /** Nobody else serves, and what was offered of the state is restored: a listen() accepts at once. */
+  #prepared: (ready: MessageOf<'ready'>) => void = () => undefined
+  /** No other process serves, and what was offered of the state is restored: a listen() accepts at once. */
   #acceptsAtOnce = false
-  #saidAwaited = false
-  /** Booted; the state is being restored, or the keeper has not said yet whether this process may serve. */
+  /** Booted; the state is being restored, or the keeper has not answered yet whether this process may serve. */
   #isFinishing = false
   /** Told the predecessor that the state cannot be restored. */
   #lacksState = false
@@ -70,11 +48,7 @@ export class Startup {
   constructor(context: ProcessContext, actions: StartupActions) {
     this.#context = context
     this.#actions = actions
-  }
-
-  /** Why nothing was taken over, although somebody serves: this process must not listen. */
-  get refusal(): HandoverError | undefined {
-    return this.#refusal
+    this.readiness = new Readiness(context, () => { this.#booted() })
   }
 
   /** Of this process. */
@@ -82,17 +56,12 @@ export class Startup {
     return (this.#predecessor?.taken.predecessor.generation ?? 0) + 1
   }
 
-  /** Somebody handed over to this process. */
-  get isSuccessor(): boolean {
-    return this.#predecessor !== undefined
-  }
-
   /** While it lives: it drains, and could still come back. */
   get predecessor(): TakenOffer | undefined {
     return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
   }
 
-  /** A listen() of now must not accept: somebody else serves, or the state of one that crashed is not restored yet. */
+  /** A listen() of now must not accept: another process serves, or the state of a crashed one is not restored yet. */
   get isQuiet(): boolean {
     const { is } = this.#context.lifecycle.state
     return (is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce
@@ -103,7 +72,7 @@ export class Startup {
     return this.predecessor && this.#predecessorGone
   }
 
-  /** Takes the connections of the predecessor. */
+  /** Takes the connections of the predecessor; undefined where there never was one. */
   get adopter(): ConnectionReceiver | undefined {
     return this.#predecessor?.adopter
   }
@@ -115,50 +84,26 @@ export class Startup {
 
   // ---- the first listen() ----
 
-  /** Looks for whoever serves already. Blocks this thread until that has made its offer. */
-  find(): void {
-    const { host: { inherited }, controlSockets } = this.#context
-    try {
-      let contact = inherited.contact ?? controlSockets.find() ?? this.#storedBySystemd()
-      for (let tries = 1; contact && !this.#take(contact); tries++) {
-        if (tries === mostTries) throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', `whoever holds the control socket hung up ${tries} times. It may serve; this process listens to nothing. See what process that is, and whether it is out of descriptors.`)
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, betweenTriesMs)
-        contact = controlSockets.find()
-      }
-    } catch (error) {
-      this.#refusal = error instanceof HandoverError ? error : new HandoverError('HANDOVER_CONTROL_SOCKET', `${withoutStop((error as Error).message)}. This process listens to nothing.`, { cause: error })
-      this.#context.log('error', this.#refusal.toString())
-    }
-  }
-
-  /** Checkpoints of a process that crashed, whose descriptors can be taken once. A keeper has its own. */
-  #storedBySystemd(): BlockingChannel | undefined {
-    const stored = this.#context.keeper || this.#storeWasAsked ? [] : storedCheckpoints(this.#context.host.env)
-    this.#storeWasAsked = true
-    return stored.length > 0 ? offerStored(stored, (line) => { this.#context.log('warn', line) }) : undefined
-  }
-
-  /** False where the predecessor died before it offered anything. */
-  #take(contact: BlockingChannel): boolean {
-    const { lifecycle, registry, state, host } = this.#context
+  /** Takes the offer of the predecessor. Blocks this thread. False where it died before it offered anything. Throws a HandoverError. */
+  take(contact: BlockingChannel): boolean {
+    const { lifecycle, registry, state, host, keeper, settings: { readyTimeout } } = this.#context
     lifecycle.move('idle', { is: 'taking' })
-    const taken = takeOffer(contact, registry, Math.min(offerMs, this.#context.settings.readyTimeout), host.pid)
+    const taken = takeOffer(contact, registry, Math.min(offerMs, readyTimeout), host.pid)
     if (!taken) {
       lifecycle.move('taking', { is: 'idle' })
       host.inherited.stderr?.passOn()
       return false
     }
-    const { channel } = taken
-    const adopter = new ConnectionReceiver(channel, { receive: (fd, about, refusable) => this.#actions.adopt(fd, about, refusable) })
+    const { predecessor, channel, offer: { sections = [], since, readyMs = Infinity, mayDrop = false, alone = false } } = taken
+    const adopter = new ConnectionReceiver(channel, this.#actions)
     this.#predecessor = { taken, adopter, gone: false }
-    lifecycle.move('taking', { is: 'preparing', predecessor: taken.predecessor })
-    state.expect(taken.sections, taken.since, channel)
-    // Nobody serves where the keeper itself makes the offer, or nobody.
-    if ([this.#context.keeper?.keeper, host.pid].includes(taken.predecessor.pid)) state.restoring?.nobodyElseServes()
-    this.#readyMs = Math.min(this.#context.settings.readyTimeout, taken.readyMs ?? Infinity)
-    this.#lastCall = deadlineIn(this.#readyMs - lastCallMs(this.#readyMs), host.clock)
-    if (taken.alone) void this.#acceptSoon()
-    void succeed(taken, {
+    lifecycle.move('taking', { is: 'preparing', predecessor })
+    state.expect(sections, since, channel)
+    // The offer is the keeper's own, or what systemd held: no process serves.
+    if ([keeper?.keeper, host.pid].includes(predecessor.pid)) state.restoring?.nobodyElseServes()
+    this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop)
+    if (alone) void this.#acceptSoon()
+    void succeed(channel, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#actions.serve(),
       take: (connections, fds, refusable) => adopter.take(connections, fds, refusable),
@@ -172,92 +117,40 @@ export class Startup {
     return true
   }
 
-  /** As at a first start, where nobody else would answer what the program asks of itself. */
+  /** As at a first start, where no other process would answer what the program asks of itself. */
   async #acceptSoon(): Promise<void> {
-    const { registry } = this.#context
-    if (this.#context.state.hasToRestore) await this.#context.state.restoring?.allRestored()
-    if (!['taking', 'preparing', 'ready'].includes(this.#context.lifecycle.state.is)) return
+    const { registry, state, lifecycle } = this.#context
+    if (state.hasToRestore) await state.restoring?.allRestored()
+    if (!isStarting(lifecycle.state.is)) return
     this.#acceptsAtOnce = true
     for (const listener of registry.listeners) registry.acceptOn(listener)
   }
 
   // ---- the boot ----
 
-  /** A listen() has begun. */
-  listens(): void {
-    this.#listening++
-    this.#context.host.clock.clear(this.#settling)
-    this.#context.host.clock.clear(this.#saying)
-  }
-
-  /** It has come to its end. */
-  listened(): void {
-    this.#listening--
-  }
-
   /** A listen() failed that the program cannot do without. */
   failed(error: Error): void {
     if (this.#context.lifecycle.state.is === 'preparing') this.#refuse(error.message)
   }
 
-  /** The program says that it is ready, whatever it listens on. */
-  ready(): void {
-    this.#saidReady = true
-    this.settle()
-  }
-
-  /** Ready, once the program listens on everything that was offered. */
-  settle(): void {
-    const { lifecycle, registry } = this.#context
-    if (lifecycle.state.is !== 'preparing' || this.#listening > 0 || registry.listeners.length === 0) return
-    const { readyWhen } = this.#context.settings
-    this.#context.host.clock.clear(this.#settling)
-    this.#context.host.clock.clear(this.#saying)
-    if (this.#saidReady || (readyWhen === 'listening' && registry.unclaimed.every((name) => name === 'control'))) this.#booted()
-    else if (readyWhen === 'listening') this.#awaitMore()
-  }
-
-  /** The new version may have dropped a listener, which nobody can tell from one that is still to come. */
-  #awaitMore(): void {
-    const awaited = this.#context.registry.awaited.map(({ name }) => name)
-    if (awaited.length === 0 || this.#predecessor?.taken.mayDrop) {
-      this.#settling = this.#context.host.clock.setTimeout(() => { this.#booted() }, Math.min(settleMs(this.#readyMs), left(this.#lastCall!)))
-      return
-    }
-    this.#settling = this.#context.host.clock.setTimeout(() => { this.#booted() }, left(this.#lastCall!))
-    this.#saying = this.#context.host.clock.setTimeout(() => { this.#sayAwaited(awaited) }, silentMs(this.#readyMs))
-  }
-
-  #sayAwaited(awaited: readonly string[]): void {
-    if (this.#saidAwaited) return
-    this.#saidAwaited = true
-    const { kept, log } = { kept: this.#context.keeper, log: (line: string): void => { this.#context.log('info', line) } }
-    const otherwise = `in ${Math.ceil(left(this.#lastCall!) / 1_000)} s ${kept ? 'the reload fails' : 'it counts as dropped'}`
-    const todo = kept ? 'reload with --allow-drop' : 'call ready() when it listens on all that it needs'
-    log(`generation ${this.generation} (process ${this.#context.host.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. Without that ${otherwise}. Where the new version does without it, ${todo}.`)
-  }
-
   #booted(): void {
-    this.#context.host.clock.clear(this.#settling)
-    this.#context.host.clock.clear(this.#saying)
-    if (this.#context.lifecycle.state.is !== 'preparing' || this.#isFinishing) return
-    if (!this.#context.keeper && !this.#context.state.hasToRestore) {
-      this.#sayReady()
-      return
-    }
-    this.#isFinishing = true
-    void this.#finish()
+    const { lifecycle, keeper, state } = this.#context
+    if (lifecycle.state.is !== 'preparing' || this.#isFinishing) return
+    if (keeper || state.hasToRestore) void this.#finish()
+    else this.#sayReady()
   }
 
   async #finish(): Promise<void> {
     const { registry, state } = this.#context
+    this.#isFinishing = true
     const lacks = await state.restoring?.finish()
     if (lacks !== undefined) {
       this.#lacksState = true
       this.#refuse(lacks, 'HANDOVER_STATE')
       return
     }
-    const veto = await this.#context.keeper?.booted({ ...this.#claims, dropped: registry.unclaimed.filter((name) => name !== 'control') }, spoken(registry))
+    const claims = { ...this.#claims, dropped: registry.unclaimed.map(({ name }) => name) }
+    const veto = await this.#context.keeper?.booted(claims, spoken(registry))
     if (veto === undefined) this.#sayReady()
     else this.#refuse(veto)
   }
@@ -267,37 +160,38 @@ export class Startup {
   }
 
   get #claims(): { kept: string[]; added: string[] } {
-    const names = (kept: boolean): string[] => this.#context.registry.listeners.filter((listener) => listener.kept === kept).map((listener) => listener.about.name)
+    const { listeners } = this.#context.registry
+    const names = (wanted: boolean): string[] => listeners.filter(({ kept }) => kept === wanted).map(({ about }) => about.name)
     return { kept: names(true), added: names(false) }
   }
 
   #sayReady(): void {
-    const { lifecycle, registry, controlSockets, state } = this.#context
+    const { lifecycle, registry, controlSockets, state, keeper } = this.#context
     if (lifecycle.state.is !== 'preparing') return
-    if (!this.#context.keeper) this.#actions.closeSpares()
+    if (!keeper) this.#actions.closeSpares()
     controlSockets.inherit((isMeant) => registry.takeControl(isMeant))
     const claims = this.#claims
     const dropped = registry.drop()
     lifecycle.move('preparing', { is: 'ready', predecessor: lifecycle.state.predecessor })
-    this.#prepared?.({ type: 'ready', ...claims, dropped, ...(state.restored && { state: state.restored }) })
+    this.#prepared({ type: 'ready', ...claims, dropped, ...(state.restored && { state: state.restored }) })
   }
 
   // ---- the predecessor's end ----
 
   /** It took its offer back. */
   #withdrawn(error: HandoverError): void {
-    const { lifecycle, registry, controlSockets } = this.#context
-    // Also where the reason is its own: who asked for the reload may be the only other one to hear it.
-    this.#context.log('error', error.toString())
+    const { lifecycle, registry, controlSockets, host, log } = this.#context
+    // Also where the reason is its own: apart from this log, perhaps only the caller of the reload learns it.
+    log('error', error.toString())
     const { is } = lifecycle.state
     if (is === 'preparing' || is === 'ready') {
       lifecycle.move(is, { is: 'ended' })
       registry.unlinkFiles()
-      this.#context.host.exit(1)
+      host.exit(1)
       return
     }
-    // This process accepted already, and the predecessor never heard so: both serve. This one leaves, politely; that one stays, and is
-    // nobody to wait for.
+    // This process accepted already, and the predecessor did not learn that: both serve. This one leaves, politely, and does not wait for
+    // the predecessor, which stays.
     registry.ownsFiles = false
     controlSockets.leave(false)
     this.#isGone()
@@ -305,19 +199,19 @@ export class Startup {
   }
 
   #predecessorEnded(report: Report | undefined, orderly: boolean): void {
-    const { lifecycle, state, host } = this.#context
+    const { lifecycle, state, host, keeper, log } = this.#context
     this.#isGone()
     state.disconnect('predecessor', !orderly)
     state.restoring?.predecessorGone()
-    if (!this.#context.keeper) host.inherited.stderr?.passOn()
+    if (!keeper) host.inherited.stderr?.passOn()
     if (this.#lacksState) {
       this.#lacksState = false
-      this.#context.log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
+      log('warn', 'the predecessor ended before it heard that the state cannot be restored: this process serves without it.')
       void this.#finish()
     }
-    // It has logged that itself, mostly to the same place.
+    // The predecessor has logged it, mostly to the same place.
     if (report) this.#context.publish(report)
-    else if (!orderly) this.#context.log('warn', `the predecessor ended without a report. ${lifecycle.state.is === 'serving' ? keepsServing(this.#context) : 'This process serves as soon as it is ready.'}`)
+    else if (!orderly) log('warn', `the predecessor ended without a report. ${lifecycle.state.is === 'serving' ? keepsServing(this.#context) : 'This process serves as soon as it is ready'}.`)
   }
 
   #isGone(): void {

@@ -5,36 +5,28 @@
  * the application. Nothing is accepted before the line that says so.
  */
 
-import { HandoverError, withoutStop } from '../errors.js'
+import { HandoverError, withoutStop, type ErrorCode } from '../errors.js'
 import type { ListenerRegistry } from '../listeners/listener-registry.js'
+import { inspectorUrl } from '../platform/inspector-port.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { Channel } from '../protocol/channel.js'
 import { deadlineIn, DeadlinePassed } from '../protocol/deadline.js'
-import { closeAll } from '../protocol/descriptors.js'
-import { protocol, speaks, type MessageOf, type MovedConnection, type Peer, type Takes } from '../protocol/handover-messages.js'
+import { closeAll, type Received } from '../protocol/descriptors.js'
+import { protocol, speaks, type Message, type MessageOf, type MovedConnection, type Peer, type Takes } from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'
 
 /** What was taken over: from whom, and the channel on which the rest is said. */
 export interface TakenOffer {
   readonly predecessor: Peer
   readonly channel: Channel
-  /** The names of the shared state that follows. */
-  readonly sections: readonly string[]
-  /** When the first generation began, in milliseconds since the epoch. */
-  readonly since: number | undefined
-  /** How long this process may take until it is ready, from now; undefined where it may take as long as it likes. */
-  readonly readyMs: number | undefined
-  /** What this version does not listen on is meant to be dropped. */
-  readonly mayDrop: boolean
-  /** Nobody serves until this process does. */
-  readonly alone: boolean
+  readonly offer: MessageOf<'offer'>
 }
 
 /**
  * Says hello as process `pid`, waits for the offer, checks every descriptor. Blocks this thread for at most `waitMs`.
  * Undefined where the predecessor died before it offered anything. Throws a HandoverError where it refused or cannot be trusted.
  */
-export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry, waitMs: number, pid = process.pid): TakenOffer | undefined {
+export function takeOffer(contact: BlockingChannel, registry: ListenerRegistry, waitMs: number, pid = process.pid): TakenOffer | undefined {
   let unused: readonly number[] = []
   try {
     contact.say({ type: 'hello', protocol, pid })
@@ -43,31 +35,14 @@ export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry,
       contact.close()
       return undefined
     }
-    const { message: answer, fds, missing } = received
-    unused = fds
-    if (answer.type === 'refused') {
-      throw new HandoverError('HANDOVER_REFUSED', `${answer.reason} (${answer.code}). This process took nothing over.`, { role: 'successor', state: 'taking' })
-    }
-    if (answer.type === 'withdraw') throw withdrawal(answer.reason)
-    if (answer.type !== 'offer') {
-      throw new HandoverError('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}". The predecessor goes on serving.`, { role: 'successor', state: 'taking' })
-    }
-    if (!speaks(answer.protocol)) {
-      throw new HandoverError('HANDOVER_PROTOCOL_VERSION', `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}. Process ${answer.pid} goes on serving. Stop it and start anew, or go through a version in between.`, { role: 'successor', state: 'taking' })
-    }
-    if (missing?.truncated) {
-      throw new HandoverError('HANDOVER_FD_TRUNCATED', {
-        what: `only ${missing.arrived} of ${missing.counted} descriptors arrived`, serving: 'The predecessor goes on', todo: 'Raise the limit of open files (ulimit -n)'
-      })
-    }
-    if (missing) throw new HandoverError('HANDOVER_PROTOCOL', `expected ${missing.counted} descriptors, found ${missing.arrived}.`)
+    unused = received.fds
+    const offer = offerIn(received)
     unused = []
-    inventory.take(answer.listeners, fds)
-    const { sections = [], since, readyMs, mayDrop = false, alone = false } = answer
-    return { predecessor: { pid: answer.pid, generation: answer.generation }, channel: contact.open(), sections, since, readyMs, mayDrop, alone }
+    registry.take(offer.listeners, received.fds)
+    return { predecessor: { pid: offer.pid, generation: offer.generation }, channel: contact.open(), offer }
   } catch (error) {
     const failure = error instanceof DeadlinePassed
-      ? new HandoverError('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms. It still holds its listeners. See whether its event loop is blocked.`, { role: 'successor', state: 'taking' })
+      ? failed('HANDOVER_PREDECESSOR_SILENT', `the predecessor made no offer within ${waitMs} ms`, 'It still holds its listeners', 'See whether its event loop is blocked')
       : error
     closeAll(unused)
     contact.say({ type: 'failed', reason: (failure as Error).message })
@@ -76,8 +51,29 @@ export function takeOffer(contact: BlockingChannel, inventory: ListenerRegistry,
   }
 }
 
-const withdrawal = (reason: string): HandoverError =>
-  new HandoverError('HANDOVER_WITHDRAWN', `the predecessor took its offer back: ${withoutStop(reason)}. It goes on serving; this process ends.`, { role: 'successor' })
+/** The offer, where the predecessor's answer is one, and complete. Throws a HandoverError. */
+function offerIn({ message: answer, missing }: Received<Message>): MessageOf<'offer'> {
+  if (answer.type === 'refused') throw failed('HANDOVER_REFUSED', `${answer.reason} (${answer.code})`, 'This process took nothing over')
+  if (answer.type === 'withdraw') throw withdrawal(answer.reason)
+  if (answer.type !== 'offer') throw failed('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}"`, 'The predecessor goes on serving')
+  if (!speaks(answer.protocol)) {
+    const what = `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}`
+    throw failed('HANDOVER_PROTOCOL_VERSION', what, `Process ${answer.pid} goes on serving`, 'Stop it and start anew, or go through a version in between')
+  }
+  if (missing?.truncated) {
+    const what = `only ${missing.arrived} of ${missing.counted} descriptors arrived`
+    throw failed('HANDOVER_FD_TRUNCATED', what, 'The predecessor goes on', 'Raise the limit of open files (ulimit -n)')
+  }
+  if (missing) throw failed('HANDOVER_PROTOCOL', `expected ${missing.counted} descriptors, found ${missing.arrived}`, 'The predecessor goes on serving')
+  return answer
+}
+
+const failed = (code: ErrorCode, what: string, serving: string, todo = ''): HandoverError =>
+  new HandoverError(code, { what, serving, ...(todo !== '' && { todo }) }, { role: 'successor', state: 'taking' })
+
+const withdrawal = (reason: string): HandoverError => new HandoverError('HANDOVER_WITHDRAWN', {
+  what: `the predecessor took its offer back: ${withoutStop(reason)}`, serving: 'It goes on serving; this process ends'
+}, { role: 'successor' })
 
 /** What `succeed` asks of the process that it runs in. */
 export interface SuccessorSide {
@@ -85,17 +81,13 @@ export interface SuccessorSide {
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
-  /**
-   * Takes connections; where fewer descriptors arrived, these are of the first ones. `refusable`: those that cannot be taken may be given
-   * back. Resolves when all are served.
-   */
+  /** Resolves when all are served. `fds`: where fewer arrived, of the first ones. `refusable`: what cannot be taken may be given back. */
   take(connections: readonly MovedConnection[], fds: readonly number[], refusable: boolean): Promise<void>
   /** Resolves when what came before the end is done. */
   allTaken(): Promise<void>
-  /** `fd`: undefined where it did not arrive. */
+  /** `fd`, here and below: undefined where it did not arrive. */
   section(message: MessageOf<'section'>, fd: number | undefined): void
   unsaved(message: MessageOf<'unsaved'>): void
-  /** `fd`: of a file with the text, where it has none; undefined also where that did not arrive. */
   peer(message: MessageOf<'peer'>, fd: number | undefined): void
   /** The predecessor took the offer back: this process must end. */
   withdrawn(error: HandoverError): void
@@ -103,55 +95,54 @@ export interface SuccessorSide {
   predecessorEnded(report: Report | undefined, orderly: boolean): void
 }
 
+/** What the predecessor says of the handover itself; undefined where it is gone. */
+type Word = MessageOf<'withdraw' | 'commit' | 'end'> | undefined
+
 /** Resolves when the predecessor is gone. */
-export async function succeed({ channel }: TakenOffer, side: SuccessorSide): Promise<void> {
+export async function succeed(channel: Channel, side: SuccessorSide): Promise<void> {
   let accepts = false
-  const hearNext = async (): ReturnType<typeof hear> => await hear(channel, side, () => accepts)
-  let next = hearNext()
-  const withdrawn = (reason: string): void => {
-    channel.close()
-    side.withdrawn(withdrawal(reason))
-  }
-  const ended = async (end?: MessageOf<'end'>): Promise<void> => {
-    // What it sent before its end is nobody's but ours.
+  const hearNext = async (): Promise<Word> => await hear(channel, side, () => accepts)
+  const meet = async (word: Word | MessageOf<'ready'>): Promise<'together' | 'alone' | 'withdrawn'> => {
+    if (word?.type === 'withdraw') {
+      channel.close()
+      side.withdrawn(withdrawal(word.reason))
+      return 'withdrawn'
+    }
+    if (word?.type === 'commit' || word?.type === 'ready') return 'together'
+    // Whatever it sent before it ended now belongs to this process alone.
     await side.allTaken()
     channel.close()
-    side.predecessorEnded(end?.report, end !== undefined)
+    side.predecessorEnded(word?.report, word !== undefined)
+    return 'alone'
   }
 
-  // The boot of the application, during which the predecessor may change its mind or die.
-  const first = await Promise.race([side.prepared, next])
-  if (first?.type === 'withdraw') { withdrawn(first.reason); return }
-  // Also where it was nobody but the keeper of what is left of a process that crashed.
-  let alone = first === undefined || first.type === 'end'
-  if (alone) await ended(first?.type === 'end' ? first : undefined)
+  const first = hearNext()
+  // The boot of the application, during which the predecessor may take its offer back or die.
+  let is = await meet(await Promise.race([side.prepared, first]))
+  if (is === 'withdrawn') return
   const ready = await side.prepared
-  if (!alone) {
+  if (is === 'together') {
     channel.send(ready)
-    const word = await next
-    if (word?.type === 'withdraw') { withdrawn(word.reason); return }
-    alone = word === undefined || word.type === 'end'
-    if (alone) await ended(word?.type === 'end' ? word : undefined)
-    else next = hearNext()
+    is = await meet(await first)
+    if (is === 'withdrawn') return
   }
 
   // ---- from here on this process accepts ----
   const takes = side.serve()
   accepts = true
-  if (alone) return
+  if (is === 'alone') return
   channel.send({ type: 'serving', pongs: true, ...(takes && { takes }) })
 
   channel.unref()
-  const last = await next
-  if (last?.type === 'withdraw') { withdrawn(last.reason); return }
-  await ended(last?.type === 'end' ? last : undefined)
+  const last = await hearNext()
+  await meet(last?.type === 'commit' ? undefined : last)
 }
 
 /**
- * The predecessor's next word of the handover; what it says of state and of connections is passed on, each when the one before it is done.
- * Garbage from it counts as its end: it cannot be trusted with anything more.
+ * The predecessor's next word of the handover. What it says of state and of connections is passed on, each when the one before it is done.
+ * Garbage counts as its end: it cannot be trusted with anything more.
  */
-async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolean): Promise<MessageOf<'withdraw' | 'commit' | 'end'> | undefined> {
+async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolean): Promise<Word> {
   for (;;) {
     const received = await channel.receive().catch(() => undefined)
     if (received === undefined) return undefined
@@ -175,13 +166,10 @@ async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolea
         side.peer(message, fds[0])
         break
       case 'ping':
-        channel.send({ type: 'pong', ...(isDebugged() && { debugged: true }) })
+        channel.send({ type: 'pong', ...(inspectorUrl() !== undefined && { debugged: true }) })
         break
       default:
         closeAll(fds)
     }
   }
 }
-
-/** Its inspector is open. */
-const isDebugged = (): boolean => process.getBuiltinModule('node:inspector').url() !== undefined

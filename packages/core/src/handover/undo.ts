@@ -6,36 +6,29 @@
  */
 
 import type { ConnectionSender } from '../connections/connection-sender.js'
-import { sum, type DrainResult } from '../connections/drain-result.js'
+import { countsOf, sum } from '../connections/drain-result.js'
 import type { Drain } from '../connections/drain.js'
-import { HandoverError } from '../errors.js'
+import { HandoverError, withoutStop } from '../errors.js'
 import type { Timer } from '../platform/clock.js'
 import { mostSilentMs, Pulse } from '../platform/pulse.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
-import type { Takes } from '../protocol/handover-messages.js'
-import { listed, type Report } from '../protocol/report.js'
-import { sayNotServed } from './announcements.js'
+import { describeProcess, listed, type Report } from '../protocol/report.js'
+import { acceptOnAll } from './announcements.js'
 import type { LaunchedSuccessor } from './launch.js'
-import { watchSuccessor } from './predecessor.js'
+import { watchSuccessor, type SwitchResult } from './predecessor.js'
 import type { ProcessContext } from './process-context.js'
 
 /** How long a successor that is recalled may take to say which connections it has. */
 const answerMs = 1_000
 const silence = `it has not answered for ${mostSilentMs} ms`
 
-/**
- * How the successor was lost. `garbage`: it cannot be trusted any more, and may live. `hangs`: its event loop does not turn. `recalled`: it
- * lives, and is not good enough.
- */
+/** How the successor was lost. `garbage`: it cannot be trusted, and may live. `hangs`: its event loop is blocked. `recalled`: it lives. */
 export type Lost = 'gone' | 'garbage' | 'hangs' | { readonly recalled: string }
 
 /** A successor that serves, and the report of the switch to it. */
-export interface ServingSuccessor {
+export interface ServingSuccessor extends Pick<SwitchResult, 'serving' | 'dropsName'> {
   readonly launched: LaunchedSuccessor
-  readonly takes: Takes | undefined
-  /** It answers `ping`. */
-  readonly pongs: boolean
   readonly report: Report
 }
 
@@ -46,12 +39,9 @@ export interface UndoWindow {
   end(lost: Lost | undefined): void
 }
 
-/** The connections of a report. */
-export const countsOf = ({ requestsCut: _, ...counts }: DrainResult): Report['connections'] => counts
-
 /** Opens the window, and hears the successor for as long as its channel is open. */
 export function openUndoWindow(
-  context: ProcessContext, { launched: { channel, pid }, pongs }: ServingSuccessor, mover: ConnectionSender | undefined, deadline: Deadline
+  context: ProcessContext, { launched: { channel, pid }, serving: { pongs } }: ServingSuccessor, mover: ConnectionSender | undefined, deadline: Deadline
 ): UndoWindow {
   const { clock } = context.host
   let pulse: Pulse | undefined
@@ -89,10 +79,10 @@ export function openUndoWindow(
 
 /** Serves again. Answers what to say of it: the error of the reload that was undone, and its report. */
 export async function undo(
-  context: ProcessContext, { launched: { channel, pid, child }, report }: ServingSuccessor, lost: Lost, mover: ConnectionSender | undefined, drains: readonly Drain[]
+  context: ProcessContext, served: ServingSuccessor, lost: Lost, mover: ConnectionSender | undefined, drains: readonly Drain[]
 ): Promise<{ error: HandoverError; report: Report }> {
-  const { registry, controlSockets, lifecycle, self, host } = context
-  const names = registry.names
+  const { registry: { names }, controlSockets, lifecycle, host } = context
+  const { launched: { channel, pid, child } } = served
   const recalled = typeof lost === 'object'
   let killed = false
   if (recalled) {
@@ -103,21 +93,31 @@ export async function undo(
     killed = child !== undefined || (lost === 'hangs' && host.kill(pid))
     mover?.end('successorEnded', lost === 'gone' || killed)
   }
-  const result = sum(drains.map((drain) => drain.result))
-  registry.accept((listener, error) => { sayNotServed(context, listener, error) })
+  const connections = countsOf(sum(drains.map((drain) => drain.result)))
+  acceptOnAll(context)
   controlSockets.serve()
   for (const drain of drains) drain.undo()
   lifecycle.move('draining', { is: 'serving' })
-  // Only now: for a moment both accept, and never nobody.
+  // Only now: for a moment both accept, and at no moment neither.
   if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
   channel.close()
   notifySystemd({ MAINPID: host.pid, READY: 1 })
-  const serves = `Process ${self.pid} (generation ${self.generation}) serves again ${listed(names)}`
-  const who = `process ${report.successor?.pid ?? '?'} (generation ${report.successor?.generation ?? '?'})`
-  const moved = result.moved > 0 ? `, and ${result.moved} that had moved to it,` : ''
-  const text = recalled
-    ? `${who} was recalled: ${lost.recalled}.\n  ${serves}; the successor answers what it has${result.moved > 0 ? `, also on ${result.moved} connections that had moved to it,` : ''} and ends.`
-    : `${who} ${lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window'}.\n  ${serves}; the connections that the successor had accepted${moved} are gone.`
-  const error = new HandoverError('HANDOVER_UNDONE', `${text}\n  Repair the build and reload again.`, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
-  return { error, report: { ...report, result: 'undone', connections: countsOf(result) } }
+  const error = undoneError(context, served, lost, killed, listed(names), connections.moved)
+  return { error, report: { ...served.report, result: 'undone', connections } }
+}
+
+function undoneError(
+  { self }: ProcessContext, { launched: { child }, report: { successor } }: ServingSuccessor, lost: Lost, killed: boolean, names: string, moved: number
+): HandoverError {
+  const [what, fate] = typeof lost === 'object'
+    ? [`was recalled: ${withoutStop(lost.recalled)}`, `the successor answers what it has${moved > 0 ? `, also on ${moved} connections that had moved to it,` : ''} and ends`]
+    : [
+        lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window',
+        `the connections that the successor had accepted${moved > 0 ? `, and ${moved} that had moved to it,` : ''} are gone`
+      ]
+  return new HandoverError('HANDOVER_UNDONE', {
+    what: `${describeProcess(successor ?? { pid: 0, generation: self.generation + 1 })} ${what}`,
+    serving: `Process ${self.pid} (generation ${self.generation}) serves again ${names}; ${fate}`,
+    todo: 'Repair the build and reload again', onLines: true
+  }, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
 }

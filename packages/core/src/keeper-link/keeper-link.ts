@@ -270,7 +270,7 @@ export interface KeeperSeat {
 }
 
 /** The line that this process was started with. Reads and removes the mark. */
-export function takeLine(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
+export function takeSeat(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
   const mark = env[keeperMark]
   Reflect.deleteProperty(env, keeperMark)
   const words = (mark ?? '').split(',')

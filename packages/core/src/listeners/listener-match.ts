@@ -26,6 +26,12 @@ export function keyOf(asked: AskedAddress): string {
   return `${asked.kind} ${bracket(asked.host ?? '*')}:${asked.port ?? 0}${asked.ipv6Only ? ' ipv6Only' : ''}`
 }
 
+/** The system chose the port, so the listener may come and go. Older versions do not send `ephemeral`; `asked` says it there. */
+export const isEphemeral = ({ ephemeral, kind, asked }: OfferedListener): boolean => ephemeral ?? (kind !== 'unix' && asked.endsWith(':0'))
+
+/** The program listens on a descriptor that it inherited: listen({ fd }). */
+export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.startsWith('fd ')
+
 /** Where a call without a host may have ended: `::` where there is IPv6, else `0.0.0.0`. */
 export const unspecified = ['::', '0.0.0.0']
 const localhost = ['127.0.0.1', '::1']

@@ -16,9 +16,9 @@ import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
-import { isEphemeral, type OfferedListener } from '../protocol/handover-messages.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
-import { find, mismatch, unspecified, type AskedAddress } from './listener-match.js'
+import { find, isEphemeral, mismatch, unspecified, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
 import { addName, fileId, locate, type SocketFile } from './socket-file-hold.js'
 import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
@@ -50,9 +50,9 @@ export class ListenerRegistry {
     return this.listeners.map((listener) => listener.about.name)
   }
 
-  /** Names of what was offered and is not claimed. */
-  get unclaimed(): string[] {
-    return [...this.#offered].map((offered) => offered.about.name)
+  /** What was offered to listen() and is not claimed. */
+  get unclaimed(): OfferedListener[] {
+    return [...this.#offered].map(({ about }) => about).filter(({ kind }) => kind !== 'control')
   }
 
   /** Takes what the predecessor offered. Throws HANDOVER_LISTENER_MISMATCH; the descriptors are closed then. */
@@ -77,7 +77,7 @@ export class ListenerRegistry {
 
   /** What is offered and not claimed, but for what a program may do without. */
   get awaited(): OfferedListener[] {
-    const open = [...this.#offered].map(({ about }) => about).filter(({ kind }) => kind !== 'control')
+    const open = this.unclaimed
     // A port that the system chose, beside others, may be one that comes and goes: a test server, a passive connection of FTP.
     return this.listeners.some(({ kept }) => kept) ? open.filter((about) => !isEphemeral(about)) : open
   }
@@ -126,7 +126,7 @@ export class ListenerRegistry {
 
   /** Closes what was not claimed; answers the names. */
   drop(): string[] {
-    const names = this.unclaimed
+    const names = [...this.#offered].map(({ about }) => about.name)
     for (const { fd } of this.#offered) closeSync(fd)
     this.#offered.clear()
     return names

@@ -12,8 +12,8 @@ import { activation } from '../platform/activated-sockets.js'
 import { defaultBacklog, native, type SocketDescription } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { nameOf } from '../platform/socket-name.js'
-import { isByDescriptor, isEphemeral, type OfferedListener } from '../protocol/handover-messages.js'
-import { keyOf, type AskedAddress } from './listener-match.js'
+import type { OfferedListener } from '../protocol/handover-messages.js'
+import { isByDescriptor, isEphemeral, keyOf, type AskedAddress } from './listener-match.js'
 import { fileId } from './socket-file-hold.js'
 
 export interface Listener {

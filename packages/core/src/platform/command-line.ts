@@ -7,7 +7,8 @@
 import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
-import { hiddenWords } from './path-guard.js'
+import { builtFile } from './native-binary.js'
+import { hiddenWords, pathsMark } from './path-guard.js'
 
 /** How to start this program again: what a person would type, so that symlinks that moved since are followed anew. */
 export interface CommandLine {
@@ -202,5 +203,27 @@ export function commandLine(note: (text: string) => void = () => undefined): () 
     const node = nodeNow(point)
     if (node.note !== undefined) note(node.note)
     return { file: node.file, args, cwd: point.cwd, nodeOptions }
+  }
+}
+
+/** A command and the environment that it is to be started with. */
+export interface Launchable {
+  readonly command: CommandLine
+  readonly env: NodeJS.ProcessEnv
+}
+
+/**
+ * With the guard of these served Unix paths, which is loaded before the program. It comes after the options of Node: where packages lie in
+ * an archive, it is these options that make Node find it.
+ */
+export function guarded({ command, env }: Launchable, paths: readonly string[]): Launchable {
+  if (paths.length === 0) return { command, env }
+  const { args, nodeOptions = 0 } = command
+  const guard = builtFile('guard.js')
+  const words = guard === undefined ? [] : ['--require', guard]
+  const guardedArgs = [...args.slice(0, nodeOptions), ...words, ...args.slice(nodeOptions)]
+  return {
+    command: { ...command, args: guardedArgs, nodeOptions: nodeOptions + words.length },
+    env: { ...env, [pathsMark]: JSON.stringify(paths) }
   }
 }

@@ -53,6 +53,15 @@ const isTaken = async ({ host, port }: InspectorAddress): Promise<boolean> => aw
 /** Of processes that were started here and live: they may not have opened it yet. */
 const given = new Set<string>()
 
+/** Where the inspector of this process listens; undefined where it is not open. Node may have been built without one. */
+export function inspectorUrl(): string | undefined {
+  try {
+    return process.getBuiltinModule('node:inspector').url()
+  } catch {
+    return undefined
+  }
+}
+
 /** What is to be started, with a port of its own for the inspector where that is needed. */
 export interface OwnInspector {
   readonly command: CommandLine

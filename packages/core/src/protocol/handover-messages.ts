@@ -1,8 +1,8 @@
 /**
  * What predecessor and successor say to each other: the only thing that both sides import.
  *
- * One JSON object a line. Descriptors travel on a second socket, always before the message that
- * counts them. PROTOCOL.md has the table. Pure: imports no Node module.
+ * One JSON object a line. Descriptors travel on a second socket, always before the message that counts them. PROTOCOL.md has the table.
+ * Pure: imports no Node module.
  */
 
 import { boolean, count, list, one, oneOf, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
@@ -39,12 +39,6 @@ export interface OfferedListener {
   readonly path?: string
 }
 
-/** The system chose the port, so the listener may come and go. Older versions do not send `ephemeral`; `asked` says it there. */
-export const isEphemeral = ({ ephemeral, kind, asked }: OfferedListener): boolean => ephemeral ?? (kind !== 'unix' && asked.endsWith(':0'))
-
-/** The program listens on a descriptor that it inherited: listen({ fd }). */
-export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.startsWith('fd ')
-
 /** What a successor can take of the connections that live. */
 export interface Takes {
   /** The names of its listeners whose plain HTTP/1.1 connections it serves. */
@@ -59,7 +53,7 @@ export interface Takes {
 export interface MovedConnection {
   /** `http`, or what the application named in move(). */
   readonly kind: string
-  /** The name of the listener that it came through; '' where that is not one of ours. */
+  /** The name of the listener that it came through; '' where Handover has no such listener. */
   readonly listener: string
   /** How long it has been open, in milliseconds. */
   readonly ageMs: number
@@ -73,10 +67,7 @@ export interface MovedConnection {
   readonly unread?: string
 }
 
-/**
- * `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed
- * since.
- */
+/** `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that crashed since. */
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
@@ -85,33 +76,20 @@ export type Message =
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
    * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
-   * `mayDrop`: whoever asked for the reload means that listeners are dropped. `alone`: nobody serves meanwhile.
+   * `mayDrop`: S is meant to drop listeners. `alone`: no process serves meanwhile.
    */
   | {
-    readonly type: 'offer'
-    readonly protocol: number
-    readonly pid: number
-    readonly generation: number
-    readonly listeners: readonly OfferedListener[]
-    readonly sections?: readonly string[]
-    readonly since?: number
-    readonly readyMs?: number
-    readonly mayDrop?: boolean
-    readonly alone?: boolean
+    readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number
+    readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]
+    readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
   }
-  /**
-   * P → S, after one descriptor: the file that holds the section (section-file.ts). Before `ready`, and again with the phase `final` before
-   * `end`.
-   */
+  /** P → S, after the descriptor of the section's file (section-file.ts). Before `ready`, and with the phase `final` before `end`. */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
   /** P → S instead of a section. */
   | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
   /** S → P, now and then before `ready`: so many bytes of the section are read. */
   | { readonly type: 'restoring'; readonly name: string; readonly bytes: number }
-  /**
-   * Between neighbours, from `serving` to `end`. After one descriptor where `text` is absent: of a file that holds it. `text`: of the
-   * package devalue.
-   */
+  /** Between neighbours, from `serving` to `end`. `text`: of the package devalue; where it is absent, after one descriptor of its file. */
   | { readonly type: 'peer'; readonly name: string; readonly text?: string }
   /** P → S instead of an offer. */
   | { readonly type: 'refused'; readonly code: string; readonly reason: string }
@@ -132,8 +110,8 @@ export type Message =
   /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
   /**
-   * P → S after `serving`: connections, after one message with their descriptors in the same order. `refusable`: P understands `back`, so S
-   * makes connections of them before it answers.
+   * P → S after `serving`: connections, after their descriptors in the same order. `refusable`: P understands `back`, so S makes
+   * connections of them before it answers.
    */
   | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
   /**

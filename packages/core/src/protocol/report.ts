@@ -30,6 +30,8 @@ export interface StateReport {
   readonly failed: readonly { readonly name: string; readonly reason: string }[]
 }
 
+export type StopSignal = 'SIGTERM' | 'SIGINT'
+
 export interface Report {
   /**
    * `switched`: the successor serves, the predecessor drains. `drained`: the predecessor has ended its drain.
@@ -71,7 +73,7 @@ export interface Report {
    * What of the program's cleanup had not ended in time, and was cut: its close hooks, or its own listeners for this signal. Absent where
    * all ended.
    */
-  readonly cleanupCut?: 'close hooks' | 'SIGTERM' | 'SIGINT'
+  readonly cleanupCut?: 'close hooks' | StopSignal
   /** Milliseconds of each phase; null where a phase did not happen (yet). */
   readonly durations: {
     /** From the trigger to the successor's hello: Node starts, and the program boots up to its first listen(). */

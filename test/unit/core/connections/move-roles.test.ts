@@ -337,7 +337,7 @@ describe('the successor', () => {
       const adopted: MovedConnection[] = []
       const adopter = new ConnectionReceiver(channel, { receive: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
-        void succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined, readyMs: undefined, mayDrop: false, alone: false }, {
+        void succeed(channel, {
           section: () => undefined,
           unsaved: () => undefined,
           peer: () => undefined,

@@ -245,7 +245,7 @@ describe('the successor', () => {
       withdrawn: ({ code, message }) => { log.push(`withdrawn: ${code}`); expect(message).toContain('a better one came') },
       predecessorEnded: (report) => { log.push(report ? 'report' : 'no report') }
     }
-    const done = succeed({ predecessor: { pid: 1, generation: 1 }, channel, sections: [], since: undefined, readyMs: undefined, mayDrop: false, alone: false }, side)
+    const done = succeed(channel, side)
     return { peer, log, done, boot: () => { boot() } }
   }
 

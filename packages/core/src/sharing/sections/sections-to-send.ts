@@ -1,12 +1,32 @@
-/** The sections that a predecessor sends with its offer, as the handover sees them. */
+/** The sections that a predecessor sends after its offer. */
 
+import { reasonOf } from '../../errors.js'
+import { closeLater } from '../../platform/memory-file.js'
+import type { Channel } from '../../protocol/channel.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 
 /** The shared state that goes along with the listeners. */
 export interface SectionsToSend {
   readonly names: readonly string[]
-  /** The file of one; it is closed when it has been sent. Throws what the successor is told: it decides whether it can do without. */
+  /** The file of one section, which is closed when it has been sent. The successor hears what it throws, and decides whether to go on. */
   save(name: string, signal: AbortSignal): Promise<{ readonly fd: number; readonly bytes: number; readonly phase: SectionPhase }>
   /** The successor has read so much of it. */
   restoring?(name: string, bytes: number): void
+}
+
+/** One after the other, so that there is one copy more at a time. In the place of a section that fails the successor gets the reason. */
+export async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal): Promise<void> {
+  for (const name of sections.names) {
+    try {
+      const { fd, bytes, phase } = await sections.save(name, signal)
+      try {
+        await channel.sendWhenRoom({ type: 'section', name, phase, bytes }, [fd], signal)
+      } finally {
+        void closeLater(fd)
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      channel.send({ type: 'unsaved', name, phase: 'offer', reason: reasonOf(error) })
+    }
+  }
 }

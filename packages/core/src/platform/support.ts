@@ -1,0 +1,47 @@
+/**
+ * What this process can do with this Node and this addon: hand over at all, and move live connections. Each is tested once, when it is
+ * first needed.
+ */
+
+import { native, nativeMissing } from './native.js'
+import { cannotMove, missing } from './node/support-check.js'
+
+export class Support {
+  readonly #unavailable: string | undefined
+  readonly #wantsMoves: () => boolean
+  readonly #warn: (line: string) => void
+  /** What the tests found; undefined until they ran. */
+  #reload: { readonly obstacle: string | undefined } | undefined
+  #move: { readonly obstacle: string | undefined } | undefined
+
+  /** `unavailable`: why nothing of this process can be handed over, where that is known without a test. `wantsMoves`: the option move. */
+  constructor(unavailable: string | undefined, wantsMoves: () => boolean, warn: (line: string) => void) {
+    this.#unavailable = unavailable
+    this.#wantsMoves = wantsMoves
+    this.#warn = warn
+  }
+
+  /** Why no successor can take over from this process. */
+  cannotReload(): string | undefined {
+    this.#reload ??= { obstacle: this.#unavailable ?? (native ? unsupported() : nativeMissing) }
+    return this.#reload.obstacle
+  }
+
+  /** Whether connections can move to and from this process, and the program wants that. Logs once why this Node cannot. */
+  canMove(): boolean {
+    if (!this.#wantsMoves()) return false
+    if (!this.#move) {
+      const obstacle = cannotMove()
+      this.#move = { obstacle }
+      if (obstacle !== undefined) {
+        this.#warn(`live connections are not moved: this version of Node (${process.version}) stores them differently: ${obstacle}. At a reload they are drained politely.`)
+      }
+    }
+    return this.#move.obstacle === undefined
+  }
+}
+
+function unsupported(): string | undefined {
+  const part = missing()
+  return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+}
