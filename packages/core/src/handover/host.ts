@@ -2,8 +2,8 @@
  * The world outside of a generation, as one object: its process, signals, time, terminal, what its starter left to it, and the processes
  * that it starts and ends.
  *
- * In a program it is the real one (generation/this-process.ts). A test gives each generation a host of its own, so that several live in one
- * process, and their order, deadlines and deaths take milliseconds. Sockets and descriptors are real in both.
+ * In a program it is the real one (generation/this-process.ts). In a test several generations live in one process, each with a host of its
+ * own: their order, deadlines and deaths take milliseconds. Sockets and descriptors are real in both.
  */
 
 import type { KeeperSeat } from '../keeper-link/keeper-link.js'

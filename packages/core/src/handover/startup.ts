@@ -51,12 +51,11 @@ export class Startup {
     this.readiness = new Readiness(context, () => { this.#booted() })
   }
 
-  /** Of this process. */
   get generation(): number {
     return (this.#predecessor?.taken.predecessor.generation ?? 0) + 1
   }
 
-  /** While it lives: it drains, and could still come back. */
+  /** While it lives, drains, and could still come back. */
   get predecessor(): TakenOffer | undefined {
     return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
   }
@@ -178,7 +177,6 @@ export class Startup {
 
   // ---- the predecessor's end ----
 
-  /** It took its offer back. */
   #withdrawn(error: HandoverError): void {
     const { lifecycle, registry, controlSockets, host, log } = this.#context
     // Also where the reason is its own: apart from this log, perhaps only the caller of the reload learns it.

@@ -125,10 +125,9 @@ export type Message =
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
-const kind = oneOf('tcp', 'unix', 'udp', 'control')
 export const listener = shape({
-  name: string, kind, asked: string, ephemeral: optional(boolean), address: string, port: count, backlog: count,
-  ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
+  name: string, kind: oneOf('tcp', 'unix', 'udp', 'control'), asked: string, ephemeral: optional(boolean), address: string, port: count,
+  backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
 const phase = oneOf('offer', 'final', 'checkpoint')
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
