@@ -1,8 +1,7 @@
 /**
  * Every bind() of a UDP socket goes through here: inherit or bind, as listen-hook.ts does for servers.
  *
- * Node has no channel for bind(), so the method of each instance is replaced. Sockets that are no listeners of the program, such as those
- * of a client, are left alone (`ListenHook.isOurs`).
+ * Node has no channel for bind(), so the method of each instance is replaced. Sockets of clients are left alone (`ListenHook.isOurs`).
  */
 
 import type dgram from 'node:dgram'
@@ -16,14 +15,10 @@ import { openActivated } from './socket-activation.js'
 
 const hooked = new WeakSet<dgram.Socket>()
 
-/** Runs `act`. An event of this name that is emitted meanwhile comes in the next tick. */
+/** Runs `act`. If it emits an event of this name, the event comes in the next tick. */
 function postponing(emitter: NodeJS.EventEmitter, name: string, act: () => void): void {
   const own = Object.getOwnPropertyDescriptor(emitter, 'emit')
   const emit = emitter.emit.bind(emitter)
-  const put = (): void => {
-    if (own) Object.defineProperty(emitter, 'emit', own)
-    else Reflect.deleteProperty(emitter, 'emit')
-  }
   emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
     if (event !== name) return emit(event, ...args)
     process.nextTick(() => emitter.emit(event, ...args))
@@ -32,7 +27,8 @@ function postponing(emitter: NodeJS.EventEmitter, name: string, act: () => void)
   try {
     act()
   } finally {
-    put()
+    if (own) Object.defineProperty(emitter, 'emit', own)
+    else Reflect.deleteProperty(emitter, 'emit')
   }
 }
 
@@ -41,7 +37,7 @@ function askedOf(socket: dgram.Socket, [first, second]: readonly unknown[]): Ask
   const options = typeof first === 'object' && first !== null ? (first as { port?: number; address?: string; fd?: number }) : undefined
   if (typeof options?.fd === 'number') return { kind, fd: options.fd }
   const port = options ? options.port : typeof first === 'function' ? 0 : first
-  const address = options ? options.address : typeof second === 'string' ? second : undefined
+  const address = options ? options.address : typeof second === 'string' ? second : ''
   const any = isIPv6(socket) ? '::' : '0.0.0.0'
   return { kind, port: Number(port ?? 0), host: address === undefined || address === '' ? any : address }
 }
@@ -100,7 +96,7 @@ export function hookBind(hook: ListenHook, socket: dgram.Socket): void {
   })
 }
 
-/** The same for every UDP socket that is made from now on. Node publishes each before the program can bind it. */
+/** The same for every UDP socket that is created from now on. Node publishes each before the program can bind it. */
 export function installBindHook(hook: ListenHook): void {
   subscribe('udp.socket', (message) => { hookBind(hook, (message as { socket: dgram.Socket }).socket) })
 }

@@ -1,9 +1,9 @@
 /**
  * Every listen() of an adopted server goes through here: inherit or bind.
  *
- * Node publishes `tracing:net.server.listen` before it binds, and listens on the handle that the server has by then. So one
- * subscription serves http, https, http2 and net with all that listen() accepts, Fastify's hidden second server for `localhost`, and
- * servers that a user made for an Express app. UDP has no such channel: see bind-hook.ts.
+ * Node publishes `tracing:net.server.listen` before it binds, and listens on the handle that the server has by then. So one subscription
+ * serves http, https, http2 and net with every form of listen(), Fastify's hidden second server for `localhost`, and servers that a user
+ * made for an Express app. UDP has no such channel: see bind-hook.ts.
  */
 
 import type dgram from 'node:dgram'
@@ -13,28 +13,26 @@ import type net from 'node:net'
 import { HandoverError } from '../errors.js'
 import { check, native } from '../platform/native.js'
 import * as inside from '../platform/node/listen-handle.js'
-import { withoutDoor } from '../platform/own-servers.js'
+import { unhooked } from '../platform/own-servers.js'
 import type { AskedAddress } from './listener-match.js'
 import type { OfferedSocket } from './listener-registry.js'
 import { openActivated, type OpenedSocket } from './socket-activation.js'
 import { bindUnix } from './unix-path.js'
 
+type Owner = net.Server | dgram.Socket
+
 /** What the generation decides. */
 export interface ListenHook {
-  /** `asked`: of a UDP socket, of which many belong to clients. */
-  isOurs(owner: net.Server | dgram.Socket, asked?: AskedAddress): boolean
+  /** `asked`: for a UDP socket, since many of these belong to clients. */
+  isOurs(owner: Owner, asked?: AskedAddress): boolean
   /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
-  /** A listener of this process is bound there and does not listen yet. */
   isBoundQuietly(address: string, port: number): boolean
-  /**
-   * Before an adopted server listens. Answers the offered listener to listen on, or the error with which the listen() must fail.
-   * Undefined: bind.
-   */
-  before(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
-  after(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void
+  /** Before an adopted server listens: the offered listener to use, or the error its listen() must fail with. Undefined: bind. */
+  before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
+  after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void
   /** Without an error: the program closed it before it listened. */
-  failed(owner: net.Server | dgram.Socket, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void
+  failed(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void
 }
 
 interface ListenOptions {
@@ -46,9 +44,9 @@ interface ListenOptions {
   readonly ipv6Only?: unknown
 }
 
-/** A listen() that has begun: with a host name it waits for the name to be resolved. */
+/** A listen() that has begun. With a host name it waits for the name to be resolved. */
 interface ListenCall {
-  /** Undefined for a handle: the program opened it, and nothing can be claimed in its place. */
+  /** Undefined for a handle: the program opened it, so nothing is claimed instead. */
   readonly asked: AskedAddress | undefined
   readonly claimed: OfferedSocket | undefined
   readonly error: HandoverError | undefined
@@ -100,8 +98,7 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
   } else if (opened) {
     inside.listenQuietly(server, opened.fd)
   } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
-    // A path with a zero byte is in the abstract namespace, or Node refuses it.
-    // Where another server of this process is about to listen at this path, Node says that it is in use.
+    // Not the abstract namespace. Where another server of this process is about to listen at this path, Node reports EADDRINUSE.
     const fd = hook.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
     if (fd !== undefined) inside.listenQuietly(server, fd)
   } else if (isQuiet) {
@@ -116,7 +113,7 @@ export function installListenHook(hook: ListenHook): void {
 
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
     const { server, options } = message as { server: net.Server; options: ListenOptions }
-    if (withoutDoor.has(server) || !hook.isOurs(server)) return
+    if (unhooked.has(server) || !hook.isOurs(server)) return
     const call = begin(hook, server, options)
     if (!call) return
     calls.set(server, call)
@@ -143,7 +140,7 @@ export function installListenHook(hook: ListenHook): void {
     if (!call) return
     calls.delete(server)
     emitter(server).off(errorMonitor, onError).off('close', onClose)
-    // Node emits 'error' with this object in the next tick: it must say what really happened.
+    // Node emits this object as 'error' in the next tick.
     if (call.error) becomeHandoverError(error, call.error)
     // The server owns what it claimed; the offer gets a copy back.
     const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
@@ -152,11 +149,9 @@ export function installListenHook(hook: ListenHook): void {
     hook.failed(server, call.asked, claimed, error)
   }
 
-  function onError(this: net.Server, error: Error): void {
-    failed(this, error)
-  }
+  function onError(this: net.Server, error: Error): void { failed(this, error) }
 
-  /** The program closed the server while its host name was looked up. What it had claimed is closed with it. */
+  /** The program closed the server, and what it had claimed, while its host name was looked up. */
   function onClose(this: net.Server): void {
     if (!calls.delete(this)) return
     inside.listenAsUsual(this)

@@ -1,8 +1,8 @@
 /**
- * What a listener is called and which offered listener a listen() call means.
+ * Which offered listener a listen() call means.
  *
- * Listeners match by what they are (an address, a path) or by what was asked for when they came to be (port 0, a host name,
- * an inherited descriptor), never by position. Pure.
+ * Listeners match by their address or path, or by what the program asked for when it created them (port 0, a host name, an inherited
+ * descriptor), never by position. Pure.
  */
 
 import type { SocketDescription } from '../platform/native.js'
@@ -32,7 +32,7 @@ export const isEphemeral = ({ ephemeral, kind, asked }: OfferedListener): boolea
 /** The program listens on a descriptor that it inherited: listen({ fd }). */
 export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.startsWith('fd ')
 
-/** Where a call without a host may have ended: `::` where there is IPv6, else `0.0.0.0`. */
+/** Where a call without a host is bound: `::` where there is IPv6, else `0.0.0.0`. */
 export const unspecified = ['::', '0.0.0.0']
 const localhost = ['127.0.0.1', '::1']
 
@@ -40,19 +40,19 @@ function fits(asked: AskedAddress, offered: OfferedListener): boolean {
   if (asked.fd !== undefined || asked.kind !== offered.kind) return false
   if (asked.kind === 'unix') return asked.path === offered.address
   if (asked.port !== offered.port || asked.port === 0) return false
-  // On `::` a listener that takes IPv4 as well is not one that does not.
+  // On `::`, with and without IPv4 are two different listeners.
   const hosts = asked.host === undefined || asked.host === '' ? unspecified : asked.host === 'localhost' ? localhost : [asked.host]
   return hosts.includes(offered.address) && (offered.address !== '::' || asked.kind === 'udp' || (asked.ipv6Only ?? false) === offered.ipv6Only)
 }
 
-/** The first offered listener that a call means, or undefined. An exact repetition of what was asked before goes first. */
+/** The first offered listener that a call means: one that was asked for in the same words goes first. */
 export function find<T extends OfferedListener>(asked: AskedAddress, offered: Iterable<T>): T | undefined {
   const all = [...offered].filter((candidate) => candidate.kind !== 'control')
   const key = keyOf(asked)
   return all.find((candidate) => candidate.asked === key) ?? all.find((candidate) => fits(asked, candidate))
 }
 
-/** What the descriptor is, where it is not what the offer says; undefined when it is. */
+/** How the descriptor differs from what the offer says; undefined: it does not. */
 export function mismatch(offered: OfferedListener, found: SocketDescription): string | undefined {
   const expected = offered.kind === 'udp' ? 'dgram' : 'stream'
   if (found.type !== expected) return `a ${found.type} socket instead of a ${expected} socket`
@@ -60,7 +60,7 @@ export function mismatch(offered: OfferedListener, found: SocketDescription): st
   if (!mayNotListen && !found.listening) return 'a socket that does not listen'
   const family = offered.kind === 'unix' || offered.kind === 'control' ? 'unix' : offered.ipv6 ? 'inet6' : 'inet'
   if (found.family !== family) return `a socket of family ${found.family} instead of ${family}`
-  if (offered.kind === 'unix' || offered.kind === 'control') return undefined // a Unix socket may have been bound under another name
+  if (offered.kind === 'unix' || offered.kind === 'control') return undefined // it may have been bound under another name
   if (found.address !== offered.address || found.port !== offered.port) return `${nameOf(found)} instead of ${offered.name}`
   return undefined
 }

@@ -1,8 +1,7 @@
 /**
  * The listeners of this process, and what was offered to it and is not claimed yet.
  *
- * Offering, silence and acceptance act on all of them together. A Unix path belongs to the last process that serves on it: that one, and no
- * other, removes the file.
+ * Offering, silencing and accepting act on all of them together. Only the last process that serves on a Unix path removes its file.
  */
 
 import { chmodSync, closeSync } from 'node:fs'
@@ -35,11 +34,11 @@ export class ListenerRegistry {
   readonly #offered = new Set<OfferedSocket>()
   /** What the last offer had. */
   #known: ReadonlySet<Listener> = new Set()
-  /** Without a silent copy after a commit that can still be undone. */
+  /** Closed without a silent copy, after a commit that can still be undone. */
   readonly #closed = new Set<Listener>()
-  /** It has an offer, and accepts nothing yet. */
+  /** It took an offer, and accepts nothing yet. */
   #waits = false
-  /** The Unix paths that another process goes on with. */
+  /** The Unix paths that another process serves from now on. */
   #passedOn: readonly string[] = []
 
   get listeners(): readonly Listener[] {
@@ -75,23 +74,24 @@ export class ListenerRegistry {
     this.#waits = true
   }
 
-  /** What is offered and not claimed, but for what a program may do without. */
+  /** What must still be claimed. */
   get awaited(): OfferedListener[] {
     const open = this.unclaimed
-    // A port that the system chose, beside others, may be one that comes and goes: a test server, a passive connection of FTP.
+    // Beside others, a port that the system chose may come and go: a test server, a passive connection of FTP.
     return this.listeners.some(({ kept }) => kept) ? open.filter((about) => !isEphemeral(about)) : open
   }
 
   /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */
   claim(asked: AskedAddress): OfferedSocket | undefined {
-    // Of two on one path the one that the path leads to goes first. Where it leads elsewhere, the program has removed it: it is put back.
-    const leadsElsewhere = ({ about }: OfferedSocket): boolean => about.kind === 'unix' && about.file !== undefined && about.file !== fileId(about.address)
+    // Of two on one path, the one that the path leads to goes first.
+    const leadsElsewhere = ({ about: { kind, file, address } }: OfferedSocket): boolean =>
+      kind === 'unix' && file !== undefined && file !== fileId(address)
     const usable = [...this.#offered].sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
     const about = find(meaningOf(asked), usable.map((offered) => offered.about))
     const offered = usable.find((candidate) => candidate.about === about)
     if (!offered) return undefined
     this.#offered.delete(offered)
-    // A program that renames its socket into place finds it under the name by which it listens.
+    // The program has removed or renamed the path: it finds its socket there again.
     if (about?.kind === 'unix' && about.file !== undefined && leadsElsewhere(offered)) {
       const where = about.path ?? locate(path.resolve(about.address), about.file)
       if (where !== undefined && where !== path.resolve(about.address)) addName(where, about.address)
@@ -99,10 +99,7 @@ export class ListenerRegistry {
     return offered
   }
 
-  /**
-   * The program wants to rename `from`, the file of a socket that is new in this version, to the path of an offered socket: its server
-   * then listens on the offered socket. False where that is not the case.
-   */
+  /** The program renames `from`, the file of a new socket, to the path of an offered one: its server then listens on the offered one. */
   claimRenamed(from: string, to: string): boolean {
     const listener = this.listeners.find(({ kept, file }) => !kept && file !== undefined && asKnown(file) === from)
     const offered = [...this.#offered].find(({ about }) => about.kind === 'unix' && pathOf(about) === to)
@@ -113,7 +110,7 @@ export class ListenerRegistry {
     return true
   }
 
-  /** The control socket that was offered, where it is the one that is meant. */
+  /** The offered control socket, if it is the right one. */
   takeControl(isMeant: (about: OfferedListener) => boolean): OfferedSocket | undefined {
     const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && isMeant(about))
     if (offered) this.#offered.delete(offered)
@@ -124,7 +121,7 @@ export class ListenerRegistry {
     this.#offered.add(offered)
   }
 
-  /** Closes what was not claimed; answers the names. */
+  /** Closes what was not claimed, and returns the names. */
   drop(): string[] {
     const names = [...this.#offered].map(({ about }) => about.name)
     for (const { fd } of this.#offered) closeSync(fd)
@@ -132,13 +129,13 @@ export class ListenerRegistry {
     return names
   }
 
-  /** Records a listener that has come to be; `close` of the owner forgets it. */
+  /** Records a new listener, until its owner emits `close`. */
   add(...what: Parameters<typeof listenerOf>): Listener | undefined {
     const [owner, , claimed] = what
     const listener = listenerOf(...what)
     if (!listener) return undefined
     this.#listeners.add(listener)
-    // A client that comes back resumes its TLS session, as if the process had stayed.
+    // A client that reconnects resumes its TLS session.
     const keys = claimed?.ticketKeys
     if (keys !== undefined && owner instanceof tls.Server && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
     owner.once('close', () => {
@@ -154,10 +151,11 @@ export class ListenerRegistry {
   }
 
   get #open(): { listener: Listener; about: OfferedListener; fd: number }[] {
-    return this.listeners.map((listener) => ({ listener, about: listener.about, fd: fdOf(listener.owner) ?? -1 })).filter(({ fd }) => fd >= 0)
+    const all = this.listeners.map((listener) => ({ listener, about: listener.about, fd: fdOf(listener.owner) ?? -1 }))
+    return all.filter(({ fd }) => fd >= 0)
   }
 
-  /** The same for a keeper: nothing changes by it. */
+  /** The same for a keeper; it is no offer. */
   copies(): { listeners: OfferedListener[]; fds: number[] } {
     const open = this.#open
     return {
@@ -170,29 +168,24 @@ export class ListenerRegistry {
     }
   }
 
-  /** The listener of this name. */
   named(name: string): Listener | undefined {
-    for (const listener of this.#listeners) if (listener.about.name === name) return listener
-    return undefined
+    return this.listeners.find(({ about }) => about.name === name)
   }
 
-  /** The listener of this server. */
   of(server: net.Server): Listener | undefined {
-    for (const listener of this.#listeners) if (listener.owner === server) return listener
-    return undefined
+    return this.listeners.find(({ owner }) => owner === server)
   }
 
   /**
-   * Stops accepting on all listeners at once. Keeps a silent copy of each, except of those that the successor dropped: connects to these
-   * are refused from now on. Answers the names of the listeners that came to be after the offer, which the successor does not know.
+   * Stops accepting on all listeners at once. Keeps a silent copy of each, except of those that the successor dropped: from now on connects
+   * to these are refused. Returns the names of those that are newer than the offer, so that the successor does not know them.
    */
   silence(dropped: readonly string[]): string[] {
     this.ownsFiles = false
     this.passOn()
     const left = [...dropped]
     const unknown: string[] = []
-    // Of two on one address the successor claimed the first.
-    // A keeper closes its own copies as well when the reload is settled: until then an undo needs this copy.
+    // Of two on one address the successor claimed the first. Under a keeper an undo needs these copies until the reload is settled.
     for (const listener of this.filesAreKept ? [] : this.listeners.toReversed()) {
       const index = left.indexOf(listener.about.name)
       if (!this.#known.has(listener)) unknown.push(listener.about.name)
@@ -215,7 +208,7 @@ export class ListenerRegistry {
       try {
         inside.stopAccepting(owner, check(addon().duplicate(fd), 'fcntl'))
       } catch {
-        // No descriptor is free: then without a copy, but two processes never accept.
+        // No descriptor is free for a copy, but two processes must never accept.
         inside.closeListener(owner)
         this.#closed.add(listener)
       }
@@ -223,14 +216,11 @@ export class ListenerRegistry {
     return unknown
   }
 
-  /**
-   * Accepts on everything that is silent: at the commit of a successor, or when a reload is undone. A listener that was closed listens
-   * anew. `failed` is called for each that cannot.
-   */
+  /** Accepts on all that is silent: at the commit, or after an undo. A closed listener listens anew. `failed` hears of each that cannot. */
   accept(failed: (listener: Listener, error: Error) => void): void {
     this.ownsFiles = true
     this.#passedOn = []
-    // A program may have renamed what it brings into place.
+    // A program may have renamed new sockets into place.
     if (this.#waits) this.noteFiles(({ kept }) => !kept)
     this.#waits = false
     const closed = [...this.#closed]
@@ -257,12 +247,11 @@ export class ListenerRegistry {
     }
   }
 
-  /** Accepts on this listener, where it is silent. */
   acceptOn({ owner, about }: Listener): number | undefined {
     return isServer(owner) ? inside.accept(owner, about.backlog) : receive(owner)
   }
 
-  /** Closes the listeners, silent or not; the connections stay. UDP sockets stay open for the answers that are still to be sent. */
+  /** Closes the listeners; connections stay. UDP sockets stay open for answers that are still to be sent. */
   close(): void {
     for (const { owner } of this.#listeners) {
       if (isServer(owner)) inside.closeListener(owner)
@@ -275,14 +264,14 @@ export class ListenerRegistry {
     for (const listener of this.#listeners) this.#unlink(listener)
   }
 
-  /** False while another process serves on the Unix paths: this one must not remove them then. */
+  /** False while another process serves on the Unix paths, so that this one must not remove them. */
   ownsFiles = true
-  /** The keeper goes on with them after this process. */
+  /** The keeper holds them after this process. */
   filesAreKept = false
 
   #unlink({ file, about, kept, ownsFile }: Listener, owns = this.ownsFiles): void {
     if (!ownsFile) return
-    // No other process has a socket that is new in a version which never served.
+    // If this version never served, no other process has its new sockets.
     const isNew = this.#waits && !kept
     if (!isNew && (!owns || this.filesAreKept)) return
     if (file === undefined || about.file === undefined || fileId(file) !== about.file) return
@@ -293,12 +282,12 @@ export class ListenerRegistry {
 
   // ---- the files of Unix sockets ----
 
-  /** From here on another process owns the files of these listeners. */
+  /** From now on another process owns the files of these listeners. */
   passOn(): void {
     this.#passedOn = this.listeners.flatMap(({ file, where }) => [file, where].filter((each) => each !== undefined))
   }
 
-  /** Looks where the files are now, and with which permissions. */
+  /** Records where the files are now, and their permissions. */
   noteFiles(which: (listener: Listener) => boolean = () => true): void {
     for (const listener of this.#listeners) {
       const { file, about } = listener
@@ -311,12 +300,11 @@ export class ListenerRegistry {
   }
 
   get socketFiles(): SocketFile[] {
-    return this.listeners.flatMap(({ about: { name, file: id }, file, where }) => {
-      return file === undefined || id === undefined ? [] : [{ name, file: where ?? file, id }]
-    })
+    return this.listeners.flatMap(({ about: { name, file: id }, file, where }) =>
+      (file === undefined || id === undefined ? [] : [{ name, file: where ?? file, id }]))
   }
 
-  /** Whether `file`, as the guard knows it, is the path of a listener of this process, of one that was offered to it, or passed on. */
+  /** Whether `file`, as the guard knows it, is the path of a listener that this process has, was offered, or has passed on. */
   isPathOf(file: string, which: 'mine' | 'offered' | 'passed on'): boolean {
     return this.#pathsOf(which).some((each) => each !== undefined && asKnown(each) === file)
   }
@@ -333,7 +321,7 @@ export class ListenerRegistry {
     }
   }
 
-  /** Binds a new socket at a path where no process listens any more. */
+  /** Binds a new socket at the path of this listener, if no process listens there any more. */
   rebind(name: string): boolean {
     const listener = this.named(name)
     return listener !== undefined && this.#rebind(listener)
@@ -345,9 +333,9 @@ export class ListenerRegistry {
     if (at === undefined || !ownsFile || !isServer(owner) || fdOf(owner) === undefined) return false
     try {
       const answer = connectTo(at)
-      // Another process listens there by now, or it is no socket at all.
+      // Another process listens there, or it is not a socket.
       if (answer !== -constants.errno.ENOENT && !isAbandoned(at)) return false
-      // Not under another name first: Node changes the permissions of a socket by the name that it was bound under (uv_pipe_chmod).
+      // Not under a temporary name: Node changes permissions by the name that a socket was bound under (uv_pipe_chmod).
       const fd = bindUnix(at, true)
       if (fd === undefined) return false
       if (mode !== undefined) chmodSync(at, mode)
@@ -360,7 +348,7 @@ export class ListenerRegistry {
     }
   }
 
-  /** What this process listens on at this moment, and what it should listen on and does not: its status must be true. */
+  /** What this process really listens on now, and what it should listen on but does not, for its status. */
   look(): { readonly served: string[]; readonly lost: string[] } {
     const served: string[] = []
     const lost: string[] = []

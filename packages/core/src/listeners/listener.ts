@@ -1,8 +1,7 @@
 /**
  * One listener of this process: its server or UDP socket, how an offer describes it, and where the file of a Unix socket is.
  *
- * It is described by what the kernel says of its descriptor, and by what was asked for. Which listeners there are, and what happens to
- * them, is in listener-registry.ts.
+ * The description comes from the kernel, and from what the program asked for. The set of them is in listener-registry.ts.
  */
 
 import type dgram from 'node:dgram'
@@ -25,15 +24,15 @@ export interface Listener {
   readonly file: string | undefined
   /** Where the program has moved that file. */
   where: string | undefined
-  /** Its permissions, when it was last seen. */
+  /** Its permissions when it was last seen. */
   mode: number | undefined
-  /** True where this process, or a generation before it, bound the path. A socket that was passed in (systemd) keeps its file. */
+  /** This process, or a generation before it, bound the path. A socket that was passed in (systemd) keeps its file. */
   readonly ownsFile: boolean
 }
 
 export const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
 
-/** What a listener is; without the addon, what Node knows of it. */
+/** By the kernel; without the addon, by what Node knows. */
 function describe(owner: net.Server | dgram.Socket): SocketDescription | undefined {
   const fd = fdOf(owner)
   const found = fd === undefined ? undefined : native?.describe(fd)
@@ -52,8 +51,10 @@ function isPassed(owner: net.Server | dgram.Socket, about: OfferedListener): boo
   return isByDescriptor(about) || (fd !== undefined && activation().has(fd))
 }
 
-/** `call`: what was asked for; undefined for listen(handle). Undefined where the owner does not listen. */
-export function listenerOf(owner: Listener['owner'], call: AskedAddress | undefined, claimed: OfferedListener | undefined, backlog: number): Listener | undefined {
+/** `call`: what the program asked for; undefined for listen(handle). Undefined where the owner does not listen. */
+export function listenerOf(
+  owner: Listener['owner'], call: AskedAddress | undefined, claimed: OfferedListener | undefined, backlog: number
+): Listener | undefined {
   const found = describe(owner)
   if (found === undefined) return undefined
   const { port, ipv6Only } = found

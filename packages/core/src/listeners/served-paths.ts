@@ -1,9 +1,8 @@
 /**
- * The Unix paths of this process while another version of it lives. The guard stops what the program itself does to them
- * (path-guard.ts); the hold puts back what any process removes (socket-file-hold.ts).
+ * Protects the Unix paths of this process while another version of it lives.
  *
- * Until a successor serves, nothing may happen to a path that is served. While a process drains, or has a keeper, its program must not
- * remove a path on which others go on.
+ * The guard (path-guard.ts) stops this program itself: before it serves, it may not touch a served path; while it drains, or has a keeper,
+ * it may not remove a path that others serve. The hold (socket-file-hold.ts) puts back what any process removes.
  */
 
 import type { ListenerRegistry } from './listener-registry.js'
@@ -12,25 +11,22 @@ import { fileId, SocketFileHold } from './socket-file-hold.js'
 
 export interface ServedPathsSide {
   readonly inventory: ListenerRegistry
-  /**
-   * `waits`: a successor that does not serve yet. `kept`: others, or the keeper, go on with the paths. `neighbour`: an older generation
-   * lives.
-   */
+  /** `waits`: it does not serve yet. `kept`: others, or the keeper, use the paths after it. `neighbour`: an older generation lives. */
   place(): 'waits' | 'kept' | 'neighbour' | 'alone'
-  /** A listener is another socket now. */
+  /** A listener has a new socket. */
   rebound(): void
   warn(line: string): void
 }
 
 export class ServedPaths {
   readonly #side: ServedPathsSide
-  /** What was known before the offer. */
+  /** Known before the offer. */
   readonly #marked: ReadonlySet<string>
   #hold: SocketFileHold | undefined
-  /** Put back since the hold began. */
+  /** The names of what was put back since the hold began. */
   readonly #back = new Set<string>()
 
-  /** `isSuccessor`: whoever started this process may have named the paths that it serves. */
+  /** `isSuccessor`: the process that started this one may have named the paths that it serves. */
   constructor(env: NodeJS.ProcessEnv, isSuccessor: boolean, side: ServedPathsSide) {
     this.#side = side
     const marked = takeMarkedPaths(env)
@@ -57,7 +53,7 @@ export class ServedPaths {
     if (isNew || fileId(from) === fileId(to)) unguarded.unlinkSync(from)
   }
 
-  /** Until `release`, or anew. */
+  /** Begins a hold, until `release`. */
   hold(): void {
     this.release()
     const { inventory } = this.#side
@@ -83,13 +79,13 @@ export class ServedPaths {
     this.#back.clear()
   }
 
-  /** Looks, and puts back what is not in its place. Answers the names of what was put back since the hold began. */
+  /** Puts back what is not in its place. Returns the names of what was put back since the hold began. */
   mend(): readonly string[] {
     this.#hold?.check()
     return [...this.#back]
   }
 
-  /** What a process is told that is started as a successor: absolute paths. */
+  /** The absolute paths that a new successor is told. */
   get marked(): readonly string[] {
     return [...new Set(this.#side.inventory.socketFiles.map(({ file }) => asKnown(file)))]
   }

@@ -1,8 +1,7 @@
 /**
- * Which listen() or bind() gets a socket that systemd opened: one that names its descriptor, or asks for its address.
+ * A listen() or bind() that names the descriptor of a socket of systemd, or asks for its address, gets a copy of that socket.
  *
- * systemd goes on listening on these sockets and owns the files of Unix sockets: nothing here is ever unlinked.
- * Which sockets there are, and how they reach the next process, is in platform/activated-sockets.ts.
+ * systemd goes on listening and owns the files of Unix sockets: they are never unlinked. platform/activated-sockets.ts knows the sockets.
  */
 
 import { lstatSync } from 'node:fs'
@@ -12,7 +11,7 @@ import { nameOf } from '../platform/socket-name.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { find, type AskedAddress } from './listener-match.js'
 
-/** A copy of a socket of systemd's to listen on. The caller owns it. */
+/** A copy of a socket of systemd. The caller owns it. */
 export interface OpenedSocket {
   readonly fd: number
   /** The path of a Unix socket. */
@@ -22,7 +21,7 @@ export interface OpenedSocket {
 
 const byNumber = (fd: number | undefined): ActivatedSocket | undefined => activation().sockets.find(({ number }) => number === fd)
 
-/** A listen() or bind() of a descriptor of systemd's means the address that it is bound to; any other call means what it says. */
+/** A call with a descriptor of systemd means the address of that socket; any other call means what it says. */
 export function meaningOf(asked: AskedAddress): AskedAddress {
   const about = byNumber(asked.fd)?.about
   if (!about) return asked

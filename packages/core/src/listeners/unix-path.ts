@@ -1,8 +1,7 @@
 /**
- * The path of a Unix socket: whether a process listens there, and a new socket that is bound there.
+ * The path of a Unix socket: tells whether a process listens there, and binds a new socket there.
  *
- * A stale file, which a killed process left, is removed before a bind; any other file is left alone.
- * How the file of a served socket is kept in its place is in socket-file-hold.ts.
+ * A bind removes the stale file of a killed process, and no other. socket-file-hold.ts keeps the file of a served socket in its place.
  */
 
 import { closeSync, lstatSync } from 'node:fs'
@@ -20,7 +19,7 @@ export function connectTo(file: string): number {
   return 0
 }
 
-/** True for a stale socket, which a killed process left: connects are refused, and a bind there fails. unix(7) */
+/** True for the socket of a killed process: connects are refused, and a bind there fails. unix(7) */
 export function isAbandoned(file: string): boolean {
   return modeOf(file) !== undefined && connectTo(file) === -constants.errno.ECONNREFUSED
 }
@@ -32,9 +31,8 @@ export function modeOf(file: string): number | undefined {
 }
 
 /**
- * A Unix socket at `file` that `listens`, or is only bound. Its close() leaves the file alone, unlike that of a socket which libuv bound:
- * libuv unlinks the path when the first process that holds the socket closes it.
- * Undefined where the path cannot be used: Node's own listen() then says so in its own words.
+ * A Unix socket at `file` that `listens`, or is only bound. libuv would unlink the path when the first process closes the socket.
+ * Undefined where the path cannot be used: Node's own listen() then reports why.
  */
 export function bindUnix(file: string, listens: boolean): number | undefined {
   if (isAbandoned(file)) unguarded.unlinkSync(file)

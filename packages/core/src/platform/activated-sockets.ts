@@ -1,9 +1,8 @@
 /**
  * The sockets that systemd opened for this service (a socket unit; LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES of sd_listen_fds(3)).
  *
- * This process keeps copies of them. Every process that it starts finds them at 3, 4, … in the same order, with its own pid in
- * LISTEN_PID, as if systemd had started it. What is no socket of a unit (checkpoints, files of the descriptor store, connections) is
- * not passed on. Which listen() gets which socket is decided in listeners/socket-activation.ts.
+ * This process keeps copies. Every process that it starts finds them at 3, 4, … in the same order, with its own pid in LISTEN_PID, as if
+ * systemd had started it. Other descriptors (checkpoints, files of the descriptor store, connections) are not passed on.
  */
 
 import { fstatSync } from 'node:fs'
@@ -14,12 +13,12 @@ import { native, type SocketDescription } from './native.js'
 import { nameOf } from './socket-name.js'
 import { firstListenFd, storedName } from './systemd-notify.js'
 
-/** Stands for the pid of a process that is about to be started: its pid is not known before. */
+/** Stands for the pid of a process that is about to be started. */
 const ownPid = 'handover'
-/** The variables that hold the pid of the process that they are meant for. */
+/** These hold the pid of the process that they are meant for. */
 const pidVariables = ['LISTEN_PID', 'WATCHDOG_PID'] as const
 const listenVariables = ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES'] as const
-/** sd_listen_fds(3): what a descriptor without a name is called. */
+/** The name of a descriptor without a name. sd_listen_fds(3) */
 const unnamed = 'unknown'
 
 export interface ActivatedSocket {
@@ -28,9 +27,9 @@ export interface ActivatedSocket {
   readonly title: string
   /** Where the program finds it: 3, 4, … */
   readonly number: number
-  /** A copy, for as long as this process lives. */
+  /** A copy that stays open as long as this process lives. */
   readonly fd: number
-  /** Undefined for what is no socket: ListenFIFO=, ListenSpecial=. */
+  /** Undefined for a FIFO or a special file: ListenFIFO=, ListenSpecial=. */
   readonly about: SocketDescription | undefined
 }
 
@@ -68,13 +67,13 @@ export class ActivatedSockets {
       const names = this.sockets.map(({ name }) => name).join(':')
       return { ...passed, LISTEN_PID: ownPid, LISTEN_FDS: String(this.sockets.length), LISTEN_FDNAMES: names }
     }
-    // What there was has been taken (checkpoints), or is not passed on.
+    // All that there was has been taken (checkpoints), or is not passed on.
     if (passed['LISTEN_PID'] === ownPid) for (const variable of listenVariables) Reflect.deleteProperty(passed, variable)
     return passed
   }
 }
 
-/** The socket at this number; undefined for what is not a socket unit's. */
+/** The socket at this number; undefined where it is not from a socket unit. */
 function socketAt(number: number, name: string): ActivatedSocket | 'connection' | undefined {
   if (!native || name.startsWith(storedName)) return undefined
   try {
@@ -82,7 +81,7 @@ function socketAt(number: number, name: string): ActivatedSocket | 'connection' 
     const described = native.describe(number)
     const about = typeof described === 'object' ? described : undefined
     if (about && (about.type === 'stream' || about.type === 'seqpacket') && !about.listening) return 'connection'
-    // A file comes from the store of descriptors: it belongs to the process that crashed, and to the first that reads it.
+    // A file comes from the descriptor store, and belongs to the first process that reads it.
     if (!about && !found.isFIFO() && !found.isCharacterDevice()) return undefined
     const fd = native.duplicate(number)
     return fd < 0 ? undefined : { name, title: about ? nameOf(about) : name, number, fd, about }
@@ -93,7 +92,7 @@ function socketAt(number: number, name: string): ActivatedSocket | 'connection' 
 
 let own: ActivatedSockets | undefined
 
-/** What systemd opened for this process. The pids in `process.env` are its own from the first call on. */
+/** What systemd opened for this process. The first call puts its own pid into `process.env`. */
 export const activation = (): ActivatedSockets => (own ??= new ActivatedSockets(process.env))
 
 // ---- a process that knows its pid before any of its code runs ----
@@ -109,21 +108,20 @@ const shell = '/bin/sh'
 const ofShell = ['PWD', 'OLDPWD', 'SHLVL']
 
 /**
- * `file` with `args` by way of a shell, which has the same pid: only so is the pid in the environment before the program reads it.
- * `argv0`: how the program is to be called. Undefined where no variable holds a pid, or where a shell would not start the same program:
- * then the core puts the pid in when it is loaded.
+ * `file` with `args`, started through a shell: exec keeps its pid, so the pid is in the environment before the program reads it. Undefined
+ * where no variable holds a pid, or a shell would not start the same program: then the core sets the pid when it is loaded.
  */
 export function throughShell(file: string, args: readonly string[], argv0: string, env: NodeJS.ProcessEnv): ShellCommand | undefined {
   const variables = pidVariables.filter((variable) => env[variable] === ownPid)
-  // A shell drops the variables whose names it could not say.
-  const canSayAll = Object.keys(env).every((name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-  if (variables.length === 0 || !canSayAll || !isExecutable(shell) || !isExecutable(file)) return undefined
+  // A shell drops variables whose names are not valid in it.
+  const keepsAll = Object.keys(env).every((name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+  if (variables.length === 0 || !keepsAll || !isExecutable(shell) || !isExecutable(file)) return undefined
   const unset = ofShell.filter((variable) => env[variable] === undefined).map((variable) => `unset ${variable}; `).join('')
   const script = `${unset}${variables.map((variable) => `${variable}=$$ `).join('')}exec "$0" "$@"`
   return { file: shell, argv0: 'sh', args: ['-c', script, wordFor(file, argv0, env), ...args] }
 }
 
-/** A shell calls a program by the word that it was found by. */
+/** A shell sets argv0 to the word by which it found the program. */
 function wordFor(file: string, argv0: string, env: NodeJS.ProcessEnv): string {
   if (argv0.includes('/')) return path.isAbsolute(argv0) && path.resolve(argv0) === file ? argv0 : file
   const found = (env['PATH'] ?? '').split(path.delimiter).map((folder) => path.join(folder, argv0)).find(isExecutable)

@@ -1,6 +1,6 @@
 /**
- * Whether this process can hand over at all: not where HANDOVER=off is set, and not in a runtime without descriptors to pass.
- * Whether there is a binary of the addon is said by native.ts.
+ * Whether this process can hand over at all: HANDOVER=off turns it off, and some runtimes cannot pass descriptors.
+ * native.ts says whether there is a binary of the addon.
  */
 
 export const switchedOff = 'HANDOVER=off'

@@ -1,9 +1,7 @@
 /**
- * The time and the timers of a process, as one object: a test puts its own clock in the place of the system's, and hours pass in no
- * time.
+ * The time and the timers of a process as one object, so that a test can use its own clock.
  *
- * Everything that decides by order or by time takes its clock from the host of the generation. What only measures, or only slices work
- * into turns of the event loop, may ask Node.
+ * Code that decides by time takes the clock of its generation's host. Code that only measures, or slices work, may ask Node.
  */
 
 export interface Timer {

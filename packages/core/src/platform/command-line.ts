@@ -1,7 +1,6 @@
 /**
- * Where this process was started, by the links that were followed: `current` rather than the release that it led to. A deploy moves
- * such a link, and removes what it led to before. So the paths are learnt once, at the start, as they were typed, and are followed
- * anew whenever a process is started.
+ * How this process was started, by the links that were followed: `current`, not the release that it led to then. A deploy moves such a link
+ * and removes the old release. So the paths are learnt at the start, as they were typed, and followed anew for each new process.
  */
 
 import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
@@ -10,29 +9,29 @@ import { HandoverError } from '../errors.js'
 import { builtFile } from './native-binary.js'
 import { hiddenWords, pathsMark } from './path-guard.js'
 
-/** How to start this program again: what a person would type, so that symlinks that moved since are followed anew. */
+/** What a person would type to start this program again, so that symlinks that have moved are followed anew. */
 export interface CommandLine {
   readonly file: string
   readonly args: readonly string[]
   readonly cwd: string
-  /** How many of `args` are options of Node; absent where that is not known. */
+  /** How many of `args` are options of Node; absent: unknown. */
   readonly nodeOptions?: number
-  /** What the program is called; as this process where it is absent. */
+  /** What the program is called; absent: as this process. */
   readonly argv0?: string
 }
 
 export interface StartingPoint {
   /** The working directory as it was typed. */
   readonly cwd: string
-  /** Where that was at the start, without links. */
+  /** The same at the start, without links. */
   readonly physical: string
-  /** Where the Node binary is looked for, the best place first. */
+  /** Where to look for the Node binary, the best place first. */
   readonly nodes: readonly string[]
-  /** How the working directory was learnt, where nobody said it. */
+  /** How the working directory was guessed, where PWD did not say it. */
   readonly note?: string
 }
 
-/** Links beside the working directory: how many of its ancestors are looked for, how far above each, and among how many names. */
+/** The search for links: how many ancestors of the working directory, how far above each, and among how many names. */
 const ancestorsLookedFor = 3
 const levelsAbove = 2
 const namesLookedAt = 1_000
@@ -102,7 +101,7 @@ export function startingPoint(): StartingPoint {
   }
 }
 
-/** What else was typed, or set by whoever started this process, and leads to the working directory by a link. */
+/** Other words of the command line, or of the environment, that lead to the working directory by a link. */
 function byOtherWords(physical: string): string | undefined {
   const words = [...(typedArguments() ?? [process.argv0, ...process.argv.slice(1)]), ...['INIT_CWD', 'npm_config_local_prefix', 'npm_package_json', '_'].map((name) => process.env[name] ?? '')]
   for (const word of words) {
@@ -116,10 +115,7 @@ function byOtherWords(physical: string): string | undefined {
   return undefined
 }
 
-/**
- * The one link near by that leads to the working directory, or to the folder that it is in. With several, nobody knows which one was
- * meant.
- */
+/** The only link near by that leads to the working directory or a folder above it. With several, it is unknown which was meant. */
 function byLinks(physical: string): string | undefined {
   let folder = physical
   for (let up = 0; up < ancestorsLookedFor; up++, folder = path.dirname(folder)) {
@@ -140,14 +136,14 @@ function byLinks(physical: string): string | undefined {
   return undefined
 }
 
-/** The same file through the link by which the working directory was reached; undefined where it is not below that, or there is no link. */
+/** The same file through the link to the working directory; undefined where the file is not below it, or there is no link. */
 export function throughLink({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'physical'>, file: string): string | undefined {
   let [from, to] = [physical, cwd]
   while (from !== to && path.basename(from) === path.basename(to)) [from, to] = [path.dirname(from), path.dirname(to)]
   return from !== to && isInside(file, from) ? path.join(to, path.relative(from, file)) : undefined
 }
 
-/** Where a link in the last place leads; the links above it stay. */
+/** Follows a link in the last place; the links above it stay. */
 export function followLast(file: string): string {
   let at = file
   for (let steps = 0; steps < 40; steps++) {
@@ -157,10 +153,7 @@ export function followLast(file: string): string {
   return at
 }
 
-/**
- * The script of this process as it was typed: by a relative path through the working directory as that was typed. Undefined where there
- * is none.
- */
+/** The script as it was typed; a relative path goes through the working directory as that was typed. Undefined: there is none. */
 export function typedScript({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'physical'>): string | undefined {
   // process.argv[1] is absolute through the physical directory, even where a relative path was typed.
   const [, script] = process.argv
@@ -172,7 +165,7 @@ export function typedScript({ cwd, physical }: Pick<StartingPoint, 'cwd' | 'phys
   return typedRelative ? path.join(cwd, typed ?? relative) : script
 }
 
-/** The Node binary as it can be started now, and what must be said of that. */
+/** A Node binary that can be started now, and a note if it is not the best. */
 export function nodeNow({ nodes }: Pick<StartingPoint, 'nodes'>): { readonly file: string; readonly note?: string } {
   const file = nodes.find(isExecutable)
   if (file === nodes[0]) return { file: nodes[0]! }
@@ -181,17 +174,14 @@ export function nodeNow({ nodes }: Pick<StartingPoint, 'nodes'>): { readonly fil
   return { file: instead, note: `${nodes[0]} is gone: Node ${process.versions.node} is started from ${file ?? 'what runs now'}` }
 }
 
-/** Throws HANDOVER_SPAWN where the working directory is gone: whatever could be started then would not be what was deployed. */
+/** Throws HANDOVER_SPAWN where the working directory is gone: whatever could still be started is not what was deployed. */
 export function requireDirectory({ cwd }: Pick<StartingPoint, 'cwd'>): void {
   if (!isDirectory(cwd)) throw new HandoverError('HANDOVER_SPAWN', {
     what: `the working directory ${cwd} is gone: it was removed, or renamed, since process ${process.pid} was started there`
   })
 }
 
-/**
- * Starts this program again, as it was started. `note` hears what is not as it was. Call it at the start of the process, and what it
- * answers at each start.
- */
+/** Call it at the start of the process: the function that it returns says how to start the program again. `note` hears of differences. */
 export function commandLine(note: (text: string) => void = () => undefined): () => CommandLine {
   const point = startingPoint()
   const script = typedScript(point)

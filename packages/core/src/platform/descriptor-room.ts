@@ -1,15 +1,12 @@
 /**
- * How many descriptors are left to this process. Connections move only while the successor has room for them.
- * It is an estimate: the program may open some meanwhile.
+ * How many descriptors this process can still open: connections move only while their successor has room for them.
+ * It is an estimate, since the program may open some meanwhile.
  */
 
 import { readdirSync } from 'node:fs'
 import { native } from './native.js'
 
-/**
- * How many descriptors this process can still open, less a reserve for what it opens to do its work. Where the descriptors cannot be
- * counted: a quarter of the limit.
- */
+/** Open descriptors left, less a reserve for this process's own work. A quarter of the limit where they cannot be counted. */
 export function descriptorRoom(): number {
   const limit = native?.openFilesLimit() ?? 0
   const reserve = Math.max(64, Math.round(Math.min(limit, 100_000) / 50))

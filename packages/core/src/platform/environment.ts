@@ -1,6 +1,6 @@
 /**
- * The world outside: what this process inherited, the environment that it was started with, the terminal, the end of the process.
- * Everything that a test wants to replace is in the `Host` object.
+ * What this process got from the process that started it: the ends of a channel, and its environment.
+ * The parts of the world that tests replace are in the `Host` object.
  */
 
 import { readFileSync } from 'node:fs'
@@ -10,14 +10,14 @@ import { native } from './native.js'
 import { pathsMark } from './path-guard.js'
 import { InheritedStderr } from './stderr-relay.js'
 
-/** What belongs to this process alone: the marks, and the IPC channel of a process that was forked. */
+/** Variables for this process alone: the marks, and the IPC channel of fork(). */
 const notInherited = [successorMark, keeperMark, pathsMark, inspectorMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
 
 /** The inherited ends of the channel in a process that was started as a successor. */
 export interface Inheritance {
   readonly messages: number
   readonly descriptors: number
-  /** Where stderr really goes: until the commit descriptor 2 leads through the predecessor. */
+  /** The real stderr: until the commit, descriptor 2 leads through the predecessor. */
   readonly stderr?: InheritedStderr
 }
 
@@ -27,15 +27,12 @@ export function takeInheritance(env: NodeJS.ProcessEnv): Inheritance | undefined
   Reflect.deleteProperty(env, successorMark)
   const [messages, descriptors, original, relay] = (mark ?? '').split(',').map(Number)
   if (messages === undefined || descriptors === undefined || !native) return undefined
-  // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
+  // A program that copies its environment passes on the mark without the sockets.
   if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
   return { messages, descriptors, ...(original !== undefined && relay !== undefined && { stderr: new InheritedStderr(original, relay) }) }
 }
 
-/**
- * The environment that this process was started with: what the program set since (dotenv, for one) must not hide what a new
- * version would set. proc(5); elsewhere the environment of now.
- */
+/** As it was at the start: what the program has set since (by dotenv) must not hide what a new version sets. proc(5), else as it is now. */
 export function initialEnvironment(): NodeJS.ProcessEnv {
   let env: NodeJS.ProcessEnv
   try {

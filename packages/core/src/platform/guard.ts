@@ -1,6 +1,6 @@
 /**
- * Loaded by `node --require` before the program of a successor, where its predecessor serves Unix sockets: a program may remove their
- * paths before it loads this package, or keep functions of fs from before.
+ * Loaded by `node --require` before the program of a successor whose predecessor serves Unix sockets: the program may remove their paths,
+ * or take functions out of fs, before it loads this package.
  */
 
 import { hideWords, protect, standGuard, takeMarkedPaths } from './path-guard.js'

@@ -1,13 +1,13 @@
 /**
- * A process that is started beside another one with the same `--inspect` gets an inspector of its own: Node opens none where the port
- * is taken. The port that was asked for goes to the next process that is started when it is free; until then the system chooses one.
+ * Gives each process with the same `--inspect` an inspector of its own: Node opens none where the port is taken. The system then chooses
+ * another port; the one that was asked for goes to the next process that starts while it is free.
  */
 
 import net from 'node:net'
 import { hideWords } from './path-guard.js'
 import type { CommandLine } from './command-line.js'
 
-/** Names the address that was asked for, in a process that has another port. Removed before any code of the program can run. */
+/** The address that was asked for, in a process that has another port. Removed before any code of the program runs. */
 export const inspectorMark = 'HANDOVER_INSPECTOR'
 
 const opens = /^--inspect(?:-brk|-wait)?(?:=(.*))?$/
@@ -21,10 +21,7 @@ export interface InspectorAddress {
   readonly port: number
 }
 
-/**
- * Where these options of Node open an inspector; undefined where they open none. Later ones go before.
- * https://nodejs.org/api/cli.html#--inspecthostport
- */
+/** Where these options of Node open an inspector, if they do; later ones win. https://nodejs.org/api/cli.html#--inspecthostport */
 export function inspectorIn(options: readonly string[]): InspectorAddress | undefined {
   let isOpen = false
   let [host, port] = ['127.0.0.1', 9_229]
@@ -50,7 +47,7 @@ const isTaken = async ({ host, port }: InspectorAddress): Promise<boolean> => aw
   socket.once('connect', over(true)).once('timeout', over(true)).once('error', over(false))
 })
 
-/** Of processes that were started here and live: they may not have opened it yet. */
+/** Given to processes that live; they may not have opened it yet. */
 const given = new Set<string>()
 
 /** Where the inspector of this process listens; undefined where it is not open. Node may have been built without one. */
@@ -62,11 +59,11 @@ export function inspectorUrl(): string | undefined {
   }
 }
 
-/** What is to be started, with a port of its own for the inspector where that is needed. */
+/** A command line with a port of its own for the inspector, where it needs one. */
 export interface OwnInspector {
   readonly command: CommandLine
   readonly env: NodeJS.ProcessEnv
-  /** It has ended, or was not started. */
+  /** Call it when the process has ended, or was not started. */
   over(): void
 }
 
@@ -89,10 +86,7 @@ export async function withOwnInspector(command: CommandLine, env: NodeJS.Process
 
 const portOption = ({ host }: InspectorAddress): string => `--inspect-port=${textOf({ host, port: 0 })}`
 
-/**
- * Reads and removes the mark, and what came with it on the command line. Answers the address that was asked for, where this process has
- * another one.
- */
+/** Reads and removes the mark and its option. Answers the address that was asked for, where this process has another one. */
 export function takeInspectorMark(env: NodeJS.ProcessEnv): string | undefined {
   const address = env[inspectorMark]
   Reflect.deleteProperty(env, inspectorMark)

@@ -1,7 +1,6 @@
 /**
- * How long one turn of the event loop may go on with work that could wait: 5 ms, after which requests have their turn.
- *
- * A budget begins when it is made. It measures real time, and decides nothing: it takes no clock of a host.
+ * Work that can wait takes at most 5 ms of a turn of the event loop, so that requests are answered between. A budget begins when it is
+ * created. It measures real time, not that of a host.
  */
 
 const turnMs = 5

@@ -1,4 +1,4 @@
-/** Marks a successor: the descriptors of its end of the channel. Removed before any code of the program can run. */
+/** Marks a successor: the descriptors of its end of the channel. Removed before any code of the program runs. */
 export const successorMark = 'HANDOVER_SUCCESSOR'
 
 /** Marks a worker: the descriptors of its line to the keeper, and its slot. */

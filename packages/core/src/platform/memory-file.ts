@@ -1,9 +1,9 @@
 /**
- * Files that nobody can open by a path: written by one process, sealed, and read by whoever gets the descriptor, now or after its
- * writer has ended.
+ * Files without a path: one process writes and seals it, and the process that gets the descriptor reads it, even after the writer has
+ * ended.
  *
- * A memfd where there is one, else a file in the temporary directory that is unlinked at once (mode 0600; it cannot be sealed). What
- * is read or written here names its position, so processes that share a descriptor do not move each other's.
+ * A memfd where there is one, else a file in the temporary directory that is unlinked at once (mode 0600; it cannot be sealed). Reads and
+ * writes name their position: processes that share a descriptor share its offset.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -13,7 +13,7 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { addon, systemError } from './native.js'
 
-/** What says that there are no such files here: an old kernel or macOS, or a filter of system calls. */
+/** There is no memfd here: an old kernel, macOS, or a filter of system calls. */
 const noMemoryFiles = new Set(['ENOSYS', 'EPERM', 'EACCES'])
 
 /** An empty file for reading and writing, with FD_CLOEXEC. `name` is for people (/proc/<pid>/fd). Throws the error of the system. */
@@ -28,7 +28,7 @@ export function openMemoryFile(name: string): number {
   return file
 }
 
-/** From now on nobody can change it; where it is no memfd, nothing happens. Throws the error of the system. */
+/** From now on it cannot be changed, if it is a memfd. Throws the error of the system. */
 export function sealMemoryFile(fd: number): void {
   const answer = addon().seal(fd)
   const error = answer < 0 ? systemError(answer, 'fcntl F_ADD_SEALS') : undefined
@@ -49,7 +49,7 @@ export function textFile(text: string): number {
   }
 }
 
-/** The text of a whole file; the descriptor stays the caller's. Throws for what is no regular file. */
+/** The text of a whole file; the caller keeps the descriptor. Throws if it is no regular file. */
 export function readTextFile(fd: number): string {
   const about = fstatSync(fd)
   if (!about.isFile()) throw new TypeError(`descriptor ${fd} is not a file`)
@@ -63,7 +63,7 @@ export function readTextFile(fd: number): string {
   return bytes.toString()
 }
 
-/** The same; it takes the descriptor, which is closed whatever happens. */
+/** The same, and closes the descriptor in any case. */
 export function takeTextFile(fd: number): string {
   try {
     return readTextFile(fd)
@@ -74,8 +74,5 @@ export function takeTextFile(fd: number): string {
 
 const closeAt = promisify(close)
 
-/**
- * Not closeSync(): who closes the last descriptor of a file in memory waits until its pages are given back, which for a gigabyte is a
- * tenth of a second. A number that is no descriptor is nothing to do anything about.
- */
+/** Not closeSync(): the last close of a file in memory frees its pages, a tenth of a second for a gigabyte. Ignores a wrong number. */
 export const closeLater = (fd: number): Promise<void> => closeAt(fd).catch(() => undefined)

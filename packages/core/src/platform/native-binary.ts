@@ -1,7 +1,6 @@
 /**
- * Where the binary of the addon is, and other files of this package. Beside this package; and where this code was bundled into a
- * program's own file, beside that file, or in the package that stands in a node_modules above it. Says what to do where it is in none
- * of them.
+ * Finds the binary of the addon, and other files of this package: in the package; or, where this code was bundled into a program's file,
+ * beside that file, or in the package in a node_modules above it. Where it finds none, it says what to do.
  */
 
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
@@ -14,7 +13,7 @@ const packageName = '@handover/core'
 /** In an ES module that a bundler wrote there is no __dirname. */
 const here = typeof __dirname === 'string' ? __dirname : path.dirname(process.argv[1] ?? path.join(process.cwd(), 'main.js'))
 
-/** In a folder of this package. The workspace's own build goes first: there, what an earlier `npm pack` left in prebuilds may be older. */
+/** The workspace's own build goes first: what an earlier `npm pack` left in prebuilds may be older. */
 const ofPackage = (folder: string): string[] => [path.join(folder, '../..', 'build', 'Release', 'handover.node'), path.join(folder, prebuilt)]
 
 function isPackage(folder: string): boolean {
@@ -25,7 +24,7 @@ function isPackage(folder: string): boolean {
   }
 }
 
-/** Every node_modules that a program in this folder would look into. */
+/** Where Node looks for this package from this folder. */
 function* installed(folder: string): Generator<string> {
   for (let above = folder; ; above = path.dirname(above)) {
     yield path.join(above, 'node_modules', packageName)
@@ -38,18 +37,20 @@ const besideBundle = (folder: string): string[] => [
   ...[...installed(folder)].filter(isPackage).flatMap((found) => ofPackage(realpathSync(found)))
 ]
 
-/** A built file of this package; undefined where this code was bundled: what has that name beside it is the program's. */
+/** A built file of this package; undefined where this code was bundled. */
 export function builtFile(name: string): string | undefined {
   const file = path.join(here, name)
   return isPackage(path.join(here, '../..')) && existsSync(file) ? file : undefined
 }
 
-/** Of code that runs from `folder`. Exported for tests. */
-export function findBinary(folder = here): { readonly file: string; readonly missing?: undefined } | { readonly file?: undefined; readonly missing: string } {
+/** The binary for code that runs from `folder`, an argument for tests. */
+export function findBinary(
+  folder = here
+): { readonly file: string; readonly missing?: undefined } | { readonly file?: undefined; readonly missing: string } {
   const own = path.join(folder, '../..')
   const isBundled = !isPackage(own)
   const candidates = isBundled
-    // Some bundlers put a __dirname of their own in the place of the real one.
+    // Some bundlers replace __dirname.
     ? [...new Set([folder, path.dirname(process.argv[1] ?? folder)])].flatMap(besideBundle)
     : ofPackage(own)
   const file = candidates.find((candidate) => existsSync(candidate))

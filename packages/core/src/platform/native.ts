@@ -1,10 +1,9 @@
 /**
  * Loads the addon and types it: the only file that does.
  *
- * The addon is a thin skin over system calls. Every function is synchronous unless it says otherwise, keeps no state, and
- * answers a negative errno on failure (as libuv does), so that policy, retries and messages live in TypeScript.
- * Where there is no binary for this platform, `native` is undefined and `nativeMissing` says why: a server then listens
- * plainly and drains politely, and cannot be reloaded.
+ * The addon is a thin skin over system calls: synchronous unless it says otherwise, without state, and with a negative errno for a failure
+ * (as libuv), so that policy, retries and messages live in TypeScript. Where there is no binary for this platform, `native` is undefined
+ * and `nativeMissing` says why: a server then listens plainly and drains politely, and cannot be reloaded.
  */
 
 import { createRequire } from 'node:module'
@@ -17,10 +16,7 @@ export interface SocketDescription {
   readonly type: 'stream' | 'dgram' | 'seqpacket' | 'other'
   /** SO_ACCEPTCONN. */
   readonly listening: boolean
-  /**
-   * Numeric address without brackets or scope; the path of a Unix socket ('' when it has none; in the abstract namespace it
-   * begins with a NUL, as Node writes it).
-   */
+  /** Numeric, without brackets or scope; or the path of a Unix socket: '' for none, and a leading NUL in the abstract namespace. */
   readonly address: string
   /** 0 for a Unix socket. */
   readonly port: number
@@ -57,17 +53,14 @@ export interface Native {
   /** poll(2) for reading (or an end) on this thread. 1: readable, 0: the time is over. It blocks the event loop. */
   pollReadable(fd: number, timeoutMs: number): number
   /**
-   * Calls back once on the event loop when `fd` is readable or writable (uv_poll). `status` is 0 or a negative errno.
-   * Answers a function that cancels; after a cancel the callback is never called. It keeps the process alive while it waits.
-   * It watches a duplicate of its own, so `fd` may be closed or be watched by others; the file stays open until the wait is over.
+   * Calls back once on the event loop when `fd` is readable or writable (uv_poll), with 0 or a negative errno. Keeps the process alive
+   * until then, or until the returned function is called, after which it never calls back. It watches a duplicate of `fd`, which may be
+   * closed or watched by others meanwhile.
    */
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
   /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
-  /**
-   * accept(2) without waiting: the descriptor of a connection; -EAGAIN where none waits. Sets O_NONBLOCK on `listening`. Absent in a
-   * binary that is older than this code.
-   */
+  /** accept(2) without waiting: a descriptor, or -EAGAIN. Sets O_NONBLOCK on `listening`. Absent in an older binary. */
   accept?(listening: number): number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
@@ -76,55 +69,40 @@ export interface Native {
   describe(fd: number): SocketDescription | number
   /** SO_PEERCRED; getpeereid(3) and LOCAL_PEERPID on macOS. */
   peerCredentials(fd: number): PeerCredentials | number
-  /**
-   * socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS): a listening descriptor. `backlog` -1: it is bound
-   * alone, and connects are refused.
-   */
+  /** socket(2), bind(2), listen(2) on a Unix path of at most 107 bytes (103 on macOS). `backlog` -1: it only binds. */
   listenUnix(path: string, backlog: number): number
-  /** socket(2), connect(2): a connected blocking stream descriptor. It does not wait: -EAGAIN when the listener's queue is full. */
+  /** socket(2), connect(2): a connected, blocking descriptor. Does not wait: -EAGAIN when the listener's queue is full. */
   connectUnix(path: string): number
   /**
-   * One datagram to a Unix datagram socket, with at most 252 descriptors (FDSTORE=1); a path that begins with '@' is in the
-   * abstract namespace. Bytes sent. As sd_notify(3) it waits while the receiver's queue is full.
+   * One datagram to a Unix socket, with at most 252 descriptors (FDSTORE=1); '@' begins a path in the abstract namespace. Bytes sent. As
+   * sd_notify(3) it waits while the receiver's queue is full.
    */
   sendDatagram(path: string, data: Uint8Array, fds?: readonly number[]): number
   /** flock(2) LOCK_EX, blocking; released when the descriptor is closed. */
   lock(fd: number): number
   /** getrlimit(2): how many descriptors this process may have open (RLIMIT_NOFILE, the soft limit). */
   openFilesLimit(): number
-  /**
-   * SO_REUSEPORT; 0. On Linux a socket that listens already may get it: from then on sockets of the same user id may join it
-   * (bindBeside). What it has queued stays. socket(7)
-   */
+  /** SO_REUSEPORT; 0. On Linux also on a socket that listens: then those of the same user may join it (bindBeside). socket(7) */
   setReusePort(fd: number): number
   /**
-   * Another TCP socket at the address, the port, the scope and the interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; it does not
-   * listen. Both join one group when it does. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: somebody there does not have SO_REUSEPORT, or
-   * has another user id.
+   * Another TCP socket at the address, port, scope and interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; when it listens, both form
+   * one group. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: a socket there has no SO_REUSEPORT, or another user id.
    */
   bindBeside(fd: number): number
   /**
-   * memfd_create(2): an empty file in memory without a path, which can be sealed. `name` is for people alone (/proc/<pid>/fd), at most
-   * 249 bytes. -ENOSYS where the system has none (macOS). A program in it could not be started (MFD_NOEXEC_SEAL, where the kernel
-   * knows it).
+   * memfd_create(2): an empty file in memory that can be sealed, and not executed (MFD_NOEXEC_SEAL, where the kernel knows it). `name`, at
+   * most 249 bytes, is for people (/proc/<pid>/fd). -ENOSYS: macOS.
    */
   memoryFile(name: string): number
-  /**
-   * fcntl(2) F_ADD_SEALS with all of SHRINK, GROW, WRITE and SEAL; 0. -EINVAL: not a memfd. -EBUSY: it is mapped for writing. -ENOSYS:
-   * macOS.
-   */
+  /** fcntl(2) F_ADD_SEALS: SHRINK, GROW, WRITE and SEAL; 0. -EINVAL: not a memfd. -EBUSY: mapped for writing. -ENOSYS: macOS. */
   seal(fd: number): number
-  /**
-   * The pid of a process of ours that has ended and that nobody waited for; it stays as it is. 0: there is none. -ECHILD: there can be
-   * none. waitid(2), WNOWAIT.
-   */
+  /** The pid of an ended child that was not waited for, and is not reaped by this; 0: none. -ECHILD: no children. waitid(2), WNOWAIT. */
   endedProcess(): number
   /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
   reap(pid: number): number
   /**
-   * From now on `takeSenders` knows who sends this signal, one for the whole process. It must have a listener already, and goes with
-   * the last one. sigaction(2), SA_SIGINFO. -EINVAL: nobody listens for it. Absent, as the next one, in a binary that was built before
-   * there was this.
+   * From now on `takeSenders` knows who sends this signal: one signal in a process, from when it has a listener until it has none. -EINVAL:
+   * it has none. sigaction(2), SA_SIGINFO. Absent in an older binary, as the next one.
    */
   watchSenders?(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
@@ -137,10 +115,7 @@ export const maxFdsPerMessage = 252
 /** Node's default of listen(); the kernel rounds it up. */
 export const defaultBacklog = 511
 
-/**
- * What the binary itself offers. Lists of descriptors cross the border in one piece: an array costs a call for each element, which
- * for a full message is several times the system call.
- */
+/** The binary itself. It takes lists of descriptors in one piece: an array costs a call an element, several times the system call. */
 interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram'> {
   sendMessage(fd: number, data: Uint8Array, fds: Int32Array, count: number): number
   /** `result` gets the number of descriptors, 1 if truncated, and the descriptors. */
@@ -150,14 +125,14 @@ interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close'
   sendDatagram(path: string, data: Uint8Array, fds: Int32Array, count: number): number
 }
 
-/** The face that the rest sees. The list is used by one call at a time, since every call is synchronous. */
-function faceOf(binary: Binary): Native {
+/** All calls share one list, since each is synchronous. */
+function nativeOf(binary: Binary): Native {
   const list = new Int32Array(512)
   function fill(fds: readonly number[]): number {
     if (fds.length > maxFdsPerMessage) return -1 // which the binary answers with -EINVAL
     for (let at = 0; at < fds.length; at++) {
       const fd = fds[at]!
-      // An Int32Array would make another descriptor of it.
+      // An Int32Array would turn it into another number.
       if ((fd | 0) !== fd) throw new TypeError(`${String(fd)} is not a 32-bit integer`)
       list[at] = fd
     }
@@ -185,14 +160,12 @@ function faceOf(binary: Binary): Native {
 export const nativeFile = (): string | undefined => (process.platform === 'win32' ? undefined : findBinary().file)
 
 function load(): { native: Native | undefined; nativeMissing: string | undefined } {
-  if (process.platform === 'win32') {
-    return { native: undefined, nativeMissing: 'descriptors cannot be passed on Windows' }
-  }
+  if (process.platform === 'win32') return { native: undefined, nativeMissing: 'descriptors cannot be passed on Windows' }
   const { file, missing } = findBinary()
   if (file === undefined) return { native: undefined, nativeMissing: missing }
   try {
-    // An addon can only be required; and a bundler must leave this call alone.
-    return { native: faceOf(createRequire(file)(file) as Binary), nativeMissing: undefined }
+    // An addon can only be required, and a bundler must not follow this call.
+    return { native: nativeOf(createRequire(file)(file) as Binary), nativeMissing: undefined }
   } catch (error) {
     return { native: undefined, nativeMissing: `the binary does not load: ${(error as Error).message}` }
   }
@@ -200,23 +173,23 @@ function load(): { native: Native | undefined; nativeMissing: string | undefined
 
 export const { native, nativeMissing } = load()
 
-/** For what is reached only where the addon is loaded. */
+/** For code that runs only where the addon is loaded. */
 export function addon(): Native {
   if (!native) throw new Error('the addon is not loaded')
   return native
 }
 
-/** An Error as Node makes it for a failed system call: `errno` (negative), `code`, `syscall`. */
+/** An Error as Node makes it for a failed system call, with `errno` (negative), `code` and `syscall`. */
 export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
   const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error']
   return Object.assign(new Error(`${syscall} ${code}: ${text}`), { errno, code, syscall })
 }
 
-/** The kernel cannot send this at this moment: the socket is full, or what one user may have on the way. The same call may succeed soon. */
+/** The same call may succeed soon: a buffer is full, or a user has too many descriptors in flight. */
 export const isTransient = (error: unknown): boolean =>
   ['EAGAIN', 'ENOBUFS', 'ENOMEM', 'ETOOMANYREFS'].includes((error as NodeJS.ErrnoException).code ?? '')
 
-/** Unwraps an answer of the addon: throws the system error that a negative number stands for. */
+/** An answer of the addon; throws the system error for a negative number. */
 export function check(answer: number, syscall: string): number
 export function check<T extends object>(answer: T | number, syscall: string): T
 export function check(answer: unknown, syscall: string): unknown {

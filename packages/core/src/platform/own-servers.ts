@@ -2,10 +2,9 @@
 
 import type net from 'node:net'
 
-export const withoutDoor = new WeakSet<net.Server>()
+export const unhooked = new WeakSet<net.Server>()
 
-/** For servers of Handover's own: whatever else is adopted, these are none of the program's listeners. */
 export function passListenHook<T extends net.Server>(server: T): T {
-  withoutDoor.add(server)
+  unhooked.add(server)
   return server
 }

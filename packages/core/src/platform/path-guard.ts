@@ -1,10 +1,9 @@
 /**
- * Lets a program's own fs calls leave the files of served Unix sockets alone: before a successor serves, while an older generation
- * lives beside it, while its keeper goes on with them. `unlink`, `rm`, `rmdir` and `rename` then answer as if they had done what they
- * were asked.
+ * Keeps the program's own fs calls away from the files of served Unix sockets: before it serves, while an older generation lives beside it,
+ * and while its keeper holds them. `unlink`, `rm`, `rmdir` and `rename` then report success without doing it.
  *
- * It may be loaded before anything else (`node --require`), and imports nothing of ours. One guard for the process, however often this
- * file is loaded.
+ * It may be loaded before anything else (`node --require`), and imports nothing of ours. A process has one guard, however often this file
+ * is loaded.
  */
 
 import fs from 'node:fs'
@@ -12,14 +11,14 @@ import { syncBuiltinESMExports } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** The paths that whoever started this process serves, as JSON: they are known before the offer. */
+/** The served paths as JSON, set by the process that started this one: they are known before the offer. */
 export const pathsMark = 'HANDOVER_PATHS'
 
 /** What a program does to a path. */
 export type Harm = 'remove' | 'move away'
 
 interface Guard {
-  /** Whether this absolute path must stay as it is, now. */
+  /** Whether this absolute path must now stay as it is. */
   isProtected: (file: string, from: Harm) => boolean
   /** `from` was to take the place of a protected path. */
   renamed: (from: string, to: string) => void
@@ -48,15 +47,15 @@ const guard: Guard = (shared[key] ??= {
 export const unguarded: Real = guard.real
 const { real } = guard
 
-/** What this process is asked not to touch from here on. */
+/** From now on these say what is protected, and hear of renames. */
 export function protect(isProtected: Guard['isProtected'], renamed: Guard['renamed']): void {
   Object.assign(guard, { isProtected, renamed })
 }
 
-/** Words of the command line that stand for this file, and not in process.execArgv. */
+/** How many words of the command line are missing from process.execArgv. */
 export const hiddenWords = (): number => guard.words
 
-/** Takes these words out of process.execArgv: what the program forks needs no guard. */
+/** Takes these words out of process.execArgv, so that what the program forks does not get them. */
 export function hideWords(words: readonly string[]): void {
   const at = process.execArgv.findIndex((_, index) => words.every((word, offset) => process.execArgv[index + offset] === word))
   if (at < 0) return
@@ -64,7 +63,7 @@ export function hideWords(words: readonly string[]): void {
   guard.words += words.length
 }
 
-/** Reads and removes the mark. Answers what it named, whoever read it first. */
+/** Reads and removes the mark. Returns all that was ever read from it. */
 export function takeMarkedPaths(env: NodeJS.ProcessEnv): ReadonlySet<string> {
   try {
     const paths: unknown = JSON.parse(env[pathsMark] ?? '[]')
@@ -74,7 +73,7 @@ export function takeMarkedPaths(env: NodeJS.ProcessEnv): ReadonlySet<string> {
   return guard.marked
 }
 
-/** An absolute path as the guard asks for it: links that lead to the folder are followed, the last one is not. */
+/** A path as the guard knows it: links to its folder are followed, a link in the last place is not. */
 export const asKnown = (file: string): string => resolved(file) ?? file
 
 /** Undefined: no path. */
@@ -119,8 +118,10 @@ function removeAround(folder: string): void {
   }
 }
 
-/** What is done in the place of a call; undefined where Node does it. */
+/** What to do instead of a call; undefined: Node does it. */
 type Instead = (() => unknown) | undefined
+
+const isRecursive = (options: unknown): boolean => (options as { recursive?: boolean } | null | undefined)?.recursive === true
 
 function insteadOf(name: string, given: readonly unknown[]): Instead {
   const file = resolved(given[0])
@@ -131,13 +132,11 @@ function insteadOf(name: string, given: readonly unknown[]): Instead {
       return isProtected(file) && isThere(file) ? done : undefined
     case 'rm': {
       if (isProtected(file)) return isThere(file) ? done : undefined
-      const { recursive = false } = (typeof given[1] === 'object' && given[1] !== null ? given[1] : {}) as { recursive?: boolean }
-      return recursive && isFolder(file) && holdsProtected(file) ? () => { removeAround(file) } : undefined
+      return isRecursive(given[1]) && isFolder(file) && holdsProtected(file) ? () => { removeAround(file) } : undefined
     }
     case 'rmdir': {
       if (!isFolder(file) || !holdsProtected(file)) return undefined
-      const { recursive = false } = (typeof given[1] === 'object' && given[1] !== null ? given[1] : {}) as { recursive?: boolean }
-      if (recursive) return () => { removeAround(file) }
+      if (isRecursive(given[1])) return () => { removeAround(file) }
       const entries = real.readdirSync(file).map((entry) => path.join(file, entry))
       const isEmpty = entries.every((entry) => isProtected(entry) || guard.removed.has(entry))
       return isEmpty ? () => { guard.removed.add(file) } : undefined
@@ -155,7 +154,7 @@ function insteadOfRename(from: string, to: string | undefined): Instead {
   if (to === undefined) return undefined
   if (isProtected(to)) return isThere(from) ? () => { guard.renamed(from, to) } : undefined
   if (!guard.isProtected(from, 'move away') || !isThere(from)) return undefined
-  // The socket gets the name as well, and keeps its own.
+  // The socket gets the new name and keeps its own.
   return () => {
     if (isThere(to) && !isFolder(to)) real.unlinkSync(to)
     try {
@@ -166,7 +165,7 @@ function insteadOfRename(from: string, to: string | undefined): Instead {
 
 const names = ['unlink', 'rm', 'rmdir', 'rename', 'mkdir'] as const
 
-/** A function of fs in the place of another one, with what programs may look at. */
+/** `own` in the place of a function of fs, with the properties that programs may look at. */
 function like<T extends (...args: never[]) => unknown>(original: T, own: (...args: unknown[]) => unknown): T {
   Object.defineProperties(own, { name: { value: original.name }, length: { value: original.length } })
   for (const symbol of Object.getOwnPropertySymbols(original)) {
@@ -175,7 +174,7 @@ function like<T extends (...args: never[]) => unknown>(original: T, own: (...arg
   return own as unknown as T
 }
 
-/** The guard stands in front of fs from now on, and lets everything pass that is not protected. */
+/** Puts the guard in front of fs. Calls on what is not protected pass. */
 export function standGuard(): void {
   if (guard.isOn) return
   guard.isOn = true

@@ -1,11 +1,8 @@
-/**
- * What the system knows of a process that does not answer: whether it lives, and whether somebody stopped it. proc(5); elsewhere
- * kill(2) alone.
- */
+/** What the system knows of a process that does not answer: whether it lives, and whether it is stopped. proc(5), else kill(2) alone. */
 
 import { readFileSync } from 'node:fs'
 
-/** Whether there is a process of this pid, in this pid namespace. One that has ended and that nobody has waited for is none. */
+/** Whether a process of this pid runs in this pid namespace; a zombie does not. */
 export function isAlive(pid: number): boolean {
   if (stateOf(pid) === 'Z') return false
   try {
@@ -16,7 +13,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The letter of its state; undefined where that is not known. */
+/** The letter of its state; undefined: unknown. */
 function stateOf(pid: number): string | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
@@ -37,7 +34,7 @@ export function whyDeaf(pid: number): string {
   }
 }
 
-/** At once. False where it cannot be ended: it is gone, or in another container. */
+/** Kills it. False where that cannot be: it is gone, or in another container. */
 export function endProcess(pid: number): boolean {
   try {
     return pid > 0 && process.kill(pid, 'SIGKILL')
@@ -46,7 +43,7 @@ export function endProcess(pid: number): boolean {
   }
 }
 
-/** Whether somebody debugs it, by gdb, strace or the like. proc(5) */
+/** Whether it is being debugged by gdb, strace or the like. proc(5) */
 export function isTraced(pid: number): boolean {
   try {
     return /^TracerPid:\t[1-9]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))

@@ -1,18 +1,16 @@
 /**
- * Sees that a successor hangs: it is asked again and again, and its event loop must answer. Only while the predecessor could still take
- * over again.
+ * Detects a successor that hangs, as long as the predecessor could take over again: its event loop must answer regular questions.
  *
- * A machine that slept, and a predecessor that was busy itself, say nothing about the successor. One in which somebody debugs may stand
- * still.
+ * Time in which the machine slept or the predecessor was busy does not count, and a successor that is being debugged may stand still.
  */
 
 import { systemClock, type Clock, type Timer } from './clock.js'
 import { isTraced } from './processes.js'
 
 const askEachMs = 500
-/** How long it may be silent. */
+/** How long the successor may be silent. */
 export const mostSilentMs = 3_000
-/** A look that comes so late was held up here. */
+/** If a look is so late, this process was held up. */
 const lateMs = 2 * askEachMs
 
 export interface PulseSide {
@@ -29,7 +27,7 @@ export class Pulse {
   readonly #clock: Clock
   readonly #timer: Timer
   #lookedAt: number
-  /** Of the first question without an answer. */
+  /** When the first question without an answer was asked. */
   #askedAt: number | undefined
   #debugged = false
   #answered: (() => void) | undefined
@@ -43,14 +41,14 @@ export class Pulse {
     this.#ask()
   }
 
-  /** `debugged`: somebody can hold it at a breakpoint. */
+  /** `debugged`: it may stand at a breakpoint. */
   heard(debugged: boolean): void {
     this.#askedAt = undefined
     this.#debugged = debugged
     this.#answered?.()
   }
 
-  /** Calls back with its next answer; not where it hangs. */
+  /** Calls back when it next answers. */
   afterAnswer(then: () => void): void {
     this.#answered = then
     this.#ask()
@@ -71,7 +69,7 @@ export class Pulse {
     const isLate = now - this.#lookedAt > lateMs
     this.#lookedAt = now
     if (this.#askedAt === undefined || isLate || this.#debugged || isTraced(this.#side.pid)) {
-      // It counts from here.
+      // Its silence counts from now.
       this.#askedAt = undefined
       this.#ask()
     } else if (now - this.#askedAt > mostSilentMs) {

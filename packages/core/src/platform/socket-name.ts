@@ -1,12 +1,9 @@
-/**
- * What a socket is called in messages for people, in reports and in PROTOCOL.md: `tcp 0.0.0.0:3000`, `unix /run/app.sock`. Pure.
- */
+/** The name of a socket in messages, reports and PROTOCOL.md: `tcp 0.0.0.0:3000`, `unix /run/app.sock`. Pure. */
 
 import type { SocketDescription } from './native.js'
 
 export const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host)
 
-/** The name of a listener for people, reports and PROTOCOL.md. */
 export function nameOf(description: SocketDescription): string {
   if (description.family === 'unix') return `unix ${description.address.replace(/^\0/, '@')}`
   return `${description.type === 'dgram' ? 'udp' : 'tcp'} ${bracket(description.address)}:${description.port}`

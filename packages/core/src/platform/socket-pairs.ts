@@ -1,14 +1,11 @@
-/**
- * The pairs of descriptors between a process and one that it starts. It opens all of them or none.
- * The caller owns every end that is returned.
- */
+/** The pairs of descriptors between a process and one that it starts. */
 
 import { closeSync } from 'node:fs'
 import { check, type Native } from './native.js'
 
 export type Pair = readonly [number, number]
 
-/** For messages, for descriptors and, if asked for, for stderr: all of them, or none where descriptors are short. */
+/** For messages, for descriptors and, if asked for, for stderr: all of them or none. The caller owns every end. */
 export function openPairs(addon: Native, forStderr: boolean): readonly [Pair, Pair, Pair | undefined] {
   const pairs: Pair[] = []
   const keep = (made: Pair): Pair => {

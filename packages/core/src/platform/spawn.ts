@@ -1,8 +1,7 @@
 /**
- * Starts a process that inherits the ends of a channel, and what systemd opened for this one.
+ * Starts a process that inherits the ends of a channel, and the sockets of systemd. handover/ and the keeper decide what becomes of it.
  *
- * Until the process serves, its standard error leads through this one, which keeps its last lines. No descriptor is left open where a
- * start fails. What travels over the channel, and what becomes of the process, is decided in handover/ and by the keeper.
+ * Until it serves, its standard error leads through this process, which keeps its last lines. A failed start leaves no descriptor open.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -25,7 +24,7 @@ export interface ProcessEnd {
 const spawnError = (command: CommandLine, cause: unknown): HandoverError =>
   new HandoverError('HANDOVER_SPAWN', { what: `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}` }, { cause })
 
-/** Ends of sockets that a process inherits beside its channel. The variable holds their numbers, followed by `words`. */
+/** Sockets that a process inherits beside its channel. The variable holds their numbers, followed by `words`. */
 export interface InheritedEnds {
   readonly variable: string
   readonly fds: readonly number[]
@@ -53,11 +52,11 @@ export interface SpawnedProcess {
 /** Starts `command` as a successor. Throws HANDOVER_SPAWN. */
 export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inherited?: InheritedEnds): Promise<SpawnedProcess> {
   if (!native) throw new Error('the addon is not loaded')
-  // On a terminal the lines are seen anyway, and a program that asks isTTY must get the answer it got before.
+  // Not on a terminal: its lines are seen there, and isTTY must stay true.
   const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
   const relay = relayed && new StderrRelay(relayed)
   const passed = [theirMessages, theirDescriptors, ...(relay ? [2, relay.read] : [])]
-  // Sockets that systemd opened come first: a program knows them by their numbers.
+  // Sockets of systemd come first: a program knows them by their numbers.
   const activated = activation().sockets.map(({ fd }) => fd)
   const first = 3 + activated.length
   const own = first + passed.length

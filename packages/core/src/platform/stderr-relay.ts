@@ -1,6 +1,6 @@
 /**
- * Standard error of a successor: until it serves it leads through the predecessor, which passes it on and keeps the last lines for the
- * error of a failed reload. Nothing that is written is lost, whoever dies.
+ * Standard error of a successor leads through the predecessor until it serves. The predecessor passes it on, and keeps the last lines for
+ * the error of a failed reload. Nothing that is written is lost, whichever process dies.
  */
 
 import { closeSync } from 'node:fs'
@@ -8,17 +8,17 @@ import net from 'node:net'
 import { StringDecoder } from 'node:string_decoder'
 import { native } from './native.js'
 
-/** What Node writes of an uncaught system error takes 20 lines; what the program said before it is kept as well. */
+/** Node writes 20 lines for an uncaught system error; the lines before it are kept as well. */
 const stderrLinesKept = 40
 
-/** To standard error. Its terminal or its reader may be gone: the 'error' event of that must not end a server that drains. */
+/** Ignores that the terminal or the reader is gone: the 'error' event must not end a server that drains. */
 export function writeStderr(text: string | Uint8Array): void {
   process.stderr.write(text, (error) => {
     if (error) process.stderr.once('error', () => undefined)
   })
 }
 
-/** Standard error of a successor that is not ready: passed on, and its last lines kept. */
+/** The predecessor's end. */
 export class StderrRelay {
   readonly read: number
   readonly write: number
@@ -54,7 +54,7 @@ export class StderrRelay {
   }
 }
 
-/** The successor's end: where standard error really goes, and the reading end of what leads through the predecessor. */
+/** The successor's end: the real standard error, and the reading end of the relay. */
 export class InheritedStderr {
   #original: number | undefined
   #relay: number | undefined
@@ -64,7 +64,7 @@ export class InheritedStderr {
     this.#relay = relay
   }
 
-  /** It serves: from here on standard error is its own. */
+  /** The successor serves: from now on it writes to the real standard error. */
   restore(): void {
     if (this.#original === undefined || !native) return
     native.duplicateTo(this.#original, 2)
@@ -72,7 +72,7 @@ export class InheritedStderr {
     this.#original = undefined
   }
 
-  /** The predecessor reads no more: what it left, and what children still write there, is passed on from here. */
+  /** The predecessor has ended: this process passes on what it left, and what children still write. */
   passOn(): void {
     this.restore()
     const relay = this.#relay

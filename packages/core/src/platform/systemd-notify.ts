@@ -1,9 +1,7 @@
 /**
- * Tells systemd (Type=notify and notify-reload) what happens, as sd_notify(3) does. Does nothing without NOTIFY_SOCKET. systemd
- * follows the service to its successor by MAINPID.
+ * Notifies systemd (Type=notify and notify-reload) as sd_notify(3), if there is a NOTIFY_SOCKET. MAINPID leads it to the successor.
  *
- * Without a keeper systemd can hold checkpoints (FileDescriptorStoreMax=): it gives them to the next process of the service, where
- * this one crashes.
+ * Without a keeper systemd can hold checkpoints (FileDescriptorStoreMax=): if this process crashes, the next one gets them.
  */
 
 import { native } from './native.js'
@@ -21,7 +19,7 @@ export const monotonicMicroseconds = (): string => String(process.hrtime.bigint(
 
 // ---- the store of descriptors ----
 
-/** What systemd calls a checkpoint; other descriptors of the service are somebody else's. */
+/** Begins the name of a checkpoint; other descriptors of the service are not ours. */
 export const storedName = 'handover-'
 /** LISTEN_FDS begins there. */
 export const firstListenFd = 3

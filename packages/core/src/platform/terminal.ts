@@ -1,10 +1,9 @@
 /**
- * What a SIGHUP means to a process that began on a terminal. The hangup of that terminal, at that moment, means the end, as it always
- * did. Every other SIGHUP asks for a reload: a deploy that sends one days later, when the terminal has long been gone, must not stop
- * the service.
+ * What a SIGHUP means to a process that began on a terminal: the end, if that terminal hangs up at this moment; else a reload. A deploy may
+ * send one days later, when the terminal is long gone, and must not stop the service.
  *
- * The kernel says who sent a signal. When a terminal hangs up it sends one itself, and a shell sends one to each of its jobs. Where
- * the sender is not known, what counts is that the terminal was lost a moment ago.
+ * The sender tells them apart: at a hangup the kernel sends one itself, and a shell sends one to each of its jobs. Where the sender is not
+ * known, it is a hangup if the terminal was lost a moment ago.
  */
 
 import { closeSync, openSync, readFileSync } from 'node:fs'
@@ -17,7 +16,7 @@ const lookMs = 1_000
 /** How long a shell may take to pass the hangup on. */
 const momentMs = 3_000
 
-/** Pure. `leader`: the first process of the session, mostly a shell; undefined where it is not known, or this process itself. */
+/** Pure. `leader`: the first process of the session, mostly a shell; undefined where it is unknown, or this process. */
 export function meansHangup(senders: readonly number[], leader: number | undefined, lostJustNow: boolean): boolean {
   if (senders.includes(kernel)) return true
   return lostJustNow && (senders.length === 0 || (leader !== undefined && senders.includes(leader)))
@@ -26,10 +25,10 @@ export function meansHangup(senders: readonly number[], leader: number | undefin
 export class Terminal {
   readonly #leader = leaderOfSession()
   #timer: NodeJS.Timeout | undefined
-  /** It was seen that the terminal is gone. */
+  /** When the loss of the terminal was noticed. */
   #lostAt: number | undefined
 
-  /** From now on; there is a listener for SIGHUP already. */
+  /** Requires a listener for SIGHUP. */
   watch(): void {
     native?.watchSenders?.(constants.signals.SIGHUP)
     this.#look()
@@ -47,10 +46,7 @@ export class Terminal {
     this.unwatch()
   }
 
-  /**
-   * What the SIGHUP was that was heard now; `by`: which program sent it, where that is known. After a hangup this process has let go of
-   * the terminal.
-   */
+  /** What the SIGHUP meant that has just come, and which programs sent it (`by`). After a hangup the terminal is released. */
   hangup(): { readonly isHangup: boolean; readonly by: string } {
     const senders = native?.takeSenders?.() ?? []
     const names = new Set(senders.map(programOf).filter((name) => name !== undefined))
@@ -63,10 +59,7 @@ export class Terminal {
   }
 }
 
-/**
- * What the process is called; undefined where it has ended, or is none. A kill(1) lives for a moment only, a shell mostly longer.
- * proc(5)
- */
+/** The name of a process; undefined where it has ended. A kill(1) lives for a moment, a shell mostly longer. proc(5) */
 function programOf(pid: number): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
@@ -89,10 +82,10 @@ function leaderOfSession(): number | undefined {
 // Asked now: a terminal that has gone away answers no.
 const onTerminal = [0, 1, 2].filter((fd) => isatty(fd))
 
-/** True where this process began on a terminal that has gone away: then SIGHUP means the end, as it always did. */
+/** This process began on a terminal that has gone away. */
 export const terminalIsGone = (): boolean => onTerminal.length > 0 && !onTerminal.some((fd) => isatty(fd))
 
-/** Lets go of a terminal that is gone: Node puts its mode back at the end of the process, and aborts where that fails. */
+/** Replaces a terminal that is gone: Node restores its mode when the process ends, and aborts where that fails. */
 export function leaveTerminal(): void {
   if (!native) return
   try {

@@ -1,6 +1,6 @@
 /**
- * The successor's side of the channel before its event loop turns: it must know the offer within its first listen(), which is synchronous.
- * Each call blocks this thread. It owns the two descriptors until `open` hands them to a Channel, and it sends no descriptors.
+ * The successor's side of the channel before its event loop runs: it needs the offer within its first listen(), which is synchronous. Each
+ * call blocks this thread. It sends no descriptors, and owns the two of the channel until `open` gives them to a Channel.
  */
 
 import { closeSync, readSync, writeSync } from 'node:fs'
@@ -22,7 +22,7 @@ export class BlockingChannel {
     this.#descriptors = descriptors
   }
 
-  /** Says nothing where the other side is gone: `hear` does, when the last word of that side has been read. */
+  /** Does not fail where the other side is gone: `hear` reports that after its last message. */
   say(message: Message): void {
     debug(() => `to the ${handoverMessages.speaker}: ${message.type}`)
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
@@ -33,10 +33,7 @@ export class BlockingChannel {
     }
   }
 
-  /**
-   * The next message with its descriptors. Blocks this thread. Undefined when the other side is gone; throws DeadlinePassed or
-   * HANDOVER_PROTOCOL.
-   */
+  /** The next message. Blocks this thread. Undefined: the other side is gone. Throws DeadlinePassed or HANDOVER_PROTOCOL. */
   hear(deadline: Deadline): Received<Message> | undefined {
     const chunk = Buffer.alloc(65_536)
     for (;;) {

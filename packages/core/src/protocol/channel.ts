@@ -1,9 +1,9 @@
 /**
- * The channel between two processes: messages on one socket, descriptors on a second one. A message and its descriptors are one thing here:
- * sent together or not at all, and received together.
+ * The channel between two processes: messages on one socket, descriptors on a second. A message and its descriptors are sent together or
+ * not at all, and received together.
  *
- * Descriptors first, then the word: when a message that counts descriptors is read, a non-blocking recvmsg(2) must find them.
- * So nothing ever waits on the second socket. The end of the other process is learned here, as the end of the stream.
+ * The descriptors are sent first: when their message is read, a non-blocking recvmsg(2) must find them, so that nothing waits on the second
+ * socket. The end of the stream is the end of the other process.
  */
 
 import { closeSync } from 'node:fs'
@@ -12,23 +12,18 @@ import { constants } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import { HandoverError } from '../errors.js'
 import { debug } from '../platform/debug.js'
-import { addon, check, systemError } from '../platform/native.js'
+import { addon, check, isTransient, systemError } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { DeadlinePassed, withDeadline, type Deadline } from './deadline.js'
 import { closeAll, described, sendBatch, takeDescriptors, type Received } from './descriptors.js'
 import type { Message } from './handover-messages.js'
 import { LineReader, maxLineBytes, type Vocabulary } from './json-lines.js'
 
-const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
+export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
 
-export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes(codeOf(error))
-
-/** The socket, or what the kernel lets one user have on the way. */
-const isFull = (error: unknown): boolean => ['EAGAIN', 'ENOBUFS', 'ETOOMANYREFS'].includes(codeOf(error))
-/** There is no event for a raw descriptor that can be written to again. */
+/** How long until the next try on a full socket: there is no event for a raw descriptor. */
 const fullMs = 10
 
-/** `Hears`: what the other side says; of the roles as long as nothing else is said. */
 export class Channel<Hears extends { readonly type: string } = Message, Says extends { readonly type: string } = Message> {
   readonly #socket: net.Socket
   readonly #descriptors: number
@@ -39,7 +34,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   #ended = false
   #closed = false
   #wake: () => void = () => undefined
-  /** The rest of the descriptors of a word, in copies, then that word and those that were said after it. */
+  /** Copies of the remaining descriptors of a message, then that message and those after it. */
   #unsent: { readonly fds: number[]; readonly lines: Buffer[] } | undefined
 
   /** `descriptors` is a raw descriptor of the second socket; `closeDescriptors` closes it. */
@@ -49,7 +44,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     this.#closeDescriptors = closeDescriptors
     this.#vocabulary = vocabulary
     socket.on('data', (bytes: Buffer) => { this.#read(bytes) })
-    // An error (ECONNRESET) is followed by 'close', which says the same: the other side is gone.
+    // 'close' follows an error (ECONNRESET).
     socket.on('error', () => undefined)
     socket.on('close', () => { this.#end() })
     if (alreadyRead !== '') this.#read(alreadyRead)
@@ -60,7 +55,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     try {
       for (let line = this.#lines.next(); line !== undefined; line = this.#lines.next()) this.#queue.push(this.#parsed(line))
     } catch (error) {
-      // Too long: where the next one begins is not known.
+      // The line is too long, so that the next one cannot be found.
       this.#queue.push(error as HandoverError)
       this.#socket.destroy()
     }
@@ -82,16 +77,14 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   }
 
   /**
-   * Sends the descriptors, which stay open here, then the message. Throws the error of the system where no descriptor could be sent
-   * (EAGAIN: the other side does not read): then nothing is. Where only some could be, the rest and the message follow as soon as there is
-   * room, and before anything else.
+   * Sends the descriptors, which stay open here, then the message. If no descriptor could be sent (EAGAIN: the other side does not read),
+   * it throws the error of the system and sends nothing. If only some could be, the rest and the message follow before anything else.
    *
-   * Where the other side is gone, `receive` says so when all that it said before has been read: Node would throw that away with a failed
-   * write.
+   * If the other side is gone, `receive` reports it after its last message, which Node would discard after a failed write.
    */
   send(message: Says, fds: readonly number[] = []): void {
     if (this.#socket.destroyed) return
-    // The number of the second socket may be another file's by now.
+    // The number of the second socket may be reused by now.
     if (this.#closed && fds.length > 0) return
     const line = Buffer.from(`${JSON.stringify(message)}\n`)
     if (this.#unsent && fds.length > 0) throw systemError(-constants.errno.EAGAIN, 'sendmsg')
@@ -107,7 +100,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     if (sent < line.length) this.#socket.write(line.subarray(Math.max(0, sent)))
   }
 
-  /** False where the rest of them, and the line, go later. */
+  /** False where the rest of them, and the line, are sent later. */
   #sendDescriptors(fds: readonly number[], line: Buffer): boolean {
     for (let at = 0; at < fds.length;) {
       try {
@@ -122,15 +115,12 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     return true
   }
 
-  /**
-   * What follows must not come before the rest, or it would take these descriptors for its own. Throws where that cannot be kept: the
-   * channel is closed.
-   */
+  /** No later message may overtake the rest: it would get these descriptors. Closes the channel and throws where that cannot be kept. */
   #sendLater(fds: readonly number[], line: Buffer, error: unknown): void {
     this.#unsent = { fds: [], lines: [line] }
     try {
-      if (!isFull(error)) throw error
-      // The caller may close its own.
+      if (!isTransient(error)) throw error
+      // The caller may close its descriptors.
       for (const fd of fds) this.#unsent.fds.push(check(addon().duplicate(fd), 'fcntl'))
     } catch (cause) {
       this.#socket.destroy()
@@ -150,7 +140,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     try {
       while (unsent.fds.length > 0) closeAll(unsent.fds.splice(0, sendBatch(this.#descriptors, unsent.fds)))
     } catch (error) {
-      if (isFull(error)) {
+      if (isTransient(error)) {
         this.#retry()
         return
       }
@@ -167,7 +157,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     this.#unsent = undefined
   }
 
-  /** As `send`; where the other side does not read and has too much before it, this waits until it does. Throws signal.reason. */
+  /** As `send`, but waits for room where the other side does not read. Throws signal.reason. */
   async sendWhenRoom(message: Says, fds: readonly number[], signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted()
@@ -175,20 +165,19 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
         this.send(message, fds)
         return
       } catch (error) {
-        if (!isFull(error)) throw error
+        if (!isTransient(error)) throw error
       }
       await wait(fullMs)
     }
   }
 
-  /** False where this side has closed it, or the other one has. */
   get isOpen(): boolean {
     return !this.#closed && !this.#ended
   }
 
   /**
-   * Calls back for each message. What is none is complained of, and passed over: a newer process may say more than this version knows. So
-   * is what `heard` throws: the other side must not end this process. Resolves when the other side is gone.
+   * Calls back for each message, until the other side is gone. Complains of unknown lines, which a newer process may send, and of what
+   * `heard` throws: the other side must not end this process.
    */
   async hearAll(heard: (received: Received<Hears>) => void, complain: (what: string) => void): Promise<void> {
     for (;;) {
@@ -208,10 +197,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
     }
   }
 
-  /**
-   * The next message with its descriptors; undefined when the other side is gone, or `stopped` is aborted. One caller at a time.
-   * Throws DeadlinePassed, or HANDOVER_PROTOCOL for a line that is no message.
-   */
+  /** The next message, for one caller; undefined: the other side is gone, or `stopped`. Throws DeadlinePassed or HANDOVER_PROTOCOL. */
   async receive(deadline?: Deadline, stopped?: AbortSignal): Promise<Received<Hears> | undefined> {
     for (;;) {
       if (stopped?.aborted) return undefined
@@ -229,16 +215,11 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
   }
 
   /** Lets the process end although the channel is open. */
-  unref(): void {
-    this.#socket.unref()
-  }
+  unref(): void { this.#socket.unref() }
 
-  /** Keeps the process from its end again. */
-  ref(): void {
-    this.#socket.ref()
-  }
+  ref(): void { this.#socket.ref() }
 
-  /** Sends what is still to be sent, then closes. `receive` answers undefined afterwards. */
+  /** Writes the pending messages, then closes. */
   close(): void {
     if (this.#closed) return
     this.#closed = true

@@ -1,8 +1,8 @@
 /**
- * What a process, and an app of several, says of itself to `handover status`, and what can be asked by the control socket. Pure.
+ * Requests and answers of a control socket, and the status of a process and of an app. Pure.
  *
  * A request is one line of JSON; the answer is any number of `progress` lines and one other line, and then the connection closes. Nothing
- * here holds a command line, an environment variable or anything of the application's.
+ * here holds a command line, an environment variable or data of the application.
  */
 
 import type { Peer } from './handover-messages.js'
@@ -90,13 +90,9 @@ export interface KeeperStatus {
   /** Workers that do not live: since when, and when the next try is. */
   readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
   readonly checkpoints: readonly CheckpointStatus[]
-  /**
-   * What serves in the place of a worker and cannot be handed over, why, and what to do: sentences for people. Absent where nothing does.
-   */
+  /** Processes that serve in the place of a worker and cannot be handed over, why, and what to do. May be absent. */
   readonly elsewhere?: readonly string[]
-  /**
-   * Listeners that several workers accept from together, instead of one each, and why: sentences for people. Absent where there are none.
-   */
+  /** Listeners that several workers accept from together, instead of one each, and why. May be absent. */
   readonly shared?: readonly string[]
 }
 
@@ -122,7 +118,7 @@ export interface AppStatus {
   readonly lastReload: ReloadOutcome | null
 }
 
-/** What `handover reload` can ask for. Without a keeper only `wait` and `bakeMs` mean something; the others are refused. */
+/** The options of `handover reload`. Without a keeper all but `wait` and `bakeMs` are refused. */
 export interface ReloadRequest {
   /** Answer only when the old generations have ended. */
   readonly wait?: boolean

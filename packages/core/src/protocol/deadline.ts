@@ -9,7 +9,7 @@ import { systemClock, type Clock, type Timer } from '../platform/clock.js'
 export interface Deadline {
   /** As `clock.now()`. */
   readonly at: number
-  /** How long it was, from when it was set. */
+  /** How long it was when it was set. */
   readonly ms: number
   readonly clock: Clock
 }
@@ -20,8 +20,8 @@ export const deadlineIn = (ms: number, clock: Clock = systemClock): Deadline => 
 export const left = ({ at, clock }: Deadline): number => Math.max(0, at - clock.now())
 
 /**
- * What `promise` resolves with, or rejects with; undefined where the deadline passes first, or `stopped` is aborted. Without a deadline,
- * and with one that is infinite, it waits without end. The promise must not outlive many waits: each adds a callback to it.
+ * The result of `promise`; undefined where the deadline passes first, or `stopped` is aborted. Without a deadline, or with an infinite one,
+ * it waits without end. Each wait adds a callback to the promise, so a promise must not outlive many.
  */
 export async function withDeadline<T>(promise: Promise<T>, deadline?: Deadline, stopped?: AbortSignal): Promise<T | undefined> {
   if (stopped?.aborted) return undefined

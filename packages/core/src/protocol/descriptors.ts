@@ -1,29 +1,24 @@
 /**
- * The second socket of a channel: descriptors, each batch with one byte. They are sent before the word that counts them, so nothing waits
- * for them.
+ * The second socket of a channel: descriptors in batches, each with one byte, sent before the message that counts them.
  *
- * A word has all of its descriptors, or those that arrived are closed and it is said how many they were. Only words that can use the first
- * few have those.
+ * If not all descriptors of a message arrive, the others are closed and counted; a message that can use the first few keeps them.
  */
 
 import { closeSync } from 'node:fs'
 import { addon, maxFdsPerMessage, systemError } from '../platform/native.js'
 import type { Vocabulary } from './json-lines.js'
 
-/** A message and its descriptors, which belong to the receiver of it. */
+/** A message and its descriptors, which its receiver owns. */
 export interface Received<M> {
   readonly message: M
   readonly fds: readonly number[]
-  /** Absent where all have arrived. `truncated`: the kernel dropped some, since this process may open no more. */
+  /** Absent: all have arrived. `truncated`: the kernel dropped some, since this process may open no more. */
   readonly missing?: { readonly counted: number; readonly arrived: number; readonly truncated: boolean }
 }
 
 export const closeAll = (fds: readonly number[]): void => { for (const fd of fds) closeSync(fd) }
 
-/**
- * The descriptors of a word, in as many batches as its sender needs at least, however few arrive: what comes after belongs to the next
- * word. `inPieces`: in any number of batches.
- */
+/** Reads only as many batches as the message needs at least: later ones belong to the next. `inPieces`: in any number of batches. */
 export function takeDescriptors<M extends { readonly type: string }>(
   socket: number | undefined, message: M, { descriptors, takesSome }: Vocabulary<M>, inPieces = false
 ): Received<M> {
@@ -42,7 +37,7 @@ export function takeDescriptors<M extends { readonly type: string }>(
   return { message, fds, missing: { counted, arrived, truncated } }
 }
 
-/** Sends up to 252 of these. Answers how many; throws the error of the system. */
+/** Sends the first 252 at most. Returns how many; throws the error of the system. */
 export function sendBatch(socket: number, fds: readonly number[]): number {
   const batch = fds.slice(0, maxFdsPerMessage)
   const sent = addon().sendMessage(socket, new Uint8Array(1), batch)

@@ -1,5 +1,5 @@
 /**
- * What predecessor and successor say to each other: the only thing that both sides import.
+ * The messages between predecessor and successor: all that both sides import. Pure.
  *
  * One JSON object a line. Descriptors travel on a second socket, always before the message that counts them. PROTOCOL.md has the table.
  * Pure: imports no Node module.
@@ -15,12 +15,12 @@ export interface Peer {
   readonly generation: number
 }
 
-/** A listener as it is offered: what it is, and what the program asked for when it came to be. */
+/** A listener in an offer: what it is, and what the program asked for when it was created. */
 export interface OfferedListener {
   /** `tcp 0.0.0.0:3000`, `tcp [::1]:3000`, `unix /run/app.sock`, `udp 0.0.0.0:53`; `control` for the control socket. */
   readonly name: string
   readonly kind: 'tcp' | 'unix' | 'udp' | 'control'
-  /** The key of the listen() call: a port of 0, a host name or an inherited descriptor match by this. */
+  /** The key of the listen() call: port 0, a host name and an inherited descriptor match by it. */
   readonly asked: string
   /** The program asked for port 0, and the system chose one. */
   readonly ephemeral?: boolean
@@ -29,17 +29,17 @@ export interface OfferedListener {
   readonly ipv6: boolean
   readonly ipv6Only: boolean
   readonly backlog: number
-  /** Device and inode of a Unix socket's file, so that a file that was replaced is noticed. */
+  /** Device and inode of a Unix socket's file: shows whether the file was replaced. */
   readonly file?: string
-  /** Of a TLS server: the keys of its session tickets in base64, so that a client that comes back resumes its session. */
+  /** The keys of a TLS server's session tickets in base64, so that a client that reconnects resumes its session. */
   readonly ticketKeys?: string
-  /** It is bound and does not listen yet: it does when it is accepted on. TCP only. */
+  /** It is bound, and listens only when the successor accepts on it. TCP only. */
   readonly bound?: boolean
-  /** Where the file of a Unix socket is, absolute: a program may have renamed it since it listened. */
+  /** The absolute path of a Unix socket's file, which a program may have renamed. */
   readonly path?: string
 }
 
-/** What a successor can take of the connections that live. */
+/** The connections that a successor can take. */
 export interface Takes {
   /** The names of its listeners whose plain HTTP/1.1 connections it serves. */
   readonly listeners: readonly string[]
@@ -57,11 +57,11 @@ export interface MovedConnection {
   readonly listener: string
   /** How long it has been open, in milliseconds. */
   readonly ageMs: number
-  /** How long it has been idle between two requests, in milliseconds; absent where nothing was ever read from it, and for other kinds. */
+  /** How long it has been idle between two requests, in milliseconds. Absent: nothing was ever read from it, or it is not HTTP. */
   readonly idleMs?: number
   /** How many requests it has carried. */
   readonly requests: number
-  /** The state that the application gave to move(), in the text form of the package devalue. */
+  /** The state that the application gave to move(), as text of the package devalue. */
   readonly state?: string
   /** Bytes that were read and are not used yet, in base64. */
   readonly unread?: string
@@ -87,7 +87,7 @@ export type Message =
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
   /** P → S instead of a section. */
   | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
-  /** S → P, now and then before `ready`: so many bytes of the section are read. */
+  /** S → P, now and then before `ready`: how many bytes of the section are read. */
   | { readonly type: 'restoring'; readonly name: string; readonly bytes: number }
   /** Between neighbours, from `serving` to `end`. `text`: of the package devalue; where it is absent, after one descriptor of its file. */
   | { readonly type: 'peer'; readonly name: string; readonly text?: string }
@@ -107,7 +107,7 @@ export type Message =
   | { readonly type: 'pong'; readonly debugged?: boolean }
   /** P → S before `serving`: the offer is taken back; the successor must end. */
   | { readonly type: 'withdraw'; readonly reason: string }
-  /** S → P after `serving`: no undo is needed any more (the successor was stopped on purpose, or has a successor). */
+  /** S → P after `serving`: no undo any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
   /**
    * P → S after `serving`: connections, after their descriptors in the same order. `refusable`: P understands `back`, so S makes
@@ -115,11 +115,11 @@ export type Message =
    */
   | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
   /**
-   * S → P, one for each `move`: it holds the first `count` of them, and will serve them. The others are P's as before, and so are those of
-   * the first `count` whose numbers, from 0, are in `back`: S cannot make connections of them.
+   * S → P, one for each `move`: S holds the first `count` and will serve them, but for those whose numbers, from 0, are in `back`: it
+   * cannot create sockets for these. All others stay with P.
    */
   | { readonly type: 'taken'; readonly count: number; readonly back?: readonly number[] }
-  /** P → S: the drain is over and the process ends. Without a report a keeper stood in for a predecessor. */
+  /** P → S: the drain is over and P ends. Without a report: a keeper acted as predecessor. */
   | { readonly type: 'end'; readonly report?: Report }
 
 export type MessageType = Message['type']

@@ -1,12 +1,9 @@
-/**
- * Messages as lines of JSON: what cuts a stream into lines, the checks that a table of messages is made of, and the parser that holds a
- * line against the table. It reads no socket: bytes are given to it.
- */
+/** Messages as lines of JSON: cuts bytes into lines, and parses a line by a table of checks. It reads no socket itself. */
 
 import { StringDecoder } from 'node:string_decoder'
 import { HandoverError } from '../errors.js'
 
-/** Of a message between two processes of Handover. */
+/** The limit for a message between two processes of Handover. */
 export const maxLineBytes = 1_048_576
 
 /** Cuts what arrives into lines of at most `limit` characters. */
@@ -25,7 +22,7 @@ export class LineReader {
     this.#at = 0
   }
 
-  /** The next line, without its end; undefined where it has not come whole. Throws HANDOVER_PROTOCOL for one that is too long. */
+  /** The next line, without its end; undefined: it is not complete. Throws HANDOVER_PROTOCOL if it is too long. */
   next(): string | undefined {
     const end = this.#text.indexOf('\n', this.#at)
     if ((end < 0 ? this.#text.length : end) - this.#at > this.#limit) {
@@ -37,7 +34,6 @@ export class LineReader {
     return line
   }
 
-  /** What has come after the last line. */
   get rest(): string {
     return this.#text.slice(this.#at)
   }
@@ -60,35 +56,33 @@ export const shape = (fields: Readonly<Record<string, Check>>): Check => (value)
   return Object.keys(fields).every((field) => fields[field]?.((value as Record<string, unknown>)[field]))
 }
 
-/** The fields that each message must have. */
 export type Shapes<M extends { readonly type: string }> = Readonly<Record<M['type'], Readonly<Record<string, Check>>>>
 
-/** How many descriptors go before a message; none before one that is not in the table. */
+/** How many descriptors go before a message; none, if it is not in the table. */
 export type Descriptors<M extends { readonly type: string }> = { readonly [T in M['type']]?: (message: Extract<M, { readonly type: T }>) => number }
 export const one = (): number => 1
 
-/** All that one side of a channel can say. */
+/** All messages of one side of a channel. */
 export interface Vocabulary<M extends { readonly type: string }> {
-  /** Who says it. */
+  /** The name of that side in the debug log. */
   readonly speaker: string
   /** Throws HANDOVER_PROTOCOL. */
   readonly parse: (line: string) => M
   readonly descriptors: (message: M) => number
-  /** Where not all descriptors of such a message arrive, the first ones are of use. */
+  /** If not all descriptors of such a message arrive, the first ones are still used. */
   readonly takesSome: (message: M) => boolean
 }
 
-export const vocabulary = <M extends { readonly type: string }>(speaker: string, shapes: Shapes<M>, descriptors: Descriptors<M>, some: readonly M['type'][] = []): Vocabulary<M> => ({
+export const vocabulary = <M extends { readonly type: string }>(
+  speaker: string, shapes: Shapes<M>, descriptors: Descriptors<M>, some: readonly M['type'][] = []
+): Vocabulary<M> => ({
   speaker,
   parse: reader(shapes),
   descriptors: (message) => (descriptors as Readonly<Record<string, ((message: M) => number) | undefined>>)[message.type]?.(message) ?? 0,
   takesSome: ({ type }) => some.includes(type)
 })
 
-/**
- * Reads one line. What it answers throws HANDOVER_PROTOCOL with what was found where it is not a message; unknown extra fields pass, so
- * that a neighbouring version may add some.
- */
+/** A parser of lines, which throws HANDOVER_PROTOCOL with what it found. Unknown fields pass, so that a newer version may add some. */
 export function reader<M extends { readonly type: string }>(shapes: Shapes<M>): (line: string) => M {
   const table: Readonly<Record<string, Readonly<Record<string, Check>>>> = shapes
   return (line) => {

@@ -1,33 +1,32 @@
 /**
- * What a keeper and a worker say to each other, on a channel that the worker inherits beside that of the handover. The handover itself goes
- * from worker to worker as without a keeper; where no predecessor lives, the keeper makes the offer in its place. Pure.
+ * The messages between a keeper and a worker, on a channel that the worker inherits. The handover itself goes from worker to worker, as
+ * without a keeper; where no predecessor lives, the keeper makes the offer. Pure.
  */
 
 import { boolean, count, list, one, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
 import { listener, type OfferedListener } from './handover-messages.js'
 import { reportShape, type Report } from './report.js'
 import { type LifecycleState } from './lifecycle.js'
-import { processStatusShape, type ProcessStatus } from './control-messages.js'
+import { processStatusShape, type ErrorReport, type ProcessStatus } from './control-messages.js'
 
 export const keeperProtocol = 1
 
 export type ServerProtocol = 'http' | 'https' | 'http2' | 'http2-tls' | 'other'
 
-/** A listener and what is spoken on it, for a probe. */
+/** A listener and its protocol, for a probe. */
 export interface Spoken {
   readonly listener: string
   readonly protocol: ServerProtocol
 }
 
-/** Whose counts a file holds. The keeper never looks into it. */
+/** Whose counts a file holds. The keeper never reads the file. */
 export interface CountedBy {
-  /** Of a process, unique over all generations. */
+  /** The id of a process, unique over all generations. */
   readonly id: string
-  /** Processes that are gone, whose counts are in it: nobody else's copy of those may be added. */
+  /** The ids of ended processes whose counts are included: no other copy of these may be added. */
   readonly includes: readonly string[]
 }
 
-/** How a program wants to be reloaded. */
 export interface Wishes {
   readonly withoutState: boolean
   readonly allowDrop: boolean
@@ -38,55 +37,57 @@ export type WorkerMessage =
   /** First, before any code of the application runs. */
   | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
   | { readonly type: 'state'; readonly state: LifecycleState; readonly generation: number }
-  /** It would say `ready` to its predecessor now. Waits for `proceed` or `veto`. */
-  | { readonly type: 'booted'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]; readonly speaks: readonly Spoken[] }
-  /** It accepts on exactly these, after their descriptors. Said again whenever that changes. */
+  /** It is about to say `ready` to its predecessor. Waits for `proceed` or `veto`. */
+  | {
+    readonly type: 'booted'
+    readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]
+    readonly speaks: readonly Spoken[]
+  }
+  /** It accepts on exactly these, after their descriptors. Sent again whenever that changes. */
   | { readonly type: 'serves'; readonly listeners: readonly OfferedListener[] }
   /** Of a handover or a drain of this process. */
   | { readonly type: 'report'; readonly report: Report }
   /** A handover to process `successor` failed, or was undone: this process serves. */
-  | { readonly type: 'failed'; readonly successor: number; readonly code: string; readonly message: string; readonly what?: string; readonly serving?: string; readonly todo?: string; readonly stderr: string }
-  /** Somebody asked this process for a reload (its signal, or the program). Waits for `outcome`. */
+  | ({ readonly type: 'failed'; readonly successor: number } & ErrorReport)
+  /** Its signal, or its program, asks for a reload. Waits for `outcome`. */
   | { readonly type: 'wants'; readonly withoutState?: boolean; readonly allowDrop?: boolean }
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
-  /** After one descriptor: a file of this section (section-file.ts), to be offered to the next process of this slot where this one dies. */
+  /** After one descriptor: a file of this section (section-file.ts). The next process of this slot gets it if this one dies. */
   | { readonly type: 'checkpoint'; readonly name: string; readonly bytes: number }
-  /** What do all others count? After one descriptor, a file with what this process counts. Waits for `gathered`. */
+  /** Asks what all others count, after the descriptor of a file with its own counts. Waits for `gathered`. */
   | { readonly type: 'gather'; readonly id: number; readonly topic: string; readonly snapshot: CountedBy }
   /** The answer to `tell`, after one descriptor. */
   | { readonly type: 'told'; readonly id: number; readonly topic: string; readonly snapshot: CountedBy }
-  /** What this process has counted at last, after one descriptor: it ends without a successor. */
+  /** The last counts of a process that ends without a successor, after one descriptor. */
   | { readonly type: 'tally'; readonly topic: string; readonly snapshot: CountedBy }
 
 /** Keeper → worker. */
 export type KeeperMessage =
   | { readonly type: 'proceed' }
   | { readonly type: 'veto'; readonly reason: string }
-  /** After one descriptor: a connection whose request must be answered, although nothing is accepted yet. */
+  /** After one descriptor: a connection to be answered, although nothing is accepted yet. */
   | { readonly type: 'probe'; readonly listener: string }
   /**
-   * Hand over to process `pid`; `withoutState`: listeners and connections alone; `allowDrop`: that it listens on less is meant. After the
-   * two descriptors of its channel, and those of `listeners`, which are offered as well.
+   * Hand over to process `pid`, without state if `withoutState`; if `allowDrop`, it may listen on less. After the two descriptors of its
+   * channel, and those of `listeners`, which are offered as well.
    */
-  | { readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[]; readonly withoutState?: boolean; readonly allowDrop?: boolean }
-  /** Serve again: the successor is not good enough. It lives, and is told to leave. */
+  | ({ readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[] } & Partial<Wishes>)
+  /** Serve again: the successor, which lives, is rejected and told to end. */
   | { readonly type: 'recall'; readonly reason: string }
-  /** The reload is done: to a predecessor, that it need not come back; to a successor, that standard error is its own. */
+  /** The reload is done: a predecessor need not come back, and a successor gets the real standard error. */
   | { readonly type: 'settle' }
-  /** Accept from these as well, after their descriptors, and from no others: members whose own worker does not live. */
+  /** Accept also from these members, whose own worker does not live, and from no others. After their descriptors. */
   | { readonly type: 'cover'; readonly listeners: readonly OfferedListener[] }
-  /**
-   * `last`: nobody serves after this, so paths of Unix sockets go. `signal`: what the keeper itself was stopped with (SIGTERM or SIGINT).
-   */
+  /** `last`: no process serves after this, so paths of Unix sockets are removed. `signal`: what stopped the keeper (SIGTERM, SIGINT). */
   | { readonly type: 'stop'; readonly last: boolean; readonly signal?: string }
   | { readonly type: 'ask'; readonly id: number }
-  /** What does this process count? Waits for `told`. */
+  /** Asks what this process counts. Waits for `told`. */
   | { readonly type: 'tell'; readonly id: number; readonly topic: string }
-  /** The answer to `gather`, after a descriptor for each: of all others that live, and of those that are gone and nobody has inherited. */
+  /** The answer to `gather`, after a descriptor for each: of all others that live, and of ended ones that were not inherited. */
   | { readonly type: 'gathered'; readonly id: number; readonly ids: readonly string[] }
-  /** After one descriptor: what a process counted that is gone. It is this process's from now on. */
+  /** After one descriptor: the counts of an ended process, which this one owns from now on. */
   | { readonly type: 'inherit'; readonly topic: string; readonly of: string }
-  /** Another keeper comes: the end of this line means nothing. */
+  /** Another keeper takes over, so the end of this channel is no failure. */
   | { readonly type: 'leave' }
   /** The answer to `wants`. */
   | { readonly type: 'outcome'; readonly ok: boolean; readonly code: string; readonly message: string }
@@ -99,7 +100,10 @@ export const workerShapes: Shapes<WorkerMessage> = {
   booted: { kept: list(string), added: list(string), dropped: list(string), speaks: list(shape({ listener: string, protocol: string })) },
   serves: { listeners: list(listener) },
   report: { report: reportShape },
-  failed: { successor: count, code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string },
+  failed: {
+    successor: count, code: string, message: string, stderr: string,
+    what: optional(string), serving: optional(string), todo: optional(string)
+  },
   wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
   status: { id: count, status: processStatusShape },
   checkpoint: { name: string, bytes: count },

@@ -57,7 +57,7 @@ export const isLeaving = (state: LifecycleState): boolean => state === 'draining
 /** What may follow `From`. */
 export type Next<From extends LifecycleState> = Extract<State, { is: (typeof moves)[From][number] }>
 
-/** Holds the state of this process. `move` names where it comes from, so that the compiler can check the way. */
+/** The lifecycle of this process. `move` names the current state, so that the compiler checks the move. */
 export class Lifecycle {
   #state: State = { is: 'idle' }
   readonly #moved: (from: LifecycleState, to: State) => void

@@ -1,9 +1,8 @@
 /**
- * What became of a reload, made in one place: by a process without a keeper, by a keeper for its workers, and by a keeper that is replaced
- * itself.
+ * The outcome of a reload: of a process without a keeper, of the workers of a keeper, or of a keeper that replaces itself.
  *
- * An error goes from process to process with its parts (what happened, who serves now, what to do) beside the whole text, so that a program
- * that reads `--json` has them apart. Processes of older versions send the text alone.
+ * An error travels with its parts (what happened, who serves now, what to do) beside the whole text, for programs that read `--json`. Older
+ * versions send the text alone.
  */
 
 import { HandoverError, isErrorCode, partsOf } from '../errors.js'
@@ -18,14 +17,15 @@ export interface ReloadBegin {
 
 export const reloadBegins = (): ReloadBegin => ({ at: Date.now(), since: performance.now() })
 
-/** `error`: whatever was thrown; undefined where the reload succeeded. What is absent of the lists is empty. */
+/** `error`: what was thrown; undefined where the reload succeeded. An absent list is empty. */
 export interface ReloadResult extends Pick<ReloadOutcome, 'serving'>, Partial<Pick<ReloadOutcome, 'switched' | 'reports'>> {
   readonly notes?: readonly string[]
   readonly error?: unknown
 }
 
-/** Made at the end of the reload: its length is the time from `begun` until now. */
-export function reloadOutcome({ at, since }: ReloadBegin, { switched = [], reports = [], serving, notes = [], error }: ReloadResult): ReloadOutcome {
+/** Call it at the end of the reload, which takes its length from the time. */
+export function reloadOutcome({ at, since }: ReloadBegin, result: ReloadResult): ReloadOutcome {
+  const { switched = [], reports = [], serving, notes = [], error } = result
   return {
     ok: error === undefined,
     at,
@@ -47,7 +47,7 @@ export function errorReport(error: unknown): ErrorReport {
   return { code: error.code, message, ...parts, stderr: error.stderr ?? '' }
 }
 
-/** The error that another process has told of. */
+/** The error that another process reported. */
 export function errorOf({ code, message, what = message, serving, todo, stderr }: ErrorReport): HandoverError {
   const parts = { text: message, what, ...(serving !== undefined && { serving }), ...(todo !== undefined && { todo }) }
   return new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', parts, { stderr })

@@ -236,10 +236,7 @@ function whatIs(thing: unknown, message: string): string {
 const tooDeep = 'call stack'
 const tooLong = /string length|string longer than/i
 
-/**
- * Throws HANDOVER_STATE, with the path to what cannot be written down. `of` names the state in the message, `at` is where the value is in
- * it.
- */
+/** Throws HANDOVER_STATE with the path to what cannot be written. `of` names the state, `at` is where the value is in it. */
 export function encodeState(value: unknown, of: string, at = ''): string {
   try {
     return write(value)

@@ -1,19 +1,17 @@
 /**
- * What stands in the place of a server's listening handle when Handover has closed that one: for the program the server listens until the
- * program closes it. So its `close()` succeeds once and calls back, `listening` and `address()` answer as before, and the process lives as
- * long as a listener keeps it alive.
+ * Replaces the listening handle of a server when Handover has closed it: for the program the server listens until the program closes it.
+ * So `close()` succeeds once and calls back, `listening` and `address()` answer as before, and the process is kept alive as by a listener.
  */
 
-/** What it takes over from the handle that was closed. */
+/** The handle that was closed. */
 interface FormerHandle {
   getsockname?(out: object): number
   hasRef?(): boolean
 }
 
 export class ClosedListener {
-  /** There is none. */
   readonly fd = -1
-  /** Pipes have none: `server.address()` looks elsewhere then. */
+  /** Pipes have none: there `server.address()` reads another field. */
   readonly getsockname?: (out: object) => number
   readonly #alive = setInterval(() => undefined, 2 ** 31 - 1)
 
@@ -30,23 +28,13 @@ export class ClosedListener {
     if (before.hasRef?.() === false) this.unref()
   }
 
-  listen(): number {
-    return 0
-  }
+  listen(): number { return 0 }
 
-  ref(): void {
-    this.#alive.ref()
-  }
+  ref(): void { this.#alive.ref() }
 
-  unref(): void {
-    this.#alive.unref()
-  }
+  unref(): void { this.#alive.unref() }
 
-  hasRef(): boolean {
-    return this.#alive.hasRef()
-  }
+  hasRef(): boolean { return this.#alive.hasRef() }
 
-  close(): void {
-    clearInterval(this.#alive)
-  }
+  close(): void { clearInterval(this.#alive) }
 }

@@ -1,4 +1,4 @@
-/** What Node does not show of one connection: its handle, its parser, whether it is being read. Each function says why it is needed. */
+/** The private parts of one connection: its handle, its parser, whether Node reads it. Each function says why it is needed. */
 
 import { closeSync, readSync } from 'node:fs'
 import net from 'node:net'
@@ -7,8 +7,8 @@ import { fdOf } from './descriptor-of.js'
 import { inside } from './inside.js'
 
 /**
- * Whether Node reads from the socket: descriptors that come with bytes which Node reads are closed by the kernel. `isPaused()`
- * is no answer: a socket that is paused after it connected still waits for its first bytes. Undefined: not known.
+ * Whether Node reads from the socket: then the kernel closes descriptors that come with the bytes. `isPaused()` does not tell: a socket
+ * that was paused after it connected still reads its first bytes. Undefined: unknown.
  */
 export function isReading(socket: net.Socket): boolean | undefined {
   const reading = (inside(socket)._handle as { reading?: unknown } | null | undefined)?.reading
@@ -20,7 +20,7 @@ export function plainSocketOf(socket: tls.TLSSocket): net.Socket | undefined {
   return inside(socket)._parent
 }
 
-/** `bufferSize` of old: bytes that were written and that the kernel has not taken yet, in the stream and in the queue of libuv. */
+/** The former `bufferSize`: bytes that the kernel has not taken yet, in the stream and in the queue of libuv. */
 export function unsentBytes(socket: net.Socket): number {
   return socket.writableLength + (connectionHandle(socket)?.writeQueueSize ?? 0)
 }
@@ -33,7 +33,7 @@ interface Parser {
   [slot: number]: unknown
 }
 
-/** What Node keeps in `socket._handle` of a connection. */
+/** `socket._handle` of a connection. */
 interface ConnectionHandle {
   readonly fd: number
   readonly writeQueueSize: number
@@ -42,7 +42,7 @@ interface ConnectionHandle {
   readStop(): number
 }
 
-/** What Node and its HTTP server put on a socket. `_paused` is HTTP's own word for a socket that it must not resume by itself. */
+/** What Node and its HTTP server put on a socket. `_paused`: HTTP must not resume it. */
 interface SocketInside {
   _handle?: ConnectionHandle | null
   parser?: Parser | null
@@ -56,13 +56,13 @@ interface SocketInside {
 const socketInside = (socket: net.Socket): SocketInside => socket as unknown as SocketInside
 export const connectionHandle = (socket: net.Socket): ConnectionHandle | undefined => socketInside(socket)._handle ?? undefined
 
-/** Whether an HTTP parser, and nobody else, reads from the socket. False after an upgrade, and where somebody listens for 'data'. */
+/** Whether an HTTP parser alone reads the socket: not after an upgrade, nor where a program listens for 'data'. */
 export function isParsed(socket: net.Socket): boolean {
   const { parser } = socketInside(socket)
   return parser?.socket === socket && parser._consumed === true
 }
 
-/** Whether the parser is still there: an upgraded socket has none. */
+/** An upgraded socket has no parser. */
 export function hasParser(socket: net.Socket): boolean {
   return socketInside(socket).parser?.socket === socket
 }
@@ -72,43 +72,39 @@ export function isAnswering(socket: net.Socket): boolean {
   return socketInside(socket)._httpMessage != null
 }
 
-/** A client that never stops sending is not waited for. */
+/** Not more, since a client may never stop sending. */
 const mostDiscarded = 1_048_576
 
-/**
- * Reads away what waits in the kernel for a connection that is held and will be closed: to close with something unread makes the kernel
- * throw away what it has not sent yet (RFC 2525, section 2.17).
- */
+/** Discards what waits in the kernel before a close: else the kernel drops what it has not sent (RFC 2525, section 2.17). */
 export function discardUnread(socket: net.Socket): void {
   const fd = fdOf(socket)
   if (fd === undefined) return
   const chunk = Buffer.allocUnsafe(65_536)
   try {
     for (let bytes = 0, read = 1; read > 0 && bytes < mostDiscarded; bytes += read) read = readSync(fd, chunk)
-  } catch { /* EAGAIN: that was all */ }
+  } catch { /* EAGAIN: all is read */ }
 }
 
-/** Part of a character that setEncoding() has read and cannot give away yet. */
+/** Whether setEncoding() holds back a part of a character. */
 export function holdsHalfCharacter(socket: net.Socket): boolean {
   return (socketInside(socket)._readableState?.decoder?.lastNeed ?? 0) > 0
 }
 
-/**
- * The server whose listener accepted the connection, whatever the program did with it since. Node sets `_server` there and nowhere else.
- */
+/** The server whose listener accepted the connection, whatever the program did with it since: only Node sets `_server`. */
 export function acceptorOf(socket: net.Socket): net.Server | undefined {
   return socketInside(socket)._server ?? undefined
 }
 
 /**
- * Whether what comes goes to Node's HTTP server alone: nobody listens for it beside, decodes it, or has put a function of his own over
- * those that it goes through. Who listened before Node did hears nothing yet, and would as soon as Node gives the socket back.
+ * Whether Node's HTTP server alone gets what arrives: the program has no listener, no decoder, and no function of its own on the way. A
+ * listener that is older than Node's hears nothing yet, but would as soon as Node gives the socket back.
  */
 export function isReadByNodeAlone(socket: net.Socket): boolean {
-  return socket.listenerCount('data') <= 1 && socket.listenerCount('readable') === 0 && socket.readableEncoding === null && !['emit', 'push', 'read'].some((name) => Object.hasOwn(socket, name))
+  const isPlain = !['emit', 'push', 'read'].some((name) => Object.hasOwn(socket, name))
+  return isPlain && socket.listenerCount('data') <= 1 && socket.listenerCount('readable') === 0 && socket.readableEncoding === null
 }
 
-/** The server that a connection came through: Node keeps it for HTTP servers, `adoptDescriptor` for the others. */
+/** The server of a connection: Node sets it for HTTP servers, `adoptDescriptor` for the others. */
 export function serverOf(socket: net.Socket): net.Server | undefined {
   return socketInside(socket).server
 }
@@ -117,7 +113,7 @@ interface ConnectionsList {
   active(): { socket: net.Socket }[]
 }
 
-/** Node's own list of the connections of an HTTP/1 server; it comes to be when the server listens. */
+/** Node's own list of the connections of an HTTP/1 server, which it creates when the server listens. */
 function connectionsList(server: net.Server): ConnectionsList | undefined {
   const symbol = Object.getOwnPropertySymbols(server).find((candidate) => candidate.description === 'http.server.connections')
   const list = symbol && (server as unknown as Record<symbol, ConnectionsList | null>)[symbol]
@@ -125,9 +121,8 @@ function connectionsList(server: net.Server): ConnectionsList | undefined {
 }
 
 /**
- * The connections of an HTTP/1 server on which a request is being read: from its first byte to its last. Those that have sent nothing at
- * all are among them too, those that were upgraded are not. Counting bytes is no answer: what came with the end of a request may be half of
- * another. Node's own `idle()` lists connections that have sent nothing in one version and not in another. Undefined where there is no such
+ * The connections of an HTTP/1 server on which a request is being read, or that have sent nothing yet; without upgraded ones. Counting
+ * bytes would not do: half of the next request may come with the end of one. Node's own `idle()` differs between versions. Undefined: no
  * list.
  */
 export function readingRequests(server: net.Server): Set<net.Socket> | undefined {
@@ -136,8 +131,8 @@ export function readingRequests(server: net.Server): Set<net.Socket> | undefined
 }
 
 /**
- * Stops reading at once; the bytes stay in the kernel. pause() would leave a handle that a parser reads from, and HTTP resumes a socket
- * when an answer is out, unless `_paused` says that it must not.
+ * Stops reading at once; the bytes stay in the kernel. pause() does not stop a parser that reads from the handle, and HTTP resumes a socket
+ * after each answer unless `_paused` is set.
  */
 export function holdReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
@@ -147,10 +142,7 @@ export function holdReading(socket: net.Socket): void {
   handle.readStop()
 }
 
-/**
- * Undoes `holdReading`. In the middle of what was read last, HTTP takes `_paused` for its own and pauses the parser: then every byte that
- * comes would be an error.
- */
+/** Undoes `holdReading`. HTTP takes `_paused` for its own in the middle of a read and pauses the parser, which then rejects every byte. */
 export function releaseReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
   if (!handle) return
@@ -160,15 +152,13 @@ export function releaseReading(socket: net.Socket): void {
   handle.readStart()
 }
 
-/**
- * A socket for the descriptor of a connection, counted by `server` as if that had accepted it; no event is emitted. Throws where the
- * descriptor is not a stream socket, and closes it.
- */
+/** A socket for a received connection, counted by `server`; emits nothing. Closes the descriptor and throws if it is no stream socket. */
 export function adoptDescriptor(fd: number, server: net.Server | undefined): net.Socket {
   const { allowHalfOpen, highWaterMark } = (server ?? {}) as { allowHalfOpen?: boolean; highWaterMark?: number }
   let socket: net.Socket
   try {
-    socket = new net.Socket({ fd, readable: true, writable: true, ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) })
+    const options = { ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) }
+    socket = new net.Socket({ fd, readable: true, writable: true, ...options })
   } catch (error) {
     closeSync(fd)
     throw error
@@ -181,10 +171,7 @@ export function adoptDescriptor(fd: number, server: net.Server | undefined): net
   return socket
 }
 
-/**
- * A server whose listener is closed emits 'close' with its last connection. This one may still get some that were moved: it counts as
- * having one more until the function that is answered is called.
- */
+/** A server whose listener is closed emits 'close' only after the result is called: moved connections may still come. */
 export function holdOpen(server: net.Server): () => void {
   const counted = server as unknown as { _connections?: number; _emitCloseIfDrained?: () => void }
   if (typeof counted._connections !== 'number' || typeof counted._emitCloseIfDrained !== 'function') return () => undefined
@@ -200,8 +187,8 @@ const dummyRequest = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
 const callbackSlots = [0, 1, 2, 3, 4]
 
 /**
- * Brings the parser of an adopted connection to where it is between two requests, by a request that nobody hears of: else Node counts the
- * time since it was adopted as the time of a request that is slow to come, and answers 408 into an idle connection.
+ * Brings the parser of a received connection between two requests, by a request that is not reported: else Node takes the idle connection
+ * for a slow request, and answers 408.
  */
 export function primeParser(socket: net.Socket): void {
   const { parser } = socketInside(socket)

@@ -1,4 +1,4 @@
-/** The handle of a UDP socket: bound without reading, read again. Node publishes no event before it binds one. */
+/** The handle of a UDP socket: binds without reading, and reads again. Node publishes no event before it binds one. */
 
 import type dgram from 'node:dgram'
 
@@ -21,9 +21,7 @@ function datagramState(owner: object): DatagramState | undefined {
 
 export const datagramHandle = (owner: object): DatagramHandle | undefined => datagramState(owner)?.handle ?? undefined
 
-/**
- * Whether another process may bind the same UDP port: what multicast asks for, where a group that is joined already cannot be joined again.
- */
+/** Whether another process may bind the same UDP port, as multicast asks for; a joined group cannot be joined again. */
 export function sharesPort(socket: dgram.Socket): boolean {
   const { reuseAddr, reusePort } = datagramState(socket) ?? {}
   return reuseAddr === true || reusePort === true

@@ -6,7 +6,7 @@ type Inside = { _handle?: ListenHandle | null; _pipeName?: string; _parent?: net
 
 export const inside = (owner: object): Inside => owner
 
-/** What Node keeps in `server._handle`: a TCP or Pipe wrap of libuv. */
+/** `server._handle`: a TCP or Pipe wrap of libuv. */
 export interface ListenHandle {
   readonly fd: number
   listen(backlog: number): number

@@ -1,9 +1,8 @@
 /**
- * The listening handle of a server, which Node does not document: how one server is given a handle, goes silent, accepts again.
+ * The listening handle of a server, which Node does not document: gives a server a handle, silences it, and lets it accept again.
  *
- * This folder is the only place that touches private parts of Node. Each has its reason, is looked for before it is relied on
- * (support-check.ts), and has a fallback: where one is missing, the process cannot be reloaded and says so; it still listens and drains.
- * The same on Node 20, 22, 24 and 26.
+ * Only this folder touches private parts of Node. Each has its reason, is checked before it is used (support-check.ts), and has a fallback:
+ * where one is missing, the process says that it cannot be reloaded; it still listens and drains. The same on Node 20, 22, 24 and 26.
  */
 
 import net from 'node:net'
@@ -13,10 +12,7 @@ import { addon, native, systemError } from '../native.js'
 import { ClosedListener } from './closed-listener.js'
 import { inside, type ListenHandle } from './inside.js'
 
-/**
- * Sets what `server.address()` answers on a Unix socket: Node answers null for an adopted one, and Fastify then throws while
- * it logs the address.
- */
+/** What `server.address()` answers on a Unix socket: for an adopted one Node answers null, and Fastify throws when it logs it. */
 export function setPipeName(server: net.Server, path: string): void {
   inside(server)._pipeName = path
 }
@@ -27,18 +23,17 @@ export function isHandle(options: object): boolean {
   return _handle !== undefined || handle !== undefined || typeof listen === 'function'
 }
 
-/** Keys of session tickets that the program gave itself: `options.ticketKeys`, which may be shared with other machines. */
+/** The program set `options.ticketKeys` itself; it may share them with other machines. */
 export function hasOwnTicketKeys(server: tls.Server): boolean {
   return (server as unknown as { ticketKeys?: unknown }).ticketKeys !== undefined
 }
 
-/** The backlogs that Node would have listened with, of the handles that are quiet. */
+/** The quiet handles, with the backlogs that Node asked for. */
 const putOff = new WeakMap<ListenHandle, number>()
 
 /**
- * A handle for `fd`, which it owns from now on; it accepts nothing until `accept()`. Node has no way to open a listening descriptor without
- * accepting from it at once, and a successor must claim its listeners before it may accept: listen(2) and the watching of the descriptor
- * happen in `handle.listen`, so that is put off.
+ * A handle that owns `fd` and accepts nothing until `accept()`. A successor claims its listeners before it may accept, but Node accepts
+ * from a listening descriptor at once: `handle.listen`, which calls listen(2) and watches the descriptor, is put off.
  */
 export function quietHandle(fd: number): ListenHandle {
   // A socket is the public way to a handle that does not listen yet.
@@ -55,17 +50,14 @@ export function quietHandle(fd: number): ListenHandle {
   return handle
 }
 
-/**
- * Before `server.listen()` looks for a descriptor of its own: gives it `fd`. Whatever its arguments say, Node then listens on the handle
- * that the server has, and this one accepts when `accept(server)` is called.
- */
+/** Call it as `server.listen()` begins: Node then listens on this handle for `fd`, which accepts at `accept(server)`. */
 export function listenQuietly(server: net.Server, fd: number): void {
   inside(server)._handle = quietHandle(fd)
 }
 
 /**
- * Before `server.listen()` makes a handle: that one binds, and listens when `accept(server)` is called. `isTaken` says whether another
- * server of this process is bound there in the same way, which the kernel allows to those that do not listen yet (socket(7), SO_REUSEADDR).
+ * Call it as `server.listen()` begins: its handle binds, and listens at `accept(server)`. `isTaken`: another server of this process is
+ * bound there in this way, which the kernel allows as long as none listens (socket(7), SO_REUSEADDR).
  */
 export function putListenOff(server: net.Server, isTaken: (address: string, port: number) => boolean): void {
   Object.defineProperty(server, '_handle', {
@@ -77,7 +69,7 @@ export function putListenOff(server: net.Server, isTaken: (address: string, port
       Object.defineProperty(server, '_handle', { value: handle, configurable: true, enumerable: true, writable: true })
       handle.listen = (backlog) => {
         const bound: { address?: string; port?: number } = {}
-        // libuv keeps EADDRINUSE of bind(2) for the next call that can tell of it: uv_tcp_bind.
+        // libuv delays EADDRINUSE of bind(2) until the next call. uv_tcp_bind
         const error = handle.getsockname?.(bound) ?? 0
         if (error < 0) return error
         if (isTaken(bound.address ?? '', bound.port ?? 0)) return -constants.errno.EADDRINUSE
@@ -88,24 +80,24 @@ export function putListenOff(server: net.Server, isTaken: (address: string, port
   })
 }
 
-/** Undoes `putListenOff` where no handle came to be: the next listen() is one as any other. */
+/** Undoes `putListenOff` where no handle was created. */
 export function listenAsUsual(server: net.Server): void {
-  if (Object.getOwnPropertyDescriptor(server, '_handle')?.get) Object.defineProperty(server, '_handle', { value: null, configurable: true, enumerable: true, writable: true })
+  if (!Object.getOwnPropertyDescriptor(server, '_handle')?.get) return
+  Object.defineProperty(server, '_handle', { value: null, configurable: true, enumerable: true, writable: true })
 }
 
 /** Lets the `server.listen()` that has begun fail, in Node's own way and time. */
 export function refuseToListen(server: net.Server): void {
-  const refusing: ListenHandle = { fd: -1, listen: () => -constants.errno.EPERM, close: () => undefined }
-  inside(server)._handle = refusing
+  inside(server)._handle = { fd: -1, listen: () => -constants.errno.EPERM, close: () => undefined }
 }
 
-/** The backlog that Node would have listened with, where `listenQuietly` put it off. */
+/** The backlog that Node asked for, of a server that is quiet. */
 export function quietBacklog(server: net.Server): number | undefined {
   const handle = inside(server)._handle
   return handle ? putOff.get(handle) : undefined
 }
 
-/** Begins to accept, with a backlog of at least `backlog`: after `listenQuietly`, or again after `stopAccepting`. Undefined: not quiet. */
+/** Lets a quiet server accept, with a backlog of at least `backlog`. Undefined: it is not quiet. */
 export function accept(server: net.Server, backlog: number): number | undefined {
   const handle = inside(server)._handle
   const asked = handle ? putOff.get(handle) : undefined
@@ -116,21 +108,19 @@ export function accept(server: net.Server, backlog: number): number | undefined 
 }
 
 /**
- * Stops accepting at once: closes this handle of the listener (never shuts it down) and puts a quiet one for `duplicate` in its place, so
- * that the server keeps its address, its 'close' comes when it would have come, and `accept()` undoes it.
+ * Stops accepting at once: closes the handle (never shuts it down) and puts a quiet one for `duplicate` in its place. The server keeps its
+ * address, emits 'close' when it would have, and accepts again by `accept()`.
  */
 export function stopAccepting(server: net.Server, duplicate: number): void {
   putQuietHandle(server, duplicate).close()
 }
 
-/**
- * Puts a quiet handle for `fd` in the place of the one that the server has, which is answered, and accepts as before until it is closed.
- */
+/** Puts a quiet handle for `fd` in the place of the server's own, which is returned, and accepts until it is closed. */
 function putQuietHandle(server: net.Server, fd: number): ListenHandle {
   const before = inside(server)._handle
   if (!before) throw new Error('the server has no _handle')
   const after = quietHandle(fd)
-  // 'onconnection' and the symbol of the owner: all that Node puts on the handle of a server.
+  // Node puts 'onconnection' and the symbol of the owner on a handle.
   for (const key of Reflect.ownKeys(before)) if (key !== 'listen') Reflect.set(after, key, Reflect.get(before, key))
   if (before.hasRef?.() === false) after.unref?.()
   putOff.set(after, putOff.get(before) ?? 0)
@@ -138,10 +128,7 @@ function putQuietHandle(server: net.Server, fd: number): ListenHandle {
   return before
 }
 
-/**
- * The server listens on `fd`, which it owns from now on, and no more on what it had: that one accepts what waits in its queue, and is
- * closed. Where the server is quiet it stays so, and nothing is accepted.
- */
+/** The server listens on `fd`, and owns it. Its former handle accepts what it has queued, and is closed. A quiet server stays quiet. */
 export function replaceListener(server: net.Server, fd: number, backlog: number): void {
   const wasQuiet = quietBacklog(server) !== undefined
   const before = putQuietHandle(server, fd)
@@ -158,9 +145,8 @@ export function replaceListener(server: net.Server, fd: number, backlog: number)
 }
 
 /**
- * Accepts for `server` from one more listening descriptor, which it owns from now on, until the function that is answered is called. Throws
- * where the server has no handle, or listen(2) fails. The function takes whether nobody may accept after it: then what is queued is
- * accepted first.
+ * Accepts for `server`, which owns it, from one more listening descriptor, until the result is called. Throws where the server has no
+ * handle, or listen(2) fails. `stops`: no process accepts after that, so that what is queued is accepted first.
  */
 export function acceptAlso(server: net.Server, fd: number, backlog: number): (stops: boolean) => void {
   const handle = quietHandle(fd)
@@ -183,15 +169,12 @@ export function acceptAlso(server: net.Server, fd: number, backlog: number): (st
   }
 }
 
-/** More than any queue holds: a client that connects without end is not waited for. */
+/** More than any queue holds, since clients may connect without end. */
 const mostQueued = 65_536
 
-/**
- * Accepts what the kernel has queued on a listener that is about to be closed: the last close would reset it. By Node's own `onconnection`,
- * so that the connections are counted, limited and set up as any other.
- */
+/** Accepts what is queued on a listener before its last close, which would reset it. Node's `onconnection` sets the connections up. */
 function acceptQueued(handle: ListenHandle): void {
-  // A quiet one belongs to somebody who accepts.
+  // Another process accepts from a quiet one.
   if (!native?.accept || typeof handle.onconnection !== 'function' || putOff.has(handle)) return
   for (let count = 0; count < mostQueued; count++) {
     const fd = native.accept(handle.fd)
@@ -202,15 +185,15 @@ function acceptQueued(handle: ListenHandle): void {
     try {
       handle.onconnection(0, client)
     } catch (error) {
-      // As where Node itself had called.
+      // As if Node had called it.
       setImmediate(() => { throw error })
     }
   }
 }
 
 /**
- * Closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of the others, and the program
- * may have its own use for it. What is queued is accepted first. What stands in its place listens for the program, and for nobody else.
+ * Accepts what is queued, and closes the listening handle alone: `server.close()` would also cut idle connections and stop the timeouts of
+ * others, and the program may have replaced it. For the program the server still listens (closed-listener.ts).
  */
 export function closeListener(server: net.Server): void {
   const handle = inside(server)._handle
@@ -220,10 +203,7 @@ export function closeListener(server: net.Server): void {
   handle.close()
 }
 
-/**
- * Closes the handle of a server that does not listen, or is to listen anew. False where it has none: the program closed it, or it never
- * listened.
- */
+/** Closes the handle of a server that does not listen, or is to listen anew. False: it has none (closed, or never listened). */
 export function dropListener(server: net.Server): boolean {
   const handle = inside(server)._handle
   inside(server)._handle = null

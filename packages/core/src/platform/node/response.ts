@@ -1,30 +1,20 @@
-/** What a response knows of its own end: whether it is an event stream, has a length, is encoded, ends its connection. */
+/** How a response ends: whether it is an event stream, has a length, is encoded, ends its connection. */
 
-import http from 'node:http'
+import type http from 'node:http'
 
-/**
- * Whether this response is one of server-sent events that has begun. `getHeader` does not know what went to writeHead(); `_header` does.
- */
-export function isEventStream(response: http.ServerResponse): boolean {
-  if (!response.headersSent) return false
-  const { _header: head } = response as unknown as { _header?: string | null }
-  return /^content-type:[ \t]*text\/event-stream/im.test(head ?? '')
-}
+const headOf = (response: http.ServerResponse): string => (response as unknown as { _header?: string | null })._header ?? ''
 
-/** Whether the answer, whose head is written, says how long it is: then its client has it before the application calls end(), maybe. */
-export function hasLength(response: http.ServerResponse): boolean {
-  return /^content-length:/im.test((response as unknown as { _header?: string | null })._header ?? '')
-}
+/** Whether it is a stream of server-sent events that has begun. Only `_header` shows what the program gave to writeHead(). */
+export const isEventStream = (response: http.ServerResponse): boolean =>
+  response.headersSent && /^content-type:[ \t]*text\/event-stream/im.test(headOf(response))
 
-/** Whether the answer, whose head is out, has a content-encoding. */
-export function isEncoded(response: http.ServerResponse): boolean {
-  return /^content-encoding:/im.test((response as unknown as { _header?: string | null })._header ?? '')
-}
+/** Whether the head of the answer gives its length: then its client may have all of it before the application calls end(). */
+export const hasLength = (response: http.ServerResponse): boolean => /^content-length:/im.test(headOf(response))
 
-/**
- * Whether the connection ends with this answer, as far as its head is written: `shouldKeepAlive` does not know what the application's head
- * says.
- */
+/** Whether the head of the answer has a content-encoding. */
+export const isEncoded = (response: http.ServerResponse): boolean => /^content-encoding:/im.test(headOf(response))
+
+/** Whether the connection ends with this answer: `shouldKeepAlive` does not know the head that the application wrote. */
 export function endsConnection(response: http.ServerResponse): boolean {
   return (response as unknown as { _last?: boolean })._last === true
 }

@@ -1,4 +1,4 @@
-/** Whether this version of Node has every private part that listeners and moves rely on, and which one is missing. */
+/** Checks that this version of Node has every private part that listeners and moves rely on. */
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
@@ -7,7 +7,7 @@ import { addon, check } from '../native.js'
 import { adoptDescriptor, connectionHandle, holdReading, isAnswering, isParsed, primeParser, readingRequests, releaseReading } from './connection-handle.js'
 import { quietHandle } from './listen-handle.js'
 
-/** Undefined when this Node has all that a handover needs; else what is missing. Makes one quiet handle and throws it away. */
+/** What a handover needs and this Node does not have. Tries it on a quiet handle. */
 export function missing(): string | undefined {
   if (!('_handle' in net.createServer())) return 'net.Server has no _handle'
   const [fd, other] = check(addon().socketPair(), 'socketpair')
@@ -22,7 +22,7 @@ export function missing(): string | undefined {
   }
 }
 
-/** Undefined where this Node keeps connections as moving them needs; else what is different. Tries it on a connection of its own. */
+/** How this Node differs from what moving a connection needs. Tries it on a connection of its own. */
 export function cannotMove(): string | undefined {
   const server = http.createServer()
   let socket: net.Socket | undefined
@@ -31,7 +31,7 @@ export function cannotMove(): string | undefined {
     const pair = check(addon().socketPair(), 'socketpair')
     const [fd] = pair
     other = pair[1]
-    server.emit('listening') // it makes the list of connections then
+    server.emit('listening') // creates the list of connections
     socket = adoptDescriptor(fd, server)
     server.emit('connection', socket)
     const handle = connectionHandle(socket)
@@ -46,8 +46,7 @@ export function cannotMove(): string | undefined {
     response.detachSocket(socket)
     if (!answering || isAnswering(socket)) return 'a response cannot be seen on its connection'
     holdReading(socket)
-    // That reading stops cannot be seen within one turn of the loop; that the handle knows how to stop, and answers 0 as uv_read_stop does,
-    // can.
+    // Whether reading stops shows only in a later turn of the loop. uv_read_stop answers 0 at once.
     if (handle.readStop() !== 0) return 'reading cannot be stopped'
     releaseReading(socket)
     return undefined
