@@ -123,7 +123,7 @@ function shortOf(fds) {
 /** A predecessor drains into a successor, for a moment, and then serves again: what generation.ts does from the commit to the undo. */
 async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
-  const adopter = new ConnectionReceiver(taking, { receive: (fd, about) => { to.adopt(fd, about) } })
+  const adopter = new ConnectionReceiver(taking, (fd, about) => { to.adopt(fd, about) })
   let flying = 0
   let landed = () => undefined
   const counting = {

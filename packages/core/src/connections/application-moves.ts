@@ -33,6 +33,7 @@ const mostStateBytes = 262_144
 
 const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
+/** `http` is Handover's own. */
 const isKind = (kind: unknown): kind is string => typeof kind === 'string' && kind !== '' && kind !== 'http'
 
 /** What a held socket has read and not given away. Its 'data' listeners must not hear it here. */
@@ -101,7 +102,8 @@ export class ApplicationMoves {
 
     this.#leaving.add(socket)
     const leaving = { kind, sent: false }
-    connections?.setLeaving(socket, leaving)
+    const connection = connections?.get(socket)
+    if (connection) connection.leaving = leaving
     const wasReading = isReading(socket) === true
     holdReading(socket)
     const { unread, putBack } = takeUnread(socket)
@@ -110,10 +112,13 @@ export class ApplicationMoves {
     if (readsAgain) holdReading(socket)
     const flushed = await this.#flush(socket)
     return await new Promise<boolean>((resolve) => {
-      const about = connections?.about(socket) ?? { ageMs: 0, requests: 0 }
+      const { openedAt, requests } = connection ?? { openedAt: performance.now(), requests: 0 }
       mover.send({
         fd: () => (flushed && !socket.destroyed ? fdOf(socket) : undefined),
-        about: { kind, listener, ...about, ...(text !== undefined && { state: text }), ...(unread.length > 0 && { unread: unread.toString('base64') }) },
+        about: {
+          kind, listener, ageMs: Math.round(performance.now() - openedAt), requests,
+          ...(text !== undefined && { state: text }), ...(unread.length > 0 && { unread: unread.toString('base64') })
+        },
         sent: () => { leaving.sent = true },
         left: () => {
           connections?.moved(socket, kind)
@@ -124,7 +129,7 @@ export class ApplicationMoves {
         },
         back: () => {
           this.#leaving.delete(socket)
-          connections?.setLeaving(socket, undefined)
+          if (connection) connection.leaving = undefined
           if (!socket.destroyed) {
             putBack()
             socket.uncork()

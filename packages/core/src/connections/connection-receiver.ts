@@ -18,20 +18,18 @@ import { native } from '../platform/native.js'
  */
 const mostSpared = 32
 
-export interface ConnectionReceiverSide {
-  /**
-   * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
-   * why. `refusable`: then the predecessor goes on with the connection.
-   */
-  receive(fd: number, about: MovedConnection, refusable: boolean): unknown
-}
+/**
+ * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
+ * why. `refusable`: then the predecessor goes on with the connection.
+ */
+export type ReceiveConnection = (fd: number, about: MovedConnection, refusable: boolean) => unknown
 
 /** A connection cannot be given back: its client has heard from this process. */
 export class AlreadyAnswered extends Error {}
 
 export class ConnectionReceiver {
   readonly #channel: Channel
-  readonly #side: ConnectionReceiverSide
+  readonly #receive: ReceiveConnection
   readonly #spared: number
   #refusing = false
   /** The last message in hand. */
@@ -39,9 +37,9 @@ export class ConnectionReceiver {
   /** Of this turn of the loop; undefined where nothing has been done in it. */
   #budget: LoopBudget | undefined
 
-  constructor(channel: Channel, side: ConnectionReceiverSide, spared = mostSpared) {
+  constructor(channel: Channel, receive: ReceiveConnection, spared = mostSpared) {
     this.#channel = channel
-    this.#side = side
+    this.#receive = receive
     this.#spared = spared
   }
 
@@ -78,19 +76,16 @@ export class ConnectionReceiver {
     if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
     const back: number[] = []
     for (const [index, fd] of fds.entries()) {
-      if (this.#side.receive(fd, connections[index]!, refusable) === false) back.push(index)
+      if (this.#receive(fd, connections[index]!, refusable) === false) back.push(index)
       // Not where the answer is still to come: another turn would read.
-      if (!refusable && this.#isLate) await this.#nextTurn()
+      if (!refusable) await this.#turnIfLate()
     }
     if (refusable) this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
-    if (this.#isLate) await this.#nextTurn()
+    await this.#turnIfLate()
   }
 
-  get #isLate(): boolean {
-    return this.#budget?.isSpent === true
-  }
-
-  async #nextTurn(): Promise<void> {
+  async #turnIfLate(): Promise<void> {
+    if (this.#budget?.isSpent !== true) return
     await new Promise((resolve) => setImmediate(resolve))
     this.#beginTurn()
   }

@@ -85,10 +85,7 @@ export class ConnectionSender {
 
   /** Takes one connection, now or when there is room. */
   send(connection: OutgoingConnection): void {
-    if (this.#ended) {
-      connection.back()
-      return
-    }
+    if (this.#ended) return connection.back()
     this.#waiting.push(connection)
     this.wake()
   }
@@ -105,10 +102,7 @@ export class ConnectionSender {
 
   #pump(): void {
     if (this.#ended) return
-    if (this.#room <= 0) {
-      this.end('noRoom')
-      return
-    }
+    if (this.#room <= 0) return this.end('noRoom')
     const budget = new LoopBudget()
     const found: OutgoingConnection[] = []
     const full = (): boolean => found.length >= this.#room || this.#inFlight + found.length >= mostInFlight
@@ -138,39 +132,29 @@ export class ConnectionSender {
   }
 
   #sendAll(found: readonly OutgoingConnection[]): void {
-    let batch: OutgoingConnection[] = []
-    let bytes = 0
+    let [batch, fds, bytes]: [OutgoingConnection[], number[], number] = [[], [], 0]
     for (const connection of found) {
-      const size = (connection.about.state?.length ?? 0) + (connection.about.unread?.length ?? 0)
-      // Unread bytes have no limit of their own: such a message would be too long to be read.
-      if (size > batchBytes && JSON.stringify(connection.about).length > maxLineBytes - 1_024) {
-        connection.back()
-        continue
-      }
+      const { about: { state = '', unread = '' } } = connection
+      const size = state.length + unread.length
       if (batch.length === batchSize || (batch.length > 0 && bytes + size > batchBytes)) {
-        this.#sendBatch(batch)
-        batch = []
-        bytes = 0
+        this.#sendBatch(batch, fds)
+        ;[batch, fds, bytes] = [[], [], 0]
       }
-      batch.push(connection)
-      bytes += size
-    }
-    if (batch.length > 0) this.#sendBatch(batch)
-  }
-
-  #sendBatch(found: readonly OutgoingConnection[]): void {
-    const batch: OutgoingConnection[] = []
-    const fds: number[] = []
-    for (const connection of found) {
-      const fd = this.#ended ? undefined : connection.fd()
+      // Unread bytes have no limit of their own: such a message would be too long to be read.
+      const isTooLong = size > batchBytes && JSON.stringify(connection.about).length > maxLineBytes - 1_024
+      const fd = this.#ended || isTooLong ? undefined : connection.fd()
       if (fd === undefined) {
         connection.back()
         continue
       }
       batch.push(connection)
       fds.push(fd)
+      bytes += size
     }
-    if (batch.length === 0) return
+    if (batch.length > 0) this.#sendBatch(batch, fds)
+  }
+
+  #sendBatch(batch: OutgoingConnection[], fds: readonly number[]): void {
     try {
       this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about), refusable: true }, fds)
     } catch (error) {

@@ -9,7 +9,7 @@ import tls from 'node:tls'
 import { acceptorOf, adoptDescriptor, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import {
-  inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Session, type TrackedServer
+  inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Streams, type TrackedServer
 } from './connection.js'
 import { Drain, type DrainOptions } from './drain.js'
 import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from './hand-served.js'
@@ -55,7 +55,7 @@ function above(server: net.Server, socket: tls.TLSSocket): Protocol {
 
 export class ConnectionTracker {
   readonly #connections = new Map<net.Socket, Connection>()
-  readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
+  readonly #sessions = new Map<http2.ServerHttp2Session, Streams>()
   readonly #server: net.Server
   readonly #of: TrackedServer
   #drain: Drain | undefined
@@ -107,24 +107,20 @@ export class ConnectionTracker {
     return this.#connections.size
   }
 
-  /** Requests whose answer is not out. */
-  get running(): number {
-    let count = 0
-    for (const connection of this.#connections.values()) count += connection.running.size
-    for (const session of this.#sessions.values()) count += session.streams.size
-    return count
-  }
-
   get all(): IterableIterator<[net.Socket, Connection]> {
     return this.#connections.entries()
   }
 
-  get sessions(): IterableIterator<Session> {
+  get sessions(): IterableIterator<Streams> {
     return this.#sessions.values()
   }
 
   has(socket: net.Socket): boolean {
     return this.#connections.has(socket)
+  }
+
+  get(socket: net.Socket): Connection | undefined {
+    return this.#connections.get(socket)
   }
 
   #add(socket: net.Socket, protocol: Protocol, wire = socket, stays?: StayReason): Connection {
@@ -199,22 +195,10 @@ export class ConnectionTracker {
     if (this.#connections.delete(socket)) this.#drain?.moved(kind)
   }
 
-  /** The application holds the socket for a move of its own. */
-  setLeaving(socket: net.Socket, leaving: Connection['leaving']): void {
-    const connection = this.#connections.get(socket)
-    if (connection) connection.leaving = leaving
-  }
-
   /** Says more of why a connection stays than the drain can know. */
   noteStay(socket: net.Socket, reason: string): void {
     const connection = this.#connections.get(socket)
     if (connection && isApplications(connection.stays)) keepHere(socket, connection, { text: reason })
-  }
-
-  /** What a move says of a connection. */
-  about(socket: net.Socket): { ageMs: number; requests: number } | undefined {
-    const connection = this.#connections.get(socket)
-    return connection && { ageMs: Math.round(performance.now() - connection.openedAt), requests: connection.requests }
   }
 
   /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
@@ -226,8 +210,8 @@ export class ConnectionTracker {
   // ---- requests ----
 
   #addSession(session: http2.ServerHttp2Session): void {
-    const streams: Session['streams'] = new Map()
-    this.#sessions.set(session, { streams })
+    const streams: Streams = new Map()
+    this.#sessions.set(session, streams)
     session.once('close', () => { this.#sessions.delete(session) })
     session.on('stream', (stream, headers) => {
       streams.set(stream, { method: String(headers[':method']), target: String(headers[':path']), since: performance.now() })

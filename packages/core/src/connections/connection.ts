@@ -16,9 +16,8 @@ export interface Request {
 /** `handshake`: under TLS, before there is a secure connection. Only with HTTP/1 and in a handshake can idle be told from busy. */
 export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
 
-export interface Session {
-  readonly streams: Map<http2.ServerHttp2Stream, Request>
-}
+/** The requests of a session of HTTP/2. */
+export type Streams = Map<http2.ServerHttp2Stream, Request>
 
 /** What is known of one connection. Times as performance.now(). */
 export interface Connection {
@@ -58,7 +57,7 @@ export interface Connection {
 export interface TrackedServer {
   readonly server: net.Server
   readonly connections: Map<net.Socket, Connection>
-  readonly sessions: Map<http2.ServerHttp2Session, Session>
+  readonly sessions: Map<http2.ServerHttp2Session, Streams>
   readonly canMove: CanMove | undefined
 }
 

@@ -105,9 +105,7 @@ export class Drain {
 
   /** A session that begins in the drain gets its first streams, which it came for, before it is told to go. */
   greet(session: http2.ServerHttp2Session): void {
-    const tell = (): void => {
-      if (!this.#undone) sayGoaway(session)
-    }
+    const tell = (): void => { if (!this.#undone) sayGoaway(session) }
     session.once('stream', () => setImmediate(tell))
     setTimeout(tell, this.#lingerMs).unref()
   }
@@ -278,7 +276,7 @@ export class Drain {
       setImmediate(() => { this.#cutSome(rest, until) })
       return
     }
-    for (const [session, { streams }] of this.#of.sessions) {
+    for (const [session, streams] of this.#of.sessions) {
       for (const request of streams.values()) this.#nameCut(request, now)
       session.destroy()
     }
@@ -294,8 +292,7 @@ export class Drain {
     // On its way at this moment: the successor has it, or takes it as soon as it can.
     if (connection.leaving?.sent === true) {
       this.#of.connections.delete(socket)
-      this.moved(connection.leaving.kind)
-      return
+      return this.moved(connection.leaving.kind)
     }
     // Held until the kernel takes what was written to it before.
     if (connection.leaving) keepHere(socket, connection, 'clientDoesNotRead')

@@ -9,7 +9,7 @@
  * A connection is never held in the middle of a request: the rest of the request must be read here.
  */
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type net from 'node:net'
 import { discardUnread, holdReading, isReading, releaseReading } from '../platform/node/connection-handle.js'
 import { endsConnection, hasLength } from '../platform/node/response.js'
@@ -49,16 +49,13 @@ function onHead(response: ServerResponse, written: () => void): void {
 
 /** After this answer nothing more is read, unless the connection ends with it, or a request has only half come. */
 export function holdAfter(socket: net.Socket, connection: Connection, response: ServerResponse): void {
-  const isWhole = requestOf(response).complete && [...connection.running.keys()].every((running) => requestOf(running).complete)
+  const isWhole = response.req.complete && [...connection.running.keys()].every(({ req }) => req.complete)
   if (isWhole && !endsConnection(response)) hold(socket, connection)
 }
 
-const requestOf = (response: ServerResponse): IncomingMessage => response.req
-
 /** Where the answer came before the end of its request: calls back at that end. */
 export function onRestOfRequest(response: ServerResponse, came: () => void): void {
-  const request = requestOf(response)
-  if (!request.complete) request.once('end', came)
+  if (!response.req.complete) response.req.once('end', came)
 }
 
 /** Stops reading. A connection that Node does not read at this moment is left alone, unless `anyway`. */

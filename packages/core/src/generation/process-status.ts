@@ -64,7 +64,7 @@ export class StatusReader {
     this.noteVersion()
     const open = [...of.connections].flatMap((connections) => [...connections.all])
     const sessions = [...of.connections].flatMap((connections) => [...connections.sessions])
-    const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap(({ streams }) => [...streams.values()])]
+    const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap((streams) => [...streams.values()])]
     return {
       pid: this.#host.pid,
       generation: of.generation,

@@ -94,7 +94,7 @@ export class Startup {
       return false
     }
     const { predecessor, channel, offer: { sections = [], since, readyMs = Infinity, mayDrop = false, alone = false } } = taken
-    const adopter = new ConnectionReceiver(channel, this.#actions)
+    const adopter = new ConnectionReceiver(channel, (fd, about, refusable) => this.#actions.receive(fd, about, refusable))
     this.#predecessor = { taken, adopter, gone: false }
     lifecycle.move('taking', { is: 'preparing', predecessor })
     state.expect(sections, since, channel)

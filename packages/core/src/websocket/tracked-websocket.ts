@@ -61,6 +61,7 @@ export interface TrackedWebSocket<W> {
 export interface TrackedWebSockets<W extends MovableWebSocket> {
   readonly wss: MovableWebSocketServer<W>
   readonly kind: string
+  readonly save: (ws: W) => unknown
   readonly counted: Map<W, TrackedWebSocket<W>>
   /** Their messages cannot be counted. */
   readonly uncounted: WeakMap<W, { readonly socket: Duplex; readonly stays: StayReason }>

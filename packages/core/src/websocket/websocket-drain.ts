@@ -27,7 +27,6 @@ const tellingPart = 0.6
 
 export class WebSocketDrain<W extends MovableWebSocket> {
   readonly #of: TrackedWebSockets<W>
-  readonly #save: (ws: W) => unknown
   readonly #left: () => void
   readonly #moves: boolean
   readonly #farewellAt: number
@@ -42,9 +41,8 @@ export class WebSocketDrain<W extends MovableWebSocket> {
   #over = false
 
   /** `left`: called when a WebSocket has moved. */
-  constructor(of: TrackedWebSockets<W>, save: (ws: W) => unknown, left: () => void, { successor, endsInMs }: Draining) {
+  constructor(of: TrackedWebSockets<W>, left: () => void, { successor, endsInMs }: Draining) {
     this.#of = of
-    this.#save = save
     this.#left = left
     this.#moves = successor !== null
     const now = performance.now()
@@ -98,18 +96,14 @@ export class WebSocketDrain<W extends MovableWebSocket> {
   #tryToLeave(connection: TrackedWebSocket<W>): void {
     const { ws } = connection
     if (connection.held !== undefined || !isOpen(ws) || performance.now() < connection.notBefore) return
-    const obstacle = obstacleOf(connection)
-    if (obstacle !== undefined) {
-      connection.stays = obstacle
-      return
-    }
+    connection.stays = obstacleOf(connection)
+    if (connection.stays !== undefined) return
     let state: unknown
     try {
-      state = this.#save(ws)
+      state = this.#of.save(ws)
     } catch (error) {
       connection.stays = 'saveThrows'
-      this.#complain('save', `save() threw, so a WebSocket stays for now (others are not logged): ${textOf(error)}`)
-      return
+      return this.#complain('save', `save() threw, so a WebSocket stays for now (others are not logged): ${textOf(error)}`)
     }
     if (state === null || state === undefined) connection.stays = 'saveSaysNothing'
     else if (isPromise(state)) {

@@ -48,7 +48,8 @@ const wrong = (what: string, todo: string, cause?: unknown): HandoverError =>
  */
 export function moveWebSockets<W extends MovableWebSocket, State>(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>): void {
   const given = wss as { [Key in keyof MovableWebSocketServer<W>]?: MovableWebSocketServer<W>[Key] | null } | null | undefined
-  if (typeof given?.handleUpgrade !== 'function' || typeof given.prependListener !== 'function' || typeof given.options !== 'object' || given.options === null) {
+  if (typeof given?.handleUpgrade !== 'function' || typeof given.prependListener !== 'function' || typeof given.options !== 'object' ||
+    given.options === null) {
     throw wrong('given something else than a WebSocketServer of the package ws', 'Give new WebSocketServer({ noServer: true }) or ({ server }), or the websocketServer of @fastify/websocket')
   }
   if ((given.options as { port?: number | null }).port != null) {
@@ -83,7 +84,7 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
 
   constructor(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>, kind: string) {
     this.#options = options
-    this.#of = { wss, kind, counted: new Map(), uncounted: new WeakMap(), held: 0 }
+    this.#of = { wss, kind, save: (ws) => options.save(ws), counted: new Map(), uncounted: new WeakMap(), held: 0 }
   }
 
   listen(): void {
@@ -109,7 +110,7 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
 
   drain(draining: Draining): void {
     this.undo()
-    this.#drain = new WebSocketDrain(this.#of, (ws) => this.#options.save(ws), () => { this.#leaveWhenEmpty() }, draining)
+    this.#drain = new WebSocketDrain(this.#of, () => { this.#leaveWhenEmpty() }, draining)
   }
 
   undo(): void {

@@ -31,6 +31,21 @@ export function register(kind: string, server: WebSocketReceiver): void {
   listen()
 }
 
+function listen(): void {
+  if (listening) return
+  listening = true
+  handover.events.on('draining', (draining) => { each((server) => { server.drain(draining) }) })
+  handover.events.on('state', ({ to }) => { if (to === 'serving') each((server) => { server.undo() }) })
+}
+
+function each(tell: (server: WebSocketReceiver) => void): void {
+  for (const [kind, reference] of [...servers]) {
+    const server = reference.deref()
+    if (server) tell(server)
+    else forget(kind)
+  }
+}
+
 /** The server was closed. */
 export function unregister(kind: string, server: WebSocketReceiver): void {
   if (servers.get(kind)?.deref() === server) forget(kind)
@@ -39,18 +54,4 @@ export function unregister(kind: string, server: WebSocketReceiver): void {
 function forget(kind: string): void {
   servers.delete(kind)
   forgetMoved(kind)
-}
-
-function listen(): void {
-  if (listening) return
-  listening = true
-  const each = (tell: (server: WebSocketReceiver) => void): void => {
-    for (const [kind, reference] of [...servers]) {
-      const server = reference.deref()
-      if (server) tell(server)
-      else forget(kind)
-    }
-  }
-  handover.events.on('draining', (draining) => { each((server) => { server.drain(draining) }) })
-  handover.events.on('state', ({ to }) => { if (to === 'serving') each((server) => { server.undo() }) })
 }

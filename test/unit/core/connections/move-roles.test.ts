@@ -247,13 +247,11 @@ describe('the successor', () => {
     const channel = {
       send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
     }
-    const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, {
-      receive: (fd, about) => {
-        log.push('adopt')
-        adopted.push({ fd, about })
-        for (const end = performance.now() + busyMs; performance.now() < end;);
-        closeSync(fd)
-      }
+    const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, (fd, about) => {
+      log.push('adopt')
+      adopted.push({ fd, about })
+      for (const end = performance.now() + busyMs; performance.now() < end;);
+      closeSync(fd)
     }, reserve)
     const take = (fds: number[], named = fds.length): void => {
       void adopter.take(Array.from({ length: named }, (_, index) => http(index)), fds)
@@ -335,7 +333,7 @@ describe('the successor', () => {
       closeSync(theirDescriptors)
       const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
       const adopted: MovedConnection[] = []
-      const adopter = new ConnectionReceiver(channel, { receive: (fd, about) => { closeSync(fd); adopted.push(about) } })
+      const adopter = new ConnectionReceiver(channel, (fd, about) => { closeSync(fd); adopted.push(about) })
       await new Promise<void>((resolve) => {
         void succeed(channel, {
           section: () => undefined,
