@@ -9,7 +9,7 @@ import type { Server } from 'node:http'
 
 export type { Handover, HandoverOptions } from '@handover/core'
 
-/** What of an Express application is needed: `lazyrouter` exists in Express 4 only. */
+/** What this package needs of an Express application. `lazyrouter` exists in Express 4 only. */
 interface ExpressApp {
   (...args: never[]): unknown
   listen(...args: never[]): Server
@@ -26,9 +26,8 @@ export function handover<T extends ExpressApp>(app: T, options: HandoverOptions 
   const express5 = app.lazyrouter === undefined
   app.listen = function (this: T, ...args: unknown[]): Server {
     const callback = args.at(-1)
-    // Express 5 calls it with an error as well. One that takes no error would say "listening" on EADDRINUSE: let the error be seen
-    // instead, by
-    // the program's own 'error' listener where there is one.
+    // Express 5 also calls it with an error. A callback that takes no error would say "listening" on EADDRINUSE: so it is not called, and
+    // the error goes to the program's own 'error' listener, or is thrown.
     if (express5 && typeof callback === 'function' && callback.length === 0) {
       args[args.length - 1] = function (this: Server, error?: Error): void {
         if (!error) callback.call(this)

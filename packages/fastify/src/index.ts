@@ -5,7 +5,7 @@
  * the app before the drain is over: fastify.close() answers 503 from its first moment.
  */
 
-import { adoptRequestListener, handover as core, type Handover, type HandoverOptions, type LogLevel } from '@handover/core'
+import { adoptRequestListener, handover as core, type Handover, type HandoverOptions } from '@handover/core'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -16,15 +16,13 @@ declare module 'fastify' {
   }
 }
 
-const levels: Record<LogLevel, 'info' | 'warn' | 'error'> = { info: 'info', warn: 'warn', error: 'error' }
-
 const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstance, options) => {
   if (app.hasDecorator('handover')) return
   // Without a logger app.log is silent, and nothing about a handover may be.
   const logs = (app.log as { level?: string }).level !== undefined
-  const { prefix: _prefix, logLevel: _logLevel, logSerializers: _logSerializers, ...own } = options as HandoverOptions & Record<string, unknown>
+  const { prefix: _prefix, logLevel: _level, logSerializers: _serializers, ...own } = options as HandoverOptions & Record<string, unknown>
   const all: HandoverOptions = {
-    ...(logs && { log: (level, line) => { app.log[levels[level]](`handover: ${line}`) } }),
+    ...(logs && { log: (level, line) => { app.log[level](`handover: ${line}`) } }),
     ...own,
     onClose: async () => {
       await app.close()
@@ -32,7 +30,10 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
     }
   }
   core(app.server, all)
-  for (const listener of app.server.listeners('request')) adoptRequestListener(listener as (...args: never[]) => unknown, own.canMove ? { canMove: own.canMove } : {}, { mayFail: true })
+  const moving = own.canMove ? { canMove: own.canMove } : {}
+  for (const listener of app.server.listeners('request') as ((...args: never[]) => unknown)[]) {
+    adoptRequestListener(listener, moving, { mayFail: true })
+  }
   app.decorate('handover', core)
 }
 

@@ -1,6 +1,6 @@
 /**
  * What only ever grows: counters, histograms, and sum and count of summaries, in a form that can be added up however the versions of the
- * program differ. Of a histogram whose buckets were changed the sum has the buckets of all: where one process had none at a bound, it
+ * program differ. If the buckets of a histogram were changed, the sum has the buckets of all. A process without a bucket at some bound
  * counts there with its next smaller one, so that the buckets of a sum grow with their bounds and never fall in time. Pure.
  */
 
@@ -25,28 +25,29 @@ export interface Series {
 }
 
 /** A series whose values are still being read. */
-interface Building extends Series {
+interface SeriesDraft extends Series {
   sum: Exact
   count: number
   readonly buckets: Bucket[]
 }
 
 export interface Family {
-  /** That of a counter as it stands before its values: with _total, where OpenMetrics asks for it. */
+  /** Of a counter: as it stands before its values, with _total where OpenMetrics asks for it. */
   readonly name: string
   readonly help: string
   readonly type: 'counter' | 'histogram' | 'summary'
   readonly series: ReadonlyMap<string, Series>
 }
 
-/** By type and name: a name that has become that of another kind of metric is another one. */
+/** By type and name: a name that is now of another kind of metric is another family. */
 export type Counts = ReadonlyMap<string, Family>
 
 export const counts = (type: string): type is Family['type'] => type === 'counter' || type === 'histogram' || type === 'summary'
 
-export const nameOf = ({ name, type }: { readonly name: string; readonly type: string }, openMetrics: boolean): string => (openMetrics && type === 'counter' ? `${name.replace(/_total$/, '')}_total` : name)
+export const nameOf = ({ name, type }: Pick<Metric, 'name' | 'type'>, openMetrics: boolean): string =>
+  (openMetrics && type === 'counter' ? `${name.replace(/_total$/, '')}_total` : name)
 
-/** A copy: prom-client goes on counting in what it gave. Null is how it says none. */
+/** A copy: prom-client goes on counting in what it gave. Null: there is none. */
 const exemplarOf = ({ exemplar }: Value): { exemplar?: Exemplar } => {
   if (!exemplar) return {}
   const { labelSet, value, timestamp } = exemplar
@@ -64,24 +65,21 @@ function without(labels: Labels, name: string | undefined): Labels {
   return rest
 }
 
-/**
- * A bound that the program names twice, or Infinity beside the +Inf that prom-client adds, is one series, and a scrape must not show it
- * twice.
- */
+/** A bound that the program names twice, or Infinity beside the +Inf that prom-client adds, is one series: a scrape shows it once. */
 function addBound(buckets: Bucket[], bucket: Bucket): void {
   const at = buckets.findIndex(({ le }) => Object.is(le, bucket.le))
   if (at < 0) buckets.push(bucket)
   else buckets[at] = { ...buckets[at]!, ...latest(buckets[at]!.exemplar, bucket.exemplar) }
 }
 
-/** `more`: labels that each of them gets. */
+/** `more`: labels that each series gets. */
 export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: boolean): Counts {
   const families = metrics.filter(({ type }) => counts(type)).map((metric): Family => {
     const type = metric.type as Family['type']
-    const series = new Map<string, Building>()
+    const series = new Map<string, SeriesDraft>()
     for (const value of metric.values) {
       const labels = labelsOf(value)
-      // Those of several processes cannot be added.
+      // Quantiles of several processes cannot be added.
       if (type === 'summary' && labels['quantile'] !== undefined) continue
       const bound = type === 'histogram' ? 'le' : undefined
       const key = keyOf(labels, bound)
@@ -92,7 +90,8 @@ export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: 
       else if (value.metricName?.endsWith('_count')) one.count = value.value
       else addBound(one.buckets, { le: labels['le'] === '+Inf' ? Infinity : Number(labels['le']), count: value.value, ...exemplarOf(value) })
     }
-    return { name: nameOf(metric, openMetrics), help: metric.help, type, series: new Map([...series.values()].map((one) => [keyOf(one.labels), one])) }
+    const byLabels = new Map([...series.values()].map((one) => [keyOf(one.labels), one]))
+    return { name: nameOf(metric, openMetrics), help: metric.help, type, series: byLabels }
   })
   return new Map(families.map((family) => [`${family.type} ${family.name}`, family]))
 }
@@ -110,10 +109,15 @@ function union<T>(a: ReadonlyMap<string, T>, b: ReadonlyMap<string, T>, add: (a:
   return both
 }
 
-const addSeries = (a: Series, b: Series): Series => ({ labels: a.labels, sum: plus(a.sum, b.sum), count: a.count + b.count, buckets: addBuckets(a.buckets, b.buckets), ...latest(a.exemplar, b.exemplar) })
+const addSeries = (a: Series, b: Series): Series => ({
+  labels: a.labels, sum: plus(a.sum, b.sum), count: a.count + b.count, buckets: addBuckets(a.buckets, b.buckets),
+  ...latest(a.exemplar, b.exemplar)
+})
 
 function addBuckets(a: readonly Bucket[], b: readonly Bucket[]): Bucket[] {
-  if (a.length === b.length && a.every(({ le }, index) => le === b[index]!.le)) return a.map((bucket, index) => ({ le: bucket.le, count: bucket.count + b[index]!.count, ...latest(bucket.exemplar, b[index]!.exemplar) }))
+  if (a.length === b.length && a.every(({ le }, index) => le === b[index]!.le)) {
+    return a.map(({ le, count, exemplar }, index) => ({ le, count: count + b[index]!.count, ...latest(exemplar, b[index]!.exemplar) }))
+  }
   const bounds = [...new Set([...a, ...b].map(({ le }) => le))].sort((one, other) => one - other)
   const below = (buckets: readonly Bucket[], bound: number): Bucket | undefined => buckets.findLast(({ le }) => le <= bound)
   const exemplarAt = (bucket: Bucket | undefined, le: number): Exemplar | undefined => (bucket?.le === le ? bucket.exemplar : undefined)
@@ -123,7 +127,7 @@ function addBuckets(a: readonly Bucket[], b: readonly Bucket[]): Bucket[] {
   })
 }
 
-/** As prom-client gives it. `local`: the same metric of this process, whose quantiles are shown. */
+/** In the form of prom-client. `local`: the same metric of this process, whose quantiles are shown. */
 export function toMetric({ name, help, type, series }: Family, local: Metric | undefined, more: Labels): Metric {
   const quantiles = new Map<string, Value[]>()
   for (const value of type === 'summary' ? (local?.values ?? []) : []) {
@@ -136,7 +140,9 @@ export function toMetric({ name, help, type, series }: Family, local: Metric | u
     ? [{ value: toNumber(sum), labels, ...(exemplar && { exemplar }) }]
     : [
         ...(quantiles.get(key) ?? []),
-        ...buckets.map((bucket): Value => ({ metricName: `${name}_bucket`, labels: { le: bucket.le === Infinity ? '+Inf' : bucket.le, ...labels }, value: bucket.count, ...(bucket.exemplar && { exemplar: bucket.exemplar }) })),
+        ...buckets.map(({ le, count: value, exemplar: example }): Value => ({
+          metricName: `${name}_bucket`, labels: { le: le === Infinity ? '+Inf' : le, ...labels }, value, ...(example && { exemplar: example })
+        })),
         { metricName: `${name}_sum`, labels, value: toNumber(sum) },
         { metricName: `${name}_count`, labels, value: count }
       ]))

@@ -11,9 +11,7 @@ const unit = 2 ** 128
 
 const units = (value: Exact): bigint => (typeof value === 'bigint' ? value : BigInt(value) << bits)
 
-/**
- * What is below one unit is cut off: towards less, always, so that a value which grows never sums up to less. No finite number: nothing.
- */
+/** Rounds down to a unit, so that a value that grows never sums up to less. NaN and Infinity count as 0. */
 export function exact(value: number): Exact {
   if (!Number.isFinite(value)) return 0
   if (Number.isSafeInteger(value)) return value

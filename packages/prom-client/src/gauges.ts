@@ -1,5 +1,5 @@
 /**
- * Gauges over the processes that live: what is true now. Those of a process that is gone are true of nothing, so nobody inherits them.
+ * Gauges over the processes that live: what is true now. The gauges of a process that has ended are true of nothing, and are not inherited.
  * Pure.
  */
 
@@ -28,35 +28,38 @@ export function gaugesOf(metrics: readonly Metric[], more: Labels, serves: boole
   }
 }
 
-const average = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0)
 
 /** The aggregators of prom-client, but for `omit`. */
 const together: Readonly<Record<string, (values: readonly number[]) => number>> = {
-  sum: (values) => values.reduce((a, b) => a + b, 0),
+  sum,
   first: (values) => values[0]!,
   min: (values) => Math.min(...values),
   max: (values) => Math.max(...values),
-  average
+  average: (values) => sum(values) / values.length
 }
 
 /**
- * Of each gauge one. `processes`: that which was asked comes first; so do its help and aggregator. A gauge that prom-client leaves out of
- * its sums (`omit`: when the process was started) is that of the process which was asked.
+ * Sums each gauge. `processes`: the process that was asked comes first, and gives help and aggregator. A gauge that prom-client leaves out
+ * of its sums (`omit`: when the process was started) is that of this process.
  */
 export function sumOfGauges(processes: readonly Gauges[], ruleOf: (name: string) => GaugeRule | undefined): Metric[] {
   const all = new Map<string, Metric>()
   for (const { metrics } of processes) for (const metric of metrics) if (!all.has(metric.name)) all.set(metric.name, metric)
   const serving = processes.filter(({ serves }) => serves)
+  // Where no process serves any more (the whole service is stopped), what still drains is all there is.
+  const current = serving.length > 0 ? serving : processes
   return [...all.values()].map((metric) => {
     const rule = ruleOf(metric.name)
     const aggregator = rule === 'sum' ? 'sum' : metric.aggregator
-    // Where nobody serves any more (the whole service is stopped), what still drains is all there is.
-    const scope = aggregator === 'omit' ? processes.slice(0, 1) : rule === 'reset' || rule === 'adopt' ? (serving.length > 0 ? serving : processes) : processes
+    const scope = aggregator === 'omit' ? processes.slice(0, 1) : rule === 'reset' || rule === 'adopt' ? current : processes
     const series = new Map<string, Value[]>()
-    for (const { metrics } of scope) {
-      for (const value of metrics.find(({ name }) => name === metric.name)?.values ?? []) series.set(keyOf(labelsOf(value)), [...(series.get(keyOf(labelsOf(value))) ?? []), value])
+    for (const value of scope.flatMap(({ metrics }) => metrics.find(({ name }) => name === metric.name)?.values ?? [])) {
+      const key = keyOf(labelsOf(value))
+      series.set(key, [...(series.get(key) ?? []), value])
     }
     const add = together[aggregator] ?? together['first']!
-    return { ...metric, values: [...series.values()].map((values) => ({ labels: labelsOf(values[0]!), value: add(values.map(({ value }) => value)) })) }
+    const values = [...series.values()].map((same) => ({ labels: labelsOf(same[0]!), value: add(same.map(({ value }) => value)) }))
+    return { ...metric, values }
   })
 }

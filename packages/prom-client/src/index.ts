@@ -2,18 +2,18 @@
  * @handover/prom-client: a registry that answers for the service. Its counters and histograms go on over reloads, and are summed over all
  * workers.
  *
- * Each process counts in its own registry, as without Handover; only what is shown is a sum. Nothing is read of or written into a metric
- * but by what prom-client gives, except for the values of gauges that are to be adopted.
+ * Each process counts in its own registry, as without Handover; only what is shown is a sum. Metrics are read by the public API of
+ * prom-client alone, and only gauges with the rule `adopt` are written.
  */
 
 import { inspect } from 'node:util'
 import { HandoverError, handover, type Handover, type StateName } from '@handover/core'
 import { Registry, register, type OpenMetricsContentType } from 'prom-client'
-import { adopt, valuesToAdopt, type Adopted } from './adopted.js'
 import { addCounts, countsOf, nameOf, toMetric } from './counts.js'
+import { setValues, valuesOf, type GaugeValues } from './gauge-values.js'
 import { gaugesOf, sumOfGauges, type GaugeRule } from './gauges.js'
 import { labelsOf, type Labels, type Metric } from './metrics.js'
-import { readSaid, writeSaid, type Said } from './said-text.js'
+import { readSnapshot, writeSnapshot, type Snapshot } from './snapshot-text.js'
 
 export interface InheritOptions {
   /**
@@ -48,74 +48,88 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
   const metrics = registry as Registry
   const topic = name === undefined ? 'prom-client' : `prom-client:${name}`
   const others = topics.get(core) ?? new Set()
-  if (others.has(topic)) throw refused(`inherit() was called for a second registry ${name === undefined ? 'without a name' : `named ${JSON.stringify(name)}`}`, "Give it a name of its own: inherit(registry, { name: 'admin' }).")
+  if (others.has(topic)) {
+    const called = name === undefined ? 'without a name' : `named ${JSON.stringify(name)}`
+    throw refused(`inherit() was called for a second registry ${called}`, "Give it a name of its own: inherit(registry, { name: 'admin' })")
+  }
   const toAdopt = Object.keys(gauges).filter((gauge) => gauges[gauge] === 'adopt')
-
-  const isOpenMetrics = (): boolean => (metrics.contentType as string) === Registry.OPENMETRICS_CONTENT_TYPE
   const more = (): Labels => (generation ? { generation: String(core.generation) } : {})
   const local = metrics.getMetricsAsJSON.bind(metrics) as unknown as () => Promise<Metric[]>
   /** As it was when this process last looked. */
   let latest: readonly Metric[] = []
 
-  const sum = core.aggregate<Said>(topic, {
+  const sum = core.aggregate<Snapshot>(topic, {
     own: async () => {
       latest = await local()
-      return { counts: countsOf(latest, more(), isOpenMetrics()), gauges: [gaugesOf(latest, more(), serving.includes(core.state))] }
+      return { counts: countsOf(latest, more(), isOpenMetrics(metrics)), gauges: [gaugesOf(latest, more(), serving.includes(core.state))] }
     },
     add: (a, b) => ({ counts: addCounts(a.counts, b.counts), gauges: [...a.gauges, ...b.gauges] }),
     remains: ({ counts }) => ({ counts, gauges: [] }),
-    text: { write: writeSaid, read: readSaid }
+    text: { write: writeSnapshot, read: readSnapshot }
   })
   topics.set(core, others.add(topic))
   if (toAdopt.length > 0) {
-    core.share<Adopted>(`${topic}:gauges`, { save: () => valuesToAdopt(metrics, toAdopt), restore: (values) => { adopt(metrics, values) }, optional: true })
+    const save = (): Promise<GaugeValues> => valuesOf(metrics, toAdopt)
+    core.share<GaugeValues>(`${topic}:gauges`, { save, restore: (values) => { setValues(metrics, values) }, optional: true })
   }
   inherited.add(registry)
 
   async function ofService(): Promise<Metric[]> {
     const said = await sum.total()
     const mine = latest
-    const known = new Map(mine.map((metric) => [nameOf(metric, isOpenMetrics()), metric]))
+    const known = new Map(mine.map((metric) => [nameOf(metric, isOpenMetrics(metrics)), metric]))
     // What this program has says what kind of metric a name is.
-    const counted = [...said.counts.values()].filter(({ name, type }) => (known.get(name)?.type ?? type) === type)
-      .map((family) => toMetric(family, known.get(family.name), more()))
-    const measured = sumOfGauges(said.gauges, (gauge) => (Object.hasOwn(gauges, gauge) ? gauges[gauge] : undefined))
-      .filter((gauge) => (known.get(gauge.name)?.type ?? gauge.type) === gauge.type)
+    const isKnown = (metric: { name: string; type: string }): boolean => (known.get(metric.name)?.type ?? metric.type) === metric.type
+    const counted = [...said.counts.values()].filter(isKnown).map((family) => toMetric(family, known.get(family.name), more()))
+    const measured = sumOfGauges(said.gauges, (gauge) => (Object.hasOwn(gauges, gauge) ? gauges[gauge] : undefined)).filter(isKnown)
     const all = new Map([...counted, ...measured].map((metric) => [metric.name, metric]))
     // In the order of the program; then what only others have.
     const first = mine.map((metric) => all.get(metric.name)).filter((metric) => metric !== undefined)
     return [...new Set([...first, ...all.values()])]
   }
+  answerWith(metrics, ofService)
+}
 
+const isOpenMetrics = (registry: Registry): boolean => (registry.contentType as string) === Registry.OPENMETRICS_CONTENT_TYPE
+
+/** The registry shows these metrics from now on. */
+function answerWith(registry: Registry, ofService: () => Promise<Metric[]>): void {
   const text = (shown: readonly Metric[]): Registry => {
     const written = new Registry()
-    written.setContentType(metrics.contentType)
+    written.setContentType(registry.contentType)
     for (const metric of shown) {
-      // prom-client adds it again to each value.
-      const named = isOpenMetrics() && metric.type === 'counter' ? { ...metric, name: metric.name.replace(/_total$/, '') } : metric
+      // prom-client adds _total again to each value.
+      const isNamedAgain = isOpenMetrics(registry) && metric.type === 'counter'
+      const named = isNamedAgain ? { ...metric, name: metric.name.replace(/_total$/, '') } : metric
       written.registerMetric({ ...metric, get: () => Promise.resolve(named) } as never)
     }
     return written
   }
-
-  const single = metrics.getSingleMetricAsString.bind(metrics)
-  Object.assign(metrics, {
+  // The caller may change what it gets, and must not change what is counted.
+  const copyOf = (metric: Metric): Metric =>
+    ({ ...metric, values: metric.values.map((value) => ({ ...value, labels: { ...labelsOf(value) } })) })
+  const single = registry.getSingleMetricAsString.bind(registry)
+  Object.assign(registry, {
     metrics: async () => await text(await ofService()).metrics(),
-    // What the caller does with it must not change what is counted.
-    getMetricsAsJSON: async () => (await ofService()).map((metric) => ({ ...metric, values: metric.values.map((value) => ({ ...value, labels: { ...labelsOf(value) } })) })),
+    getMetricsAsJSON: async () => (await ofService()).map(copyOf),
     getSingleMetricAsString: async (wanted: string) => {
-      const shown = (await ofService()).find((metric) => metric.name === wanted || nameOf(metric, isOpenMetrics()) === wanted)
-      if (shown === undefined) return await single(wanted)
-      return await text([shown]).getSingleMetricAsString(shown.name)
+      const shown = (await ofService()).find((metric) => metric.name === wanted || nameOf(metric, isOpenMetrics(registry)) === wanted)
+      return shown === undefined ? await single(wanted) : await text([shown]).getSingleMetricAsString(shown.name)
     }
   })
 }
 
 /** Programs in JavaScript may give anything. Throws HANDOVER_OPTION. */
 function mustBeRight(registry: unknown, options: unknown): void {
-  if (typeof (registry as { getMetricsAsJSON?: unknown } | null)?.getMetricsAsJSON !== 'function') throw refused(`inherit() was given ${inspect(registry, { depth: 0 })} for a registry`, 'Give a Registry of prom-client.')
-  if (typeof options !== 'object' || options === null) throw refused(`inherit() was given ${inspect(options)} for options`, 'Give an object, or nothing.')
-  if (inherited.has(registry as AnyRegistry)) throw refused('inherit() was called twice with one registry', 'Call it once for each registry, with all its options.')
+  if (typeof (registry as { getMetricsAsJSON?: unknown } | null)?.getMetricsAsJSON !== 'function') {
+    throw refused(`inherit() was given ${inspect(registry, { depth: 0 })} for a registry`, 'Give a Registry of prom-client')
+  }
+  if (typeof options !== 'object' || options === null) {
+    throw refused(`inherit() was given ${inspect(options)} for options`, 'Give an object, or nothing')
+  }
+  if (inherited.has(registry as AnyRegistry)) {
+    throw refused('inherit() was called twice with one registry', 'Call it once for each registry, with all its options')
+  }
   const checks: Readonly<Record<keyof InheritOptions, (value: unknown) => boolean>> = {
     gauges: (value) => typeof value === 'object' && value !== null,
     generation: (value) => typeof value === 'boolean',
@@ -123,10 +137,17 @@ function mustBeRight(registry: unknown, options: unknown): void {
     core: (value) => typeof value === 'function' || (typeof value === 'object' && value !== null)
   }
   for (const [key, value] of Object.entries(options)) {
-    if (!Object.hasOwn(checks, key)) throw refused(`inherit() was given ${key}, which is no option of it`, `Give some of ${Object.keys(checks).join(', ')}.`)
-    if (value !== undefined && !checks[key as keyof InheritOptions](value)) throw refused(`inherit() was given ${inspect(value)} for ${key}`, 'See README, what each option takes.')
+    if (!Object.hasOwn(checks, key)) {
+      throw refused(`inherit() was given ${key}, which is no option of it`, `Give some of ${Object.keys(checks).join(', ')}`)
+    }
+    if (value !== undefined && !checks[key as keyof InheritOptions](value)) {
+      throw refused(`inherit() was given ${inspect(value)} for ${key}`, 'See README, what each option takes')
+    }
   }
-  for (const [gauge, rule] of Object.entries((options as InheritOptions).gauges ?? {})) if (!rules.includes(rule)) throw refused(`inherit() was given ${inspect(rule)} for the gauge ${gauge}`, 'Give sum, reset or adopt.')
+  for (const [gauge, rule] of Object.entries((options as InheritOptions).gauges ?? {})) {
+    if (!rules.includes(rule)) throw refused(`inherit() was given ${inspect(rule)} for the gauge ${gauge}`, 'Give sum, reset or adopt')
+  }
 }
 
-const refused = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}`)
+const refused = (what: string, todo: string): HandoverError =>
+  new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })

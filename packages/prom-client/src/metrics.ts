@@ -29,7 +29,7 @@ export interface Metric {
   readonly values: readonly Value[]
 }
 
-/** The same for the same labels in any order; 200 and '200' look the same to Prometheus. `except`: a label that is left out. */
+/** The same key for the same labels in any order; 200 and '200' look the same to Prometheus. `except`: a label that is left out. */
 export function keyOf(labels: Labels, except?: string): string {
   let key = ''
   for (const name of Object.keys(labels).sort()) {
@@ -40,7 +40,9 @@ export function keyOf(labels: Labels, except?: string): string {
   return key
 }
 
-export const labelsOf = ({ labels = {}, sharedLabels }: Value): Labels => (sharedLabels === undefined ? labels : { ...labels, ...sharedLabels })
+export const labelsOf = ({ labels = {}, sharedLabels }: Value): Labels =>
+  (sharedLabels === undefined ? labels : { ...labels, ...sharedLabels })
 
-/** What the program has labelled itself stays. What is registered by hand may have no labels. */
-export const labelled = (labels: Labels = {}, more: Labels = {}): Labels => (Object.keys(more).length === 0 ? labels : { ...labels, ...more, ...labels })
+/** With `more` labels; the program's own labels win. A metric that is registered by hand may have no labels. */
+export const labelled = (labels: Labels = {}, more: Labels = {}): Labels =>
+  (Object.keys(more).length === 0 ? labels : { ...labels, ...more, ...labels })

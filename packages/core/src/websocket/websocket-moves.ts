@@ -46,7 +46,9 @@ const wrong = (what: string, todo: string, cause?: unknown): HandoverError =>
  * Without a listener for 'connection', and for routes of @fastify/websocket, the upgrade goes through the HTTP server again, hooks and all.
  * Throws HANDOVER_OPTION.
  */
-export function moveWebSockets<W extends MovableWebSocket, State>(wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>): void {
+export function moveWebSockets<W extends MovableWebSocket, State>(
+  wss: MovableWebSocketServer<W>, options: MoveWebSocketsOptions<W, State>
+): void {
   const given = wss as { [Key in keyof MovableWebSocketServer<W>]?: MovableWebSocketServer<W>[Key] | null } | null | undefined
   if (typeof given?.handleUpgrade !== 'function' || typeof given.prependListener !== 'function' || typeof given.options !== 'object' ||
     given.options === null) {
