@@ -48,6 +48,7 @@ export { isEphemeral, mismatch, type AskedAddress } from '../../packages/core/di
 export { ListenerRegistry } from '../../packages/core/dist/listeners/listener-registry.js'
 export { SettingsOfProcess, variableOf } from '../../packages/core/dist/options.js'
 export { inspectorIn } from '../../packages/core/dist/platform/inspector-port.js'
+export { parseKeeperMark, workerWords } from '../../packages/core/dist/platform/marks.js'
 export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist/platform/memory-file.js'
 export { native, type Native } from '../../packages/core/dist/platform/native.js'
 export { meansHangup } from '../../packages/core/dist/platform/terminal.js'

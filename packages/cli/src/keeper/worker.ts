@@ -4,7 +4,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector, workerMessages, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Received, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
+import { addon, check, deadlineIn, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector, workerMessages, workerWords, type Channel, type CommandLine, type CountedBy, type ProcessEnd, type KeeperMessage, type OfferedListener, type Peer, type ProcessStatus, type Received, type Spoken, type SpawnedProcess, type LifecycleState, type Wishes, type WorkerMessage } from '@handover/core/internal'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 type Booted = Extract<WorkerMessage, { type: 'booted' }>
@@ -259,7 +259,7 @@ export async function startWorker(
   try {
     const inspected = await withOwnInspector(command, env)
     started = await startInspected(inspected, inspected.command, inspected.env, {
-      variable: keeperMark, fds: [theirMessages, theirDescriptors], words: [String(slot), String(process.pid), name]
+      variable: keeperMark, fds: [theirMessages, theirDescriptors], words: workerWords({ slot, keeper: process.pid, name })
     })
   } catch (error) {
     closeSync(messages)

@@ -7,7 +7,7 @@
 
 import { closeSync } from 'node:fs'
 import { HandoverError, isErrorCode } from '../errors.js'
-import { keeperMark } from '../platform/marks.js'
+import { keeperMark, parseKeeperMark } from '../platform/marks.js'
 import { native } from '../platform/native.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
 import type { Received } from '../protocol/descriptors.js'
@@ -271,12 +271,10 @@ export interface KeeperSeat {
 
 /** The line that this process was started with. Reads and removes the mark. */
 export function takeSeat(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
-  const mark = env[keeperMark]
+  const mark = parseKeeperMark(env[keeperMark] ?? '')
   Reflect.deleteProperty(env, keeperMark)
-  const words = (mark ?? '').split(',')
-  const [messages, descriptors, slot, keeper] = words.slice(0, 4).map(Number)
-  const name = words.slice(4).join(',')
-  if (messages === undefined || descriptors === undefined || slot === undefined || keeper === undefined || !native) return undefined
+  if (!mark || !native) return undefined
+  const { messages, descriptors, slot, keeper, name } = mark
   // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
   if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
   return { line: openChannel(messages, descriptors, keeperMessages), slot, keeper, name }
