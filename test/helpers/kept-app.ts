@@ -149,8 +149,9 @@ export class KeptApp implements AsyncDisposable {
   /** `handover reload …words`. */
   async reload(...words: string[]): Promise<ReloadOutcome> {
     const { stdout, stderr } = await this.run('reload', '--json', ...words, this.name)
-    if (stdout === '') throw new Error(`the reload was refused: ${stderr}`)
-    return JSON.parse(stdout) as ReloadOutcome
+    const outcome = JSON.parse(stdout) as Partial<ReloadOutcome>
+    if (outcome.at === undefined) throw new Error(`the reload was refused: ${stderr}`)
+    return outcome as ReloadOutcome
   }
 
   /** A reload by SIGHUP to the keeper, which is then as a user gets it: with the default bake. Resolves with the outcome. */

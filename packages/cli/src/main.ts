@@ -23,15 +23,23 @@ async function run(command: Command): Promise<number> {
   }
 }
 
-// Whoever read the output may be gone, head(1) or a pager: what was asked for is still done, and the exit status says how.
+// What reads the output, head(1) or a pager, may end early: what was asked for is still done, and the exit status says how.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 
 async function main(): Promise<void> {
+  let command: Command | undefined
   try {
-    process.exitCode = await run(parseCommand(process.argv.slice(2)))
+    command = parseCommand(process.argv.slice(2))
+    process.exitCode = await run(command)
   } catch (error) {
-    process.stderr.write(`${error instanceof Failure ? error.message : `handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`}\n`)
     process.exitCode = error instanceof Failure ? error.status : 1
+    if (!(error instanceof Failure)) {
+      process.stderr.write(`handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+      return
+    }
+    process.stderr.write(`${error.message}\n`)
+    const json = command && ('json' in command ? command.json : command.is === 'drill' && command.options.json)
+    if (json) process.stdout.write(`${JSON.stringify({ ok: false, error: error.json })}\n`)
   }
 }
 

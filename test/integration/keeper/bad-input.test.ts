@@ -22,6 +22,15 @@ it.each([[['restart'], /unknown command "restart"/], [['reload', '--bake', '3'],
   expect(place.files).toEqual([])
 })
 
+it.each(['status', 'reload', 'stop', 'drill'])('handover %s --json says why it failed in parts, too', async (verb) => {
+  await using place = new Place()
+  const { stdout, stderr, status } = await place.run(verb, '--json', 'nothing')
+  const what = `no app "nothing" runs (looked in ${place.sockets})`
+  const todo = 'Start it, or set HANDOVER_DIR to where it looks for its own'
+  const message = `handover: ${what}. ${todo}.`
+  expect({ error: JSON.parse(stdout), stderr, status }).toEqual({ error: { ok: false, error: { message, what, todo } }, stderr: `${message}\n`, status: 1 })
+})
+
 it('--help and --version end with 0', async () => {
   await using place = new Place()
   expect(await place.run('--help')).toMatchObject({ status: 0, stderr: '', stdout: expect.stringMatching(/^handover: reload a Node server/) })

@@ -40,7 +40,7 @@ export async function findApps(): Promise<FoundApps> {
   try {
     found = findPlaces()
   } catch (error) {
-    throw error instanceof HandoverError ? new Failure(`handover: ${error.message}`) : error
+    throw error instanceof HandoverError ? new Failure(error) : error
   }
   const socketsIn = (folder: string): string[] => readdirSync(folder).filter((name) => name.endsWith(ending)).sort()
   const files = found.folders.flatMap((folder) => socketsIn(folder).map((name) => path.join(folder, name)))

@@ -48,10 +48,10 @@ const isCommand = (word: string): word is CommandName => Object.hasOwn(helpOf, w
 /** `words`: without node and the script. Throws a Failure with status 2. */
 export function parseCommand(words: readonly string[]): Command {
   const [word, ...rest] = words
-  if (word === undefined) throw new Failure('handover: no command was given. See handover --help.', 2)
+  if (word === undefined) throw misused('no command was given')
   if (word === '--version' || word === '-v') return { is: 'version' }
   if (word === 'help' || word === '--help' || word === '-h') return { is: 'print', text: rest[0] !== undefined && isCommand(rest[0]) ? helpOf[rest[0]] : overview }
-  if (!isCommand(word)) throw new Failure(`handover: ${word.startsWith('-') ? 'unknown option' : 'unknown command'} ${shown(word)}, expected ${Object.keys(helpOf).join(', ')}. See handover --help.`, 2)
+  if (!isCommand(word)) throw misused(`unknown ${word.startsWith('-') ? 'option' : 'command'} ${shown(word)}, expected ${Object.keys(helpOf).join(', ')}`)
   return parsers[word](rest)
 }
 
@@ -128,14 +128,15 @@ function parse<O extends Options>(
     if (token.kind !== 'option') continue
     if (token.name === 'help') return { given: {}, target: {}, help: { is: 'print', text: helpOf[command] } }
     const option = Object.hasOwn(options, token.name) ? options[token.name] : undefined
-    if (!option) throw new Failure(`handover ${command}: unknown option ${shown(token.rawName)}. See handover ${command} --help.`, 2)
-    if (option.type === 'boolean' && token.value !== undefined) throw new Failure(`handover ${command}: ${token.rawName} takes no value, found ${shown(token.value)}. See handover ${command} --help.`, 2)
+    if (!option) throw misused(`unknown option ${shown(token.rawName)}`, command)
+    if (option.type === 'boolean' && token.value !== undefined) throw misused(`${token.rawName} takes no value, found ${shown(token.value)}`, command)
     // parseArgs takes the next option for the value where one is missing.
-    if (option.type === 'string' && (token.value === undefined || token.value === '' || (!token.inlineValue && token.value.startsWith('-')))) throw new Failure(`handover ${command}: ${token.rawName} needs a value. See handover ${command} --help.`, 2)
+    const isMissing = token.value === undefined || token.value === '' || (!token.inlineValue && token.value.startsWith('-'))
+    if (option.type === 'string' && isMissing) throw misused(`${token.rawName} needs a value`, command)
     given[token.name] = token.value ?? true
   }
   const [target, second] = targets
-  if (second !== undefined) throw new Failure(`handover ${command}: one name or pid is expected, found ${shown(targets.join(' '))}. See handover ${command} --help.`, 2)
+  if (second !== undefined) throw misused(`one name or pid is expected, found ${shown(targets.join(' '))}`, command)
   return { given: given as Given<O>, target: target === undefined ? {} : { target } }
 }
 
@@ -175,7 +176,7 @@ function parseRun(words: readonly string[]): Command {
     const [option = '', inline] = word.split(/=(.*)/s)
     const value = (): string => {
       const found = inline ?? words[++at]
-      if (found === undefined || found === '' || (inline === undefined && found.startsWith('-'))) throw new Failure(`handover run: ${option} needs a value. See handover run --help.`, 2)
+      if (found === undefined || found === '' || (inline === undefined && found.startsWith('-'))) throw misused(`${option} needs a value`, 'run')
       return found
     }
     switch (option) {
@@ -188,17 +189,17 @@ function parseRun(words: readonly string[]): Command {
         break
       case '--hang-timeout': hangTimeoutMs = duration('run', '--hang-timeout', value()); break
       case '--shared':
-        if (inline !== undefined) throw new Failure(`handover run: --shared takes no value, found ${shown(inline)}. See handover run --help.`, 2)
+        if (inline !== undefined) throw misused(`--shared takes no value, found ${shown(inline)}`, 'run')
         shared = true
         break
       default:
-        if (withoutScript.has(option)) throw new Failure(`handover run: ${option} of Node does not start a server from a script. Give a script. See handover run --help.`, 2)
+        if (withoutScript.has(option)) throw misused(`${option} of Node does not start a server from a script. Give a script`, 'run')
         nodeOptions.push(word)
         if (inline === undefined && withValue.has(option)) nodeOptions.push(value())
     }
   }
   const [script, ...args] = words.slice(at)
-  if (script === undefined || script === '' || script === '-') throw new Failure('handover run: no script was given, as in: handover run server.js. See handover run --help.', 2)
+  if (script === undefined || script === '' || script === '-') throw misused('no script was given, as in: handover run server.js', 'run')
   const misplaced = meant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared)(=|$)/.test(word))
   return { is: 'run', options: { ...(misplaced !== undefined && { misplaced }), workers, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }), shared, nodeOptions, script, args } }
 }
@@ -207,9 +208,11 @@ function parseRun(words: readonly string[]): Command {
 
 const shown = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
 
-function usageError(command: CommandName, option: string, found: string, expected: string): Failure {
-  return new Failure(`handover ${command}: ${option} is ${shown(found)}, expected ${expected}. See handover ${command} --help.`, 2)
-}
+const misused = (what: string, command?: CommandName): Failure =>
+  new Failure({ what, todo: `See handover ${command === undefined ? '' : `${command} `}--help` }, { status: 2, ...(command && { command }) })
+
+const usageError = (command: CommandName, option: string, found: string, expected: string): Failure =>
+  misused(`${option} is ${shown(found)}, expected ${expected}`, command)
 
 function count(command: CommandName, option: string, text: string): number {
   const number = /^\d{1,6}$/.test(text) ? Number(text) : 0

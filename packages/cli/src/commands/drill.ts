@@ -5,7 +5,6 @@ import { findApps } from '../client/find-apps.js'
 import { titleOf } from '../client/group-apps.js'
 import type { DrillOptions } from '../command-line/arguments.js'
 import { drill } from '../drill/drill.js'
-import { Failure } from '../failure.js'
 import { outcomeOf } from './reload.js'
 
 const reloadTimeoutMs = 120_000
@@ -17,7 +16,7 @@ export async function drillApp({ target, ...options }: DrillOptions): Promise<nu
   return await drill({ ...options, listeners: [...new Set(app.processes.flatMap(({ listeners }) => listeners))] }, {
     reload: async () => {
       const outcome = await outcomeOf(file, { wait: true }, reloadTimeoutMs, () => undefined)
-      if (!outcome) throw new Failure(`${titleOf(app)} ended before it could say what became of the reload`)
+      if (!outcome) throw new Error(`${titleOf(app)} ended before it could say what became of the reload`)
       return outcome
     },
     print: (text) => { process.stdout.write(`${text}\n`) },

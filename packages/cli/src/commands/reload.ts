@@ -23,10 +23,10 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   try {
     outcome = await outcomeOf(fileOf(app), options, timeoutMs, (text) => { if (!json) process.stdout.write(`${text}\n`) })
   } catch (error) {
-    if (error instanceof Silent) throw new Failure(`handover: ${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on. See handover status; give it longer with --timeout.`)
+    if (error instanceof Silent) throw new Failure({ what: `${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on`, todo: 'See handover status; give it longer with --timeout' })
     throw error
   }
-  if (!outcome) throw new Failure(`handover: ${titleOf(app)} ended before it could say what became of the reload. See handover status, and its log.`)
+  if (!outcome) throw new Failure({ what: `${titleOf(app)} ended before it could say what became of the reload`, todo: 'See handover status, and its log' })
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
   else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + describeState(known) + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
@@ -62,8 +62,14 @@ export async function outcomeOf(
 
 /** Why a request was not done, or what else came in its place. */
 export function refusal(answer: ControlAnswer): Failure {
-  const versions = answer.type === 'refused' && answer.code === 'HANDOVER_PROTOCOL' ? ` This command is of version ${version}; the process may be of another one, which handover status shows for a keeper.` : ''
-  return new Failure(`handover: ${answer.type === 'refused' ? `${answer.reason.replace(/\.?$/, '.')} (${answer.code})${versions}` : `expected another answer than "${answer.type}". The process may be of a version too far away.`}`)
+  if (answer.type !== 'refused') {
+    return new Failure({ what: `expected another answer than "${answer.type}"`, todo: 'The process may be of a version too far away' })
+  }
+  const { code, reason, what, serving, todo } = answer
+  if (what !== undefined) return new Failure({ what, serving, todo }, { code })
+  // Of an older version, or of one that does not know this request.
+  const versions = `This command is of version ${version}; the process may be of another one, which handover status shows for a keeper`
+  return new Failure({ what: reason, todo: code === 'HANDOVER_PROTOCOL' ? versions : undefined }, { code })
 }
 
 /** A predecessor without a keeper does not know the version of its successor; that one does. */

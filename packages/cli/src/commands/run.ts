@@ -1,5 +1,5 @@
 /**
- * `handover run`: this process becomes the keeper. Its signals, its name, its end; made to be PID 1.
+ * `handover run`: this process becomes the keeper, with its signals, its name and its end. Made to be PID 1.
  *
  * It is as small as it can be: whatever happens to the application happens in the workers.
  */
@@ -10,11 +10,12 @@ import path from 'node:path'
 import { activation, ControlSocket, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
-import { Failure } from '../failure.js'
+import { notStarted } from '../failure.js'
 import { adoptLate, adoptWorkers } from '../keeper/find-workers.js'
-import { follow, handKeeperOver } from '../keeper/keeper-handover.js'
+import type { KeeperOptions } from '../keeper/fleet.js'
+import { follow, handKeeperOver, type KeeperSuccession } from '../keeper/keeper-handover.js'
 import { takeKeeperName } from '../keeper/keeper-name.js'
-import { controlSide, listenForSignals, log, ownChildren } from '../keeper/keeper-process.js'
+import { controlSide, listenForSignals, log, ownChildren, warn } from '../keeper/keeper-process.js'
 import { Keeper } from '../keeper/keeper.js'
 import { ListenerMembers } from '../keeper/listener-members.js'
 import { reapOrphans } from '../keeper/reap-orphans.js'
@@ -22,10 +23,7 @@ import { StartPaths } from '../keeper/start-paths.js'
 import { takeActivated, tellWatchdog } from '../keeper/systemd.js'
 import { nameOfPackage } from '../text.js'
 
-/**
- * They belong to the keeper: systemd talks to the main process alone. The sockets that it passes go on to each worker, with variables of
- * its own.
- */
+/** These belong to the keeper: systemd talks to the main process alone. Each worker gets the passed sockets with variables of its own. */
 const notInherited = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']
 
 const defaultReadyTimeoutMs = 60_000
@@ -33,100 +31,118 @@ const defaultHangTimeoutMs = 30_000
 /** How long an answer that was written may take to leave. */
 const lastWordMs = 200
 
-/** Ends the process with the status of what it ran. Throws a Failure where nothing was started. */
+/** The control socket of this process; it may come late. */
+interface ControlHolder {
+  socket: ControlSocket | undefined
+}
+
+/** Ends the process with the status of what it ran. Throws a Failure if nothing was started. */
 export async function run(options: RunOptions): Promise<never> {
   const off = unavailable() ?? (native ? undefined : nativeMissing)
-  if (off !== undefined) throw new Failure(`handover run: ${off}. Nothing was started. Start the script with node itself.`)
+  if (off !== undefined) throw notStarted(off, 'Start the script with node itself')
+  const { script, misplaced } = options
   const paths = new StartPaths()
-  const { cwd } = paths
-  const words = wordsFor(options, cwd)
+  const words = wordsFor(options, paths.cwd)
   const given = options.name ?? (process.env['HANDOVER_NAME'] === '' ? undefined : process.env['HANDOVER_NAME'])
-  const name = given ?? defaultName(cwd, options.script)
   takeActivated(process.env, log)
-  const env = initialEnvironment()
-  for (const variable of notInherited) Reflect.deleteProperty(env, variable)
 
-  // Whatever happens from here on, no signal may find the default action.
+  // From here on no signal may find its default action.
   const children = ownChildren()
   reapOrphans((pid) => [...children].some((child) => child.pid === pid))
-
-  const shared = options.shared || process.platform !== 'linux'
-  // A socket of systemd's is not this user's: no other may be bound beside it.
-  const isShared = (fd: number): boolean => activation().has(fd)
   const following = await follow()
-  if (options.misplaced !== undefined && !following) log('warn', `${options.misplaced} stands after ${options.script}, which gets it. Put it before, if it is meant for handover, else put -- before ${options.script}.`)
-  const membersOptions = { shared, isShared, warn: (line: string) => { log('warn', line) } }
-  if (paths.note !== undefined) log('info', paths.note)
-  let control: ControlSocket | undefined
-  const keeper: Keeper = new Keeper({
-      name: following?.kept.name ?? name,
-      version,
-      workers: options.workers,
-      hangTimeoutMs: options.hangTimeoutMs ?? defaultHangTimeoutMs,
-      readyTimeoutMs: readyTimeout(env),
-      env,
-      command: (inPlace) => paths.worker(words, options.nodeOptions.length, inPlace),
-      log,
-      handOver: async () => {
-        control?.heal()
-        const next = await handKeeperOver(paths.keeper(), keeper, control, () => { control?.pause() }, () => { control?.listen() })
-        // Whoever asked hears of it first.
-        setTimeout(() => {
-          // Who asked this process to stop meant the app.
-          if (keeper.stopWanted) process.kill(next.pid, 'SIGTERM')
-          process.exit(0)
-        }, lastWordMs)
-        return next
-      },
-      served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
-      reloads: (running) => {
-        control?.heal()
-        notifySystemd(running ? { RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() } : { READY: 1 })
-      },
-      ended: (status) => {
-        control?.close(true)
-        paths.forget()
-        if (terminalIsGone()) leaveTerminal()
-        process.exit(status)
-      }
-    }, following ? ListenerMembers.restore(following.kept.members, following.fds, membersOptions) : new ListenerMembers(membersOptions), following?.kept)
-  listenForSignals(keeper)
-  // Whatever goes wrong here: a keeper that ends is worse, as PID 1 it takes the whole container along.
-  process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
-  if (following) {
-    following.remember(keeper)
-    if (following.kept.control !== null && following.control !== undefined) control = new ControlSocket(following.kept.control, following.control, controlSide(keeper))
-    await following.prepared()
-    await adoptWorkers(keeper, (line) => { log('warn', line) })
-    keeper.checkpoints.adopted(keeper.workers.map(({ pid }) => pid))
-    control?.listen()
-    following.ready()
-    void keeper.goOn()
-  } else {
-    control = await takeKeeperName(name, given !== undefined, controlSide(keeper), (late) => {
-      control = late
-      adoptLate(keeper, (line) => { log('warn', line) })
-    })
-    const found = control ? await adoptWorkers(keeper, (line) => { log('warn', line) }) : 0
-    if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
-    void (found > 0 ? keeper.goOn() : keeper.run())
+  if (misplaced !== undefined && !following) {
+    warn(`${misplaced} stands after ${script}, which gets it. Put it before, if it is meant for handover, else put -- before ${script}.`)
   }
+  if (paths.note !== undefined) log('info', paths.note)
+  const name = following?.kept.name ?? given ?? defaultName(paths.cwd, script)
+  const control: ControlHolder = { socket: undefined }
+  const settings = keeperOptions(name, options, paths, words, control, () => keeper)
+  const keeper: Keeper = new Keeper(settings, membersFor(options, following), following?.kept)
+  listenForSignals(keeper)
+  // Never exit on an internal error: as PID 1 the keeper would take the container down with it.
+  process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
+  await (following ? goOn(keeper, following, control) : begin(keeper, given !== undefined, control))
   tellWatchdog(keeper)
-  if (control) adoptLate(keeper, (line) => { log('warn', line) })
-  // The workers boot, and nothing is waited for here.
+  if (control.socket) adoptLate(keeper, warn)
+  // Later, while the workers boot.
   setImmediate(() => { paths.remember() })
-  // Nothing else keeps this process alive while no worker does.
+  // Nothing else keeps this process alive while no worker lives.
   setInterval(() => undefined, 2 ** 31 - 1)
   return await new Promise<never>(() => undefined)
 }
 
-/** The words after `node`. Throws a Failure where there is no such script. */
+function keeperOptions(
+  name: string, { workers, hangTimeoutMs = defaultHangTimeoutMs, nodeOptions }: RunOptions, paths: StartPaths, words: readonly string[],
+  control: ControlHolder, keeper: () => Keeper
+): KeeperOptions {
+  const env = initialEnvironment()
+  for (const variable of notInherited) Reflect.deleteProperty(env, variable)
+  return {
+    name, version, workers, hangTimeoutMs, readyTimeoutMs: readyTimeout(env), env, log,
+    command: (inPlace) => paths.worker(words, nodeOptions.length, inPlace),
+    handOver: async () => {
+      control.socket?.heal()
+      const next = await handKeeperOver(paths.keeper(), keeper(), control.socket)
+      // The answer to the request goes out first.
+      setTimeout(() => {
+        // A stop of this process was meant for the app.
+        if (keeper().stopWanted) process.kill(next.pid, 'SIGTERM')
+        process.exit(0)
+      }, lastWordMs)
+      return next
+    },
+    served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
+    reloads: (running) => {
+      control.socket?.heal()
+      notifySystemd(running ? { RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() } : { READY: 1 })
+    },
+    ended: (status) => {
+      control.socket?.close(true)
+      paths.forget()
+      if (terminalIsGone()) leaveTerminal()
+      process.exit(status)
+    }
+  }
+}
+
+function membersFor({ shared }: RunOptions, following: KeeperSuccession | undefined): ListenerMembers {
+  // No other socket can be bound beside a socket of systemd, which is not this user's.
+  const options = { shared: shared || process.platform !== 'linux', isShared: (fd: number) => activation().has(fd), warn }
+  return following ? ListenerMembers.restore(following.kept.members, following.fds, options) : new ListenerMembers(options)
+}
+
+/** Takes over from another keeper. */
+async function goOn(keeper: Keeper, following: KeeperSuccession, control: ControlHolder): Promise<void> {
+  following.remember(keeper)
+  const { kept: { control: file }, control: fd } = following
+  if (file !== null && fd !== undefined) control.socket = new ControlSocket(file, fd, controlSide(keeper))
+  await following.prepared()
+  await adoptWorkers(keeper, warn)
+  keeper.checkpoints.adopted(keeper.workers.map(({ pid }) => pid))
+  control.socket?.listen()
+  following.ready()
+  void keeper.goOn()
+}
+
+/** Starts the app, or goes on with workers whose keeper was killed. */
+async function begin(keeper: Keeper, isGiven: boolean, control: ControlHolder): Promise<void> {
+  const { name } = keeper.options
+  control.socket = await takeKeeperName(name, isGiven, controlSide(keeper), (late) => {
+    control.socket = late
+    adoptLate(keeper, warn)
+  })
+  const found = control.socket ? await adoptWorkers(keeper, warn) : 0
+  if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
+  void (found > 0 ? keeper.goOn() : keeper.run())
+}
+
+/** The words after `node`. Throws a Failure if there is no such script. */
 function wordsFor({ script, args, nodeOptions }: RunOptions, cwd: string): string[] {
   try {
     createRequire(path.join(cwd, 'from-here.js')).resolve(path.resolve(cwd, script))
   } catch {
     const taken = nodeOptions.length > 0 ? ` (${nodeOptions.join(' ')} before it was taken for options of Node)` : ''
-    throw new Failure(`handover run: ${script} does not exist in ${cwd}${taken}. Nothing was started. Give the path of a script, as to node.`)
+    throw notStarted(`${script} does not exist in ${cwd}${taken}`, 'Give the path of a script, as to node')
   }
   return [...nodeOptions, script, ...args]
 }

@@ -20,7 +20,7 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
   await Promise.all(filesOf(app).map(async (file) => {
     for (const pid of await stopAt(file, (found) => { if (!pids.has(found)) say(`process ${found} drains and ends`) })) pids.add(pid)
   }))
-  if (pids.size === 0) throw new Failure(`handover: ${titleOf(app)} ended by itself.`)
+  if (pids.size === 0) throw new Failure({ what: `${titleOf(app)} ended by itself` })
   say(`${titleOf(app)} has ended`)
   if (json) process.stdout.write(`${JSON.stringify({ stopped: [...pids] })}\n`)
   return 0

@@ -10,11 +10,11 @@ import { Failure } from '../failure.js'
 type AnswerMs = (answersSoFar: number) => number | undefined
 
 const longestLine = 4_194_304
+const serving = 'Nothing was asked'
+const seeLoop = 'See whether its event loop is blocked'
 
 /** Nobody listens at this file: a process that was killed left it behind. */
-export class NobodyListens extends Failure {
-  override readonly name = 'NobodyListens'
-}
+export class NobodyListens extends Failure {}
 
 /** Its answer was awaited for too long; it may still come to be done. */
 export class Silent extends Failure {}
@@ -39,11 +39,11 @@ function connect(file: string): net.Socket {
     socket = connectControl(file)
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'EACCES' || code === 'EPERM') throw new Failure(`handover: ${file} belongs to another user. Nothing was asked. Run this command as that user, or as root.`)
-    if (code === 'EAGAIN') throw new Silent(`handover: the process that listens at ${file} does not answer: so many wait already. See whether its event loop is blocked.`)
-    throw new Failure(`handover: ${file} cannot be asked: ${message}`)
+    if (code === 'EACCES' || code === 'EPERM') throw new Failure({ what: `${file} belongs to another user`, serving, todo: 'Run this command as that user, or as root' })
+    if (code === 'EAGAIN') throw new Silent({ what: `the process that listens at ${file} does not answer: so many wait already`, todo: seeLoop })
+    throw new Failure({ what: `${file} cannot be asked: ${message}` })
   }
-  if (!socket) throw new NobodyListens(`handover: nobody listens at ${file} any more. Nothing was asked. See handover status.`)
+  if (!socket) throw new NobodyListens({ what: `nobody listens at ${file} any more`, serving, todo: 'See handover status' })
   return socket
 }
 
@@ -73,7 +73,7 @@ async function* answers(socket: net.Socket, file: string, answerMs: AnswerMs | u
       if (over.signal.aborted) return
       const woken = new Promise<true>((resolve) => { wake = () => { resolve(true) } })
       if (await withDeadline(woken, deadline) === undefined) {
-        throw new Silent(`handover: the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms. See whether its event loop is blocked.`)
+        throw new Silent({ what: `the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms`, todo: seeLoop })
       }
     }
   }
@@ -83,7 +83,7 @@ function nextOf(lines: LineReader, file: string): string | undefined {
   try {
     return lines.next()
   } catch {
-    throw new Failure(`handover: what listens at ${file} says more than ${longestLine} characters without an end. It is no process of Handover.`)
+    throw new Failure({ what: `what listens at ${file} says more than ${longestLine} characters without an end`, todo: 'It is no process of Handover' })
   }
 }
 
@@ -91,6 +91,7 @@ function parse(line: string, file: string): ControlAnswer {
   try {
     return parseControlAnswer(line)
   } catch {
-    throw new Failure(`handover: the answer from ${file} is ${JSON.stringify(line.slice(0, 80))}, expected a status, a reload or a refusal. It is no process of Handover, or of a version too far away.`)
+    const what = `the answer from ${file} is ${JSON.stringify(line.slice(0, 80))}, expected a status, a reload or a refusal`
+    throw new Failure({ what, todo: 'It is no process of Handover, or of a version too far away' })
   }
 }

@@ -56,26 +56,28 @@ function wrongNumber({ connections = 1, durationMs = 0, answerTimeoutMs = 1 }: D
   return answerTimeoutMs > 0 && answerTimeoutMs < 2 ** 31 ? undefined : `the time for an answer is a number of milliseconds, not ${answerTimeoutMs}`
 }
 
-async function drillAt(places: readonly Place[], options: DrillOptions, world: DrillWorld): Promise<DrillResult> {
-  const { connections = 50, durationMs = 2000, answerTimeoutMs = 10_000 } = options
-  const { probe, startLoad } = await import('@handover/load') // an ES module; and only a drill needs it
-
+/** The first place that answers, and with which status; else what was tried, and why it failed. */
+async function findPlace(places: readonly Place[], answerTimeoutMs: number): Promise<{ readonly place: Place; readonly status: number } | string[]> {
+  const { probe } = await import('@handover/load') // an ES module; and only a drill needs it
   const tried: string[] = []
-  let found: { readonly place: Place; readonly status: number } | undefined
   for (const place of places) {
     const { answer, failure } = await probe(place.target, place.path, answerTimeoutMs)
-    if (answer !== undefined) {
-      found = { place, status: answer.status }
-      break
-    }
+    if (answer !== undefined) return { place, status: answer.status }
     tried.push(`${place.name} (${failure.error})`)
   }
-  if (found === undefined) {
-    return { result: 'not reloaded', name: tried[0]!, because: `the app does not answer GET ${tried.join(', ')}. What runs is as it was. Start the app, or name a URL that answers.`, losses: [] }
-  }
-  const { place: { target, path, name }, status } = found
-  if (status >= 500) return { result: 'not reloaded', name, because: `GET ${name} is answered with ${status} already. What runs is as it was. Name a path that works.`, losses: [] }
+  return tried
+}
 
+async function drillAt(places: readonly Place[], options: DrillOptions, world: DrillWorld): Promise<DrillResult> {
+  const { connections = 50, durationMs = 2000, answerTimeoutMs = 10_000 } = options
+  const notReloaded = (name: string, what: string, todo: string, losses: readonly Loss[] = []): DrillResult =>
+    ({ result: 'not reloaded', name, because: `${what}. What runs is as it was. ${todo}.`, losses })
+  const found = await findPlace(places, answerTimeoutMs)
+  if (Array.isArray(found)) return notReloaded(found[0]!, `the app does not answer GET ${found.join(', ')}`, 'Start the app, or name a URL that answers')
+  const { place: { target, path, name }, status } = found
+  if (status >= 500) return notReloaded(name, `GET ${name} is answered with ${status} already`, 'Name a path that works')
+
+  const { startLoad } = await import('@handover/load')
   const fresh = connections > 1 ? Math.max(1, Math.round(connections / 10)) : 0
   const load = startLoad(target, {
     keepAlive: { clients: connections - fresh, thinkMs, path },
@@ -89,8 +91,7 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
   const before = await load.until(({ answers, lost }) => answers > 0 || lost > 0, 2 * answerTimeoutMs + 1000)
   if (before.lost > 0) {
     const { lost, requests, losses } = await load.stop()
-    const because = `${lost} of ${requests} requests were lost before any reload. What runs is as it was. Find out why, or ask for fewer connections.`
-    return { result: 'not reloaded', name, because, losses }
+    return notReloaded(name, `${lost} of ${requests} requests were lost before any reload`, 'Find out why, or ask for fewer connections', losses)
   }
 
   await load.mark('reload')
@@ -103,15 +104,9 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
   const result = await load.stop()
 
   const losses = result.losses.map((loss) => ({ ...loss, atMs: loss.atMs - before.seconds * 1000 }))
+  const { requests, answers, lost } = result
   return {
-    result: reload?.ok === true ? 'reloaded' : 'reload failed',
-    name,
-    status,
-    requests: result.requests,
-    answers: result.answers,
-    lost: result.lost,
-    reload,
-    error,
+    result: reload?.ok === true ? 'reloaded' : 'reload failed', name, status, requests, answers, lost, reload, error,
     phases: { before: phaseOf(result, losses, 'before'), reload: phaseOf(result, losses, 'reload'), after: phaseOf(result, losses, 'outside') },
     keptOpen: connectionsOf(before, result, 'keep-alive'),
     newEachTime: connectionsOf(before, result, 'new'),
@@ -135,15 +130,9 @@ function connectionsOf(before: LoadStats, after: LoadStats, kind: 'keep-alive' |
   }
 }
 
-function closed(stats: KindStats | undefined): ClosedByServer {
-  return stats?.closedByServer ?? { total: 0, announced: 0, idle: 0, idleReset: 0 }
-}
+const closed = (stats: KindStats | undefined): ClosedByServer => stats?.closedByServer ?? { total: 0, announced: 0, idle: 0, idleReset: 0 }
 
 function minus(after: ClosedByServer, before: ClosedByServer): ClosedByServer {
-  return {
-    total: after.total - before.total,
-    announced: after.announced - before.announced,
-    idle: after.idle - before.idle,
-    idleReset: after.idleReset - before.idleReset
-  }
+  const less = (name: keyof ClosedByServer): number => after[name] - before[name]
+  return { total: less('total'), announced: less('announced'), idle: less('idle'), idleReset: less('idleReset') }
 }

@@ -11,23 +11,22 @@ import { closeSync } from 'node:fs'
 import { isStarting, mergedIds, requestsIn, serviceTopic, type CountedBy } from '@handover/core/internal'
 import type { Worker } from './worker.js'
 
-/** How long a gather waits for the others. A worker waits a little longer than that for its answer. */
+/** How long a gather waits for the others. The worker that asked waits longer for its answer. */
 const answerMs = 1_000
-/** One that was silent is not waited for again; it is asked now and then whether it still is. */
+/** A worker that was silent is not waited for again, but asked this often whether it still is. */
 const silentMs = 5_000
 /** How long a successor may take to read what its predecessor sent at its end. */
 const graceMs = 2_000
 const mostTopics = 64
 const longestTopic = 256
-/** Of one topic, of processes that are gone. */
+/** Of processes that are gone, in each topic. */
 const mostGone = 64
 /** SCM_MAX_FD: so an answer is one message, and arrives whole or not at all. */
 const mostAnswered = 252
 
 export interface CountsSide {
-  /** All that live. */
   workers(): readonly Worker[]
-  /** Those that serve, the best heir of this slot first. */
+  /** The workers that serve, the best heir of this slot first. */
   heirs(slot: number): readonly Worker[]
   warn(line: string): void
 }
@@ -39,27 +38,31 @@ export interface SavedCount {
   readonly snapshot: CountedBy
 }
 
-interface Known {
+/** The last snapshot of one process. */
+interface KnownCount {
   readonly slot: number
-  /** Null where it was a worker of the keeper before. */
+  /** Null for a worker of the keeper before. */
   readonly pid: number | null
-  snapshot: CountedBy
-  fd: number
-  /** It has said that it says no more. */
-  last: boolean
+  readonly snapshot: CountedBy
+  readonly fd: number
+  /** The process has said that it will say no more. */
+  readonly last: boolean
   gone: boolean
-  /** Gone, and not to be given to anybody yet. */
+  /** The process is gone, but its successor may still be reading what it sent. */
   waits: boolean
-  /** It was given to this one, which has not said yet that it has it. */
+  /** It was given to this worker, which has not confirmed it yet. */
   heir: Worker | undefined
 }
 
-/** What is known of a worker's way to answer, of one topic. As performance.now(). */
+/** How a worker answers for one topic. As performance.now(). */
 interface Speaker {
   spokeAt: number
-  /** It did not answer: when it was asked last. */
+  /** When it was last asked in vain. */
   silentAt: number | undefined
 }
+
+/** The counts of one topic, by the id of the process. */
+type TopicCounts = Map<string, KnownCount>
 
 export interface CountsOptions {
   readonly answerMs?: number
@@ -72,12 +75,11 @@ export class CountStore {
   readonly #side: CountsSide
   readonly #answerMs: number
   readonly #graceMs: number
-  /** By topic, and the id of the process. */
-  readonly #topics = new Map<string, Map<string, Known>>()
+  readonly #topics = new Map<string, TopicCounts>()
   readonly #speakers = new WeakMap<Worker, Map<string, Speaker>>()
-  #running = false
+  #settling = false
   #again = false
-  #said = false
+  #hasWarned = false
   /** While some of the workers are another keeper's: resolves when that is over. */
   #held: Promise<void> | undefined
   #release: () => void = () => undefined
@@ -88,7 +90,7 @@ export class CountStore {
     this.#graceMs = grace
   }
 
-  /** What a worker counts now; the descriptor is owned from here on. `last`: it will say no more. */
+  /** What a worker counts now. Takes the descriptor. `last`: the worker will say no more. */
   heard(worker: Worker, topic: string, snapshot: CountedBy, fd: number, last = false): void {
     const known = this.#topic(topic)
     if (!known) {
@@ -100,21 +102,24 @@ export class CountStore {
     speaker.spokeAt = performance.now()
     const before = known.get(snapshot.id)
     if (before) closeSync(before.fd)
-    known.set(snapshot.id, { slot: worker.slot, pid: worker.pid, snapshot, fd, last, gone: worker.how !== undefined, waits: !last && (before?.waits ?? false), heir: before?.heir })
+    const { slot, pid, how } = worker
+    known.set(snapshot.id, { slot, pid, snapshot, fd, last, gone: how !== undefined, waits: !last && (before?.waits ?? false), heir: before?.heir })
     this.#dropIncluded(known)
     // Its last word may be read after its end was noticed.
-    if (worker.how) this.settle()
+    if (how) this.settle()
   }
 
   /**
-   * Asks all others, and sends the worker what they count: the last word of those that are silent or gone. `own`: its own snapshot; absent
-   * where that did not arrive.
+   * Sends the worker what all others count: the answers, and the last word of those that are silent or gone. `own`: its own snapshot, if it
+   * arrived.
    */
-  async gather(worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined): Promise<void> {
+  async gather(
+    worker: Worker, id: number, topic: string, own: { readonly snapshot: CountedBy; readonly fd: number } | undefined
+  ): Promise<void> {
     if (own) this.heard(worker, topic, own.snapshot, own.fd)
     await this.#held
     await this.#askAll(topic, worker)
-    // Some of them may talk to the next keeper already, and this worker asks that one as soon as it has its line.
+    // Some of them may talk to the next keeper already. The worker asks that keeper as soon as it is connected.
     if (this.#held) return
     const others = [...(this.#topics.get(topic)?.values() ?? [])].filter((known) => known.pid !== worker.pid).slice(-mostAnswered)
     const sent = worker.say({ type: 'gathered', id, ids: others.map(({ snapshot }) => snapshot.id) }, others.map(({ fd }) => fd))
@@ -122,10 +127,7 @@ export class CountStore {
     this.settle()
   }
 
-  /**
-   * Not all workers are here: what the others count is missing, and a sum without it would be smaller than one that was shown. Until
-   * `release()` nobody is answered.
-   */
+  /** Some workers are another keeper's: a sum without them could be smaller than one that was shown. No worker gets one until `release()`. */
   hold(): void {
     this.#held ??= new Promise((resolve) => { this.#release = resolve })
   }
@@ -135,81 +137,78 @@ export class CountStore {
     this.#release()
   }
 
-  /**
-   * The requests of the service: what each worker says now, and the last word of those that are silent or gone. It is in the files before
-   * it is shown, so it outlives a worker.
-   */
+  /** The requests of the service. Each worker writes them to its file before they are shown, so they outlive the worker. */
   async requests(): Promise<number> {
     await this.#askAll(serviceTopic)
     return requestsIn([...(this.#topics.get(serviceTopic)?.values() ?? [])].map(({ fd }) => fd))
   }
 
-  /** The process is gone: what it counted is for those that live. */
+  /** The process is gone: a serving worker inherits what it counted. */
   ended(worker: Worker): void {
     for (const known of this.#topics.values()) {
       for (const each of known.values()) {
         if (each.pid !== worker.pid || each.gone) continue
         each.gone = true
-        // One that handed over has told its successor itself, which may be reading that still.
+        // It has told its successor itself if it handed over. The successor may still be reading.
         each.waits = worker.retiring && !each.last
-        if (each.waits) setTimeout(() => { this.#waited(known, each.snapshot.id) }, this.#graceMs).unref()
+        if (each.waits) setTimeout(() => {
+          const now = known.get(each.snapshot.id)
+          if (now) now.waits = false
+          this.settle()
+        }, this.#graceMs).unref()
       }
       this.#dropIncluded(known)
     }
     this.settle()
   }
 
-  #waited(known: ReadonlyMap<string, Known>, id: string): void {
-    const each = known.get(id)
-    if (each) each.waits = false
-    this.settle()
-  }
-
-  /** Gives what is nobody's to those that serve. To be called when one begins to. */
+  /** Gives the counts of processes that are gone to workers that serve. Call it when a worker begins to serve. */
   settle(): void {
     this.#again = true
-    if (!this.#running) void this.#settle()
+    if (!this.#settling) void this.#settle()
   }
 
-  /** For the next keeper: what `restore` takes; those that live tell it themselves. The descriptors stay with this one. */
+  /** For the next keeper: what `restore` takes. Living workers tell it their counts themselves. The descriptors stay with this keeper. */
   all(): { counts: SavedCount[]; fds: number[] } {
-    const gone = [...this.#topics].flatMap(([topic, known]) => [...known.values()].filter((each) => each.gone).map((each) => ({ topic, ...each })))
+    const gone = [...this.#topics].flatMap(([topic, known]) =>
+      [...known.values()].filter((each) => each.gone).map((each) => ({ topic, ...each })))
     return { counts: gone.map(({ topic, slot, snapshot }) => ({ topic, slot, snapshot })), fds: gone.map(({ fd }) => fd) }
   }
 
-  /** What `all()` of the keeper before answered; the descriptors are owned from here on. */
+  /** What `all()` of the keeper before answered. Takes the descriptors. */
   restore(counts: readonly SavedCount[], fds: readonly number[]): void {
     counts.forEach(({ topic, slot, snapshot }, index) => {
-      const known = this.#topic(topic)
-      if (known) known.set(snapshot.id, { slot, pid: null, snapshot, fd: fds[index]!, last: true, gone: true, waits: false, heir: undefined })
-      else closeSync(fds[index]!)
+      const [known, fd] = [this.#topic(topic), fds[index]!]
+      if (known) known.set(snapshot.id, { slot, pid: null, snapshot, fd, last: true, gone: true, waits: false, heir: undefined })
+      else closeSync(fd)
     })
   }
 
   // ---- who counts what ----
 
-  #topic(topic: string): Map<string, Known> | undefined {
+  #topic(topic: string): TopicCounts | undefined {
     const known = this.#topics.get(topic)
     if (known) return known
     if (this.#topics.size >= mostTopics || topic.length > longestTopic) {
-      if (!this.#said) this.#side.warn(`the workers count more than ${mostTopics} things, or things with names of more than ${longestTopic} characters: what is left out of that is not added up. This is said once.`)
-      this.#said = true
+      const what = `the workers count more than ${mostTopics} things, or things with names of more than ${longestTopic} characters`
+      if (!this.#hasWarned) this.#side.warn(`${what}: what is left out of that is not added up. This is said once.`)
+      this.#hasWarned = true
       return undefined
     }
-    const made = new Map<string, Known>()
+    const made: TopicCounts = new Map()
     this.#topics.set(topic, made)
     return made
   }
 
-  /** A process that is gone lives on in another one's count. */
-  #dropIncluded(known: Map<string, Known>): void {
+  /** Drops counts of ended processes that another process includes, and the oldest where they are too many. */
+  #dropIncluded(known: TopicCounts): void {
     const merged = mergedIds([...known.values()].map(({ snapshot }) => snapshot))
     for (const [id, each] of known) if (each.gone && merged.has(id)) this.#drop(known, id, each)
     const gone = [...known].filter(([, each]) => each.gone)
     for (const [id, each] of gone.slice(0, Math.max(0, gone.length - mostGone))) this.#drop(known, id, each)
   }
 
-  #drop(known: Map<string, Known>, id: string, { fd }: Known): void {
+  #drop(known: TopicCounts, id: string, { fd }: KnownCount): void {
     known.delete(id)
     closeSync(fd)
   }
@@ -220,8 +219,8 @@ export class CountStore {
   }
 
   /**
-   * False where it did not answer in time: it may count nothing of this, or its event loop is blocked. Such a one is not waited for again
-   * until it speaks of it.
+   * False if it did not answer in time: it may count nothing of this, or its event loop is blocked. It is then not waited for again, until
+   * it tells of this topic itself.
    */
   async #ask(worker: Worker, topic: string): Promise<boolean> {
     const speaker = this.#speaker(worker, topic)
@@ -241,7 +240,7 @@ export class CountStore {
     const topics = this.#speakers.get(worker) ?? new Map<string, Speaker>()
     this.#speakers.set(worker, topics)
     const speaker = topics.get(topic) ?? { spokeAt: -Infinity, silentAt: undefined }
-    // What a worker makes up as it goes must not be kept.
+    // A worker may make up topics without end: they must not be kept.
     if (this.#topics.has(topic)) topics.set(topic, speaker)
     return speaker
   }
@@ -249,22 +248,23 @@ export class CountStore {
   // ---- heirs ----
 
   async #settle(): Promise<void> {
-    this.#running = true
+    this.#settling = true
     while (this.#again) {
       this.#again = false
       for (const [topic, known] of this.#topics) for (const each of [...known.values()]) await this.#bequeath(topic, known, each)
     }
-    this.#running = false
+    this.#settling = false
   }
 
-  async #bequeath(topic: string, known: Map<string, Known>, each: Known): Promise<void> {
+  async #bequeath(topic: string, known: TopicCounts, each: KnownCount): Promise<void> {
     const { id } = each.snapshot
-    const isFree = (): boolean => known.get(id) === each && each.gone && !each.waits && (each.heir === undefined || each.heir.how !== undefined)
+    const isFree = (): boolean =>
+      known.get(id) === each && each.gone && !each.waits && (each.heir === undefined || each.heir.how !== undefined)
     if (!isFree()) return
     const heir = this.#side.heirs(each.slot).find((worker) => this.#speaker(worker, topic).silentAt === undefined)
-    // It may have it already: then its answer lets go of ours.
+    // It may have it already: then its answer drops ours.
     if (!heir || !(await this.#ask(heir, topic)) || !isFree()) return
-    // Whoever hands over meanwhile passes on what it has now.
+    // If it hands over meanwhile, it passes on only what it has now.
     if (!this.#side.heirs(each.slot).includes(heir)) {
       this.#again = true
       return

@@ -6,6 +6,7 @@
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/internal'
+import { NobodyListens } from '../control/ask.js'
 import { isOwn, pidOf } from '../control/socket-names.js'
 import { statusOf } from '../control/status-of.js'
 import type { Fleet } from './fleet.js'
@@ -41,7 +42,7 @@ async function findWorkers(fleet: Fleet, log: (line: string) => void, late?: Lat
       late?.foreign.add(path.basename(file))
     } catch (error) {
       // What a killed process left is nobody's; one that hangs may be a worker.
-      if (error instanceof Error && error.name !== 'NobodyListens') log(`${path.basename(file)} may be a worker of ${fleet.options.name}, and cannot be asked: ${error.message}`)
+      if (!(error instanceof NobodyListens)) log(`${path.basename(file)} may be a worker of ${fleet.options.name}, and cannot be asked: ${(error as Error).message}`)
     }
     return 0
   }))

@@ -1,16 +1,49 @@
 /**
- * The workers of an app, as those see them that act on several at once: a rolling reload, the search for workers of a former keeper, the
- * beginning of a stop. The keeper is one; these files know only this much of it, so that each can be read by itself.
+ * The workers of an app, as the files see them that act on several at once: a rolling reload, the search for the workers of a former
+ * keeper, a stop. They know only this much of the keeper, so that each can be read by itself. With what a keeper is made of.
  */
 
-import type { ProcessStatus, Report } from '@handover/core/internal'
+import type { Peer, ProcessStatus, ReloadOutcome, Report } from '@handover/core/internal'
 import type { CountStore } from './count-store.js'
 import type { ListenerMembers } from './listener-members.js'
 import type { Slot } from './slot.js'
+import type { StartCommand } from './start-paths.js'
 import type { Worker } from './worker.js'
 
+export interface KeeperOptions {
+  readonly name: string
+  readonly version: string
+  readonly workers: number
+  /** How long a worker's event loop may be blocked, in milliseconds. 0: without a limit. */
+  readonly hangTimeoutMs: number
+  readonly readyTimeoutMs: number
+  readonly env: NodeJS.ProcessEnv
+  /** How a worker is started now. `inPlace`: also where the working directory is gone. */
+  command(inPlace: boolean): StartCommand
+  log(level: 'info' | 'warn' | 'error', line: string): void
+  /** Hands the keeper's job to a new process. Throws a HandoverError if that failed; then this keeper goes on. */
+  handOver(): Promise<Peer>
+  /** A worker serves, for the first time. */
+  served(): void
+  /** A reload begins, or is over. */
+  reloads(running: boolean): void
+  /** Nothing is left to do. `status`: of what was run. */
+  ended(status: number): void
+}
+
+/** What the next keeper must know, beside the members. */
+export interface Memory {
+  readonly name: string
+  readonly startedAt: number
+  readonly crashes: number
+  readonly count: number
+  readonly lastReload: ReloadOutcome | null
+  /** When the service began, as Date.now(). */
+  readonly since?: number | undefined
+}
+
 export interface Fleet {
-  readonly options: { readonly name: string }
+  readonly options: KeeperOptions
   readonly members: ListenerMembers
   readonly counts: CountStore
   /** How many workers there should be. */
@@ -22,18 +55,19 @@ export interface Fleet {
   readonly servers: readonly Worker[]
   /** True while this keeper owns its workers and is not about to leave. */
   readonly isKeeping: boolean
-  /** How paths of the last start differed from what was typed. */
+  /** How the starts of the reload that runs, or of the last one, differed from what was typed. */
   readonly startNotes: readonly string[]
-  /** Makes it where there is none. */
+  /** Makes the slot if there is none. */
   slot(index: number): Slot
   /** Who serves, for the second part of an error. */
   serves(): string
   setCount(count: number): void
   /** Closes listeners that no slot serves any more. */
   settleMembers(): void
-  /** A slot whose build crashed is started at once again. */
+  /** Something else starts this slot now: no try of the keeper is due. */
   forgetTrouble(slot: Slot): void
+  /** Takes over when the service began, from the status of a process. The earliest time that any process knows counts. */
   noteService(status: Partial<ProcessStatus>): void
-  /** Answers a function that ends it. */
+  /** Calls back for each report of a worker, until the function that is answered is called. */
   onReport(hear: (report: Report) => void): () => void
 }

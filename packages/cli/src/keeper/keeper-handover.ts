@@ -11,10 +11,12 @@
  *     ends
  */
 
-import { deadlineIn, HandoverError, initialEnvironment, list, notifySystemd, object, openChannel, optional, shape, start, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type Deadline, type Inheritance, type Peer, type Received, type Shapes } from '@handover/core/internal'
+import { deadlineIn, HandoverError, initialEnvironment, list, notifySystemd, object, openChannel, optional, shape, start, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes } from '@handover/core/internal'
+import { byWhat } from '../text.js'
 import type { SavedCheckpoint } from './checkpoint-store.js'
 import type { SavedCount } from './count-store.js'
-import type { Keeper, Memory } from './keeper.js'
+import type { Memory } from './fleet.js'
+import type { Keeper } from './keeper.js'
 import type { SavedMember } from './listener-members.js'
 import type { StartCommand } from './start-paths.js'
 
@@ -45,10 +47,11 @@ const startMs = 30_000
 const adoptMs = 10_000
 
 /** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError where that failed: this one goes on. */
-export async function handKeeperOver(
-  command: StartCommand, keeper: Keeper, control: { readonly file: string; readonly fd: number } | undefined, pause: () => void, resume: () => void
-): Promise<Peer> {
-  if (process.pid === 1) throw new HandoverError('HANDOVER_UNAVAILABLE', `the keeper is PID 1: its end would end the container. It goes on. Start a new container for a new Node or a new version of handover; handover reload loads new code of the app.`)
+export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: ControlSocket | undefined): Promise<Peer> {
+  if (process.pid === 1) {
+    const todo = 'Start a new container for a new Node or a new version of handover; handover reload loads new code of the app'
+    throw new HandoverError('HANDOVER_UNAVAILABLE', { what: 'the keeper is PID 1: its end would end the container', serving: 'It goes on', todo })
+  }
   keeper.noteStart(command.notes)
   const started = await start(command, initialEnvironment())
   const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, fromNew)
@@ -61,7 +64,7 @@ export async function handKeeperOver(
     channel.send({ type: 'keep', kept }, [...(control ? [control.fd] : []), ...fds, ...files, ...counted])
     await expect(channel, 'prepared', deadlineIn(startMs))
     if (keeper.stopping) throw new Error('a stop was asked meanwhile')
-    pause()
+    control?.pause()
     left = true
     keeper.leave()
     channel.send({ type: 'go' })
@@ -72,19 +75,26 @@ export async function handKeeperOver(
   } catch (error) {
     started.child.kill()
     const how = await started.child.ended
-    const ended = how.signal === 'SIGKILL' ? '' : `, which ended ${how.signal === null ? `with status ${how.code ?? '?'}` : `by ${how.signal}`}`
+    const ended = how.signal === 'SIGKILL' ? '' : `, which ended ${byWhat(how)}`
     if (left) {
       await keeper.comeBack()
-      resume()
+      control?.listen()
     }
-    throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', `a new keeper (process ${started.pid}${ended}) could not take over: ${withoutStop((error as Error).message)}.\n  Process ${process.pid} goes on as the keeper; ${keeper.serves()}\n  See what the new one wrote.`, { stderr: started.child.stderr() })
+    throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', {
+      what: `a new keeper (process ${started.pid}${ended}) could not take over: ${withoutStop((error as Error).message)}`,
+      serving: `Process ${process.pid} goes on as the keeper; ${keeper.serves()}`,
+      todo: 'See what the new one wrote',
+      onLines: true
+    }, { stderr: started.child.stderr() })
   } finally {
     channel.close()
   }
 }
 
 async function expect<Hears extends { readonly type: string }>(channel: Channel<Hears, FromOld>, type: Hears['type'], deadline: Deadline): Promise<void> {
-  const received = await channel.receive(deadline).catch((error: unknown) => { throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`) })
+  const received = await channel.receive(deadline).catch((error: unknown) => {
+    throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`)
+  })
   if (!received) throw new Error('it hung up')
   const found = received.message.type
   if (found !== type) throw new Error(`expected "${type}", found "${found}"`)

@@ -4,9 +4,9 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, type ControlSide } from '@handover/core/internal'
+import { ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, withoutStop, type ControlSide } from '@handover/core/internal'
 import { ask, NobodyListens } from '../control/ask.js'
-import { Failure } from '../failure.js'
+import { Failure, notStarted } from '../failure.js'
 
 const statusMs = 3_000
 /** How long a keeper whose path was removed may take to make it again. */
@@ -24,15 +24,14 @@ export async function takeKeeperName(name: string, given: boolean, side: Control
   } catch (error) {
     if (error instanceof Failure) throw error
     // A relative HANDOVER_DIR was set wrongly: it will not be better later.
-    if (error instanceof HandoverError && given) throw new Failure(`handover run: ${firstSentence(error.message)}. Nothing was started. Set HANDOVER_DIR to a directory of this user, or choose another --name.`)
+    if (error instanceof HandoverError && given) throw notStarted(error.what, 'Set HANDOVER_DIR to a directory of this user, or choose another --name')
+    const what = error instanceof HandoverError ? error.what : withoutStop((error as Error).message)
     const todo = error instanceof PlaceProblem ? ` ${error.todo}` : ''
-    side.warn(`${firstSentence((error as Error).message)}. The commands handover reload, status and stop do not find this app, and neither would a second keeper; SIGHUP reloads it.${todo}`)
+    side.warn(`${what}. The commands handover reload, status and stop do not find this app, and neither would a second keeper; SIGHUP reloads it.${todo}`)
     tryAgain(name, side, late)
     return undefined
   }
 }
-
-const firstSentence = (text: string): string => text.split('. ', 1)[0]!.replace(/\.$/, '')
 
 function tryAgain(name: string, side: ControlSide, late: (control: ControlSocket) => void): void {
   setTimeout(() => {
@@ -46,7 +45,7 @@ function tryAgain(name: string, side: ControlSide, late: (control: ControlSocket
 async function take(name: string, side: ControlSide): Promise<ControlSocket> {
   await refuseSecond(name)
   const found = takeName(name)
-  if ('takenBy' in found) throw new Failure(`handover run: another process (${found.takenBy}) has just taken the name ${name}. Nothing was started. Choose another one with --name.`)
+  if ('takenBy' in found) throw notStarted(`another process (${found.takenBy}) has just taken the name ${name}`, 'Choose another one with --name')
   if (found.insteadOf !== undefined) side.note?.(`${found.insteadOf}: the control socket of ${name} is ${found.file} instead`)
   const server = new ControlSocket(found.file, found.listening, side)
   server.listen()
@@ -60,7 +59,10 @@ async function refuseSecond(name: string): Promise<void> {
     const hidden = hiddenHolder(name)
     await refuseFound(name)
     if (hidden === undefined) return
-    if (waited >= hiddenMs) throw new Failure(`handover run: process ${hidden} has the name ${name} and does not answer: its control socket was removed, and it does not make it again. Nothing was started. End that one, or choose another --name.`)
+    if (waited >= hiddenMs) {
+      const why = 'its control socket was removed, and it does not make it again'
+      throw notStarted(`process ${hidden} has the name ${name} and does not answer: ${why}`, 'End that process, or choose another --name')
+    }
     await sleep(hiddenLookMs)
   }
 }
@@ -70,7 +72,8 @@ async function refuseFound(name: string): Promise<void> {
     try {
       for await (const answer of ask(file, { type: 'request', verb: 'status' }, () => statusMs)) {
         const pid = answer.type === 'status' ? (answer.app.keeper?.pid ?? answer.app.processes[0]?.pid) : undefined
-        throw new Failure(`handover run: an app with the name ${name} runs already${pid === undefined ? '' : ` (process ${pid})`}. Nothing was started. Reload that one (handover reload ${name}), or choose another --name.`)
+        const what = `an app with the name ${name} runs already${pid === undefined ? '' : ` (process ${pid})`}`
+        throw notStarted(what, `Reload that one (handover reload ${name}), or choose another --name`)
       }
     } catch (error) {
       if (!(error instanceof NobodyListens)) throw error

@@ -2,7 +2,7 @@
 
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
-import { HandoverError, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
+import { errorReport, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
 
@@ -12,6 +12,8 @@ const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', '
 export function log(level: 'info' | 'warn' | 'error', line: string): void {
   process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`)
 }
+
+export const warn = (line: string): void => { log('warn', line) }
 
 /** Every process that this one starts, from the first moment on. */
 export function ownChildren(): ReadonlySet<ChildProcess> {
@@ -24,13 +26,11 @@ export function ownChildren(): ReadonlySet<ChildProcess> {
   return children
 }
 
-// ---- the name ----
-
 export function controlSide(keeper: Keeper): ControlSide {
   return {
     called: () => `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload`,
     asked: (request, client) => { void answer(keeper, request, client) },
-    warn: (line) => { log('warn', line) },
+    warn,
     note: (line) => { log('info', line) }
   }
 }
@@ -51,13 +51,11 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
         await keeper.stop()
     }
   } catch (error) {
-    const { code, message } = error instanceof HandoverError ? error : { code: 'HANDOVER_PROTOCOL', message: String(error) }
-    client.answer({ type: 'refused', code, reason: message })
+    const { stderr: _, message: reason, ...parts } = errorReport(error)
+    client.answer({ type: 'refused', reason, ...parts })
   }
   client.end()
 }
-
-// ---- signals ----
 
 export function listenForSignals(keeper: Keeper): void {
   const terminal = new Terminal()

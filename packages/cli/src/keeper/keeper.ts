@@ -7,13 +7,13 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { listed, type HandoverError, type Peer, type ProcessEnd, type ProcessStatus, type ReloadOutcome, type Report } from '@handover/core/internal'
+import { listed, type HandoverError, type ProcessEnd, type ProcessStatus, type Report } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import { AppStop } from './app-stop.js'
 import { CheckpointStore } from './checkpoint-store.js'
 import { CountStore } from './count-store.js'
 import { firstLine, firstStartFailed } from './exit-status.js'
-import type { Fleet } from './fleet.js'
+import type { Fleet, KeeperOptions, Memory } from './fleet.js'
 import { adoptWorkers } from './find-workers.js'
 import { watchHangs } from './hang-watch.js'
 import type { ListenerMembers } from './listener-members.js'
@@ -22,46 +22,13 @@ import { Reloads } from './reloads.js'
 import { Restarts } from './restarts.js'
 import { ServedFiles } from './served-files.js'
 import { Slot, type SlotSide } from './slot.js'
-import type { StartCommand } from './start-paths.js'
 import type { Worker } from './worker.js'
-
-export interface KeeperOptions {
-  readonly name: string
-  readonly version: string
-  readonly workers: number
-  /** How long a worker's event loop may be blocked, in milliseconds. 0: without a limit. */
-  readonly hangTimeoutMs: number
-  readonly readyTimeoutMs: number
-  readonly env: NodeJS.ProcessEnv
-  /** How a worker is started now. `inPlace`: also where the working directory is gone. */
-  command(inPlace: boolean): StartCommand
-  log(level: 'info' | 'warn' | 'error', line: string): void
-  /** Hands the keeper's job to a new process. Throws a HandoverError if that failed; then this keeper goes on. */
-  handOver(): Promise<Peer>
-  /** A worker serves, for the first time. */
-  served(): void
-  /** A reload begins, or is over. */
-  reloads(running: boolean): void
-  /** Nothing is left to do. `status`: of what was run. */
-  ended(status: number): void
-}
 
 /** How long a worker may take to answer. */
 const statusMs = 1_000
 /** How long workers that another keeper had may take to say what they listen on. */
 const listenersMs = 10_000
 const lookMs = 10
-
-/** What the next keeper must know, beside the members. */
-export interface Memory {
-  readonly name: string
-  readonly startedAt: number
-  readonly crashes: number
-  readonly count: number
-  readonly lastReload: ReloadOutcome | null
-  /** When the service began, as Date.now(). */
-  readonly since?: number | undefined
-}
 
 export class Keeper implements Fleet {
   readonly options: KeeperOptions
@@ -75,18 +42,13 @@ export class Keeper implements Fleet {
     warn: (line) => { this.options.log('warn', line) }
   })
   readonly lookout = new Lookout(() => this.options.command(true).args, (line) => { this.options.log('warn', line) })
-  readonly restarts = new Restarts({
-    checkpoints: this.checkpoints,
-    start: (slot) => { void this.#startSlot(slot) },
-    serves: () => this.serves(),
-    log: (level, line) => { this.options.log(level, line) }
-  })
+  readonly restarts = new Restarts(this)
   /** When the first generation of the service began to listen. */
   #since: number | undefined
   count: number
   #crashes = 0
   readonly #startedAt: number
-  #hasServed = false
+  hasServed = false
   #stop: AppStop | undefined
   #leaving = false
   /** A stop was asked while the workers were going to another keeper. */
@@ -106,15 +68,7 @@ export class Keeper implements Fleet {
     this.#startedAt = before?.startedAt ?? Date.now()
     this.#crashes = before?.crashes ?? 0
     this.#since = before?.since
-    this.reloads = new Reloads(this, {
-      lookout: this.lookout,
-      isStopping: () => this.stopping,
-      hasServed: () => this.#hasServed,
-      isStarting: () => this.slots.some(({ isStarting }) => isStarting),
-      handOver: () => options.handOver(),
-      begins: () => { options.reloads(true) },
-      over: () => { this.#reloaded() }
-    }, before?.lastReload ?? null)
+    this.reloads = new Reloads(this, before?.lastReload ?? null)
   }
 
   /** The slots that should have a worker. */
@@ -219,7 +173,6 @@ export class Keeper implements Fleet {
     await this.#fill()
   }
 
-  /** Takes over when the service began, from the status of a process. The earliest time that any of them knows counts. */
   noteService({ service }: Partial<ProcessStatus>): void {
     if (service && service.startedAt > 0) this.#since = Math.min(this.#since ?? Infinity, service.startedAt)
   }
@@ -235,7 +188,7 @@ export class Keeper implements Fleet {
   }
 
   async #fill(): Promise<void> {
-    await Promise.all(Array.from({ length: this.count }, (_, index) => this.#startSlot(this.slot(index))))
+    await Promise.all(Array.from({ length: this.count }, (_, index) => this.startSlot(this.slot(index))))
   }
 
   // ---- another keeper ----
@@ -267,8 +220,7 @@ export class Keeper implements Fleet {
     else await this.goOn()
   }
 
-  /** Starts a worker in an empty slot; where that fails, tries again later. */
-  async #startSlot(slot: Slot): Promise<void> {
+  async startSlot(slot: Slot): Promise<void> {
     if (this.stopping || slot.server || slot.isStarting || slot.index >= this.count) return
     this.restarts.cancel(slot)
     try {
@@ -304,8 +256,8 @@ export class Keeper implements Fleet {
 
   /** Who serves what has changed. */
   #changed(): void {
-    if (!this.#hasServed && this.servers.length > 0) {
-      this.#hasServed = true
+    if (!this.hasServed && this.servers.length > 0) {
+      this.hasServed = true
       this.options.served()
     }
     for (const slot of this.slots) if (slot.server) this.restarts.serves(slot, slot.server)
@@ -342,7 +294,7 @@ export class Keeper implements Fleet {
     return this.reloads.startNotes
   }
 
-  #reloaded(): void {
+  reloaded(): void {
     this.options.reloads(false)
     // If the reload could not fill an empty slot either, the keeper goes on trying.
     for (const slot of this.active) {
@@ -380,7 +332,7 @@ export class Keeper implements Fleet {
       return
     }
     const isFirst = !this.#stop
-    this.#stop ??= new AppStop(this, this.#hasServed)
+    this.#stop ??= new AppStop(this, this.hasServed)
     if (isFirst) {
       this.#endWatch()
       for (const slot of this.slots) {

@@ -3,41 +3,35 @@
  * that signals all of its processes, are one reload. How the workers are replaced: rolling-reload.ts.
  */
 
-import { HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type Peer, type ReloadOutcome, type ReloadRequest, type Wishes } from '@handover/core/internal'
+import { HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes } from '@handover/core/internal'
 import type { Fleet } from './fleet.js'
 import type { Lookout } from './lookout.js'
 import { reload } from './rolling-reload.js'
+import type { Slot } from './slot.js'
 import type { Worker } from './worker.js'
 
 /** Plain requests that come within this time of the beginning of a reload belong to it. */
 const togetherMs = 500
 
-export interface ReloadsSide {
+interface ReloadingFleet extends Fleet {
   readonly lookout: Lookout
-  isStopping(): boolean
-  hasServed(): boolean
-  /** A worker is being started. */
-  isStarting(): boolean
-  /** Hands the keeper's job to a new process. Throws a HandoverError if that failed. */
-  handOver(): Promise<Peer>
-  /** A reload begins. */
-  begins(): void
+  readonly slots: readonly Slot[]
+  readonly stopping: boolean
+  readonly hasServed: boolean
   /** A reload is over: all workers are of one generation. */
-  over(): void
+  reloaded(): void
 }
 
 export class Reloads {
   last: ReloadOutcome | null
   /** How the starts of the reload that runs, or of the last one, differed from what was typed. */
   startNotes: string[] = []
-  readonly #fleet: Fleet
-  readonly #side: ReloadsSide
+  readonly #fleet: ReloadingFleet
   #running: { readonly outcome: Promise<ReloadOutcome>; readonly begunAt: number } | undefined
 
   /** `last`: of the keeper before this one. */
-  constructor(fleet: Fleet, side: ReloadsSide, last: ReloadOutcome | null) {
+  constructor(fleet: ReloadingFleet, last: ReloadOutcome | null) {
     this.#fleet = fleet
-    this.#side = side
     this.last = last
   }
 
@@ -50,11 +44,11 @@ export class Reloads {
     const refusal = this.#refusal(request)
     if (refusal) throw await refusal
     this.startNotes = []
-    this.#side.begins()
+    this.#fleet.options.reloads(true)
     const over = (): void => {
       if (this.#running !== running) return
       this.#running = undefined
-      this.#side.over()
+      this.#fleet.reloaded()
     }
     const outcome = request.keeper ? this.#reloadKeeper() : reload(this.#fleet, request, progress, over)
     const running = this.#running = { outcome, begunAt: performance.now() }
@@ -86,9 +80,9 @@ export class Reloads {
   /** Why no reload can begin now. */
   #refusal(request: ReloadRequest): HandoverError | Promise<HandoverError> | undefined {
     const serving = 'Nothing was changed'
-    if (this.#side.isStopping()) return new HandoverError('HANDOVER_NOT_SERVING', { what: `the keeper (process ${process.pid}) is stopping`, serving, todo: 'Start it again' })
+    if (this.#fleet.stopping) return new HandoverError('HANDOVER_NOT_SERVING', { what: `the keeper (process ${process.pid}) is stopping`, serving, todo: 'Start it again' })
     if (this.#running) return new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a reload already runs', serving: this.#fleet.serves(), todo: 'Wait for its report' })
-    if (!this.#side.hasServed()) return this.#notServed(serving)
+    if (!this.#fleet.hasServed) return this.#notServed(serving)
     if (!request.keeper || Object.keys(request).length === 1) return undefined
     const what = '--keeper goes alone: it hands over the keeper, and no worker notices'
     return new HandoverError('HANDOVER_OPTION', { what, serving, todo: 'Reload the app with a command of its own' })
@@ -96,7 +90,7 @@ export class Reloads {
 
   async #notServed(serving: string): Promise<HandoverError> {
     for (const worker of this.#fleet.workers) {
-      const place = await this.#side.lookout.placeOf(worker)
+      const place = await this.#fleet.lookout.placeOf(worker)
       if (place) return new HandoverError('HANDOVER_UNAVAILABLE', { ...place, serving })
     }
     const todo = 'Wait until the first worker serves, or see its output for why it does not'
@@ -109,8 +103,10 @@ export class Reloads {
       reloadOutcome(begun, { serving: this.#fleet.servers.map(({ peer }) => peer), notes: this.startNotes, ...more })
     try {
       // A worker that boots has no control socket yet: the next keeper would not find it.
-      if (this.#side.isStarting()) throw new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a worker is being started', serving: this.#fleet.serves(), todo: 'Ask again when it serves' })
-      const to = await this.#side.handOver()
+      if (this.#fleet.slots.some(({ isStarting }) => isStarting)) {
+        throw new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a worker is being started', serving: this.#fleet.serves(), todo: 'Ask again when it serves' })
+      }
+      const to = await this.#fleet.options.handOver()
       return result({ switched: [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }] })
     } catch (error) {
       if (!(error instanceof HandoverError)) throw error

@@ -4,6 +4,7 @@
  */
 
 import type { CheckpointStore } from './checkpoint-store.js'
+import type { Fleet } from './fleet.js'
 import type { Slot } from './slot.js'
 import type { Worker } from './worker.js'
 
@@ -25,26 +26,24 @@ interface Trouble {
   timer: NodeJS.Timeout | undefined
 }
 
-export interface RestartsSide {
+interface RestartingFleet extends Fleet {
   readonly checkpoints: CheckpointStore
-  start(slot: Slot): void
-  /** Who serves now, for the log. */
-  serves(): string
-  log(level: 'warn' | 'error', line: string): void
+  /** Starts a worker, if the slot should have one and has none. */
+  startSlot(slot: Slot): Promise<void>
 }
 
 export class Restarts {
-  readonly #side: RestartsSide
+  readonly #fleet: RestartingFleet
   readonly #troubles = new Map<Slot, Trouble>()
   readonly #watched = new WeakSet<Worker>()
 
-  constructor(side: RestartsSide) {
-    this.#side = side
+  constructor(fleet: RestartingFleet) {
+    this.#fleet = fleet
   }
 
   /** `served`: the worker had started, and ended later. */
   retry(slot: Slot, reason: string, served: boolean): void {
-    const side = this.#side
+    const { checkpoints, options } = this.#fleet
     const trouble = this.#troubles.get(slot) ?? { failures: 0, starts: 0, reason, nextAt: 0, timer: undefined }
     this.#troubles.set(slot, trouble)
     clearTimeout(trouble.timer)
@@ -54,15 +53,15 @@ export class Restarts {
     trouble.failures++
     trouble.reason = reason
     trouble.nextAt = Date.now() + waitMs
-    trouble.timer = setTimeout(() => { side.start(slot) }, waitMs)
-    const next = side.checkpoints.nextStart(slot.index)
+    trouble.timer = setTimeout(() => { void this.#fleet.startSlot(slot) }, waitMs)
+    const next = checkpoints.nextStart(slot.index)
     if (!many) {
       const when = waitMs === 0 ? `the next one is started${next}` : `the next try is in ${waitMs / 1_000} s${next && `,${next}`}`
-      side.log('warn', `${reason}; ${when}. ${side.serves()}`)
+      options.log('warn', `${reason}; ${when}. ${this.#fleet.serves()}`)
     } else if (trouble.starts === manyStarts) {
-      const tries = `${trouble.starts} tries in a row failed${side.checkpoints.failedWith(slot.index)}`
+      const tries = `${trouble.starts} tries in a row failed${checkpoints.failedWith(slot.index)}`
       const todo = `The keeper goes on trying every ${slowMs / 1_000} s; repair the build, and handover reload tries at once.`
-      side.log('error', `${reason}. It does not start: ${tries}. ${side.serves()} ${todo}`)
+      options.log('error', `${reason}. It does not start: ${tries}. ${this.#fleet.serves()} ${todo}`)
     }
   }
 

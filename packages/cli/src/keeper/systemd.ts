@@ -3,14 +3,14 @@
  */
 
 import { activation, notifySystemd, watchdogBeatMs } from '@handover/core/internal'
-import { Failure } from '../failure.js'
+import { notStarted } from '../failure.js'
 import type { Keeper } from './keeper.js'
 
 /** Call it before anything else is opened. Throws a Failure for a unit with Accept=yes. */
 export function takeActivated(env: NodeJS.ProcessEnv, log: (level: 'info' | 'warn', line: string) => void): void {
   const { sockets, hasConnection } = activation()
   if (hasConnection) {
-    throw new Failure('handover run: systemd passes a connection, and not the socket that listens (Accept=yes). Nothing was started. Set Accept=no in the socket unit.')
+    throw notStarted('systemd passes a connection, and not the socket that listens (Accept=yes)', 'Set Accept=no in the socket unit')
   }
   const { LISTEN_PID: pid = '', LISTEN_FDS: count = '0' } = env
   if (sockets.length > 0) {

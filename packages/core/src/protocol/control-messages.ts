@@ -189,7 +189,8 @@ export type ControlAnswer =
   | { readonly type: 'status'; readonly app: AppStatus }
   | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
   | { readonly type: 'stopping'; readonly pids: readonly number[] }
-  | { readonly type: 'refused'; readonly code: string; readonly reason: string }
+  /** `reason` is the whole text. Its parts are absent where they are not known. */
+  | { readonly type: 'refused'; readonly code: string; readonly reason: string; readonly what?: string; readonly serving?: string; readonly todo?: string }
 
 const service = { startedAt: number, requests: count }
 /** Older versions send no `service` and no `sections`. Whatever a later version adds must be optional, too. */
@@ -222,7 +223,7 @@ const answers: Shapes<ControlAnswer> = {
   status: { app: appStatus },
   reload: { outcome: reloadOutcomeShape },
   stopping: { pids: list(count) },
-  refused: { code: string, reason: string }
+  refused: { code: string, reason: string, what: optional(string), serving: optional(string), todo: optional(string) }
 }
 
 export const parseControlAnswer = reader<ControlAnswer>(answers)
