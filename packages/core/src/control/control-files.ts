@@ -1,20 +1,21 @@
 /**
- * The files of control sockets: who listens at a path, the taking of a path by one process at a time, and a process whose path was removed.
+ * The files of control sockets: which process listens at a path, the taking of a path by one process at a time, and a process whose path
+ * was removed.
  *
- * A process keeps its name when its path is removed, by a cleaner for instance. It makes the path again (path-healer.ts). Until then the
- * kernel still knows where its socket was bound, so that no other process takes the name meanwhile.
+ * A process keeps its name when its path is removed, by a cleaner for instance. It makes the path again (control-socket.ts). Until then the
+ * kernel knows where its socket was bound, so that no other process takes the name.
  */
 
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
-import { addon, systemError } from '../platform/native.js'
+import { addon, check, systemError } from '../platform/native.js'
 import { places, userId } from './control-places.js'
 
-/** In the flags of /proc/net/unix: it listens. */
+/** In the flags of /proc/net/unix: the socket listens. */
 const listens = '00010000'
 const temporary = (file: string): string => `${file}.new`
 
-/** Undefined where no process listens: there is no file, or it is stale, or its process is about to end. */
+/** A connection. Undefined where no process listens: there is no file, or it is stale, or its process is about to end. */
 export function connectTo(file: string): number | undefined {
   const fd = addon().connectUnix(file)
   if (fd >= 0) return fd
@@ -23,13 +24,19 @@ export function connectTo(file: string): number | undefined {
   throw error
 }
 
+/** The pid of the process at the other end, as this pid namespace knows it, else 0. Closes the connection. */
+export function pidBehind(fd: number): number {
+  const peer = addon().peerCredentials(fd)
+  closeSync(fd)
+  return typeof peer === 'number' ? 0 : peer.pid
+}
+
 /** Runs `act` while no other process does so for the same directory, by flock(2). */
 export function underLock<T>(folder: string, act: () => T): T {
   for (;;) {
     const lock = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      const locked = addon().lock(lock)
-      if (locked < 0) throw systemError(locked, 'flock')
+      check(addon().lock(lock), 'flock')
       // It may have been removed and made again while this process waited.
       const { dev, ino } = fstatSync(lock)
       const now = statSync(folder)
@@ -45,8 +52,7 @@ export function listenAt(file: string): number {
   try {
     unlinkSync(temporary(file))
   } catch { /* the usual case: there is none */ }
-  const fd = addon().listenUnix(temporary(file), 128)
-  if (fd < 0) throw systemError(fd, `bind ${temporary(file)}`)
+  const fd = check(addon().listenUnix(temporary(file), 128), `bind ${temporary(file)}`)
   try {
     renameSync(temporary(file), file)
   } catch (error) {
@@ -73,7 +79,7 @@ export function hiddenHolder(name: string): number | undefined {
   for (const line of table.split('\n')) {
     const [, , , flags, , , inode, ...rest] = line.trim().split(/ +/)
     if (flags !== listens || inode === undefined || !bound.has(rest.join(' '))) continue
-    // Another user may have bound the same path in a directory of his own: only a process of this user counts.
+    // A socket of another user may have had the same path: only a process of this user counts.
     const pid = holderOf(`socket:[${inode}]`)
     if (pid !== undefined) return pid
   }

@@ -1,5 +1,5 @@
 /**
- * The directories ("places") where the control sockets of this user can stand: HANDOVER_DIR alone, where it is given; otherwise several.
+ * The directories ("places") for the control sockets of this user: HANDOVER_DIR alone, where it is given; otherwise several.
  *
  * A process that serves takes the first directory that it can use. A command looks in all of them. So another user cannot hide an app by
  * creating a directory whose name can be guessed, and a login and a cron job find the same apps.
@@ -9,9 +9,9 @@
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { HandoverError } from '../errors.js'
+import { HandoverError, withoutStop } from '../errors.js'
 
-/** What the choice depends on. */
+/** What the choice of directories depends on. */
 export interface World {
   readonly env: NodeJS.ProcessEnv
   readonly uid: number
@@ -63,7 +63,7 @@ export function placesIn({ env, uid, temporary, exists, list }: World): Places {
     ...(uid === 0 ? ['/run/handover'] : []),
     ...shared.map((folder) => path.join(folder, prefix(uid))),
     ...(exists(login) ? [path.join(login, 'handover')] : []),
-    // Made where none of the others could be used.
+    // Made where none of the others could be used, see candidates().
     ...shared.flatMap((folder) => list(folder).filter((name) => name.startsWith(`${prefix(uid)}-`)).sort().map((name) => path.join(folder, name)))
   ]
   return { folders: [...new Set(folders)], given: false }
@@ -73,7 +73,7 @@ export function places(): Places {
   return placesIn({ env: process.env, uid: userId(), temporary: tmpdir(), exists: existsSync, list })
 }
 
-/** The effective one, which may change while a process runs: it gives root away. */
+/** The effective one. It may change while a process runs: one that gives up root. */
 export const userId = (): number => process.geteuid?.() ?? 0
 
 function list(folder: string): readonly string[] {
@@ -102,7 +102,7 @@ function isUsable(folder: string): boolean {
   }
 }
 
-/** As mkdir -p. Node's own never comes back from where nothing can be made, such as /proc (nodejs/node#31481). */
+/** As mkdir -p. Node's own never returns where nothing can be made, such as in /proc (nodejs/node#31481). */
 function makeDirectory(folder: string): void {
   if (lstatSync(folder, { throwIfNoEntry: false })) return
   const above = path.dirname(folder)
@@ -130,32 +130,37 @@ function fileIn(folder: string, name: string): string {
 }
 
 /**
- * Calls `use` with the path for a name in one directory after the other, until it does not throw; `first` goes before the others.
- * Where none can be used, one is made under a name that nobody can guess. `use` hears why a better one is not used. Throws what was
- * thrown for the best directory, and a HandoverError of `use` at once.
+ * Calls `use` with the path for a name in one directory after the other, until it does not throw; `first` goes before the others. `use` is
+ * told why a better directory is not used. Throws the error of the best directory, and a HandoverError of `use` at once.
  */
 export function inFirstUsablePlace<T>(name: string, use: (file: string, insteadOf: string | undefined) => T, first?: string): T {
-  const { folders, given } = places()
-  const failures: Error[] = []
-  const attempt = (folder: () => string): { readonly is: T } | undefined => {
+  let failure: Error | undefined
+  for (const folder of candidates(first)) {
     try {
-      return { is: use(fileIn(folder(), name), failures[0]?.message) }
+      return use(fileIn(folder, name), failure?.message)
     } catch (error) {
       if (error instanceof HandoverError) throw error
-      failures.push(error as Error)
-      return undefined
+      failure ??= error as Error
     }
   }
-  for (const folder of given || first === undefined ? folders : [first, ...folders.filter((other) => other !== first)]) {
-    const used = attempt(() => folder)
-    if (used) return used.is
-  }
+  throw failure!
+}
+
+/** The last one is made, under a name that cannot be guessed, where none of the others can be used. */
+function* candidates(first: string | undefined): Generator<string> {
+  const { folders, given } = places()
+  if (first !== undefined && !given) yield first
+  for (const folder of folders) if (given || folder !== first) yield folder
   const unguessable = path.join(tmpdir(), `${prefix(userId())}-`)
-  // Where there is one already it is not for want of a directory that nothing could be used.
-  const more = !given && !folders.some((folder) => folder.startsWith(unguessable) && isUsable(folder))
-  const used = more ? attempt(() => mkdtempSync(unguessable)) : undefined
-  if (used) return used.is
-  throw failures[0] ?? new Error('there is no directory for control sockets')
+  // With one that can be used already, the reason is not a missing directory.
+  if (given || folders.some((folder) => folder.startsWith(unguessable) && isUsable(folder))) return
+  let made: string
+  try {
+    made = mkdtempSync(unguessable)
+  } catch {
+    return
+  }
+  yield made
 }
 
 /** The paths where the socket of a name can be found. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR. */
@@ -163,23 +168,17 @@ export function filesOf(name: string): readonly string[] {
   return places().folders.filter(isUsable).map((folder) => path.join(folder, `${name}.sock`))
 }
 
-/** The directories in which to look for the sockets of processes. */
-export interface SearchedPlaces {
-  /** Those that exist and can be used. */
-  readonly folders: readonly string[]
-  /** All of them, for a message. */
-  readonly looked: string
-}
-
-/** For a command that only asks: creates nothing. Throws HANDOVER_CONTROL_SOCKET where HANDOVER_DIR is given and cannot be used. */
-export function findPlaces(): SearchedPlaces {
-  const serving = 'Nothing was asked'
-  const nothing = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_CONTROL_SOCKET', { what, serving, todo })
+/**
+ * The directories in which a command looks for the sockets of processes: those that exist and can be used, and all of them as a text.
+ * Creates nothing. Throws HANDOVER_CONTROL_SOCKET where HANDOVER_DIR is given and cannot be used.
+ */
+export function findPlaces(): { readonly folders: readonly string[]; readonly looked: string } {
+  const nothing = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_CONTROL_SOCKET', { what, serving: 'Nothing was asked', todo })
   let found: Places
   try {
     found = places()
   } catch (error) {
-    throw error instanceof HandoverError ? nothing(error.message.replace(/\.$/, ''), 'Give the whole path.') : error
+    throw error instanceof HandoverError ? nothing(withoutStop(error.message), 'Give the whole path.') : error
   }
   const { folders, given } = found
   const described: string[] = []
@@ -214,8 +213,7 @@ function placesOfOthers(own: readonly string[]): readonly string[] {
 }
 
 /**
- * Where a keeper looks for its workers: also where others may look in meanwhile, since each process that is asked there is checked to
- * be of this user.
+ * Where a keeper looks for its workers: also in directories that other users can enter, since the user of each process there is checked.
  */
 export function placesOfWorkers(): readonly string[] {
   return places().folders.filter((folder) => {

@@ -13,7 +13,7 @@ import path from 'node:path'
 import { addon, check } from '../platform/native.js'
 import { passListenHook } from '../platform/own-servers.js'
 import { ControlConnections, type ConnectionsSide } from './control-connections.js'
-import { connectTo, listenAt, underLock } from './control-files.js'
+import { connectTo, listenAt, pidBehind, underLock } from './control-files.js'
 import { inFirstUsablePlace, userId } from './control-places.js'
 
 const lookMs = 2_000
@@ -188,8 +188,7 @@ function bindAgain({ file: before, fd }: BoundSocket): BoundSocket | number {
     if (other === undefined) return bound(file, listenAt(file))
     // On a file system that gives a file another number our own socket answers.
     const isOurs = addon().pollReadable(fd, 0) > 0
-    const peer = addon().peerCredentials(other)
-    closeSync(other)
-    return isOurs ? bound(file, fd) : typeof peer === 'number' ? 0 : peer.pid
+    const pid = pidBehind(other)
+    return isOurs ? bound(file, fd) : pid
   }), path.dirname(before))
 }

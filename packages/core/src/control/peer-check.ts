@@ -14,8 +14,7 @@ export function checkPeer(fd: number, who: string, owner?: number): void {
   if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && (peer.uid === owner || owner === 0))) {
     throw new HandoverError('HANDOVER_PEER_UID', {
       what: `the ${who} (process ${peer.pid}) has uid ${peer.uid}, expected ${mine} or 0`,
-      serving: 'Nothing was taken over',
-      todo: 'Run both as the same user'
+      serving: 'Nothing was taken over', todo: 'Run both as the same user'
     })
   }
 }

@@ -1,6 +1,7 @@
 /**
- * What a process without a keeper answers on its control sockets: its status, a reload of itself, a stop. A reload counts as done only
- * when the successor has lived for a while; until then the predecessor can still come back.
+ * What a process without a keeper answers on its control sockets: its status, a reload of itself, a stop.
+ *
+ * A reload counts as done only when the successor has lived for a while; until then the predecessor can still come back.
  */
 
 import type { Client } from './control-connections.js'
@@ -26,12 +27,11 @@ export interface RequestHandlerSide {
 type Fate = { readonly is: 'lives' } | { readonly is: 'undone'; readonly error: HandoverError } | { readonly is: 'drained'; readonly report: Report }
 
 const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
-const optionNames: Readonly<Record<(typeof needsKeeper)[number], string>> = { canary: '--canary', probe: '--probe', parallel: '--parallel', workers: '--workers', keeper: '--keeper' }
 
 export class RequestHandler {
   readonly #side: RequestHandlerSide
   #lastReload: ReloadOutcome | null = null
-  /** Who waits for the fate of a successor. */
+  /** Each waits for the fate of a successor. */
   readonly #waiting = new Set<(fate: Fate) => void>()
 
   constructor(side: RequestHandlerSide) {
@@ -57,7 +57,7 @@ export class RequestHandler {
     }
   }
 
-  /** A reload that has begun, whoever asked for it: the last one is told in the status. */
+  /** Every reload that begins, whatever triggered it: the status shows the last one. */
   record(reload: Promise<Report>): Promise<Report> {
     const begun = reloadBegins()
     reload.then(
@@ -88,8 +88,8 @@ export class RequestHandler {
 
   #app(): AppStatus {
     const status = this.#side.status()
-    const { startedAt, requests } = status.service
-    const service = { startedAt, generation: status.generation, requests }
+    const { generation, service: { startedAt, requests } } = status
+    const service = { startedAt, generation, requests }
     return { name: this.#side.name() ?? null, keeper: null, service, processes: [status], lastReload: this.#lastReload }
   }
 
@@ -99,7 +99,7 @@ export class RequestHandler {
   async #reload(options: ReloadRequest, client: Client): Promise<ReloadOutcome | undefined> {
     const asked = needsKeeper.find((option) => options[option] !== undefined && options[option] !== false)
     if (asked) {
-      client.answer({ type: 'refused', code: 'HANDOVER_OPTION', reason: `process ${process.pid} runs without a keeper, so ${optionNames[asked]} means nothing to it. Nothing was changed. Start it with \`handover run\` for that.` })
+      client.answer({ type: 'refused', code: 'HANDOVER_OPTION', reason: `process ${process.pid} runs without a keeper, so --${asked} means nothing to it. Nothing was changed. Start it with \`handover run\` for that.` })
       return undefined
     }
     const begun = reloadBegins()
@@ -114,9 +114,11 @@ export class RequestHandler {
     const outcome = this.#done(begun, report)
     const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs)
     progress(`${named(report.successor)} serves${watchedMs > 0 ? `, and is watched for ${watchedMs / 1_000} s` : ''}`)
-    const first = await this.#fate(watchedMs)
-    if (first.is === 'lives' && options.wait === true) progress(`${named(report.predecessor)} drains`)
-    const fate = first.is === 'lives' && options.wait === true ? await this.#fate() : first
+    let fate = await this.#fate(watchedMs)
+    if (fate.is === 'lives' && options.wait === true) {
+      progress(`${named(report.predecessor)} drains`)
+      fate = await this.#fate()
+    }
     switch (fate.is) {
       case 'undone': return this.#failed(begun, fate.error)
       case 'drained': return { ...outcome, reports: [fate.report] }
@@ -124,7 +126,7 @@ export class RequestHandler {
     }
   }
 
-  /** `lives` where nothing has happened for so long; without a time it waits for the end of the drain, or the undo. */
+  /** `lives` where nothing has happened after this time; without a time it waits for the end of the drain, or the undo. */
   async #fate(livesAfterMs?: number): Promise<Fate> {
     return await new Promise((resolve) => {
       this.#waiting.add(resolve)
@@ -136,23 +138,21 @@ export class RequestHandler {
     })
   }
 
-  #done(begun: ReloadBegin, report: Report): ReloadOutcome {
+  #done(begun: ReloadBegin, report: Report, version: string | null = null): ReloadOutcome {
     const { predecessor: from, successor: to } = report
-    return reloadOutcome(begun, { switched: to ? [{ slot: null, from, to, version: null }] : [], reports: [report], serving: to ? [to] : [] })
+    return reloadOutcome(begun, { switched: to ? [{ slot: null, from, to, version }] : [], reports: [report], serving: to ? [to] : [] })
   }
 
   #failed(begun: ReloadBegin, error: unknown): ReloadOutcome {
     return reloadOutcome(begun, { serving: this.#side.serving(), error })
   }
 
-  /** The reload by which this process came to serve, as its predecessor told it at its end. */
+  /** The reload by which this process came to serve, from the report that its predecessor sent at its end. */
   #received(report: Report): ReloadOutcome {
     const { launch, prepare, commit, drain } = report.durations
     const ms = Math.round((launch ?? 0) + (prepare ?? 0) + (commit ?? 0))
-    const { successor, predecessor } = report
-    if (!successor) throw new Error('a report of a successor has none')
     const begun = { at: Date.now() - Math.round(drain ?? 0) - ms, since: performance.now() - ms }
-    return reloadOutcome(begun, { switched: [{ slot: null, from: predecessor, to: successor, version: this.#side.status().version }], reports: [report], serving: [successor] })
+    return this.#done(begun, report, this.#side.status().version)
   }
 }
 

@@ -12,8 +12,7 @@ export function addon(): Native {
   if (native) return native
   throw new HandoverError('HANDOVER_UNAVAILABLE', {
     what: `descriptors cannot be passed in this process: ${nativeMissing}`,
-    serving: 'Nothing was changed',
-    todo: 'Build the addon (node-gyp rebuild), or use a platform that the package has a binary for'
+    serving: 'Nothing was changed', todo: 'Build the addon (node-gyp rebuild), or use a platform that the package has a binary for'
   })
 }
 

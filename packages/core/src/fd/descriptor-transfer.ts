@@ -40,21 +40,21 @@ export const scratch = Buffer.alloc(65_536)
 
 /** The descriptor of a connection that can be used now, or an error that says why not. */
 function descriptorOf(connection: Connection, direction: Direction | undefined): number {
-  let fd: number | undefined
-  if (typeof connection === 'number') {
-    if ((connection | 0) !== connection || connection < 0) throw wrongArgument(`${connection} is no descriptor`, 'Give a small whole number')
-    fd = connection
-  } else {
-    if (!(connection instanceof net.Socket)) throw wrongArgument('the connection is neither a number nor a net.Socket', 'Give a descriptor or a net.Socket')
-    if (connection.connecting) throw wrongArgument('the net.Socket is not connected yet', "Wait for its 'connect' event")
-    if ('encrypted' in connection) throw wrongArgument('the net.Socket is a TLS socket', 'Give a plain Unix socket')
-    fd = fdOf(connection)
-    if (fd === undefined) throw wrongArgument('the net.Socket has no descriptor: it was destroyed, or never connected', 'Give one that is open')
-    if (direction === 'readable') mustNotBeRead(connection)
-    if (direction === 'writable' && connection.writableLength > 0) {
-      throw wrongArgument(`Node still has ${connection.writableLength} bytes to write to the net.Socket`, 'Wait until they are written: the bytes would come after the descriptors')
-    }
+  if (typeof connection === 'number') return mustBeDescriptor(connection)
+  if (!(connection instanceof net.Socket)) throw wrongArgument('the connection is neither a number nor a net.Socket', 'Give a descriptor or a net.Socket')
+  if (connection.connecting) throw wrongArgument('the net.Socket is not connected yet', "Wait for its 'connect' event")
+  if ('encrypted' in connection) throw wrongArgument('the net.Socket is a TLS socket', 'Give a plain Unix socket')
+  const fd = fdOf(connection)
+  if (fd === undefined) throw wrongArgument('the net.Socket has no descriptor: it was destroyed, or never connected', 'Give one that is open')
+  if (direction === 'readable') mustNotBeRead(connection)
+  if (direction === 'writable' && connection.writableLength > 0) {
+    throw wrongArgument(`Node still has ${connection.writableLength} bytes to write to the net.Socket`, 'Wait until they are written: the bytes would come after the descriptors')
   }
+  return fd
+}
+
+function mustBeDescriptor(fd: number): number {
+  if ((fd | 0) !== fd || fd < 0) throw wrongArgument(`${fd} is no descriptor`, 'Give a small whole number')
   return fd
 }
 
@@ -84,8 +84,7 @@ function checkDescriptors(fds: readonly number[]): void {
   if (fds.length > maxFdsPerMessage) {
     throw new HandoverError('HANDOVER_FD_LIMIT', {
       what: `${fds.length} descriptors are too many for one message`,
-      serving: 'Nothing was sent',
-      todo: `Send them in batches of at most ${maxFdsPerMessage}`
+      serving: 'Nothing was sent', todo: `Send them in batches of at most ${maxFdsPerMessage}`
     })
   }
 }
@@ -109,11 +108,7 @@ async function perform<T>(connection: Connection, transfer: Transfer<T>, options
   const stop = new Stop(transfer, options)
   const socket = typeof connection === 'number' ? undefined : connection
   const onClose = (): void => {
-    stop.now(new HandoverError('HANDOVER_FD_CLOSED', {
-      what: 'this process destroyed the net.Socket during the call',
-      serving: transfer.soFar(),
-      todo: 'Connect again'
-    }))
+    stop.now(closed(transfer.soFar(), 'this process destroyed the net.Socket during the call'))
   }
   try {
     if (queue.calls > 1) await stop.or((ready) => { void before.then(ready); return () => undefined })
@@ -138,23 +133,20 @@ async function perform<T>(connection: Connection, transfer: Transfer<T>, options
 }
 
 const isClosed = (errno: number): boolean => errno === -EPIPE || errno === -ECONNRESET
+const closed = (serving: string, what = 'the peer closed the connection', cause?: unknown): HandoverError =>
+  new HandoverError('HANDOVER_FD_CLOSED', { what, serving, todo: 'Connect again' }, cause === undefined ? {} : { cause })
 
 function sendFailure(errno: number, fds: readonly number[], soFar: string): HandoverError {
   const cause = systemError(errno, 'sendmsg')
-  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', {
-    what: 'the peer closed the connection',
-    serving: soFar,
-    todo: 'Connect again'
-  }, { cause })
+  if (isClosed(errno)) return closed(soFar, undefined, cause)
   if (errno === -ETOOMANYREFS) {
     return new HandoverError('HANDOVER_FD_LIMIT', {
       what: 'the kernel takes no more descriptors on their way: more than RLIMIT_NOFILE of this user are sent and not received yet (ETOOMANYREFS)',
-      serving: soFar,
-      todo: 'Let the peer receive before more is sent, or raise the limit of open files'
+      serving: soFar, todo: 'Let the peer receive before more is sent, or raise the limit of open files'
     }, { cause })
   }
-  const closed = errno === -EBADF ? fds.find((fd) => !isOpen(fd)) : undefined
-  if (closed !== undefined) return wrongArgument(`descriptor ${closed}, which was to be sent, is not open`, 'Send it before it is closed', cause)
+  const wrong = errno === -EBADF ? fds.find((fd) => !isOpen(fd)) : undefined
+  if (wrong !== undefined) return wrongArgument(`descriptor ${wrong}, which was to be sent, is not open`, 'Send it before it is closed', cause)
   return wrongArgument(`the message cannot be sent: ${cause.message}`, 'See sendmsg(2) and unix(7) for this error', cause)
 }
 
@@ -237,15 +229,10 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
         closeFds(fds)
         throw new HandoverError('HANDOVER_FD_TRUNCATED', {
           what: `the kernel delivered only ${fds.length} descriptors of a message (MSG_CTRUNC)`,
-          serving: `They were closed, and the ${bytes} bytes that came with them are lost`,
-          todo: 'Raise the limit of open files (ulimit -n), or send fewer at a time'
+          serving: `They were closed, and the ${bytes} bytes that came with them are lost`, todo: 'Raise the limit of open files (ulimit -n), or send fewer at a time'
         })
       }
-      if (bytes === 0 && fds.length === 0) throw new HandoverError('HANDOVER_FD_CLOSED', {
-        what: 'the peer closed the connection',
-        serving: 'Nothing was received',
-        todo: 'Connect again'
-      })
+      if (bytes === 0 && fds.length === 0) throw closed('Nothing was received')
       const data = Buffer.allocUnsafe(bytes)
       into.copy(data, 0, 0, bytes)
       return { data, fds }
@@ -255,11 +242,7 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
 
 function receiveFailure(errno: number): HandoverError {
   const cause = systemError(errno, 'recvmsg')
-  if (isClosed(errno)) return new HandoverError('HANDOVER_FD_CLOSED', {
-    what: 'the peer closed the connection with data unread',
-    serving: 'Nothing was received',
-    todo: 'Connect again'
-  }, { cause })
+  if (isClosed(errno)) return closed('Nothing was received', 'the peer closed the connection with data unread', cause)
   return wrongArgument(`nothing can be received: ${cause.message}`, 'See recvmsg(2) for this error', cause)
 }
 
@@ -289,8 +272,7 @@ export function closeFds(fds: readonly number[]): void {
   if (failed.length > 0) {
     throw new HandoverError('HANDOVER_FD_ARGUMENT', {
       what: `cannot close ${failed.join(', ')}`,
-      serving: `The other ${fds.length - failed.length} descriptors were closed`,
-      todo: 'Close each descriptor once: its number may already be something else'
+      serving: `The other ${fds.length - failed.length} descriptors were closed`, todo: 'Close each descriptor once: its number may already be something else'
     }, { cause: systemError(-EBADF, 'close') })
   }
 }
@@ -328,14 +310,9 @@ export function peerCredentials(connection: Connection): PeerCredentials {
  * @throws HANDOVER_NOT_A_SOCKET (it stays open), HANDOVER_FD_ARGUMENT when it is not open, HANDOVER_UNAVAILABLE.
  */
 export function describeFd(fd: number): SocketDescription {
-  if ((fd | 0) !== fd || fd < 0) throw wrongArgument(`${fd} is no descriptor`, 'Give a small whole number')
-  const answer = addon().describe(fd)
+  const answer = addon().describe(mustBeDescriptor(fd))
   if (typeof answer !== 'number') return answer
   const cause = systemError(answer, 'getsockopt')
   if (answer === -EBADF) throw wrongArgument(`descriptor ${fd} is not open`, 'Give one that is', cause)
-  throw new HandoverError('HANDOVER_NOT_A_SOCKET', {
-    what: `descriptor ${fd} is not a socket`,
-    serving: 'It stays open',
-    todo: 'Give a socket'
-  }, { cause })
+  throw new HandoverError('HANDOVER_NOT_A_SOCKET', { what: `descriptor ${fd} is not a socket`, serving: 'It stays open', todo: 'Give a socket' }, { cause })
 }

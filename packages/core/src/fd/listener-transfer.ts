@@ -46,13 +46,13 @@ const largestBacklog = 65_535
 const backlogFor = (found: number, told: number): number =>
   found === 0 && told === 0 ? largestBacklog : Math.max(found, told, defaultBacklog)
 
+const notAListener = (what: string, serving: string, code: 'HANDOVER_PROTOCOL' | 'HANDOVER_NOT_A_SOCKET' = 'HANDOVER_PROTOCOL'): HandoverError =>
+  new HandoverError(code, { what, serving, todo: 'See what the peer sends' })
+
 /** The user's bytes of a message of `sendListener`; of another message all that has arrived. */
 async function restOf(
-  connection: Connection,
-  first: Buffer,
-  until: number | undefined,
-  options: WaitOptions
-): Promise<{ data: Buffer; description?: ListenerDescription }> {
+  connection: Connection, first: Buffer, until: number | undefined, options: WaitOptions
+): Promise<Pick<ReceivedListener, 'data' | 'description'>> {
   const end = first.indexOf('\n')
   const header = end < 0 ? undefined : headerOf(first.toString('utf8', 0, end))
   if (header === undefined) return { data: first }
@@ -63,19 +63,11 @@ async function restOf(
     const maxBytes = Math.min(missing, scratch.length)
     const { data, fds } = await receiveFds(connection, { ...options, ...(timeoutMs !== undefined && { timeoutMs }), maxBytes })
     closeFds(fds)
-    if (fds.length > 0) throw new HandoverError('HANDOVER_PROTOCOL', {
-      what: `expected ${missing} more bytes of a listener's message, found a message with ${fds.length} descriptors`,
-      serving: 'All were closed',
-      todo: 'See what the peer sends'
-    })
+    if (fds.length > 0) throw notAListener(`expected ${missing} more bytes of a listener's message, found a message with ${fds.length} descriptors`, 'All were closed')
     parts.push(data)
     missing -= data.length
   }
-  if (missing < 0) throw new HandoverError('HANDOVER_PROTOCOL', {
-    what: `expected ${header.bytes} bytes after the line of a listener's message, found ${header.bytes - missing}`,
-    serving: 'It was closed',
-    todo: 'See what the peer sends'
-  })
+  if (missing < 0) throw notAListener(`expected ${header.bytes} bytes after the line of a listener's message, found ${header.bytes - missing}`, 'It was closed')
   return { data: Buffer.concat(parts), description: { name: header.name, backlog: header.backlog } }
 }
 
@@ -126,16 +118,13 @@ export async function sendListener(connection: Connection, server: net.Server, d
  *   has not exactly one descriptor, HANDOVER_UNAVAILABLE in a cluster worker. What arrived was closed.
  */
 export async function receiveListener<S extends net.Server = net.Server>(
-  connection: Connection,
-  server?: S,
-  options: WaitOptions = {}
+  connection: Connection, server?: S, options: WaitOptions = {}
 ): Promise<ReceivedListener<S>> {
   const own = server ?? (net.createServer() as S)
   if (own.listening) throw wrongArgument('the server listens already', 'Give one that does not')
   if (cluster.isWorker) throw new HandoverError('HANDOVER_UNAVAILABLE', {
     what: 'in a cluster worker Node asks the primary for every listener, also for one that has a descriptor',
-    serving: 'Nothing was received',
-    todo: 'Receive it in the primary'
+    serving: 'Nothing was received', todo: 'Receive it in the primary'
   })
   const api = addon()
   const until = options.timeoutMs === undefined ? undefined : performance.now() + options.timeoutMs
@@ -143,20 +132,13 @@ export async function receiveListener<S extends net.Server = net.Server>(
   let taken = false
   try {
     const [fd, ...more] = fds
-    if (fd === undefined || more.length > 0) throw new HandoverError('HANDOVER_PROTOCOL', {
-      what: `expected one descriptor of a listener, found ${fds.length}`,
-      serving: 'They were closed',
-      todo: 'See what the peer sends'
-    })
+    if (fd === undefined || more.length > 0) throw notAListener(`expected one descriptor of a listener, found ${fds.length}`, 'They were closed')
     const message = await restOf(connection, data, until, options)
     const found = api.describe(fd)
     if (typeof found === 'number' || !found.listening || found.type !== 'stream' || found.family === 'other') {
       const what = typeof found === 'number' ? systemError(found, 'getsockopt').message : `a ${kindOf(found)}`
-      throw new HandoverError('HANDOVER_NOT_A_SOCKET', {
-        what: `expected a listening stream socket${message.description ? ` (${message.description.name})` : ''}, found: ${what}`,
-        serving: 'It was closed, and the server does not listen',
-        todo: 'See what the peer sends'
-      })
+      const expected = `expected a listening stream socket${message.description ? ` (${message.description.name})` : ''}`
+      throw notAListener(`${expected}, found: ${what}`, 'It was closed, and the server does not listen', 'HANDOVER_NOT_A_SOCKET')
     }
     // As the second argument: Node ignores options.backlog where there is an fd.
     own.listen({ fd }, backlogFor(found.backlog, message.description?.backlog ?? 0))

@@ -9,6 +9,9 @@ import { HandoverError } from '../errors.js'
 import { systemError } from '../platform/native.js'
 import { addon, wrongArgument } from './argument-errors.js'
 
+/** As much as a timer of Node takes. */
+const longestTimeoutMs = 2 ** 31 - 1
+
 /** Each wait ends at the first of the two. */
 export interface WaitOptions {
   /** Milliseconds for the whole call; without it the call waits as long as it takes. 0: do not wait. */
@@ -82,9 +85,7 @@ export class Stop {
     this.#timer = setTimeout(() => {
       const did = transfer.direction === 'readable' ? 'sent nothing' : 'did not take the message'
       this.now(new HandoverError('HANDOVER_FD_TIMEOUT', {
-        what: `the peer ${did} within ${timeoutMs} ms`,
-        serving: transfer.soFar(),
-        todo: 'Try again, or give it longer'
+        what: `the peer ${did} within ${timeoutMs} ms`, serving: transfer.soFar(), todo: 'Try again, or give it longer'
       }))
     }, timeoutMs)
   }
@@ -116,4 +117,3 @@ export class Stop {
     this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 }
-export const longestTimeoutMs = 2 ** 31 - 1
