@@ -120,6 +120,10 @@ export class HandoverError extends Error {
   }
 }
 
+/** For an argument or option that cannot be used. */
+export const optionError = (what: string, todo: string, serving = 'Nothing was changed'): HandoverError =>
+  new HandoverError('HANDOVER_OPTION', { what, serving, todo })
+
 /** The parts of an error with its text: for a copy, or for another process. */
 export const partsOf = ({ message, what, serving, todo }: HandoverError): ErrorParts & { readonly text: string } =>
   ({ text: message, what, ...(serving !== undefined && { serving }), ...(todo !== undefined && { todo }) })

@@ -99,16 +99,16 @@ export class Startup {
     lifecycle.move('taking', { is: 'preparing', predecessor })
     state.expect(sections, since, channel)
     // The offer is the keeper's own, or what systemd held: no process serves.
-    if ([keeper?.keeper, host.pid].includes(predecessor.pid)) state.restoring?.nobodyElseServes()
+    if ([keeper?.keeper, host.pid].includes(predecessor.pid)) state.restoring.nobodyElseServes()
     this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop)
     if (alone) void this.#acceptSoon()
     void succeed(channel, {
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#actions.serve(),
       take: (connections, fds, refusable) => adopter.take(connections, fds, refusable),
-      allTaken: async () => { await state.restoring?.idle() },
-      section: (message, fd) => { state.arrived(message, fd) },
-      unsaved: (message) => { state.unsaved(message) },
+      allTaken: async () => { await state.restoring.idle() },
+      section: (message, fd) => { state.restoring.arrived(message, fd) },
+      unsaved: (message) => { state.restoring.unsaved(message) },
       peer: (message, fd) => { state.peers.heard('predecessor', message, fd) },
       withdrawn: (error) => { this.#withdrawn(error) },
       predecessorEnded: (report, orderly) => { this.#predecessorEnded(report, orderly) }
@@ -119,7 +119,7 @@ export class Startup {
   /** As at a first start, where no other process would answer what the program asks of itself. */
   async #acceptSoon(): Promise<void> {
     const { registry, state, lifecycle } = this.#context
-    if (state.hasToRestore) await state.restoring?.allRestored()
+    if (!state.restoring.isEmpty) await state.restoring.allRestored()
     if (!isStarting(lifecycle.state.is)) return
     this.#acceptsAtOnce = true
     for (const listener of registry.listeners) registry.acceptOn(listener)
@@ -135,14 +135,14 @@ export class Startup {
   #booted(): void {
     const { lifecycle, keeper, state } = this.#context
     if (lifecycle.state.is !== 'preparing' || this.#isFinishing) return
-    if (keeper || state.hasToRestore) void this.#finish()
+    if (keeper || !state.restoring.isEmpty) void this.#finish()
     else this.#sayReady()
   }
 
   async #finish(): Promise<void> {
     const { registry, state } = this.#context
     this.#isFinishing = true
-    const lacks = await state.restoring?.finish()
+    const lacks = await state.restoring.finish()
     if (lacks !== undefined) {
       this.#lacksState = true
       this.#refuse(lacks, 'HANDOVER_STATE')
@@ -200,7 +200,7 @@ export class Startup {
     const { lifecycle, state, host, keeper, log } = this.#context
     this.#isGone()
     state.disconnect('predecessor', !orderly)
-    state.restoring?.predecessorGone()
+    state.restoring.predecessorGone()
     if (!keeper) host.inherited.stderr?.passOn()
     if (this.#lacksState) {
       this.#lacksState = false

@@ -129,7 +129,7 @@ export const listener = shape({
   name: string, kind: oneOf('tcp', 'unix', 'udp', 'control'), asked: string, ephemeral: optional(boolean), address: string, port: count,
   backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
-const phase = oneOf('offer', 'final', 'checkpoint')
+export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
 const takes = shape({ listeners: list(string), kinds: list(string), room: count })
 const connection = shape({
   kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string)
@@ -141,8 +141,8 @@ export const shapes: Shapes<Message> = {
     protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)),
     since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)
   },
-  section: { name: string, phase, bytes: count },
-  unsaved: { name: string, phase, reason: string },
+  section: { name: string, phase: sectionPhase, bytes: count },
+  unsaved: { name: string, phase: sectionPhase, reason: string },
   restoring: { name: string, bytes: count },
   peer: { name: string, text: optional(string) },
   refused: { code: string, reason: string },

@@ -1,23 +1,23 @@
 /**
  * The live channel between neighbouring generations: values that the programs send each other from the switch until the predecessor ends,
- * and those of our own (their names begin with "@").
+ * and Handover's own messages, whose names begin with "@".
  *
- * A value travels as text; a long one as a file whose descriptor goes before the word. What is sent when nobody is there, or when the other
- * side takes nothing any more, is not kept.
+ * A value travels as text; a long one as a file, whose descriptor goes before the message. What is sent without a neighbour, or to one that
+ * reads nothing any more, is not kept.
  */
 
 import { closeSync } from 'node:fs'
 import { inspect } from 'node:util'
 import type { Channel } from '../protocol/channel.js'
-import { HandoverError, textOf } from '../errors.js'
+import { optionError, textOf } from '../errors.js'
 import { takeTextFile, textFile } from '../platform/memory-file.js'
 import type { MessageOf, Peer } from '../protocol/handover-messages.js'
 import type { Neighbour, PeerChannel, PeerMessageInfo } from './sharing-api.js'
 import { decodeState, encodeState } from '../protocol/value-codec.js'
 
-/** Above this a value goes as a file: a line must be short, and its reader must not wait for it. */
+/** Above this a value goes as a file: lines must be short. */
 const mostTextBytes = 65_536
-/** Values that wait for the first listener of their name. */
+/** Values of one name that wait for its first listener. */
 const mostWaiting = 1_000
 
 type Listener = (value: unknown, info: PeerMessageInfo) => void
@@ -31,34 +31,33 @@ export class PeerMessages implements PeerChannel {
   readonly #links = new Map<Neighbour, Link>()
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #waiting = new Map<string, { readonly value: unknown; readonly info: PeerMessageInfo }[]>()
-  /** Names of which messages were lost. */
+  /** Names of messages of which some were lost. */
   readonly #lossy = new Set<string>()
-  readonly #complain: (line: string) => void
+  readonly #warn: (line: string) => void
 
-  constructor(complain: (line: string) => void) {
-    this.#complain = complain
+  constructor(warn: (line: string) => void) {
+    this.#warn = warn
   }
 
   send(name: string, value: unknown, to?: Neighbour): boolean {
     mustBeName(name)
-    if (![undefined, 'predecessor', 'successor'].includes(to)) throw new HandoverError('HANDOVER_OPTION', `peer.send("${name}") was given ${inspect(to)} as the neighbour. Nothing was sent. Give 'predecessor' or 'successor'.`)
+    if (![undefined, 'predecessor', 'successor'].includes(to)) throw optionError(`peer.send("${name}") was given ${inspect(to)} as the neighbour`, "Give 'predecessor' or 'successor'", 'Nothing was sent')
     return this.say(name, value, to)
   }
 
-  /** As `send`, also for names of our own. */
+  /** As `send`, also for Handover's own names. */
   say(name: string, value: unknown, to?: Neighbour): boolean {
     const text = encodeState(value, `the message "${name}"`)
-    const sent = (to === undefined ? this.neighbours : [to]).map((neighbour) => this.#sayTo(neighbour, name, text))
-    return sent.includes(true)
+    return (to === undefined ? this.neighbours : [to]).map((neighbour) => this.#sayTo(neighbour, name, text)).includes(true)
   }
 
   on(name: string, listener: Listener): () => void {
     mustBeName(name)
-    if (typeof listener !== 'function') throw new HandoverError('HANDOVER_OPTION', `peer.on("${name}") was given ${inspect(listener)}. Nothing was changed. Give a function.`)
+    if (typeof listener !== 'function') throw optionError(`peer.on("${name}") was given ${inspect(listener)}`, 'Give a function')
     return this.hear(name, listener)
   }
 
-  /** As `on`, also for names of our own. */
+  /** As `on`, also for Handover's own names. */
   hear(name: string, listener: Listener): () => void {
     const listeners = this.#listeners.get(name) ?? new Set<Listener>()
     this.#listeners.set(name, listeners.add(listener))
@@ -80,7 +79,7 @@ export class PeerMessages implements PeerChannel {
     this.#links.delete(neighbour)
   }
 
-  /** A word has come. `fd`: of a file with the text, where it has none; undefined also where that did not arrive. */
+  /** A message has come. `fd`: of a file with the text, where the message has none; undefined also where that did not arrive. */
   heard(from: Neighbour, { name, text }: MessageOf<'peer'>, fd?: number): void {
     const link = this.#links.get(from)
     if (!link) {
@@ -94,7 +93,7 @@ export class PeerMessages implements PeerChannel {
       if (listeners && listeners.size > 0) for (const listener of [...listeners]) this.#call(listener, name, value, info)
       else if (!name.startsWith('@')) this.#keep(name, value, info)
     } catch (error) {
-      this.#complain(`a message "${name}" of process ${link.peer.pid} is lost: ${(error as Error).message}`)
+      this.#warn(`a message "${name}" of process ${link.peer.pid} is lost: ${(error as Error).message}`)
     }
   }
 
@@ -103,7 +102,7 @@ export class PeerMessages implements PeerChannel {
     this.#waiting.set(name, waiting)
     if (waiting.push({ value, info }) <= mostWaiting) return
     waiting.shift()
-    if (!this.#lossy.has(name)) this.#complain(`more than ${mostWaiting} messages "${name}" wait for peer.on(): the oldest are lost. This is said once.`)
+    if (!this.#lossy.has(name)) this.#warn(`more than ${mostWaiting} messages "${name}" wait for peer.on(): the oldest are lost. This is said once.`)
     this.#lossy.add(name)
   }
 
@@ -111,7 +110,7 @@ export class PeerMessages implements PeerChannel {
     try {
       listener(value, info)
     } catch (error) {
-      this.#complain(`a listener of peer.on("${name}") threw: ${textOf(error)}`)
+      this.#warn(`a listener of peer.on("${name}") threw: ${textOf(error)}`)
     }
   }
 
@@ -128,7 +127,7 @@ export class PeerMessages implements PeerChannel {
       channel.send({ type: 'peer', name }, [fd])
       return true
     } catch (error) {
-      this.#complain(`a message "${name}" to the ${neighbour} is not sent: ${(error as Error).message}`)
+      this.#warn(`a message "${name}" to the ${neighbour} is not sent: ${(error as Error).message}`)
       return false
     } finally {
       if (fd !== undefined) closeSync(fd)
@@ -142,5 +141,5 @@ function received(fd: number | undefined): string {
 }
 
 function mustBeName(name: unknown): void {
-  if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@')) throw new HandoverError('HANDOVER_OPTION', `a message to a peer was given the name ${inspect(name)}. Nothing was changed. Give 1 to 128 characters, not beginning with "@".`)
+  if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@')) throw optionError(`a message to a peer was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
 }

@@ -1,6 +1,7 @@
 /**
- * What this process knows and passes on: sections, peers, sums over processes, the age of the service. Brings the parts together; the
- * generation tells it what happens, and asks it at the steps of a handover.
+ * What this process knows and passes on: sections, messages to its neighbours, sums over processes, the age of the service.
+ *
+ * It brings the parts together. The generation reports to it what happens, and calls it at the steps of a handover.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -8,13 +9,12 @@ import { reasonOf } from '../errors.js'
 import { closeLater } from '../platform/memory-file.js'
 import type { Channel } from '../protocol/channel.js'
 import type { SectionStatus, ServiceCount } from '../protocol/control-messages.js'
-import type { MessageOf, Peer } from '../protocol/handover-messages.js'
+import type { Peer } from '../protocol/handover-messages.js'
 import type { CountedBy } from '../protocol/keeper-messages.js'
 import { listed, type StateReport } from '../protocol/report.js'
 import { loadSoon } from '../protocol/value-codec.js'
-import { countedBy, ProcessExchange, readTold, withFile } from './aggregates/aggregate-exchange.js'
+import { ProcessExchange, readTold, withFile, type CountGatherer } from './aggregates/aggregate-exchange.js'
 import { Aggregates, type Aggregate, type AggregateOptions } from './aggregates/aggregate.js'
-import type { CountGatherer } from './count-gatherer.js'
 import { PeerMessages } from './peer-messages.js'
 import { CheckpointTimer } from './sections/checkpoint-timer.js'
 import { Sections } from './sections/section-registry.js'
@@ -43,16 +43,17 @@ export interface SharedStateSide {
 export class SharedState {
   readonly #side: SharedStateSide
   readonly #sections = new Sections(({ name }) => {
-    this.#restoring?.declared(name)
+    this.restoring.declared(name)
     if (this.#isServing) this.#checkpointing.start()
   })
   readonly #saving: SectionSaver
   readonly #checkpointing: CheckpointTimer
+  /** What the predecessor saved; empty where nothing was offered. */
+  readonly restoring: SectionRestorer
   readonly peers: PeerMessages
   readonly #exchange: ProcessExchange
   readonly #aggregates: Aggregates
   readonly #requests: Aggregate<ServiceCounts>
-  #restoring: SectionRestorer | undefined
   #isServing = false
   /** The successor was to begin without what this process knows. */
   #successorIsFresh = false
@@ -61,23 +62,27 @@ export class SharedState {
   #looking = false
 
   constructor(side: SharedStateSide) {
+    const warn = (line: string): void => { side.warn(line) }
     this.#side = side
-    this.#saving = new SectionSaver(this.#sections, () => side.author(), (line) => { side.warn(line) })
-    this.peers = new PeerMessages((line) => { side.warn(line) })
+    this.#saving = new SectionSaver(this.#sections, () => side.author(), warn)
+    this.restoring = new SectionRestorer(this.#sections, warn)
+    this.peers = new PeerMessages(warn)
     this.#exchange = new ProcessExchange(this.peers, {
       kept: () => side.kept(),
       snapshot: (topic) => this.#aggregates.snapshot(topic),
       inherit: (topic, told) => { this.#aggregates.inherit(topic, told) },
       topics: () => this.#aggregates.topics,
-      warn: (line) => { side.warn(line) }
+      warn
     })
-    this.#aggregates = new Aggregates(this.#exchange, id, undefined, (line) => { side.warn(line) })
-    const requests = { own: () => ({ requests: side.requests() }), add: (a: ServiceCounts, b: ServiceCounts) => ({ requests: a.requests + b.requests }) }
-    this.#requests = this.#aggregates.aggregate(serviceTopic, requests)
+    this.#aggregates = new Aggregates(this.#exchange, id, undefined, warn)
+    this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, {
+      own: () => ({ requests: side.requests() }),
+      add: (a, b) => ({ requests: a.requests + b.requests })
+    })
     this.#checkpointing = new CheckpointTimer(this.#sections, this.#saving, {
       whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
       keep: (name, { fd, bytes }) => side.kept()?.checkpoint(name, fd, bytes) ?? storeCheckpoint(name, fd),
-      warn: (line) => { side.warn(line) }
+      warn
     })
   }
 
@@ -87,7 +92,7 @@ export class SharedState {
   share(name: string, section: Section): void {
     this.#sections.share(name, section)
     loadSoon()
-    if (this.#restoring?.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
+    if (this.restoring.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
   }
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
@@ -101,7 +106,7 @@ export class SharedState {
     return { startedAt: new Date(startedAt), uptime: Date.now() - startedAt, generation, requests: this.#allRequests() }
   }
 
-  /** What was known of the others is looked up anew in the background. */
+  /** Answers at once, from what is known of the others; asks them in the background where that is old. */
   #allRequests(): number {
     const known = this.#known
     if (!(known && performance.now() - known.at < freshMs)) this.#look()
@@ -110,14 +115,16 @@ export class SharedState {
 
   get serviceCount(): ServiceCount {
     const { value, includes } = this.#aggregates.inherited(serviceTopic)
-    return { id, startedAt: this.#startedAt ?? Date.now(), requests: this.#side.requests() + ((value as ServiceCounts | undefined)?.requests ?? 0), includes }
+    const requests = this.#side.requests() + ((value as ServiceCounts | undefined)?.requests ?? 0)
+    return { id, startedAt: this.#startedAt ?? Date.now(), requests, includes }
   }
 
   #look(): void {
     if (this.#looking) return
     this.#looking = true
     const ownThen = this.#side.requests()
-    this.#requests.total().then(({ requests }) => { this.#known = { requests, at: performance.now(), ownThen } }, () => undefined).finally(() => { this.#looking = false })
+    this.#requests.total().then(({ requests }) => { this.#known = { requests, at: performance.now(), ownThen } }, () => undefined)
+      .finally(() => { this.#looking = false })
   }
 
   // ---- the age and the place of this process ----
@@ -142,14 +149,14 @@ export class SharedState {
     this.#checkpointing.stop()
   }
 
-  /** Of a transfer that runs. */
+  /** Of the transfer that runs. */
   get progress(): SectionStatus[] {
-    return [...this.#saving.progress, ...(this.#isServing ? [] : (this.#restoring?.progress ?? []))]
+    return [...this.#saving.progress, ...(this.#isServing ? [] : this.restoring.progress)]
   }
 
   // ---- as a predecessor ----
 
-  /** The sections of an offer. `fresh`: somebody asked for a successor that knows nothing. */
+  /** The sections of an offer. `fresh`: the reload was asked for without state. */
   toSend(fresh: boolean): SectionsToSend {
     this.#saving.forget()
     this.#successorIsFresh = fresh
@@ -165,63 +172,44 @@ export class SharedState {
     this.#saving.forget()
   }
 
-  /** After the last request: the sections that ask for it, and what was counted. */
+  /** After the last request: the sections that are `final`, and what was counted. */
   async sendLast(channel: Channel | undefined, signal: AbortSignal): Promise<void> {
     if (channel) {
-      for (const name of this.#successorIsFresh ? [] : this.#saving.finalNames) {
-        try {
-          const { fd, bytes } = await this.#saving.save(name, 'final', signal)
-          try {
-            await channel.sendWhenRoom({ type: 'section', name, phase: 'final', bytes }, [fd], signal)
-            if (!channel.isOpen) throw new Error('it is gone')
-          } finally {
-            void closeLater(fd)
-          }
-        } catch (error) {
-          const reason = reasonOf(error)
-          this.#side.warn(`what was added to section "${name}" at last does not go to the successor: ${reason}`)
-          channel.send({ type: 'unsaved', name, phase: 'final', reason })
-        }
-      }
+      for (const name of this.#successorIsFresh ? [] : this.#saving.finalNames) await this.#sendFinal(name, channel, signal)
     } else if (!this.#side.kept()) {
-      // An orderly end: what was kept for a crash is of no use to the next start.
+      // An orderly end: what was stored for a crash is of no use to the next start.
       for (const { name, checkpoint } of this.#sections.saved) if (checkpoint !== undefined) forgetCheckpoint(name)
     }
     await this.#exchange.sayLast()
   }
 
+  async #sendFinal(name: string, channel: Channel, signal: AbortSignal): Promise<void> {
+    try {
+      const { fd, bytes } = await this.#saving.save(name, 'final', signal)
+      try {
+        await channel.sendWhenRoom({ type: 'section', name, phase: 'final', bytes }, [fd], signal)
+        if (!channel.isOpen) throw new Error('it is gone')
+      } finally {
+        void closeLater(fd)
+      }
+    } catch (error) {
+      const reason = reasonOf(error)
+      this.#side.warn(`what was added to section "${name}" at last does not go to the successor: ${reason}`)
+      channel.send({ type: 'unsaved', name, phase: 'final', reason })
+    }
+  }
+
   // ---- as a successor ----
 
-  /** An offer was taken. */
+  /** An offer was taken: these sections follow. `since`: when the service began. */
   expect(names: readonly string[], since: number | undefined, channel: Channel): void {
     if (since !== undefined) this.#startedAt = since
-    this.#restoring = new SectionRestorer(this.#sections, names, {
-      progress: (name, bytes) => { channel.send({ type: 'restoring', name, bytes }) },
-      warn: (line) => { this.#side.warn(line) }
-    })
+    this.restoring.expect(names, (name, bytes) => { channel.send({ type: 'restoring', name, bytes }) })
   }
 
-  /** `fd`: the descriptor that was sent before the word; undefined where it did not arrive. */
-  arrived({ name, phase, bytes }: MessageOf<'section'>, fd: number | undefined): void {
-    if (this.#restoring) this.#restoring.arrived(name, phase, bytes, fd)
-    else if (fd !== undefined) void closeLater(fd)
-  }
-
-  unsaved({ name, phase, reason }: MessageOf<'unsaved'>): void {
-    this.#restoring?.unsaved(name, phase, reason)
-  }
-
-  get hasToRestore(): boolean {
-    return this.#restoring !== undefined && !this.#restoring.isEmpty
-  }
-
-  /** What became of it; undefined where nothing was offered. */
+  /** What became of the sections; undefined where none was offered. */
   get restored(): StateReport | undefined {
-    return this.hasToRestore ? this.#restoring?.report : undefined
-  }
-
-  get restoring(): SectionRestorer | undefined {
-    return this.#restoring
+    return this.restoring.isEmpty ? undefined : this.restoring.report
   }
 
   // ---- neighbours ----
@@ -232,7 +220,7 @@ export class SharedState {
     if (neighbour === 'successor') void this.#exchange.introduce()
   }
 
-  /** `lost`: it said no last word. */
+  /** `lost`: it ended without its last message. */
   disconnect(neighbour: Neighbour, lost: boolean): void {
     this.peers.disconnect(neighbour)
     if (lost) this.#exchange.lost(neighbour)
@@ -242,8 +230,8 @@ export class SharedState {
 
   tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void {
     this.#aggregates.snapshot(topic).then((snapshot) => {
-      if (snapshot) withFile(snapshot, (fd) => { answer(countedBy(snapshot), fd) })
-      // Out of descriptors, or what own() throws: nobody here asked, and the keeper counts this process with its last word.
+      if (snapshot) withFile(snapshot, answer)
+      // Out of descriptors, or own() throws. The keeper then counts this process as it last heard.
     }).catch((error: unknown) => { this.#side.warn(`the keeper is not told what this process counts as "${topic}": ${(error as Error).message}`) })
   }
 

@@ -1,56 +1,60 @@
 /**
- * The way to what the other processes of the app count: through the keeper, where there is one, to all of them; else from neighbour to
- * neighbour, which pass the question on.
+ * Asks the other processes of the app what they count. A keeper asks all of them; without one, each process asks its neighbours, which pass
+ * the question on.
  *
- * A question carries what the asker is about to show, so that it is not lost should that process die. A neighbour that is gone counts with
- * its last word.
+ * A question carries what the asker is about to show, so that it is not lost if that process dies. A neighbour that is gone counts with its
+ * last message.
  */
 
 import { closeSync } from 'node:fs'
 import type { Snapshot, SnapshotPart } from './count-once.js'
-import { count, list, optional, shape, string } from '../../protocol/json-lines.js'
+import { count, list, number, optional, shape, string } from '../../protocol/json-lines.js'
 import type { CountedBy } from '../../protocol/keeper-messages.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
 import type { PeerMessages } from '../peer-messages.js'
-import type { CountGatherer } from '../count-gatherer.js'
 import type { Neighbour } from '../sharing-api.js'
 import { decodeState, encodeState } from '../../protocol/value-codec.js'
 
-/** How long the others may take to say what they count, and how much less of that each one further away has. */
+/** How long the others may take to answer, and how much less of that a process has that is one further away. */
 const answerMs = 1_000
 const hopMs = 250
 
-/** `@ask`, between neighbours: what does everybody on your side count? */
-interface Question {
-  readonly id: number
-  readonly topic: string
-  readonly mine: SnapshotPart
-  /** How long the asker waits. */
-  readonly ms: number
-}
-
-/** `@answer`. */
-interface Answer {
-  readonly id: number
-  readonly topic: string
-  readonly own: SnapshotPart | undefined
-  readonly beyond: readonly SnapshotPart[]
-}
-
-/** `@known`: what the neighbour counts now. `@count`: the last word of a predecessor. */
-interface Word {
-  readonly topic: string
-  readonly snapshot: SnapshotPart
+/** What neighbours say to each other, by the name of the message. */
+interface Words {
+  /** What does every process on your side count? `ms`: how long the asker waits. */
+  '@ask': { readonly id: number; readonly topic: string; readonly mine: SnapshotPart; readonly ms: number }
+  '@answer': { readonly id: number; readonly topic: string; readonly own: SnapshotPart | undefined; readonly beyond: readonly SnapshotPart[] }
+  /** What the neighbour counts now. */
+  '@known': { readonly topic: string; readonly snapshot: SnapshotPart }
+  /** The last message of a predecessor. */
+  '@count': { readonly topic: string; readonly snapshot: SnapshotPart }
 }
 
 const part = shape({ id: string })
-
-/** The fields that each of them must have. */
 const shapes = {
-  '@ask': shape({ id: count, topic: string, mine: part, ms: (value) => typeof value === 'number' && value >= 0 }),
+  '@ask': shape({ id: count, topic: string, mine: part, ms: number }),
   '@answer': shape({ id: count, topic: string, own: optional(part), beyond: list(part) }),
   '@known': shape({ topic: string, snapshot: part }),
   '@count': shape({ topic: string, snapshot: part })
+}
+
+/** What another process counts, as a file. The descriptor belongs to the receiver. `of`: the id of the process. */
+export interface GatheredCount {
+  readonly of: string
+  readonly fd: number
+}
+
+/**
+ * What this wing needs of a keeper; the link to the keeper has this shape. Everything travels as files. A descriptor stays the caller's,
+ * who may close it as soon as the call returns.
+ */
+export interface CountGatherer {
+  /** What all others count, with those that are gone. Undefined where the keeper is gone or silent. */
+  gather(topic: string, snapshot: CountedBy, fd: number): Promise<GatheredCount[] | undefined>
+  /** What this process has counted, at its end. False where the keeper does not get it. */
+  tally(topic: string, snapshot: CountedBy, fd: number): boolean
+  /** A section for the next process of this slot, if this one crashes. False where the keeper does not get it: it keeps the one before. */
+  checkpoint(name: string, fd: number, bytes: number): boolean
 }
 
 export interface ExchangeSide {
@@ -61,39 +65,44 @@ export interface ExchangeSide {
   warn(line: string): void
 }
 
-const opposite = (neighbour: Neighbour): Neighbour => (neighbour === 'predecessor' ? 'successor' : 'predecessor')
-
 export class ProcessExchange {
   readonly #peers: PeerMessages
   readonly #side: ExchangeSide
-  readonly #asked = new Map<number, (answer: Answer) => void>()
-  /** What each neighbour and those beyond it counted when it was last heard. */
-  readonly #last = new Map<Neighbour, Map<string, readonly SnapshotPart[]>>([['predecessor', new Map()], ['successor', new Map()]])
-  /** What the keeper last told of the others, by topic. */
+  readonly #asked = new Map<number, (answer: Words['@answer']) => void>()
+  /** What each neighbour and the processes beyond it counted when it was last heard, by topic. */
+  readonly #last: Readonly<Record<Neighbour, Map<string, readonly SnapshotPart[]>>> = { predecessor: new Map(), successor: new Map() }
+  /** What the keeper last answered, by topic. */
   readonly #gathered = new Map<string, readonly SnapshotPart[]>()
   #ids = 0
 
   constructor(peers: PeerMessages, side: ExchangeSide) {
     this.#peers = peers
     this.#side = side
-    this.#hear('@ask', (question: Question, from) => { void this.#answer(question, from) })
-    this.#hear('@answer', (answer: Answer, from) => { this.#answered(answer, from) })
-    this.#hear('@known', ({ topic, snapshot }: Word, from) => { this.#learn(from, topic, snapshot) })
-    this.#hear('@count', ({ topic, snapshot }: Word, from) => {
-      this.#last.get(from)?.delete(topic)
+    this.#hear('@ask', (question, from) => { void this.#answer(question, from) })
+    this.#hear('@answer', (answer, from) => {
+      this.#last[from].set(answer.topic, allOf(answer))
+      this.#asked.get(answer.id)?.(answer)
+    })
+    this.#hear('@known', ({ topic, snapshot }, from) => { this.#learn(from, topic, snapshot) })
+    this.#hear('@count', ({ topic, snapshot }, from) => {
+      this.#last[from].delete(topic)
       side.inherit(topic, snapshot)
     })
   }
 
-  #hear(name: keyof typeof shapes, listener: (value: never, from: Neighbour) => void): void {
+  #hear<Name extends keyof Words>(name: Name, listener: (word: Words[Name], from: Neighbour) => void): void {
     this.#peers.hear(name, (value, { from }) => {
-      if (shapes[name](value)) listener(value as never, from)
+      if (shapes[name](value)) listener(value as Words[Name], from)
       else this.#side.warn(`the ${from} sent a message "${name}" of an unknown shape: it is ignored`)
     })
   }
 
+  #say<Name extends keyof Words>(name: Name, word: Words[Name], to: Neighbour): boolean {
+    return this.#peers.say(name, word, to)
+  }
+
   async ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]> {
-    // Where another keeper took its place meanwhile, that one is asked.
+    // If another keeper has taken its place meanwhile, the new one is asked.
     for (let asked, kept = this.#side.kept(); kept && kept !== asked; asked = kept, kept = this.#side.kept()) {
       const gathered = await this.#askKeeper(kept, topic, mine)
       if (!gathered) continue
@@ -101,13 +110,13 @@ export class ProcessExchange {
       return gathered
     }
     const answers = await Promise.all(this.#peers.neighbours.map(async (neighbour) => await this.#ask(neighbour, topic, mine, answerMs)))
-    // What the keeper last told of the others is shown as long as it, or the next one, is silent: a total must not run backwards.
+    // While the keeper, or the next one, is silent, its last answer is shown: a total must not run backwards.
     return [...answers.flat(), ...(this.#gathered.get(topic) ?? [])]
   }
 
   async #askKeeper(kept: CountGatherer, topic: string, mine: Snapshot): Promise<SnapshotPart[] | undefined> {
-    const asked = withFile(mine, (fd) => kept.gather(topic, countedBy(mine), fd))
-    return (await asked)?.flatMap(({ of, fd }) => {
+    const answers = await withFile(mine, (by, fd) => kept.gather(topic, by, fd))
+    return answers?.flatMap(({ of, fd }) => {
       try {
         return [readTold(of, fd)]
       } catch (error) {
@@ -119,42 +128,37 @@ export class ProcessExchange {
 
   async #ask(neighbour: Neighbour, topic: string, mine: SnapshotPart, ms: number): Promise<readonly SnapshotPart[]> {
     const id = ++this.#ids
-    const answer = await new Promise<Answer | undefined>((resolve) => {
-      // Where it was this event loop that was blocked, the answer lies there already, and is read before the immediate.
+    const answer = await new Promise<Words['@answer'] | undefined>((resolve) => {
+      // If this event loop was blocked, the answer has arrived already, and is read before the immediate.
       const timer = setTimeout(() => setImmediate(resolve, undefined), ms)
       this.#asked.set(id, (heard) => {
         clearTimeout(timer)
         resolve(heard)
       })
-      if (this.#peers.say('@ask', { id, topic, mine, ms } satisfies Question, neighbour)) return
+      if (this.#say('@ask', { id, topic, mine, ms }, neighbour)) return
       clearTimeout(timer)
       resolve(undefined)
     })
     this.#asked.delete(id)
-    return answer ? allOf(answer) : (this.#last.get(neighbour)?.get(topic) ?? [])
+    return answer ? allOf(answer) : this.#last[neighbour].get(topic) ?? []
   }
 
-  #answered(answer: Answer, from: Neighbour): void {
-    this.#last.get(from)?.set(answer.topic, allOf(answer))
-    this.#asked.get(answer.id)?.(answer)
-  }
-
-  async #answer({ id, topic, mine, ms }: Question, from: Neighbour): Promise<void> {
+  async #answer({ id, topic, mine, ms }: Words['@ask'], from: Neighbour): Promise<void> {
     this.#learn(from, topic, mine)
     const own = await this.#snapshot(topic)
-    const onward = opposite(from)
+    const onward = from === 'predecessor' ? 'successor' : 'predecessor'
     const beyond = this.#peers.neighbours.includes(onward) ? await this.#ask(onward, topic, own ?? mine, Math.max(0, ms - hopMs)) : []
-    this.#peers.say('@answer', { id, topic, own, beyond } satisfies Answer, from)
+    this.#say('@answer', { id, topic, own, beyond }, from)
   }
 
-  /** To the successor, or to the keeper where there is none, before this process ends. */
+  /** To the successor and to the keeper, before this process ends. */
   async sayLast(): Promise<void> {
     for (const topic of this.#side.topics()) {
       const snapshot = await this.#snapshot(topic)
       if (!snapshot) continue
-      if (this.#peers.neighbours.includes('successor')) this.#peers.say('@count', { topic, snapshot } satisfies Word, 'successor')
-      // Also where a successor has it: that may die before it has read it.
-      if (this.#side.kept()) withFile(snapshot, (fd) => { this.#side.kept()?.tally(topic, countedBy(snapshot), fd) })
+      if (this.#peers.neighbours.includes('successor')) this.#say('@count', { topic, snapshot }, 'successor')
+      // Also where there is a successor: it may die before it has read the message.
+      if (this.#side.kept()) withFile(snapshot, (by, fd) => this.#side.kept()?.tally(topic, by, fd))
     }
   }
 
@@ -162,11 +166,11 @@ export class ProcessExchange {
   async introduce(): Promise<void> {
     for (const topic of this.#side.topics()) {
       const snapshot = await this.#snapshot(topic)
-      if (snapshot) this.#peers.say('@known', { topic, snapshot } satisfies Word, 'successor')
+      if (snapshot) this.#say('@known', { topic, snapshot }, 'successor')
     }
   }
 
-  /** What the program adds may throw; that must not be an error of ours. */
+  /** Undefined also where a function of the program throws. */
   async #snapshot(topic: string): Promise<Snapshot | undefined> {
     try {
       return await this.#side.snapshot(topic)
@@ -178,33 +182,29 @@ export class ProcessExchange {
 
   /** What the neighbour itself counts; what is known of those beyond it stays. */
   #learn(from: Neighbour, topic: string, snapshot: SnapshotPart): void {
-    const known = this.#last.get(from)
-    known?.set(topic, [snapshot, ...(known.get(topic) ?? []).filter(({ id }) => id !== snapshot.id)])
+    const known = this.#last[from]
+    known.set(topic, [snapshot, ...(known.get(topic) ?? []).filter(({ id }) => id !== snapshot.id)])
   }
 
-  /** A neighbour is gone: what it last said it counted is this process's now. */
+  /** A neighbour is gone: this process inherits what it last counted. */
   lost(neighbour: Neighbour): void {
-    const last = this.#last.get(neighbour)
-    for (const [topic, snapshots] of last ?? []) for (const snapshot of snapshots) this.#side.inherit(topic, snapshot)
-    last?.clear()
+    for (const [topic, snapshots] of this.#last[neighbour]) for (const snapshot of snapshots) this.#side.inherit(topic, snapshot)
+    this.forget(neighbour)
   }
 
-  /** The neighbour of now is another one than before. */
+  /** Another process is this neighbour now. */
   forget(neighbour: Neighbour): void {
-    this.#last.get(neighbour)?.clear()
+    this.#last[neighbour].clear()
   }
 }
 
-const allOf = ({ own, beyond }: Answer): readonly SnapshotPart[] => [...(own ? [own] : []), ...beyond]
+const allOf = ({ own, beyond }: Words['@answer']): readonly SnapshotPart[] => [...(own ? [own] : []), ...beyond]
 
-/** For the keeper, who gets the value as a file and does not look into it. */
-export const countedBy = ({ id, includes }: Snapshot): CountedBy => ({ id, includes })
-
-/** Calls `send` with a file that holds the value, and closes it. */
-export function withFile<T>({ value }: SnapshotPart, send: (fd: number) => T): T {
+/** Calls `send` with what a keeper gets: whose counts these are, and a file with the value, which is closed afterwards. */
+export function withFile<T>({ id, includes, value }: Snapshot, send: (by: CountedBy, fd: number) => T): T {
   const fd = textFile(encodeState(value, 'what this process counts'))
   try {
-    return send(fd)
+    return send({ id, includes }, fd)
   } finally {
     closeSync(fd)
   }

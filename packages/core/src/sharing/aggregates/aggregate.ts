@@ -1,12 +1,12 @@
 /**
- * Sums over all processes of an app: those that serve, those that drain, and those that are gone. Each process counts by itself; whoever is
- * asked adds up what the others count at that moment to what it counts and has inherited. Every process is in the sum exactly once: what
- * was inherited stays apart by process, with a version, until nobody else can hold it any more. A total that was begun after another one
- * was shown is never smaller. Pure but for the words that `Exchange` passes on; it neither looks into what a program counts nor limits how
- * large that is.
+ * Sums over all processes of an app: those that serve, those that drain, and those that are gone. Each process counts by itself. A process
+ * that is asked for a total adds what the others count at that moment to what it counts and has inherited.
+ *
+ * Every process is in the sum exactly once: inherited counts stay apart by process, with a version, until no other process can hold them. A
+ * total that was begun after another one was shown is never smaller. Pure but for the messages that `Exchange` passes on.
  */
 
-import { HandoverError, textOf } from '../../errors.js'
+import { HandoverError, optionError, textOf } from '../../errors.js'
 import { countsOf, once, type Count, type Snapshot, type SnapshotPart } from './count-once.js'
 
 /** What a program gives to aggregate(). `T`: plain data, as for share(); with `text` anything. */
@@ -40,17 +40,27 @@ export interface Exchange {
   ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]>
 }
 
-/** How long what was inherited stays apart, at least: a later version of it, or a second copy on another way, has long arrived by then. */
+/** How long inherited counts stay apart, at least: by then a later version, or a second copy on another way, has arrived. */
 const settledMs = 60_000
 /** More than this stay apart only where this process cannot add them. */
 const apart = 32
-/** So many names of processes go along. Older ones are gone for so many generations that nobody holds a copy. */
+/** So many ids of processes go along. No process holds copies of counts that are older. */
 const remembered = 256
 
 /** A program in JavaScript may give anything. */
 const has = (options: unknown, name: string): boolean => typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
 
 const lastOf = (ids: Iterable<string>): string[] => [...new Set(ids)].slice(-remembered)
+
+/** A value, which may be undefined. */
+interface Box {
+  readonly value: unknown
+}
+
+/** What processes that are gone have counted, and their ids. */
+interface Inherited extends Box {
+  readonly includes: readonly string[]
+}
 
 /** One topic in one process. */
 class Sum {
@@ -61,11 +71,11 @@ class Sum {
   /** What was inherited, by process. */
   #parts = new Map<string, Count & { readonly since: number }>()
   /** What was read of a text; undefined where this version of the program cannot read it. */
-  readonly #values = new WeakMap<Count, { readonly value: unknown } | undefined>()
+  readonly #values = new WeakMap<Count, Box | undefined>()
   /** What was inherited long ago. */
-  #merged: { readonly includes: readonly string[]; readonly value: unknown } | undefined
+  #merged: Inherited | undefined
   #version = 0
-  #own: { readonly value: unknown } | undefined
+  #own: Box | undefined
   #looking: Promise<unknown> = Promise.resolve()
   #next: Promise<unknown> | undefined
 
@@ -85,8 +95,8 @@ class Sum {
   async total(ask: (mine: Snapshot) => Promise<readonly SnapshotPart[]>): Promise<unknown> {
     const own = await this.#look()
     const answers = await ask(this.#snapshot(own))
-    // From here on in one go: what was inherited while the others were asked is in, and what they said of it is not added again. Of its own
-    // it shows only what it has told, for that is what is left where it crashes now.
+    // No await below: counts inherited meanwhile are included exactly once. Of its own count it shows what it has sent: the others still
+    // have that if this process crashes now.
     const shown = this.#add(own, answers)
     this.#settle(answers)
     return shown
@@ -111,10 +121,10 @@ class Sum {
   }
 
   /**
-   * One after the other, so that a later version is never the smaller one. Who comes while one runs gets the next: that one may have looked
-   * already.
+   * Calls own(), one call after the other, so that a later version is never the smaller one. A caller that comes while own() runs waits
+   * for the next call, since this one may have counted already.
    */
-  #look(): Promise<{ readonly value: unknown }> {
+  #look(): Promise<Box> {
     this.#next ??= this.#looking = this.#looking.catch(() => undefined).then(async () => {
       this.#next = undefined
       this.#own = { value: await this.#options!.own() }
@@ -122,43 +132,48 @@ class Sum {
     return this.#next.then(() => this.#own!)
   }
 
-  /** What this process has inherited, in one. `value` is undefined where there is nothing, or nobody here who can add it. */
-  get inherited(): { readonly value: unknown; readonly includes: readonly string[] } {
+  /** What this process has inherited, as one value; undefined where there is nothing, or the program here cannot add it. */
+  get inherited(): Inherited {
     const { includes } = this.#snapshot(undefined)
-    if (this.#options === undefined) return { value: undefined, includes }
-    const values = [this.#merged, ...[...this.#parts.values()].map((part) => this.#read(part))].filter((it) => it !== undefined).map(({ value }) => value)
-    if (values.length === 0) return { value: undefined, includes }
-    return { value: values.map((value) => this.#remains(value)).reduce((a, b) => this.#options!.add(a, b)), includes }
+    const boxes = this.#options === undefined ? [] : [this.#merged, ...[...this.#parts.values()].map((part) => this.#read(part))]
+    const values = boxes.filter((box) => box !== undefined).map(({ value }) => this.#remains(value))
+    return { value: values.length === 0 ? undefined : this.#sumOf(values), includes }
   }
 
-  #counts(own: { readonly value: unknown } | undefined): (Count & { readonly since?: number })[] {
+  #sumOf(values: readonly unknown[]): unknown {
+    return values.reduce((a, b) => this.#options!.add(a, b))
+  }
+
+  #counts(own: Box | undefined): (Count & { readonly since?: number })[] {
     const parts = [...this.#parts.values()]
-    const both = [this.#merged, own].filter((it) => it !== undefined).map(({ value }) => value)
+    const both = [this.#merged, own].filter((box) => box !== undefined).map(({ value }) => value)
     if (both.length === 0) return parts
-    return [{ id: this.#id, version: ++this.#version, includes: this.#merged?.includes ?? [], value: both.reduce((a, b) => this.#options!.add(a, b)) }, ...parts]
+    return [{ id: this.#id, version: ++this.#version, includes: this.#merged?.includes ?? [], value: this.#sumOf(both) }, ...parts]
   }
 
-  #snapshot(own: { readonly value: unknown } | undefined): Snapshot {
+  #snapshot(own: Box | undefined): Snapshot {
     const counts = this.#counts(own)
-    const written = counts.map(({ since: _since, value, text = this.#write(value), ...about }): Count => ({ ...about, ...(text === undefined ? { value } : { value: null, text }) }))
-    return { id: this.#id, includes: lastOf([...counts.flatMap(({ includes }) => includes), ...this.#parts.keys()]), value: written }
+    const value = counts.map(({ since: _, value: counted, text = this.#write(counted), ...about }): Count =>
+      ({ ...about, ...(text === undefined ? { value: counted } : { value: null, text }) }))
+    return { id: this.#id, includes: lastOf([...counts.flatMap(({ includes }) => includes), ...this.#parts.keys()]), value }
   }
 
   #write(value: unknown): string | undefined {
     const text: unknown = this.#options?.text?.write(value)
     if (text === undefined || typeof text === 'string') return text
-    throw new HandoverError('HANDOVER_STATE', `text.write() of aggregate() answered ${typeof text}, expected a string. The sum cannot be made. Answer a string.`)
+    const what = `text.write() of aggregate() answered ${typeof text}, expected a string`
+    throw new HandoverError('HANDOVER_STATE', { what, serving: 'The sum cannot be made', todo: 'Answer a string' })
   }
 
-  /** Undefined where this version of the program cannot: that counts nothing here, and is passed on. */
-  #read(count: Count): { readonly value: unknown } | undefined {
+  /** Undefined where this version of the program cannot read it: it counts nothing here, and is passed on. */
+  #read(count: Count): Box | undefined {
     const { text } = count
     if (text === undefined) return count
     if (!this.#values.has(count)) this.#values.set(count, this.#readText(count.id, text))
     return this.#values.get(count)
   }
 
-  #readText(id: string, text: string): { readonly value: unknown } | undefined {
+  #readText(id: string, text: string): Box | undefined {
     const read = this.#options?.text?.read.bind(this.#options.text)
     try {
       if (read) return { value: read(text) }
@@ -169,15 +184,13 @@ class Sum {
     return undefined
   }
 
-  #add(own: { readonly value: unknown }, answers: readonly SnapshotPart[]): unknown {
+  #add(own: Box, answers: readonly SnapshotPart[]): unknown {
     const all = [{ id: this.#id, counts: this.#counts(own) }, ...answers.map((answer) => ({ id: answer.id, counts: countsOf(answer) }))]
     const gone = new Set(all.flatMap(({ id, counts }) => counts.filter((count) => count.id !== id)).map(({ id }) => id))
-    const options = this.#options!
-    const values = once(all.flatMap(({ counts }) => counts)).flatMap((count) => {
+    return this.#sumOf(once(all.flatMap(({ counts }) => counts)).flatMap((count) => {
       const read = this.#read(count)
       return read ? [gone.has(count.id) ? this.#remains(read.value) : read.value] : []
-    })
-    return values.reduce((sum, value) => options.add(sum, value))
+    }))
   }
 
   #remains(value: unknown): unknown {
@@ -185,7 +198,7 @@ class Sum {
     return options.remains === undefined ? value : options.remains(value)
   }
 
-  /** Merges what was inherited long ago and nobody else holds. */
+  /** Merges what was inherited long ago and no other process holds. */
   #settle(answers: readonly SnapshotPart[]): void {
     const elsewhere = new Set(answers.flatMap((told) => [told.id, ...countsOf(told).flatMap(({ id, includes }) => [id, ...includes])]))
     const before = this.#now() - settledMs
@@ -230,11 +243,11 @@ export class Aggregates {
   }
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
-    if (typeof name !== 'string' || name === '') throw new HandoverError('HANDOVER_OPTION', 'aggregate() was called without a name. Nothing was changed. Give a name that is the same in each version of the program.')
-    if (!has(options, 'own') || !has(options, 'add')) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called without own() or add(). Nothing was changed. Give both.`)
-    if (options.text !== undefined && !(has(options.text, 'write') && has(options.text, 'read'))) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was given a text without write() or read(). Nothing was changed. Give both, or none.`)
+    if (typeof name !== 'string' || name === '') throw optionError('aggregate() was called without a name', 'Give a name that is the same in each version of the program')
+    if (!has(options, 'own') || !has(options, 'add')) throw optionError(`aggregate('${name}') was called without own() or add()`, 'Give both')
+    if (options.text !== undefined && !(has(options.text, 'write') && has(options.text, 'read'))) throw optionError(`aggregate('${name}') was given a text without write() or read()`, 'Give both, or none')
     const sum = this.#sum(name)
-    if (!sum.count(options)) throw new HandoverError('HANDOVER_OPTION', `aggregate('${name}') was called twice in this process. The first one counts. Give the second another name.`)
+    if (!sum.count(options)) throw optionError(`aggregate('${name}') was called twice in this process`, 'Give the second another name', 'The first one counts')
     return {
       total: async () => await sum.total((mine) => this.#exchange.ask(name, mine)) as T,
       mine: async () => await sum.mine() as T
@@ -254,7 +267,7 @@ export class Aggregates {
   }
 
   /** Without what this process counts itself. */
-  inherited(topic: string): { readonly value: unknown; readonly includes: readonly string[] } {
+  inherited(topic: string): Inherited {
     return this.#sums.get(topic)?.inherited ?? { value: undefined, includes: [] }
   }
 

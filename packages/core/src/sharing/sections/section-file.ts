@@ -1,11 +1,11 @@
 /**
- * One saved section of shared state as a file: a header that says what it is, and one value or a stream of items. The bytes are in
- * section-frames.ts, what becomes text in state-text.ts.
+ * One saved section of shared state as a file: a header that says what it is, and one value or a stream of items. section-frames.ts has the
+ * bytes, value-codec.ts the text of values. It does not know who gets the file, nor when.
  *
- * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed:
- * neither side holds more of it than two batches and the item at hand, the slower one sets the pace, and the event loop gets its turn. One
- * value is encoded and decoded in one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory around a
- * view), all else as text. It does not know who gets the file, nor when.
+ * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed. Neither
+ * side holds more of it than two batches and the current item, the slower one sets the pace, and the event loop gets its turn. One value is
+ * encoded and decoded in one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory around a view), all
+ * else as text.
  */
 
 import { Readable } from 'node:stream'
@@ -13,7 +13,9 @@ import { HandoverError } from '../../errors.js'
 import { AbortableWait } from './abortable.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater, openMemoryFile, sealMemoryFile } from '../../platform/memory-file.js'
-import { format, type Frame, type FrameKind, frameKinds, FrameReader, FrameWriter } from './section-frames.js'
+import { format, type Frame, type FrameKind, type FrameOptions, frameKinds, FrameReader, FrameWriter } from './section-frames.js'
+import { sectionPhase, type SectionPhase } from '../../protocol/handover-messages.js'
+import { boolean, count, number, orNull, shape, string } from '../../protocol/json-lines.js'
 import { decodeState, encodeState, isSharedView } from '../../protocol/value-codec.js'
 
 export interface SectionHeader {
@@ -21,7 +23,7 @@ export interface SectionHeader {
   readonly name: string
   /** The version of the value's shape, as the application counts it. */
   readonly schema: number | null
-  readonly phase: 'offer' | 'final' | 'checkpoint'
+  readonly phase: SectionPhase
   /** The application's version. */
   readonly version: string | null
   /** process.version of the writer. */
@@ -33,20 +35,13 @@ export interface SectionHeader {
   readonly items: boolean
 }
 
-const phases: readonly unknown[] = ['offer', 'final', 'checkpoint'] satisfies SectionHeader['phase'][]
+const headerShape = shape({
+  name: string, schema: orNull(number), phase: sectionPhase, version: orNull(string), node: string, generation: count, savedAt: number, items: boolean
+})
 
-export interface WriteOptions {
+export interface WriteOptions extends FrameOptions {
   /** Of the whole file. */
   readonly maxBytes: number
-  readonly signal: AbortSignal
-  /** Called with the bytes that are in the file so far. */
-  progress?(bytes: number): void
-}
-
-export interface ReadOptions {
-  readonly signal: AbortSignal
-  /** Called with the bytes that were read so far. */
-  progress?(bytes: number): void
 }
 
 export interface ReadSection {
@@ -55,6 +50,11 @@ export interface ReadSection {
   readonly value: unknown
   /** Closes the file where a stream was not read to its end. May be called at any time, and twice. */
   close(): void
+}
+
+export interface SectionInFile {
+  readonly fd: number
+  readonly bytes: number
 }
 
 type Items = Iterator<unknown> | AsyncIterator<unknown>
@@ -70,15 +70,15 @@ function itemsOf(value: unknown): Items | undefined {
   return isFunction(value['next']) && isFunction(value[Symbol.iterator]) ? value as unknown as Iterator<unknown> : undefined
 }
 
-/** Tells a stream that nobody wants the rest, and waits until it has cleaned up, unless the time is over. */
+/** Ends a stream before its end, and waits until it has cleaned up, unless the time is over. */
 async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promise<void> {
   try {
     const returned = items.return?.()
-    // Its iterator hears of it only after the chunk that it waits for.
+    // Its iterator would return only after the chunk that it waits for.
     if (value instanceof Readable) value.destroy()
     await wait.for(returned)
   } catch {
-    // Why it is given up counts, not what it says to that.
+    // The error that ended it counts.
   }
 }
 
@@ -89,7 +89,7 @@ async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promis
  */
 export async function writeSection(
   header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, ...options }: WriteOptions
-): Promise<{ fd: number; bytes: number }> {
+): Promise<SectionInFile> {
   const { signal } = options
   const of = `section ${JSON.stringify(header.name)}`
   const wait = new AbortableWait(signal)
@@ -151,10 +151,10 @@ function writeItem(writer: FrameWriter, item: unknown, of: string, index?: numbe
 }
 
 /**
- * Owns `fd` from now on. Throws HANDOVER_STATE for a file that is none, is cut short, or has a format nobody knows; or signal.reason, also
- * from the iterable of a stream. A stream closes the file at its end, when it is left, at an error, or when the signal comes.
+ * Owns `fd` from now on. Throws HANDOVER_STATE for a descriptor that is no file, or whose file is cut short or of an unknown format; or
+ * signal.reason, also from the iterable of a stream. A stream closes the file at its end, when it is left, at an error, or at the signal.
  */
-export async function readSection(fd: number, options: ReadOptions): Promise<ReadSection> {
+export async function readSection(fd: number, options: FrameOptions): Promise<ReadSection> {
   const reader = await FrameReader.open(fd, options)
   try {
     const header = readHeader(await reader.next(), reader)
@@ -190,7 +190,7 @@ async function* itemsIn(reader: FrameReader, signal: AbortSignal): AsyncGenerato
 }
 
 const damaged = ({ of }: FrameReader, what: string): HandoverError =>
-  new HandoverError('HANDOVER_STATE', `the file of ${of} is damaged: it ${what}. It was not restored. Look for what wrote it.`)
+  new HandoverError('HANDOVER_STATE', { what: `the file of ${of} is damaged: it ${what}`, serving: 'It was not restored', todo: 'Look for what wrote it' })
 
 function readItem({ kind, content, own }: Frame, reader: FrameReader): unknown {
   switch (kind as FrameKind) {
@@ -220,13 +220,6 @@ function readHeader({ kind, content }: Frame, reader: FrameReader): SectionHeade
   } catch {
     // Said below, with what was found.
   }
-  if (!isHeader(found)) throw damaged(reader, `does not begin with a header: found ${content.subarray(0, 200).toString()}`)
-  const { name, schema, phase, version, node, generation, savedAt, items } = found
-  return { format, name, schema, phase, version, node, generation, savedAt, items }
-}
-
-function isHeader(found: unknown): found is SectionHeader {
-  return isObject(found) && typeof found['name'] === 'string' && (found['schema'] === null || Number.isFinite(found['schema'])) && phases.includes(found['phase']) &&
-    (found['version'] === null || typeof found['version'] === 'string') && typeof found['node'] === 'string' && Number.isInteger(found['generation']) &&
-    Number.isFinite(found['savedAt']) && typeof found['items'] === 'boolean'
+  if (!headerShape(found)) throw damaged(reader, `does not begin with a header: found ${content.subarray(0, 200).toString()}`)
+  return { ...found as SectionHeader, format }
 }

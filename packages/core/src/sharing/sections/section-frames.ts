@@ -30,7 +30,7 @@ const writeAt = promisify(write)
 const readAt = promisify(read)
 
 const failed = (what: string, cause: unknown, todo: string): HandoverError =>
-  new HandoverError('HANDOVER_STATE', `${what}: ${withoutStop((cause as Error).message)}. Nothing was changed. ${todo}.`, { cause })
+  new HandoverError('HANDOVER_STATE', { what: `${what}: ${withoutStop((cause as Error).message)}`, serving: 'Nothing was changed', todo }, { cause })
 
 export interface FrameOptions {
   readonly signal: AbortSignal
@@ -71,7 +71,8 @@ export class FrameWriter {
     const length = typeof content === 'string' ? Buffer.byteLength(content) : content.byteLength
     const size = this.bytes + headBytes + length + (kind === frameKinds.end ? 0 : endBytes)
     if (size > this.#maxBytes) {
-      throw new HandoverError('HANDOVER_STATE', `the state of ${this.#of} is too large: it needs ${size} bytes or more, expected at most ${this.#maxBytes}. Nothing was changed. Save less, or raise maxBytes of the section in the version that runs.`)
+      const what = `the state of ${this.#of} is too large: it needs ${size} bytes or more, expected at most ${this.#maxBytes}`
+      throw new HandoverError('HANDOVER_STATE', { what, serving: 'Nothing was changed', todo: 'Save less, or raise maxBytes of the section in the version that runs' })
     }
     if (headBytes + length > batchBytes - this.#used) return this.#writeLong(kind, content, length)
     this.#head(kind, length)
@@ -178,8 +179,9 @@ export interface Frame {
   readonly own: boolean
 }
 
-const unusable = (of: string, what: string, todo = 'It was not restored. Look for what wrote it: a process that died meanwhile, or another program'): HandoverError =>
-  new HandoverError('HANDOVER_STATE', `the file of ${of} ${what}. ${todo}.`)
+const lookForWriter = 'Look for what wrote it: a process that died meanwhile, or another program'
+const unusable = (of: string, what: string, todo = lookForWriter, serving = 'It was not restored'): HandoverError =>
+  new HandoverError('HANDOVER_STATE', { what: `the file of ${of} ${what}`, serving, todo })
 
 /** Reads frames; it owns the descriptor. One call at a time. */
 export class FrameReader {
@@ -256,7 +258,7 @@ export class FrameReader {
 
   #check(): void {
     this.#options.signal.throwIfAborted()
-    if (this.#closing) throw unusable(this.of, 'was closed before it was read', 'Read it before the call that it was given to is over, and once')
+    if (this.#closing) throw unusable(this.of, 'was closed before it was read', 'Read it before the call that it was given to is over, and once', '')
   }
 
   async #checkEnds(): Promise<void> {
@@ -267,7 +269,7 @@ export class FrameReader {
     await this.#read(start, 0, startBytes, 0)
     if (!start.subarray(0, magic.length).equals(magic)) throw unusable(this.of, `does not begin as one: found ${start.subarray(0, magic.length).toString('hex')}, expected ${magic.toString('hex')}`)
     const found = start.readUInt32LE(8)
-    if (found !== format) throw unusable(this.of, `has the format ${found}, expected ${format}`, 'It was not restored. Go through a version of Handover that knows both')
+    if (found !== format) throw unusable(this.of, `has the format ${found}, expected ${format}`, 'Go through a version of Handover that knows both')
     const end = Buffer.alloc(endBytes)
     await this.#read(end, 0, endBytes, size - endBytes)
     const whole = end.readBigUInt64LE(headBytes)

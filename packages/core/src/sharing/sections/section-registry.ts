@@ -1,10 +1,11 @@
 /**
- * The sections that the program has declared by share(), each under its name. Checks what it is given; saving and restoring them is the
- * business of section-saver.ts and section-restorer.ts.
+ * The sections that the program has declared by share(), each under its name. Checks them.
+ *
+ * It neither saves nor restores: see section-saver.ts and section-restorer.ts.
  */
 
 import { inspect } from 'node:util'
-import { HandoverError } from '../../errors.js'
+import { optionError } from '../../errors.js'
 import type { Section } from '../sharing-api.js'
 import { isTypo } from '../../typo.js'
 
@@ -19,8 +20,6 @@ export interface DeclaredSection extends Section {
   readonly timeoutMs: number
   readonly mostBytes: number
 }
-
-const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', `${what}. Nothing was changed. ${todo}.`)
 
 const numbers = ['schema', 'timeout', 'maxBytes', 'checkpoint'] as const
 const flags = ['optional', 'final'] as const
@@ -37,39 +36,36 @@ export class Sections {
 
   /** Throws HANDOVER_OPTION. */
   share(name: string, section: Section): void {
-    if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@') || /\p{Surrogate}/u.test(name)) throw wrong(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
-    if (typeof section !== 'object' || (section as Section | null) === null) throw wrong(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
+    if (typeof name !== 'string' || name === '' || name.length > 128 || name.startsWith('@') || /\p{Surrogate}/u.test(name)) throw optionError(`share() was given the name ${inspect(name)}`, 'Give 1 to 128 characters, not beginning with "@"')
+    if (typeof section !== 'object' || (section as Section | null) === null) throw optionError(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
     for (const [key, value] of Object.entries(section)) {
       // A section may have fields of its own, for its functions.
       const meant = value === undefined ? undefined : options.find((option) => isTypo(key, option))
-      if (meant !== undefined) throw wrong(`section "${name}" has ${key}, which is no option of a section`, `Give ${meant}, or call it something else`)
+      if (meant !== undefined) throw optionError(`section "${name}" has ${key}, which is no option of a section`, `Give ${meant}, or call it something else`)
     }
-    if (this.#declared.has(name)) throw wrong(`share("${name}") was called twice`, 'Give each section a name of its own')
-    if (this.#declared.size >= mostSections) throw wrong(`share("${name}") is section ${mostSections + 1}, and there may be ${mostSections}`, 'Put what belongs together into one section, as a Map or a stream')
-    for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw wrong(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')
-    if (!section.save && !section.restore) throw wrong(`section "${name}" has neither save nor restore`, 'Give at least one of them')
+    if (this.#declared.has(name)) throw optionError(`share("${name}") was called twice`, 'Give each section a name of its own')
+    if (this.#declared.size >= mostSections) throw optionError(`share("${name}") is section ${mostSections + 1}, and there may be ${mostSections}`, 'Put what belongs together into one section, as a Map or a stream')
+    for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw optionError(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')
+    if (!section.save && !section.restore) throw optionError(`section "${name}" has neither save nor restore`, 'Give at least one of them')
     for (const key of numbers) {
       const value: unknown = section[key]
-      if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= (key === 'schema' ? 0 : 1))) throw wrong(`${key} of section "${name}" is ${inspect(value)}`, 'Give a whole number')
+      if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= (key === 'schema' ? 0 : 1))) throw optionError(`${key} of section "${name}" is ${inspect(value)}`, 'Give a whole number')
     }
-    for (const key of ['timeout', 'checkpoint'] as const) if ((section[key] ?? 0) > 2_147_483_647) throw wrong(`${key} of section "${name}" is ${section[key]}`, 'Give at most 2147483647 milliseconds')
-    for (const key of flags) if (section[key] !== undefined && typeof section[key] !== 'boolean') throw wrong(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give true or false')
+    for (const key of ['timeout', 'checkpoint'] as const) if ((section[key] ?? 0) > 2_147_483_647) throw optionError(`${key} of section "${name}" is ${section[key]}`, 'Give at most 2147483647 milliseconds')
+    for (const key of flags) if (section[key] !== undefined && typeof section[key] !== 'boolean') throw optionError(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give true or false')
     const accepts: unknown = section.accepts
-    if (accepts !== undefined && !(Array.isArray(accepts) && accepts.every((schema) => Number.isSafeInteger(schema)))) throw wrong(`accepts of section "${name}" is ${inspect(accepts)}`, 'Give a list of schema numbers')
-    for (const key of ['final', 'checkpoint'] as const) if (section[key] && !section.save) throw wrong(`section "${name}" has ${key} and no save`, 'Give it a save')
-    // Called as methods of what the program gave, which may be an instance of a class.
+    if (accepts !== undefined && !(Array.isArray(accepts) && accepts.every((schema) => Number.isSafeInteger(schema)))) throw optionError(`accepts of section "${name}" is ${inspect(accepts)}`, 'Give a list of schema numbers')
+    for (const key of ['final', 'checkpoint'] as const) if (section[key] && !section.save) throw optionError(`section "${name}" has ${key} and no save`, 'Give it a save')
+    const { optional = false, final = false, timeout = defaultTimeoutMs, maxBytes = defaultMaxBytes, schema, checkpoint } = section
+    // Its functions are called as methods of what the program gave, which may be an instance of a class.
     const declared: DeclaredSection = {
-      name,
-      timeoutMs: section.timeout ?? defaultTimeoutMs,
-      mostBytes: section.maxBytes ?? defaultMaxBytes,
+      name, optional, final, timeoutMs: timeout, mostBytes: maxBytes,
       ...(section.save && { save: (info) => section.save?.(info) }),
       ...(section.restore && { restore: (value, info) => section.restore?.(value, info) }),
       ...(section.merge && { merge: (value, info) => section.merge?.(value, info) }),
-      ...(section.schema !== undefined && { schema: section.schema }),
+      ...(schema !== undefined && { schema }),
       ...(section.accepts && { accepts: section.accepts }),
-      optional: section.optional ?? false,
-      final: section.final ?? false,
-      ...(section.checkpoint !== undefined && { checkpoint: section.checkpoint })
+      ...(checkpoint !== undefined && { checkpoint })
     }
     this.#declared.set(name, declared)
     this.#added(declared)

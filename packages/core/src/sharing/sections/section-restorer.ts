@@ -9,7 +9,7 @@
 import { reasonOf, textOf, withoutStop } from '../../errors.js'
 import { closeLater } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
-import type { SectionPhase } from '../../protocol/handover-messages.js'
+import type { MessageOf, SectionPhase } from '../../protocol/handover-messages.js'
 import { listed, type StateReport } from '../../protocol/report.js'
 import type { RestoreInfo } from '../sharing-api.js'
 import { before } from './abortable.js'
@@ -19,12 +19,6 @@ import type { DeclaredSection, Sections } from './section-registry.js'
 const progressMs = 200
 /** Characters. */
 const mostReasons = 200_000
-
-export interface RestoringSide {
-  /** So many bytes of it were read. */
-  progress(name: string, bytes: number): void
-  warn(line: string): void
-}
 
 /** A section that the offer names. */
 class ExpectedSection {
@@ -58,21 +52,26 @@ class ExpectedSection {
 
 export class SectionRestorer {
   readonly #sections: Sections
-  readonly #side: RestoringSide
+  readonly #warn: (line: string) => void
   readonly #expected = new Map<string, ExpectedSection>()
   readonly #finals = new Set<Promise<void>>()
+  #tellProgress = (_name: string, _bytes: number): void => undefined
   #alone = false
   #finished = false
 
-  /** `names`: those in the offer. */
-  constructor(sections: Sections, names: readonly string[], side: RestoringSide) {
+  constructor(sections: Sections, warn: (line: string) => void) {
     this.#sections = sections
-    this.#side = side
+    this.#warn = warn
+  }
+
+  /** `names`: those in the offer. `progress` is called now and then with the bytes of a section that were read. */
+  expect(names: readonly string[], progress: (name: string, bytes: number) => void): void {
+    this.#tellProgress = progress
     for (const name of names) this.#expected.set(name, new ExpectedSection(name))
   }
 
-  /** A file has come, which belongs to us; undefined where it was announced and did not. */
-  arrived(name: string, phase: SectionPhase, bytes: number, fd: number | undefined): void {
+  /** Owns the descriptor of the file; undefined where that did not arrive. */
+  arrived({ name, phase, bytes }: MessageOf<'section'>, fd: number | undefined): void {
     if (phase === 'final') {
       this.#final(name, fd)
       return
@@ -92,9 +91,9 @@ export class SectionRestorer {
     expected.arrive()
   }
 
-  unsaved(name: string, phase: SectionPhase, reason: string): void {
+  unsaved({ name, phase, reason }: MessageOf<'unsaved'>): void {
     const expected = this.#expected.get(name)
-    if (phase === 'final') this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
+    if (phase === 'final') this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
     else if (expected?.doing === 'awaited') expected.failed(reason)
   }
 
@@ -140,11 +139,11 @@ export class SectionRestorer {
       // No part of this program wants it.
       if (!section?.restore) continue
       if (!section.optional && !this.#alone && phase !== 'checkpoint') return `section "${name}" cannot be restored: ${reason}`
-      this.#side.warn(`section "${name}" is not restored: ${withoutStop(reason)}. This process goes on without it.`)
+      this.#warn(`section "${name}" is not restored: ${withoutStop(reason)}. This process goes on without it.`)
     }
     const checkpoints = all.filter(({ phase, doing }) => phase === 'checkpoint' && doing === 'restored')
     const shown = checkpoints.map(({ name, savedAt }) => `${name} (${Math.round((Date.now() - savedAt) / 1_000)} s old)`)
-    if (shown.length > 0) this.#side.warn(`this process goes on from checkpoints: ${listed(shown)}. What changed since is lost.`)
+    if (shown.length > 0) this.#warn(`this process goes on from checkpoints: ${listed(shown)}. What changed since is lost.`)
     return undefined
   }
 
@@ -191,13 +190,13 @@ export class SectionRestorer {
     if (fd === undefined || !takes) {
       if (fd !== undefined) void closeLater(fd)
       const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor a final restore there' : 'does not share it'}`
-      this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
+      this.#warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
       return
     }
     const expected = this.#expected.get(name)
     const done = (expected?.doing === 'restoring' ? expected.over : Promise.resolve())
       .then(async () => { await this.#restore(section, fd, 'final') })
-      .catch((error: unknown) => { this.#side.warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
+      .catch((error: unknown) => { this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
       .then(() => { this.#finals.delete(done) })
     this.#finals.add(done)
   }
@@ -214,21 +213,21 @@ export class SectionRestorer {
         if (expected) expected.bytes = bytes
         if (performance.now() - told < progressMs) return
         told = performance.now()
-        this.#side.progress(section.name, bytes)
+        this.#tellProgress(section.name, bytes)
       }
     }).catch((error: unknown) => {
       clearTimeout(timer)
       throw error
     })
     try {
-      const { header } = file
-      mustKnow(section, header)
-      if (expected) expected.savedAt = header.savedAt
-      const info: RestoreInfo = { phase, version: header.version, schema: header.schema, generation: header.generation, node: header.node, savedAt: new Date(header.savedAt), signal }
+      mustKnow(section, file.header)
+      const { version, schema, generation, node, savedAt } = file.header
+      if (expected) expected.savedAt = savedAt
+      const info: RestoreInfo = { phase, version, schema, generation, node, savedAt: new Date(savedAt), signal }
       const take = phase === 'final' && section.merge ? 'merge' : 'restore'
       await before(signal, async () => { await section[take]?.(file.value, info) }).catch((error: unknown) => {
         // An error of the program: the reload fails with its message, and this log shows where it comes from.
-        if (error !== signal.reason) this.#side.warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
+        if (error !== signal.reason) this.#warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
         throw error
       })
     } finally {

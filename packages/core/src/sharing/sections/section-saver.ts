@@ -9,17 +9,15 @@ import { HandoverError, textOf } from '../../errors.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { before } from './abortable.js'
-import { writeSection } from './section-file.js'
+import { writeSection, type SectionInFile, type WriteOptions } from './section-file.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
-/** A section in a file, which belongs to the one who asked for it. */
-export interface SavedSection {
-  readonly fd: number
-  readonly bytes: number
+/** A section in a file, which the caller of `save` closes. */
+export interface SavedSection extends SectionInFile {
   readonly phase: SectionPhase
 }
 
-/** Of the program. */
+/** The program that saves. */
 export interface Author {
   readonly version: string | null
   readonly generation: number
@@ -71,7 +69,7 @@ export class SectionSaver {
     signal.addEventListener('abort', giveUp)
     try {
       signal.throwIfAborted()
-      const saved = await this.#write(section, phase, limit.signal, (bytes) => { if (shown) this.note(name, 'saving', bytes) })
+      const saved = await this.#write(section, phase, { signal: limit.signal, progress: (bytes) => { if (shown) this.note(name, 'saving', bytes) } })
       if (shown) this.note(name, 'saved', saved.bytes)
       return { ...saved, phase }
     } catch (cause) {
@@ -85,9 +83,10 @@ export class SectionSaver {
     }
   }
 
-  async #write(section: DeclaredSection, phase: SectionPhase, signal: AbortSignal, progress: (bytes: number) => void): Promise<{ fd: number; bytes: number }> {
-    const write = async (value: unknown): Promise<{ fd: number; bytes: number }> =>
-      await writeSection({ name: section.name, schema: section.schema ?? null, phase, ...this.#author() }, value, { maxBytes: section.mostBytes, signal, progress })
+  async #write(section: DeclaredSection, phase: SectionPhase, options: Omit<WriteOptions, 'maxBytes'>): Promise<SectionInFile> {
+    const { signal } = options
+    const header = { name: section.name, schema: section.schema ?? null, phase, ...this.#author() }
+    const write = (value: unknown): Promise<SectionInFile> => writeSection(header, value, { ...options, maxBytes: section.mostBytes })
     const value = await before(signal, async () => {
       const saved = await section.save?.({ phase, signal })
       // It comes too late. A stream must learn that, and does when it is written.

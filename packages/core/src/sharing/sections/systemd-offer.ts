@@ -1,6 +1,8 @@
 /**
- * What systemd held of a process that crashed, as an offer: this process is then the successor of nobody, and restores the checkpoints
- * before it accepts anything. It takes no listener over: for those that systemd passes see platform/activated-sockets.ts.
+ * The checkpoints that systemd held of a process that crashed, as an offer: this process makes it to itself, as a successor without a
+ * predecessor, so that a start after a crash restores state as a reload does, before it accepts anything.
+ *
+ * It offers no listeners: for those that systemd passes see platform/activated-sockets.ts.
  */
 
 import { closeSync, fstatSync, writeSync } from 'node:fs'
@@ -11,35 +13,30 @@ import { openPairs } from '../../platform/socket-pairs.js'
 import { BlockingChannel } from '../../protocol/blocking-channel.js'
 import { protocol, type Message } from '../../protocol/handover-messages.js'
 
-/** Nobody reads while this is written: what is more than a socket holds would never leave. */
+/** All of it is written before anything is read: more than a socket holds would block for ever. */
 const mostStored = 200
 
-interface Stored {
-  readonly name: string
-  readonly fd: number
-}
-
-/** The descriptors are taken, whatever happens. Throws the error of the system. */
-export function offerStored(all: readonly Stored[], warn: (line: string) => void): BlockingChannel {
+/** Owns the descriptors, also where it throws. Throws system errors. */
+export function offerStored(all: readonly { readonly name: string; readonly fd: number }[], warn: (line: string) => void): BlockingChannel {
   const stored = all.slice(0, mostStored)
   if (stored.length < all.length) warn(`systemd holds ${all.length} checkpoints, of which ${mostStored} are restored: share fewer sections with checkpoint`)
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
-  const words: Message[] = []
+  const messages_: Message[] = []
   try {
     for (const { name, fd } of stored) {
       try {
         const bytes = fstatSync(fd).size
         check(addon().sendMessage(theirDescriptors, new Uint8Array(1), [fd]), 'sendmsg')
-        words.push({ type: 'section', name, phase: 'checkpoint', bytes })
+        messages_.push({ type: 'section', name, phase: 'checkpoint', bytes })
       } catch (error) {
         // The process serves without it.
-        words.push({ type: 'unsaved', name, phase: 'checkpoint', reason: reasonOf(error) })
+        messages_.push({ type: 'unsaved', name, phase: 'checkpoint', reason: reasonOf(error) })
       }
     }
-    // From ourselves: nobody else would serve.
-    words.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
-    words.push({ type: 'end' })
-    writeSync(theirMessages, words.map((word) => `${JSON.stringify(word)}\n`).join(''))
+    // Its pid is this process's: no other process serves.
+    messages_.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
+    messages_.push({ type: 'end' })
+    writeSync(theirMessages, messages_.map((word) => `${JSON.stringify(word)}\n`).join(''))
     return new BlockingChannel(messages, descriptors)
   } finally {
     for (const { fd } of all) void closeLater(fd)
