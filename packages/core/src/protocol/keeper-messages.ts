@@ -101,8 +101,8 @@ export const workerShapes: Shapes<WorkerMessage> = {
   serves: { listeners: list(listener) },
   report: { report: reportShape },
   failed: {
-    successor: count, code: string, message: string, stderr: string,
-    what: optional(string), serving: optional(string), todo: optional(string)
+    successor: count, code: string, message: string,
+    what: optional(string), serving: optional(string), todo: optional(string), stderr: string
   },
   wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
   status: { id: count, status: processStatusShape },
