@@ -350,8 +350,8 @@ describe('the other side', () => {
     const served = async (clients: readonly number[]): Promise<string[]> => await Promise.all(clients.map(answer))
 
     for (const [about, says] of [
-      [{ ...usual, kind: 'nobody knows' }, /nobody takes connections of this kind/],
-      [{ ...usual, kind: 'nobody knows', state: '[[[', unread: '%%%' }, /nobody takes connections of this kind/],
+      [{ ...usual, kind: 'nobody knows' }, /no onMoved\(\) takes connections of this kind/],
+      [{ ...usual, kind: 'nobody knows', state: '[[[', unread: '%%%' }, /no onMoved\(\) takes connections of this kind/],
       [{ ...usual, listener: 'tcp 127.0.0.1:1' }, /nothing listens as "tcp 127\.0\.0\.1:1"/]
     ] as const) {
       const { taken, clients } = await move([about, usual])

@@ -1,8 +1,8 @@
 /**
  * @handover/fastify: the plugin that makes `app.listen` inherit or bind.
  *
- * It adopts the app's server, and by its request listener the hidden second one that Fastify makes for `localhost`. It never closes
- * the app before the drain is over: fastify.close() answers 503 from its first moment.
+ * It adopts the app's server and, by their request listener, the hidden second server that Fastify makes for `localhost`. It never closes
+ * the app before the drain is over, because fastify.close() answers 503 from its first moment.
  */
 
 import { adoptRequestListener, handover as core, type Handover, type HandoverOptions } from '@handover/core'

@@ -16,9 +16,7 @@ import { labelsOf, type Labels, type Metric } from './metrics.js'
 import { readSnapshot, writeSnapshot, type Snapshot } from './snapshot-text.js'
 
 export interface InheritOptions {
-  /**
-   * By name of a gauge. One that is not named is put together over all processes that live, as its `aggregator` says (by default the sum).
-   */
+  /** By name of a gauge. Other gauges are put together over all processes that live, as their `aggregator` says (by default the sum). */
   readonly gauges?: Readonly<Record<string, GaugeRule>>
   /** Adds the label `generation` to what each process counts. The number of series grows with each reload then. false. */
   readonly generation?: boolean
@@ -55,7 +53,7 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
   const toAdopt = Object.keys(gauges).filter((gauge) => gauges[gauge] === 'adopt')
   const more = (): Labels => (generation ? { generation: String(core.generation) } : {})
   const local = metrics.getMetricsAsJSON.bind(metrics) as unknown as () => Promise<Metric[]>
-  /** As it was when this process last looked. */
+  /** The metrics of this process when it last looked. */
   let latest: readonly Metric[] = []
 
   const sum = core.aggregate<Snapshot>(topic, {
@@ -78,12 +76,12 @@ export function inherit(registry: AnyRegistry = register, options: InheritOption
     const said = await sum.total()
     const mine = latest
     const known = new Map(mine.map((metric) => [nameOf(metric, isOpenMetrics(metrics)), metric]))
-    // What this program has says what kind of metric a name is.
+    // The metrics of this program decide of what kind a name is.
     const isKnown = (metric: { name: string; type: string }): boolean => (known.get(metric.name)?.type ?? metric.type) === metric.type
     const counted = [...said.counts.values()].filter(isKnown).map((family) => toMetric(family, known.get(family.name), more()))
     const measured = sumOfGauges(said.gauges, (gauge) => (Object.hasOwn(gauges, gauge) ? gauges[gauge] : undefined)).filter(isKnown)
     const all = new Map([...counted, ...measured].map((metric) => [metric.name, metric]))
-    // In the order of the program; then what only others have.
+    // In the order of the program; then the metrics that only others have.
     const first = mine.map((metric) => all.get(metric.name)).filter((metric) => metric !== undefined)
     return [...new Set([...first, ...all.values()])]
   }

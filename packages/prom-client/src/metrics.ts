@@ -1,5 +1,5 @@
 /**
- * What prom-client gives as JSON, as far as it is used here. Its own types say neither the text of `type` nor the exemplars. Pure.
+ * The JSON of prom-client, as far as it is used here. Its own types say neither the text of `type` nor the exemplars. Pure.
  */
 
 export type Labels = Readonly<Record<string, string | number>>

@@ -173,7 +173,7 @@ test('clients with permessage-deflate are told 1012 before the drain deadline, e
   expect(ends.map(({ code }) => code)).toEqual(clients.map(() => 1012))
   const times = ends.map(({ at }) => at)
   expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(50)
-  expect(program.stderr).toMatch(/20 WebSockets are told 1012, service restart: 20 permessage-deflate\n/)
+  expect(program.stderr).toMatch(/closing 20 WebSockets with code 1012, service restart: 20 permessage-deflate\n/)
   const again = await connect({ perMessageDeflate: true })
   await servedBy(again, program.serving)
   expect((await drained(program)).connections).toMatchObject({ open: 21, moved: 1, drained: 20, closedIdle: 0, cut: 0, stayed: { 'permessage-deflate': 20 } })
@@ -183,7 +183,7 @@ test('clients with permessage-deflate are told 1012 before the drain deadline, e
 describe.concurrent('a WebSocket stays where it is, works, and is told 1012 in the end', () => {
   const short = '{"drainTimeout":5000,"undoWindow":100}'
   test.for([
-    ['save() says null to the end', { SAVE: 'null' }, 'save() says nothing', /told 1012, service restart: 1 save\(\) says nothing\n/],
+    ['save() says null to the end', { SAVE: 'null' }, 'save() says nothing', /closing 1 WebSocket with code 1012, service restart: 1 save\(\) says nothing\n/],
     ['save() says undefined to the end', { SAVE: 'undefined' }, 'save() says nothing', /1 save\(\) says nothing\n/],
     ['save() throws', { SAVE: 'throw' }, 'save() throws', /error: save\(\) threw, so a WebSocket stays for now.*: Error: save failed[^]*1 save\(\) throws/],
     ['save() is async', { SAVE: 'promise' }, 'save() is async', /error: save\(\) answered a promise.*: it must not be async[^]*1 save\(\) is async/],
@@ -233,7 +233,7 @@ test('in a stop all are told 1012 at once, each at its own time, and the process
   const { connections, durations } = await drained(program)
   expect(connections).toMatchObject({ open: 20, drained: 20, cut: 0, stayed: {} })
   expect(durations.drain).toBeLessThan(drainTimeout / 4)
-  expect(program.stderr).toMatch(/: 20 WebSockets are told 1012, service restart\n/)
+  expect(program.stderr).toMatch(/: closing 20 WebSockets with code 1012, service restart\n/)
 })
 
 describe.for([
@@ -302,7 +302,7 @@ test.for(['throw', 'reject'])('a client whose state cannot be restored is told 1
   const client = await connect()
   await program.hangUp()
   expect(await client.over().catch(() => client.closed)).toBe(1011)
-  await program.stderrMatching(/restore\(\) failed for a WebSocket that was moved here; it is told 1011: Error: restore failed/)
+  await program.stderrMatching(/restore\(\) failed for a WebSocket that was moved here; closing it with code 1011: Error: restore failed/)
   const other = await connect()
   await servedBy(other, program.serving)
 })
@@ -341,7 +341,7 @@ describe('with @fastify/websocket', () => {
     const client = await connect()
     await program.hangUp()
     expect(await client.over().catch(() => client.closed)).toBe(1012)
-    await program.stderrMatching(/a WebSocket that was moved here \(\/ws\) is told 1012, service restart: the application did not take it again: HTTP\/1\.1 401 Unauthorized/)
+    await program.stderrMatching(/closing a WebSocket that was moved here \(\/ws\) with code 1012, service restart: the application did not take it again: HTTP\/1\.1 401 Unauthorized/)
     expect(client.errors).toEqual([])
   })
 })

@@ -14,7 +14,7 @@ import { adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseRea
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { decodeState, encodeState, loadSoon } from '../protocol/value-codec.js'
-import { AlreadyAnswered } from './connection-receiver.js'
+import { GiveBackError } from './connection-receiver.js'
 import type { ConnectionSender } from './connection-sender.js'
 import type { ConnectionTracker } from './connection-tracker.js'
 
@@ -159,21 +159,21 @@ export class ApplicationMoves {
   }
 
   /**
-   * A connection that a predecessor moved here. Throws what the application's function throws, as AlreadyAnswered where the client has
+   * A connection that a predecessor moved here. Throws what the application's function throws, as GiveBackError where the client has
    * heard of it; this copy is closed then.
    */
   take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined): void {
     const socket = connections?.receive(fd, about) ?? adoptDescriptor(fd, undefined)
     try {
       const taker = this.#takers.get(about.kind)
-      if (!taker) throw new Error('nobody takes connections of this kind')
+      if (!taker) throw new Error('no onMoved() takes connections of this kind')
       const state = about.state === undefined ? undefined : decodeState(about.state, `a connection of kind "${about.kind}"`)
       if (about.unread !== undefined) socket.unshift(Buffer.from(about.unread, 'base64'))
       taker(socket, state)
     } catch (error) {
       const { bytesWritten } = socket
       socket.destroy()
-      throw bytesWritten > 0 ? new AlreadyAnswered(error instanceof Error ? error.message : String(error), { cause: error }) : error
+      throw bytesWritten > 0 ? new GiveBackError(error instanceof Error ? error.message : String(error), { cause: error }) : error
     }
   }
 }

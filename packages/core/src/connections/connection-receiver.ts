@@ -25,7 +25,7 @@ const mostSpared = 32
 export type ReceiveConnection = (fd: number, about: MovedConnection, refusable: boolean) => unknown
 
 /** A connection cannot be given back: its client has heard from this process. */
-export class AlreadyAnswered extends Error {}
+export class GiveBackError extends Error {}
 
 export class ConnectionReceiver {
   readonly #channel: Channel

@@ -1,4 +1,4 @@
-/** The connections of one server, and what each of them is doing. What a drain does with them stands in drain.ts. */
+/** The connections of one server, and the requests that run on each. drain.ts has what a drain does with them. */
 
 import { subscribe } from 'node:diagnostics_channel'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
@@ -27,7 +27,7 @@ function trackerOf(accepted: net.Socket): ConnectionTracker | undefined {
 
 let watching = false
 
-/** One subscription for the process. The channel is published for every HTTP/1 request, also those that Expect. */
+/** One subscription for the process. Node publishes every HTTP/1 request there, also with `Expect`. */
 function watchRequests(): void {
   if (watching) return
   watching = true
@@ -93,7 +93,7 @@ export class ConnectionTracker {
 
   #isOfAnother(socket: net.Socket): boolean {
     const tracker = trackerOf(socket)
-    return tracker !== undefined && tracker !== this && tracker.has(socket)
+    return tracker !== undefined && tracker !== this && tracker.get(socket) !== undefined
   }
 
   #noteWhoReads(socket: net.Socket, connection: Connection): void {
@@ -113,10 +113,6 @@ export class ConnectionTracker {
 
   get sessions(): IterableIterator<Streams> {
     return this.#sessions.values()
-  }
-
-  has(socket: net.Socket): boolean {
-    return this.#connections.has(socket)
   }
 
   get(socket: net.Socket): Connection | undefined {

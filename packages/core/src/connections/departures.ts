@@ -83,7 +83,7 @@ export class Departures {
     connection.lookAgainMs = undefined
     if (!this.#moves(connection)) return false
     this.#watch(socket, connection, response)
-    // It pipelines, or was held in the middle of what was read. Else there is nothing to look at before the answer.
+    // The client pipelines, or the connection was held in the middle of what was read. Else a look makes no sense before the answer.
     if (connection.running.size > 1 || connection.held === true) this.added(socket)
     return true
   }

@@ -129,7 +129,7 @@ export class Drain {
     this.#rest(socket, connection)
   }
 
-  /** There is a secure connection over one that was here. */
+  /** A handshake is over: the secure connection takes the place of the plain one. */
   secured(socket: net.Socket, connection: Connection): void {
     if (connection.stays === undefined) return
     connection.quietSince = performance.now()

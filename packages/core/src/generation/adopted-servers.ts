@@ -134,7 +134,7 @@ export class AdoptedServers {
 
   /** The server of a connection. */
   serverOf(socket: net.Socket): { readonly server: net.Server; readonly connections: ConnectionTracker } | undefined {
-    for (const [server, connections] of this.#connections) if (connections.has(socket)) return { server, connections }
+    for (const [server, connections] of this.#connections) if (connections.get(socket)) return { server, connections }
     return undefined
   }
 

@@ -4,7 +4,7 @@
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
-import { AlreadyAnswered } from '../connections/connection-receiver.js'
+import { GiveBackError } from '../connections/connection-receiver.js'
 import { textOf } from '../errors.js'
 import { acceptOnAll } from '../handover/announcements.js'
 import type { StartupActions } from '../handover/startup.js'
@@ -61,7 +61,7 @@ function takeMoved(context: GenerationContext, fd: number, about: MovedConnectio
     }
     return true
   } catch (error) {
-    const closed = !refusable || error instanceof AlreadyAnswered
+    const closed = !refusable || error instanceof GiveBackError
     if (closed) log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
     else if (!givenBack.has(about.kind)) {
       givenBack.add(about.kind)

@@ -46,7 +46,7 @@ export function arrive<W extends MovableWebSocket>(
   // Between two owners there is no other listener for 'error'; 'close' follows.
   socket.on('error', () => undefined)
   const refuse = swallowAnswer(socket, (found) => {
-    log('warn', `a WebSocket that was moved here (${saved.request.url}) is told ${serviceRestart}, service restart: the application did not take it again: ${found}`)
+    log('warn', `closing a WebSocket that was moved here (${saved.request.url}) with code ${serviceRestart}, service restart: the application did not take it again: ${found}`)
   })
   if (!saved.routed && wss.listenerCount('connection') > 1) {
     connectAgain(wss, socket, request, saved)
@@ -54,7 +54,7 @@ export function arrive<W extends MovableWebSocket>(
   }
   const server = serverOf(socket)
   if (server && server.listenerCount('upgrade') > 0) upgradeAgain(server, socket, request, saved)
-  else refuse('nobody listens for upgrades')
+  else refuse("there is no listener for 'upgrade'")
 }
 
 function rebuild(socket: net.Socket, { method, url, httpVersion, headers, rawHeaders }: SavedRequest): IncomingMessage {

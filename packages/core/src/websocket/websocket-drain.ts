@@ -166,7 +166,7 @@ export class WebSocketDrain<W extends MovableWebSocket> {
     this.#saidGoodbye = true
     const count = [...reasons.values()].reduce((sum, each) => sum + each)
     const why = this.#moves ? `: ${[...reasons].map(([reason, times]) => `${times} ${reason}`).join(', ')}` : ''
-    log('info', `${count} WebSocket${count === 1 ? ' is' : 's are'} told ${serviceRestart}, service restart${why}`)
+    log('info', `closing ${count} WebSocket${count === 1 ? '' : 's'} with code ${serviceRestart}, service restart${why}`)
   }
 }
 

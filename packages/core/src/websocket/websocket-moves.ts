@@ -171,7 +171,7 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
 
   #restore(ws: W, state: State): void {
     const failed = (error: unknown): void => {
-      log('error', `restore() failed for a WebSocket that was moved here; it is told 1011: ${textOf(error)}`)
+      log('error', `restore() failed for a WebSocket that was moved here; closing it with code 1011: ${textOf(error)}`)
       ws.close(1011, 'state could not be restored')
     }
     try {
@@ -183,5 +183,5 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
   }
 }
 
-/** Routes of @fastify/websocket serve the WebSocket, even if there is a listener for 'connection': it leaves this mark on the request. */
+/** @fastify/websocket leaves this mark on a request whose route serves the WebSocket, even if there is a listener for 'connection'. */
 const isRouted = (request: IncomingMessage): boolean => Object.getOwnPropertySymbols(request).some(({ description }) => description === 'ws-socket')
