@@ -89,8 +89,8 @@ describe('an app that serves', () => {
   it('from what a launcher starts, which itself listens on a path alone, is told as that', async () => {
     await using app = new Started('launcher')
     const port = await app.port()
-    await app.program.stderrMatching(new RegExp(`warn: process \\d+ listens on unix \\S+pipe\\.sock alone, and process \\d+ \\(node \\S+app\\.cjs\\), which it started, serves tcp 127\\.0\\.0\\.1:${port}: that one is not handed over\\. Give handover run the program that listens`))
-    expect(flat((await app.run('status')).stdout)).toContain(`serves tcp 127.0.0.1:${port}: that one is not handed over`)
+    await app.program.stderrMatching(new RegExp(`warn: process \\d+ listens on unix \\S+pipe\\.sock alone, and process \\d+ \\(node \\S+app\\.cjs\\), which it started, serves tcp 127\\.0\\.0\\.1:${port}: that process is not handed over\\. Give handover run the program that listens`))
+    expect(flat((await app.run('status')).stdout)).toContain(`serves tcp 127.0.0.1:${port}: that process is not handed over`)
   })
 })
 

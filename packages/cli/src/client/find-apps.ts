@@ -1,7 +1,4 @@
-/**
- * Which apps run: every control socket in the directory is asked for its status, and the processes that belong together are put
- * together: those of one keeper, those of one name, and those that took over from each other.
- */
+/** Which apps run: asks every control socket for its status, and removes those that killed processes left. */
 
 import { readdirSync, readFileSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
@@ -31,10 +28,7 @@ export interface Silence {
   readonly why: string
 }
 
-/**
- * Asks every control socket. Removes what killed processes left of their own sockets. Throws a Failure where HANDOVER_DIR is given and
- * cannot be used.
- */
+/** Throws a Failure if HANDOVER_DIR is given and cannot be used. */
 export async function findApps(): Promise<FoundApps> {
   let found: ReturnType<typeof findPlaces>
   try {
@@ -68,9 +62,9 @@ function silenceOf(file: string): Silence {
   return { file, pid, why: pid === undefined ? 'see whether its event loop is blocked' : whyDeaf(pid) }
 }
 
-/** What became of a keeper that did not answer: undefined where it is gone. `worker`: one of its own, and the socket of that. */
+/** What became of a keeper that did not answer; undefined if it is gone. `worker`: one of its workers, with its own socket. */
 export function keeperOf(keeper: number, worker: number, ownFile: string | undefined): DeafKeeper | undefined {
-  // Its pid means another process here, or none.
+  // In another container the pid means another process here, or none.
   if (ownFile !== undefined && listenerPid(ownFile) !== worker) {
     return { pid: keeper, lives: false, what: `process ${keeper} did not answer, and cannot be seen from here: it runs in another container` }
   }
@@ -95,7 +89,7 @@ function remove(file: string): void {
   } catch { /* another command did */ }
 }
 
-/** One for each process: its own socket and the one of its name are both silent. */
+/** One sentence for each process: its own socket and that of its name are both silent. */
 export function describeSilences(silent: readonly Silence[]): string[] {
   const named = silent.filter(({ file }) => !isOwn(file))
   const others = silent.filter(({ file, pid }) => isOwn(file) && !named.some((other) => other.pid !== undefined && other.pid === pid))

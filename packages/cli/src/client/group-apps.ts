@@ -1,6 +1,6 @@
 /**
  * Puts the answers of control sockets together into apps: the processes of one keeper, of one name, and those that took over from each
- * other. What a process says of itself wins over what its keeper says. Pure.
+ * other. A process knows itself better than its keeper does. Pure.
  */
 
 import { accepts, type AppStatus, type ProcessStatus } from '@handover/core/internal'
@@ -13,9 +13,9 @@ export interface App extends AppStatus {
   readonly lostKeeper: number | null
   /** Its keeper did not answer, and is not known to be gone. Else null. */
   readonly deafKeeper: DeafKeeper | null
-  /** The control socket that can reload and stop it; undefined where nothing serves any more. */
+  /** The control socket that can reload and stop it. Undefined if nothing serves any more. */
   readonly file: string | undefined
-  /** Of each process that has one, by pid. */
+  /** The own control sockets of its processes, by pid. */
   readonly ownFiles: ReadonlyMap<number, string>
 }
 
@@ -27,7 +27,7 @@ export interface ControlSocketAnswer {
 
 export interface DeafKeeper {
   readonly pid: number
-  /** False where it cannot be seen from here. */
+  /** False if it cannot be seen from here. */
   readonly lives: boolean
   /** For people: a sentence without its full stop. */
   readonly what: string
@@ -38,30 +38,14 @@ type KeeperOf = (keeper: number, worker: number, ownFile: string | undefined) =>
 const serves = ({ state }: ProcessStatus): boolean => accepts(state)
 
 interface Group {
-  readonly key: string
   readonly processes: Map<number, ProcessStatus>
   readonly answers: ControlSocketAnswer[]
 }
 
-/** Pure. `keeperOf`: what is known of a keeper that did not answer; undefined where it is gone. */
+/** `keeperOf`: what is known of a keeper that did not answer; undefined if it is gone. */
 export function group(answered: readonly ControlSocketAnswer[], keeperOf: KeeperOf = () => undefined): App[] {
-  const keepers = new Set(answered.map(({ status: { keeper } }) => keeper?.pid).filter((pid) => pid !== undefined))
-  const heirs = new Map<number, number>()
-  const pids = new Set(answered.flatMap(({ status }) => status.processes.map(({ pid }) => pid)))
-  for (const { status: { processes } } of answered) {
-    for (const { pid, lastReport } of processes) {
-      const other = lastReport?.successor?.pid === pid ? lastReport.predecessor.pid : lastReport?.successor?.pid
-      if (other !== undefined && other !== pid && pids.has(other)) heirs.set(pid, other)
-    }
-  }
-  const lineOf = (pid: number): number => {
-    const line = new Set([pid])
-    for (;;) {
-      const before = line.size
-      for (const [one, other] of heirs) if (line.has(one) || line.has(other)) line.add(one).add(other)
-      if (line.size === before) return Math.min(...line)
-    }
-  }
+  const keepers = new Set(answered.map(({ status: { keeper } }) => keeper?.pid))
+  const lineOf = linesOf(answered)
   const keyOf = ({ status }: ControlSocketAnswer): string => {
     const [process] = status.processes
     const keeper = status.keeper?.pid ?? process?.keeper
@@ -71,7 +55,7 @@ export function group(answered: readonly ControlSocketAnswer[], keeperOf: Keeper
   const groups = new Map<string, Group>()
   for (const answer of answered) {
     const key = keyOf(answer)
-    const known = groups.get(key) ?? { key, processes: new Map<number, ProcessStatus>(), answers: [] }
+    const known = groups.get(key) ?? { processes: new Map<number, ProcessStatus>(), answers: [] }
     groups.set(key, known)
     known.answers.push(answer)
     // What a process says of itself is newer than what its keeper knows of it.
@@ -82,14 +66,32 @@ export function group(answered: readonly ControlSocketAnswer[], keeperOf: Keeper
   return [...groups.values()].map((found) => appOf(found, keepers, keeperOf)).sort((a, b) => titleOf(a).localeCompare(titleOf(b)))
 }
 
-function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>, keeperOf: KeeperOf): App {
+/** Processes that took over from each other are one line, which is called by its smallest pid. */
+function linesOf(answered: readonly ControlSocketAnswer[]): (pid: number) => number {
+  const all = answered.flatMap(({ status }) => status.processes)
+  const pids = new Set(all.map(({ pid }) => pid))
+  const pairs = all.flatMap(({ pid, lastReport }) => {
+    const other = lastReport?.successor?.pid === pid ? lastReport.predecessor.pid : lastReport?.successor?.pid
+    return other !== undefined && other !== pid && pids.has(other) ? [[pid, other] as const] : []
+  })
+  return (pid) => {
+    const line = new Set([pid])
+    for (;;) {
+      const before = line.size
+      for (const [one, other] of pairs) if (line.has(one) || line.has(other)) line.add(one).add(other)
+      if (line.size === before) return Math.min(...line)
+    }
+  }
+}
+
+function appOf({ processes, answers }: Group, keepers: ReadonlySet<number | undefined>, keeperOf: KeeperOf): App {
   const kept = answers.find(({ status }) => status.keeper !== null)
   const all = [...processes.values()].sort((a, b) =>
     Number(serves(b)) - Number(serves(a)) || (a.slot ?? 0) - (b.slot ?? 0) || b.generation - a.generation)
   const own = answers.filter(({ file, status }) => isOwn(file) && status.keeper === null)
   const ownFiles = new Map(own.map(({ file, status }) => [status.processes[0]?.pid ?? 0, file]))
   const [first] = all
-  // A name leads to the process that has it now; a process that drains has lost it.
+  // The socket of a name leads to the process that has it now. A process that drains has lost it.
   const named = answers.find(({ file, status }) => !isOwn(file) && nameOf(file) === status.name)
   const servingFile = first && serves(first) ? ownFiles.get(first.pid) : undefined
   const reloads = answers.map(({ status: { lastReload } }) => lastReload).filter((reload) => reload !== null).sort((a, b) => b.at - a.at)
@@ -109,7 +111,6 @@ function appOf({ processes, answers }: Group, keepers: ReadonlySet<number>, keep
   }
 }
 
-/** What an app is called where it must be told from others. */
-export function titleOf({ name, keeper, processes }: App): string {
-  return name ?? (keeper ? `keeper ${keeper.pid}` : `process ${processes[0]?.pid ?? '?'}`)
-}
+/** What an app is called, to tell it from others. */
+export const titleOf = ({ name, keeper, processes }: App): string =>
+  name ?? (keeper ? `keeper ${keeper.pid}` : `process ${processes[0]?.pid ?? '?'}`)

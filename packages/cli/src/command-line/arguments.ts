@@ -1,5 +1,5 @@
 /**
- * The command line as data. Whatever cannot be understood is one line that says what was found, what is expected and where to look.
+ * The command line as data. A word that cannot be understood is one line that says what was found, what is expected and where to look.
  * Pure but for the number of processors that `max` stands for.
  */
 
@@ -12,7 +12,7 @@ import { helpOf, overview, type CommandName } from './help.js'
 export interface RunOptions {
   readonly workers: number
   readonly name?: string
-  /** In milliseconds; absent: 30 s. 0: a worker may be busy for ever. */
+  /** In milliseconds; absent: 30 s. 0: without a limit. */
   readonly hangTimeoutMs?: number
   /** One queue for all workers. */
   readonly shared: boolean
@@ -20,7 +20,7 @@ export interface RunOptions {
   readonly nodeOptions: readonly string[]
   readonly script: string
   readonly args: readonly string[]
-  /** An option of ours among the arguments, where no -- before the script says that it is meant so. */
+  /** An option of ours among the arguments of the script, without a -- before the script. */
   readonly misplaced?: string
 }
 
@@ -59,85 +59,63 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
   run: parseRun,
   reload: (words) => {
     const { given, target, help } = parse('reload', words, {
-      wait: { type: 'boolean' }, canary: { type: 'string' }, bake: { type: 'string' }, probe: { type: 'string' }, parallel: { type: 'boolean' },
-      workers: { type: 'string' }, 'allow-drop': { type: 'boolean' }, 'without-state': { type: 'boolean' }, keeper: { type: 'boolean' }, json: { type: 'boolean' }, timeout: { type: 'string' }
+      wait: 'flag', canary: count, bake: duration, probe: requestPath, parallel: 'flag', workers: workerCount,
+      'allow-drop': 'flag', 'without-state': 'flag', keeper: 'flag', json: 'flag', timeout: duration
     })
     if (help) return help
-    const { canary, bake, probe, workers, timeout } = given
-    if (probe !== undefined && !/^\/[\x21-\x7e]*$/.test(probe)) throw usageError('reload', '--probe', probe, 'a path that begins with "/"')
-    return {
-      is: 'reload',
-      ...target,
-      options: {
-        ...(given.wait === true && { wait: true }),
-        ...(canary !== undefined && { canary: count('reload', '--canary', canary) }),
-        ...(bake !== undefined && { bakeMs: duration('reload', '--bake', bake) }),
-        ...(probe !== undefined && { probe }),
-        ...(given.parallel === true && { parallel: true }),
-        ...(workers !== undefined && { workers: workerCount('reload', workers) }),
-        ...(given['allow-drop'] === true && { allowDrop: true }),
-        ...(given['without-state'] === true && { withoutState: true }),
-        ...(given.keeper === true && { keeper: true })
-      },
-      timeoutMs: timeout === undefined ? 120_000 : duration('reload', '--timeout', timeout),
-      json: given.json === true
-    }
+    const { json = false, timeout: timeoutMs = 120_000, bake, 'allow-drop': allowDrop, 'without-state': withoutState, ...same } = given
+    const renamed = { ...(bake !== undefined && { bakeMs: bake }), ...(allowDrop && { allowDrop }), ...(withoutState && { withoutState }) }
+    return { is: 'reload', ...target, options: { ...same, ...renamed }, timeoutMs, json }
   },
   status: (words) => {
-    const { given, target, help } = parse('status', words, { watch: { type: 'boolean' }, json: { type: 'boolean' } })
-    return help ?? { is: 'status', ...target, watch: given.watch === true, json: given.json === true }
+    const { given: { watch = false, json = false }, target, help } = parse('status', words, { watch: 'flag', json: 'flag' })
+    return help ?? { is: 'status', ...target, watch, json }
   },
   stop: (words) => {
-    const { given, target, help } = parse('stop', words, { json: { type: 'boolean' } })
-    return help ?? { is: 'stop', ...target, json: given.json === true }
+    const { given: { json = false }, target, help } = parse('stop', words, { json: 'flag' })
+    return help ?? { is: 'stop', ...target, json }
   },
   drill: (words) => {
-    const { given, target, help } = parse('drill', words, { duration: { type: 'string' }, connections: { type: 'string' }, path: { type: 'string' }, url: { type: 'string' }, json: { type: 'boolean' } })
-    if (help) return help
-    const { url, path } = given
-    if (url !== undefined && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) throw usageError('drill', '--url', url, 'an address such as http://127.0.0.1:3000/')
-    if (path !== undefined && !/^\/[\x21-\x7e]*$/.test(path)) throw usageError('drill', '--path', path, 'a path that begins with "/"')
-    return {
-      is: 'drill',
-      options: {
-        ...target,
-        ...(url !== undefined && { url }),
-        ...(path !== undefined && { path }),
-        connections: given.connections === undefined ? 50 : count('drill', '--connections', given.connections),
-        durationMs: given.duration === undefined ? 2_000 : duration('drill', '--duration', given.duration),
-        json: given.json === true
-      }
-    }
+    const options = { duration, connections: count, path: requestPath, url: address, json: 'flag' } as const
+    const { given: { json = false, connections = 50, duration: durationMs = 2_000, ...place }, target, help } = parse('drill', words, options)
+    return help ?? { is: 'drill', options: { ...target, ...place, connections, durationMs, json } }
   }
 }
 
-type Options = NonNullable<ParseArgsConfig['options']>
-type Given<O extends Options> = { readonly [Name in keyof O]?: O[Name] extends { type: 'boolean' } ? boolean : string }
+/** Reads a value. Throws what `wrong` makes of what is expected. */
+type Reader<Value> = (text: string, wrong: (expected: string) => Failure) => Value
+/** Of each option that was given, by name. */
+type Given<Options> = { readonly [Name in keyof Options]?: Options[Name] extends Reader<infer Value> ? Value : true }
 
-/** Options in any order, and at most one word: whom it is about. */
-function parse<O extends Options>(
-  command: CommandName,
-  words: readonly string[],
-  options: O
-): { given: Given<O>; target: { readonly target?: string }; help?: Command } {
-  const { tokens } = parseArgs({ args: [...words], options: { ...options, help: { type: 'boolean', short: 'h' } }, strict: false, allowPositionals: true, tokens: true })
-  const given: Record<string, string | boolean> = {}
+/** Options in any order, and at most one other word: a name or a pid. */
+function parse<const Options extends Readonly<Record<string, 'flag' | Reader<unknown>>>>(
+  command: CommandName, words: readonly string[], options: Options
+): { readonly given: Given<Options>; readonly target: { readonly target?: string }; readonly help?: Command } {
+  const types: ParseArgsConfig['options'] = { help: { type: 'boolean', short: 'h' } }
+  for (const [name, option] of Object.entries(options)) types[name] = { type: option === 'flag' ? 'boolean' : 'string' }
+  const { tokens } = parseArgs({ args: [...words], options: types, strict: false, allowPositionals: true, tokens: true })
+  const read: (readonly [name: string, read: () => unknown])[] = []
   const targets: string[] = []
   for (const token of tokens) {
     if (token.kind === 'positional') targets.push(token.value)
     if (token.kind !== 'option') continue
-    if (token.name === 'help') return { given: {}, target: {}, help: { is: 'print', text: helpOf[command] } }
-    const option = Object.hasOwn(options, token.name) ? options[token.name] : undefined
-    if (!option) throw misused(`unknown option ${shown(token.rawName)}`, command)
-    if (option.type === 'boolean' && token.value !== undefined) throw misused(`${token.rawName} takes no value, found ${shown(token.value)}`, command)
-    // parseArgs takes the next option for the value where one is missing.
-    const isMissing = token.value === undefined || token.value === '' || (!token.inlineValue && token.value.startsWith('-'))
-    if (option.type === 'string' && isMissing) throw misused(`${token.rawName} needs a value`, command)
-    given[token.name] = token.value ?? true
+    const { name, rawName, value, inlineValue } = token
+    if (name === 'help') return { given: {}, target: {}, help: { is: 'print', text: helpOf[command] } }
+    const option = Object.hasOwn(options, name) ? options[name] : undefined
+    if (!option) throw misused(`unknown option ${shown(rawName)}`, command)
+    if (option === 'flag') {
+      if (value !== undefined) throw misused(`${rawName} takes no value, found ${shown(value)}`, command)
+      read.push([name, () => true])
+      continue
+    }
+    // parseArgs takes the next option for the value if there is none.
+    if (value === undefined || value === '' || (!inlineValue && value.startsWith('-'))) throw misused(`${rawName} needs a value`, command)
+    read.push([name, () => option(value, (expected) => usageError(command, rawName, value, expected))])
   }
   const [target, second] = targets
   if (second !== undefined) throw misused(`one name or pid is expected, found ${shown(targets.join(' '))}`, command)
-  return { given: given as Given<O>, target: target === undefined ? {} : { target } }
+  const given = Object.fromEntries(read.map(([name, of]) => [name, of()])) as Given<Options>
+  return { given, target: target === undefined ? {} : { target } }
 }
 
 // ---- run ----
@@ -152,24 +130,19 @@ const withValue = new Set([
   '--allow-fs-write', '--experimental-config-file', '--max-old-space-size-percentage'
 ])
 
-/** Of Node too, but there is no script then, or Node starts the script itself, again and again. */
+/** Options of Node with which there is no script, or with which Node itself starts the script again and again. */
 const withoutScript = new Set(['-e', '--eval', '-p', '--print', '-pe', '-i', '--interactive', '-c', '--check', '--run', '--test', '--watch', '--watch-path', '-v8-options', '--v8-options', '--build-snapshot'])
-
-const nameShape = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/
 
 function parseRun(words: readonly string[]): Command {
   const nodeOptions: string[] = []
-  let workers = 1
-  let name: string | undefined
-  let hangTimeoutMs: number | undefined
-  let shared = false
-  let meant = false
+  const given: { workers: number; shared: boolean; name?: string; hangTimeoutMs?: number } = { workers: 1, shared: false }
+  let isMeant = false
   let at = 0
   for (; at < words.length; at++) {
     const word = words[at] ?? ''
     if (!word.startsWith('-') || word === '-') break
     if (word === '--') {
-      meant = true
+      isMeant = true
       at++
       break
     }
@@ -179,18 +152,19 @@ function parseRun(words: readonly string[]): Command {
       if (found === undefined || found === '' || (inline === undefined && found.startsWith('-'))) throw misused(`${option} needs a value`, 'run')
       return found
     }
+    const read = <Value>(reader: Reader<Value>): Value => {
+      const text = value()
+      return reader(text, (expected) => usageError('run', option, text, expected))
+    }
     switch (option) {
       case '--help':
       case '-h': return { is: 'print', text: helpOf.run }
-      case '--workers': workers = workerCount('run', value()); break
-      case '--name':
-        name = value()
-        if (!nameShape.test(name)) throw usageError('run', '--name', name, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
-        break
-      case '--hang-timeout': hangTimeoutMs = duration('run', '--hang-timeout', value()); break
+      case '--workers': given.workers = read(workerCount); break
+      case '--name': given.name = read(appName); break
+      case '--hang-timeout': given.hangTimeoutMs = read(duration); break
       case '--shared':
         if (inline !== undefined) throw misused(`--shared takes no value, found ${shown(inline)}`, 'run')
-        shared = true
+        given.shared = true
         break
       default:
         if (withoutScript.has(option)) throw misused(`${option} of Node does not start a server from a script. Give a script`, 'run')
@@ -200,8 +174,8 @@ function parseRun(words: readonly string[]): Command {
   }
   const [script, ...args] = words.slice(at)
   if (script === undefined || script === '' || script === '-') throw misused('no script was given, as in: handover run server.js', 'run')
-  const misplaced = meant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared)(=|$)/.test(word))
-  return { is: 'run', options: { ...(misplaced !== undefined && { misplaced }), workers, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }), shared, nodeOptions, script, args } }
+  const misplaced = isMeant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared)(=|$)/.test(word))
+  return { is: 'run', options: { ...given, ...(misplaced !== undefined && { misplaced }), nodeOptions, script, args } }
 }
 
 // ---- values ----
@@ -214,27 +188,42 @@ const misused = (what: string, command?: CommandName): Failure =>
 const usageError = (command: CommandName, option: string, found: string, expected: string): Failure =>
   misused(`${option} is ${shown(found)}, expected ${expected}`, command)
 
-function count(command: CommandName, option: string, text: string): number {
+const count: Reader<number> = (text, wrong) => {
   const number = /^\d{1,6}$/.test(text) ? Number(text) : 0
-  if (number < 1) throw usageError(command, option, text, 'a whole number from 1')
+  if (number < 1) throw wrong('a whole number from 1')
   return number
 }
 
 const mostWorkers = 1_024
 
-function workerCount(command: CommandName, text: string): number {
+const workerCount: Reader<number> = (text, wrong) => {
   const number = text === 'max' ? availableParallelism() : /^\d{1,4}$/.test(text) ? Number(text) : 0
-  if (number < 1 || number > mostWorkers) throw usageError(command, '--workers', text, `a whole number from 1 to ${mostWorkers}, or max (one for each processor)`)
+  if (number < 1 || number > mostWorkers) throw wrong(`a whole number from 1 to ${mostWorkers}, or max (one for each processor)`)
   return number
+}
+
+const appName: Reader<string> = (text, wrong) => {
+  if (!/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/.test(text)) throw wrong('1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
+  return text
+}
+
+const requestPath: Reader<string> = (text, wrong) => {
+  if (!/^\/[\x21-\x7e]*$/.test(text)) throw wrong('a path that begins with "/"')
+  return text
+}
+
+const address: Reader<string> = (text, wrong) => {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) throw wrong('an address such as http://127.0.0.1:3000/')
+  return text
 }
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
 
-/** Milliseconds. A number alone would be seconds to one and milliseconds to another, so there must be a unit. */
-function duration(command: CommandName, option: string, text: string): number {
+/** Milliseconds. There must be a unit: some readers would take a plain number for seconds, and others for milliseconds. */
+const duration: Reader<number> = (text, wrong) => {
   const [, number = '', unit = ''] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)?$/.exec(text) ?? []
   const ms = Math.round(Number(number) * (units[unit] ?? 0))
   // A timer of Node holds a signed 32-bit number of milliseconds.
-  if (number === '' || (unit === '' && Number(number) !== 0) || ms > 2_147_483_647) throw usageError(command, option, text, 'a time with its unit: 500ms, 30s, 2m, or 0')
+  if (number === '' || (unit === '' && Number(number) !== 0) || ms > 2_147_483_647) throw wrong('a time with its unit: 500ms, 30s, 2m, or 0')
   return ms
 }

@@ -15,21 +15,20 @@ const mostShown = 8
 const longestSection = 40
 const longestReason = 200
 
-/** Answers the exit status. Throws a Failure where nobody could be asked, or the request was refused. */
+/** Answers the exit status. Throws a Failure if no process could be asked, or the request was refused. */
 export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
-  let outcome: ReloadOutcome | undefined
   sayAtInterrupt('the reload goes on without this command. See handover status')
-  try {
-    outcome = await outcomeOf(fileOf(app), options, timeoutMs, (text) => { if (!json) process.stdout.write(`${text}\n`) })
-  } catch (error) {
-    if (error instanceof Silent) throw new Failure({ what: `${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on`, todo: 'See handover status; give it longer with --timeout' })
-    throw error
-  }
+  const say = (text: string): void => { if (!json) process.stdout.write(`${text}\n`) }
+  const outcome = await outcomeOf(fileOf(app), options, timeoutMs, say).catch((error: unknown) => {
+    if (!(error instanceof Silent)) throw error
+    const what = `${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on`
+    throw new Failure({ what, todo: 'See handover status; give it longer with --timeout' })
+  })
   if (!outcome) throw new Failure({ what: `${titleOf(app)} ended before it could say what became of the reload`, todo: 'See handover status, and its log' })
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
-  else if (known.ok) process.stdout.write(known.switched.map((change) => `${options.keeper ? describeKeeper(change) : describeSwitch(known, change)}\n`).join('') + describeState(known) + (known.switched.some(({ slot }) => slot !== null) ? `reloaded in ${duration(known.ms)}\n` : ''))
+  else if (known.ok) process.stdout.write(describeReload(known, options.keeper))
   if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
@@ -39,17 +38,14 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
 export function sayAtInterrupt(text: string): void {
   process.once('SIGINT', () => {
     process.stderr.write(`handover: ${text}.\n`)
-    // The listener is gone by now: as without one, a shell hears that it was the signal.
+    // The listener is gone by now: the process ends by the signal, as the shell expects.
     process.kill(process.pid, 'SIGINT')
   })
 }
 
-/** Undefined where the process ended before it could say. */
+/** Undefined if the process ended before it could say. */
 export async function outcomeOf(
-  file: string,
-  options: ReloadRequest,
-  timeoutMs: number,
-  progress: (text: string) => void
+  file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void
 ): Promise<ReloadOutcome | undefined> {
   const deadline = performance.now() + timeoutMs
   for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
@@ -72,7 +68,7 @@ export function refusal(answer: ControlAnswer): Failure {
   return new Failure({ what: reason, todo: code === 'HANDOVER_PROTOCOL' ? versions : undefined }, { code })
 }
 
-/** A predecessor without a keeper does not know the version of its successor; that one does. */
+/** A predecessor without a keeper does not know the version of its successor: the successor is asked. */
 async function withVersions(switched: ReloadOutcome['switched']): Promise<ReloadOutcome['switched']> {
   if (switched.every(({ version }) => version !== null)) return switched
   const { apps } = await findApps().catch(() => ({ apps: [] }))
@@ -82,17 +78,30 @@ async function withVersions(switched: ReloadOutcome['switched']): Promise<Reload
   return switched.map((change) => ({ ...change, version: change.version ?? versionOf(change.to) }))
 }
 
-const named = ({ pid, generation }: Peer, version: string | null = null): string => `generation ${generation} (process ${pid}${version === null ? '' : `, version ${version}`})`
+const named = ({ pid, generation }: Peer, version: string | null = null): string =>
+  `generation ${generation} (process ${pid}${version === null ? '' : `, version ${version}`})`
 
-const describeKeeper = ({ from, to }: ReloadOutcome['switched'][number]): string => `process ${to.pid} is the keeper now${from ? ` in place of process ${from.pid}` : ''}; no worker and no connection noticed`
+function describeReload(known: ReloadOutcome, isKeeper = false): string {
+  const lines = known.switched.map((change) => `${isKeeper ? describeKeeper(change) : describeSwitch(known, change)}\n`)
+  const isRolling = known.switched.some(({ slot }) => slot !== null)
+  return `${lines.join('')}${describeState(known)}${isRolling ? `reloaded in ${duration(known.ms)}\n` : ''}`
+}
 
-function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: ReloadOutcome['switched'][number]): string {
+type Switched = ReloadOutcome['switched'][number]
+
+const describeKeeper = ({ from, to }: Switched): string =>
+  `process ${to.pid} is the keeper now${from ? ` in place of process ${from.pid}` : ''}; workers and connections are unaffected`
+
+function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: Switched): string {
   const report = reports.find(({ successor }) => successor?.pid === to.pid)
   const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
-  const ended = report?.result === 'drained' ? `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
-  // Of several slots, it is the time of all.
+  const counts = `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut`
+  const where = slot === null ? '' : `slot ${slot}: `
+  const instead = from ? ` in place of ${named(from)}` : ''
+  const lost = died === undefined ? '' : `, which ended ${died} while it handed over: its connections are lost, and what of its state had not arrived`
+  // For several slots, `ms` is the time of all.
   const after = slot === null ? ` after ${duration(ms)}` : ''
-  return `${slot === null ? '' : `slot ${slot}: `}${named(to, version)} serves${from ? ` in place of ${named(from)}` : ''}${died === undefined ? '' : `, which ended ${died} while it handed over: its connections are lost, and what of its state had not arrived`}${after}${ended}`
+  return `${where}${named(to, version)} serves${instead}${lost}${after}${report?.result === 'drained' ? counts : ''}`
 }
 
 /** What became of the shared state, in all slots; empty where there is none. */
@@ -124,7 +133,10 @@ function listed(all: readonly string[]): string {
 function describeFailure({ error, serving }: ReloadOutcome): string {
   const { code = '', message = 'no reason was given', stderr = '' } = error ?? {}
   const lines = [`handover: the reload failed (${code}): ${message}`]
-  if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) lines.push(`  ${serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ').replace(/^p/, 'P')} serve${serving.length === 1 ? 's' : ''}.`)
+  if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) {
+    const who = serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ').replace(/^p/, 'P')
+    lines.push(`  ${who} serve${serving.length === 1 ? 's' : ''}.`)
+  }
   if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))
   return `${lines.join('\n')}\n`
 }

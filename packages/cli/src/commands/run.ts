@@ -11,7 +11,7 @@ import { activation, ControlSocket, initialEnvironment, leaveTerminal, monotonic
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
 import { notStarted } from '../failure.js'
-import { adoptLate, adoptWorkers } from '../keeper/find-workers.js'
+import { findLateWorkers, findWorkers } from '../keeper/find-workers.js'
 import type { KeeperOptions } from '../keeper/fleet.js'
 import { follow, handKeeperOver, type KeeperSuccession } from '../keeper/keeper-handover.js'
 import { takeKeeperName } from '../keeper/keeper-name.js'
@@ -63,7 +63,7 @@ export async function run(options: RunOptions): Promise<never> {
   process.on('uncaughtException', (error) => { log('error', `a defect of the keeper, which goes on: ${error.stack ?? error.message}`) })
   await (following ? goOn(keeper, following, control) : begin(keeper, given !== undefined, control))
   tellWatchdog(keeper)
-  if (control.socket) adoptLate(keeper, warn)
+  if (control.socket) findLateWorkers(keeper, warn)
   // Later, while the workers boot.
   setImmediate(() => { paths.remember() })
   // Nothing else keeps this process alive while no worker lives.
@@ -117,7 +117,7 @@ async function goOn(keeper: Keeper, following: KeeperSuccession, control: Contro
   const { kept: { control: file }, control: fd } = following
   if (file !== null && fd !== undefined) control.socket = new ControlSocket(file, fd, controlSide(keeper))
   await following.prepared()
-  await adoptWorkers(keeper, warn)
+  await findWorkers(keeper, warn)
   keeper.checkpoints.adopted(keeper.workers.map(({ pid }) => pid))
   control.socket?.listen()
   following.ready()
@@ -129,9 +129,9 @@ async function begin(keeper: Keeper, isGiven: boolean, control: ControlHolder): 
   const { name } = keeper.options
   control.socket = await takeKeeperName(name, isGiven, controlSide(keeper), (late) => {
     control.socket = late
-    adoptLate(keeper, warn)
+    findLateWorkers(keeper, warn)
   })
-  const found = control.socket ? await adoptWorkers(keeper, warn) : 0
+  const found = control.socket ? await findWorkers(keeper, warn) : 0
   if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
   void (found > 0 ? keeper.goOn() : keeper.run())
 }

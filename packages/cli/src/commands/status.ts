@@ -11,7 +11,7 @@ import { describeApps } from './status-text.js'
 const everyMs = 1_000
 const home = '\u{1b}[H\u{1b}[2J\u{1b}[3J'
 
-/** Answers the exit status. Throws a Failure where nothing runs. */
+/** Answers the exit status. Throws a Failure if nothing runs. */
 export async function showStatus({ target, watch, json }: Extract<Command, { is: 'status' }>): Promise<number> {
   if (!watch) {
     const found = await findApps()
@@ -20,7 +20,7 @@ export async function showStatus({ target, watch, json }: Extract<Command, { is:
   }
   const stopped = new AbortController()
   process.once('SIGINT', () => { stopped.abort() })
-  // Nobody reads any more.
+  // The reader is gone.
   process.stdout.once('error', () => { stopped.abort() })
   while (!stopped.signal.aborted) {
     const found = await findApps()
@@ -37,13 +37,13 @@ const chosen = (found: FoundApps, target: string | undefined): readonly App[] =>
 
 function textOf({ silent }: FoundApps, apps: readonly App[], json: boolean, onOneLine = false): string {
   if (json) {
-    const plain = apps.map(({ name, keeper, lostKeeper, deafKeeper, service, processes, lastReload }) => ({ name, keeper, lostKeeper, deafKeeper, service, processes, lastReload }))
-    return `${JSON.stringify({ apps: plain }, undefined, onOneLine ? undefined : 2)}\n`
+    const shown = apps.map(({ file: _, ownFiles: __, ...app }) => app)
+    return `${JSON.stringify({ apps: shown }, undefined, onOneLine ? undefined : 2)}\n`
   }
   const { isTTY, columns } = process.stdout
   const width = isTTY ? Math.min(Math.max(columns, 60), 100) : 80
   const colours = isTTY && (process.env['NO_COLOR'] ?? '') === ''
-  // Those of a keeper stand in its table.
+  // Silent workers stand in the table of their keeper.
   const known = new Set(apps.flatMap(({ processes }) => processes.map(({ pid }) => pid)))
   const deaf = describeSilences(silent.filter(({ file, pid }) => !known.has(pidOf(file) ?? pid ?? 0))).map((text) => `${text}\n`)
   return [describeApps(apps, { width, colours, now: Date.now() }), ...(deaf.length > 0 ? ['\n', ...deaf] : [])].join('')

@@ -6,7 +6,7 @@ import type { ReloadOutcome } from '@handover/core/internal'
 import type { ClosedByServer, Loss, LossReason } from '@handover/load'
 import { number, plural } from '../text.js'
 
-/** Latencies in milliseconds. A request belongs to `reload` when any part of it fell between the word and the answer to it. */
+/** Latencies in milliseconds. A request belongs to `reload` if any part of it fell between the request for the reload and its answer. */
 export interface Phase {
   readonly answered: number
   readonly lost: number
@@ -15,7 +15,7 @@ export interface Phase {
   readonly max: number
 }
 
-/** Connections of one kind of client, before the reload and from its begin on. Of those closed none was a loss. */
+/** Connections of one kind of client, before the reload and since it began. None of the closed ones was a loss. */
 export interface Connections {
   readonly clients: number
   readonly before: { readonly opened: number; readonly closedByServer: ClosedByServer }
@@ -38,20 +38,20 @@ export type DrillResult =
     readonly requests: number
     readonly answers: number
     readonly lost: number
-    /** Null where nobody answered, and then `error` says why. */
+    /** Null if no process answered; then `error` says why. */
     readonly reload: ReloadOutcome | null
     readonly error: string | null
     readonly phases: { readonly before: Phase; readonly reload: Phase; readonly after: Phase }
     readonly keptOpen: Connections
     /** Clients with a connection for each request. */
     readonly newEachTime: Connections
-    /** The first 1,000; `atMs` counts from the begin of the reload. */
+    /** The first 1,000. `atMs` counts from the begin of the reload. */
     readonly losses: readonly Loss[]
   }
 
 const linesOfLosses = 10
 
-/** Many lines; the last one is the verdict. */
+/** Many lines. The last one is the verdict. */
 export function describeDrill(drill: DrillResult): string {
   if (drill.result === 'not reloaded') return [...lossLines(drill.losses), `Not reloaded: ${drill.because}`].join('\n')
   const { name, status, requests, answers, lost, phases, keptOpen, newEachTime, losses } = drill
@@ -76,7 +76,8 @@ function reloadLine({ reload, error }: Extract<DrillResult, { reload: unknown }>
   if (reload === null) return `The reload FAILED: ${error}`
   const took = `${number(Math.round(reload.ms))} ms`
   if (!reload.ok) return `The reload FAILED after ${took}: ${reload.error?.message ?? 'no reason was given'}`
-  return `Reloaded in ${took}: ${reload.serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ')} ${reload.serving.length === 1 ? 'serves' : 'serve'} now.`
+  const serving = reload.serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`)
+  return `Reloaded in ${took}: ${serving.join(', ')} ${serving.length === 1 ? 'serves' : 'serve'} now.`
 }
 
 function phaseTable(phases: readonly (readonly [string, Phase])[]): string[] {
@@ -88,7 +89,9 @@ function phaseTable(phases: readonly (readonly [string, Phase])[]): string[] {
 }
 
 function closedText({ total, announced, idle, idleReset }: ClosedByServer): string {
-  return total === 0 ? 'none' : `${number(total)} (${number(announced)} announced by Connection: close, ${number(idle)} idle and unannounced, ${number(idleReset)} idle and reset)`
+  if (total === 0) return 'none'
+  const kinds = `${number(announced)} announced by Connection: close, ${number(idle)} idle and unannounced, ${number(idleReset)} idle and reset`
+  return `${number(total)} (${kinds})`
 }
 
 function lossLines(losses: readonly Loss[]): string[] {

@@ -1,8 +1,8 @@
 /**
  * `handover drill`: one reload of the user's own app under the strict load of @handover/load, and what was lost.
  *
- * The app keeps no contract: plain GETs of one path, and right is every whole answer with the status that the path had before. Nothing
- * is reloaded where the app does not answer, or loses requests before any reload: then the drill would say nothing about reloads.
+ * The load is plain GETs of one path. Every whole answer with the status that the path had before is right. Nothing is reloaded if the app
+ * does not answer, or loses requests before any reload: then the drill would say nothing about reloads.
  */
 
 import type { ReloadOutcome } from '@handover/core/internal'
@@ -23,7 +23,7 @@ export interface DrillOptions extends Where {
 
 /** What a drill does to the world apart from its requests. */
 export interface DrillWorld {
-  /** One reload. Resolves with a failure, or rejects where nobody answers. */
+  /** One reload. Resolves also if it failed; rejects if no process answers. */
   reload(): Promise<ReloadOutcome>
   /** For standard output. */
   print(text: string): void
@@ -57,7 +57,9 @@ function wrongNumber({ connections = 1, durationMs = 0, answerTimeoutMs = 1 }: D
 }
 
 /** The first place that answers, and with which status; else what was tried, and why it failed. */
-async function findPlace(places: readonly Place[], answerTimeoutMs: number): Promise<{ readonly place: Place; readonly status: number } | string[]> {
+async function findPlace(
+  places: readonly Place[], answerTimeoutMs: number
+): Promise<{ readonly place: Place; readonly status: number } | string[]> {
   const { probe } = await import('@handover/load') // an ES module; and only a drill needs it
   const tried: string[] = []
   for (const place of places) {

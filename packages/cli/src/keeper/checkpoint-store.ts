@@ -1,41 +1,37 @@
 /**
- * The checkpoints that workers send: files with a part of their state, for the next process of their slot where they crash. The keeper
- * holds descriptors of them and never looks inside.
+ * The checkpoints that workers send: files with a part of their state, for the next process of their slot if they crash. The keeper holds
+ * descriptors of them and never looks inside.
  *
- * A worker's own are worth nothing when it has handed over, or ended in order: then its state went along, or was given up. When it crashes
- * they are *left* to its slot, and offered to every start there until the worker that got them has sent one of its own, or has served for a
- * while.
+ * A worker that hands over or ends in order needs its checkpoints no more. When it crashes they are *left* to its slot, and offered to
+ * every start there until the worker that got them has sent its own, or has served for a while.
  *
- * What was left may be what kills those who get it. After two that served and crashed it is dropped. After two starts in a row that had it
- * and ended before they served the next one goes without: where that serves, what was left is dropped; where that fails as well, something
- * else is wrong (or also is), and what was left is offered again, twice as often as before until the next start without it. So a database
- * that is down for an hour hardly costs state, and a bad checkpoint no service.
+ * A checkpoint may be what kills the processes that get it. After two that served and crashed it is dropped. After two starts in a row that
+ * got it and ended before they served, the next start goes without: if that serves, the checkpoint is dropped; if it fails too, something
+ * else is wrong, and the checkpoint is offered again, twice as often as before until the next start without it. So a database that is down
+ * for an hour hardly costs state, and a bad checkpoint never costs the service.
  */
 
 import { addon, check, closeLater, listed, type CheckpointStatus, type PredecessorSide } from '@handover/core/internal'
 import { cut, duration, printable } from '../text.js'
 
-/** In a slot: of one worker, and of those that crashed. */
+/** In a slot: of one worker, and of all that crashed. */
 export const mostCheckpoints = 64
 const longestName = 256
-/**
- * A worker that served for that long without a checkpoint of its own will send none: after it, what a former process left is too old to be
- * good for anybody.
- */
+/** A worker that has served for that long without sending a checkpoint will send none. By then what was left is too stale to be useful. */
 const keptMs = 300_000
-/** How often a worker that got it may serve and crash without one of its own: then it may be the checkpoint that makes it crash. */
+/** So many workers got it, served, and crashed without a checkpoint of their own: then the checkpoint may be the reason. */
 const mostCrashes = 2
-/** How many starts in a row get it and end before they serve, until one goes without; and at most, where those without it fail too. */
+/** So many starts in a row get it and end before they serve, until one goes without. The number doubles if that fails too. */
 const fewestTries = 2
 const mostTries = 8
-/** In one line for people. */
+/** In one line of the log. */
 const mostShown = 8
 const longestShown = 40
 
 /** As the next keeper gets it, with its descriptor beside. */
 export interface SavedCheckpoint {
   readonly slot: number
-  /** Of the worker that sent it; null where that has crashed. */
+  /** Of the worker that sent it. Null once that has crashed. */
   readonly pid: number | null
   readonly name: string
   readonly bytes: number
@@ -45,35 +41,35 @@ export interface SavedCheckpoint {
   readonly crashes: number
 }
 
-interface Held extends SavedCheckpoint {
+interface HeldCheckpoint extends SavedCheckpoint {
   readonly fd: number
 }
 
 type Sections = PredecessorSide['sections']
 
-/** To a start where nobody serves. */
+/** To a start without a predecessor. */
 export interface CheckpointOffer extends Sections {
-  /** What was left and is not offered. */
+  /** The names that were left and are not offered. */
   readonly withheld: readonly string[]
-  /** The user wants it without. */
+  /** The user asked for a start without state. */
   readonly asked: boolean
 }
 
-/** Starts in a slot that ended before they served. */
+/** Starts in a slot that got what was left, and ended before they served. */
 interface Tries {
-  /** With what was left: since the last one without. */
+  /** Since the last start without. */
   row: number
-  /** So many, and the next one goes without. */
+  /** After so many the next start goes without. */
   most: number
-  /** With what was left, in all. */
+  /** In all. */
   offered: number
 }
 
 export class CheckpointStore {
-  #held: Held[] = []
+  #held: HeldCheckpoint[] = []
   readonly #warn: (line: string) => void
   readonly #keptMs: number
-  /** Slots whose worker serves with what was left there. */
+  /** Slots whose worker serves with what was left there. When it fires, that is forgotten. */
   readonly #serving = new Map<number, NodeJS.Timeout>()
   readonly #tries = new Map<number, Tries>()
   #saidFull = false
@@ -83,13 +79,14 @@ export class CheckpointStore {
     this.#keptMs = afterMs
   }
 
-  /** The latest one of this worker; the descriptor is owned from here on. */
+  /** The latest checkpoint of this worker. Takes the descriptor. */
   hold(slot: number, pid: number, name: string, bytes: number, fd: number): void {
-    const isReplaced = (held: Held): boolean => held.slot === slot && held.name === name && (held.pid === pid || held.pid === null)
+    const isReplaced = (held: HeldCheckpoint): boolean => held.slot === slot && held.name === name && (held.pid === pid || held.pid === null)
     const others = this.#held.filter((held) => held.slot === slot && held.pid === pid && held.name !== name)
     if (others.length >= mostCheckpoints || name.length > longestName) {
       void closeLater(fd)
-      if (!this.#saidFull) this.#warn(`process ${pid} sends checkpoints of more than ${mostCheckpoints} sections, or with names of more than ${longestName} characters: those are not kept. This is said once.`)
+      const what = `process ${pid} sends checkpoints of more than ${mostCheckpoints} sections, or with names of more than ${longestName} characters`
+      if (!this.#saidFull) this.#warn(`${what}: those are not kept. This is said once.`)
       this.#saidFull = true
       return
     }
@@ -97,29 +94,31 @@ export class CheckpointStore {
     this.#held.push({ slot, pid, name, bytes, at: Date.now(), crashes: 0, fd })
   }
 
-  /** The worker that served is gone unasked: what it sent is left to the slot. */
+  /** A worker crashed: what it sent is left to the slot. */
   crashed(slot: number, pid: number): void {
     const served = this.#stopWaiting(slot)
-    if (served) this.#held = this.#held.map((held) => (held.slot === slot && held.pid === null ? { ...held, crashes: held.crashes + 1 } : held))
+    const counted = ({ crashes, ...held }: HeldCheckpoint): HeldCheckpoint => ({ ...held, crashes: crashes + 1 })
+    if (served) this.#held = this.#held.map((held) => (held.slot === slot && held.pid === null ? counted(held) : held))
     const own = new Set(this.#held.filter((held) => held.slot === slot && held.pid === pid).map(({ name }) => name))
     this.#close((held) => held.slot === slot && held.pid === null && own.has(held.name))
     this.#held = this.#held.map((held) => (held.slot === slot && held.pid === pid ? { ...held, pid: null } : held))
-    // So many names of several processes, one after the other.
+    // Several processes, one after the other, may have left more names than one could.
     const left = this.#left(slot).sort((a, b) => b.at - a.at)
     const surplus = new Set(left.slice(mostCheckpoints))
     this.#close((held) => surplus.has(held))
     const bad = left.filter(({ crashes }) => crashes >= mostCrashes)
     if (bad.length === 0) return
     this.#close((held) => bad.includes(held))
-    this.#warn(`${mostCrashes} workers of slot ${slot} crashed soon after they had begun to serve with the checkpoint of ${listed(bad.map(({ name }) => name))}: the next one starts without`)
+    const names = listed(bad.map(({ name }) => name))
+    this.#warn(`${mostCrashes} workers of slot ${slot} crashed soon after they had begun to serve with the checkpoint of ${names}: the next one starts without`)
   }
 
-  /** It handed over, or ended in order. */
+  /** The worker handed over, or ended in order. */
   forget(slot: number, pid: number): void {
     this.#close((held) => held.slot === slot && held.pid === pid)
   }
 
-  /** What was left to the slot is of no use any more: its state lives in a process, which has handed it on. */
+  /** What was left to the slot is obsolete: the state lives in a process that has handed it on. */
   forgetLeft(slot: number): void {
     this.#stopWaiting(slot)
     this.#tries.delete(slot)
@@ -133,7 +132,7 @@ export class CheckpointStore {
     this.#close((held) => held.slot === slot)
   }
 
-  /** What the next process of the slot is to be offered where nobody hands over to it. `asked`: to start without what was left. */
+  /** For the next process of the slot, if no predecessor hands over to it. `asked`: it is to start without what was left. */
   offerFor(slot: number, asked = false): CheckpointOffer {
     const left = this.#left(slot).map(({ name }) => name)
     const offers = !asked && this.#offers(slot)
@@ -149,24 +148,26 @@ export class CheckpointStore {
     }
   }
 
-  /**
-   * A start ended before it served; `got`: after it had this offer. One that never listened, so never had it, failed for another reason.
-   */
+  /** A start ended before it served. `got`: after it had this offer. A start that never listened did not get it, so failed for another reason. */
   startFailed(slot: number, { names, withheld, asked }: CheckpointOffer, got: boolean): void {
     if (asked || (names.length === 0 ? withheld.length === 0 : !got)) return
     const tries = this.#tries.get(slot) ?? { row: 0, most: fewestTries, offered: 0 }
     this.#tries.set(slot, tries)
-    // Of many rounds only the first one is told.
+    // Only the first of many rounds is logged.
     const isFirst = tries.most === fewestTries
     if (names.length > 0) {
       tries.row++
       tries.offered++
-      if (tries.row === tries.most && isFirst) this.#warn(`${tries.row} starts in a row in slot ${slot} ended before they served, with the checkpoint of ${this.#named(slot)}: the next one goes without. If that serves, the checkpoint is dropped; see what restore() does with it`)
+      if (tries.row !== tries.most || !isFirst) return
+      const what = `${tries.row} starts in a row in slot ${slot} ended before they served, with the checkpoint of ${this.#named(slot)}`
+      this.#warn(`${what}: the next one goes without. If that serves, the checkpoint is dropped; see what restore() does with it`)
       return
     }
     tries.row = 0
     tries.most = Math.min(2 * tries.most, mostTries)
-    if (isFirst) this.#warn(`a start in slot ${slot} without the checkpoint of ${this.#named(slot)} ended before it served as well: something else is wrong, and the checkpoint is kept and offered again`)
+    if (!isFirst) return
+    const what = `a start in slot ${slot} without the checkpoint of ${this.#named(slot)} ended before it served as well`
+    this.#warn(`${what}: something else is wrong, and the checkpoint is kept and offered again`)
   }
 
   /** The start that got this offer serves. */
@@ -175,24 +176,23 @@ export class CheckpointStore {
     this.#tries.delete(slot)
     if (withheld.length === 0) return
     this.#close((held) => held.slot === slot && held.pid === null && withheld.includes(held.name))
-    if (!asked) this.#warn(`slot ${slot} serves without the checkpoint of ${lost}, with which its starts had ended before they served: it is dropped. See what restore() did with it, in the lines above`)
+    if (asked) return
+    const what = `slot ${slot} serves without the checkpoint of ${lost}, with which its starts had ended before they served`
+    this.#warn(`${what}: it is dropped. See what restore() did with it, in the lines above`)
   }
 
-  /** Somebody may have repaired what was wrong: the next start gets what was left. */
+  /** The build may have been repaired: the next start gets what was left. */
   offerAgain(slot: number): void {
     const tries = this.#tries.get(slot)
     if (tries) tries.row = 0
   }
 
-  /**
-   * What the next start in the slot gets, for a line of the log: ` with the checkpoint of sessions (4 s old)`. Empty where nothing was
-   * left.
-   */
+  /** What the next start in the slot gets, for the log: ` with the checkpoint of sessions (4 s old)`. Empty if nothing was left. */
   nextStart(slot: number): string {
     return this.#left(slot).length === 0 ? '' : ` ${this.#offers(slot) ? 'with' : 'without'} the checkpoint of ${this.#named(slot)}`
   }
 
-  /** How many of the starts that failed got what was left, for a line of the log. Empty where none. */
+  /** How many of the failed starts got what was left, for the log. Empty if none. */
   failedWith(slot: number): string {
     const { offered = 0 } = this.#tries.get(slot) ?? {}
     return offered === 0 ? '' : `, ${offered} of them with the checkpoint of ${this.#named(slot)}`
@@ -203,7 +203,7 @@ export class CheckpointStore {
     return !tries || tries.row < tries.most
   }
 
-  #left(slot: number): Held[] {
+  #left(slot: number): HeldCheckpoint[] {
     return this.#held.filter((held) => held.slot === slot && held.pid === null)
   }
 
@@ -222,32 +222,33 @@ export class CheckpointStore {
 
   get status(): CheckpointStatus[] {
     const now = Date.now()
-    return this.#held.map(({ slot, name, bytes, at }) => ({ slot, name, bytes, ageMs: Math.max(0, now - at) })).sort((a, b) => a.slot - b.slot || a.name.localeCompare(b.name) || a.ageMs - b.ageMs)
+    return this.#held.map(({ slot, name, bytes, at }) => ({ slot, name, bytes, ageMs: Math.max(0, now - at) }))
+      .sort((a, b) => a.slot - b.slot || a.name.localeCompare(b.name) || a.ageMs - b.ageMs)
   }
 
-  /** For the next keeper: what `restore` takes. The descriptors stay with this one. */
+  /** For the next keeper: what `restore` takes. The descriptors stay with this keeper. */
   all(): { checkpoints: SavedCheckpoint[]; fds: number[] } {
     return { checkpoints: this.#held.map(({ fd: _, ...saved }) => saved), fds: this.#held.map(({ fd }) => fd) }
   }
 
-  /** What `all()` of the keeper before answered; the descriptors are owned from here on. */
+  /** What `all()` of the keeper before answered. Takes the descriptors. */
   restore(saved: readonly SavedCheckpoint[], fds: readonly number[]): void {
     this.#held.push(...saved.map((checkpoint, index) => ({ ...checkpoint, fd: fds[index]! })))
   }
 
-  /** Who lives, after the workers of the keeper before were found: the others crashed while nobody looked. */
+  /** The workers that were found alive after a change of the keeper. All others crashed in between. */
   adopted(pids: readonly number[]): void {
     const gone = new Map(this.#held.flatMap(({ slot, pid }) => (pid !== null && !pids.includes(pid) ? [[pid, slot] as const] : [])))
     for (const [pid, slot] of gone) this.crashed(slot, pid)
   }
 
-  /** Answers whether a worker served with what was left. */
+  /** True if a worker served with what was left. */
   #stopWaiting(slot: number): boolean {
     clearTimeout(this.#serving.get(slot))
     return this.#serving.delete(slot)
   }
 
-  #close(which: (held: Held) => boolean): void {
+  #close(which: (held: HeldCheckpoint) => boolean): void {
     const gone = this.#held.filter(which)
     this.#held = this.#held.filter((held) => !gone.includes(held))
     for (const { fd } of gone) void closeLater(fd)

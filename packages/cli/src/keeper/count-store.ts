@@ -103,7 +103,8 @@ export class CountStore {
     const before = known.get(snapshot.id)
     if (before) closeSync(before.fd)
     const { slot, pid, how } = worker
-    known.set(snapshot.id, { slot, pid, snapshot, fd, last, gone: how !== undefined, waits: !last && (before?.waits ?? false), heir: before?.heir })
+    const waits = !last && (before?.waits ?? false)
+    known.set(snapshot.id, { slot, pid, snapshot, fd, last, gone: how !== undefined, waits, heir: before?.heir })
     this.#dropIncluded(known)
     // Its last word may be read after its end was noticed.
     if (how) this.settle()
@@ -127,7 +128,7 @@ export class CountStore {
     this.settle()
   }
 
-  /** Some workers are another keeper's: a sum without them could be smaller than one that was shown. No worker gets one until `release()`. */
+  /** Some workers are another keeper's, and a sum without them could go backwards: no worker gets one until `release()`. */
   hold(): void {
     this.#held ??= new Promise((resolve) => { this.#release = resolve })
   }

@@ -1,6 +1,6 @@
 /**
- * The name of a keeper: one keeper at a time has it. A directory that cannot be used is no reason not to start: the keeper goes without,
- * says so, and tries again now and then.
+ * The name of a keeper: only one keeper at a time has it. If no directory can be used, the keeper starts without a name, says so, and tries
+ * again every 10 s.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,25 +9,28 @@ import { ask, NobodyListens } from '../control/ask.js'
 import { Failure, notStarted } from '../failure.js'
 
 const statusMs = 3_000
-/** How long a keeper whose path was removed may take to make it again. */
+/** How long a keeper may take to restore the removed path of its socket. */
 const hiddenMs = 6_000
 const hiddenLookMs = 100
 const againMs = 10_000
 
 /**
- * Undefined where no directory can be used: then `late` is called when one could be at last. `given`: the name was asked for, and not made
- * of the package's. Throws a Failure where an app of this name runs already.
+ * Undefined if no directory can be used: then `late` is called when one can be used at last. `given`: the user chose the name. Throws a
+ * Failure if an app of this name runs already.
  */
-export async function takeKeeperName(name: string, given: boolean, side: ControlSide, late: (control: ControlSocket) => void): Promise<ControlSocket | undefined> {
+export async function takeKeeperName(
+  name: string, given: boolean, side: ControlSide, late: (control: ControlSocket) => void
+): Promise<ControlSocket | undefined> {
   try {
     return await take(name, side)
   } catch (error) {
     if (error instanceof Failure) throw error
-    // A relative HANDOVER_DIR was set wrongly: it will not be better later.
+    // A relative HANDOVER_DIR stays wrong.
     if (error instanceof HandoverError && given) throw notStarted(error.what, 'Set HANDOVER_DIR to a directory of this user, or choose another --name')
     const what = error instanceof HandoverError ? error.what : withoutStop((error as Error).message)
     const todo = error instanceof PlaceProblem ? ` ${error.todo}` : ''
-    side.warn(`${what}. The commands handover reload, status and stop do not find this app, and neither would a second keeper; SIGHUP reloads it.${todo}`)
+    const lacks = 'The commands handover reload, status and stop do not find this app, and neither would a second keeper; SIGHUP reloads it.'
+    side.warn(`${what}. ${lacks}${todo}`)
     tryAgain(name, side, late)
     return undefined
   }
@@ -52,10 +55,10 @@ async function take(name: string, side: ControlSide): Promise<ControlSocket> {
   return server
 }
 
-/** Throws a Failure where an app of this name runs, also where the path of its socket was removed. */
+/** Throws a Failure if an app of this name runs, even if the path of its socket was removed. */
 async function refuseSecond(name: string): Promise<void> {
   for (let waited = 0; ; waited += hiddenLookMs) {
-    // In this order: it may make its path again in between.
+    // In this order: it may restore its path in between.
     const hidden = hiddenHolder(name)
     await refuseFound(name)
     if (hidden === undefined) return

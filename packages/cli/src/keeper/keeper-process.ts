@@ -6,7 +6,7 @@ import { errorReport, listed, notifySystemd, Terminal, type Client, type Control
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
 
-/** What has a meaning to applications only, and the default action of some would end the keeper. */
+/** These have a meaning to applications only. The default action of some would end the keeper. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
 
 export function log(level: 'info' | 'warn' | 'error', line: string): void {
@@ -28,7 +28,8 @@ export function ownChildren(): ReadonlySet<ChildProcess> {
 
 export function controlSide(keeper: Keeper): ControlSide {
   return {
-    called: () => `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload`,
+    called: () =>
+      `the app is run by a keeper (process ${process.pid}), which starts its workers itself. ${keeper.serves()} Use handover reload`,
     asked: (request, client) => { void answer(keeper, request, client) },
     warn,
     note: (line) => { log('info', line) }
@@ -41,9 +42,11 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
       case 'status':
         client.answer({ type: 'status', app: await statusOfApp(keeper) })
         break
-      case 'reload':
-        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(request.options, (text) => { client.answer({ type: 'progress', text }) }) })
+      case 'reload': {
+        const progress = (text: string): void => { client.answer({ type: 'progress', text }) }
+        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(request.options, progress) })
         break
+      }
       case 'stop':
         client.answer({ type: 'stopping', pids: [process.pid, ...keeper.workers.map(({ pid }) => pid)] })
         // The connection closes with the process.
@@ -69,13 +72,15 @@ export function listenForSignals(keeper: Keeper): void {
   }
   const reload = (signal: NodeJS.Signals): void => {
     const { isHangup, by } = signal === 'SIGHUP' ? terminal.hangup() : { isHangup: false, by: '' }
-    log('info', isHangup ? `${signal}: the terminal of the keeper (process ${process.pid}) hung up, so it stops` : `${signal}: a reload was asked for${by}`)
     if (isHangup) {
+      log('info', `${signal}: the terminal of the keeper (process ${process.pid}) hung up, so it stops`)
       stop(signal)
       return
     }
+    log('info', `${signal}: a reload was asked for${by}`)
     void keeper.reloads.together().then(({ ok, switched, error }) => {
-      if (ok) log('info', `reloaded: ${listed(switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`))} serve${switched.length === 1 ? 's' : ''}`)
+      const now = switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`)
+      if (ok) log('info', `reloaded: ${listed(now)} serve${now.length === 1 ? 's' : ''}`)
       else log('error', `${error?.code}: ${error?.message}`)
     }, (error: unknown) => { log('error', String(error)) })
   }
@@ -83,7 +88,7 @@ export function listenForSignals(keeper: Keeper): void {
   process.on('SIGTERM', stop).on('SIGINT', stop)
   listen(reloadSignal, reload)
   if (reloadSignal === 'SIGHUP') terminal.watch()
-  // Without a meaning to us it must not end us either.
+  // The keeper passes the others on, and must not end by them.
   for (const signal of [...forwarded, 'SIGHUP' as const]) {
     if (signal !== reloadSignal) listen(signal, () => { for (const worker of keeper.servers) worker.signal(signal) })
   }

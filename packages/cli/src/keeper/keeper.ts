@@ -14,7 +14,7 @@ import { CheckpointStore } from './checkpoint-store.js'
 import { CountStore } from './count-store.js'
 import { firstLine, firstStartFailed } from './exit-status.js'
 import type { Fleet, KeeperOptions, Memory } from './fleet.js'
-import { adoptWorkers } from './find-workers.js'
+import { findWorkers } from './find-workers.js'
 import { watchHangs } from './hang-watch.js'
 import type { ListenerMembers } from './listener-members.js'
 import { Lookout } from './lookout.js'
@@ -213,7 +213,7 @@ export class Keeper implements Fleet {
 
   /** The other keeper could not take over: finds the workers again. */
   async comeBack(): Promise<void> {
-    await adoptWorkers(this, (line) => { this.options.log('warn', line) })
+    await findWorkers(this, (line) => { this.options.log('warn', line) })
     this.#leaving = false
     for (const slot of this.slots) slot.forgetGone()
     if (this.stopWanted) void this.stop()

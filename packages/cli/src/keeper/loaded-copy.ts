@@ -1,6 +1,6 @@
 /**
- * What a keeper runs of this package, kept in memory: the release that it was started from may be removed. It is written to a folder of its
- * own when a process must be started and no installed copy is left.
+ * The files of this package that the keeper runs, kept in memory: the release that it was started from may be removed. They are written to
+ * a folder of their own when a process must be started and no installed copy is left.
  */
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { nativeFile } from '@handover/core/internal'
 
-/** Where the copy is written: the first that can be used. */
+/** The copy is written to the first of these that can be used. */
 const places = (): string[] => [tmpdir(), '/var/tmp', '/dev/shm']
 const prefix = 'handover-loaded-'
 
@@ -18,7 +18,7 @@ export class LoadedCopy {
   readonly #files = new Map<string, Buffer>()
   #folder: string | undefined
 
-  /** Reads the files. Throws the system's error where they are gone already. */
+  /** Reads the files. Throws the system's error if they are gone already. */
   constructor() {
     const core = path.dirname(require.resolve('@handover/core/package.json'))
     const devalue = folderOf(createRequire(path.join(core, 'package.json')).resolve('devalue'))
@@ -26,18 +26,22 @@ export class LoadedCopy {
     this.#take(core, '@handover/core', ['package.json', 'dist'])
     this.#take(devalue, 'devalue', ['package.json', 'src'])
     const addon = nativeFile()
-    if (addon !== undefined) this.#files.set(`node_modules/@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`, readFileSync(addon))
+    const prebuilt = `node_modules/@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`
+    if (addon !== undefined) this.#files.set(prebuilt, readFileSync(addon))
   }
 
   #take(from: string, name: string, parts: readonly string[]): void {
     for (const part of parts) {
       const at = path.join(from, part)
-      const files = statSync(at).isDirectory() ? readdirSync(at, { recursive: true, encoding: 'utf8' }).map((file) => path.join(part, file)) : [part]
-      for (const file of files) if (/\.(js|mjs|cjs|json)$/.test(file)) this.#files.set(path.join('node_modules', name, file), readFileSync(path.join(from, file)))
+      const inside = (): string[] => readdirSync(at, { recursive: true, encoding: 'utf8' }).map((file) => path.join(part, file))
+      const files = statSync(at).isDirectory() ? inside() : [part]
+      for (const file of files.filter((each) => /\.(js|mjs|cjs|json)$/.test(each))) {
+        this.#files.set(path.join('node_modules', name, file), readFileSync(path.join(from, file)))
+      }
     }
   }
 
-  /** The folder of this package in a copy that is complete. Throws the system's error where it can be written nowhere. */
+  /** The folder of this package in a complete copy. Throws the system's error if it can be written nowhere. */
   write(): string {
     if (this.#folder === undefined || !this.#isWhole(this.#folder)) this.#folder = this.#writeAnew()
     return path.join(this.#folder, 'node_modules', 'handover')
@@ -67,11 +71,12 @@ export class LoadedCopy {
   /** Nothing is started any more. Also removes the copy that this process itself runs from. */
   remove(): void {
     const own = path.resolve(__dirname, '../../../..')
-    for (const folder of [this.#folder, path.basename(own).startsWith(prefix) ? own : undefined]) if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
+    const folders = [this.#folder, path.basename(own).startsWith(prefix) ? own : undefined].filter((folder) => folder !== undefined)
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true })
   }
 }
 
-/** Of the package that a file belongs to. */
+/** The package that a file belongs to. */
 function folderOf(file: string): string {
   let folder = path.dirname(file)
   while (folder !== path.dirname(folder) && statSync(path.join(folder, 'package.json'), { throwIfNoEntry: false }) === undefined) folder = path.dirname(folder)

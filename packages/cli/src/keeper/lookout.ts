@@ -1,6 +1,4 @@
-/**
- * Looks where a worker serves that Handover cannot hand over (elsewhere.ts), says so once in the log at its start, and to whoever asks.
- */
+/** Finds out whether a worker serves where Handover cannot hand over (served-elsewhere.ts): at its start for the log, and when asked. */
 
 import { accepts, type ProcessStatus } from '@handover/core/internal'
 import { listensElsewhere, whatItLaunched, whereItServes, type Place, type WorkerFacts } from './served-elsewhere.js'
@@ -23,7 +21,7 @@ export class Lookout {
     this.#warn = warn
   }
 
-  /** The first worker, from its start until it serves in the way that it should, or has ended. Says once what is found. */
+  /** Watches the first worker from its start until it serves as it should, or has ended. Says once what is found. */
   watch(first: () => Worker | undefined): void {
     let servedLooks = 0
     const next = (afterMs: number): void => {
@@ -39,19 +37,19 @@ export class Lookout {
     next(firstLookMs)
   }
 
-  /** Undefined where it serves, or where nothing is found that does in its place. */
+  /** Undefined if the worker serves itself, or nothing is found that serves in its place. */
   async placeOf(worker: Worker): Promise<Place | undefined> {
     if (worker.how) return undefined
     if (worker.state === 'idle') return await this.#placeOfIdle(worker)
     if (!accepts(worker.state)) return undefined
     const status = await worker.ask(answerMs)
-    // Most listen on a port, and nothing is read of them: with many connections that takes long.
+    // Most workers listen on a port: nothing needs to be read, which takes long with many connections.
     if (!status || status.listeners.some((name) => !name.startsWith('unix '))) return undefined
     return whatItLaunched(this.#factsOf(worker, status), status.listeners, listensElsewhere(worker.pid))
   }
 
   async #placeOfIdle(worker: Worker): Promise<Place | undefined> {
-    // Before it is asked: whatever it has told by the time it answers, it has told of all that is seen here.
+    // Looks before it asks: by the time it answers, the worker has told of everything that is seen here.
     const found = listensElsewhere(worker.pid)
     if (found.itself.length === 0 && found.others.length === 0) return undefined
     const heard = await Promise.race([worker.greeted, new Promise<false>((resolve) => { setTimeout(resolve, answerMs, false).unref() })])

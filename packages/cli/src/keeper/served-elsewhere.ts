@@ -1,9 +1,8 @@
 /**
- * Where an app serves that Handover cannot hand over: in a worker thread, in a process that the worker started, behind node:cluster, in a
- * process in which the addon may not be loaded. Only what listens in the main thread of the process that `handover run` started can go to a
- * successor.
+ * Where an app serves that Handover cannot hand over: in a worker thread, in a process that the worker started, behind node:cluster, or
+ * without the addon. Only listeners in the main thread of the process that `handover run` started can go to a successor.
  *
- * Read from proc(5), since such a process says nothing of it. Where there is none (macOS) nothing is found.
+ * Read from proc(5), since such a process says nothing of it. Without it (macOS) nothing is found.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -11,16 +10,16 @@ import path from 'node:path'
 import { listed } from '@handover/core/internal'
 import { cut, printable } from '../text.js'
 
-/** A process with what it listens on, by names as in reports. */
+/** Names as in reports. */
 interface ListeningProcess {
   readonly pid: number
   readonly names: readonly string[]
 }
 
 export interface Elsewhere {
-  /** What the worker itself listens on, in whatever thread. */
+  /** What the worker itself listens on, in any thread. */
   readonly itself: readonly string[]
-  /** Processes that it started, or those did. */
+  /** Processes that it started, and those that they started. */
   readonly others: readonly ListeningProcess[]
 }
 
@@ -30,7 +29,7 @@ const listenState = '0A'
 /** __SO_ACCEPTCON. */
 const acceptsFlag = 0x10000
 
-/** What the worker `pid` and those below it listen on; of those below, what they do not share with it. */
+/** What the worker `pid` listens on, and what the processes below it listen on and do not share with it. */
 export function listensElsewhere(pid: number): Elsewhere {
   const sockets = listeningSockets(pid)
   if (sockets.size === 0) return { itself: [], others: [] }
@@ -44,7 +43,7 @@ export function listensElsewhere(pid: number): Elsewhere {
 const namesOf = (inodes: readonly string[], sockets: ReadonlyMap<string, string>): string[] =>
   [...new Set(inodes.flatMap((inode) => sockets.get(inode) ?? []))]
 
-/** All that listens in the network namespace of this process, by inode. */
+/** All listening sockets in the network namespace of this process, by inode. */
 function listeningSockets(pid: number): Map<string, string> {
   const found = new Map<string, string>()
   for (const [file, address] of [['tcp', ipv4], ['tcp6', ipv6]] as const) {
@@ -61,14 +60,14 @@ function listeningSockets(pid: number): Map<string, string> {
   return found
 }
 
-/** The kernel writes words in the order of the machine, and all that Node runs on with Handover are little-endian. */
+/** The kernel writes words in the byte order of the machine. All machines with Handover are little-endian. */
 const bytesOf = (word: string): number[] => [6, 4, 2, 0].map((at) => parseInt(word.slice(at, at + 2), 16))
 const ipv4 = (hex: string): string => bytesOf(hex).join('.')
 
 function ipv6(hex: string): string {
   const bytes = [0, 8, 16, 24].flatMap((at) => bytesOf(hex.slice(at, at + 8)))
   const groups = Array.from({ length: 8 }, (_, index) => (bytes[2 * index]! * 256 + bytes[2 * index + 1]!).toString(16))
-  // It writes the shortest form.
+  // URL writes the shortest form.
   return new URL(`http://[${groups.join(':')}]`).hostname
 }
 
@@ -94,7 +93,7 @@ function inodesOf(pid: number): string[] {
   return inodes
 }
 
-/** Every process that this one started, and those that they did. */
+/** Every process that this one started, and those that they started. */
 function below(pid: number): number[] {
   const all = [pid]
   for (const one of all) {
@@ -110,7 +109,7 @@ function below(pid: number): number[] {
 
 const optionsWithValue = ['--require', '-r', '--import', '--loader', '--experimental-loader', '-C', '--conditions']
 
-/** A process, for people. Its arguments may be secrets: only what runs is shown. */
+/** A process, for people. Arguments may be secrets: only the program is shown. */
 function whoOf(pid: number): string {
   let words: string[] = []
   try {
@@ -125,7 +124,7 @@ export interface WorkerFacts {
   readonly pid: number
   /** The addon and the line work in it. */
   readonly speaks: boolean
-  /** What the worker itself says of why what listens there is left to Node. */
+  /** Why the worker leaves its listeners to Node, as it says itself. */
   readonly plain: string | undefined
   /** How it was started. */
   readonly args: readonly string[]
@@ -137,7 +136,7 @@ export interface Place {
   readonly todo: string
 }
 
-/** Where the app of a worker serves that never listened itself, and why that cannot be handed over; undefined where nothing is found. */
+/** Where the app serves if the worker never listened itself, and why that cannot be handed over. Undefined if nothing is found. */
 export function whereItServes(worker: WorkerFacts, { itself, others }: Elsewhere): Place | undefined {
   const { pid } = worker
   if (itself.length > 0) {
@@ -154,18 +153,16 @@ export function whereItServes(worker: WorkerFacts, { itself, others }: Elsewhere
   }
 }
 
-/**
- * A launcher serves nobody: it listens only for its own processes, on a path, and one of those has a port. Undefined where it is none.
- * `listeners`: its own.
- */
+/** A launcher listens only for its own processes, on a path, and one of these has a port. Undefined if it is none. `listeners`: its own. */
 export function whatItLaunched({ pid, args }: WorkerFacts, listeners: readonly string[], { others }: Elsewhere): Place | undefined {
   if (listeners.length === 0 || !listeners.every((name) => name.startsWith('unix '))) return undefined
-  const served = others.map((other) => ({ ...other, names: other.names.filter((name) => name.startsWith('tcp ')) })).filter(({ names }) => names.length > 0)
+  const isTcp = (name: string): boolean => name.startsWith('tcp ')
+  const served = others.filter(({ names }) => names.some(isTcp))
   const [first] = served
   if (!first) return undefined
   return {
     what: `process ${pid} listens on ${listed(listeners)} alone, and ${whoOf(first.pid)}, which it started, ` +
-      `serves ${listed(served.flatMap(({ names }) => names))}: that one is not handed over`,
+      `serves ${listed(served.flatMap(({ names }) => names.filter(isTcp)))}: that process is not handed over`,
     todo: launcherTodo(args)
   }
 }
@@ -180,7 +177,7 @@ function reasonFor({ speaks, plain, args }: WorkerFacts): readonly [why: string,
 
 const launchers = /(?:^|\/)(tsx|ts-node-dev|ts-node|nodemon|npm|npx|yarn|pnpm|concurrently|cross-env|dotenv)(?:$|[./-])/
 
-/** What to start in the place of a program that starts another one. */
+/** What to start in place of a program that starts another one. */
 function launcherTodo(args: readonly string[]): string {
   const launcher = args.map((arg) => launchers.exec(arg)?.[1]).find((name) => name !== undefined)
   switch (launcher) {

@@ -1,7 +1,7 @@
 /**
  * All paths that a keeper needs to start a process: Node, this package, the working directory. They are looked up anew at each start as
- * they were typed, so that a deploy that moves a link is followed. Where one is gone, the next best is taken, and that is said; old code of
- * the app is never started in silence.
+ * they were typed, so that a deploy that moves a link is followed. If one is gone, the next best is taken, and that is logged: old code of
+ * the app is never started silently.
  */
 
 import { existsSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { followLast, nodeNow, requireDirectory, startingPoint, throughLink, type
 import { LoadedCopy } from './loaded-copy.js'
 import { version } from '../command-line/version.js'
 
-/** A command line, and what is not as it was typed; each for people, without a full stop. */
+/** A command line, with notes on what is not as it was typed: sentences for people, without their full stop. */
 export interface StartCommand extends CommandLine {
   readonly notes: readonly string[]
 }
@@ -32,16 +32,16 @@ export class StartPaths {
     return this.#point.cwd
   }
 
-  /** Learnt and not said: for the log of the start. */
+  /** What the log of the start should say. */
   get note(): string | undefined {
     return this.#point.note
   }
 
-  /** Remembers what is loaded. Call it soon after the start, when there is time. */
+  /** Remembers the files that this process runs. Call it soon after the start. */
   remember(): void {
     try {
       this.#copy ??= new LoadedCopy()
-    } catch { /* it is gone already, or cannot be read: then there is no copy */ }
+    } catch { /* they are gone already, or cannot be read: then there is no copy */ }
   }
 
   /** Nothing is started any more. */
@@ -50,8 +50,8 @@ export class StartPaths {
   }
 
   /**
-   * Of a worker; `args`: of Node, of which the first `nodeOptions` stand before the script. Throws HANDOVER_SPAWN where the working
-   * directory is gone; with `inPlace` a worker is started where this process itself is, so that a service without a worker has one again.
+   * Of a worker. `args`: of Node; the first `nodeOptions` stand before the script. Throws HANDOVER_SPAWN if the working directory is gone.
+   * With `inPlace` the worker is then started in the directory of this process, so that a service without a worker has one again.
    */
   worker(args: readonly string[], nodeOptions: number, inPlace: boolean): StartCommand {
     const notes: string[] = []
@@ -60,7 +60,7 @@ export class StartPaths {
     return { file, args: ['--require', preload, ...args], cwd, nodeOptions: nodeOptions + 2, notes }
   }
 
-  /** Of another keeper, with the words of this one. */
+  /** Of another keeper, with the arguments of this one. */
   keeper(): StartCommand {
     const notes: string[] = []
     const main = this.#mains.find((candidate) => existsSync(candidate)) ?? this.#own(notes, 'bin/handover.js')
@@ -74,18 +74,21 @@ export class StartPaths {
     const { cwd } = this.#point
     if (!inPlace) requireDirectory(this.#point)
     if (existsSync(cwd)) return { file: node.file, cwd }
-    notes.push(`the working directory ${cwd} is gone: what is started runs in the one that process ${process.pid} was started in, with the code that is still there`)
+    const where = `the one that process ${process.pid} was started in, with the code that is still there`
+    notes.push(`the working directory ${cwd} is gone: what is started runs in ${where}`)
     return { file: node.file, cwd: '/proc/self/cwd' }
   }
 
-  /** A file of this package: of the version that is installed now where the keeper's own was, or in the app; else of what is loaded. */
+  /** A file of this package: as installed now in the place of the keeper's own, or in the app; else a copy of what is loaded. */
   #own(notes: string[], file: string): string {
-    const roots = [...this.#mains.map((main) => path.join(path.dirname(followed(main)), '..')), ...installed(this.#point.cwd), path.join(__dirname, '../..')]
+    const own = path.join(__dirname, '../..')
+    const roots = [...this.#mains.map((main) => path.join(path.dirname(followed(main)), '..')), ...installed(this.#point.cwd), own]
     const found = roots.map((root) => path.join(root, file)).find((candidate) => existsSync(candidate))
     if (found !== undefined) return found
     const copy = this.#copy?.write()
-    if (copy === undefined) return path.join(__dirname, '../..', file)
-    notes.push(`the package handover that process ${process.pid} was started from is gone, and ${this.#point.cwd} has none: version ${version}, which is loaded, is used`)
+    if (copy === undefined) return path.join(own, file)
+    const gone = `the package handover that process ${process.pid} was started from is gone, and ${this.#point.cwd} has none`
+    notes.push(`${gone}: version ${version}, which is loaded, is used`)
     return path.join(copy, file)
   }
 }
