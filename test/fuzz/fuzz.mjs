@@ -69,7 +69,7 @@ class Side {
       const server = http.createServer({ keepAliveTimeout: 120_000, connectionsCheckingInterval: 100 })
       const connections = new ConnectionTracker(server)
       server.on('request', (request, response) => {
-        answer(request, response, connections.about(request.socket)?.requests).catch(() => { response.destroy() })
+        answer(request, response, connections.get(request.socket)?.requests).catch(() => { response.destroy() })
       })
       // Node puts the 100 into the body of the answer where an answer before it is not out yet.
       server.on('checkContinue', (request, response) => {
