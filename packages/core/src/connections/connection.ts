@@ -49,7 +49,8 @@ export interface Connection {
   held?: boolean
   /** Stops reading again where Node went on with it. */
   holdAgain?: (() => void) | undefined
-  /** In a drain: how long it was last left alone before another look, in milliseconds. */
+  /** In a drain: when it is looked at again without an event, and how long it was left alone for that, in milliseconds. */
+  lookAgain?: NodeJS.Timeout
   lookAgainMs?: number | undefined
 }
 

@@ -42,8 +42,6 @@ export class Departures {
   readonly #drain: DepartureSide
   /** To be looked at. */
   readonly #candidates: Set<net.Socket>
-  /** Left alone for that many milliseconds before they are candidates again. */
-  readonly #later = new Map<number, Set<net.Socket>>()
   #over = false
 
   constructor(of: TrackedServer, route: Route, drain: DepartureSide) {
@@ -134,17 +132,8 @@ export class Departures {
   #lookAgain(socket: net.Socket, connection: Connection): void {
     const ms = Math.min(connection.lookAgainMs === undefined ? lookAgainMs : connection.lookAgainMs * 2, lookAgainAtMostMs)
     connection.lookAgainMs = ms
-    let sockets = this.#later.get(ms)
-    if (!sockets) {
-      sockets = new Set()
-      this.#later.set(ms, sockets)
-      setTimeout(() => {
-        const due = this.#later.get(ms) ?? []
-        this.#later.delete(ms)
-        for (const each of due) this.added(each)
-      }, ms).unref()
-    }
-    sockets.add(socket)
+    clearTimeout(connection.lookAgain)
+    connection.lookAgain = setTimeout(() => { this.added(socket) }, ms).unref()
   }
 
   /** Holds the connection still. */
