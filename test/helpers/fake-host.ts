@@ -13,7 +13,8 @@ import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import type net from 'node:net'
 import {
-  BlockingChannel, type Channel, type Clock, Generation, handoverMessages, type Host, type LaunchedSuccessor, native, openChannel, protocol
+  BlockingChannel, type Channel, type Clock, Generation, handoverMessages, type Host, type KeeperSeat, type LaunchedSuccessor, native,
+  openChannel, protocol
 } from './internals.js'
 
 const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve) })
@@ -21,8 +22,14 @@ const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolv
 const turnsToSettle = 8
 /** How long a test waits for what must come without a timer. */
 const patienceMs = 5_000
+/** Also where a test has replaced the clock of this process. */
+const realNow = performance.now.bind(performance)
 /** The kernel gives no process such a pid. */
 const firstPid = 5_000_001
+
+interface Typed {
+  readonly type: string
+}
 
 interface FakeTimer {
   at: number
@@ -74,8 +81,9 @@ export class FakeMachine implements AsyncDisposable {
     return process
   }
 
-  spawn(contact?: readonly [number, number]): FakeProcess {
-    const process = new FakeProcess(this, firstPid + this.processes.length, this.processes.length + 1, contact)
+  /** `contact`: the ends of the channel to whoever starts it; `seat`: its place at a keeper. */
+  spawn(contact?: readonly [number, number], seat?: KeeperSeat): FakeProcess {
+    const process = new FakeProcess(this, firstPid + this.processes.length, this.processes.length + 1, contact, seat)
     this.processes.push(process)
     return process
   }
@@ -115,8 +123,8 @@ export class FakeMachine implements AsyncDisposable {
 
   /** Waits without any time passing. */
   async until(condition: () => boolean, what: string): Promise<void> {
-    for (const end = performance.now() + patienceMs; !condition(); await turn()) {
-      if (performance.now() > end) throw new Error(`waited for ${what} in vain. What happened:\n  ${this.story.join('\n  ')}\n${this.processes.flatMap(({ lines }) => lines).join('\n')}`)
+    for (const end = realNow() + patienceMs; !condition(); await turn()) {
+      if (realNow() > end) throw new Error(`waited for ${what} in vain. What happened:\n  ${this.story.join('\n  ')}\n${this.processes.flatMap(({ lines }) => lines).join('\n')}`)
     }
   }
 
@@ -149,16 +157,18 @@ export class FakeProcess implements Host {
   generation!: Generation
   /** Dead, or it hangs. */
   isStill = false
+  readonly ended: Promise<ProcessEnd>
   readonly #contact: FakeContact | undefined
-  readonly #channels: Channel[] = []
-  readonly #ended: Promise<ProcessEnd>
+  readonly #seat: KeeperSeat | undefined
+  readonly #channels: { close(): void }[] = []
   #hasEnded: (end: ProcessEnd) => void = () => undefined
 
-  constructor(machine: FakeMachine, pid: number, number: number, contact?: readonly [number, number]) {
+  constructor(machine: FakeMachine, pid: number, number: number, contact?: readonly [number, number], seat?: KeeperSeat) {
     this.machine = machine
+    this.#seat = seat
     this.pid = pid
     this.number = number
-    this.#ended = new Promise((resolve) => { this.#hasEnded = resolve })
+    this.ended = new Promise((resolve) => { this.#hasEnded = resolve })
     this.#contact = contact && new FakeContact(...contact, this)
     this.inherited = { contact: this.#contact }
     const timer = (act: () => void, ms: number, isInterval: boolean): FakeTimer => {
@@ -237,16 +247,21 @@ export class FakeProcess implements Host {
 
   /** Each message that this process says or hears over the channel is a step. */
   watch(channel: Channel): Channel {
+    return this.#own(channel, (does, type) => { this.step(`${does} ${type}`) })
+  }
+
+  /** The channel is as still as this process. */
+  #own<Hears extends Typed, Says extends Typed>(channel: Channel<Hears, Says>, note: (does: 'says' | 'hears', type: string) => void): Channel<Hears, Says> {
     const send = channel.send.bind(channel)
     const receive = channel.receive.bind(channel)
     channel.send = (message, fds) => {
       if (this.isStill) return
       send(message, fds)
-      this.step(`says ${message.type}`)
+      note('says', message.type)
     }
     channel.receive = async (...until) => {
       const received = await receive(...until)
-      if (received) this.step(`hears ${received.message.type}`)
+      if (received) note('hears', received.message.type)
       return this.isStill ? await new Promise(() => undefined) : received
     }
     this.#channels.push(channel)
@@ -292,8 +307,8 @@ export class FakeProcess implements Host {
 
   // ---- its host ----
 
-  takeSeat(): undefined {
-    return undefined
+  takeSeat(): KeeperSeat | undefined {
+    return this.#seat && { ...this.#seat, line: this.#own(this.#seat.line, () => undefined) }
   }
 
   log(level: string, line: string): void {
@@ -310,7 +325,7 @@ export class FakeProcess implements Host {
       channel: this.watch(openChannel(messages, descriptors, handoverMessages)),
       pid: successor.pid,
       child: {
-        ended: successor.#ended,
+        ended: successor.ended,
         stderr: () => successor.stderr,
         kill: () => { successor.dies() },
         unref: () => undefined
