@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { errorTable } from '@handover/core'
 import { expect, test } from 'vitest'
-import { helpOf, keeperShapes, moves, SettingsOfProcess, shapes, variableOf, workerShapes } from '../helpers/internals.js'
+import { helpOf, keeperShapes, moves, SettingsOfProcess, shapes, slotMoves, variableOf, workerShapes } from '../helpers/internals.js'
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8')
 
@@ -33,6 +33,11 @@ test('the table of errors in the README is the table in the code', () => {
 test('the table of states in PROTOCOL.md is the table in the code', () => {
   const rows = table(read('packages/core/PROTOCOL.md'), 'state', 'may become')
   expect(Object.fromEntries(rows.map(([state, next]) => [words(state)[0], words(next)]))).toEqual(moves)
+})
+
+test('the table of a slot in PROTOCOL.md is the table in the code', () => {
+  const rows = table(read('packages/core/PROTOCOL.md'), 'slot', 'may become')
+  expect(Object.fromEntries(rows.map(([state, next]) => [words(state)[0], words(next)]))).toEqual(slotMoves)
 })
 
 test('the table of messages in PROTOCOL.md has every message with every required field', () => {

@@ -38,7 +38,8 @@ export function readAndClose(fd: number): string {
   return text.toString()
 }
 
-let pids = 100_000
+/** No process has such a pid: Linux has 4,194,304 at most. */
+let pids = 5_000_000
 
 /** The process at the other end of the line of `worker`. It hears nothing by itself: `said` is what has arrived. */
 export class FarEnd {

@@ -1,6 +1,5 @@
 /** What processes count, kept for the sum: every order in which they ask, answer, fall silent, hand over and die. */
 
-import { closeSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { CountStore, decodeState, encodeState, type Worker, type WorkerSide } from '../../helpers/internals.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
@@ -104,11 +103,11 @@ class App implements Disposable {
   }
 
   readonly #side: WorkerSide = {
-    state: (_worker, state) => { if (state === 'serving') this.counts.settle() },
-    booted: () => undefined, serves: () => undefined, report: () => undefined, failed: () => undefined, wants: () => undefined,
-    checkpoint: (_worker, _name, _bytes, fd) => { closeSync(fd) },
-    counts: (worker, about, snapshot, fd, last) => { this.counts.heard(worker, about, snapshot, fd, last) },
-    gather: (worker, id, about, own) => { void this.counts.gather(worker, id, about, own) },
+    heard: (worker, news, [fd]) => {
+      if (news.type === 'state' && news.state === 'serving') this.counts.settle()
+      else if (news.type === 'gather') void this.counts.gather(worker, news.id, news.topic, fd === undefined ? undefined : { snapshot: news.snapshot, fd })
+      else if (news.type === 'told' || news.type === 'tally') this.counts.heard(worker, news.topic, news.snapshot, fd!, news.type === 'tally')
+    },
     leaving: () => false,
     ended: (worker) => { this.counts.ended(worker) },
     warn: (line) => { this.warnings.push(line) }

@@ -105,21 +105,21 @@ export class Keeper implements Fleet {
     nobodyServes: async () =>
       (await Promise.all(this.servers.map((worker) => worker.ask(statusMs)))).every((status) => status === undefined),
     serves: () => this.serves(),
-    changed: (slot) => {
+    changed: (server) => {
       // It may have closed the orphans meanwhile, in a handover that was undone.
-      if (slot.server) this.#covered.delete(slot.server)
+      if (server) this.#covered.delete(server)
       if (!this.reloads.isRunning && this.isKeeping) this.members.closePassed()
       this.#changed()
-      if (slot.server) this.counts.settle()
+      if (server) this.counts.settle()
     },
-    crashed: (slot, worker, how) => { this.#crashed(slot, worker, how) },
+    crashed: (worker, how) => { this.#crashed(this.slot(worker.slot), worker, how) },
     diedHandingOver: (from, how, to) => {
       this.#crashes++
       const what = `${from.who} ended ${byWhat(how)} while it handed over to ${to.who}, which serves with what had arrived by then`
       this.options.log('warn', `${what}. ${this.serves()}`)
     },
     // A signal of the terminal goes to all processes at once: the keeper hears it in this turn of the loop or the next.
-    left: (slot, worker) => { setImmediate(() => { setImmediate(() => { this.#left(slot, worker) }) }) },
+    left: (worker) => { setImmediate(() => { setImmediate(() => { this.#left(this.slot(worker.slot), worker) }) }) },
     leaving: () => this.#leaving,
     wants: (worker, wishes) => { void this.reloads.wanted(worker, wishes) },
     report: (report) => { for (const hear of this.#reports) hear(report) },

@@ -132,19 +132,12 @@ export class ListenerMembers {
       addon().close(fds)
       throw error
     }
-    const now = listeners.map(({ bound: _, ...listener }, index): Member => ({ slot, key: keys[index]!, state: 'served', listener, fd: fds[index]!, socket: sockets[index]! }))
-    const gone: number[] = []
-    const others = this.#members.flatMap((member) => {
-      if (member.slot !== slot) return [member]
-      if (keys.includes(member.key) || sockets.includes(member.socket)) {
-        gone.push(member.fd)
-        return []
-      }
-      // A worker may have accepted on a prepared member and died before it said so.
-      return [member.state === 'prepared' && !listens(member.fd) ? member : { ...member, state: 'dropped' as const }]
-    })
-    this.#members = [...others, ...now]
-    for (const fd of gone) closeSync(fd)
+    this.#close((member) => member.slot === slot && (keys.includes(member.key) || sockets.includes(member.socket)))
+    // A worker may have accepted on a prepared member and died before it said so.
+    const isDropped = (member: Member): boolean => member.slot === slot && (member.state !== 'prepared' || listens(member.fd))
+    this.#members = this.#members.map((member) => (isDropped(member) ? { ...member, state: 'dropped' } : member))
+    this.#members.push(...listeners.map(({ bound: _, ...listener }, index): Member =>
+      ({ slot, key: keys[index]!, state: 'served', listener, fd: fds[index]!, socket: sockets[index]! })))
   }
 
   /**
@@ -184,9 +177,7 @@ export class ListenerMembers {
    */
   settle(slots: readonly number[]): string[] {
     const served = new Set(this.#members.filter(({ slot, state }) => state === 'served' && slots.includes(slot)).map(({ key }) => key))
-    const gone = this.#members.filter(({ key }) => !served.has(key))
-    this.#members = this.#members.filter(({ key }) => served.has(key))
-    for (const { fd } of gone) closeSync(fd)
+    const gone = this.#close(({ key }) => !served.has(key))
     return [...new Set(gone.map(({ listener }) => listener.name))]
   }
 
@@ -196,9 +187,7 @@ export class ListenerMembers {
    */
   closePassed(): void {
     const served = new Set(this.#members.filter(({ state }) => state === 'served').map(({ key }) => key))
-    const passed = this.#members.filter(({ key, listener }) => !served.has(key) && isEphemeral(listener))
-    this.#members = this.#members.filter((member) => !passed.includes(member))
-    for (const { fd } of passed) closeSync(fd)
+    this.#close(({ key, listener }) => !served.has(key) && isEphemeral(listener))
   }
 
   /** For the next keeper: what `restore` takes. */
@@ -221,8 +210,14 @@ export class ListenerMembers {
 
   /** Closes every descriptor: from then on only the workers hold the ports. */
   close(): void {
-    for (const { fd } of this.#members) closeSync(fd)
-    this.#members = []
+    this.#close(() => true)
+  }
+
+  #close(which: (member: Member) => boolean): Member[] {
+    const gone = this.#members.filter(which)
+    this.#members = this.#members.filter((member) => !gone.includes(member))
+    for (const { fd } of gone) closeSync(fd)
+    return gone
   }
 
   #offer(slot: number, own: readonly Member[]): Offer {

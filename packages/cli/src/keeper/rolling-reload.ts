@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { Fleet } from './fleet.js'
-import type { Demands, Replacement, Slot } from './slot.js'
+import type { Slot } from './slot.js'
+import type { Demands, Replacement as SlotReplacement } from './slot-reload.js'
 import type { Worker } from './worker.js'
 
 const defaultBakeMs = 3_000
@@ -20,6 +21,7 @@ const statusMs = 1_000
 const silentMs = 3_000
 const hangs = 'it does not answer: its event loop is blocked'
 
+type Replacement = SlotReplacement & { readonly slot: Slot }
 type Progress = (text: string) => void
 
 /** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
@@ -59,7 +61,7 @@ async function replaceAll(fleet: Fleet, request: ReloadRequest, progress: Progre
     fleet.forgetTrouble(slot)
     progress(`slot ${slot.index}: ${slot.server ? `${slot.server.who} hands over` : 'is started'}`)
     const replacement = await slot.replace(demands)
-    done.push(replacement)
+    done.push({ slot, ...replacement })
     const { from, to, died } = replacement
     progress(`slot ${slot.index}: ${to.who} serves${died ? `, although ${from?.who ?? 'its predecessor'} ended ${byWhat(died)}` : ''}`)
   }

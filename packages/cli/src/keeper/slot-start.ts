@@ -1,0 +1,71 @@
+/**
+ * A start in a slot where no worker can hand over: the keeper itself plays the predecessor, and offers the members and the checkpoints that
+ * it holds. Ends with a worker that serves, or with the process gone.
+ */
+
+import { channelTo, handOver, Lifecycle } from '@handover/core/internal'
+import type { SlotContext } from './slot-context.js'
+import type { Start } from './slot-state.js'
+import type { Worker } from './worker.js'
+
+export interface StartWishes {
+  /** The first worker of the app may take as long as it likes. */
+  readonly first: boolean
+  readonly withoutState: boolean
+}
+
+/** Resolves when the worker serves. Throws a HandoverError. */
+export async function startWithoutPredecessor(context: SlotContext, start: Start, { first, withoutState }: StartWishes): Promise<Worker> {
+  const { index, side } = context
+  const begun = performance.now()
+  const release = side.files.hold()
+  const { worker, started } = await context.launch(true).catch((error: unknown) => {
+    release()
+    throw error
+  })
+  start.worker = worker
+  if (start.givenUp) worker.kill()
+  const channel = channelTo(started)
+  const sections = side.checkpoints.offerFor(index, withoutState)
+  const offered = sections.names.length > 0 ? ` The one that failed was started${side.checkpoints.nextStart(index)}: handover reload --without-state starts one without.` : ''
+  let gotOffer = false
+  try {
+    await handOver({
+      alone: await side.nobodyServes(),
+      machine: launchingLifecycle(),
+      self: { pid: process.pid, generation: context.generation },
+      readyTimeoutMs: side.readyTimeoutMs(first),
+      stopped: context.startsStopped,
+      offer: () => {
+        gotOffer = true
+        return side.members.offerFor(index)
+      },
+      sections,
+      since: side.since(),
+      mayDropAll: true,
+      serves: () => `${side.serves()}${offered}`,
+      stopAccepting: () => []
+    }, { channel, pid: worker.pid, child: started.child }, begun)
+    channel.send({ type: 'end' })
+    worker.say({ type: 'settle' })
+    side.checkpoints.startServed(index, sections)
+    return worker
+  } catch (error) {
+    // A process that the keeper ended itself says nothing about what it was offered.
+    if (!start.givenUp && !context.isStopping) side.checkpoints.startFailed(index, sections, gotOffer)
+    worker.retiring = true
+    worker.kill()
+    throw error
+  } finally {
+    channel.close()
+    release()
+  }
+}
+
+/** Of a predecessor that has just started its successor. */
+function launchingLifecycle(): Lifecycle {
+  const lifecycle = new Lifecycle(() => undefined)
+  lifecycle.move('idle', { is: 'serving' })
+  lifecycle.move('serving', { is: 'launching' })
+  return lifecycle
+}
