@@ -1,10 +1,11 @@
 /*
- * The addon: the system calls that Node does not offer, one function for each; packages/core/src/native.ts is its face.
- * A stateless skin. It promises: an argument of the wrong type is a TypeError and nothing a caller passes ends the
- * process; a failed call answers its negative errno; every descriptor it makes has FD_CLOEXEC; once descriptors have arrived
- * nothing can fail. Lists of descriptors cross as Int32Arrays, because one element at a time costs more than the system
- * calls. It does not retry (beyond EINTR), log, wait (but for pollReadable and lock, which say
- * so), or know what a message means. Linux and macOS; no exceptions, Node-API 8.
+ * The addon: the system calls that Node does not offer, one function for each; packages/core/src/platform/native.ts has their types.
+ *
+ * It keeps no state. An argument of the wrong type is a TypeError, and no argument ends the process. A failed call answers its negative
+ * errno. Every descriptor that it makes has FD_CLOEXEC. Once descriptors have arrived, nothing can fail. Lists of descriptors cross as
+ * Int32Arrays, because one element at a time costs more than the system calls.
+ * It does not retry (beyond EINTR), log, wait (but for pollReadable and lock) or know what a message means. Linux and macOS; no exceptions,
+ * Node-API 8.
  */
 
 #include <napi.h>
@@ -160,7 +161,7 @@ Value Answer(const CallbackInfo& info, ssize_t value) { return Napi::Number::New
 
 // Messages.
 
-/** On any other socket the kernel would take the bytes and drop the descriptors without a word. */
+/** On any other socket the kernel would take the bytes and silently drop the descriptors. */
 int CheckUnix(int fd) {
   sockaddr_storage name;
   socklen_t length = sizeof name;
@@ -207,7 +208,7 @@ Value ReceiveMessage(const CallbackInfo& info) {
   iovec into{};
   Fds result;
   if (!ReadInt(info, 0, &fd) || !ReadBytes(info, 1, &into) || !ReadList(info, 2, &result)) return {};
-  // An answer of no bytes would read like an end of file, and all that can arrive must have its place.
+  // An answer of no bytes would look like an end of file, and everything that can arrive needs room.
   if (into.iov_len == 0 || result.room < 2 + kReceiveRoom / sizeof(int)) return Answer(info, -EINVAL);
   int error = CheckUnix(fd);
   if (error < 0) return Answer(info, error);
@@ -311,7 +312,7 @@ Value WatchOnce(const CallbackInfo& info) {
   Napi::Env env = info.Env();
   int fd = -1;
   if (!ReadInt(info, 0, &fd)) return {};
-  char event[sizeof "readable" + 1];  // one more, so that a longer word is not cut to a right one
+  char event[sizeof "readable" + 1];  // one more, so that a longer text is not cut to a valid one
   size_t length = 0;
   bool text = napi_get_value_string_utf8(env, info[1], event, sizeof event, &length) == napi_ok;
   if (!text || (strcmp(event, "readable") != 0 && strcmp(event, "writable") != 0)) {
@@ -331,7 +332,7 @@ Value WatchOnce(const CallbackInfo& info) {
   int flags = fcntl(own.value, F_GETFL);
   int error = uv_poll_init(loop, &watch->poll, own.value);
   if (error != 0) return Answer(info, error);
-  fcntl(own.value, F_SETFL, flags);  // uv_poll_init sets O_NONBLOCK, which all who share the socket would see
+  fcntl(own.value, F_SETFL, flags);  // uv_poll_init sets O_NONBLOCK, which every process with the socket would see
 
   watch->env = env;
   watch->fd = own.Release();
@@ -372,7 +373,7 @@ Value Accept(const CallbackInfo& info) {
   return Answer(info, fd);
 }
 
-/** Those that could not be closed come to the front of the list; answers how many they are. */
+/** Puts those that could not be closed at the front of the list; answers their number. */
 Value Close(const CallbackInfo& info) {
   Fds fds;
   if (!ReadFds(info, 0, &fds)) return {};
@@ -397,7 +398,7 @@ Value Lock(const CallbackInfo& info) {
   return Answer(info, Try([&] { return flock(fd, LOCK_EX); }));
 }
 
-/** RLIMIT_NOFILE, the soft limit; a double holds "unlimited" well enough. */
+/** RLIMIT_NOFILE, the soft limit. As a double, "unlimited" is close enough. */
 Value OpenFilesLimit(const CallbackInfo& info) {
   rlimit limit{};
   int error = Try([&] { return getrlimit(RLIMIT_NOFILE, &limit); });
@@ -621,7 +622,7 @@ Value MemoryFile(const CallbackInfo& info) {
 #endif
 }
 
-/** fcntl(2) F_ADD_SEALS: from now on nobody can write to it, make it longer or shorter, or add a seal. */
+/** fcntl(2) F_ADD_SEALS: from now on it cannot be written, made longer or shorter, or sealed further. */
 Value Seal(const CallbackInfo& info) {
   int fd = -1;
   if (!ReadInt(info, 0, &fd)) return {};
@@ -634,7 +635,7 @@ Value Seal(const CallbackInfo& info) {
 
 // Processes.
 
-/** The pid of a process that has ended and waits for this one to take notice, and goes on waiting; 0 where there is none yet. */
+/** The pid of a child that has ended and is not reaped yet. It stays a zombie. 0 where there is none. */
 Value EndedProcess(const CallbackInfo& info) {
   siginfo_t about{};
   int error = Try([&] { return waitid(P_ALL, 0, &about, WEXITED | WNOHANG | WNOWAIT); });
@@ -648,7 +649,7 @@ Value Reap(const CallbackInfo& info) {
   return Answer(info, Try([&] { return waitpid(pid, nullptr, WNOHANG); }));
 }
 
-// Senders of signals: a handler that writes down who sent one, and calls the handler that was there.
+// Senders of signals: a handler that notes the sender, and calls the handler that was there before.
 
 constexpr int kSenders = 16;
 constexpr int kKernel = -1;
@@ -671,7 +672,7 @@ void NoteSender(int signum, siginfo_t* about, void* context) {
   }
 }
 
-/** For one signal of a process, which it listens for already. Stays until the last listener goes. sigaction(2) */
+/** For one signal, for which the process has a listener already. Stays until the last listener is removed. sigaction(2) */
 Value WatchSenders(const CallbackInfo& info) {
   int signum = 0;
   if (!ReadInt(info, 0, &signum)) return {};
@@ -686,7 +687,7 @@ Value WatchSenders(const CallbackInfo& info) {
   return Answer(info, Try([&] { return sigaction(signum, &now, nullptr); }));
 }
 
-/** Who sent the signal since the last call, the first 16: pids, or -1 for the kernel. */
+/** The senders of the signal since the last call, the first 16: pids, or -1 for the kernel. */
 Value TakeSenders(const CallbackInfo& info) {
   Napi::Env env = info.Env();
   int count = std::min(senderCount.exchange(0), kSenders);

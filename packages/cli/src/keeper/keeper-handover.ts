@@ -11,7 +11,7 @@
  *     ends
  */
 
-import { deadlineIn, HandoverError, initialEnvironment, list, notifySystemd, object, openChannel, optional, shape, start, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes } from '@handover/core/internal'
+import { count, countedByShape, deadlineIn, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number, openChannel, optional, orNull, reloadOutcomeShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { SavedCheckpoint } from './checkpoint-store.js'
 import type { SavedCount } from './count-store.js'
@@ -35,7 +35,12 @@ export interface KeeperMemory extends Memory {
 
 type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
-const memory = shape({ members: list(object), checkpoints: optional(list(object)), counts: optional(list(object)) })
+const memory = shape({
+  name: string, startedAt: number, crashes: count, count, lastReload: orNull(reloadOutcomeShape), since: optional(number), control: orNull(string),
+  members: list(shape({ slot: count, key: string, state: string, listener: listenerShape })),
+  checkpoints: optional(list(shape({ slot: count, pid: orNull(count), name: string, bytes: count, at: number, crashes: count }))),
+  counts: optional(list(shape({ topic: string, slot: count, snapshot: countedByShape })))
+})
 const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: {} }
 const newShapes: Shapes<FromNew> = { prepared: {}, ready: {} }
 const fromOld = vocabulary<FromOld>('old keeper', oldShapes, {

@@ -14,8 +14,7 @@ import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
 import { workerMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
 import { filesOf, inFirstUsablePlace } from './control-places.js'
-import { connectTo, hiddenHolder, listenAt, pidBehind, underLock } from './control-files.js'
-import { checkPeer } from './peer-check.js'
+import { checkPeer, connectTo, hiddenHolder, listenAt, pidBehind, underLock } from './control-files.js'
 
 /** How long a process may take to make its path again, and how often it is looked for. */
 const hiddenMs = 5_000

@@ -14,8 +14,8 @@ import type { ControlAnswer, ControlRequest } from '../protocol/control-messages
 import { handoverMessages, type Message } from '../protocol/handover-messages.js'
 import { LineReader } from '../protocol/json-lines.js'
 import { keeperMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
+import { checkPeer } from './control-files.js'
 import { parseFirstLine, type Greeting } from './first-line.js'
-import { checkPeer } from './peer-check.js'
 
 const firstLineMs = 5_000
 const maxFirstLine = 4_096
@@ -24,7 +24,7 @@ const maxClients = 64
 /** How long a client may take to read its last answer. */
 const lastAnswerMs = 5_000
 
-/** A process that wants to take over, as the one that serves sees it. */
+/** A process that has connected to take over. */
 export interface Caller {
   readonly channel: Channel
   readonly pid: number
@@ -37,7 +37,7 @@ export interface CallingKeeper {
   readonly slot: number
 }
 
-/** Who asked something. The connection does not keep this process alive. */
+/** The command that sent a request. The connection does not keep this process alive. */
 export interface Client {
   readonly closed: boolean
   answer(answer: ControlAnswer): void
@@ -204,7 +204,7 @@ function isOfThisUser(socket: net.Socket): boolean {
   }
 }
 
-/** A line that is too long is refused as one that is no first line. */
+/** A line that is too long is refused like one that cannot be read. */
 function firstOf(lines: LineReader): string | undefined {
   try {
     return lines.next()

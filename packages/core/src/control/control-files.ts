@@ -9,6 +9,7 @@
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
 import { addon, check, systemError } from '../platform/native.js'
+import { HandoverError } from '../errors.js'
 import { places, userId } from './control-places.js'
 
 /** In the flags of /proc/net/unix: the socket listens. */
@@ -97,4 +98,20 @@ function holderOf(socket: string): number | undefined {
     } catch { /* another user's, or gone */ }
   }
   return undefined
+}
+
+/**
+ * Throws HANDOVER_PEER_UID where the process at the other end belongs neither to this user nor to root (SO_PEERCRED). `owner`: of the
+ * directory, whose processes root may ask; in its own directory it may ask those that gave root up.
+ */
+export function checkPeer(fd: number, who: string, owner?: number): void {
+  const peer = addon().peerCredentials(fd)
+  const mine = userId()
+  if (typeof peer === 'number') throw systemError(peer, 'getsockopt')
+  if (peer.uid !== mine && peer.uid !== 0 && !(mine === 0 && (peer.uid === owner || owner === 0))) {
+    throw new HandoverError('HANDOVER_PEER_UID', {
+      what: `the ${who} (process ${peer.pid}) has uid ${peer.uid}, expected ${mine} or 0`,
+      serving: 'Nothing was taken over', todo: 'Run both as the same user'
+    })
+  }
 }

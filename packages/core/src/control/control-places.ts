@@ -73,7 +73,7 @@ export function places(): Places {
   return placesIn({ env: process.env, uid: userId(), temporary: tmpdir(), exists: existsSync, list })
 }
 
-/** The effective one. It may change while a process runs: one that gives up root. */
+/** The effective user id. It changes when the process gives up root. */
 export const userId = (): number => process.geteuid?.() ?? 0
 
 function list(folder: string): readonly string[] {
@@ -152,7 +152,7 @@ function* candidates(first: string | undefined): Generator<string> {
   if (first !== undefined && !given) yield first
   for (const folder of folders) if (given || folder !== first) yield folder
   const unguessable = path.join(tmpdir(), `${prefix(userId())}-`)
-  // With one that can be used already, the reason is not a missing directory.
+  // If one of these can be used already, it is not for want of a directory that `use` failed.
   if (given || folders.some((folder) => folder.startsWith(unguessable) && isUsable(folder))) return
   let made: string
   try {

@@ -17,7 +17,7 @@ import { connectTo, listenAt, pidBehind, underLock } from './control-files.js'
 import { inFirstUsablePlace, userId } from './control-places.js'
 
 const lookMs = 2_000
-/** Cleaners remove what is days old. */
+/** Cleaners remove files that are days old. */
 const freshMs = 3_600_000
 
 export interface ControlSide extends ConnectionsSide {

@@ -203,14 +203,18 @@ export class ControlSockets {
       this.#own.listen()
       this.#ownRetry.stop()
     } catch (error) {
-      this.#dropOwn()
+      this.closeOwn()
       this.#ownRetry.failed(`this process is not seen by \`handover status\` while it drains: ${(error as Error).message}`)
     }
   }
 
   closeOwn(): void {
     this.#ownRetry.stop()
-    this.#dropOwn()
+    this.#side.host.signals.off('exit', this.#onExit)
+    this.#own?.close(true)
+    this.#ownOfUser?.close(true)
+    this.#own = undefined
+    this.#ownOfUser = undefined
   }
 
   #makeOwn(name: string): ControlSocket {
@@ -236,14 +240,6 @@ export class ControlSockets {
     } catch (error) {
       this.#side.named.warn(`${user}, and that user cannot find it: ${(error as Error).message}. ${this.#side.hasName() ? 'Root finds it by its name.' : 'Give it a name: by that root finds it after a reload, too.'}`)
     }
-  }
-
-  #dropOwn(): void {
-    this.#side.host.signals.off('exit', this.#onExit)
-    this.#own?.close(true)
-    this.#ownOfUser?.close(true)
-    this.#own = undefined
-    this.#ownOfUser = undefined
   }
 
   #warnOfOwn(line: string): void {

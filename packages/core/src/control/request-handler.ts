@@ -17,7 +17,7 @@ export interface RequestHandlerSide {
   name(): string | undefined
   readonly undoWindowMs: number
   status(): ProcessStatus
-  /** Who serves, as far as this process knows. */
+  /** The processes that serve, as far as this one knows. */
   serving(): Peer[]
   reload(options: { withoutState: boolean; allowDrop: boolean }): Promise<Report>
   stop(): Promise<void>

@@ -125,7 +125,7 @@ export type Message =
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
-export const listener = shape({
+export const listenerShape = shape({
   name: string, kind: oneOf('tcp', 'unix', 'udp', 'control'), asked: string, ephemeral: optional(boolean), address: string, port: count,
   backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
@@ -138,7 +138,7 @@ const connection = shape({
 export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count },
   offer: {
-    protocol: count, pid: count, generation: count, listeners: list(listener), sections: optional(list(string)),
+    protocol: count, pid: count, generation: count, listeners: list(listenerShape), sections: optional(list(string)),
     since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)
   },
   section: { name: string, phase: sectionPhase, bytes: count },

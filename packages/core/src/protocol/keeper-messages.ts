@@ -4,7 +4,7 @@
  */
 
 import { boolean, count, list, one, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
-import { listener, type OfferedListener } from './handover-messages.js'
+import { listenerShape, type OfferedListener } from './handover-messages.js'
 import { reportShape, type Report } from './report.js'
 import { type LifecycleState } from './lifecycle.js'
 import { processStatusShape, type ErrorReport, type ProcessStatus } from './control-messages.js'
@@ -92,13 +92,13 @@ export type KeeperMessage =
   /** The answer to `wants`. */
   | { readonly type: 'outcome'; readonly ok: boolean; readonly code: string; readonly message: string }
 
-const countedBy = shape({ id: string, includes: list(string) })
+export const countedByShape = shape({ id: string, includes: list(string) })
 
 export const workerShapes: Shapes<WorkerMessage> = {
   hello: { protocol: count, pid: count },
   state: { state: string, generation: count },
   booted: { kept: list(string), added: list(string), dropped: list(string), speaks: list(shape({ listener: string, protocol: string })) },
-  serves: { listeners: list(listener) },
+  serves: { listeners: list(listenerShape) },
   report: { report: reportShape },
   failed: {
     successor: count, code: string, message: string,
@@ -107,19 +107,19 @@ export const workerShapes: Shapes<WorkerMessage> = {
   wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
   status: { id: count, status: processStatusShape },
   checkpoint: { name: string, bytes: count },
-  gather: { id: count, topic: string, snapshot: countedBy },
-  told: { id: count, topic: string, snapshot: countedBy },
-  tally: { topic: string, snapshot: countedBy }
+  gather: { id: count, topic: string, snapshot: countedByShape },
+  told: { id: count, topic: string, snapshot: countedByShape },
+  tally: { topic: string, snapshot: countedByShape }
 }
 
 export const keeperShapes: Shapes<KeeperMessage> = {
   proceed: {},
   veto: { reason: string },
   probe: { listener: string },
-  reload: { pid: count, listeners: list(listener), withoutState: optional(boolean), allowDrop: optional(boolean) },
+  reload: { pid: count, listeners: list(listenerShape), withoutState: optional(boolean), allowDrop: optional(boolean) },
   recall: { reason: string },
   settle: {},
-  cover: { listeners: list(listener) },
+  cover: { listeners: list(listenerShape) },
   stop: { last: boolean, signal: optional(string) },
   ask: { id: count },
   tell: { id: count, topic: string },

@@ -6,38 +6,35 @@
 
 import { randomBytes } from 'node:crypto'
 import { reasonOf } from '../errors.js'
-import { closeLater } from '../platform/memory-file.js'
 import type { Channel } from '../protocol/channel.js'
 import type { SectionStatus, ServiceCount } from '../protocol/control-messages.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import type { CountedBy } from '../protocol/keeper-messages.js'
 import { listed, type StateReport } from '../protocol/report.js'
 import { loadSoon } from '../protocol/value-codec.js'
-import { ProcessExchange, readTold, withFile, type CountGatherer } from './aggregates/aggregate-exchange.js'
-import { Aggregates, type Aggregate, type AggregateOptions } from './aggregates/aggregate.js'
+import { ProcessExchange, readTold, withFile, type CountGatherer, type ExchangeSide } from './aggregates/aggregate-exchange.js'
+import type { Aggregate, AggregateOptions } from './aggregates/aggregate.js'
 import { PeerMessages } from './peer-messages.js'
-import { CheckpointTimer } from './sections/checkpoint-timer.js'
+import { CheckpointTimer, type CheckpointKeeper } from './sections/checkpoint-timer.js'
 import { Sections } from './sections/section-registry.js'
 import { SectionRestorer } from './sections/section-restorer.js'
 import { SectionSaver, type Author } from './sections/section-saver.js'
-import type { SectionsToSend } from './sections/sections-to-send.js'
-import { cannotStore, forgetCheckpoint, storeCheckpoint } from './sections/systemd-store.js'
+import { sendSection, type SectionsToSend } from './sections/sections-to-send.js'
+import { forgetCheckpoint } from './sections/systemd-store.js'
 import { serviceTopic, type ServiceCounts } from './service-topic.js'
 import type { Neighbour, Section, Service } from './sharing-api.js'
 
 /** Of this process, unique over all generations: pids come again. */
 const id = `${process.pid}-${randomBytes(6).toString('hex')}`
 
-/** How old what the other processes count may be, in what is shown at once. */
+/** Counts of other processes may be this old in a total that is shown at once. */
 const freshMs = 1_000
 
-export interface SharedStateSide {
+export interface SharedStateSide extends ExchangeSide {
   author(): Author
-  /** The link to the keeper; undefined without one. */
-  kept(): CountGatherer | undefined
+  kept(): (CountGatherer & CheckpointKeeper) | undefined
   /** Begun in this process since it started. */
   requests(): number
-  warn(line: string): void
 }
 
 export class SharedState {
@@ -52,7 +49,6 @@ export class SharedState {
   readonly restoring: SectionRestorer
   readonly peers: PeerMessages
   readonly #exchange: ProcessExchange
-  readonly #aggregates: Aggregates
   readonly #requests: Aggregate<ServiceCounts>
   #isServing = false
   /** The successor was to begin without what this process knows. */
@@ -67,23 +63,12 @@ export class SharedState {
     this.#saving = new SectionSaver(this.#sections, () => side.author(), warn)
     this.restoring = new SectionRestorer(this.#sections, warn)
     this.peers = new PeerMessages(warn)
-    this.#exchange = new ProcessExchange(this.peers, {
-      kept: () => side.kept(),
-      snapshot: (topic) => this.#aggregates.snapshot(topic),
-      inherit: (topic, told) => { this.#aggregates.inherit(topic, told) },
-      topics: () => this.#aggregates.topics,
-      warn
-    })
-    this.#aggregates = new Aggregates(this.#exchange, id, undefined, warn)
-    this.#requests = this.#aggregates.aggregate<ServiceCounts>(serviceTopic, {
+    this.#exchange = new ProcessExchange(id, this.peers, side)
+    this.#requests = this.#exchange.aggregates.aggregate<ServiceCounts>(serviceTopic, {
       own: () => ({ requests: side.requests() }),
       add: (a, b) => ({ requests: a.requests + b.requests })
     })
-    this.#checkpointing = new CheckpointTimer(this.#sections, this.#saving, {
-      whyNot: (name) => (side.kept() ? undefined : cannotStore(process.env, name)),
-      keep: (name, { fd, bytes }) => side.kept()?.checkpoint(name, fd, bytes) ?? storeCheckpoint(name, fd),
-      warn
-    })
+    this.#checkpointing = new CheckpointTimer(this.#sections, this.#saving, () => side.kept(), warn)
   }
 
   // ---- what programs call ----
@@ -97,7 +82,7 @@ export class SharedState {
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
     loadSoon()
-    return this.#aggregates.aggregate(name, options)
+    return this.#exchange.aggregates.aggregate(name, options)
   }
 
   service(generation: number): Service {
@@ -114,7 +99,7 @@ export class SharedState {
   }
 
   get serviceCount(): ServiceCount {
-    const { value, includes } = this.#aggregates.inherited(serviceTopic)
+    const { value, includes } = this.#exchange.aggregates.inherited(serviceTopic)
     const requests = this.#side.requests() + ((value as ServiceCounts | undefined)?.requests ?? 0)
     return { id, startedAt: this.#startedAt ?? Date.now(), requests, includes }
   }
@@ -160,9 +145,10 @@ export class SharedState {
   toSend(fresh: boolean): SectionsToSend {
     this.#saving.forget()
     this.#successorIsFresh = fresh
-    if (fresh && this.#saving.names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(this.#saving.names)}`)
+    const names = this.#sections.saved.map(({ name }) => name)
+    if (fresh && names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(names)}`)
     return {
-      names: fresh ? [] : this.#saving.names,
+      names: fresh ? [] : names,
       save: async (name, signal) => await this.#saving.save(name, 'offer', signal),
       restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
     }
@@ -175,7 +161,8 @@ export class SharedState {
   /** After the last request: the sections that are `final`, and what was counted. */
   async sendLast(channel: Channel | undefined, signal: AbortSignal): Promise<void> {
     if (channel) {
-      for (const name of this.#successorIsFresh ? [] : this.#saving.finalNames) await this.#sendFinal(name, channel, signal)
+      const finals = this.#successorIsFresh ? [] : this.#sections.saved.filter(({ final }) => final)
+      for (const { name } of finals) await this.#sendFinal(name, channel, signal)
     } else if (!this.#side.kept()) {
       // An orderly end: what was stored for a crash is of no use to the next start.
       for (const { name, checkpoint } of this.#sections.saved) if (checkpoint !== undefined) forgetCheckpoint(name)
@@ -185,13 +172,8 @@ export class SharedState {
 
   async #sendFinal(name: string, channel: Channel, signal: AbortSignal): Promise<void> {
     try {
-      const { fd, bytes } = await this.#saving.save(name, 'final', signal)
-      try {
-        await channel.sendWhenRoom({ type: 'section', name, phase: 'final', bytes }, [fd], signal)
-        if (!channel.isOpen) throw new Error('it is gone')
-      } finally {
-        void closeLater(fd)
-      }
+      await sendSection(name, await this.#saving.save(name, 'final', signal), channel, signal)
+      if (!channel.isOpen) throw new Error('it is gone')
     } catch (error) {
       const reason = reasonOf(error)
       this.#side.warn(`what was added to section "${name}" at last does not go to the successor: ${reason}`)
@@ -229,13 +211,13 @@ export class SharedState {
   // ---- under a keeper ----
 
   tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void {
-    this.#aggregates.snapshot(topic).then((snapshot) => {
+    this.#exchange.aggregates.snapshot(topic).then((snapshot) => {
       if (snapshot) withFile(snapshot, answer)
       // Out of descriptors, or own() throws. The keeper then counts this process as it last heard.
     }).catch((error: unknown) => { this.#side.warn(`the keeper is not told what this process counts as "${topic}": ${(error as Error).message}`) })
   }
 
   inherit(topic: string, of: string, fd: number): void {
-    this.#aggregates.inherit(topic, readTold(of, fd))
+    this.#exchange.aggregates.inherit(topic, readTold(of, fd))
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What a program says of its state: the face of share(), peer and service.
+ * The types of share(), peer and service, as programs use them.
  */
 
 import type { SectionPhase } from '../protocol/handover-messages.js'
@@ -18,7 +18,7 @@ export interface RestoreInfo {
   readonly phase: SectionPhase
   /** Of the program that saved it: HANDOVER_VERSION, or that of its package.json. Null where it has none. */
   readonly version: string | null
-  /** As the program that saved it said; null where it said nothing. */
+  /** Of the section in the program that saved it; null where that gave none. */
   readonly schema: number | null
   /** Of the process that saved it. */
   readonly generation: number
@@ -55,7 +55,7 @@ export interface Section<S = unknown, T = Restored<S>> {
   readonly merge?: (value: T, info: RestoreInfo) => unknown
   /** Number of the form that `save` writes. 0. */
   readonly schema?: number
-  /** Older forms that `restore` reads as well; 0 is that of a version which said none. Any other refuses the reload. */
+  /** Older forms that `restore` reads as well; 0 stands for a version without a schema. Any other refuses the reload. */
   readonly accepts?: readonly number[]
   /** The program can do without: what goes wrong is reported and refuses nothing. */
   readonly optional?: boolean

@@ -7,6 +7,7 @@
  */
 
 import { closeSync } from 'node:fs'
+import { Aggregates, type Exchange } from './aggregate.js'
 import type { Snapshot, SnapshotPart } from './count-once.js'
 import { count, list, number, optional, shape, string } from '../../protocol/json-lines.js'
 import type { CountedBy } from '../../protocol/keeper-messages.js'
@@ -53,21 +54,19 @@ export interface CountGatherer {
   gather(topic: string, snapshot: CountedBy, fd: number): Promise<GatheredCount[] | undefined>
   /** What this process has counted, at its end. False where the keeper does not get it. */
   tally(topic: string, snapshot: CountedBy, fd: number): boolean
-  /** A section for the next process of this slot, if this one crashes. False where the keeper does not get it: it keeps the one before. */
-  checkpoint(name: string, fd: number, bytes: number): boolean
 }
 
 export interface ExchangeSide {
+  /** The link to the keeper; undefined without one. */
   kept(): CountGatherer | undefined
-  snapshot(topic: string): Promise<Snapshot | undefined>
-  inherit(topic: string, told: SnapshotPart): void
-  topics(): readonly string[]
   warn(line: string): void
 }
 
-export class ProcessExchange {
+export class ProcessExchange implements Exchange {
   readonly #peers: PeerMessages
   readonly #side: ExchangeSide
+  /** What this process counts. */
+  readonly aggregates: Aggregates
   readonly #asked = new Map<number, (answer: Words['@answer']) => void>()
   /** What each neighbour and the processes beyond it counted when it was last heard, by topic. */
   readonly #last: Readonly<Record<Neighbour, Map<string, readonly SnapshotPart[]>>> = { predecessor: new Map(), successor: new Map() }
@@ -75,9 +74,11 @@ export class ProcessExchange {
   readonly #gathered = new Map<string, readonly SnapshotPart[]>()
   #ids = 0
 
-  constructor(peers: PeerMessages, side: ExchangeSide) {
+  /** `id`: of this process. */
+  constructor(id: string, peers: PeerMessages, side: ExchangeSide) {
     this.#peers = peers
     this.#side = side
+    this.aggregates = new Aggregates(this, id, undefined, (line) => { side.warn(line) })
     this.#hear('@ask', (question, from) => { void this.#answer(question, from) })
     this.#hear('@answer', (answer, from) => {
       this.#last[from].set(answer.topic, allOf(answer))
@@ -86,7 +87,7 @@ export class ProcessExchange {
     this.#hear('@known', ({ topic, snapshot }, from) => { this.#learn(from, topic, snapshot) })
     this.#hear('@count', ({ topic, snapshot }, from) => {
       this.#last[from].delete(topic)
-      side.inherit(topic, snapshot)
+      this.aggregates.inherit(topic, snapshot)
     })
   }
 
@@ -153,7 +154,7 @@ export class ProcessExchange {
 
   /** To the successor and to the keeper, before this process ends. */
   async sayLast(): Promise<void> {
-    for (const topic of this.#side.topics()) {
+    for (const topic of this.aggregates.topics) {
       const snapshot = await this.#snapshot(topic)
       if (!snapshot) continue
       if (this.#peers.neighbours.includes('successor')) this.#say('@count', { topic, snapshot }, 'successor')
@@ -164,7 +165,7 @@ export class ProcessExchange {
 
   /** At the switch: a predecessor that is silent later must not be missing in the first sum of its successor. */
   async introduce(): Promise<void> {
-    for (const topic of this.#side.topics()) {
+    for (const topic of this.aggregates.topics) {
       const snapshot = await this.#snapshot(topic)
       if (snapshot) this.#say('@known', { topic, snapshot }, 'successor')
     }
@@ -173,14 +174,14 @@ export class ProcessExchange {
   /** Undefined also where a function of the program throws. */
   async #snapshot(topic: string): Promise<Snapshot | undefined> {
     try {
-      return await this.#side.snapshot(topic)
+      return await this.aggregates.snapshot(topic)
     } catch (error) {
       this.#side.warn(`what this process counts as "${topic}" cannot be told: ${(error as Error).message}`)
       return undefined
     }
   }
 
-  /** What the neighbour itself counts; what is known of those beyond it stays. */
+  /** Replaces what the neighbour itself counts, and keeps what is known of the processes beyond it. */
   #learn(from: Neighbour, topic: string, snapshot: SnapshotPart): void {
     const known = this.#last[from]
     known.set(topic, [snapshot, ...(known.get(topic) ?? []).filter(({ id }) => id !== snapshot.id)])
@@ -188,7 +189,7 @@ export class ProcessExchange {
 
   /** A neighbour is gone: this process inherits what it last counted. */
   lost(neighbour: Neighbour): void {
-    for (const [topic, snapshots] of this.#last[neighbour]) for (const snapshot of snapshots) this.#side.inherit(topic, snapshot)
+    for (const [topic, snapshots] of this.#last[neighbour]) for (const snapshot of snapshots) this.aggregates.inherit(topic, snapshot)
     this.forget(neighbour)
   }
 

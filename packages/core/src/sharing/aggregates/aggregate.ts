@@ -25,7 +25,7 @@ export interface AggregateOptions<T> {
 }
 
 export interface Aggregate<T> {
-  /** Over every process that lives or has lived. One that does not answer within a second counts with what it last said. */
+  /** Over every process that lives or has lived. A process that does not answer within a second counts as it last did. */
   total(): Promise<T>
   /** What this process has counted and inherited; asks nobody. */
   mine(): Promise<T>
@@ -34,8 +34,8 @@ export interface Aggregate<T> {
 /** The way to the other processes of the app. */
 export interface Exchange {
   /**
-   * Asks all others, and tells them what this process is about to show. Resolves with what arrived in time, and with the last word of those
-   * that are gone or silent.
+   * Asks all others, and sends them what this process is about to show. Resolves with the answers that arrive in time, and with the last
+   * counts of processes that are gone or silent.
    */
   ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]>
 }
@@ -58,7 +58,7 @@ interface Box {
 }
 
 /** What processes that are gone have counted, and their ids. */
-interface Inherited extends Box {
+interface InheritedCount extends Box {
   readonly includes: readonly string[]
 }
 
@@ -73,7 +73,7 @@ class Sum {
   /** What was read of a text; undefined where this version of the program cannot read it. */
   readonly #values = new WeakMap<Count, Box | undefined>()
   /** What was inherited long ago. */
-  #merged: Inherited | undefined
+  #merged: InheritedCount | undefined
   #version = 0
   #own: Box | undefined
   #looking: Promise<unknown> = Promise.resolve()
@@ -133,7 +133,7 @@ class Sum {
   }
 
   /** What this process has inherited, as one value; undefined where there is nothing, or the program here cannot add it. */
-  get inherited(): Inherited {
+  get inherited(): InheritedCount {
     const { includes } = this.#snapshot(undefined)
     const boxes = this.#options === undefined ? [] : [this.#merged, ...[...this.#parts.values()].map((part) => this.#read(part))]
     const values = boxes.filter((box) => box !== undefined).map(({ value }) => this.#remains(value))
@@ -237,7 +237,7 @@ export class Aggregates {
     this.#warn = warn
   }
 
-  /** What is counted here, and what was only inherited. */
+  /** Those that are counted here, and those that were only inherited. */
   get topics(): string[] {
     return [...this.#sums.keys()]
   }
@@ -267,7 +267,7 @@ export class Aggregates {
   }
 
   /** Without what this process counts itself. */
-  inherited(topic: string): Inherited {
+  inherited(topic: string): InheritedCount {
     return this.#sums.get(topic)?.inherited ?? { value: undefined, includes: [] }
   }
 

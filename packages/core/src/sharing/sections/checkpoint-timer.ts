@@ -4,29 +4,30 @@
  */
 
 import { closeLater } from '../../platform/memory-file.js'
-import type { SavedSection, SectionSaver } from './section-saver.js'
 import type { Sections } from './section-registry.js'
+import type { SectionSaver } from './section-saver.js'
+import { cannotStore, storeCheckpoint } from './systemd-store.js'
 
-export interface CheckpointingSide {
-  /** Why a checkpoint cannot be kept; undefined where it can. */
-  whyNot(name: string): string | undefined
-  /** Sends it to the keeper, or to systemd; the file is closed afterwards. False where that failed. */
-  keep(name: string, file: SavedSection): boolean
-  warn(line: string): void
+export interface CheckpointKeeper {
+  /** A section for the next process of this slot, if this one crashes. False where the keeper does not get it: it keeps the one before. */
+  checkpoint(name: string, fd: number, bytes: number): boolean
 }
 
 export class CheckpointTimer {
   readonly #sections: Sections
   readonly #saving: SectionSaver
-  readonly #side: CheckpointingSide
+  readonly #keeper: () => CheckpointKeeper | undefined
+  readonly #warn: (line: string) => void
   readonly #timers = new Map<string, NodeJS.Timeout>()
   #stopped = new AbortController()
   readonly #failing = new Set<string>()
 
-  constructor(sections: Sections, saving: SectionSaver, side: CheckpointingSide) {
+  /** Without a keeper systemd stores the checkpoints. */
+  constructor(sections: Sections, saving: SectionSaver, keeper: () => CheckpointKeeper | undefined, warn: (line: string) => void) {
     this.#sections = sections
     this.#saving = saving
-    this.#side = side
+    this.#keeper = keeper
+    this.#warn = warn
   }
 
   start(): void {
@@ -55,11 +56,11 @@ export class CheckpointTimer {
 
   async #save(name: string, signal: AbortSignal): Promise<void> {
     try {
-      const reason = this.#side.whyNot(name)
+      const reason = this.#keeper() ? undefined : cannotStore(process.env, name)
       if (reason !== undefined) throw new Error(`there is no keeper (handover run), and ${reason}`)
       const file = await this.#saving.save(name, 'checkpoint', signal)
       try {
-        if (!signal.aborted && !this.#side.keep(name, file)) throw new Error('it was not taken')
+        if (!signal.aborted && !(this.#keeper()?.checkpoint(name, file.fd, file.bytes) ?? storeCheckpoint(name, file.fd))) throw new Error('it was not taken')
       } finally {
         void closeLater(file.fd)
       }
@@ -67,7 +68,7 @@ export class CheckpointTimer {
     } catch (error) {
       if (signal.aborted) return
       // Once, until it works again.
-      if (!this.#failing.has(name)) this.#side.warn(`no checkpoint of section "${name}": ${(error as Error).message}`)
+      if (!this.#failing.has(name)) this.#warn(`no checkpoint of section "${name}": ${(error as Error).message}`)
       this.#failing.add(name)
     }
   }

@@ -2,10 +2,10 @@
  * One saved section of shared state as a file: a header that says what it is, and one value or a stream of items. section-frames.ts has the
  * bytes, value-codec.ts the text of values. It does not know who gets the file, nor when.
  *
- * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed. Neither
- * side holds more of it than two batches and the current item, the slower one sets the pace, and the event loop gets its turn. One value is
- * encoded and decoded in one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory around a view), all
- * else as text.
+ * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed.
+ * Neither side holds more of it than two batches and the current item, the slower one sets the pace, and the event loop gets its turn. One
+ * value is encoded and decoded in one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory around a
+ * view), all else as text.
  */
 
 import { Readable } from 'node:stream'
@@ -36,7 +36,8 @@ export interface SectionHeader {
 }
 
 const headerShape = shape({
-  name: string, schema: orNull(number), phase: sectionPhase, version: orNull(string), node: string, generation: count, savedAt: number, items: boolean
+  name: string, schema: orNull(number), phase: sectionPhase, version: orNull(string),
+  node: string, generation: count, savedAt: number, items: boolean
 })
 
 export interface WriteOptions extends FrameOptions {

@@ -23,7 +23,7 @@ const startBytes = 16
 const headBytes = 8
 const endBytes = headBytes + 8
 const batchBytes = 1_048_576
-/** What is larger than a batch goes between its own memory and the file, in pieces after which a signal is seen. */
+/** Content above a batch goes between its own memory and the file without a copy, in pieces; after each the signal is checked. */
 const pieceBytes = 8 * batchBytes
 
 const writeAt = promisify(write)
@@ -66,7 +66,7 @@ export class FrameWriter {
     return this.#position + this.#used
   }
 
-  /** Undefined when it is done at once. What is given may be changed when it is done. Throws HANDOVER_STATE above the limit. */
+  /** Undefined when it is done at once. Do not change `content` before it is done. Throws HANDOVER_STATE above the limit. */
   write(kind: FrameKind, content: string | Uint8Array): Promise<void> | undefined {
     const length = typeof content === 'string' ? Buffer.byteLength(content) : content.byteLength
     const size = this.bytes + headBytes + length + (kind === frameKinds.end ? 0 : endBytes)
@@ -143,7 +143,7 @@ export class FrameWriter {
     await this.#written()
     const full = this.#batch
     this.#writing = this.#writeAll(full.subarray(0, this.#used), this.#position)
-    this.#writing.catch(() => undefined) // Who waits for it next hears of it.
+    this.#writing.catch(() => undefined) // Its error reaches the next call that awaits it.
     this.#position += this.#used
     this.#used = 0
     this.#batch = this.#spare ?? Buffer.allocUnsafeSlow(batchBytes)
@@ -315,7 +315,7 @@ export class FrameReader {
     this.#options.progress?.(this.#position)
     if (!goesOn || this.#position === this.#size) return
     this.#ahead = this.#readChunk()
-    this.#ahead.catch(() => undefined) // Who waits for it next hears of it.
+    this.#ahead.catch(() => undefined) // Its error reaches the next call that awaits it.
   }
 
   async #readChunk(): Promise<Buffer> {

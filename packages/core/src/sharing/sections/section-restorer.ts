@@ -2,8 +2,8 @@
  * The successor's side of shared state: matches the sections that arrive with those that the program has declared, calls restore() with a
  * deadline, and says whether this process may serve.
  *
- * While the predecessor lives, a section that cannot be restored refuses the reload, unless it is optional. Where nobody else would serve
- * (the predecessor is gone, or it is a checkpoint) the program goes on without it, and says so.
+ * While the predecessor lives, a section that cannot be restored refuses the reload, unless it is optional. Where no other process would
+ * serve (the predecessor is gone, or it is a checkpoint), the program goes on without it, with a warning.
  */
 
 import { reasonOf, textOf, withoutStop } from '../../errors.js'
@@ -13,7 +13,7 @@ import type { MessageOf, SectionPhase } from '../../protocol/handover-messages.j
 import { listed, type StateReport } from '../../protocol/report.js'
 import type { RestoreInfo } from '../sharing-api.js'
 import { before } from './abortable.js'
-import { readSection, type SectionHeader } from './section-file.js'
+import { readSection, type ReadSection, type SectionHeader } from './section-file.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 const progressMs = 200
@@ -93,11 +93,11 @@ export class SectionRestorer {
 
   unsaved({ name, phase, reason }: MessageOf<'unsaved'>): void {
     const expected = this.#expected.get(name)
-    if (phase === 'final') this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
+    if (phase === 'final') this.#finalLost(name, reason)
     else if (expected?.doing === 'awaited') expected.failed(reason)
   }
 
-  /** The offer is a keeper's: nobody else would serve. */
+  /** The offer is a keeper's, or this process's own: no other process would serve. */
   nobodyElseServes(): void {
     this.#alone = true
   }
@@ -190,15 +190,19 @@ export class SectionRestorer {
     if (fd === undefined || !takes) {
       if (fd !== undefined) void closeLater(fd)
       const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor a final restore there' : 'does not share it'}`
-      this.#warn(`what the predecessor added to section "${name}" at last is lost: ${why}`)
+      this.#finalLost(name, why)
       return
     }
     const expected = this.#expected.get(name)
     const done = (expected?.doing === 'restoring' ? expected.over : Promise.resolve())
       .then(async () => { await this.#restore(section, fd, 'final') })
-      .catch((error: unknown) => { this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reasonOf(error)}`) })
+      .catch((error: unknown) => { this.#finalLost(name, reasonOf(error)) })
       .then(() => { this.#finals.delete(done) })
     this.#finals.add(done)
+  }
+
+  #finalLost(name: string, reason: string): void {
+    this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
   }
 
   /** Owns the descriptor. */
@@ -207,32 +211,31 @@ export class SectionRestorer {
     const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
     let told = performance.now()
     const { signal } = limit
-    const file = await readSection(fd, {
-      signal,
-      progress: (bytes) => {
-        if (expected) expected.bytes = bytes
-        if (performance.now() - told < progressMs) return
-        told = performance.now()
-        this.#tellProgress(section.name, bytes)
-      }
-    }).catch((error: unknown) => {
-      clearTimeout(timer)
-      throw error
-    })
+    let file: ReadSection | undefined
     try {
+      file = await readSection(fd, {
+        signal,
+        progress: (bytes) => {
+          if (expected) expected.bytes = bytes
+          if (performance.now() - told < progressMs) return
+          told = performance.now()
+          this.#tellProgress(section.name, bytes)
+        }
+      })
       mustKnow(section, file.header)
       const { version, schema, generation, node, savedAt } = file.header
       if (expected) expected.savedAt = savedAt
       const info: RestoreInfo = { phase, version, schema, generation, node, savedAt: new Date(savedAt), signal }
       const take = phase === 'final' && section.merge ? 'merge' : 'restore'
-      await before(signal, async () => { await section[take]?.(file.value, info) }).catch((error: unknown) => {
+      const { value } = file
+      await before(signal, async () => { await section[take]?.(value, info) }).catch((error: unknown) => {
         // An error of the program: the reload fails with its message, and this log shows where it comes from.
         if (error !== signal.reason) this.#warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
         throw error
       })
     } finally {
       clearTimeout(timer)
-      file.close()
+      file?.close()
     }
   }
 }

@@ -36,14 +36,6 @@ export class SectionSaver {
     this.#warn = warn
   }
 
-  get names(): string[] {
-    return this.#sections.saved.map(({ name }) => name)
-  }
-
-  get finalNames(): string[] {
-    return this.#sections.saved.filter(({ final }) => final).map(({ name }) => name)
-  }
-
   get progress(): SectionStatus[] {
     return [...this.#progress.values()]
   }

@@ -3,13 +3,13 @@
 import { reasonOf } from '../../errors.js'
 import { closeLater } from '../../platform/memory-file.js'
 import type { Channel } from '../../protocol/channel.js'
-import type { SectionPhase } from '../../protocol/handover-messages.js'
+import type { SavedSection } from './section-saver.js'
 
 /** The shared state that goes along with the listeners. */
 export interface SectionsToSend {
   readonly names: readonly string[]
   /** The file of one section, which is closed when it has been sent. The successor hears what it throws, and decides whether to go on. */
-  save(name: string, signal: AbortSignal): Promise<{ readonly fd: number; readonly bytes: number; readonly phase: SectionPhase }>
+  save(name: string, signal: AbortSignal): Promise<SavedSection>
   /** The successor has read so much of it. */
   restoring?(name: string, bytes: number): void
 }
@@ -18,15 +18,19 @@ export interface SectionsToSend {
 export async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal): Promise<void> {
   for (const name of sections.names) {
     try {
-      const { fd, bytes, phase } = await sections.save(name, signal)
-      try {
-        await channel.sendWhenRoom({ type: 'section', name, phase, bytes }, [fd], signal)
-      } finally {
-        void closeLater(fd)
-      }
+      await sendSection(name, await sections.save(name, signal), channel, signal)
     } catch (error) {
       if (signal.aborted) return
       channel.send({ type: 'unsaved', name, phase: 'offer', reason: reasonOf(error) })
     }
+  }
+}
+
+/** Closes the file. */
+export async function sendSection(name: string, { fd, bytes, phase }: SavedSection, channel: Channel, signal: AbortSignal): Promise<void> {
+  try {
+    await channel.sendWhenRoom({ type: 'section', name, phase, bytes }, [fd], signal)
+  } finally {
+    void closeLater(fd)
   }
 }

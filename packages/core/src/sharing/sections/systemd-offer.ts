@@ -21,22 +21,22 @@ export function offerStored(all: readonly { readonly name: string; readonly fd: 
   const stored = all.slice(0, mostStored)
   if (stored.length < all.length) warn(`systemd holds ${all.length} checkpoints, of which ${mostStored} are restored: share fewer sections with checkpoint`)
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
-  const messages_: Message[] = []
+  const offer: Message[] = []
   try {
     for (const { name, fd } of stored) {
       try {
         const bytes = fstatSync(fd).size
         check(addon().sendMessage(theirDescriptors, new Uint8Array(1), [fd]), 'sendmsg')
-        messages_.push({ type: 'section', name, phase: 'checkpoint', bytes })
+        offer.push({ type: 'section', name, phase: 'checkpoint', bytes })
       } catch (error) {
         // The process serves without it.
-        messages_.push({ type: 'unsaved', name, phase: 'checkpoint', reason: reasonOf(error) })
+        offer.push({ type: 'unsaved', name, phase: 'checkpoint', reason: reasonOf(error) })
       }
     }
     // Its pid is this process's: no other process serves.
-    messages_.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
-    messages_.push({ type: 'end' })
-    writeSync(theirMessages, messages_.map((word) => `${JSON.stringify(word)}\n`).join(''))
+    offer.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
+    offer.push({ type: 'end' })
+    writeSync(theirMessages, offer.map((message) => `${JSON.stringify(message)}\n`).join(''))
     return new BlockingChannel(messages, descriptors)
   } finally {
     for (const { fd } of all) void closeLater(fd)
