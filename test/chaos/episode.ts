@@ -54,9 +54,13 @@ export async function runEpisode(plan: Plan): Promise<void> {
 
 /** The promises about requests and connections. */
 function holds({ roof, steps }: Plan, result: LoadResult, beganMs: number, { breaks, wrong }: Chatters, ledger: Ledger): void {
-  nothingLost({ ...result, losses: result.losses.filter(({ atMs, afterMs, reason, localPort }) => !ledger.explains({ begunMs: beganMs + atMs - afterMs, atMs: beganMs + atMs, reason, port: localPort })) })
+  nothingLost({ ...result, losses: result.losses.filter(({ atMs, afterMs, reason, localPort }) => !ledger.explains(
+    { begunMs: beganMs + atMs - afterMs, atMs: beganMs + atMs, reason, port: localPort }
+  )) })
   if (roof.keeper && !steps.some((step) => step.do === 'stop and start')) portNeverClosed(result)
-  expect({ breaks: breaks.filter(({ begunMs, atMs, how, port }) => !ledger.explains({ begunMs, atMs, reason: how, port })), wrong }, ledger.text).toEqual({ breaks: [], wrong: [] })
+  expect(
+    { breaks: breaks.filter(({ begunMs, atMs, how, port }) => !ledger.explains({ begunMs, atMs, reason: how, port })), wrong }, ledger.text
+  ).toEqual({ breaks: [], wrong: [] })
 }
 
 class Episode {

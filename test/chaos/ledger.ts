@@ -66,7 +66,8 @@ export class Ledger {
   /** Whether the loss is one that the episode itself explains. */
   explains({ begunMs, atMs, reason, port }: Lost): boolean {
     const within = ({ fromMs, toMs }: Outage): boolean => atMs >= fromMs - slackMs && begunMs <= toMs + slackMs
-    return this.#deaths.some((death) => port !== undefined && death.ports.has(port) && inDeath.has(reason) && within(death)) || this.#outages.some((outage) => inOutage.has(reason) && within(outage))
+    return this.#deaths.some((death) => port !== undefined && death.ports.has(port) && inDeath.has(reason) && within(death)) ||
+      this.#outages.some((outage) => inOutage.has(reason) && within(outage))
   }
 
   get text(): string {

@@ -202,7 +202,8 @@ class Kept extends Service {
       const status = await this.#app.findStatus()
       const servers = (status?.processes ?? []).filter(({ state }) => state === 'serving')
       found = servers.map(({ pid }) => pid)
-      return status?.keeper?.down.length === 0 && servers.length === this.roof.workers && new Set(servers.map(({ slot }) => slot)).size === this.roof.workers
+      return status?.keeper?.down.length === 0 && servers.length === this.roof.workers &&
+        new Set(servers.map(({ slot }) => slot)).size === this.roof.workers
     })
     return found
   }

@@ -55,7 +55,9 @@ describe('who may import whom', () => {
 
   async function violations(): Promise<{ from: string; to: string; rule: string }[]> {
     const folders = readdirSync(path.join(copy, 'packages')).map((name) => `packages/${name}/src`)
-    const { output } = await cruise(folders, { ...rules.options, baseDir: copy, validate: true, ruleSet: { forbidden: rules.forbidden } }) as IReporterOutput
+    const { output } = await cruise(folders, {
+      ...rules.options, baseDir: copy, validate: true, ruleSet: { forbidden: rules.forbidden }
+    }) as IReporterOutput
     if (typeof output === 'string') throw new Error(output)
     return output.summary.violations.map(({ from, to, rule }) => ({ from, to, rule: rule.name }))
   }

@@ -23,7 +23,9 @@ const descriptors = ({ program: { pid } }: KeptApp): number => readdirSync(`/pro
 
 /** What the next boots do (kept.mjs). */
 const behave = (app: KeptApp, boot: object): void => { writeFileSync(path.join(app.folder, 'boot'), JSON.stringify(boot)) }
-const starts = async (app: KeptApp, processes: number): Promise<void> => { await waitFor(async () => (await app.status()).processes.length === processes) }
+const starts = async (app: KeptApp, processes: number): Promise<void> => {
+  await waitFor(async () => (await app.status()).processes.length === processes)
+}
 
 test('a successor that boots when the keeper is killed ends, and its predecessor serves on for the next keeper', async () => {
   await using app = await KeptApp.start(kept, { workers: 1 })

@@ -21,7 +21,9 @@ const wide = { ...brief, undoWindow: 30_000 }
 const many = Math.min(30, 2 * Number(process.env['HANDOVER_TEST_RELOADS'] ?? 15))
 
 /** A first generation with idle connections whose successor will behave like this. */
-async function idle(count: number, behaviour: string, options: SceneOptions = {}): Promise<{ scene: Scene; first: number; clients: KeptConnection[] }> {
+async function idle(count: number, behaviour: string, options: SceneOptions = {}): Promise<{
+  scene: Scene; first: number; clients: KeptConnection[]
+}> {
   const scene = await Scene.start({ options: brief, ...options })
   const clients = await KeptConnection.open(count, scene.targets[0]!)
   scene.behave(behaviour)
@@ -41,7 +43,8 @@ async function suspended(pid: number): Promise<void> {
   await waitFor(() => /^State:\tT/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')))
 }
 
-const open = (clients: readonly KeptConnection[]): KeptConnection[] => clients.filter(({ closed, toldToGo }) => closed === undefined && !toldToGo)
+const open = (clients: readonly KeptConnection[]): KeptConnection[] =>
+  clients.filter(({ closed, toldToGo }) => closed === undefined && !toldToGo)
 const noneLost = (clients: readonly KeptConnection[]): void => { expect(clients.filter(({ lost }) => lost).length).toBe(0) }
 
 describe('a successor that is killed in the middle', () => {

@@ -9,6 +9,8 @@ export function startAdapter(app: 'fastify' | 'express5' | 'express4', shape: ob
 }
 
 /** The `listening` event of a generation. */
-export async function listening(program: Program, generation = 1): Promise<{ pid: number; address: unknown; addresses: { address: string; family: string; port: number }[] }> {
+export async function listening(program: Program, generation = 1): Promise<{
+  pid: number; address: unknown; addresses: { address: string; family: string; port: number }[]
+}> {
   return await program.event('listening', (event) => event.generation === generation) as never
 }

@@ -27,10 +27,13 @@ export async function drilled(options: DrillOptions, reload: () => Promise<Reloa
   return { status, text: printed.join('\n'), complaints: complained.join('\n'), reloads }
 }
 
-export async function drilledJson(options: DrillOptions, reload: () => Promise<ReloadOutcome>): Promise<{ status: DrillStatus; result: Reloaded }> {
+export async function drilledJson(options: DrillOptions, reload: () => Promise<ReloadOutcome>): Promise<{
+  status: DrillStatus; result: Reloaded
+}> {
   const { status, text } = await drilled({ ...options, json: true }, reload)
   return { status, result: JSON.parse(text) as Reloaded }
 }
 
-export const outcome = (part: Partial<ReloadOutcome> = {}): ReloadOutcome => ({ ok: true, at: Date.now(), ms: 1, switched: [], reports: [], serving: [{ pid: process.pid, generation: 2 }], ...part })
+export const outcome = (part: Partial<ReloadOutcome> = {}): ReloadOutcome =>
+  ({ ok: true, at: Date.now(), ms: 1, switched: [], reports: [], serving: [{ pid: process.pid, generation: 2 }], ...part })
 export const nothing = async (): Promise<ReloadOutcome> => outcome()

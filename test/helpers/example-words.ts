@@ -9,7 +9,9 @@ export const exampleReport: Report = {
   successor: { pid: 4312, generation: 2 },
   listeners: { kept: ['tcp 0.0.0.0:3000'], added: [], dropped: [] },
   state: { restored: ['sessions'], unclaimed: [], failed: [{ name: 'cache', reason: 'it is too large' }] },
-  connections: { open: 3, moved: 1, drained: 1, closedIdle: 1, cut: 0, kinds: { http: { moved: 1, drained: 1, closedIdle: 1, cut: 0 } }, stayed: { TLS: 2 } },
+  connections: { open: 3, moved: 1, drained: 1, closedIdle: 1, cut: 0, kinds: {
+    http: { moved: 1, drained: 1, closedIdle: 1, cut: 0 }
+  }, stayed: { TLS: 2 } },
   requestsCut: [{ method: 'GET', path: '/slow', ms: 1.5 }],
   durations: { launch: 250.5, prepare: 3, commit: 1, move: null, drain: 30 }
 }

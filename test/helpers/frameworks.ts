@@ -21,7 +21,10 @@ interface Report {
   readonly predecessor: { readonly pid: number }
   readonly successor: { readonly pid: number } | null
   readonly listeners: { readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[] }
-  readonly connections: { readonly open: number; readonly moved: number; readonly drained: number; readonly closedIdle: number; readonly cut: number; readonly kinds: Readonly<Record<string, object>>; readonly stayed: Readonly<Record<string, number>> }
+  readonly connections: {
+    readonly open: number; readonly moved: number; readonly drained: number; readonly closedIdle: number; readonly cut: number;
+    readonly kinds: Readonly<Record<string, object>>; readonly stayed: Readonly<Record<string, number>>
+  }
   readonly requestsCut: readonly unknown[]
 }
 

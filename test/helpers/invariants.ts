@@ -320,7 +320,9 @@ export interface Failure {
  * 2. A failed reload changes nothing. Runs `attempt`, which resolves with the `failed` event, under traffic; then everything is as
  * before, and the next reload works. Resolves with the process that serves then.
  */
-export async function aFailedReloadChangesNothing(scene: Scene, pid: number, expected: Failure, attempt: () => Promise<ProgramEvent>): Promise<number> {
+export async function aFailedReloadChangesNothing(
+  scene: Scene, pid: number, expected: Failure, attempt: () => Promise<ProgramEvent>
+): Promise<number> {
   const load = scene.load()
   await load.until(({ answers }) => answers > 0)
   const before = await settled(scene, pid)

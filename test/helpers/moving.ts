@@ -45,7 +45,9 @@ interface Counts {
 
 export interface MoveReport {
   readonly result: string
-  readonly connections: Counts & { readonly open: number; readonly kinds: Readonly<Record<string, Counts>>; readonly stayed: Readonly<Record<string, number>> }
+  readonly connections: Counts & {
+    readonly open: number; readonly kinds: Readonly<Record<string, Counts>>; readonly stayed: Readonly<Record<string, number>>
+  }
   readonly requestsCut: readonly { readonly method: string; readonly path: string; readonly ms: number }[]
 }
 
@@ -264,7 +266,9 @@ export async function bothMove(moving: Moving, client: Client, witness: Client):
   await moving.arrived(2)
   await goesOn(client)
   await goesOn(witness)
-  expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 2, drained: 0, closedIdle: 0, cut: 0, kinds: { http: { moved: 2 } }, stayed: {} }, requestsCut: [] })
+  expect(await moving.report()).toMatchObject(
+    { connections: { open: 2, moved: 2, drained: 0, closedIdle: 0, cut: 0, kinds: { http: { moved: 2 } }, stayed: {} }, requestsCut: [] }
+  )
 }
 
 /** Resolves when the second generation has this many connections. */

@@ -26,7 +26,10 @@ export const accepted = (generations: Generations): number => generations.events
 interface DrainReport {
   readonly result: string
   readonly predecessor: { readonly pid: number; readonly generation: number }
-  readonly connections: { readonly open: number; readonly moved: number; readonly drained: number; readonly closedIdle: number; readonly cut: number; readonly stayed: object }
+  readonly connections: {
+    readonly open: number; readonly moved: number; readonly drained: number; readonly closedIdle: number; readonly cut: number;
+    readonly stayed: object
+  }
   readonly requestsCut: readonly unknown[]
 }
 
@@ -46,7 +49,9 @@ export async function drained(generations: Generations): Promise<DrainReport[]> 
 }
 
 /** `count` reloads by turns; `settled` is awaited after each. */
-export async function reload(generations: Generations, count: number, triggers: readonly Trigger[], settled: () => Promise<unknown>): Promise<void> {
+export async function reload(
+  generations: Generations, count: number, triggers: readonly Trigger[], settled: () => Promise<unknown>
+): Promise<void> {
   for (let index = 0; index < count; index++) {
     await generations.reload(triggers[index % triggers.length]!)
     await settled()
@@ -58,15 +63,20 @@ export async function reload(generations: Generations, count: number, triggers: 
 /** No request is lost and no connection is closed: as many were opened as there are clients. */
 export function nothingLostNothingClosed(result: LoadResult): void {
   const { lost, losses, notes, closedByServer, opened, clients } = result
-  expect({ lost, losses, notes, closed: closedByServer, opened }).toEqual({ lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 }, opened: clients })
+  expect({ lost, losses, notes, closed: closedByServer, opened }).toEqual(
+    { lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 }, opened: clients }
+  )
 }
 
 /** Every generation but the last moved that many connections and left none behind, apart from those that clients closed themselves. */
 export function everyConnectionMoved(generations: Generations, connections: number): void {
   const reports = drains(generations)
   expect(reports.length).toBe(generations.count - 1)
-  for (const { predecessor: { generation }, connections: { open, moved, drained: ended, closedIdle, cut, stayed }, requestsCut } of reports) {
-    expect({ generation, moved, left: open - moved - ended, closedIdle, cut, stayed, requestsCut }).toEqual({ generation, moved: connections, left: 0, closedIdle: 0, cut: 0, stayed: {}, requestsCut: [] })
+  for (const { predecessor: { generation }, connections: counts, requestsCut } of reports) {
+    const { open, moved, drained: ended, closedIdle, cut, stayed } = counts
+    expect({ generation, moved, left: open - moved - ended, closedIdle, cut, stayed, requestsCut }).toEqual(
+      { generation, moved: connections, left: 0, closedIdle: 0, cut: 0, stayed: {}, requestsCut: [] }
+    )
   }
 }
 

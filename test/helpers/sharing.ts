@@ -39,7 +39,9 @@ export class Sharing implements AsyncDisposable {
   }
 
   /** `code`: the body of a function of what test/programs/state.mjs gives it, in the first generation. Resolves when that listens. */
-  static async start(code: string, { options = {}, env = {}, node, execArgv = [], descriptors = {}, load = traffic }: SharingOptions = {}): Promise<Sharing> {
+  static async start(
+    code: string, { options = {}, env = {}, node, execArgv = [], descriptors = {}, load = traffic }: SharingOptions = {}
+  ): Promise<Sharing> {
     const folder = mkdtempSync(path.join(tmpdir(), 'handover-state-'))
     write(folder, code)
     const program = Program.start(programPath('state.mjs'), {
@@ -93,7 +95,9 @@ export class Sharing implements AsyncDisposable {
     throw new Error('the reload did not fail')
   }
 
-  async get(url: string): Promise<{ readonly pid: number; readonly generation: number; readonly body: Record<string, unknown> & { readonly text: string } }> {
+  async get(url: string): Promise<{
+    readonly pid: number; readonly generation: number; readonly body: Record<string, unknown> & { readonly text: string }
+  }> {
     const answer = await new Promise<http.IncomingMessage>((resolve, reject) => { http.get({ ...this.target, path: url, agent: false }, resolve).once('error', reject) })
     const body = Buffer.concat(await answer.toArray()).toString()
     return { pid: Number(answer.headers['x-pid']), generation: Number(answer.headers['x-generation']), body: JSON.parse(body) as Record<string, unknown> & { text: string } }

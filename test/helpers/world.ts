@@ -9,7 +9,10 @@ import { Program, type ProgramOptions, programPath } from './program.js'
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 export const world = (options: ProgramOptions = {}): Program => Program.start(programPath('world.mjs'), options)
 
-export interface World { pid: number; port: number; version?: string; execPath: string; cwd: string; marked: string[]; child: [string | null, number]; fromFile?: string }
+export interface World {
+  pid: number; port: number; version?: string; execPath: string; cwd: string; marked: string[]
+  child: [string | null, number]; fromFile?: string
+}
 export const listening = async (program: Program, generation = 1): Promise<World> => await program.event('listening', (event) => event.generation === generation) as unknown as World
 
 /** A folder with the program and a version, whose packages are those of the workspace. */

@@ -15,7 +15,9 @@ import { Program, programPath, waitFor } from '../helpers/program.js'
 import { installed, Tool } from '../helpers/peers.js'
 
 const hosts = ['127.0.0.11', '127.0.0.12']
-const traffic: LoadOptions = { keepAlive: [{ clients: 4, thinkMs: 10 }], newConnections: { clients: 2, thinkMs: 10 }, post: [{ clients: 6, thinkMs: 10, pauseMs: 0 }] }
+const traffic: LoadOptions = { keepAlive: [{ clients: 4, thinkMs: 10 }], newConnections: { clients: 2, thinkMs: 10 }, post: [
+  { clients: 6, thinkMs: 10, pauseMs: 0 }
+] }
 
 const balancers = [
   {

@@ -73,7 +73,9 @@ test(`an undici Pool of 100 connections: over ${reloads} reloads no POST fails a
 
 test.for([1, 10])('autocannon with 20 connections and %i requests at a time on each: no errors, and its connections stay', limit, async (pipelining) => {
   const output = await overReloads(20, (url) => Tool.start(process.execPath, [programPath('peer-autocannon.mjs'), url, '20', String(pipelining)]))
-  const { errors, timeouts, non2xx, mismatches, resets, requests } = JSON.parse(output) as Record<string, number> & { requests: { total: number } }
+  const { errors, timeouts, non2xx, mismatches, resets, requests } = JSON.parse(output) as Record<string, number> & {
+    requests: { total: number }
+  }
   console.log(`autocannon -p ${pipelining}: ${requests.total} requests, ${errors} errors, ${timeouts} timeouts, ${non2xx} not 2xx`)
   expect({ errors, timeouts, non2xx, mismatches, resets }).toEqual({ errors: 0, timeouts: 0, non2xx: 0, mismatches: 0, resets: 0 })
   expect(requests.total).toBeGreaterThan(100)

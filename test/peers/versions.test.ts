@@ -28,7 +28,9 @@ function round(count: number): number[] {
 }
 
 const thinking = [{ clients: 2 }, { clients: 40, thinkMs: 60 }, { clients: 58, thinkMs: 5_000 }]
-const traffic: LoadOptions = { connectFirst: true, keepAlive: thinking, post: thinking.map((group) => ({ ...group, bytes: 1_000, pauseMs: 0 })) }
+const traffic: LoadOptions = { connectFirst: true, keepAlive: thinking, post: thinking.map(
+  (group) => ({ ...group, bytes: 1_000, pauseMs: 0 })
+) }
 
 const title = others.length > 0 ? `over ${binaries.length} versions of Node, from each to each other,` : 'over several versions of Node (skipped: HANDOVER_TEST_NODES names no other Node binaries),'
 

@@ -89,7 +89,10 @@ export class Example {
     this.#child = spawn(process.execPath, [script, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       detached: true, // Ctrl-C is for the parent, which ends everything in order
-      env: { ...process.env, ...env, ...(onReport && withReporter), PORT: String(port), APP_VERSION_FILE: this.#versionFile, [tokenName]: this.#token }
+      env: {
+        ...process.env, ...env, ...(onReport && withReporter), PORT: String(port), APP_VERSION_FILE: this.#versionFile,
+        [tokenName]: this.#token
+      }
     })
     if (this.#child.pid !== undefined) this.#pids.add(this.#child.pid)
     this.#child.on('error', (error) => this.#stderr.push(error.message))

@@ -64,14 +64,18 @@ describe.for([
 
   test('no request is lost, and no connection is closed by the server', () => {
     const { lost, losses, notes, closedByServer, kinds } = result
-    expect({ lost, losses, notes, closed: closedByServer }).toEqual({ lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 } })
+    expect({ lost, losses, notes, closed: closedByServer }).toEqual(
+      { lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 } }
+    )
     for (const { answers } of Object.values(kinds)) expect(answers).toBeGreaterThan(0)
   })
 
   test('every generation answered, and every drain moved connections and cut none', () => {
     expect(new Set(result.versions.map(({ pid }) => pid))).toEqual(pids)
     expect(pids.size).toBe(reloads + 1)
-    for (const { connections, requestsCut } of app.drains) expect({ ...connections, some: connections.moved > 0, requestsCut }).toMatchObject({ some: true, closedIdle: 0, cut: 0, stayed: {}, requestsCut: [] })
+    for (const { connections, requestsCut } of app.drains) expect(
+      { ...connections, some: connections.moved > 0, requestsCut }
+    ).toMatchObject({ some: true, closedIdle: 0, cut: 0, stayed: {}, requestsCut: [] })
   })
 })
 
@@ -96,6 +100,8 @@ describe(`http2.mjs, reloaded ${reloads} times under load`, { timeout: 300_000 }
   test('no stream is lost, and every session is told with GOAWAY before it ends', () => {
     expect(result).toMatchObject({ lost: [], untold: 0, sessions: reloads + 1 })
     expect(result.pids.size).toBe(reloads + 1)
-    for (const { connections, requestsCut } of app.drains) expect({ cut: connections.cut, requestsCut }).toEqual({ cut: 0, requestsCut: [] })
+    for (const { connections, requestsCut } of app.drains) expect(
+      { cut: connections.cut, requestsCut }
+    ).toEqual({ cut: 0, requestsCut: [] })
   })
 })

@@ -47,7 +47,9 @@ test.for(['proxy', 'port', 'emit', 'tls'])('a program of the kind "%s" keeps its
   expect(idle.text).toBe('')
   const { connections, requestsCut } = await report()
   const name = kind === 'tls' ? 'https' : 'http'
-  expect(connections).toMatchObject({ open: 3, moved: 0, drained: 1, closedIdle: 1, cut: 1, kinds: { [name]: { drained: 1, closedIdle: 1, cut: 1 } } })
+  expect(connections).toMatchObject({ open: 3, moved: 0, drained: 1, closedIdle: 1, cut: 1, kinds: {
+    [name]: { drained: 1, closedIdle: 1, cut: 1 }
+  } })
   expect(connections.stayed).toEqual({ 'given to HTTP by the program': 3 })
   expect(requestsCut).toMatchObject([{ method: 'GET', path: '/held' }])
   expect(program.stderr).not.toMatch(/error/i)

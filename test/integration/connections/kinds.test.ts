@@ -27,7 +27,9 @@ describe.for(['http', 'fastify', 'express5', 'express4', 'koa'])('%s', (kind) =>
     await moving.reload()
     await moving.arrived(20)
     await Promise.all(clients.map((client) => goesOn(client)))
-    expect(await moving.report()).toMatchObject({ connections: { open: 20, moved: 20, drained: 0, closedIdle: 0, cut: 0, kinds: { http: { moved: 20 } }, stayed: {} } })
+    expect(await moving.report()).toMatchObject(
+      { connections: { open: 20, moved: 20, drained: 0, closedIdle: 0, cut: 0, kinds: { http: { moved: 20 } }, stayed: {} } }
+    )
     await Promise.all(clients.map((client) => goesOn(client)))
   })
 })
@@ -51,7 +53,9 @@ describe('a client that ends its connection itself', () => {
     moving.release()
     expect(await nextAnswer(client)).toMatchObject({ body: 'generation 1 answers /held' })
     expect(await client.over).toBe('closed')
-    expect(await moving.report()).toMatchObject({ connections: { open: 1, moved: 0, drained: 1, cut: 0, kinds: { http: { drained: 1 } }, stayed: {} } })
+    expect(await moving.report()).toMatchObject(
+      { connections: { open: 1, moved: 0, drained: 1, cut: 0, kinds: { http: { drained: 1 } }, stayed: {} } }
+    )
   })
 
   test('with HTTP/1.0 in a request that runs gets its answer, and nothing moves', async () => {
@@ -164,7 +168,9 @@ describe.for([
     const answer = await nextAnswer(busy)
     expect(answer).toMatchObject({ body: 'generation 1 answers /held' })
     expect(answer.headers.get('connection')).toBe('close')
-    expect(await moving.report()).toMatchObject({ connections: { open: 3, moved: 0, drained: 3, closedIdle: 0, cut: 0, stayed: { [reason]: 3 } } })
+    expect(await moving.report()).toMatchObject(
+      { connections: { open: 3, moved: 0, drained: 3, closedIdle: 0, cut: 0, stayed: { [reason]: 3 } } }
+    )
   })
 
   test('closes an idle connection after linger', async () => {
@@ -239,7 +245,10 @@ describe('what the application holds stays', () => {
     await goesOn(other)
     await upgraded.send('still here').received(/still here$/)
     await upgraded.over
-    expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 1, cut: 1, kinds: { http: { moved: 1 }, upgraded: { cut: 1 } }, stayed: { upgraded: 1 } }, requestsCut: [] })
+    expect(await moving.report()).toMatchObject({
+      connections: { open: 2, moved: 1, cut: 1, kinds: { http: { moved: 1 }, upgraded: { cut: 1 } }, stayed: { upgraded: 1 } },
+      requestsCut: []
+    })
   })
 
   test('an upgraded connection that says goodbye itself', async () => {
@@ -249,7 +258,9 @@ describe('what the application holds stays', () => {
     await moving.reload()
     await upgraded.send('still here').received(/still here$/)
     upgraded.socket.end()
-    expect(await moving.report()).toMatchObject({ connections: { open: 1, moved: 0, drained: 1, kinds: { upgraded: { drained: 1 } }, stayed: { upgraded: 1 } } })
+    expect(await moving.report()).toMatchObject(
+      { connections: { open: 1, moved: 0, drained: 1, kinds: { upgraded: { drained: 1 } }, stayed: { upgraded: 1 } } }
+    )
   })
 
   test('half of an upgrade, which is then done in the predecessor', async () => {
@@ -317,7 +328,9 @@ describe('TLS', () => {
     const answer = await nextAnswer(busy)
     expect(answer).toMatchObject({ body: 'generation 1 answers /held' })
     expect(answer.headers.get('connection')).toBe('close')
-    expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 0, drained: 2, cut: 0, kinds: { https: { drained: 2 } }, stayed: { TLS: 2 } } })
+    expect(await moving.report()).toMatchObject(
+      { connections: { open: 2, moved: 0, drained: 2, cut: 0, kinds: { https: { drained: 2 } }, stayed: { TLS: 2 } } }
+    )
   })
 
   test('a connection that never began its handshake stays, with the reason', async () => {
@@ -330,13 +343,17 @@ describe('TLS', () => {
     const secure = await Client.secure(plain)
     onTestFinished(() => { secure[Symbol.dispose]() })
     await isToldToGo(secure)
-    expect(await moving.report()).toMatchObject({ connections: { open: 1, moved: 0, drained: 1, kinds: { https: { drained: 1 } }, stayed: { TLS: 1 } } })
+    expect(await moving.report()).toMatchObject(
+      { connections: { open: 1, moved: 0, drained: 1, kinds: { https: { drained: 1 } }, stayed: { TLS: 1 } } }
+    )
   })
 
   /** One request on a connection of its own, and what its next connection can resume. */
   async function visit(moving: Moving, version: tls.SecureVersion, target = '/', session?: Buffer): Promise<{ answer: Answer; reused: boolean; session: Buffer | undefined }> {
     const { address, port } = moving.address as net.AddressInfo
-    const socket = tls.connect({ host: address, port, rejectUnauthorized: false, minVersion: version, maxVersion: version, ...(session && { session }) })
+    const socket = tls.connect(
+      { host: address, port, rejectUnauthorized: false, minVersion: version, maxVersion: version, ...(session && { session }) }
+    )
     onTestFinished(() => { socket.destroy() })
     let newest: Buffer | undefined
     socket.on('session', (given: Buffer) => { newest = given })

@@ -34,7 +34,8 @@ describe.for([['http', most] as const, ...frameworks])('%s, reloaded %i times un
       // The client has a connection as soon as it is in the kernel's queue: a successor may be the one that accepts it.
       await generations.until(() => accepted(generations) === 500)
       await load.until(({ versions }) => versions.some(({ version }) => version === '1'), 60_000)
-      await reload(generations, reloads, triggers, () => load.until(({ versions }) => versions.some(({ version }) => version === String(generations.count)), 60_000))
+      await reload(generations, reloads, triggers, () =>
+        load.until(({ versions }) => versions.some(({ version }) => version === String(generations.count)), 60_000))
       await drained(generations)
       result = await load.stop()
     } finally {
@@ -57,7 +58,9 @@ describe.for([['http', most] as const, ...frameworks])('%s, reloaded %i times un
   })
 
   test('every generation answered', () => {
-    expect(result.versions.map(({ version }) => Number(version)).toSorted((a, b) => a - b)).toEqual(Array.from({ length: reloads + 1 }, (_, index) => index + 1))
+    expect(result.versions.map(({ version }) => Number(version)).toSorted((a, b) => a - b)).toEqual(
+      Array.from({ length: reloads + 1 }, (_, index) => index + 1)
+    )
   })
 
   test('every drain says that it moved 500 connections and left none behind', () => {

@@ -12,7 +12,9 @@ const roundTripMs = 20
 
 const traffic: LoadOptions = {
   connectFirst: true,
-  keepAlive: [{ clients: 5, thinkMs: 5 }, { clients: 20, thinkMs: 200 }, { clients: 20, thinkMs: 200, roundTripMs }, { clients: 40, thinkMs: 5_000, roundTripMs }],
+  keepAlive: [{ clients: 5, thinkMs: 5 }, { clients: 20, thinkMs: 200 }, {
+    clients: 20, thinkMs: 200, roundTripMs
+  }, { clients: 40, thinkMs: 5_000, roundTripMs }],
   newConnections: { clients: 1, thinkMs: 20 },
   slow: { clients: 5 },
   post: [{ clients: 5, thinkMs: 20 }, { clients: 10, bytes: 200, pauseMs: 0, thinkMs: 50 }],

@@ -33,7 +33,9 @@ class Sockets {
     this.#tls = tls
   }
 
-  static async start({ env = {}, options = {} }: { readonly env?: Readonly<Record<string, string>>; readonly options?: object } = {}): Promise<Sockets> {
+  static async start({ env = {}, options = {} }: {
+    readonly env?: Readonly<Record<string, string>>; readonly options?: object
+  } = {}): Promise<Sockets> {
     const program = Program.start(programPath('move-sockets.mjs'), { env: { OPTIONS: JSON.stringify(options), ...env } })
     onTestFinished(() => program[Symbol.asyncDispose]())
     const { address } = await program.event('listening')

@@ -73,7 +73,9 @@ test('an idle connection that moved is never answered 408, and half a head that 
 test('half a head that was read in the predecessor is answered 408 there', async () => {
   // Not before the reload, which takes seconds on a busy machine.
   const limit = 6_000
-  const moving = await Moving.start({ server: { ...soon, headersTimeout: limit, requestTimeout: limit }, options: { drainTimeout: 60_000 } })
+  const moving = await Moving.start({ server: {
+    ...soon, headersTimeout: limit, requestTimeout: limit
+  }, options: { drainTimeout: 60_000 } })
   const half = await moving.client()
   half.send('GET / HTTP/1.1\r\nHost: te')
   const witness = await moving.idleClient()

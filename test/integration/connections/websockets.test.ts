@@ -25,7 +25,9 @@ interface Started {
 }
 
 /** `finished`: the test's own onTestFinished, where tests run at the same time. */
-async function start(env: Readonly<Record<string, string>> = {}, finished: (end: () => void | Promise<void>) => void = onTestFinished): Promise<Started> {
+async function start(env: Readonly<Record<string, string>> = {}, finished: (
+  end: () => void | Promise<void>
+) => void = onTestFinished): Promise<Started> {
   const program = Program.start(programPath('ws.mjs'), { env })
   finished(() => program[Symbol.asyncDispose]())
   const address = await addressOf(program)
@@ -78,7 +80,9 @@ describe.for([
     expect(eventsOf(program, 'close')).toEqual([])
     expect(eventsOf(program, 'connection').filter(({ moved }) => moved === false)).toHaveLength(count)
     for (const pid of pids.slice(0, -1)) {
-      expect((await drained(program, pid)).connections).toMatchObject({ open: count, moved: count, drained: 0, closedIdle: 0, cut: 0, kinds: { websocket: { moved: count } } })
+      expect((await drained(program, pid)).connections).toMatchObject(
+        { open: count, moved: count, drained: 0, closedIdle: 0, cut: 0, kinds: { websocket: { moved: count } } }
+      )
     }
     expect(clients.filter(({ sent, pushed }) => sent < reloads || pushed < reloads)).toEqual([])
     expect(clients.reduce((sum, { ponged }) => sum + ponged, 0)).toBeGreaterThan(reloads)
@@ -225,7 +229,9 @@ test('in a stop all are told 1012 at once, each at its own time, and the process
   const { program, connect } = await start({ OPTIONS: JSON.stringify({ drainTimeout }) })
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect()))
   process.kill(program.pid, 'SIGTERM')
-  const ends = await Promise.all(clients.map(async (client) => ({ code: await client.over().catch(() => client.closed), at: performance.now() })))
+  const ends = await Promise.all(clients.map(
+    async (client) => ({ code: await client.over().catch(() => client.closed), at: performance.now() })
+  ))
   expect(ends.map(({ code }) => code)).toEqual(clients.map(() => 1012))
   const times = ends.map(({ at }) => at)
   expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(50)
@@ -389,10 +395,15 @@ describe('what cannot be used is refused with HANDOVER_OPTION', () => {
 
 test('frames are counted alike however their bytes are cut', () => {
   const frame = (first: number, length: number): Buffer => {
-    const head = length < 126 ? [first, 0x80 | length] : length < 65_536 ? [first, 0x80 | 126, length >> 8, length & 0xff] : [first, 0x80 | 127, 0, 0, 0, 0, 0, length >> 16, (length >> 8) & 0xff, length & 0xff]
+    const head = length < 126 ? [first, 0x80 | length] : length < 65_536
+      ? [first, 0x80 | 126, length >> 8, length & 0xff]
+      : [first, 0x80 | 127, 0, 0, 0, 0, 0, length >> 16, (length >> 8) & 0xff, length & 0xff]
     return Buffer.concat([Buffer.from([...head, 1, 2, 3, 4]), Buffer.alloc(length, 0x89)])
   }
-  const frames = [frame(0x81, 0), frame(0x82, 125), frame(0x89, 5), frame(0x81, 126), frame(0x01, 7), frame(0x8a, 0), frame(0x00, 65_535), frame(0x80, 0), frame(0x82, 65_536), frame(0x89, 0)]
+  const frames = [
+    frame(0x81, 0), frame(0x82, 125), frame(0x89, 5), frame(0x81, 126), frame(0x01, 7), frame(0x8a, 0), frame(0x00, 65_535), frame(0x80, 0),
+    frame(0x82, 65_536), frame(0x89, 0)
+  ]
   const ends = frames.map((_, index) => Buffer.concat(frames.slice(0, index + 1)).length)
   const between = new Set([0, ...ends].filter((end) => end <= ends[3]! || end >= ends[7]!))
   const bytes = Buffer.concat(frames)

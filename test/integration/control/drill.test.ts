@@ -11,7 +11,9 @@ import { drilled, drilledJson, outcome } from '../../helpers/drilling.js'
 import { Program, programPath } from '../../helpers/program.js'
 
 /** A server with Handover, in a process of its own, and a reload of it by signal. */
-async function reloadable(env: Record<string, string>): Promise<{ program: Program; listener: string; reload: () => Promise<ReloadOutcome> }> {
+async function reloadable(env: Record<string, string>): Promise<{
+  program: Program; listener: string; reload: () => Promise<ReloadOutcome>
+}> {
   const program = Program.start(programPath('server.mjs'), { env })
   onTestFinished(() => program[Symbol.asyncDispose]())
   const { address } = await program.event('listening')

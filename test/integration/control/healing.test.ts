@@ -44,7 +44,9 @@ it('a process keeps its socket and directory young, so that a cleaner of old fil
   const old = Date.now() / 1_000 - 11 * days
   const files = place.files.map((file) => path.join(place.sockets, file))
   for (const file of [...files, place.sockets]) utimesSync(file, old, old)
-  await waitFor(() => [...files, place.sockets].every((file) => Date.now() - statSync(file).mtimeMs < days * 1_000 && Date.now() - statSync(file).atimeMs < days * 1_000))
+  await waitFor(() => [...files, place.sockets].every(
+    (file) => Date.now() - statSync(file).mtimeMs < days * 1_000 && Date.now() - statSync(file).atimeMs < days * 1_000
+  ))
 })
 
 it('a process leaves its name to another one that has taken the path, says so, and has it again when that one is gone', async () => {

@@ -73,7 +73,10 @@ describe('of a process without a keeper', () => {
     await program.hangUp()
     await get({ port })
     const app = only(await place.status())
-    expect(app).toMatchObject({ lastReload: { ok: true, switched: [{ slot: null, from: { pid: program.pid, generation: 1 }, to: { pid: program.serving, generation: 2 } }], serving: [{ pid: program.serving }] } })
+    expect(app).toMatchObject({ lastReload: {
+      ok: true, switched: [{ slot: null, from: { pid: program.pid, generation: 1 }, to: { pid: program.serving, generation: 2 } }],
+      serving: [{ pid: program.serving }]
+    } })
     const [serving, draining] = app.processes
     expect(serving).toMatchObject({ pid: program.serving, generation: 2, state: 'serving', waitsFor: [], endsInMs: null })
     expect(draining).toMatchObject({ pid: program.pid, generation: 1, state: 'draining', waitsFor: [expect.stringMatching(/^GET \/slow for \d+ m?s$/), '1 idle'], endsInMs: expect.any(Number) })
@@ -87,7 +90,9 @@ describe('of a process without a keeper', () => {
     await program.ended
     // What the predecessor said at its end is known to the one that serves.
     await waitFor(async () => only(await place.status()).processes.length === 1)
-    expect(only(await place.status()).lastReload).toMatchObject({ ok: true, switched: [{ from: { pid: program.pid }, to: { pid: program.serving } }] })
+    expect(only(await place.status()).lastReload).toMatchObject(
+      { ok: true, switched: [{ from: { pid: program.pid }, to: { pid: program.serving } }] }
+    )
   })
 
   it('shows all apps where there are several, one by name or pid, and takes away what killed ones left', async () => {
@@ -152,7 +157,8 @@ describe('an HTTP/2 stream', () => {
 
 const processOf = (pid: number, more: Partial<ProcessStatus> = {}): ProcessStatus => ({
   pid, generation: 1, state: 'serving', name: null, keeper: null, slot: null, version: '1.0.0', node: '24.1.0', ageMs: 61_000, listeners: ['tcp 0.0.0.0:3000'], connections: { http: 2 },
-  requests: { inFlight: 1, total: 1_234_567, failed: 0 }, waitsFor: [], endsInMs: null, memory: 95_000_000, loopDelayMs: 1.4, lastReport: null,
+  requests: { inFlight: 1, total: 1_234_567, failed: 0 }, waitsFor: [],
+  endsInMs: null, memory: 95_000_000, loopDelayMs: 1.4, lastReport: null,
   service: { id: String(pid), startedAt: 100_000, requests: 1_234_567, includes: [] }, sections: [], ...more
 })
 const keeperOf = (pid: number): KeeperStatus => ({ pid, version: '0.1.0', node: '24.1.0', ageMs: 300_000_000, workers: 2, listeners: ['tcp 0.0.0.0:3000'], crashes: 3, down: [{ slot: 1, reason: 'exited with status 1', nextTryInMs: 4_000 }], checkpoints: [] })
@@ -178,7 +184,8 @@ describe('what belongs together', () => {
   })
 
   it('processes without a name are one app where one took over from the other, and several else', () => {
-    const lastReport = (from: number, to: number) => ({ predecessor: { pid: from, generation: 1 }, successor: { pid: to, generation: 2 } }) as never
+    const lastReport = (from: number, to: number) =>
+      ({ predecessor: { pid: from, generation: 1 }, successor: { pid: to, generation: 2 } }) as never
     const apps = group([
       answer('@1-00000000.sock', [processOf(1, { state: 'draining', lastReport: lastReport(1, 2) })]),
       answer('@2-00000000.sock', [processOf(2, { state: 'draining', generation: 2, lastReport: lastReport(2, 3) })]),

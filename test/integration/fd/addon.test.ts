@@ -41,7 +41,8 @@ const strange: readonly unknown[] = [
   {}, [], [undefined], [-1], [1.5], ['1'], new Array(252).fill(-1), new Array(253).fill(-1), new Array(2 ** 31),
   Object.defineProperty([0], 0, { get: thrower }), new Proxy([], { get: thrower }), { length: 1, 0: 1 },
   () => undefined, thrower, class {}, new Date(), new Map(),
-  new Int32Array(0), new Int32Array(8), new Int32Array(512).fill(-1), new Uint8Array(0), new Uint8Array(8), Buffer.alloc(70_000), new Uint16Array(8), new Float64Array(1), new Uint8ClampedArray(3), new DataView(new ArrayBuffer(8)), new ArrayBuffer(8),
+  new Int32Array(0), new Int32Array(8), new Int32Array(512).fill(-1), new Uint8Array(0), new Uint8Array(8), Buffer.alloc(70_000),
+  new Uint16Array(8), new Float64Array(1), new Uint8ClampedArray(3), new DataView(new ArrayBuffer(8)), new ArrayBuffer(8),
   new Uint8Array(new SharedArrayBuffer(8)), detached(), new Proxy(new Uint8Array(1), {})
 ]
 

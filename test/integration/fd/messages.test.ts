@@ -361,7 +361,9 @@ describe('a wait', () => {
     await expect(receiveFds(b, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
     await expect(sendFds(a, [a], 'x', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
     const controller = new AbortController()
-    const waiting = [receiveFds(b, { signal: controller.signal }), receiveFds(b, { signal: controller.signal })].map((each) => expect(each).rejects.toBe(reason))
+    const waiting = [receiveFds(b, { signal: controller.signal }), receiveFds(b, { signal: controller.signal })].map(
+      (each) => expect(each).rejects.toBe(reason)
+    )
     controller.abort(reason)
     await Promise.all(waiting)
     expect(openFds()).toBe(before)

@@ -22,7 +22,9 @@ async function run(words: readonly string[], cwd: string, env: Readonly<Record<s
 }
 
 /** `words`: of node. */
-export async function runPlainAndPreloaded(words: readonly string[], { cwd, env = {} }: { cwd: string; env?: Readonly<Record<string, string>> }): Promise<{ plain: Ran; preloaded: Ran }> {
+export async function runPlainAndPreloaded(
+  words: readonly string[], { cwd, env = {} }: { cwd: string; env?: Readonly<Record<string, string>> }
+): Promise<{ plain: Ran; preloaded: Ran }> {
   const plain = await run(words, cwd, env)
   return { plain, preloaded: await run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preloadFile}` }) }
 }

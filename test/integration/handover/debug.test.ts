@@ -1,6 +1,6 @@
 /**
- * What NODE_DEBUG=handover shows of a reload: each move of a lifecycle, each message with the number of its descriptors, and each connection
- * that stays, with the reason; and nothing of what messages and connections carry.
+ * What NODE_DEBUG=handover shows of a reload: each move of a lifecycle, each message with the number of its descriptors, and each
+ * connection that stays, with the reason; and nothing of what messages and connections carry.
  */
 
 import { expect, test } from 'vitest'
@@ -42,7 +42,9 @@ test('a reload shows its moves and messages, in both processes', async () => {
 
 test('a reload shows each connection that stays, and why', async () => {
   const moving = await Moving.start({ veto: true, env: { NODE_DEBUG: 'handover' } })
-  const [moved, vetoed, listened, upgraded] = [await moving.idleClient(), await moving.client(), await moving.client(), await moving.client()]
+  const [moved, vetoed, listened, upgraded] = [
+    await moving.idleClient(), await moving.client(), await moving.client(), await moving.client()
+  ]
   await ask(vetoed, '/stay')
   await ask(listened, '/listen')
   await upgraded.request('/echo', { headers: 'Connection: Upgrade\r\nUpgrade: echo\r\n' }).received(/ 101 [^]*\r\n\r\n$/)

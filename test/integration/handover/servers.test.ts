@@ -31,7 +31,8 @@ describe.for(['fastify', 'express5', 'express4', 'http', 'https'])(`%s, reloaded
     const begun = performance.now()
     generations = await Generations.start({ listen: '127.0.0.1:0,[::1]:0,unix:DIR/server.sock', env: { KIND: kind, OPTIONS: options }, tls: kind === 'https' })
     const loads = generations.targets.map((target, index) => startLoadProcess(target, { ...traffic, seed: index + 1 }))
-    const answering = (version: number): Promise<unknown> => Promise.all(loads.map((load) => load.until(({ versions }) => versions.some((seen) => seen.version === String(version)))))
+    const answering = (version: number): Promise<unknown> =>
+      Promise.all(loads.map((load) => load.until(({ versions }) => versions.some((seen) => seen.version === String(version)))))
     try {
       await answering(1)
       for (let index = 0; index < reloads; index++) {
@@ -73,7 +74,9 @@ describe.for(['fastify', 'express5', 'express4', 'http', 'https'])(`%s, reloaded
   test('every version answered on every listener, each from a process of its own', () => {
     for (const { versions } of results) {
       const all = versions.filter(({ version }) => version !== '')
-      expect(new Set(all.map(({ version }) => Number(version)))).toEqual(new Set(Array.from({ length: reloads + 1 }, (_, index) => index + 1)))
+      expect(new Set(all.map(({ version }) => Number(version)))).toEqual(
+        new Set(Array.from({ length: reloads + 1 }, (_, index) => index + 1))
+      )
       expect(new Set(all.map(({ pid }) => pid)).size).toBe(reloads + 1)
     }
   })

@@ -65,7 +65,9 @@ it('the next keeper has the checkpoints of the one before', { timeout: 120_000 }
   expect((await app.reload('--keeper')).ok).toBe(true)
   await waitFor(async () => (await app.status())?.keeper?.pid !== before?.keeper?.pid)
   const after = await app.status()
-  expect(after?.keeper?.checkpoints.map(({ slot, name, bytes }) => ({ slot, name, bytes }))).toEqual(before?.keeper?.checkpoints.map(({ slot, name, bytes }) => ({ slot, name, bytes })))
+  expect(after?.keeper?.checkpoints.map(({ slot, name, bytes }) => ({ slot, name, bytes }))).toEqual(
+    before?.keeper?.checkpoints.map(({ slot, name, bytes }) => ({ slot, name, bytes }))
+  )
   expect(after?.service?.startedAt).toBe(before?.service?.startedAt)
   expect(await scene.kill(pids[1]!)).toMatchObject({ value: pids[1], phase: 'checkpoint' })
 })

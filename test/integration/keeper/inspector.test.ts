@@ -58,7 +58,9 @@ describe('a server with --inspect', () => {
     await server.hangUp()
     const third = await server.event('listening', ({ generation }) => generation === 3)
     expect(portIn(third)).toBe(port)
-    for (const { execArgv, mark } of [first, second, third]) expect({ execArgv, mark }).toEqual({ execArgv: typed ? [option] : [], mark: null })
+    for (const { execArgv, mark } of [first, second, third]) expect({ execArgv, mark }).toEqual(
+      { execArgv: typed ? [option] : [], mark: null }
+    )
   })
 
   test('in several workers has one inspector in each', async () => {

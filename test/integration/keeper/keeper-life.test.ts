@@ -10,7 +10,10 @@ import { programPath, waitFor } from '../../helpers/program.js'
 import { KeptApp } from '../../helpers/kept-app.js'
 
 const kept = programPath('kept.mjs')
-const traffic: LoadOptions = { connectFirst: true, keepAlive: [{ clients: 10, thinkMs: 20 }, { clients: 30, thinkMs: 300 }], newConnections: { clients: 2, thinkMs: 10 }, slow: { clients: 3, thinkMs: 20 }, post: { clients: 3, thinkMs: 20 } }
+const traffic: LoadOptions = {
+  connectFirst: true, keepAlive: [{ clients: 10, thinkMs: 20 }, { clients: 30, thinkMs: 300 }], newConnections: { clients: 2, thinkMs: 10 },
+  slow: { clients: 3, thinkMs: 20 }, post: { clients: 3, thinkMs: 20 }
+}
 
 const pidsOf = async (app: KeptApp): Promise<number[]> => (await app.servers()).map(({ pid }) => pid)
 

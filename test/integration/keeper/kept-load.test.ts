@@ -119,7 +119,9 @@ describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times un
 
   test('no request is lost, and no connection is closed by the server', () => {
     const { lost, losses, notes, closedByServer, kinds } = result
-    expect({ lost, losses, notes, closed: closedByServer }).toEqual({ lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 } })
+    expect({ lost, losses, notes, closed: closedByServer }).toEqual(
+      { lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 } }
+    )
     for (const { answers } of Object.values(kinds)) expect(answers).toBeGreaterThan(0)
   })
 
@@ -138,7 +140,9 @@ describe.for(cases)(`$name, $options.workers at work, reloaded $reloads times un
   test('the drains cut nothing, nobody crashed, and the stop leaves no process', async () => {
     await waitFor(async () => (await app.status()).processes.length === options.workers)
     expect(app.drains).toHaveLength(reloads * options.workers)
-    for (const { connections, requestsCut } of app.drains) expect({ cut: connections.cut, closedIdle: connections.closedIdle, requestsCut }).toEqual({ cut: 0, closedIdle: 0, requestsCut: [] })
+    for (const { connections, requestsCut } of app.drains) expect(
+      { cut: connections.cut, closedIdle: connections.closedIdle, requestsCut }
+    ).toEqual({ cut: 0, closedIdle: 0, requestsCut: [] })
     expect((await app.status()).keeper).toMatchObject({ crashes: 0, down: [] })
     console.log(`${name}, ${options.workers} worker${options.workers === 1 ? '' : 's'}: ${app.drains.reduce((sum, { connections }) => sum + connections.moved, 0)} moves`)
     expect(await app.stop()).toEqual({ code: 0, signal: null })

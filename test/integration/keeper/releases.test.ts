@@ -80,7 +80,10 @@ class App implements AsyncDisposable {
   }
 
   start(script: string, args: readonly string[], cwd: string, pwd: string | undefined): Program {
-    const program = Program.start(script, { args, cwd, env: { HANDOVER_DIR: this.sockets, PWD: pwd, OLDPWD: undefined, INIT_CWD: undefined, npm_config_local_prefix: undefined, npm_package_json: undefined, _: undefined } })
+    const program = Program.start(script, { args, cwd, env: {
+      HANDOVER_DIR: this.sockets, PWD: pwd, OLDPWD: undefined, INIT_CWD: undefined, npm_config_local_prefix: undefined,
+      npm_package_json: undefined, _: undefined
+    } })
     this.#programs.push(program)
     return program
   }

@@ -120,7 +120,8 @@ test('what would come to workers that leave is answered by the others while thos
     for (let count = 0; count < 60; count++) http.get({ agent, host: '127.0.0.1', port: app.port, path: '/slow?ms=600000' }).on('error', () => undefined)
     await waitFor(async () => {
       const { processes } = await app.status()
-      return processes.every(({ requests }) => requests.inFlight > 0) && processes.reduce((sum, { requests }) => sum + requests.inFlight, 0) === 60
+      return processes.every(({ requests }) => requests.inFlight > 0) &&
+        processes.reduce((sum, { requests }) => sum + requests.inFlight, 0) === 60
     })
     expect(await app.reload('--bake', '0', '--workers', '1')).toMatchObject({ ok: true })
     const [server] = await app.serving(1)

@@ -8,14 +8,18 @@ import { ask, freePorts } from '../../helpers/ask.js'
 import { Program, programPath } from '../../helpers/program.js'
 
 /** The program, started through a file that the next version replaces. */
-async function start(first: string): Promise<{ program: Program; port: number; next: (argument: string) => void; [Symbol.asyncDispose]: () => Promise<void> }> {
+async function start(first: string): Promise<{
+  program: Program; port: number; next: (argument: string) => void; [Symbol.asyncDispose]: () => Promise<void>
+}> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-handle-'))
   const main = path.join(folder, 'main.mjs')
   const next = (argument: string): void => { writeFileSync(main, `process.argv[2] = ${JSON.stringify(argument)}\nawait import(${JSON.stringify(programPath('handle.mjs'))})\n`) }
   next(first)
   const [port = 0] = await freePorts(1)
   const program = Program.start(main, { env: { PORT: String(port) } })
-  return { program, port, next, [Symbol.asyncDispose]: async () => { await program[Symbol.asyncDispose](); rmSync(folder, { recursive: true }) } }
+  return { program, port, next, [Symbol.asyncDispose]: async () => {
+    await program[Symbol.asyncDispose](); rmSync(folder, { recursive: true })
+  } }
 }
 
 test('what a server listens on by a handle is kept by a successor that asks for the address', async () => {

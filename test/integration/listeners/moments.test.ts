@@ -44,7 +44,10 @@ class App implements AsyncDisposable {
   /** Resolves with why it failed, or with the listeners of the report. */
   async reload(): Promise<string | { kept: string[]; added: string[]; dropped: string[] }> {
     if (!this.#keeping) {
-      return await this.program.hangUp().then(({ report }) => (report as { listeners: { kept: string[]; added: string[]; dropped: string[] } }).listeners, (error: Error) => error.message)
+      return await this.program.hangUp().then(
+        ({ report }) => (report as { listeners: { kept: string[]; added: string[]; dropped: string[] } }).listeners,
+        (error: Error) => error.message
+      )
     }
     const { ok, error, reports } = await this.#keeping.reload('--bake', '0')
     const { kept, added, dropped } = reports.find(({ result }) => result === 'switched')?.listeners ?? { kept: [], added: [], dropped: [] }

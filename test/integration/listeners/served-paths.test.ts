@@ -54,7 +54,9 @@ test.for(Object.keys(ways) as (keyof typeof ways)[])('a path is the same file th
   await using app = await roofs[roof]({ AT: at, WAY_FILE: folder.at('way'), HANDOVER_LINGER: '200' })
   const processes = app.program.alive.length
   const { ino } = lstatSync(at)
-  const load = startLoad({ path: at } satisfies Target, { newConnections: { clients: 2, thinkMs: 3 }, expectStatus: 200, answerTimeoutMs: 15_000 })
+  const load = startLoad({ path: at } satisfies Target, {
+    newConnections: { clients: 2, thinkMs: 3 }, expectStatus: 200, answerTimeoutMs: 15_000
+  })
   let pid = await ask('http', at)
   const reloads = async (way: string): Promise<void> => {
     version(way)

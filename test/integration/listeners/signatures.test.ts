@@ -156,7 +156,10 @@ describe.each(all)('%s', (name) => {
 
   test('looks to its user as in Node: one "listening", asynchronous, one callback, the options as they were given', () => {
     const strip = (options: object | undefined): unknown => options && Object.fromEntries(Object.entries(options).map(([key, value]) => [key, key === 'port' || key === 'path' ? typeof value : value as unknown]))
-    const visible = (seen: Seen | undefined): unknown => seen && { listening: seen.listening, done: seen.done, chains: seen.chains, synchronous: seen.synchronous, atOnce: strip(seen.optionsAtOnce), options: strip(seen.options) }
+    const visible = (seen: Seen | undefined): unknown => seen && {
+      listening: seen.listening, done: seen.done, chains: seen.chains, synchronous: seen.synchronous, atOnce: strip(seen.optionsAtOnce),
+      options: strip(seen.options)
+    }
     for (const generation of [0, 1, 2]) expect(visible(of(generation, name))).toEqual(visible(plain.get(name)))
   })
 

@@ -21,7 +21,8 @@ const tools = { demo: demoFile, bench: benchFile }
 
 function runTool(name: keyof typeof tools, env: NodeJS.ProcessEnv, ...args: string[]): Promise<Ended> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [tools[name], ...args], { env: { ...process.env, ...env } }, (error, stdout, stderr) => resolve({ status: error === null ? 0 : error.code, stdout, stderr }))
+    execFile(process.execPath, [tools[name], ...args], { env: { ...process.env, ...env } }, (error, stdout, stderr) =>
+      resolve({ status: error === null ? 0 : error.code, stdout, stderr }))
   })
 }
 
@@ -61,7 +62,9 @@ test('a program that does not start is an error with its last words', async () =
 test('the demo counts what was opened, moved and closed by the server in each reload, and ends with status 0 where nothing was lost or closed', async () => {
   const { status, stdout, stderr } = await runTool('demo', {}, '--app', 'http', '--reloads', '2', '--seconds', '3', '--json')
   expect(status, `${stderr}${stdout.slice(0, 2_000)}`).toBe(0)
-  const { reloads, connections, failures, result } = JSON.parse(stdout) as { reloads: { opened: number; moved: number; closed: number }[]; connections: object; failures: unknown[]; result: { lost: number } }
+  const { reloads, connections, failures, result } = JSON.parse(stdout) as {
+    reloads: { opened: number; moved: number; closed: number }[]; connections: object; failures: unknown[]; result: { lost: number }
+  }
   expect({ failures, lost: result.lost }).toEqual({ failures: [], lost: 0 })
   expect(reloads).toHaveLength(2)
   for (const reload of reloads) {

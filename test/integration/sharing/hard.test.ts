@@ -14,7 +14,8 @@ afterEach(async () => {
   app = undefined
 })
 
-const pidOf = ({ program }: Sharing, generation: number): number => program.events.find((event) => event.generation === generation)?.pid ?? 0
+const pidOf = ({ program }: Sharing, generation: number): number =>
+  program.events.find((event) => event.generation === generation)?.pid ?? 0
 const socketsOf = (pid: number): number => [...descriptorsOf(pid).values()].filter((to) => to.startsWith('socket')).length
 
 describe('a final section', () => {
@@ -264,7 +265,9 @@ describe('one reload after the other', () => {
       handover.events.on('draining', () => send('successor'))
       handover.events.on('state', ({ to }) => { if (to === 'serving') setImmediate(() => send('predecessor')) })`
     app = await Sharing.start(code(1), { load: false })
-    const load = startLoad(app.target, { keepAlive: { clients: 300, thinkMs: 30 }, newConnections: { clients: 1, thinkMs: 20 }, answerTimeoutMs: 30_000 })
+    const load = startLoad(app.target, {
+      keepAlive: { clients: 300, thinkMs: 30 }, newConnections: { clients: 1, thinkMs: 20 }, answerTimeoutMs: 30_000
+    })
     let first: number | undefined
     for (let round = 2; round <= 9; round++) {
       if (round % 4 === 0) await app.fails(`${code(round)}; handover.share('bad', { save: () => 1 }); handover.share('only in ${round - 1}', { restore() { throw new Error('no') } })`)

@@ -181,7 +181,9 @@ test('half a request head gets the rest of its time in the drain, and then its a
 })
 
 test('headersTimeout goes on running in the drain: half a request head gets 408', async () => {
-  const { program, client, idleClient, stop } = await start({ options: { linger: 100, drainTimeout: 60_000 }, server: { headersTimeout: 1_000, connectionsCheckingInterval: 100 } })
+  const { program, client, idleClient, stop } = await start(
+    { options: { linger: 100, drainTimeout: 60_000 }, server: { headersTimeout: 1_000, connectionsCheckingInterval: 100 } }
+  )
   const half = await client()
   half.send('GET / HTTP/1.1\r\nHost: te')
   await idleClient()
@@ -191,7 +193,9 @@ test('headersTimeout goes on running in the drain: half a request head gets 408'
 })
 
 test('requestTimeout goes on running in the drain: half a body gets 408', async () => {
-  const { program, client, stop } = await start({ options: { drainTimeout: 60_000 }, server: { requestTimeout: 1_000, headersTimeout: 1_000, connectionsCheckingInterval: 100 } })
+  const { program, client, stop } = await start(
+    { options: { drainTimeout: 60_000 }, server: { requestTimeout: 1_000, headersTimeout: 1_000, connectionsCheckingInterval: 100 } }
+  )
   const half = await client()
   half.request('/body', { method: 'POST', headers: 'Content-Length: 10\r\n' }).send('half')
   await program.event('request')

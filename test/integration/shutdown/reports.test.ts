@@ -28,7 +28,9 @@ test('the final report of a stop counts every connection by what became of it', 
     predecessor: { pid: program.pid, generation: 1 },
     successor: null,
     listeners: { kept: [], added: [], dropped: [] },
-    connections: { open: 4, moved: 0, drained: 1, closedIdle: 2, cut: 1, kinds: { http: { moved: 0, drained: 1, closedIdle: 2, cut: 0 }, upgraded: { cut: 1 } }, stayed: {} },
+    connections: { open: 4, moved: 0, drained: 1, closedIdle: 2, cut: 1, kinds: {
+      http: { moved: 0, drained: 1, closedIdle: 2, cut: 0 }, upgraded: { cut: 1 }
+    }, stayed: {} },
     requestsCut: [],
     durations: { launch: null, prepare: null, commit: null, move: null, drain: expect.any(Number) as number }
   })
@@ -50,7 +52,9 @@ test('after a reload both processes get the final report of the predecessor', as
     predecessor: { pid: program.pid, generation: 1 },
     successor: { pid: successor, generation: 2 },
     connections: { open: 3, moved: 0, drained: 0, closedIdle: 0, cut: 0, kinds: {}, stayed: {} },
-    durations: { launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number, drain: null }
+    durations: {
+      launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number, drain: null
+    }
   })
   release()
   expect(await program.ended).toEqual({ code: 0, signal: null })
@@ -58,8 +62,13 @@ test('after a reload both processes get the final report of the predecessor', as
   expect(theirs!['report']).toEqual(own!['report'])
   expect(own!['report']).toMatchObject({
     trigger: 'signal',
-    connections: { open: 3, moved: 2, drained: 0, closedIdle: 0, cut: 1, kinds: { http: { moved: 2 }, upgraded: { cut: 1 } }, stayed: { upgraded: 1 } },
-    durations: { launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number, move: expect.any(Number) as number, drain: expect.any(Number) as number }
+    connections: { open: 3, moved: 2, drained: 0, closedIdle: 0, cut: 1, kinds: {
+      http: { moved: 2 }, upgraded: { cut: 1 }
+    }, stayed: { upgraded: 1 } },
+    durations: {
+      launch: expect.any(Number) as number, prepare: expect.any(Number) as number, commit: expect.any(Number) as number,
+      move: expect.any(Number) as number, drain: expect.any(Number) as number
+    }
   })
 })
 

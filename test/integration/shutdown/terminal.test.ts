@@ -15,7 +15,9 @@ import { exists, programPath, waitFor } from '../../helpers/program.js'
 type Line = Readonly<Record<string, unknown>>
 
 /** Standard input and error of the program are the terminal; its events go to a pipe. */
-function onTerminal(options: object, env: Readonly<Record<string, string>> = {}): { until: (look: (line: Line) => unknown) => Promise<Line>; hangUp: () => void; lines: Line[] } {
+function onTerminal(options: object, env: Readonly<Record<string, string>> = {}): {
+  until: (look: (line: Line) => unknown) => Promise<Line>; hangUp: () => void; lines: Line[]
+} {
   const child = spawn('python3', [path.join(import.meta.dirname, 'terminal.py'), process.execPath, programPath('drain.mjs')], {
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
     env: { ...process.env, OPTIONS: JSON.stringify(options), ...env }

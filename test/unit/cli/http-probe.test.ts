@@ -23,7 +23,9 @@ function server(protocol: ProbeProtocol, answer: Answer): net.Server {
 }
 
 /** What the probe says of a server, or of whoever gets the other end; and nothing stays open. */
-async function probed(protocol: ProbeProtocol, other: net.Server | ((socket: net.Socket) => void), more: Partial<ProbeRequest> = {}): Promise<ProbeResult> {
+async function probed(
+  protocol: ProbeProtocol, other: net.Server | ((socket: net.Socket) => void), more: Partial<ProbeRequest> = {}
+): Promise<ProbeResult> {
   const before = openFds()
   const [mine, theirs] = socketPair()
   const socket = new net.Socket({ fd: theirs })

@@ -60,7 +60,9 @@ class Worker {
 
   serving(): { listeners: OfferedListener[]; fds: number[] } {
     const fds = this.servers.map(fdOf)
-    return { listeners: fds.map((fd, index) => about(fd, this.servers[index]!.address() as string)), fds: fds.map((fd) => addon().duplicate(fd)) }
+    return {
+      listeners: fds.map((fd, index) => about(fd, this.servers[index]!.address() as string)), fds: fds.map((fd) => addon().duplicate(fd))
+    }
   }
 
   heldBy(members: ListenerMembers): this {
@@ -113,7 +115,8 @@ async function four(members: ListenerMembers, where: net.ListenOptions = { host:
   return { workers, port: (server.address() as net.AddressInfo).port }
 }
 
-const counts = (answers: readonly string[]): Record<string, number> => Object.fromEntries([...new Set(answers)].sort().map((answer) => [answer, answers.filter((each) => each === answer).length]))
+const counts = (answers: readonly string[]): Record<string, number> =>
+  Object.fromEntries([...new Set(answers)].sort().map((answer) => [answer, answers.filter((each) => each === answer).length]))
 const inodes = (offer: Pick<Offer, 'fds'>): string[] => offer.fds.map((fd) => `${describeFd(fd).port} ${socketOf(fd)}`)
 const socketOf = (fd: number): string => readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8').match(/ino:\s+(\d+)/)?.[1] ?? ''
 

@@ -368,7 +368,8 @@ describe('gauges', () => {
   it('to adopt begin with the value of the predecessor, with its labels, whether they were made before it arrives or after', async () => {
     const app = new App()
     const options = { gauges: { early: 'adopt', late: 'adopt', collected: 'adopt', gone: 'adopt' } } as const
-    const make = ({ registers }: Process, name: string, labelNames: string[] = []): Gauge => new Gauge({ name, help: name, labelNames, registers })
+    const make = ({ registers }: Process, name: string, labelNames: string[] = []): Gauge =>
+      new Gauge({ name, help: name, labelNames, registers })
     const old = app.start(options)
     make(old, 'early', ['room']).set({ room: 'a' }, 4)
     const late = make(old, 'late', ['room', 'kind'])

@@ -8,9 +8,12 @@ const name = fc.stringMatching(/^[a-z_]{1,8}$/)
 const labels = fc.dictionary(name, fc.oneof(fc.string({ unit: 'binary' }), fc.integer()), { maxKeys: 3, noNullPrototype: true })
 const exact = fc.oneof(fc.maxSafeInteger(), fc.bigInt())
 const exemplar = fc.record({ labelSet: labels, value: fc.integer(), timestamp: fc.integer() }, { requiredKeys: ['labelSet', 'value'] })
-const withExemplar = <T>(made: fc.Arbitrary<T>): fc.Arbitrary<T> => fc.tuple(made, fc.option(exemplar)).map(([value, one]) => (one ? { ...value, exemplar: one } : value))
+const withExemplar = <T>(made: fc.Arbitrary<T>): fc.Arbitrary<T> =>
+  fc.tuple(made, fc.option(exemplar)).map(([value, one]) => (one ? { ...value, exemplar: one } : value))
 const series = withExemplar(fc.record({
-  labels, sum: exact, count: fc.nat(), buckets: fc.array(withExemplar(fc.record({ le: fc.oneof(fc.integer(), fc.constant(Infinity)), count: fc.nat() })))
+  labels, sum: exact, count: fc.nat(), buckets: fc.array(
+    withExemplar(fc.record({ le: fc.oneof(fc.integer(), fc.constant(Infinity)), count: fc.nat() }))
+  )
 }))
 const family = fc.record({
   name, help: fc.string(), type: fc.constantFrom('counter' as const, 'histogram' as const, 'summary' as const), series: fc.array(series).map((all) => new Map(all.map((one) => [keyOf(one.labels), one])))

@@ -119,7 +119,9 @@ function durationsOf(line: string): Record<string, unknown> | undefined {
   const at = line.indexOf(reportMarker)
   if (at === -1) return undefined
   try {
-    const report = JSON.parse(line.slice(at + reportMarker.length)) as { readonly result?: string; readonly durations?: Record<string, unknown> }
+    const report = JSON.parse(line.slice(at + reportMarker.length)) as {
+      readonly result?: string; readonly durations?: Record<string, unknown>
+    }
     if (report.result === 'drained') return { drain: report.durations?.['drain'] }
     return report.result === 'switched' ? report.durations : undefined
   } catch {

@@ -101,7 +101,9 @@ class IdleClients {
     await inParallel(size, async (index) => {
       // One source address has some 28,000 ports, of which some still wait for their time to be over.
       const place = { host: '127.0.0.1', port, localAddress: `127.0.0.${2 + index % 8}` }
-      const connection = await connect(place, timeoutMs, { closedIdle: () => { this.closed++ }, unexpected: ({ error }) => { throw new Error(error) } })
+      const connection = await connect(place, timeoutMs, {
+        closedIdle: () => { this.closed++ }, unexpected: ({ error }) => { throw new Error(error) }
+      })
       if ('reason' in connection) throw new Error(`a client cannot connect: ${connection.error}`)
       this.#connections.push(connection)
     })

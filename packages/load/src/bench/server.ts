@@ -18,7 +18,9 @@ const answer: http.RequestListener = (_request, response) => {
 }
 const { TLS_KEY: key, TLS_CERT: cert } = process.env
 const options = { keepAliveTimeout: 65_000 }
-const server = handover(key !== undefined && cert !== undefined ? https.createServer({ ...options, key: readFileSync(key), cert: readFileSync(cert) }, answer) : http.createServer(options, answer))
+const server = handover(key !== undefined && cert !== undefined
+  ? https.createServer({ ...options, key: readFileSync(key), cert: readFileSync(cert) }, answer)
+  : http.createServer(options, answer))
 if (process.env['WAIT'] === '1') {
   process.stderr.write('booted\n')
   await once(process.stdin, 'data')

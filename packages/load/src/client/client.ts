@@ -186,7 +186,9 @@ export function startTalliedLoad(target: Target, options: LoadOptions): { load: 
 }
 
 /** Load.until(), here and in another process. */
-export async function untilStats(load: Load, isStopped: () => boolean, condition: (stats: LoadStats) => boolean, timeoutMs = 30_000): Promise<LoadStats> {
+export async function untilStats(
+  load: Load, isStopped: () => boolean, condition: (stats: LoadStats) => boolean, timeoutMs = 30_000
+): Promise<LoadStats> {
   const deadline = nowMs() + timeoutMs
   for (;;) {
     const stats = load.stats()

@@ -71,7 +71,9 @@ export function requestsOf(kind: Kind, shape: RequestShape, target: Target, id: 
         const request = build('POST', '/echo', (answer) => wrongDigest(answer, sha256, body.length), fields)
         if (shape.pauseMs === 0) return { ...request, head: Buffer.concat([request.head, body]) }
         const half = body.length >> 1
-        return { ...request, head: Buffer.concat([request.head, body.subarray(0, half)]), rest: body.subarray(half), pauseMs: shape.pauseMs }
+        return {
+          ...request, head: Buffer.concat([request.head, body.subarray(0, half)]), rest: body.subarray(half), pauseMs: shape.pauseMs
+        }
       }
   }
 }

@@ -108,7 +108,9 @@ class KindTally {
 export class Tally {
   readonly #startedAt = nowMs()
   readonly #kinds = new Map<Kind, KindTally>()
-  readonly #versions = new Map<string, { version: string; pid: number; generation: string; answers: number; firstAt: number; lastAt: number }>()
+  readonly #versions = new Map<string, {
+    version: string; pid: number; generation: string; answers: number; firstAt: number; lastAt: number
+  }>()
   readonly #losses: Loss[] = []
   readonly #notes: string[] = []
   readonly #off = new Set<Kind>()
@@ -228,7 +230,9 @@ export class Tally {
     tally.lostBy[failure.reason] = (tally.lostBy[failure.reason] ?? 0) + 1
     if (this.#losses.length >= mostKept) return
     const now = nowMs()
-    this.#losses.push({ kind, ...failure, atMs: now - this.#startedAt, afterMs: now - startedAt, mark: this.#markSince(startedAt), request, localPort })
+    this.#losses.push(
+      { kind, ...failure, atMs: now - this.#startedAt, afterMs: now - startedAt, mark: this.#markSince(startedAt), request, localPort }
+    )
   }
 
   #sawVersion(answer: Answer, now: number): void {

@@ -28,7 +28,9 @@ function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceTyp
   const [messages, theirMessages] = socketPair()
   const [descriptors, theirDescriptors] = socketPair()
   const ours = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
-  const theirs = new Channel(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, handoverMessages)
+  const theirs = new Channel(
+    new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, handoverMessages
+  )
   const mover = new ConnectionSender(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
   const adopter = new ConnectionReceiver(theirs, (fd, about) => { to.receive(fd, about) })
   void (async () => {
@@ -47,7 +49,9 @@ function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceTyp
 }
 
 /** Requests on one connection, whose next bytes are in the kernel before the event loop can read anything, and who answered each. */
-async function pressing(first: string, answer: (turn: { count: number; message: http.IncomingMessage; response: http.ServerResponse; say: (bytes: string, answered?: boolean) => void }) => void, last = 8): Promise<string[]> {
+async function pressing(first: string, answer: (
+  turn: { count: number; message: http.IncomingMessage; response: http.ServerResponse; say: (bytes: string, answered?: boolean) => void }
+) => void, last = 8): Promise<string[]> {
   const servedBy: string[] = []
   const [client, accepted] = socketPair()
   onTestFinished(() => { closeSync(client) })

@@ -359,7 +359,9 @@ describe('the first contact of a successor', () => {
     ['descriptors that never came', offer([listener]), 'HANDOVER_PROTOCOL', /expected 1 descriptors, found 0/]
   ])('meets %s with an error, and tells the predecessor', (_what, line, code, message) => {
     says(line)
-    expect(() => takeOffer(contact, new ListenerRegistry(), 1_000)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
+    expect(() => takeOffer(contact, new ListenerRegistry(), 1_000)).toThrow(
+      expect.objectContaining({ code, message: expect.stringMatching(message) })
+    )
     expect(heard()).toMatchObject([{ type: 'hello', protocol: 1, pid: process.pid }, { type: 'failed', reason: expect.stringMatching(message) }])
   })
 

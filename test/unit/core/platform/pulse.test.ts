@@ -6,7 +6,9 @@ import { Pulse } from '../../../helpers/internals.js'
 beforeEach(() => { vi.useFakeTimers() })
 afterEach(() => { vi.useRealTimers() })
 
-function started({ answers }: { answers: boolean }): { pulse: Pulse; seen: { asked: number; hangs: number }; answer(is: boolean, debugged?: boolean): void } {
+function started({ answers }: { answers: boolean }): {
+  pulse: Pulse; seen: { asked: number; hangs: number }; answer(is: boolean, debugged?: boolean): void
+} {
   const seen = { asked: 0, hangs: 0 }
   let [isAnswering, isDebugged] = [answers, false]
   const pulse: Pulse = new Pulse({

@@ -34,8 +34,12 @@ function closeFds(fds: readonly number[]): void { for (const fd of fds) closeSyn
 function line() {
   const [messages, theirMessages] = socketPair()
   const [descriptors, theirDescriptors] = socketPair()
-  const worker = new Channel<KeeperMessage, WorkerMessage>(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, keeperMessages)
-  const keeper = new Channel<WorkerMessage, KeeperMessage>(new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, workerMessages)
+  const worker = new Channel<KeeperMessage, WorkerMessage>(
+    new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, keeperMessages
+  )
+  const keeper = new Channel<WorkerMessage, KeeperMessage>(
+    new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, workerMessages
+  )
   ends.push(() => {
     worker.close()
     keeper.close()
@@ -167,7 +171,9 @@ describe('of a move', () => {
   function pair() {
     const [messages, theirMessages] = socketPair()
     const [descriptors, theirDescriptors] = socketPair()
-    const [from, to] = [[messages, descriptors], [theirMessages, theirDescriptors]].map(([socket, second]) => new Channel(new net.Socket({ fd: socket! }), second!, () => { closeSync(second!) }, handoverMessages))
+    const [from, to] = [[messages, descriptors], [theirMessages, theirDescriptors]].map(
+      ([socket, second]) => new Channel(new net.Socket({ fd: socket! }), second!, () => { closeSync(second!) }, handoverMessages)
+    )
     ends.push(() => {
       from!.close()
       to!.close()

@@ -51,7 +51,9 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   pongs: (value) => value === undefined || typeof value === 'boolean',
   debugged: (value) => value === undefined || typeof value === 'boolean',
   refusable: (value) => value === undefined || typeof value === 'boolean',
-  back: (value) => value === undefined || (Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)),
+  back: (value) => value === undefined || (
+    Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)
+  ),
   state: (value) => value === undefined,
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }

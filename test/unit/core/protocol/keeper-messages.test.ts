@@ -58,14 +58,18 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   what: (value) => value === undefined || isText(value),
   serving: (value) => value === undefined || isText(value),
   todo: (value) => value === undefined || isText(value),
-  protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount, state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
-  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: () => false, status: () => false, last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
+  protocol: isCount, pid: isCount, successor: isCount, generation: isCount, id: isCount,
+  state: isText, code: isText, message: isText, stderr: isText, reason: isText, listener: isText,
+  kept: isNames, added: isNames, dropped: isNames, listeners: isEmpty, speaks: isEmpty, report: () => false, status: () => false,
+  last: isBoolean, ok: isBoolean, name: isText, topic: isText, bytes: isCount, snapshot: () => false, of: isText, ids: isNames
 }
 
 const sides = [
   ['from a worker', fromWorker, workerShapes, workerMessages.parse],
   ['from a keeper', fromKeeper, keeperShapes, keeperMessages.parse]
-] as const satisfies readonly (readonly [string, Readonly<Record<string, object>>, Readonly<Record<string, object>>, (line: string) => unknown])[]
+] as const satisfies readonly (readonly [string, Readonly<Record<string, object>>, Readonly<Record<string, object>>, (
+  line: string
+) => unknown])[]
 
 describe.each(sides)('a line %s', (_side, examples: Readonly<Record<string, object>>, shapes: Readonly<Record<string, object>>, parse) => {
   const types = Object.keys(examples)

@@ -17,7 +17,9 @@ function wayTo(state: LifecycleState): LifecycleState[] {
   throw new Error(`no way leads to ${state}`)
 }
 
-const move = (machine: Lifecycle, from: LifecycleState, to: LifecycleState): void => { (machine.move as (from: LifecycleState, to: State) => void).call(machine, from, stateOf(to)) }
+const move = (machine: Lifecycle, from: LifecycleState, to: LifecycleState): void => {
+  (machine.move as (from: LifecycleState, to: State) => void).call(machine, from, stateOf(to))
+}
 
 function machineIn(state: LifecycleState): Lifecycle {
   const machine = new Lifecycle(() => undefined)

@@ -23,7 +23,9 @@ describe('a round trip', () => {
   })
 
   test('what structuredClone copies comes back as its copy', () => {
-    fc.assert(fc.property(cloneable, (value) => { assert.deepStrictEqual(roundTrip(value), structuredClone(value)) }), { numRuns: runs(1_000) })
+    fc.assert(fc.property(cloneable, (value) => {
+      assert.deepStrictEqual(roundTrip(value), structuredClone(value))
+    }), { numRuns: runs(1_000) })
   })
 
   test('a Buffer comes back as a Buffer that shares its memory with nobody', () => {
@@ -36,7 +38,9 @@ describe('a round trip', () => {
 
   test('views of the same memory share it afterwards', () => {
     const memory = new ArrayBuffer(16)
-    const { all, half } = roundTrip({ all: new Uint8Array(memory), half: new DataView(memory, 8, 4) }) as { all: Uint8Array; half: DataView }
+    const { all, half } = roundTrip({ all: new Uint8Array(memory), half: new DataView(memory, 8, 4) }) as {
+      all: Uint8Array; half: DataView
+    }
     all[8] = 7
     expect([half.getUint8(0), half.byteOffset, half.byteLength]).toEqual([7, 8, 4])
   })
@@ -119,7 +123,9 @@ describe('what cannot be written', () => {
 })
 
 describe('a text that somebody else made', () => {
-  const untouched = (): unknown[] => [Object, Array, Map, Set, Error, Buffer, Uint8Array, Function].map(({ prototype }) => Reflect.ownKeys(prototype).length)
+  const untouched = (): unknown[] => [Object, Array, Map, Set, Error, Buffer, Uint8Array, Function].map(
+    ({ prototype }) => Reflect.ownKeys(prototype).length
+  )
 
   test.each([
     ['[{"__proto__":1},{"polluted":2},true]'], ['[["null","__proto__",1],{"polluted":2},true]'], ['[["Linked",1],[2,3],{},["Map",2,4],[5,6],"__proto__",{"polluted":7},true]'],

@@ -13,7 +13,9 @@ const alone: Exchange = { ask: () => Promise.resolve([]) }
 const sent = (snapshot: Snapshot | undefined): Snapshot => decodeState(encodeState(snapshot, 'a test'), 'a test') as Snapshot
 
 /** A process that counts to what `counted` holds. */
-function counting(id: string, counted: { n: number }, exchange = alone, now?: () => number): { aggregates: Aggregates; sum: Aggregate<number> } {
+function counting(id: string, counted: { n: number }, exchange = alone, now?: () => number): {
+  aggregates: Aggregates; sum: Aggregate<number>
+} {
   const aggregates = new Aggregates(exchange, id, now)
   return { aggregates, sum: aggregates.aggregate('n', { own: () => counted.n, add }) }
 }
@@ -149,7 +151,10 @@ describe('a total', () => {
   it('has of those that are gone only what remains() leaves, at once and after long', async () => {
     interface Load { requests: number; open: number[] }
     let now = 0
-    const options = { add: (a: Load, b: Load): Load => ({ requests: a.requests + b.requests, open: [...a.open, ...b.open] }), remains: ({ requests }: Load): Load => ({ requests, open: [] }) }
+    const options = {
+      add: (a: Load, b: Load): Load => ({ requests: a.requests + b.requests, open: [...a.open, ...b.open] }),
+      remains: ({ requests }: Load): Load => ({ requests, open: [] })
+    }
     const living = new Aggregates(alone, 'a')
     living.aggregate('load', { own: () => ({ requests: 1, open: [1] }), ...options })
     const gone = new Aggregates(alone, 'b')
@@ -384,7 +389,9 @@ class World {
       },
       add: merge,
       remains: ({ by }) => ({ by, living: [] }),
-      ...(this.#asText && { text: { write: (value: Counted) => JSON.stringify(value), read: (text: string) => JSON.parse(text) as Counted } })
+      ...(
+        this.#asText && { text: { write: (value: Counted) => JSON.stringify(value), read: (text: string) => JSON.parse(text) as Counted } }
+      )
     })
   }
 
@@ -452,7 +459,9 @@ class World {
       await this.#later()
       if (this.gone.includes(other)) return
       // One that dies on the way to its answer is silent.
-      await Promise.race([other.died, other.aggregates.snapshot(topic).then((word) => { if (this.living.includes(other)) this.#write(word) })])
+      await Promise.race([other.died, other.aggregates.snapshot(topic).then(
+        (word) => { if (this.living.includes(other)) this.#write(word) }
+      )])
       await this.#later()
     }))
     return [...this.words.values()].filter(({ id }) => id !== asking.id).map(sent)

@@ -96,7 +96,9 @@ describe('a round trip', () => {
     expect(await readAll((await write(text)).fd) === text).toBe(true)
     const found = await items([1, bytes, 'x', text, 2, bytes.subarray(0, size >> 1), 3].values())
     expect([found[0], found[2], found[4], found[6], found.length]).toEqual([1, 'x', 2, 3, 7])
-    expect([bytes.equals(found[1] as Buffer), found[3] === text, bytes.subarray(0, size >> 1).equals(found[5] as Buffer)]).toEqual([true, true, true])
+    expect(
+      [bytes.equals(found[1] as Buffer), found[3] === text, bytes.subarray(0, size >> 1).equals(found[5] as Buffer)]
+    ).toEqual([true, true, true])
   })
 
   test('generators, async generators, streams and iterators are streams; arrays, maps, sets, strings and typed arrays are values', async () => {
@@ -380,7 +382,9 @@ describe('writing is given up', () => {
     abort.abort(reason)
     await expect(writing).rejects.toBe(reason)
     expect(silent.destroyed).toBe(true)
-    const hanging = write({ [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => undefined) }) }, { signal: AbortSignal.timeout(5) })
+    const hanging = write({ [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => undefined) }) }, {
+      signal: AbortSignal.timeout(5)
+    })
     await expect(hanging).rejects.toMatchObject({ name: 'TimeoutError' })
   })
 })
