@@ -175,18 +175,4 @@ describe('after the undo window', () => {
     expect(holdsListener(second, port)).toBe(true)
     expect((await held.finish()).pid).toBe(first)
   })
-
-  it('the death of the successor is its own: the predecessor ends its drain and does not serve', async () => {
-    await using scene = await Scene.start({ options: { undoWindow: 100, drainTimeout: 20_000 } })
-    const first = scene.program.pid
-    const { port } = scene.targets[0] as { port: number }
-    const held = new HeldRequest(scene.targets[0]!)
-    await scene.answering()
-    const second = await scene.reload(first)
-    await waitFor(() => !holdsListener(first, port))
-    process.kill(second, 'SIGKILL')
-    expect((await held.finish()).pid).toBe(first)
-    expect(await scene.program.ended).toEqual({ code: 0, signal: null })
-    expect(scene.events.some(({ event }) => event === 'failed')).toBe(false)
-  })
 })

@@ -1,6 +1,5 @@
 /**
- * The end of a generation among others: the drain goes on where the program's log throws, answers of a pipeline keep their order, and ends
- * have theirs.
+ * The end of a generation that others follow: the drain goes on where the program's log throws, and answers of a pipeline keep their order.
  */
 
 import net from 'node:net'
@@ -36,22 +35,4 @@ test('a pipelined answer that is ready before the slow one in front of it is not
   socket.write('GET /quick HTTP/1.1\r\nHost: a\r\n\r\n')
   await waitFor(() => text.endsWith(`quick ${program.serving}`))
   socket.destroy()
-})
-
-test('a process that is stopped waits for the generation before it, which still answers', async () => {
-  await using running = await startHardy({ env: { OPTIONS: '{"undoWindow":0,"linger":0,"drainTimeout":20000}' } })
-  const { program, port } = running
-  const first = program.pid
-  const answer = fetch(`http://${host}:${port}/held`)
-  await program.event('held')
-  await program.hangUp()
-  const second = program.serving
-  process.kill(second, 'SIGTERM')
-  await program.event('state', ({ pid, to }) => pid === second && to === 'draining')
-  process.kill(first, 'SIGUSR2')
-  expect(await (await answer).text()).toBe('held')
-  await program.event('report', ({ pid, report }) => pid === first && (report as { result: string }).result === 'drained')
-  await program.event('report', ({ pid, report }) => pid === second && (report as { result: string }).result === 'stopped')
-  const ends = program.events.filter(({ event, report }) => event === 'report' && ['drained', 'stopped'].includes((report as { result: string }).result)).map(({ pid }) => pid)
-  expect(ends.indexOf(first)).toBeLessThan(ends.lastIndexOf(second))
 })

@@ -224,7 +224,10 @@ describe('drainTimeout', () => {
     expect(first.end).toEqual({ code: 0, signal: null })
   })
 
-  it('holds a generation back for the one before it, which still answers, and no longer', async () => {
+  it.each<[how: string, leave: (process: FakeProcess) => unknown]>([
+    ['hands over', (process) => process.generation.reload()],
+    ['is stopped', (process) => { process.signal('SIGTERM') }]
+  ])('holds a generation that %s back for the one before it, which still answers', async (_how, leave) => {
     const { program, held } = holding({ undoWindow: 0, drainTimeout: 20_000 })
     await using machine = new FakeMachine(program)
     const first = await machine.start()
@@ -232,13 +235,13 @@ describe('drainTimeout', () => {
     await machine.until(() => held.length === 1, 'the request')
     await first.generation.reload()
     const [, second] = machine.processes
-    await second!.generation.reload()
+    await leave(second!)
     await machine.advance(1_000)
     expect([first.state, second!.state]).toEqual(['draining', 'draining'])
     held[0]!()
     expect(await answer).toBe('held')
-    await machine.until(() => machine.alive.length === 1, 'both to end')
-    expect(machine.story.filter((step) => step.endsWith('exits with 0'))).toEqual(['1 exits with 0', '2 exits with 0'])
+    await machine.until(() => second!.end !== undefined, 'both to end')
+    expect(machine.story.filter((step) => step.endsWith('is ended'))).toEqual(['1 is ended', '2 is ended'])
   })
 })
 
