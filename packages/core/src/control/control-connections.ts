@@ -2,7 +2,7 @@
  * The connections to one control socket. A process that wants to take over connects twice, once for messages and once for descriptors, and
  * so does a keeper. The command `handover` connects once and asks.
  *
- * The other process's uid is checked before anything is read. Connections that say nothing, or too many of them, are closed.
+ * The user of the other process is checked before anything is read. Connections that send nothing, or too many of them, are closed.
  */
 
 import { closeSync } from 'node:fs'

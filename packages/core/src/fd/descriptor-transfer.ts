@@ -145,14 +145,14 @@ function sendFailure(errno: number, fds: readonly number[], soFar: string): Hand
       serving: soFar, todo: 'Let the peer receive before more is sent, or raise the limit of open files'
     }, { cause })
   }
-  const wrong = errno === -EBADF ? fds.find((fd) => !isOpen(fd)) : undefined
+  const wrong = errno === -EBADF ? fds.find((fd) => !works(() => fstatSync(fd))) : undefined
   if (wrong !== undefined) return wrongArgument(`descriptor ${wrong}, which was to be sent, is not open`, 'Send it before it is closed', cause)
   return wrongArgument(`the message cannot be sent: ${cause.message}`, 'See sendmsg(2) and unix(7) for this error', cause)
 }
 
-function isOpen(fd: number): boolean {
+function works(call: () => unknown): boolean {
   try {
-    fstatSync(fd)
+    call()
     return true
   } catch {
     return false
@@ -267,22 +267,13 @@ export function closeFds(fds: readonly number[]): void {
   const failed: number[] = []
   for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
     const some = fds.length <= maxFdsPerMessage ? fds : fds.slice(at, at + maxFdsPerMessage)
-    failed.push(...(native ? native.close(some) : some.filter((fd) => !closes(fd))))
+    failed.push(...(native ? native.close(some) : some.filter((fd) => !works(() => { closeSync(fd) }))))
   }
   if (failed.length > 0) {
     throw new HandoverError('HANDOVER_FD_ARGUMENT', {
       what: `cannot close ${failed.join(', ')}`,
       serving: `The other ${fds.length - failed.length} descriptors were closed`, todo: 'Close each descriptor once: its number may already be something else'
     }, { cause: systemError(-EBADF, 'close') })
-  }
-}
-
-function closes(fd: number): boolean {
-  try {
-    closeSync(fd)
-    return true
-  } catch {
-    return false
   }
 }
 

@@ -28,12 +28,12 @@ export interface RestoreInfo {
   readonly signal: AbortSignal
 }
 
-type Arrived<V> = V extends AsyncIterable<infer Item> | Iterator<infer Item> ? AsyncIterable<Item> : V
+type RestoredItems<V> = V extends AsyncIterable<infer Item> | Iterator<infer Item> ? AsyncIterable<Item> : V
 /**
  * What `restore` gets of what `save` answers: of a stream (an iterator, an async iterable) an async iterable of the same items, else the
  * same.
  */
-export type Restored<S> = 0 extends 1 & S ? S : Arrived<Awaited<S>>
+export type Restored<S> = 0 extends 1 & S ? S : RestoredItems<Awaited<S>>
 
 /**
  * A part of the state of an application, which goes along at a reload. `S`: what `save` answers. `T`: what `restore` gets, which an older
