@@ -1,6 +1,6 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
-import type { ControlAnswer, Peer, ReloadOutcome, ReloadRequest } from '@handover/core/internal'
+import { describeProcess, type ControlAnswer, type Peer, type ReloadOutcome, type ReloadRequest } from '@handover/core/internal'
 import { chooseApp, fileOf } from '../client/choose-app.js'
 import { findApps } from '../client/find-apps.js'
 import { titleOf } from '../client/group-apps.js'
@@ -134,7 +134,7 @@ function describeFailure({ error, serving }: ReloadOutcome): string {
   const { code = '', message = 'no reason was given', stderr = '' } = error ?? {}
   const lines = [`handover: the reload failed (${code}): ${message}`]
   if (serving.length > 0 && !serving.some(({ pid }) => message.includes(`rocess ${pid}`))) {
-    const who = serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`).join(', ').replace(/^p/, 'P')
+    const who = serving.map(describeProcess).join(', ').replace(/^p/, 'P')
     lines.push(`  ${who} serve${serving.length === 1 ? 's' : ''}.`)
   }
   if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))

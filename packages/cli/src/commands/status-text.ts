@@ -78,7 +78,10 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
     fact('keeper', `process ${keeper.pid}, version ${keeper.version}, Node ${keeper.node}, up ${duration(keeper.ageMs)}; ${plural(keeper.workers, 'worker')}, ${whole(keeper.crashes === 0 ? 'no crash' : keeper.crashes === 1 ? '1 crash' : `${number(keeper.crashes)} crashes`)}`)
     for (const place of keeper.elsewhere ?? []) fact('serves', `${place}.`, 'yellow')
     for (const shares of keeper.shared ?? []) fact('shared', `${shares}.`, 'yellow')
-    for (const down of keeper.down) fact('down', `slot ${down.slot}: ${down.reason}${down.nextTryInMs > 0 ? `; next try in ${duration(down.nextTryInMs)}` : down.reason === 'it is being started' ? '' : '; the next one is started'}`, 'red')
+    for (const { slot, reason, nextTryInMs, starting = false } of keeper.down) {
+      const next = nextTryInMs > 0 ? `; next try in ${duration(nextTryInMs)}` : starting ? '' : '; the next one is started'
+      fact('down', `slot ${slot}: ${reason}${next}`, 'red')
+    }
   }
   // A keeper of an older version says nothing of them.
   const checkpoints = keeper?.checkpoints ?? []

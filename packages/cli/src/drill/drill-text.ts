@@ -2,11 +2,11 @@
  * What a drill found, and how it is told to people: what was sent, what was lost and how, what became of the connections. Pure.
  */
 
-import type { ReloadOutcome } from '@handover/core/internal'
+import { describeProcess, type ReloadOutcome } from '@handover/core/internal'
 import type { ClosedByServer, Loss, LossReason } from '@handover/load'
 import { number, plural } from '../text.js'
 
-/** Latencies in milliseconds. A request belongs to `reload` if any part of it fell between the request for the reload and its answer. */
+/** Latencies in milliseconds. A request belongs to `reload` if any part of it fell between the begin of the reload and its answer. */
 export interface Phase {
   readonly answered: number
   readonly lost: number
@@ -76,7 +76,7 @@ function reloadLine({ reload, error }: Extract<DrillResult, { reload: unknown }>
   if (reload === null) return `The reload FAILED: ${error}`
   const took = `${number(Math.round(reload.ms))} ms`
   if (!reload.ok) return `The reload FAILED after ${took}: ${reload.error?.message ?? 'no reason was given'}`
-  const serving = reload.serving.map(({ pid, generation }) => `process ${pid} (generation ${generation})`)
+  const serving = reload.serving.map(describeProcess)
   return `Reloaded in ${took}: ${serving.join(', ')} ${serving.length === 1 ? 'serves' : 'serve'} now.`
 }
 
@@ -90,8 +90,8 @@ function phaseTable(phases: readonly (readonly [string, Phase])[]): string[] {
 
 function closedText({ total, announced, idle, idleReset }: ClosedByServer): string {
   if (total === 0) return 'none'
-  const kinds = `${number(announced)} announced by Connection: close, ${number(idle)} idle and unannounced, ${number(idleReset)} idle and reset`
-  return `${number(total)} (${kinds})`
+  const silently = `${number(idle)} idle and unannounced, ${number(idleReset)} idle and reset`
+  return `${number(total)} (${number(announced)} announced by Connection: close, ${silently})`
 }
 
 function lossLines(losses: readonly Loss[]): string[] {

@@ -17,7 +17,7 @@ import { cut, duration, printable } from '../text.js'
 /** In a slot: of one worker, and of all that crashed. */
 export const mostCheckpoints = 64
 const longestName = 256
-/** A worker that has served for that long without sending a checkpoint will send none. By then what was left is too stale to be useful. */
+/** A worker that has served for so long without sending a checkpoint will send none. By then what was left is too stale to be useful. */
 const keptMs = 300_000
 /** So many workers got it, served, and crashed without a checkpoint of their own: then the checkpoint may be the reason. */
 const mostCrashes = 2
@@ -81,7 +81,8 @@ export class CheckpointStore {
 
   /** The latest checkpoint of this worker. Takes the descriptor. */
   hold(slot: number, pid: number, name: string, bytes: number, fd: number): void {
-    const isReplaced = (held: HeldCheckpoint): boolean => held.slot === slot && held.name === name && (held.pid === pid || held.pid === null)
+    const isReplaced = (held: HeldCheckpoint): boolean =>
+      held.slot === slot && held.name === name && (held.pid === pid || held.pid === null)
     const others = this.#held.filter((held) => held.slot === slot && held.pid === pid && held.name !== name)
     if (others.length >= mostCheckpoints || name.length > longestName) {
       void closeLater(fd)
@@ -148,7 +149,7 @@ export class CheckpointStore {
     }
   }
 
-  /** A start ended before it served. `got`: after it had this offer. A start that never listened did not get it, so failed for another reason. */
+  /** A start ended before it served. `got`: after it had this offer. A start that never listened failed for another reason. */
   startFailed(slot: number, { names, withheld, asked }: CheckpointOffer, got: boolean): void {
     if (asked || (names.length === 0 ? withheld.length === 0 : !got)) return
     const tries = this.#tries.get(slot) ?? { row: 0, most: fewestTries, offered: 0 }

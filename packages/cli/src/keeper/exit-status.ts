@@ -20,9 +20,13 @@ export function firstStartFailed(error: unknown, how: ProcessEnd | undefined, sa
   return how && !wasKilled ? statusOf(how) : 1
 }
 
+/** The error of the system, in the successor, is the cause of ours. */
+const isPortTaken = (error: unknown): boolean =>
+  error instanceof Error && ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' || isPortTaken(error.cause))
+
 /** Node itself ends with status 9 for an option that it does not know. */
 const todoAfter = (error: unknown, how: ProcessEnd | undefined): string =>
-  String(error).includes('EADDRINUSE') ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.'
+  isPortTaken(error) ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.'
     : `Repair the ${how?.code === 9 ? 'options before the script (handover run --help)' : 'program'}, and start it again.`
 
 export const firstLine = (error: unknown): string => withoutStop((error instanceof Error ? error.message : String(error)).split('\n')[0]!)

@@ -1,7 +1,7 @@
 /**
- * A keeper hands its job to another keeper, started from the same command line: a new version of this package, a new Node. The listeners,
- * the control socket, checkpoints, and the counts of processes that are gone, go along; the workers are found by their own sockets. Until
- * the new one says that it is there, the old one can go on.
+ * A keeper hands its job to another keeper, which it starts with the same command line: a new version of this package, or a new Node. The
+ * listeners, the control socket, checkpoints, and counts of ended processes go along. The new keeper finds the workers by their own
+ * sockets. Until it says `ready`, the old one can go on.
  *
  *     K1                                  K2
  *     keep (and all descriptors)    →
@@ -20,7 +20,7 @@ import type { Keeper } from './keeper.js'
 import type { SavedMember } from './listener-members.js'
 import type { StartCommand } from './start-paths.js'
 
-/** What the next keeper must know. */
+/** All that the next keeper must know. */
 export interface KeeperMemory extends Memory {
   readonly members: readonly SavedMember[]
   /** Whether there is a control socket: then its descriptor comes first. */
@@ -44,14 +44,15 @@ const memory = shape({
 const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: {} }
 const newShapes: Shapes<FromNew> = { prepared: {}, ready: {} }
 const fromOld = vocabulary<FromOld>('old keeper', oldShapes, {
-  keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) => (control === null ? 0 : 1) + members.length + checkpoints.length + counts.length
+  keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) =>
+    (control === null ? 0 : 1) + members.length + checkpoints.length + counts.length
 })
 const fromNew = vocabulary<FromNew>('new keeper', newShapes, {})
 
 const startMs = 30_000
 const adoptMs = 10_000
 
-/** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError where that failed: this one goes on. */
+/** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError if that failed; then it goes on. */
 export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: ControlSocket | undefined): Promise<Peer> {
   if (process.pid === 1) {
     const todo = 'Start a new container for a new Node or a new version of handover; handover reload loads new code of the app'
@@ -74,7 +75,7 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
     keeper.leave()
     channel.send({ type: 'go' })
     await expect(channel, 'ready', deadlineIn(adoptMs))
-    // The watchdog counts from here for the next one.
+    // From here the watchdog counts for the next keeper.
     notifySystemd({ MAINPID: started.pid, READY: 1, ...(watchdogBeatMs(process.env) !== undefined && { WATCHDOG: 1 }) })
     return { pid: started.pid, generation: 0 }
   } catch (error) {
@@ -105,7 +106,7 @@ async function expect<Hears extends { readonly type: string }>(channel: Channel<
   if (found !== type) throw new Error(`expected "${type}", found "${found}"`)
 }
 
-/** The other side: what the keeper that leaves has sent. */
+/** What the next keeper gets from the one that leaves. */
 export interface KeeperSuccession {
   readonly kept: KeeperMemory
   /** The control socket, where there is one, and the members. */
@@ -113,19 +114,19 @@ export interface KeeperSuccession {
   readonly fds: readonly number[]
   /** Gives the keeper what it is to hold for its workers. */
   remember(keeper: Keeper): void
-  /** Says that this process can take over. Resolves when it must; throws where the old keeper goes on itself. */
+  /** Says that this process can take over. Resolves when it must; throws if the old keeper goes on itself. */
   prepared(): Promise<void>
-  /** Has everything: the old keeper ends. */
+  /** Says that this process has everything: the old keeper ends. */
   ready(): void
 }
 
-/** For a process that was started by a keeper that wants to leave; else undefined. Reads and removes the mark. */
+/** Undefined if no keeper that wants to leave started this process. Reads and removes the mark. */
 export async function follow(): Promise<KeeperSuccession | undefined> {
   const inheritance: Inheritance | undefined = takeInheritance(process.env)
   if (!inheritance) return undefined
   const channel = openChannel<FromOld, FromNew>(inheritance.messages, inheritance.descriptors, fromOld)
   const received = await channel.receive(deadlineIn(startMs))
-  if (received?.message.type !== 'keep') throw new Error('the keeper that was to be followed said nothing')
+  if (received?.message.type !== 'keep') throw new Error('the keeper that started this one said nothing')
   const { message: { kept }, fds, missing } = received as Received<Extract<FromOld, { type: 'keep' }>>
   if (missing) throw new Error(`${missing.arrived} of ${missing.counted} descriptors arrived: raise the limit of open files (ulimit -n)`)
   const { checkpoints = [], counts = [] } = kept
@@ -141,7 +142,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
     prepared: async () => {
       channel.send({ type: 'prepared' })
       const go = await channel.receive(deadlineIn(startMs))
-      if (go?.message.type !== 'go') throw new Error('the keeper that was to be followed goes on itself')
+      if (go?.message.type !== 'go') throw new Error('the keeper that started this one goes on itself')
     },
     ready: () => {
       channel.send({ type: 'ready' })

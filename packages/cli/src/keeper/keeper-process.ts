@@ -2,7 +2,7 @@
 
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
-import { errorReport, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
+import { describeProcess, errorReport, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
 
@@ -79,7 +79,7 @@ export function listenForSignals(keeper: Keeper): void {
     }
     log('info', `${signal}: a reload was asked for${by}`)
     void keeper.reloads.together().then(({ ok, switched, error }) => {
-      const now = switched.map(({ to }) => `process ${to.pid} (generation ${to.generation})`)
+      const now = switched.map(({ to }) => describeProcess(to))
       if (ok) log('info', `reloaded: ${listed(now)} serve${now.length === 1 ? 's' : ''}`)
       else log('error', `${error?.code}: ${error?.message}`)
     }, (error: unknown) => { log('error', String(error)) })

@@ -95,8 +95,9 @@ export class Restarts {
   }
 
   /** Why the slot has no worker, for the status. */
-  describe(slot: Slot): { readonly reason: string; readonly nextTryInMs: number } {
-    const { reason = 'it is being started', nextAt = 0 } = this.#troubles.get(slot) ?? {}
-    return { reason, nextTryInMs: Math.max(0, nextAt - Date.now()) }
+  describe(slot: Slot): { readonly reason: string; readonly nextTryInMs: number; readonly starting?: boolean } {
+    const trouble = this.#troubles.get(slot)
+    if (!trouble) return { reason: 'it is being started', nextTryInMs: 0, starting: true }
+    return { reason: trouble.reason, nextTryInMs: Math.max(0, trouble.nextAt - Date.now()) }
   }
 }

@@ -114,8 +114,9 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
 /** The other side is gone. */
 class Gone extends Error {}
 
-/** What failed, before `takeBack` adds who serves and what the successor wrote. */
-const failure = (code: ErrorCode, what: string, todo: string): HandoverError => new HandoverError(code, { what, todo })
+/** What failed, before `takeBack` adds who serves and what the successor wrote. `system`: the code of the successor's own error. */
+const failure = (code: ErrorCode, what: string, todo: string, system?: string): HandoverError =>
+  new HandoverError(code, { what, todo }, system === undefined ? {} : { cause: Object.assign(new Error(what), { code: system }) })
 
 /** The next message of the successor, which must be of this type. Throws DeadlinePassed, Gone, or a HandoverError. */
 async function expect<T extends MessageType>(
@@ -135,7 +136,7 @@ async function expect<T extends MessageType>(
   if (message === undefined) throw new Gone()
   if (message.type === 'failed') {
     throw message.code === 'HANDOVER_STATE' ? failure(message.code, message.reason, 'Repair save or restore, or mark the section optional in the new version, and reload again; or reload with --without-state')
-      : failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again')
+      : failure('HANDOVER_SUCCESSOR_FAILED', message.reason, 'Repair it and reload again', message.code)
   }
   if (message.type !== type) throw failure('HANDOVER_PROTOCOL', `expected "${type}", found "${message.type}"`, channelTodo)
   return message as MessageOf<T>

@@ -129,7 +129,7 @@ export class Startup {
 
   /** A listen() failed that the program cannot do without. */
   failed(error: Error): void {
-    if (this.#context.lifecycle.state.is === 'preparing') this.#refuse(error.message)
+    if (this.#context.lifecycle.state.is === 'preparing') this.#refuse(error.message, (error as NodeJS.ErrnoException).code)
   }
 
   #booted(): void {
@@ -154,7 +154,7 @@ export class Startup {
     else this.#refuse(veto)
   }
 
-  #refuse(reason: string, code?: 'HANDOVER_STATE'): void {
+  #refuse(reason: string, code?: string): void {
     this.#predecessor?.taken.channel.send({ type: 'failed', reason, ...(code && { code }) })
   }
 

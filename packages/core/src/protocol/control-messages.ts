@@ -88,7 +88,7 @@ export interface KeeperStatus {
   /** How many workers ended without being asked to, since the keeper began. */
   readonly crashes: number
   /** Workers that do not live: since when, and when the next try is. */
-  readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number }[]
+  readonly down: readonly { readonly slot: number; readonly reason: string; readonly nextTryInMs: number; readonly starting?: boolean }[]
   readonly checkpoints: readonly CheckpointStatus[]
   /** Processes that serve in the place of a worker and cannot be handed over, why, and what to do. May be absent. */
   readonly elsewhere?: readonly string[]
@@ -209,7 +209,7 @@ export const reloadOutcomeShape = shape({
 })
 const keeperStatus = shape({
   pid: count, version: string, node: string, ageMs: number, workers: count, listeners: optional(list(string)), crashes: count,
-  down: list(shape({ slot: count, reason: string, nextTryInMs: number })),
+  down: list(shape({ slot: count, reason: string, nextTryInMs: number, starting: optional(boolean) })),
   checkpoints: optional(list(shape({ slot: count, name: string, bytes: count, ageMs: number }))),
   elsewhere: optional(list(string)), shared: optional(list(string))
 })
