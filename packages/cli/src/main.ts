@@ -1,7 +1,5 @@
 #!/usr/bin/env node
-/**
- * The command `handover`. Exit status: 0 done, 1 it could not be done, 2 it was asked wrongly.
- */
+/** The command `handover`. Exit status: 0 done, 1 it could not be done, 2 it was asked wrongly. */
 
 import { parseCommand, type Command } from './command-line/arguments.js'
 import { Failure } from './failure.js'

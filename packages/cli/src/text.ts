@@ -18,31 +18,27 @@ export const plural = (count: number, noun: string): string => `${number(count)}
 
 export const megabytes = (bytes: number): string => `${number(Math.round(bytes / 1_048_576))} MB`
 
-/** Of a file; `megabytes` is for what is large. */
 export const size = (bytes: number): string => (bytes < 1_024 ? `${bytes} B` : bytes < 1_048_576 ? `${number(Math.round(bytes / 1_024))} kB` : megabytes(bytes))
 
-/** Of a process, after "ended ". How one ended that another keeper had started nobody knows. */
+/** Of a process, after "ended ". It is not known of a process that another keeper started. */
 export const byWhat = ({ code, signal }: ProcessEnd): string => (signal !== null ? `by ${signal}` : code === null ? 'in an unknown way' : `with status ${code}`)
 
-/** As Date.now(); the same for everybody who reads it. */
+/** `at`: as Date.now(). In UTC, so that it is the same for all readers. */
 export const moment = (at: number): string => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`
 
 export const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
 
-/** The name of an app whose package is called so: `@acme/shop` → `acme-shop`. Empty where nothing is left. */
+/** The name of an app after its package: `@acme/shop` → `acme-shop`. Empty if nothing is left. */
 export const nameOfPackage = (text: string): string => text.replace(/^@/, '').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^\.+/, '').slice(0, 64)
 
-/** A name or a path may hold what a terminal would obey. */
+/** A name or a path may hold control characters for the terminal. */
 // eslint-disable-next-line no-control-regex
 export const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g, '\u{fffd}')
 
 /** A piece of text that `wrap` does not break. */
 export const whole = (text: string): string => text.replace(/ /g, '\u{a0}')
 
-/**
- * Breaks between words into lines of at most `width`; every line after the first begins with `indent`. A word that is too long stands
- * alone.
- */
+/** Breaks between words into lines of at most `width`. Every line after the first begins with `indent`. A longer word stands alone. */
 export function wrap(text: string, width: number, indent: string): string {
   const lines: string[] = []
   let line = ''

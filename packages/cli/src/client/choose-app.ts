@@ -1,8 +1,4 @@
-/**
- * Which of the running apps a command means: the app of a name, a package or a pid, or the only one.
- *
- * Where none fits, or several do, the Failure lists those that run. It asks no process: see find-apps.ts.
- */
+/** Which of the running apps (find-apps.ts) a command means: by name, package or pid, or the only one. If none fits, says which run. */
 
 import { nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
@@ -10,7 +6,7 @@ import { nameOfPackage } from '../text.js'
 import { describeSilences, type FoundApps, type Silence } from './find-apps.js'
 import { titleOf, type App } from './group-apps.js'
 
-/** The app of this name, package or pid; without one the only app. Throws a Failure that says which there are. */
+/** The app of this name, package or pid; without a target the only app. Throws a Failure that lists the apps that run. */
 export function chooseApp({ looked, apps, silent, left }: FoundApps, target: string | undefined): App {
   const running = apps.filter(({ file }) => file !== undefined)
   const list = (running.length > 0 ? running : apps).map((app) => {
@@ -45,9 +41,9 @@ export function chooseApp({ looked, apps, silent, left }: FoundApps, target: str
   throw new Failure({ what, serving: silences, todo: apps.length > 0 ? `These run: ${list}` : `Start it, ${orElse}` })
 }
 
-/** Where the app can be asked to do something. Throws a Failure where nothing serves any more. */
+/** The control socket for requests to the app. Throws a Failure if nothing serves any more. */
 export function fileOf(app: App): string {
-  // A worker would ask it, and wait; one that is stopped would be started again.
+  // A worker would ask its keeper, and wait. A worker that is stopped would be started again.
   if (app.deafKeeper?.lives) throw new Failure({ what: `the keeper of ${titleOf(app)}, ${app.deafKeeper.what}`, serving: 'Its workers serve. Nothing was asked' })
   if (app.file !== undefined) return app.file
   const [first] = app.processes

@@ -3,9 +3,8 @@
 import { readdirSync, readFileSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
 import { findPlaces, HandoverError, isAlive, listenerPid, whyDeaf } from '@handover/core/internal'
-import { NobodyListens, Silent } from '../control/ask.js'
+import { NobodyListens, Silent, statusOf } from '../control/ask.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
-import { statusOf } from '../control/status-of.js'
 import { Failure } from '../failure.js'
 import { group, type ControlSocketAnswer, type App, type DeafKeeper } from './group-apps.js'
 

@@ -9,7 +9,7 @@ import { outcomeOf } from './reload.js'
 
 const reloadTimeoutMs = 120_000
 
-/** Answers the exit status. Throws a Failure where no app is found. */
+/** Answers the exit status. Throws a Failure if no app is found. */
 export async function drillApp({ target, ...options }: DrillOptions): Promise<number> {
   const app = chooseApp(await findApps(), target)
   const file = fileOf(app)

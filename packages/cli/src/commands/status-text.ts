@@ -1,6 +1,4 @@
-/**
- * `handover status` for people: 80 columns, what serves before what drains, and nothing that needs a legend. Pure.
- */
+/** `handover status` for people: 80 columns, what serves before what drains, and nothing that needs a legend. Pure. */
 
 import type { ProcessStatus } from '@handover/core/internal'
 import { titleOf, type App } from '../client/group-apps.js'
@@ -24,7 +22,7 @@ interface Column {
 
 const openOf = ({ connections }: ProcessStatus): number => Object.values(connections).reduce((sum, count) => sum + count, 0)
 
-/** All that is known of it is what its keeper saw. */
+/** It did not answer: only what its keeper knows is known. */
 const isDeaf = ({ node }: ProcessStatus): boolean => node === ''
 
 const widestVersion = 10
@@ -114,7 +112,7 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
   return `${lines.join('\n')}\n`
 }
 
-/** What a table has no room for. */
+/** What the table has no room for. */
 function detailsOf(process: ProcessStatus): string[] {
   const { connections, requests, waitsFor, endsInMs, version, node, state, pid } = process
   if (isDeaf(process)) return state === 'idle' ? ['does not answer yet'] : [`does not answer: its event loop is blocked. If that lasts, kill -9 ${pid}`]

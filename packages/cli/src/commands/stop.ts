@@ -10,10 +10,10 @@ import { refusal, sayAtInterrupt } from './reload.js'
 
 const answerMs = 10_000
 
-/** Answers the exit status. Throws a Failure where nobody could be asked. */
+/** Answers the exit status. Throws a Failure if no process could be asked. */
 export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
-  // Those that serve first: a predecessor that could still come back then hears that it need not.
+  // Serving processes first: then a predecessor that could still serve again hears that it need not.
   const pids = new Set<number>()
   const say = (line: string): void => { if (!json) process.stdout.write(`${line}\n`) }
   sayAtInterrupt('the drain goes on without this command. See handover status')
@@ -47,7 +47,7 @@ async function stopAt(file: string, stopping: (pid: number) => void): Promise<re
       }
     }
   } catch (error) {
-    // It was about to end anyway.
+    // It has ended in between.
     if (!(error instanceof NobodyListens)) throw error
   }
   return stopped

@@ -1,27 +1,35 @@
 /**
- * One request to one control socket, and its answers, each checked. Nothing is said before it is known that the process that listens there
- * belongs to this user or to root.
+ * One request to one control socket, and its answers, each checked. Nothing is sent before the process that listens there is known to
+ * belong to this user or to root.
  */
 
 import type net from 'node:net'
-import { connectControl, deadlineIn, LineReader, parseControlAnswer, withDeadline, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
+import { connectControl, deadlineIn, LineReader, parseControlAnswer, withDeadline, type AppStatus, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
 import { Failure } from '../failure.js'
 
 type AnswerMs = (answersSoFar: number) => number | undefined
 
 const longestLine = 4_194_304
+const statusMs = 3_000
 const serving = 'Nothing was asked'
 const seeLoop = 'See whether its event loop is blocked'
 
-/** Nobody listens at this file: a process that was killed left it behind. */
+/** No process listens at this file: it is left from one that was killed. */
 export class NobodyListens extends Failure {}
 
-/** Its answer was awaited for too long; it may still come to be done. */
+/** The answer did not come in time. What was asked may still be done. */
 export class Silent extends Failure {}
 
+/** Asks for the status of the app. Undefined if the answer is something else. Throws as `ask` does. */
+export async function statusOf(file: string): Promise<AppStatus | undefined> {
+  const request: ControlRequest = { type: 'request', verb: 'status' }
+  for await (const answer of ask(file, request, () => statusMs)) if (answer.type === 'status') return answer.app
+  return undefined
+}
+
 /**
- * Sends the request and yields the answers, until the connection closes. `answerMs`: how long each answer may take; undefined: for ever.
- * Throws NobodyListens, Silent, and a Failure for a socket of another user and for an answer that is none.
+ * Sends the request and yields the answers, until the connection closes. `answerMs`: how long each answer may take; undefined: without a
+ * limit. Throws NobodyListens, Silent, or a Failure for a socket of another user and for an invalid answer.
  */
 export async function* ask(file: string, request: ControlRequest, answerMs?: AnswerMs): AsyncGenerator<ControlAnswer> {
   const socket = connect(file)
@@ -55,7 +63,7 @@ async function* answers(socket: net.Socket, file: string, answerMs: AnswerMs | u
     over.abort()
     wake()
   }
-  // A process that ends with something unread resets the connection: what it said before has arrived all the same.
+  // A process that ends with something unread resets the connection. What it sent before has arrived.
   socket.on('error', end).on('end', end).on('close', end)
   socket.on('data', (chunk: Buffer) => {
     lines.add(chunk)

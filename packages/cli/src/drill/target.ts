@@ -1,6 +1,4 @@
-/**
- * Where a drill sends its requests: to a URL, or to the listeners that a status names. Pure.
- */
+/** Where a drill sends its requests: to a URL, or to the listeners that a status names. Pure. */
 
 import type { Target } from '@handover/load'
 
@@ -22,7 +20,7 @@ export interface Where {
   readonly https?: boolean | undefined
 }
 
-/** All places that may be meant, the likeliest first; or what is wrong with the arguments. */
+/** All places that may be meant, the likeliest first, or what is wrong with the arguments. */
 export function placesOf({ url, listeners = [], path, https }: Where): readonly Place[] | string {
   if (path !== undefined && !/^\/[\x21-\x7e]*$/.test(path)) return `the path ${JSON.stringify(path)} is not one: it begins with / and has no spaces`
   if (url !== undefined) {

@@ -6,9 +6,8 @@
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/internal'
-import { NobodyListens } from '../control/ask.js'
+import { NobodyListens, statusOf } from '../control/ask.js'
 import { ending, isOwn, pidOf } from '../control/socket-names.js'
-import { statusOf } from '../control/status-of.js'
 import type { Fleet } from './fleet.js'
 
 /** How often to look for workers that could not be found at first: they booted when their keeper died, or their event loop was blocked. */

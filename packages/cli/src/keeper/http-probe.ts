@@ -1,8 +1,8 @@
 /**
- * One real GET over a connection that no client has: how the keeper asks a successor whether it serves before it is let near traffic.
+ * One real GET over a connection that no client has: how the keeper checks a successor before it gets traffic.
  *
- * Only a whole answer with 2xx is a yes; redirects, hangs, resets and garbage are not. It never throws and never leaves the descriptor
- * open. A certificate is not verified: the other end of the connection is a process that the keeper started itself.
+ * Only a complete answer with 2xx counts; redirects, hangs, resets and garbage do not. It never throws and never leaves the descriptor
+ * open. Certificates are not verified: the other end of the connection is a process that the keeper started itself.
  */
 
 import { closeSync } from 'node:fs'
@@ -28,7 +28,7 @@ export interface ProbeRequest {
 /** `reason` follows "the probe GET /healthz ". */
 export type ProbeResult = { readonly ok: true; readonly status: number } | { readonly ok: false; readonly reason: string }
 
-/** Of a longer answer, or one that never ends, this much is enough. */
+/** So much of an answer is enough: it may never end. */
 const enoughBytes = 1_048_576
 
 type End = (result: ProbeResult) => void
@@ -42,7 +42,9 @@ export function probe(fd: number, request: ProbeRequest): Promise<ProbeResult> {
     try {
       socket = new net.Socket({ fd })
     } catch (error) {
-      closeQuietly(fd)
+      try {
+        closeSync(fd)
+      } catch { /* it was not open */ }
       resolve(failed(`could not be sent (${(error as Error).message})`))
       return
     }
@@ -64,12 +66,6 @@ export function probe(fd: number, request: ProbeRequest): Promise<ProbeResult> {
       end(failed(`could not be sent (${(error as Error).message})`))
     }
   })
-}
-
-function closeQuietly(fd: number): void {
-  try {
-    closeSync(fd)
-  } catch { /* it was not open */ }
 }
 
 function encrypt(socket: net.Socket, { protocol, host }: ProbeRequest, end: End): tls.TLSSocket {
@@ -100,7 +96,7 @@ function askHttp2(stream: Duplex, { protocol, path, host }: ProbeRequest, end: E
     .end()
 }
 
-/** Reads the body of a 2xx to its end: an answer that breaks off is none. */
+/** Reads the body of a 2xx to its end. An answer that breaks off does not count. */
 function readAnswer(body: NodeJS.ReadableStream, status = 0, end: End): void {
   if (status < 200 || status > 299) {
     end(failed(`was answered ${status}, which is not 2xx`))

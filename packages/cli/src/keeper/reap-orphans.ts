@@ -1,22 +1,18 @@
 /**
- * What PID 1 owes to its container: processes whose own starter has died come to it, and stay zombies until it takes notice.
+ * The duty of PID 1 in a container: processes whose parent has died become its children, and stay zombies until it waits for them.
  *
- * Node takes notice of those that it started, and must be the only one that does, or their exit events are lost. So this one looks first
- * who has ended (waitid with WNOWAIT), and never touches one of ours. As any other process than PID 1 it does nothing: nobody's orphans
- * come there.
+ * Node waits for the processes that it started, and must be the only one that does, or their exit events are lost. So this looks first
+ * which process has ended (waitid with WNOWAIT), and leaves those of Node alone. Only PID 1 gets orphans: elsewhere it does nothing.
  */
 
 import { addon } from '@handover/core/internal'
 
-/**
- * One of ours that has ended hides the others for as long as Node has not reaped it, which it does in the same turn of the event loop or
- * the next.
- */
+/** A process of Node that has ended hides the others until Node has reaped it, in this turn of the event loop or the next. */
 const againMs = 20
 
 /**
- * Reaps orphans from now on, those that have ended already first. `isOurs` says whether this process started `pid` itself and has not had
- * its exit event yet. Answers a function that ends it.
+ * Reaps orphans from now on, also those that have ended already. `isOurs`: whether this process started `pid` itself and waits for its exit
+ * event. Answers a function that ends it.
  */
 export function reapOrphans(isOurs: (pid: number) => boolean): () => void {
   if (process.pid !== 1) return () => undefined

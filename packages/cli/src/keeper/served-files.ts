@@ -1,6 +1,6 @@
 /**
- * The paths of the Unix sockets that the workers serve, while one is started: whatever its program does to them, they are put back. The
- * keeper does it because its event loop is never blocked, and because no worker may live.
+ * Puts back the paths of the Unix sockets that the workers serve, whatever a program that starts does to them. The keeper does it: its
+ * event loop is never blocked, and no worker may be alive.
  */
 
 import { SocketFileHold } from '@handover/core/internal'

@@ -1,12 +1,10 @@
-/**
- * What systemd gives to a keeper and wants from it: the sockets of a socket unit, and WATCHDOG=1 (WatchdogSec=).
- */
+/** What systemd gives to a keeper, the sockets of a socket unit, and what it wants from it: WATCHDOG=1 (WatchdogSec=). */
 
 import { activation, notifySystemd, watchdogBeatMs } from '@handover/core/internal'
 import { notStarted } from '../failure.js'
 import type { Keeper } from './keeper.js'
 
-/** Call it before anything else is opened. Throws a Failure for a unit with Accept=yes. */
+/** Call it before anything is opened. Throws a Failure for a unit with Accept=yes. */
 export function takeActivated(env: NodeJS.ProcessEnv, log: (level: 'info' | 'warn', line: string) => void): void {
   const { sockets, hasConnection } = activation()
   if (hasConnection) {
@@ -21,9 +19,8 @@ export function takeActivated(env: NodeJS.ProcessEnv, log: (level: 'info' | 'war
 }
 
 /**
- * Says WATCHDOG=1 for as long as a worker's event loop answers, or the keeper can bring that about: by starting one where none serves, or
- * by ending one that hangs (--hang-timeout, which gets twice its time). So systemd starts the service anew where the keeper hangs, or
- * cannot help.
+ * Says WATCHDOG=1 while a worker answers, or the keeper can still help: it starts a worker if none serves, and ends one that hangs
+ * (--hang-timeout, which gets twice its time). So systemd restarts the service if the keeper itself hangs, or cannot help.
  */
 export function tellWatchdog(keeper: Keeper): void {
   const beatMs = watchdogBeatMs(process.env)
