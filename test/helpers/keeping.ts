@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { AppStatus, ReloadOutcome } from '@handover/core/internal'
 import { startLoad, type Load, type LoadOptions, type Target } from '@handover/load'
-import { commandFile, Silent, statusOf } from './internals.js'
+import { commandFile, NoAnswer, statusOf } from './internals.js'
 import { command, type Ran, type Running } from './command.js'
 import { traffic } from './invariants.js'
 import { Program, programPath, waitFor } from './program.js'
@@ -97,7 +97,7 @@ export class Keeping implements AsyncDisposable {
         return await statusOf(this.socket)
       } catch (error) {
         // A busy machine is no answer.
-        if (!(error instanceof Silent) || tries === 10) return undefined
+        if (!(error instanceof NoAnswer) || tries === 10) return undefined
       }
     }
   }

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
 import { findPlaces, HandoverError, isAlive, listenerPid, whyDeaf } from '@handover/core/internal'
-import { NobodyListens, Silent, statusOf } from '../control/ask.js'
+import { NoListener, NoAnswer, statusOf } from '../control/ask.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
 import { group, type ControlSocketAnswer, type App, type DeafKeeper } from './group-apps.js'
@@ -45,8 +45,8 @@ export async function findApps(): Promise<FoundApps> {
       const status = await statusOf(file)
       if (status) answered.push({ file, status })
     } catch (error) {
-      if (error instanceof Silent) silent.push(silenceOf(file))
-      else if (!(error instanceof NobodyListens)) return // another program's socket, or another user's
+      if (error instanceof NoAnswer) silent.push(silenceOf(file))
+      else if (!(error instanceof NoListener)) return // another program's socket, or another user's
       else if (isOwn(file)) remove(file)
       else left.push(nameOf(file))
     }

@@ -85,12 +85,12 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
 /** Reads a value. Throws what `wrong` makes of what is expected. */
 type Reader<Value> = (text: string, wrong: (expected: string) => Failure) => Value
 /** Of each option that was given, by name. */
-type Given<Options> = { readonly [Name in keyof Options]?: Options[Name] extends Reader<infer Value> ? Value : true }
+type GivenOptions<Options> = { readonly [Name in keyof Options]?: Options[Name] extends Reader<infer Value> ? Value : true }
 
 /** Options in any order, and at most one other word: a name or a pid. */
 function parse<const Options extends Readonly<Record<string, 'flag' | Reader<unknown>>>>(
   command: CommandName, words: readonly string[], options: Options
-): { readonly given: Given<Options>; readonly target: { readonly target?: string }; readonly help?: Command } {
+): { readonly given: GivenOptions<Options>; readonly target: { readonly target?: string }; readonly help?: Command } {
   const types: ParseArgsConfig['options'] = { help: { type: 'boolean', short: 'h' } }
   for (const [name, option] of Object.entries(options)) types[name] = { type: option === 'flag' ? 'boolean' : 'string' }
   const { tokens } = parseArgs({ args: [...words], options: types, strict: false, allowPositionals: true, tokens: true })
@@ -114,7 +114,7 @@ function parse<const Options extends Readonly<Record<string, 'flag' | Reader<unk
   }
   const [target, second] = targets
   if (second !== undefined) throw misused(`one name or pid is expected, found ${shown(targets.join(' '))}`, command)
-  const given = Object.fromEntries(read.map(([name, of]) => [name, of()])) as Given<Options>
+  const given = Object.fromEntries(read.map(([name, of]) => [name, of()])) as GivenOptions<Options>
   return { given, target: target === undefined ? {} : { target } }
 }
 

@@ -6,7 +6,7 @@ import { findApps } from '../client/find-apps.js'
 import { titleOf } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
-import { ask, Silent } from '../control/ask.js'
+import { ask, NoAnswer } from '../control/ask.js'
 import { Failure } from '../failure.js'
 import { cut, duration, number, printable } from '../text.js'
 
@@ -21,7 +21,7 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   sayAtInterrupt('the reload goes on without this command. See handover status')
   const say = (text: string): void => { if (!json) process.stdout.write(`${text}\n`) }
   const outcome = await outcomeOf(fileOf(app), options, timeoutMs, say).catch((error: unknown) => {
-    if (!(error instanceof Silent)) throw error
+    if (!(error instanceof NoAnswer)) throw error
     const what = `${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on`
     throw new Failure({ what, todo: 'See handover status; give it longer with --timeout' })
   })
@@ -87,12 +87,12 @@ function describeReload(known: ReloadOutcome, isKeeper = false): string {
   return `${lines.join('')}${describeState(known)}${isRolling ? `reloaded in ${duration(known.ms)}\n` : ''}`
 }
 
-type Switched = ReloadOutcome['switched'][number]
+type SwitchedSlot = ReloadOutcome['switched'][number]
 
-const describeKeeper = ({ from, to }: Switched): string =>
+const describeKeeper = ({ from, to }: SwitchedSlot): string =>
   `process ${to.pid} is the keeper now${from ? ` in place of process ${from.pid}` : ''}; workers and connections are unaffected`
 
-function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: Switched): string {
+function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: SwitchedSlot): string {
   const report = reports.find(({ successor }) => successor?.pid === to.pid)
   const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
   const counts = `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut`

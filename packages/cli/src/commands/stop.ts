@@ -4,7 +4,7 @@ import { chooseApp, fileOf } from '../client/choose-app.js'
 import { findApps } from '../client/find-apps.js'
 import { titleOf, type App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
-import { ask, NobodyListens } from '../control/ask.js'
+import { ask, NoListener } from '../control/ask.js'
 import { Failure } from '../failure.js'
 import { refusal, sayAtInterrupt } from './reload.js'
 
@@ -48,7 +48,7 @@ async function stopAt(file: string, stopping: (pid: number) => void): Promise<re
     }
   } catch (error) {
     // It has ended in between.
-    if (!(error instanceof NobodyListens)) throw error
+    if (!(error instanceof NoListener)) throw error
   }
   return stopped
 }

@@ -15,10 +15,10 @@ const serving = 'Nothing was asked'
 const seeLoop = 'See whether its event loop is blocked'
 
 /** No process listens at this file: it is left from one that was killed. */
-export class NobodyListens extends Failure {}
+export class NoListener extends Failure {}
 
 /** The answer did not come in time. What was asked may still be done. */
-export class Silent extends Failure {}
+export class NoAnswer extends Failure {}
 
 /** Asks for the status of the app. Undefined if the answer is something else. Throws as `ask` does. */
 export async function statusOf(file: string): Promise<AppStatus | undefined> {
@@ -29,7 +29,7 @@ export async function statusOf(file: string): Promise<AppStatus | undefined> {
 
 /**
  * Sends the request and yields the answers, until the connection closes. `answerMs`: how long each answer may take; undefined: without a
- * limit. Throws NobodyListens, Silent, or a Failure for a socket of another user and for an invalid answer.
+ * limit. Throws NoListener, NoAnswer, or a Failure for a socket of another user and for an invalid answer.
  */
 export async function* ask(file: string, request: ControlRequest, answerMs?: AnswerMs): AsyncGenerator<ControlAnswer> {
   const socket = connect(file)
@@ -48,10 +48,10 @@ function connect(file: string): net.Socket {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EACCES' || code === 'EPERM') throw new Failure({ what: `${file} belongs to another user`, serving, todo: 'Run this command as that user, or as root' })
-    if (code === 'EAGAIN') throw new Silent({ what: `the process that listens at ${file} does not answer: so many wait already`, todo: seeLoop })
+    if (code === 'EAGAIN') throw new NoAnswer({ what: `the process that listens at ${file} does not answer: so many wait already`, todo: seeLoop })
     throw new Failure({ what: `${file} cannot be asked: ${message}` })
   }
-  if (!socket) throw new NobodyListens({ what: `nobody listens at ${file} any more`, serving, todo: 'See handover status' })
+  if (!socket) throw new NoListener({ what: `nobody listens at ${file} any more`, serving, todo: 'See handover status' })
   return socket
 }
 
@@ -81,7 +81,7 @@ async function* answers(socket: net.Socket, file: string, answerMs: AnswerMs | u
       if (over.signal.aborted) return
       const woken = new Promise<true>((resolve) => { wake = () => { resolve(true) } })
       if (await withDeadline(woken, deadline) === undefined) {
-        throw new Silent({ what: `the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms`, todo: seeLoop })
+        throw new NoAnswer({ what: `the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms`, todo: seeLoop })
       }
     }
   }

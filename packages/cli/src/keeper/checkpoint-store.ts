@@ -215,7 +215,7 @@ export class CheckpointStore {
     return `${shown.join(', ')}${left.length > mostShown ? ` and ${left.length - mostShown} more` : ''}`
   }
 
-  /** A worker that got what was left serves, or has its state from one that did. */
+  /** A worker serves with what was left, or with state from a worker that did. */
   served(slot: number): void {
     if (this.#serving.has(slot) || !this.#held.some((held) => held.slot === slot && held.pid === null)) return
     this.#serving.set(slot, setTimeout(() => { this.forgetLeft(slot) }, this.#keptMs).unref())

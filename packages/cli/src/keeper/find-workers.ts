@@ -6,7 +6,7 @@
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/internal'
-import { NobodyListens, statusOf } from '../control/ask.js'
+import { NoListener, statusOf } from '../control/ask.js'
 import { ending, isOwn, pidOf } from '../control/socket-names.js'
 import type { Fleet } from './fleet.js'
 
@@ -62,7 +62,7 @@ async function look(fleet: Fleet, log: (line: string) => void, known?: KnownSock
       known?.foreign.add(path.basename(file))
     } catch (error) {
       // A socket on which no process listens is stale. A process that does not answer may still be a worker.
-      if (!(error instanceof NobodyListens)) log(`${path.basename(file)} may be a worker of ${name}, and cannot be asked: ${(error as Error).message}`)
+      if (!(error instanceof NoListener)) log(`${path.basename(file)} may be a worker of ${name}, and cannot be asked: ${(error as Error).message}`)
     }
     return false
   }))

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, withoutStop, type ControlSide } from '@handover/core/internal'
-import { ask, NobodyListens } from '../control/ask.js'
+import { ask, NoListener } from '../control/ask.js'
 import { Failure, notStarted } from '../failure.js'
 
 const statusMs = 3_000
@@ -79,7 +79,7 @@ async function refuseFound(name: string): Promise<void> {
         throw notStarted(what, `Reload that one (handover reload ${name}), or choose another --name`)
       }
     } catch (error) {
-      if (!(error instanceof NobodyListens)) throw error
+      if (!(error instanceof NoListener)) throw error
     }
   }
 }
