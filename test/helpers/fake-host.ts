@@ -18,8 +18,8 @@ import {
 } from './internals.js'
 
 const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve) })
-/** A message that is sent in one turn of the loop is read in the next, and answered; a few turns settle all that follows from one timer. */
-const turnsToSettle = 8
+/** A message that is sent in one turn of the loop is read in the next or the one after: after so many quiet turns nothing is on its way. */
+const quietTurns = 8
 /** How long a test waits for what must come without a timer. */
 const patienceMs = 5_000
 /** Also where a test has replaced the clock of this process. */
@@ -62,6 +62,8 @@ export class FakeMachine implements AsyncDisposable {
   readonly timers = new Set<FakeTimer>()
   readonly processes: FakeProcess[] = []
   readonly steps: Step[] = []
+  /** Counts all that was said, heard or done. */
+  activity = 0
   /** What the next process runs: the version that was deployed. */
   program: FakeProgram
   /** Hears each step, as it is taken. */
@@ -118,7 +120,11 @@ export class FakeMachine implements AsyncDisposable {
 
   /** Nothing moves any more without a timer. */
   async settle(): Promise<void> {
-    for (let turns = 0; turns < turnsToSettle; turns++) await turn()
+    for (let quiet = 0, seen = this.activity; quiet < quietTurns; quiet++) {
+      await turn()
+      if (this.activity !== seen) quiet = 0
+      seen = this.activity
+    }
   }
 
   /** Waits without any time passing. */
@@ -237,6 +243,7 @@ export class FakeProcess implements Host {
 
   step(does: string): void {
     if (this.isStill) return
+    this.machine.activity++
     if (beside.test(does)) return
     const step = { by: this, does }
     this.machine.steps.push(step)
@@ -257,10 +264,12 @@ export class FakeProcess implements Host {
     channel.send = (message, fds) => {
       if (this.isStill) return
       send(message, fds)
+      this.machine.activity++
       note('says', message.type)
     }
     channel.receive = async (...until) => {
       const received = await receive(...until)
+      this.machine.activity++
       if (received) note('hears', received.message.type)
       return this.isStill ? await new Promise(() => undefined) : received
     }
