@@ -65,47 +65,6 @@ test('a listener that a version dropped is listened on again when that version d
   expect(await planned.reload()).toEqual({ kept: [`tcp ${host}:${a}`, `tcp ${host}:${b}`], added: [], dropped: [] })
 })
 
-test('a listener that was dropped can be added again', async () => {
-  const [a, b] = await freePorts(2)
-  await using planned = new Planned(plan(a, b))
-  const { pid } = await planned.program.event('bound')
-  planned.next({ ...plan(a), ready: true })
-  await planned.reload()
-  await waitFor(() => !planned.program.alive.includes(pid))
-  planned.next(plan(a, b))
-  expect((await planned.reload()).added).toEqual([`tcp ${host}:${b}`])
-  expect(await ask('http', at(b))).toBe(planned.program.serving)
-})
-
-test('a server that listens late, when the process already serves, is kept by the next reload', async () => {
-  const [a, b] = await freePorts(2)
-  await using planned = new Planned({ ...plan(a), late: [at(b)] })
-  await planned.program.event('late', ({ generation }) => generation === 1)
-  planned.next(plan(a, b))
-  expect((await planned.reload()).kept).toEqual([`tcp ${host}:${a}`, `tcp ${host}:${b}`])
-})
-
-test('a server that a successor adds late listens at once and belongs to the next handover', async () => {
-  const [a, b] = await freePorts(2)
-  await using planned = new Planned(plan(a))
-  await planned.addresses(1)
-  planned.next({ ...plan(a), late: [at(b)] })
-  await planned.reload()
-  const { pid } = await planned.program.event('late', ({ generation }) => generation === 2)
-  expect(await ask('http', at(b))).toBe(pid)
-  planned.next(plan(a, b))
-  expect((await planned.reload()).kept).toEqual([`tcp ${host}:${a}`, `tcp ${host}:${b}`])
-})
-
-test('a listener that the program closed is not handed over', async () => {
-  const [a, b] = await freePorts(2)
-  await using planned = new Planned({ ...plan(a, b), close: [1] })
-  await planned.program.event('closed-by-program')
-  expect(await connects(at(b))).toBe('ECONNREFUSED')
-  planned.next({ ...plan(a), ready: true })
-  expect(await planned.reload()).toEqual({ kept: [`tcp ${host}:${a}`], added: [], dropped: [] })
-})
-
 test.each([1, 2])('a program that closes its only server and listens again is reloaded as before (generation %i)', async (generation) => {
   const [port] = await freePorts(1)
   await using planned = new Planned(plan(port))
@@ -133,22 +92,6 @@ test('a successor that closes its last server ends by itself, and its predecesso
   expect(await planned.program.ended).toEqual({ code: 0, signal: null })
   await waitFor(() => planned.program.alive.length === 0)
   expect(planned.program.events.filter(({ event }) => event === 'failed')).toEqual([])
-})
-
-test('two listeners on port 0 keep their two ports', async () => {
-  await using planned = new Planned(plan(0, 0))
-  const first = await planned.addresses(1)
-  await planned.reload()
-  await planned.reload()
-  expect(await planned.addresses(3)).toEqual(first)
-})
-
-test('a new version that names the port which was port 0 keeps the listener', async () => {
-  await using planned = new Planned(plan(0))
-  const [address] = await planned.addresses(1) as net.AddressInfo[]
-  planned.next(plan(address?.port))
-  expect((await planned.reload()).kept).toHaveLength(1)
-  expect(await planned.addresses(2)).toEqual([address])
 })
 
 test('a larger backlog of the new version holds, a smaller one does not shrink it', async () => {

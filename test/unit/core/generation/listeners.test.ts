@@ -1,0 +1,84 @@
+/** Listeners that change from one version to the next: which are kept, added or dropped, and what the next reload makes of them. */
+
+import net from 'node:net'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { Report } from '@handover/core'
+import { freePorts } from '../../../helpers/ask.js'
+import { ask, FakeMachine, type FakeProcess, type FakeProgram } from '../../../helpers/fake-host.js'
+
+let machine: FakeMachine
+let a: number
+let b: number
+
+beforeEach(async () => {
+  [a, b] = await freePorts(2) as [number, number]
+  machine = new FakeMachine(() => undefined)
+})
+afterEach(async () => { await machine[Symbol.asyncDispose]() })
+
+/** A version that listens on these ports, one after the other, and is ready then. */
+const on = (...ports: number[]): FakeProgram => async (process) => {
+  process.generation.configure({ undoWindow: 1_000, linger: 0 })
+  for (const port of ports) await process.listen(process.serve(), port)
+  process.generation.ready()
+}
+
+async function start(program: FakeProgram): Promise<FakeProcess> {
+  machine.program = program
+  return await machine.start()
+}
+
+/** Reloads whoever serves with this version; the one before has ended then. */
+async function reload(program: FakeProgram): Promise<Report['listeners']> {
+  const serving = machine.alive.at(-1)!
+  machine.program = program
+  const { listeners } = await serving.generation.reload()
+  await machine.advance(1_000)
+  await machine.until(() => serving.end !== undefined, 'the predecessor to end')
+  return listeners
+}
+
+const named = (...ports: number[]): string[] => ports.map((port) => `tcp 127.0.0.1:${port}`)
+const portsOf = ({ servers }: FakeProcess): number[] => servers.map((server) => (server.address() as net.AddressInfo).port)
+
+it('a listener that was dropped refuses connects, and can be added again', async () => {
+  await start(on(a, b))
+  expect(await reload(on(a))).toEqual({ kept: named(a), added: [], dropped: named(b) })
+  await expect(ask(b)).rejects.toMatchObject({ code: 'ECONNREFUSED' })
+  expect(await reload(on(a, b))).toEqual({ kept: named(a), added: named(b), dropped: [] })
+  expect([await ask(a), await ask(b)]).toEqual(['3', '3'])
+})
+
+it('a server that listens late, when the process already serves, is kept by the next reload', async () => {
+  const first = await start(on(a))
+  await first.listen(first.serve(), b)
+  expect((await reload(on(a, b))).kept).toEqual(named(a, b))
+})
+
+it('a server that a successor adds late listens at once and belongs to the next handover', async () => {
+  await start(on(a))
+  await reload(on(a))
+  const [, second] = machine.processes
+  await second!.listen(second!.serve(), b)
+  expect(await ask(b)).toBe('2')
+  expect((await reload(on(a, b))).kept).toEqual(named(a, b))
+})
+
+it('a listener that the program closed is not handed over', async () => {
+  const first = await start(on(a, b))
+  await new Promise((resolve) => first.servers[1]!.close(resolve))
+  expect(await reload(on(a))).toEqual({ kept: named(a), added: [], dropped: [] })
+})
+
+it('two listeners on port 0 keep their two ports', async () => {
+  const ports = portsOf(await start(on(0, 0)))
+  await reload(on(0, 0))
+  await reload(on(0, 0))
+  expect(portsOf(machine.processes[2]!)).toEqual(ports)
+})
+
+it('a new version that names the port which was port 0 keeps the listener', async () => {
+  const [port] = portsOf(await start(on(0)))
+  expect((await reload(on(port!))).kept).toHaveLength(1)
+  expect(portsOf(machine.processes[1]!)).toEqual([port])
+})
