@@ -11,7 +11,6 @@ export interface Plan {
   readonly listen?: readonly object[]
   readonly udp?: readonly object[]
   readonly unlink?: readonly string[]
-  readonly late?: readonly object[]
   readonly close?: readonly number[]
   /** It says ready() when it listens on all that it has: what it does without is dropped at once. */
   readonly ready?: boolean

@@ -1,7 +1,7 @@
 // An http program whose listeners change between versions, and which does to them what programs do.
-//   PLAN_FILE   JSON, read at every boot: { listen: [listen options, …], udp: [bind options, …], unlink: [path, …], late: [listen options, …],
-//               close: [index, …], ready, options }
-// It prints `bound` with the addresses, or `error` for each listen() that fails. `late` and `close` come once this process serves.
+//   PLAN_FILE   JSON, read at every boot: { listen: [listen options, …], udp: [bind options, …], unlink: [path, …], close: [index, …], ready,
+//               options }
+// It prints `bound` with the addresses, or `error` for each listen() that fails. `close` comes once this process serves.
 import dgram from 'node:dgram'
 import { once } from 'node:events'
 import { readFileSync, rmSync } from 'node:fs'
@@ -9,7 +9,7 @@ import http from 'node:http'
 import { handover } from '@handover/core'
 import { print, printEvents } from './print.mjs'
 
-const { listen = [], udp = [], unlink = [], late = [], close = [], ready, options } = JSON.parse(readFileSync(process.env.PLAN_FILE, 'utf8'))
+const { listen = [], udp = [], unlink = [], close = [], ready, options } = JSON.parse(readFileSync(process.env.PLAN_FILE, 'utf8'))
 printEvents(handover)
 
 async function start(server, go) {
@@ -53,9 +53,6 @@ process.on('SIGUSR2', async () => {
 print('bound', { addresses: [...servers, ...sockets].map((server) => { try { return server.address() } catch { return null } }) })
 if (ready) handover.ready()
 
-while (late.length + close.length > 0 && handover.state !== 'serving') await once(handover.events, 'state')
-for (const place of late) {
-  print('late', { address: (await serve(place)).address() })
-}
+while (close.length > 0 && handover.state !== 'serving') await once(handover.events, 'state')
 for (const index of close) await new Promise((resolve) => servers[index].close(resolve))
 if (close.length > 0) print('closed-by-program')
