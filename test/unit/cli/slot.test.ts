@@ -8,8 +8,8 @@ import { addon, openChannel, openPairs, type Channel, type Peer, type ProcessSta
 import { FarEnd } from '../../helpers/line.js'
 import { waitFor } from '../../helpers/program.js'
 import {
-  CheckpointStore, CountStore, handoverMessages, keeperMessages, ListenerMembers, Slot, SlotLifecycle, slotMoves, workerMessages, type SlotSide, type SlotStateName, type KeeperMessage, type Worker,
-  type WorkerMessage, type WorkerSide
+  CheckpointStore, CountStore, handoverMessages, keeperMessages, ListenerMembers, Slot, SlotLifecycle, slotMoves, workerMessages,
+  type KeeperMessage, type SlotSide, type SlotStateName, type Worker, type WorkerMessage, type WorkerSide
 } from '../../helpers/internals.js'
 
 /** Every move of all tests. */

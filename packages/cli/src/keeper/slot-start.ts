@@ -8,14 +8,11 @@ import type { SlotContext } from './slot-context.js'
 import type { Start } from './slot-state.js'
 import type { Worker } from './worker.js'
 
-export interface StartWishes {
-  /** The first worker of the app may take as long as it likes. */
-  readonly first: boolean
-  readonly withoutState: boolean
-}
-
-/** Resolves when the worker serves. Throws a HandoverError. */
-export async function startWithoutPredecessor(context: SlotContext, start: Start, { first, withoutState }: StartWishes): Promise<Worker> {
+/**
+ * Resolves when the worker serves. Throws a HandoverError. `first`: the first worker of the app, which may take as long as it likes to
+ * begin; `withoutState`: the checkpoints are not offered.
+ */
+export async function startWithoutPredecessor(context: SlotContext, start: Start, first: boolean, withoutState: boolean): Promise<Worker> {
   const { index, side } = context
   const begun = performance.now()
   const release = side.files.hold()

@@ -95,7 +95,7 @@ export class Slot {
   async #start(start: Start, first: boolean, withoutState: boolean): Promise<Worker> {
     let worker: Worker
     try {
-      worker = await startWithoutPredecessor(this.#context, start, { first, withoutState })
+      worker = await startWithoutPredecessor(this.#context, start, first, withoutState)
     } catch (cause) {
       this.#lifecycle.move('starting', start.server ? { is: 'serving', server: start.server } : { is: 'empty' })
       throw start.givenUp ? new HandoverError('HANDOVER_STOPPED', { what: 'the start was given up' }, { cause }) : cause
@@ -298,7 +298,7 @@ export class Slot {
 
   #heardState(worker: Worker, heard: LifecycleState): void {
     const { state } = this.#lifecycle
-    const [handover, undo] = [handoverOf(state), undoOf(state)]
+    const handover = handoverOf(state)
     if (heard === 'launching' && handover?.from === worker) handover.began()
     if (heard === 'draining' && worker === this.server && !handover) {
       const asked = worker.retiring
@@ -308,24 +308,18 @@ export class Slot {
     }
     if (heard !== 'serving') return
     if (state.is === 'alone' && state.handover.to === worker) state.handover.end()
-    else if (undo?.from === worker && state.is !== 'undone') this.#undone(worker)
-    else if (state.is === 'starting' && state.start.returning === worker) {
+    else if ((state.is === 'undoable' || state.is === 'returning') && state.undo.from === worker) {
+      const { undo } = state
+      worker.retiring = false
+      undo.to.retiring = true
+      this.#lifecycle.move(state.is, { is: 'undone', undo })
+      this.#serverChanged(worker)
+      undo.over?.()
+    } else if (state.is === 'starting' && state.start.returning === worker) {
       worker.retiring = false
       this.#takePlace(worker)
     // It came back too late: another worker has its place, or will.
     } else if (worker.retiring && worker !== this.server) worker.stop(false)
-  }
-
-  /** The worker that had handed over serves again. */
-  #undone(from: Worker): void {
-    const { state } = this.#lifecycle
-    if (state.is !== 'undoable' && state.is !== 'returning') return
-    const { undo } = state
-    from.retiring = false
-    undo.to.retiring = true
-    this.#lifecycle.move(state.is, { is: 'undone', undo })
-    this.#serverChanged(from)
-    undo.over?.()
   }
 
   /** The slot has just moved to a state in which this worker serves. */
