@@ -83,7 +83,8 @@ function reloadLine({ reload, error }: Extract<DrillResult, { reload: unknown }>
 function phaseTable(phases: readonly (readonly [string, Phase])[]): string[] {
   const rows = [
     ['', 'answered', 'lost', 'p50 ms', 'p99 ms', 'slowest ms'],
-    ...phases.map(([name, { answered, lost, p50, p99, max }]) => [name, number(answered), number(lost), p50.toFixed(1), p99.toFixed(1), max.toFixed(1)])
+    ...phases.map(([name, { answered, lost, p50, p99, max }]) =>
+      [name, number(answered), number(lost), ...[p50, p99, max].map((ms) => ms.toFixed(1))])
   ]
   return rows.map(([name, ...cells]) => `  ${name!.padEnd(6)}${cells.map((cell) => cell.padStart(12)).join('')}`)
 }

@@ -36,7 +36,8 @@ export interface KeeperMemory extends Memory {
 type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
 const memory = shape({
-  name: string, startedAt: number, crashes: count, count, lastReload: orNull(reloadOutcomeShape), since: optional(number), control: orNull(string),
+  name: string, startedAt: number, crashes: count, count,
+  lastReload: orNull(reloadOutcomeShape), since: optional(number), control: orNull(string),
   members: list(shape({ slot: count, key: string, state: string, listener: listenerShape })),
   checkpoints: optional(list(shape({ slot: count, pid: orNull(count), name: string, bytes: count, at: number, crashes: count }))),
   counts: optional(list(shape({ topic: string, slot: count, snapshot: countedByShape })))

@@ -16,7 +16,7 @@ interface ListeningProcess {
   readonly names: readonly string[]
 }
 
-export interface ListenersElsewhere {
+export interface OtherListeners {
   /** What the worker itself listens on, in any thread. */
   readonly itself: readonly string[]
   /** Processes that it started, and those that they started. */
@@ -30,7 +30,7 @@ const listenState = '0A'
 const acceptsFlag = 0x10000
 
 /** What the worker `pid` listens on, and what the processes below it listen on and do not share with it. */
-export function listensElsewhere(pid: number): ListenersElsewhere {
+export function listensElsewhere(pid: number): OtherListeners {
   const sockets = listeningSockets(pid)
   if (sockets.size === 0) return { itself: [], others: [] }
   const own = inodesOf(pid)
@@ -137,7 +137,7 @@ export interface Place {
 }
 
 /** Where the app serves if the worker never listened itself, and why that cannot be handed over. Undefined if nothing is found. */
-export function whereItServes(worker: WorkerFacts, { itself, others }: ListenersElsewhere): Place | undefined {
+export function whereItServes(worker: WorkerFacts, { itself, others }: OtherListeners): Place | undefined {
   const { pid } = worker
   if (itself.length > 0) {
     const [why, todo] = reasonFor(worker)
@@ -154,7 +154,7 @@ export function whereItServes(worker: WorkerFacts, { itself, others }: Listeners
 }
 
 /** A launcher listens only for its own processes, on a path, and one of these has a port. Undefined if it is none. `listeners`: its own. */
-export function whatItLaunched({ pid, args }: WorkerFacts, listeners: readonly string[], { others }: ListenersElsewhere): Place | undefined {
+export function whatItLaunched({ pid, args }: WorkerFacts, listeners: readonly string[], { others }: OtherListeners): Place | undefined {
   if (listeners.length === 0 || !listeners.every((name) => name.startsWith('unix '))) return undefined
   const isTcp = (name: string): boolean => name.startsWith('tcp ')
   const served = others.filter(({ names }) => names.some(isTcp))
