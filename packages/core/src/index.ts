@@ -68,7 +68,7 @@ export const aggregate: Handover['aggregate'] = (name, options) => generation.ag
 export const onMoved: Handover['onMoved'] = (kind, take) => { generation.onMoved(kind, take) }
 
 /**
- * For adapters: makes every server reloadable that answers with `listener`, whoever creates it and whenever. With `mayFail` a
+ * For adapters: makes every server reloadable that answers with `listener`, no matter where and when it is created. With `mayFail` a
  * successor can serve although one of them does not listen. Throws HANDOVER_OPTION.
  */
 export function adoptRequestListener(listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}): void {
@@ -82,5 +82,5 @@ export const log = (level: LogLevel, line: string): void => { generation.log(lev
 /** For adapters: why a connection is not moved, for the report. */
 export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }
 
-/** For adapters: what onMoved() was given for this kind takes no more connections, and the kind is free again. */
+/** For adapters: the function that onMoved() got for this kind takes no more connections, and the kind is free again. */
 export const forgetMoved = (kind: string): void => { generation.forgetMoved(kind) }

@@ -1,51 +1,53 @@
 /**
- * What the command `handover` is made of, for that package alone: not a public face, and it changes without notice.
+ * What the command `handover` is made of, for that package alone: not a public door, and it changes without notice.
  */
 
 import { generationOfProcess } from './generation/this-process.js'
 import type { HandoverOptions } from './options.js'
 
-export { activation } from './platform/activated-sockets.js'
-export { Channel, openChannel } from './protocol/channel.js'
-export { debug } from './platform/debug.js'
-export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'
-export { HandoverError, partsOf, withoutStop } from './errors.js'
-export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/reload-outcome.js'
-export { closeLater } from './platform/memory-file.js'
-export { initialEnvironment, takeInheritance, type Inheritance } from './platform/environment.js'
-export { leaveTerminal, terminalIsGone } from './platform/terminal.js'
-export { unavailable } from './platform/availability.js'
-export type { Received } from './protocol/descriptors.js'
-export { count, LineReader, list, number, optional, orNull, shape, string, vocabulary, type Shapes } from './protocol/json-lines.js'
-export { keeperMark, workerWords } from './platform/marks.js'
-export { countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from './protocol/keeper-messages.js'
-export { withOwnInspector } from './platform/inspector-port.js'
-export { channelTo } from './handover/launch.js'
-export { openPairs } from './platform/socket-pairs.js'
-export { start, startInspected, type ProcessEnd, type SpawnedProcess } from './platform/spawn.js'
-export { isEphemeral } from './listeners/listener-match.js'
-export { listenerShape, type OfferedListener, type Peer, type SectionPhase } from './protocol/handover-messages.js'
-export { addon, check, native, nativeFile, nativeMissing, systemError } from './platform/native.js'
-export { handOver, type PredecessorSide } from './handover/predecessor.js'
-export { describeProcess, listed, type Report } from './protocol/report.js'
-export { isAlive, isTraced, whyDeaf } from './platform/processes.js'
-export { followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint } from './platform/command-line.js'
-export { accepts, isLeaving, isStarting, Lifecycle, type LifecycleState } from './protocol/lifecycle.js'
 export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } from './control/control-client.js'
 export type { Client } from './control/control-connections.js'
-export { ControlSocket, type ControlSide } from './control/control-socket.js'
 export { hiddenHolder } from './control/control-files.js'
-export { Terminal } from './platform/terminal.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
+export { ControlSocket, type ControlSide } from './control/control-socket.js'
+export { HandoverError, partsOf, withoutStop } from './errors.js'
+export { watchdogBeatMs } from './generation/watchdog.js'
+export { channelTo } from './handover/launch.js'
+export { handOver, type PredecessorSide } from './handover/predecessor.js'
+export { isEphemeral } from './listeners/listener-match.js'
+export { fileId, SocketFileHold, type SocketFile } from './listeners/socket-file-hold.js'
+export { activation } from './platform/activated-sockets.js'
+export { unavailable } from './platform/availability.js'
+export { followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint } from './platform/command-line.js'
+export { debug } from './platform/debug.js'
+export { initialEnvironment, takeInheritance, type Inheritance } from './platform/environment.js'
+export { withOwnInspector } from './platform/inspector-port.js'
+export { keeperMark, workerWords } from './platform/marks.js'
+export { closeLater } from './platform/memory-file.js'
+export { addon, check, native, nativeFile, nativeMissing, systemError } from './platform/native.js'
+export { pathsMark } from './platform/path-guard.js'
+export { isAlive, isTraced, whyDeaf } from './platform/processes.js'
+export { openPairs } from './platform/socket-pairs.js'
+export { start, startInspected, type ProcessEnd, type SpawnedProcess } from './platform/spawn.js'
+export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
+export { leaveTerminal, terminalIsGone } from './platform/terminal.js'
+export { Terminal } from './platform/terminal.js'
+export { Channel, openChannel } from './protocol/channel.js'
 export { parseControlAnswer, reloadOutcomeShape } from './protocol/control-messages.js'
 export type * from './protocol/control-messages.js'
+export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'
+export type { Received } from './protocol/descriptors.js'
+export { listenerShape, type OfferedListener, type Peer, type SectionPhase } from './protocol/handover-messages.js'
+export { count, LineReader, list, number, optional, orNull, shape, string, vocabulary, type Shapes } from './protocol/json-lines.js'
+export { countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from './protocol/keeper-messages.js'
+export { accepts, isLeaving, isStarting, Lifecycle, type LifecycleState } from './protocol/lifecycle.js'
+export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/reload-outcome.js'
+export { describeProcess, listed, type Report } from './protocol/report.js'
 export { mergedIds } from './sharing/aggregates/count-once.js'
 export { requestsIn, serviceTopic } from './sharing/service-topic.js'
-export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
-export { watchdogBeatMs } from './generation/watchdog.js'
 
 /**
- * Adopts whatever listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net
+ * Adopts all that listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net
  * when it listens, and every UDP socket that is bound to a port of its own. What the program gives to an adapter as well goes by the
  * adapter's options. `options` belong to the process. Throws HANDOVER_OPTION.
  */
@@ -54,5 +56,3 @@ export function adoptEverything(options: HandoverOptions = {}): void {
   generation.configure(options)
   generation.adoptEverything()
 }
-export { pathsMark } from './platform/path-guard.js'
-export { fileId, SocketFileHold, type SocketFile } from './listeners/socket-file-hold.js'

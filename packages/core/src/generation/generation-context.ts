@@ -1,8 +1,8 @@
 /**
- * What the parts of a generation share: the context of the handover, and the objects that stand beside it.
+ * What the parts of a generation share: the context of the handover, and the objects beside it.
  *
- * It is put together here and decides nothing. What the world outside sets off (a signal, a keeper, a call at a control socket) goes to the
- * entries that the generation gives it.
+ * It decides nothing. What the outside sets off (a signal, a keeper, a call at a control socket) goes to the entries that the generation
+ * gives it.
  */
 
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
@@ -18,14 +18,13 @@ import type { ProcessContext } from '../handover/process-context.js'
 import type { Shutdown } from '../handover/shutdown.js'
 import { Startup, type StartupActions } from '../handover/startup.js'
 import { CoveredListeners } from '../keeper-link/cover-listeners.js'
-import type { KeeperLink } from '../keeper-link/keeper-link.js'
+import type { KeeperLink, KeeperSeat } from '../keeper-link/keeper-link.js'
 import { ListenerRegistry } from '../listeners/listener-registry.js'
 import { ServedPaths } from '../listeners/served-paths.js'
 import { SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
 import { debug } from '../platform/debug.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { Support } from '../platform/support.js'
-import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import { accepts, isStarting, Lifecycle, type LifecycleState, type State } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
@@ -37,27 +36,17 @@ import { Signals } from './signals.js'
 import { SpareListeners } from './spare-listeners.js'
 import { Watchdog } from './watchdog.js'
 
-/** Where the world outside enters a generation. */
+/** What the outside can set off in a generation. */
 export interface Entries extends Omit<StartupActions, 'stop'> {
-  /** Somebody asks for a reload: this process makes it, or its keeper does. */
+  /** A reload was asked for: this process makes it, or its keeper does. */
   reload(trigger: 'signal' | 'call', options?: ReloadOptions): Promise<Report>
-  /** Another process, which somebody else has started, asks to take over. */
+  /** Another process, which this one has not started, asks to take over. */
   called(caller: Caller): undefined
   keeperCalled(keeper: CallingKeeper): void
-  status(): ProcessStatus
   stop(): Promise<void>
   stopBySignal(signal: NodeJS.Signals): void
   /** Its keeper gets copies of what this process listens on now. */
   tellKeeper(): void
-}
-
-/** The place of a worker in its keeper. */
-interface Place {
-  /** A pid. */
-  readonly keeper: number
-  readonly slot: number
-  /** Of the app. */
-  readonly name: string
 }
 
 export class GenerationContext implements ProcessContext {
@@ -83,7 +72,7 @@ export class GenerationContext implements ProcessContext {
 
   keeper: KeeperLink | undefined
   /** The keeper that is gone, until another one comes. */
-  lostKeeper: Place | undefined
+  lostKeeper: Omit<KeeperSeat, 'line'> | undefined
   lastReport: Report | undefined
   reloading = false
   /** The last reload, and what gives it up while it still can be. */
@@ -137,7 +126,7 @@ export class GenerationContext implements ProcessContext {
     return new RequestHandler({
       name: () => this.appName,
       get undoWindowMs() { return undoWindowMs() },
-      status: () => entries.status(),
+      status: () => this.statusReader.status(this),
       serving: () => this.serving,
       reload: (options) => entries.reload('call', options),
       stop: () => entries.stop()
@@ -181,7 +170,7 @@ export class GenerationContext implements ProcessContext {
     return (this.keeper ?? this.lostKeeper)?.name ?? this.settings.name
   }
 
-  /** Who serves, as far as this process knows. */
+  /** Which processes serve, as far as this one knows. */
   get serving(): Peer[] {
     const { state } = this.lifecycle
     if (state.is === 'draining') return state.successor ? [state.successor] : []
@@ -189,7 +178,7 @@ export class GenerationContext implements ProcessContext {
     return accepts(state.is) ? [this.self] : []
   }
 
-  /** Who else depends on the Unix paths of this process. */
+  /** Which other process depends on the Unix paths of this one. */
   get #placeOfPaths(): 'waits' | 'kept' | 'neighbour' | 'alone' {
     const { is } = this.lifecycle.state
     if (is === 'idle' ? this.host.inherited.contact !== undefined : isStarting(is)) return 'waits'

@@ -14,7 +14,6 @@ import { hookBind, installBindHook } from '../listeners/bind-hook.js'
 import { installListenHook } from '../listeners/listen-hook.js'
 import type { HandoverOptions, LogLevel } from '../options.js'
 import { inspectorUrl } from '../platform/inspector-port.js'
-import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
 import type { Aggregate, AggregateOptions } from '../sharing/aggregates/aggregate.js'
@@ -34,9 +33,7 @@ export class Generation implements Handover {
 
   constructor(host: Host) {
     const { inherited } = host
-    const status = (): ProcessStatus => this.status()
     const context: GenerationContext = new GenerationContext(host, {
-      status,
       serve: () => serve(context),
       receive: movedConnections(() => context),
       closeSpares: () => { context.spares.close() },
@@ -44,7 +41,7 @@ export class Generation implements Handover {
       called: (caller) => {
         reload(context, { trigger: 'rendezvous', caller }).catch((error: unknown) => { context.log('error', String(error)) })
       },
-      keeperCalled: (keeper) => { keeperCalled(context, keeper, status) },
+      keeperCalled: (keeper) => { keeperCalled(context, keeper) },
       tellKeeper: () => { tellKeeper(context) },
       stop: () => stop(context),
       stopBySignal: (signal) => { stopBySignal(context, signal) }
@@ -55,7 +52,7 @@ export class Generation implements Handover {
       context.log('info', `the inspector of process ${host.pid} is ${inspectorUrl() ?? 'not open'}: ${inherited.inspectorWanted} belongs to another process`)
     }
     const seat = host.takeSeat()
-    if (seat) keptBy(context, seat, status)
+    if (seat) keptBy(context, seat)
     // A successor will listen; a reload signal that comes before must not kill it.
     if (inherited.contact) context.signals.ignoreReload(context.settings.reloadSignal)
   }
@@ -126,23 +123,6 @@ export class Generation implements Handover {
 
   async stop(): Promise<void> {
     await stop(this.#context)
-  }
-
-  /** What `handover status` shows of this process. */
-  status(): ProcessStatus {
-    const { self, lifecycle, appName, registry, connections, shutdown, lastReport, servers, state, keeper, lostKeeper, statusReader } = this.#context
-    return statusReader.status({
-      generation: self.generation,
-      state: lifecycle.state.is,
-      name: appName,
-      listeners: registry.names,
-      connections: connections.values(),
-      endsInMs: shutdown?.endsInMs,
-      lastReport,
-      plain: servers.plain,
-      service: state.serviceCount,
-      sections: state.progress
-    }, keeper ?? lostKeeper)
   }
 
   // ---- state ----

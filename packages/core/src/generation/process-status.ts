@@ -1,6 +1,6 @@
 /**
- * What this process says of itself when it is asked: generation.ts gives what it knows, the rest is read here. Holds no command line, no
- * environment variable but HANDOVER_VERSION, and of a request its method and its path without the query.
+ * What a process answers to a question for its status. The answer holds no command line, no environment variable but HANDOVER_VERSION, and
+ * of a request its method and its path without the query.
  */
 
 import { readFileSync } from 'node:fs'
@@ -12,29 +12,23 @@ import { requestCounts } from '../connections/request-counts.js'
 import type { Host } from '../handover/host.js'
 import { inspectorUrl } from '../platform/inspector-port.js'
 import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/control-messages.js'
-import type { LifecycleState } from '../protocol/lifecycle.js'
+import type { Peer } from '../protocol/handover-messages.js'
+import type { Lifecycle } from '../protocol/lifecycle.js'
 import { pathOf, type Report } from '../protocol/report.js'
 
-/** What generation.ts knows. */
-export interface Portrayed {
-  readonly generation: number
-  readonly state: LifecycleState
-  readonly name: string | undefined
-  readonly listeners: readonly string[]
-  /** Of every server that listens, or has connections still. */
-  readonly connections: Iterable<ConnectionTracker>
-  /** Undefined where it does not drain. */
-  readonly endsInMs: number | undefined
+/** What the status shows of a generation: a part of its context. */
+interface StatusSource {
+  readonly self: Peer
+  readonly lifecycle: Lifecycle
+  readonly appName: string | undefined
+  readonly registry: { readonly names: readonly string[] }
+  readonly connections: ReadonlyMap<unknown, ConnectionTracker>
+  readonly shutdown: { readonly endsInMs: number } | undefined
   readonly lastReport: Report | undefined
-  readonly plain: string | undefined
-  readonly service: ServiceCount
-  readonly sections: readonly SectionStatus[]
-}
-
-/** Which worker of which keeper this process is. */
-export interface Place {
-  readonly keeper: number
-  readonly slot: number
+  readonly servers: { readonly plain: string | undefined }
+  readonly state: { readonly serviceCount: ServiceCount; readonly progress: readonly SectionStatus[] }
+  readonly keeper: { readonly keeper: number; readonly slot: number } | undefined
+  readonly lostKeeper: StatusSource['keeper']
 }
 
 const delayResolutionMs = 20
@@ -60,33 +54,35 @@ export class StatusReader {
     return nonEmpty(this.#host.env['HANDOVER_VERSION']) ?? this.#version ?? null
   }
 
-  status(of: Portrayed, place?: Place): ProcessStatus {
-    this.noteVersion()
-    const open = [...of.connections].flatMap((connections) => [...connections.all])
-    const sessions = [...of.connections].flatMap((connections) => [...connections.sessions])
+  status({ self, lifecycle, appName, registry, connections, shutdown, lastReport, servers, state, keeper, lostKeeper }: StatusSource): ProcessStatus {
+    const { is } = lifecycle.state
+    const seat = keeper ?? lostKeeper
+    const trackers = [...connections.values()]
+    const open = trackers.flatMap((tracker) => [...tracker.all])
+    const sessions = trackers.flatMap((tracker) => [...tracker.sessions])
     const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap((streams) => [...streams.values()])]
     return {
-      pid: this.#host.pid,
-      generation: of.generation,
-      state: of.state,
-      name: of.name ?? null,
-      keeper: place?.keeper ?? null,
-      slot: place?.slot ?? null,
+      pid: self.pid,
+      generation: self.generation,
+      state: is,
+      name: appName ?? null,
+      keeper: seat?.keeper ?? null,
+      slot: seat?.slot ?? null,
       version: this.version,
       node: process.versions.node,
       ageMs: Math.round(process.uptime() * 1_000),
-      listeners: of.listeners,
+      listeners: registry.names,
       connections: countBy(open, ([socket, connection]) => kindOf(socket, connection)),
       requests: { inFlight: running.length, total: requestCounts.total, failed: requestCounts.failed },
-      waitsFor: of.state === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
-      endsInMs: of.endsInMs ?? null,
+      waitsFor: is === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
+      endsInMs: shutdown?.endsInMs ?? null,
       memory: process.memoryUsage.rss(),
       ...(inspectorUrl() !== undefined && { debugged: true }),
       loopDelayMs: this.#longestDelay(),
-      lastReport: of.lastReport ?? null,
-      ...(of.plain !== undefined && { plain: of.plain }),
-      service: of.service,
-      sections: of.sections
+      lastReport: lastReport ?? null,
+      ...(servers.plain !== undefined && { plain: servers.plain }),
+      service: state.serviceCount,
+      sections: state.progress
     }
   }
 
@@ -113,7 +109,7 @@ function countBy<T>(items: readonly T[], kind: (item: T) => string): Record<stri
 function waitedFor(running: readonly Request[], quiet: readonly (readonly [Parameters<typeof kindOf>[0], Connection])[]): string[] {
   const now = performance.now()
   const requests = [...running].sort((a, b) => a.since - b.since).map(({ method, target, since }) => `${method} ${pathOf(target)} for ${duration(now - since)}`)
-  // Of HTTP/1 the parser tells that nobody took the connection over; it waits for its next request.
+  // Its parser still has such a connection: the program did not take it over, and it waits for its next request.
   const kinds = countBy(quiet, ([socket, connection]) => {
     const kind = kindOf(socket, connection)
     return kind === 'http' || kind === 'https' ? 'idle' : kind

@@ -1,7 +1,7 @@
 /**
- * A generation under a keeper: what it does on the keeper's word, and what changes when the keeper goes or another one comes.
+ * A generation under a keeper: what it does when the keeper asks for it, and what changes when the keeper goes or another one comes.
  *
- * The keeper starts successors and decides when the undo window is over. Without it the process serves on, and is not reloaded.
+ * The keeper starts successors and decides when the undo window is over. Without it the process serves on, and cannot be reloaded.
  */
 
 import type { CallingKeeper } from '../control/control-connections.js'
@@ -9,7 +9,7 @@ import { HandoverError } from '../errors.js'
 import { keepsServing } from '../handover/announcements.js'
 import { channelTo } from '../handover/launch.js'
 import { serveProbe } from '../keeper-link/cover-listeners.js'
-import { KeeperLink, type KeeperLinkSide, type KeeperSeat } from '../keeper-link/keeper-link.js'
+import { KeeperLink, type KeeperSeat } from '../keeper-link/keeper-link.js'
 import { accepts } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
@@ -19,7 +19,7 @@ import { reload } from './reload.js'
 import { stop } from './stop.js'
 
 /** From now on this process is a worker of this keeper. */
-export function keptBy(context: GenerationContext, seat: KeeperSeat, status: KeeperLinkSide['status']): KeeperLink {
+export function keptBy(context: GenerationContext, seat: KeeperSeat): KeeperLink {
   const { registry, covered, lifecycle, state, host, log } = context
   registry.filesAreKept = true
   const link = new KeeperLink(seat, {
@@ -40,7 +40,7 @@ export function keptBy(context: GenerationContext, seat: KeeperSeat, status: Kee
       if (!context.stopRequested) context.signals.keeperStops(signal)
       void stop(context)
     },
-    status,
+    status: () => context.statusReader.status(context),
     tell: (topic, answer) => { state.tell(topic, answer) },
     inherit: (topic, of, fd) => { state.inherit(topic, of, fd) },
     gone: (expected) => { keeperGone(context, seat, expected) },
@@ -51,9 +51,9 @@ export function keptBy(context: GenerationContext, seat: KeeperSeat, status: Kee
   return link
 }
 
-function keeperGone(context: GenerationContext, { keeper, slot, name }: KeeperSeat, expected: boolean): void {
+function keeperGone(context: GenerationContext, seat: KeeperSeat, expected: boolean): void {
   const { registry, host, lifecycle, log } = context
-  context.lostKeeper = { keeper, slot, name }
+  context.lostKeeper = seat
   context.keeper = undefined
   registry.filesAreKept = false
   host.inherited.stderr?.passOn()
@@ -65,20 +65,20 @@ function keeperGone(context: GenerationContext, { keeper, slot, name }: KeeperSe
   context.spares.close()
   if (expected) return
   const serves = lifecycle.state.is === 'serving' ? `${keepsServing(context)}. ` : ''
-  log('warn', `the keeper (process ${keeper}) is gone. ${serves}Start it again, in the same way: it finds its workers.`)
+  log('warn', `the keeper (process ${seat.keeper}) is gone. ${serves}Start it again, in the same way: it finds its workers.`)
 }
 
-/** A keeper wants this process for a worker: it was started after the former keeper was gone, or is to follow it. */
-export function keeperCalled(context: GenerationContext, { line, pid, slot }: CallingKeeper, status: KeeperLinkSide['status']): void {
+/** A keeper takes this process for its worker: it was started after the former keeper was gone, or replaces it. */
+export function keeperCalled(context: GenerationContext, { line, pid, slot }: CallingKeeper): void {
   const { keeper, lostKeeper, lifecycle, self, log } = context
   const { name } = keeper ?? lostKeeper ?? {}
   if (name === undefined) {
-    log('warn', `process ${pid} wants to be the keeper of this process, which never had one. It is not heard.`)
+    log('warn', `process ${pid} asked to become the keeper of this process, which was not started by one. Ignored.`)
     line.close()
     return
   }
   keeper?.replace()
-  keptBy(context, { line, slot, keeper: pid, name }, status).state(lifecycle.state.is, self.generation)
+  keptBy(context, { line, slot, keeper: pid, name }).state(lifecycle.state.is, self.generation)
   tellKeeper(context)
 }
 

@@ -1,6 +1,6 @@
 /**
- * What a worker does for others on its keeper's word: it accepts from the listeners of a worker that does not live, and answers a probe
- * before it accepts anything of its own.
+ * What a worker does when its keeper asks for it: it accepts from the listeners of a worker that is down, and answers a probe before it
+ * accepts anything of its own.
  */
 
 import { closeSync } from 'node:fs'
@@ -15,12 +15,12 @@ import type { ServerProtocol, Spoken } from '../protocol/keeper-messages.js'
 import type { PassedListener } from './passed-listener.js'
 
 export class CoveredListeners {
-  readonly #inventory: ListenerRegistry
+  readonly #registry: ListenerRegistry
   readonly #warn: (line: string) => void
   #closers: ((stops: boolean) => void)[] = []
 
-  constructor(inventory: ListenerRegistry, warn: (line: string) => void) {
-    this.#inventory = inventory
+  constructor(registry: ListenerRegistry, warn: (line: string) => void) {
+    this.#registry = registry
     this.#warn = warn
   }
 
@@ -29,8 +29,8 @@ export class CoveredListeners {
     const before = this.#closers
     this.#closers = []
     for (const { about, fd } of listeners) {
-      const owner = this.#inventory.named(about.name)?.owner
-      // One that drains closes nothing it is given: the keeper is about to hear that.
+      const owner = this.#registry.named(about.name)?.owner
+      // This process drains, or does not listen any more: the keeper is about to hear that.
       if (!accepts || !(owner instanceof net.Server) || !owner.listening) {
         closeSync(fd)
         continue
@@ -44,7 +44,7 @@ export class CoveredListeners {
     for (const close of before) close(false)
   }
 
-  /** `stops`: the service ends, and nobody accepts what is queued after this process. */
+  /** `stops`: the service ends, and no process accepts what is queued after this one. */
   close(stops: boolean): void {
     for (const close of this.#closers.splice(0)) close(stops)
   }
@@ -58,13 +58,13 @@ function protocolOf(server: net.Server): ServerProtocol {
 }
 
 /** What is spoken on each listener. */
-export function spoken(inventory: ListenerRegistry): Spoken[] {
-  return inventory.listeners.flatMap(({ owner, about }) => (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
+export function spoken(registry: ListenerRegistry): Spoken[] {
+  return registry.listeners.flatMap(({ owner, about }) => (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
 }
 
 /** Serves one connection as if it had come by this listener. */
-export function serveProbe(inventory: ListenerRegistry, listener: string, fd: number): void {
-  const owner = inventory.named(listener)?.owner
+export function serveProbe(registry: ListenerRegistry, listener: string, fd: number): void {
+  const owner = registry.named(listener)?.owner
   if (!(owner instanceof net.Server)) {
     closeSync(fd)
     return

@@ -1,8 +1,8 @@
 /**
- * A worker's side of the line to its keeper. It says what this process does and passes on copies of its listeners; it hears what the keeper
+ * A worker's side of the link to its keeper: it sends what this process does and copies of its listeners, and passes on what the keeper
  * wants.
  *
- * Nothing here decides: the generation does. Where the keeper is gone, the process goes on as one without.
+ * It decides nothing: the generation does. When the keeper is gone, the process goes on as one without a keeper.
  */
 
 import { closeSync } from 'node:fs'
@@ -10,8 +10,8 @@ import { HandoverError, isErrorCode } from '../errors.js'
 import { keeperMark, parseKeeperMark } from '../platform/marks.js'
 import { native } from '../platform/native.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
-import type { Received } from '../protocol/descriptors.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
+import type { Received } from '../protocol/descriptors.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { keeperProtocol, keeperMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
@@ -25,33 +25,27 @@ import { passed, type PassedListener } from './passed-listener.js'
  */
 const gatherMs = 5_000
 
+/** What the keeper wants (keeper-messages.ts). Descriptors belong to the one who is called, where nothing else is said. */
 export interface KeeperLinkSide {
-  /** Hand over by this channel, whose two descriptors belong to the one who hears this; these listeners are offered as well. */
+  /** `channel`: the two descriptors of the channel to the successor, process `pid`. `more`: listeners to be offered as well. */
   reload(pid: number, channel: readonly [number, number], more: readonly PassedListener[], options: Wishes): void
   recall(reason: string): void
   settle(): void
   cover(listeners: readonly PassedListener[]): void
   probe(listener: string, fd: number): void
-  /** `signal`: what the keeper itself was stopped with. */
   stop(last: boolean, signal: string | undefined): void
   status(): ProcessStatus
-  /**
-   * What does this process count? `answer` may be called later, or never where it counts nothing of this topic; the descriptor stays the
-   * caller's.
-   */
+  /** `answer` may be called later, or never where this process counts nothing of the topic; its descriptor stays the caller's. */
   tell(topic: string, answer: (snapshot: CountedBy, fd: number) => void): void
-  /**
-   * What a process counted that is gone: it is this one's from now on. The descriptor belongs to the one who hears this. May be said of a
-   * process that is counted in already.
-   */
+  /** May be called for a process that is counted in already. */
   inherit(topic: string, of: string, fd: number): void
   /** The keeper is gone; `expected`: it said so before, and another one comes. */
   gone(expected: boolean): void
   warn(line: string): void
 }
 
-/** What another process counts: a file, whose descriptor belongs to the one who is given it. `of`: the process's id. */
-export interface Counted {
+/** What another process counts; the descriptor belongs to the receiver. `of`: the process's id. */
+export interface CountFile {
   readonly of: string
   readonly fd: number
 }
@@ -62,6 +56,9 @@ export interface Claims {
   readonly added: readonly string[]
   readonly dropped: readonly string[]
 }
+
+/** What is done for each message of the keeper. */
+type Actions = { readonly [T in KeeperMessage['type']]: (message: Extract<KeeperMessage, { type: T }>, fds: readonly number[]) => void }
 
 export class KeeperLink {
   readonly slot: number
@@ -77,7 +74,7 @@ export class KeeperLink {
   readonly #answerMs: number
   #gate: ((veto: string | undefined) => void) | undefined
   readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
-  readonly #gathering = new Map<number, (counted: Counted[] | undefined) => void>()
+  readonly #gathering = new Map<number, (counted: CountFile[] | undefined) => void>()
   #gathers = 0
 
   constructor({ line, slot, keeper, name }: KeeperSeat, side: KeeperLinkSide, answerMs = gatherMs) {
@@ -98,7 +95,9 @@ export class KeeperLink {
     this.#line.close()
     this.#gate?.(undefined)
     for (const resolve of [...this.#gathering.values()]) resolve(undefined)
-    for (const resolve of this.#wanting.splice(0)) resolve(new HandoverError('HANDOVER_UNAVAILABLE', 'the keeper is gone. This process serves on. Start the keeper again.'))
+    this.#answerWanting(new HandoverError('HANDOVER_UNAVAILABLE', {
+      what: 'the keeper is gone', serving: 'This process serves on', todo: 'Start the keeper again'
+    }))
     if (!this.#replaced) this.#side.gone(this.#leaving)
   }
 
@@ -108,68 +107,48 @@ export class KeeperLink {
     this.#line.close()
   }
 
-  #heard({ message: word, fds, missing }: Received<KeeperMessage>): void {
-    const side = this.#side
+  #heard({ message, fds, missing }: Received<KeeperMessage>): void {
     if (missing) {
-      side.warn(`the keeper sent ${missing.counted} descriptors, and ${missing.arrived} arrived: raise the limit of open files (ulimit -n)`)
-      this.#lacks(word)
-      return
-    }
-    switch (word.type) {
-      case 'proceed':
-        this.#gate?.(undefined)
-        break
-      case 'veto':
-        this.#gate?.(word.reason)
-        break
-      case 'probe':
-        side.probe(word.listener, fds[0]!)
-        break
-      case 'reload':
-        side.reload(word.pid, [fds[0]!, fds[1]!], passed(word.listeners, fds.slice(2)), {
-          withoutState: word.withoutState ?? false, allowDrop: word.allowDrop ?? false
-        })
-        break
-      case 'recall':
-        side.recall(word.reason)
-        break
-      case 'settle':
-        side.settle()
-        break
-      case 'cover':
-        side.cover(passed(word.listeners, fds))
-        break
-      case 'stop':
-        side.stop(word.last, word.signal)
-        break
-      case 'leave':
-        this.#leaving = true
-        break
-      case 'ask':
-        this.#line.send({ type: 'status', id: word.id, status: side.status() })
-        break
-      case 'tell':
-        side.tell(word.topic, (snapshot, fd) => { this.#deliver({ type: 'told', id: word.id, topic: word.topic, snapshot }, fd) })
-        break
-      case 'gathered':
-        this.#gathered(word.id, word.ids.map((of, index) => ({ of, fd: fds[index]! })))
-        break
-      case 'inherit':
-        side.inherit(word.topic, word.of, fds[0]!)
-        break
-      case 'outcome':
-        for (const resolve of this.#wanting.splice(0)) resolve(word.ok ? undefined : new HandoverError(isErrorCode(word.code) ? word.code : 'HANDOVER_SUCCESSOR_FAILED', word.message))
+      this.#side.warn(`the keeper sent ${missing.counted} descriptors, and ${missing.arrived} arrived: raise the limit of open files (ulimit -n)`)
+      this.#lacks(message)
+    } else {
+      (this.#actions[message.type] as (message: KeeperMessage, fds: readonly number[]) => void)(message, fds)
     }
   }
 
-  /** Not all descriptors of the word arrived: the keeper must not wait for what cannot come of it, nor must this process. */
-  #lacks(word: KeeperMessage): void {
-    if (word.type === 'gathered') this.#gathering.get(word.id)?.(undefined)
-    if (word.type !== 'reload') return
+  readonly #actions: Actions = {
+    proceed: () => { this.#gate?.(undefined) },
+    veto: ({ reason }) => { this.#gate?.(reason) },
+    probe: ({ listener }, fds) => { this.#side.probe(listener, fds[0]!) },
+    reload: ({ pid, listeners, withoutState = false, allowDrop = false }, fds) => {
+      this.#side.reload(pid, [fds[0]!, fds[1]!], passed(listeners, fds.slice(2)), { withoutState, allowDrop })
+    },
+    recall: ({ reason }) => { this.#side.recall(reason) },
+    settle: () => { this.#side.settle() },
+    cover: ({ listeners }, fds) => { this.#side.cover(passed(listeners, fds)) },
+    stop: ({ last, signal }) => { this.#side.stop(last, signal) },
+    leave: () => { this.#leaving = true },
+    ask: ({ id }) => { this.#line.send({ type: 'status', id, status: this.#side.status() }) },
+    tell: ({ id, topic }) => { this.#side.tell(topic, (snapshot, fd) => { this.#deliver({ type: 'told', id, topic, snapshot }, fd) }) },
+    gathered: ({ id, ids }, fds) => { this.#gathered(id, ids.map((of, index) => ({ of, fd: fds[index]! }))) },
+    inherit: ({ topic, of }, fds) => { this.#side.inherit(topic, of, fds[0]!) },
+    outcome: ({ ok, code, message }) => {
+      this.#answerWanting(ok ? undefined : new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', message))
+    }
+  }
+
+  #answerWanting(outcome: HandoverError | undefined): void {
+    for (const resolve of this.#wanting.splice(0)) resolve(outcome)
+  }
+
+  /** Not all descriptors of the message arrived: neither the keeper nor this process may wait for what cannot follow it. */
+  #lacks(message: KeeperMessage): void {
+    if (message.type === 'gathered') this.#gathering.get(message.id)?.(undefined)
+    if (message.type !== 'reload') return
     this.failed(new HandoverError('HANDOVER_FD_TRUNCATED', {
       what: `process ${process.pid} could not take the descriptors of its successor's channel`,
       serving: 'It serves on', todo: 'Raise the limit of open files (ulimit -n)'
-    }), word.pid)
+    }), message.pid)
   }
 
   state(state: LifecycleState, generation: number): void {
@@ -178,7 +157,7 @@ export class KeeperLink {
 
   /** Resolves with why this process must not serve; undefined where it may, also where the keeper is gone. */
   async booted(claims: Claims, speaks: readonly Spoken[]): Promise<string | undefined> {
-    // Nothing else holds a process that accepts nothing yet and whose predecessor has died.
+    // Nothing else keeps a process alive that accepts nothing yet and whose predecessor has died.
     this.#line.ref()
     const veto = await new Promise<string | undefined>((resolve) => {
       this.#gate = resolve
@@ -196,55 +175,53 @@ export class KeeperLink {
     this.#line.send({ type: 'report', report })
   }
 
-  /** Of a handover to process `successor`. */
+  /** The handover to process `successor` failed. */
   failed(error: HandoverError, successor: number): void {
     this.#line.send({ type: 'failed', successor, ...errorReport(error) })
   }
 
   // ---- what travels as a file; the descriptor stays the caller's, who may close it as soon as the call returns ----
 
-  /**
-   * Of a section, for the next process of this slot where this one dies. False where the keeper does not get it: it keeps the one before.
-   */
+  /** For the next process of this slot, where this one dies. False where the keeper does not get it: it keeps the one before. */
   checkpoint(name: string, fd: number, bytes: number): boolean {
     return this.#deliver({ type: 'checkpoint', name, bytes }, fd)
   }
 
-  /** What this process has counted at last, where it ends without a successor. False where the keeper does not get it. */
+  /** The last counts of a process that ends without a successor. False where the keeper does not get them. */
   tally(topic: string, snapshot: CountedBy, fd: number): boolean {
     return this.#deliver({ type: 'tally', topic, snapshot }, fd)
   }
 
   /**
-   * What all others count, and what those that are gone have counted; the keeper remembers what this process counts. Undefined where the
-   * keeper is gone, or silent.
+   * What all others count, and what ended processes have counted; the keeper remembers what this process counts. Undefined where the keeper
+   * is gone, or silent.
    */
-  async gather(topic: string, snapshot: CountedBy, fd: number): Promise<Counted[] | undefined> {
+  async gather(topic: string, snapshot: CountedBy, fd: number): Promise<CountFile[] | undefined> {
     const id = ++this.#gathers
     return await new Promise((resolve) => {
-      const end = (counted: Counted[] | undefined): void => {
+      const end = (counted: CountFile[] | undefined): void => {
         clearTimeout(timer)
         this.#gathering.delete(id)
         resolve(counted)
       }
-      // Where it was this event loop that was blocked, the answer lies there already, and is read before the immediate.
+      // If this event loop was blocked, the answer has arrived already, and is read before the immediate.
       const timer = setTimeout(() => setImmediate(end, undefined), this.#answerMs)
       this.#gathering.set(id, end)
       if (this.#over || !this.#deliver({ type: 'gather', id, topic, snapshot }, fd)) end(undefined)
     })
   }
 
-  #gathered(id: number, counted: Counted[]): void {
+  #gathered(id: number, counted: CountFile[]): void {
     const end = this.#gathering.get(id)
     if (end) end(counted)
-    // It came too late.
+    // Too late.
     else for (const { fd } of counted) closeSync(fd)
   }
 
   /** A keeper that does not read for a while (EAGAIN), or a limit of the system, must not become an error of the application. */
-  #deliver(word: WorkerMessage, fd: number): boolean {
+  #deliver(message: WorkerMessage, fd: number): boolean {
     try {
-      this.#line.send(word, [fd])
+      this.#line.send(message, [fd])
       return true
     } catch {
       return false
@@ -269,7 +246,7 @@ export interface KeeperSeat {
   readonly name: string
 }
 
-/** The line that this process was started with. Reads and removes the mark. */
+/** The seat that this process was started with. Reads and removes the mark. */
 export function takeSeat(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
   const mark = parseKeeperMark(env[keeperMark] ?? '')
   Reflect.deleteProperty(env, keeperMark)

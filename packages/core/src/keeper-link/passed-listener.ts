@@ -1,6 +1,4 @@
-/**
- * A listener on its way between a keeper and its worker: what it is, and a descriptor of it. Whoever receives it closes the descriptor.
- */
+/** A listener on its way between a keeper and its worker: what it is, and its descriptor, which the receiver closes. */
 
 import type { OfferedListener } from '../protocol/handover-messages.js'
 
