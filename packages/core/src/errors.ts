@@ -37,15 +37,15 @@ export type ErrorCode = keyof typeof errorTable
 
 export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(errorTable, text)
 
-/** Of whatever was thrown, for a log. */
+/** Of any thrown value, for a log. */
 export const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error))
 
-/** A reason that another sentence follows: it comes from anywhere, and may end in a full stop of its own. */
+/** For a text from anywhere, which may end in a full stop, where our own text goes on. */
 export const withoutStop = (text: string): string => text.replace(/[.\s]+$/, '')
 
 export type Role = 'predecessor' | 'successor'
 
-/** The parts of a message, each a sentence without its full stop (one that ends in `.`, `?`, `!` or `:` is taken as it is). */
+/** The parts of a message, each a sentence without its full stop. A text that ends in `.`, `?`, `!` or `:` is taken as it is. */
 export interface ErrorParts {
   /** What happened. */
   readonly what: string
@@ -57,7 +57,7 @@ export interface ErrorParts {
   readonly appendix?: string
   /** Each part stands on a line of its own. */
   readonly onLines?: boolean
-  /** The whole text, where it was made of the parts before: in another process, or of an error that is changed. */
+  /** The whole text, where it was made before: in another process, or for the error that this one copies. */
   readonly text?: string
 }
 
@@ -82,9 +82,7 @@ export interface ErrorContext {
   readonly stderr?: string
 }
 
-/**
- * Every error that Handover throws. `code` is a key of the table above and stable; the text is for people.
- */
+/** Every error that Handover throws. `code` is a key of the table above and stable; the text is for people. */
 export class HandoverError extends Error {
   override name: string
   readonly code: ErrorCode
@@ -128,10 +126,10 @@ export const optionError = (what: string, todo: string, serving = 'Nothing was c
 export const partsOf = ({ message, what, serving, todo }: HandoverError): ErrorParts & { readonly text: string } =>
   ({ text: message, what, ...(serving !== undefined && { serving }), ...(todo !== undefined && { todo }) })
 
-/** So much of a reason goes from process to process: a line that is longer than the channel takes would end the channel. */
+/** The longest reason that is sent to another process: a line that is longer than the channel allows would end the channel. */
 const longestReason = 1_000
 
-/** What an error says, to be told to another process. */
+/** The text of an error for another process. */
 export function reasonOf(error: unknown): string {
   const reason = error instanceof Error ? error.message : String(error)
   return reason.length > longestReason ? `${reason.slice(0, longestReason)} …` : reason

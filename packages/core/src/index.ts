@@ -71,7 +71,9 @@ export const onMoved: Handover['onMoved'] = (kind, take) => { generation.onMoved
  * For adapters: makes every server reloadable that answers with `listener`, no matter where and when it is created. With `mayFail` a
  * successor can serve although one of them does not listen. Throws HANDOVER_OPTION.
  */
-export function adoptRequestListener(listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}): void {
+export function adoptRequestListener(
+  listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}
+): void {
   generation.configure(options)
   generation.adoptRequestListener(listener, mayFail, options.canMove)
 }

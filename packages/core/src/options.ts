@@ -1,8 +1,8 @@
 /**
  * The options, their defaults, and the environment variables of the same names. Pure but for reading `env`.
  *
- * A variable wins over the program: whoever deploys has the last word. Options belong to the process, since one process has
- * one generation; two servers that ask for different values are told so.
+ * A variable wins over the program, since the deployment has the last word. Options belong to the process, since one process has one
+ * generation; two calls that ask for different values get an error.
  */
 
 import type { Socket } from 'node:net'

@@ -1,4 +1,4 @@
-/** What somebody meant who wrote something else. Pure. */
+/** Whether a word is a mistyped form of another. Pure. */
 
 /** Whether `written` is `meant` but for one character, two neighbours that changed places, or capitals; and not `meant` itself. */
 export function isTypo(written: string, meant: string): boolean {

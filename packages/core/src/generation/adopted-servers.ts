@@ -1,6 +1,6 @@
 /**
- * Which servers and UDP sockets are handed over, who gave them to us, and the connections of those that listen. Where listeners belong to
- * somebody else (a cluster, another runtime) everything is left to Node, and that is said once.
+ * Which servers and UDP sockets are handed over, how they were adopted, and the connections of those that listen. Where listeners belong to
+ * another process (a cluster) or another runtime, everything is left to Node, and the log says so once.
  */
 
 import cluster from 'node:cluster'
@@ -17,11 +17,12 @@ import { sharesPort } from '../platform/node/datagram-handle.js'
 
 type Owner = net.Server | dgram.Socket
 
-/**
- * Whether a UDP socket that nobody gave us is a server's: those of clients have no port of their own, and must get the answers that are on
- * their way.
- */
-const isServing = (socket: dgram.Socket, asked: AskedAddress | undefined): boolean => asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
+/** Whether a UDP socket is a server's. Those of clients have no port of their own, and must get the answers that are on their way. */
+const isServing = (socket: dgram.Socket, asked: AskedAddress | undefined): boolean =>
+  asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
+
+/** The program gave something to handover() that cannot be adopted. */
+const optionError = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
 export class AdoptedServers {
   readonly #off: string | undefined
@@ -29,11 +30,11 @@ export class AdoptedServers {
   readonly #ours = new WeakSet<Owner>()
   readonly #requestListeners = new WeakMap<object, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
   readonly #mayFail = new WeakSet<Owner>()
-  /** Nobody gave us these: they are adopted because everything is. */
+  /** Not given to handover(): they are adopted because everything is. */
   readonly #strangers = new WeakSet<Owner>()
   #everything = false
   readonly #trackers = new WeakMap<net.Server, ConnectionTracker>()
-  /** Of those that listen, or have connections still. */
+  /** Of the servers that listen, or still have connections. */
   readonly #connections = new Map<net.Server, ConnectionTracker>()
   /** Why a server that was given to us is left to Node. */
   #plain: string | undefined
@@ -49,15 +50,16 @@ export class AdoptedServers {
   /** False where it is left to Node, or known already. Throws HANDOVER_OPTION. */
   adopt(owner: Owner, canMove: CanMove | undefined): boolean {
     if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
-      throw new HandoverError('HANDOVER_OPTION', 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket. Nothing was changed. For an Express app use @handover/express, for Fastify register @handover/fastify.')
+      const what = 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket'
+      throw optionError(what, 'For an Express app use @handover/express, for Fastify register @handover/fastify')
     }
     if (this.#isOff()) return false
     if (this.#ours.has(owner)) {
-      if (canMove) throw new HandoverError('HANDOVER_OPTION', 'canMove was given for a server that handover() knows already. Nothing was changed. Give it with the first call.')
+      if (canMove) throw optionError('canMove was given for a server that handover() knows already', 'Give it with the first call')
       return false
     }
     if (owner instanceof net.Server && owner.listening) {
-      throw new HandoverError('HANDOVER_OPTION', 'the server listens already, and so cannot inherit a listener. Nothing was changed. Call handover(server) before listen().')
+      throw optionError('the server listens already, and so cannot inherit a listener', 'Call handover(server) before listen()')
     }
     this.#take(owner, canMove)
     return true
@@ -73,7 +75,7 @@ export class AdoptedServers {
     return true
   }
 
-  /** Whatever listens from now on. False where it is left to Node, or said before. */
+  /** All that listens from now on. False where it is left to Node, or was called before. */
   adoptEverything(): boolean {
     if (this.#everything || this.#isOff()) return false
     this.#everything = true
@@ -123,7 +125,6 @@ export class AdoptedServers {
     if (owner instanceof net.Server) this.#connections.delete(owner)
   }
 
-  /** Of the servers that listen, or have connections still. */
   get connections(): ReadonlyMap<net.Server, ConnectionTracker> {
     return this.#connections
   }
@@ -132,7 +133,6 @@ export class AdoptedServers {
     return owner instanceof net.Server ? this.#trackers.get(owner) : undefined
   }
 
-  /** The server of a connection. */
   serverOf(socket: net.Socket): { readonly server: net.Server; readonly connections: ConnectionTracker } | undefined {
     for (const [server, connections] of this.#connections) if (connections.get(socket)) return { server, connections }
     return undefined
@@ -149,7 +149,7 @@ export class AdoptedServers {
     if (owner instanceof net.Server) this.#trackers.set(owner, new ConnectionTracker(owner, canMove && this.#guard(canMove)))
   }
 
-  /** Anything but a clear yes keeps a connection here. What is no answer at all is said once. */
+  /** Anything but true keeps a connection here. An answer that is no boolean is logged once. */
   #guard(canMove: CanMove): CanMove {
     let said = false
     const say = (what: string): false => {
@@ -169,7 +169,7 @@ export class AdoptedServers {
 
   // ---- what is left to Node ----
 
-  /** In another runtime it says so once; HANDOVER=off is what somebody asked for. */
+  /** Logs it once, where HANDOVER=off was not the reason. */
   #isOff(): boolean {
     if (this.#off !== undefined && this.#off !== switchedOff) this.#sayPlain(this.#off)
     return this.#off !== undefined

@@ -1,6 +1,4 @@
-/**
- * The commit of a successor: from here on it accepts, and takes the connections of its predecessor.
- */
+/** The commit of a successor: from here on it accepts, and takes the connections of its predecessor. */
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
@@ -14,7 +12,7 @@ import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import type { GenerationContext } from './generation-context.js'
 import { beAskable, tellKeeper } from './listening.js'
 
-/** Accepts from here on. Answers what it can take of the predecessor's connections. */
+/** Accepts. Answers what it can take of the predecessor's connections. */
 export function serve(context: GenerationContext): Takes | undefined {
   const { host, lifecycle, state, startup: { predecessor }, paths, controlSockets, keeper } = context
   // Before the move: its listeners may tell clients to connect at once.
@@ -22,13 +20,13 @@ export function serve(context: GenerationContext): Takes | undefined {
   lifecycle.move('ready', { is: 'serving' })
   state.began()
   if (predecessor) {
-    // What it does at its end must not take away what this process serves.
+    // The predecessor's end must not remove the paths that this process serves.
     paths.hold()
     state.connect('predecessor', predecessor.channel, predecessor.predecessor)
   }
   state.serves()
   controlSockets.serve()
-  // Under a keeper it leads there until the reload is done: what this process says as it crashes belongs into the error.
+  // Under a keeper, stderr leads there until the reload is done: the last lines of a crash belong into the error.
   if (!keeper) host.inherited.stderr?.restore()
   tellKeeper(context)
   beAskable(context)
@@ -42,13 +40,12 @@ function takes({ support, registry, applicationMoves }: GenerationContext): Take
   return { listeners, kinds: applicationMoves.kinds, room: descriptorRoom() }
 }
 
-/** What takes the connections of the predecessor, one at a time. It answers false where one is given back. */
+/** Takes the connections of the predecessor, one at a time. The function answers false where one is given back. */
 export function movedConnections(context: () => GenerationContext): StartupActions['receive'] {
   const givenBack = new Set<string>()
   return (fd, about, refusable) => takeMoved(context(), fd, about, refusable, givenBack)
 }
 
-/** `givenBack`: the kinds of which that was logged. */
 function takeMoved(context: GenerationContext, fd: number, about: MovedConnection, refusable: boolean, givenBack: Set<string>): boolean {
   const { servers, registry, applicationMoves, startup, log } = context
   const connections = servers.connectionsOf(registry.named(about.listener)?.owner)

@@ -11,7 +11,7 @@ import type { StopSignal } from '../protocol/report.js'
 const stopSignals: readonly StopSignal[] = ['SIGTERM', 'SIGINT']
 const isStopSignal = (event: unknown): event is StopSignal => stopSignals.includes(event as StopSignal)
 
-/** Whether the word of a keeper says the signal; a keeper of before did not. */
+/** The signal that a keeper names; older keepers do not. */
 export const stopSignalOf = (word: string | undefined): StopSignal | undefined => (isStopSignal(word) ? word : undefined)
 
 export class HeldListeners {
@@ -23,7 +23,7 @@ export class HeldListeners {
   #echoesUntil = -Infinity
   readonly #guard = (): void => undefined
 
-  /** `hear`: the process got a signal. False: the listeners of the program are to hear it now. */
+  /** `hear`: the process got a signal. Where it answers false, the listeners of the program hear it now. */
   constructor(host: Pick<Host, 'signals' | 'clock' | 'pid'>, hear: (signal: StopSignal) => boolean) {
     this.#host = host
     this.#hear = hear
@@ -52,7 +52,7 @@ export class HeldListeners {
     }
   }
 
-  /** Calls them. For `echoMs` the same signal, where it comes from outside, is not the next one. */
+  /** Calls them. For `echoMs` the same signal from outside counts as this one. */
   tell(signal: StopSignal, echoMs: number): void {
     this.#echoesUntil = this.#host.clock.now() + echoMs
     this.#telling = true
@@ -64,14 +64,14 @@ export class HeldListeners {
     }
   }
 
-  /** Whether a signal of now is the one that the listeners have heard. */
+  /** Whether a signal that comes now is the one that the listeners have heard. */
   get isEcho(): boolean {
     return this.#host.clock.now() < this.#echoesUntil
   }
 
   /**
-   * Where nothing listens any more, the default action of the same signal would cut the cleanup. Node goes on listening for a signal until
-   * it hears 'removeListener' of its last listener: so nobody sees this one. What the program sends itself is meant.
+   * Where nothing listens any more, the default action of the same signal would cut the cleanup. Node listens for a signal until it hears
+   * 'removeListener' of its last listener, so that event is withheld. A signal that the program sends to itself must end it.
    */
   #guardFrom(signal: StopSignal, echoMs: number): void {
     const own = Object.getOwnPropertyDescriptor(process, 'kill') ?? {}

@@ -2,8 +2,8 @@
  * What a generation answers to the listen hook: which listen() inherits, what follows when it has succeeded or failed, and when nothing
  * listens any more.
  *
- * The first listen() is the moment when a process wakes: it installs its signal handlers and looks for whoever serves already. When the
- * program has closed all its listeners, nothing of ours stays.
+ * The first listen() wakes the generation: it installs its signal handlers and looks for a process that serves already. When the program
+ * has closed all its listeners, nothing of ours stays.
  */
 
 import type dgram from 'node:dgram'
@@ -26,7 +26,7 @@ export class Listening implements ListenHook {
   #hasListened = false
   /** Why nothing was taken over from the process that serves: this process must not listen. */
   #refusal: HandoverError | undefined
-  /** Every listener was closed by the program itself. */
+  /** The program has closed every listener. */
   #isResting = false
 
   constructor(context: GenerationContext) {
@@ -54,7 +54,6 @@ export class Listening implements ListenHook {
     return asked && registry.claim(asked)
   }
 
-  /** The first listen() of the process: signals, and whoever serves already. */
   #enter(): void {
     const { support, signals, settings, log } = this.#context
     if (this.#isResting) this.#wake()
@@ -98,7 +97,7 @@ export class Listening implements ListenHook {
     })
   }
 
-  /** A stranger may only look whether the port is free, before this process serves; a keeper has a copy of every listener. */
+  /** A server that was not given to handover() may only test, before this process serves, whether the port is free. A keeper has copies. */
   #needsSpare(owner: Owner, { about }: Listener, claimed: OfferedSocket | undefined): boolean {
     const { keeper, servers, lifecycle } = this.#context
     const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !isByDescriptor(about) && !isEphemeral(about)
@@ -113,12 +112,12 @@ export class Listening implements ListenHook {
     else host.clock.setImmediate(() => { startup.readiness.settle() })
   }
 
-  /** Another server has this port: a framework's second one for `localhost`, whose error it keeps to itself, can do without. */
+  /** Another server has this port: a framework may have a second one for `localhost`, and hides its error. */
   #listensOn(port: number | undefined): boolean {
     return port !== undefined && port > 0 && this.#context.registry.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
   }
 
-  /** Where every listener was closed by the program itself, nothing of ours stays, and the predecessor need not come back. */
+  /** Where the program has closed every listener, nothing of ours stays, and the predecessor need not come back. */
   #rest(): void {
     const { registry, lifecycle, reloading, startup, signals, controlSockets } = this.#context
     tellKeeper(this.#context)
@@ -140,7 +139,7 @@ export class Listening implements ListenHook {
   readonly #onExit = (): void => {
     const { paths, startup, stopRequested, lifecycle, registry } = this.#context
     paths.release()
-    // While the predecessor could still come back, the paths must stay.
+    // The paths must stay for the predecessor.
     const mayComeBack = startup.predecessor !== undefined && !stopRequested
     const { is } = lifecycle.state
     if (is === 'preparing' || is === 'ready' || (is === 'serving' && !mayComeBack)) registry.unlinkFiles()

@@ -54,13 +54,14 @@ export class StatusReader {
     return nonEmpty(this.#host.env['HANDOVER_VERSION']) ?? this.#version ?? null
   }
 
-  status({ self, lifecycle, appName, registry, connections, shutdown, lastReport, servers, state, keeper, lostKeeper }: StatusSource): ProcessStatus {
-    const { is } = lifecycle.state
+  status(source: StatusSource): ProcessStatus {
+    const { self, lifecycle: { state: { is } }, appName, registry, connections, shutdown, lastReport, servers, state, keeper, lostKeeper } = source
     const seat = keeper ?? lostKeeper
     const trackers = [...connections.values()]
     const open = trackers.flatMap((tracker) => [...tracker.all])
     const sessions = trackers.flatMap((tracker) => [...tracker.sessions])
-    const running = [...open.flatMap(([, connection]) => [...connection.running.values()]), ...sessions.flatMap((streams) => [...streams.values()])]
+    const ofHttp1 = open.flatMap(([, connection]) => [...connection.running.values()])
+    const running = [...ofHttp1, ...sessions.flatMap((streams) => [...streams.values()])]
     return {
       pid: self.pid,
       generation: self.generation,

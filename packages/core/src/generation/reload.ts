@@ -11,10 +11,9 @@ import type { Caller } from '../control/control-connections.js'
 import { HandoverError, withoutStop, type ErrorContext, type ErrorParts } from '../errors.js'
 import { announce, keepsServing } from '../handover/announcements.js'
 import type { LaunchedSuccessor } from '../handover/launch.js'
-import { handOver, type SwitchResult } from '../handover/predecessor.js'
+import { handOver, type PredecessorSide, type SwitchResult } from '../handover/predecessor.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
 import { describeProcess, noState, type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
 import type { ReloadOptions } from './handover-api.js'
@@ -22,9 +21,9 @@ import { finish } from './stop.js'
 
 export interface ReloadOrder {
   readonly trigger: Report['trigger']
-  /** A successor that somebody else has started; without it this process starts one. */
+  /** A successor that this process has not started; without it this process starts one. */
   readonly caller?: Caller
-  /** What the keeper wants to be offered as well. Their descriptors belong to the reload. */
+  /** Listeners of the keeper that are offered as well. Their descriptors belong to the reload. */
   readonly more?: readonly PassedListener[]
   readonly options?: ReloadOptions
 }
@@ -49,33 +48,26 @@ export async function reload(context: GenerationContext, order: ReloadOrder): Pr
 // ---- whether it may begin ----
 
 function whyRefused(context: GenerationContext, caller: Caller | undefined): HandoverError | undefined {
-  const { support, reloading, host, lifecycle: { state }, stopRequested } = context
-  const error = (code: 'HANDOVER_UNAVAILABLE' | 'HANDOVER_RELOAD_RUNNING', parts: ErrorParts): HandoverError =>
-    new HandoverError(code, { ...parts, serving: keepsServing(context) }, errorContext(context))
+  const { support, lostKeeper, reloading, host, lifecycle: { state }, stopRequested } = context
+  const error = (code: 'HANDOVER_UNAVAILABLE' | 'HANDOVER_RELOAD_RUNNING', what: string, todo: string): HandoverError =>
+    new HandoverError(code, { what, serving: keepsServing(context), todo }, errorContext(context))
 
   const cannot = support.cannotReload()
-  if (cannot !== undefined) return error('HANDOVER_UNAVAILABLE', { what: cannot, todo: 'Restart it to load new code' })
-  const keeperIsGone = withoutKeeper(context)
-  if (keeperIsGone) return error('HANDOVER_UNAVAILABLE', keeperIsGone)
-  if (reloading) return error('HANDOVER_RELOAD_RUNNING', { what: 'a reload already runs', todo: 'Wait for its report' })
+  if (cannot !== undefined) return error('HANDOVER_UNAVAILABLE', cannot, 'Restart it to load new code')
+  if (lostKeeper) {
+    // A successor would belong to no keeper: the next keeper would not find it, and would find its port taken.
+    const { keeper } = lostKeeper
+    return host.isAlive(keeper)
+      ? error('HANDOVER_UNAVAILABLE', `process ${keeper}, the keeper, has let go of this process, and only the keeper starts successors`,
+        'See the log of the keeper: it looks for its workers every 10 seconds. Then reload')
+      : error('HANDOVER_UNAVAILABLE', `the keeper (process ${keeper}) is gone, which starts successors`,
+        'Start it again, in the same way: it finds its workers. Then reload')
+  }
+  if (reloading) return error('HANDOVER_RELOAD_RUNNING', 'a reload already runs', 'Wait for its report')
   if (state.is !== 'serving' || stopRequested) return notServing(context)
   if (host.pid !== 1 || caller) return undefined
-  return error('HANDOVER_UNAVAILABLE', {
-    what: 'this is PID 1: its end would end the container',
-    todo: 'Start a second container with the same name and a shared HANDOVER_DIR, or restart this one'
-  })
-}
-
-/** A successor would belong to no keeper: the next keeper would not find it, and would find its port taken. */
-function withoutKeeper({ lostKeeper, host }: GenerationContext): ErrorParts | undefined {
-  if (!lostKeeper) return undefined
-  const { keeper } = lostKeeper
-  return host.isAlive(keeper)
-    ? {
-        what: `process ${keeper}, the keeper, has let go of this process, and only that one starts successors`,
-        todo: 'See the log of the keeper: it looks for its workers every 10 seconds. Then reload'
-      }
-    : { what: `the keeper (process ${keeper}) is gone, which starts successors`, todo: 'Start it again, in the same way: it finds its workers. Then reload' }
+  return error('HANDOVER_UNAVAILABLE', 'this is PID 1: its end would end the container',
+    'Start a second container with the same name and a shared HANDOVER_DIR, or restart this one')
 }
 
 function notServing(context: GenerationContext): HandoverError {
@@ -83,7 +75,7 @@ function notServing(context: GenerationContext): HandoverError {
   const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
   const who = describeProcess(self)
   const parts: ErrorParts = server
-    ? { what: `${who} is ${state.is}`, serving: `Process ${server.pid} (generation ${server.generation}) serves`, todo: 'Ask that one' }
+    ? { what: `${who} is ${state.is}`, serving: `${describeProcess(server, 'Process')} serves`, todo: 'Ask that process' }
     : {
         what: `${who} is ${stopRequested ? 'stopping' : state.is} and does not serve`,
         todo: state.is === 'idle' ? 'Call listen() first' : 'Ask the process that does'
@@ -115,7 +107,7 @@ async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp
     state.transferIsOver()
   }
   context.reloading = false
-  // This process may itself have a predecessor that still could undo: its turn is over.
+  // The predecessor of this process, if it has one, need not come back any more.
   startup.settled()
   // READY once more: with NotifyAccess=main systemd did not believe the successor yet.
   // A pid that only the successor itself has said may be one of another namespace.
@@ -143,7 +135,9 @@ async function launch(context: GenerationContext): Promise<LaunchedSuccessor> {
   }
 }
 
-async function switchTo(context: GenerationContext, launched: LaunchedSuccessor, order: ReloadOrder, giveUp: AbortSignal, begun: number): Promise<SwitchResult> {
+async function switchTo(
+  context: GenerationContext, launched: LaunchedSuccessor, order: ReloadOrder, stopped: AbortSignal, begun: number
+): Promise<SwitchResult> {
   const { lifecycle, host, self, settings, state, startup } = context
   const { withoutState = false, allowDrop = false } = order.options ?? {}
   return await handOver({
@@ -151,9 +145,9 @@ async function switchTo(context: GenerationContext, launched: LaunchedSuccessor,
     clock: host.clock,
     self,
     readyTimeoutMs: settings.readyTimeout,
-    stopped: giveUp,
+    stopped,
     offer: () => {
-      // From here on this process or its successor serves: a predecessor that came back as well would be one too many.
+      // From here on this process or its successor serves: the predecessor of this process must not come back as well.
       startup.settled()
       return offer(context, order.more ?? [])
     },
@@ -165,15 +159,16 @@ async function switchTo(context: GenerationContext, launched: LaunchedSuccessor,
   }, launched, begun)
 }
 
-function offer({ registry, controlSockets }: GenerationContext, more: readonly PassedListener[]): { listeners: OfferedListener[]; fds: number[] } {
+function offer({ registry, controlSockets }: GenerationContext, more: readonly PassedListener[]): ReturnType<PredecessorSide['offer']> {
   const { listeners, fds } = registry.offer()
   const control = controlSockets.offered
   const beside = [...(control ? [control] : []), ...more]
   return { listeners: [...listeners, ...beside.map(({ about }) => about)], fds: [...fds, ...beside.map(({ fd }) => fd)] }
 }
 
-/** Right after the point of no return. Answers the names of listeners that the successor has not heard of. */
-function stopAccepting({ state, covered, spares, paths, registry, controlSockets }: GenerationContext, dropped: readonly string[]): readonly string[] {
+/** Right after the point of no return. Answers the names of listeners that the successor does not know. */
+function stopAccepting(context: GenerationContext, dropped: readonly string[]): readonly string[] {
+  const { state, covered, spares, paths, registry, controlSockets } = context
   state.servesNoMore()
   covered.close(false)
   spares.close()
@@ -189,7 +184,7 @@ function failed(context: GenerationContext, { caller }: ReloadOrder, error: Hand
   context.reloading = false
   paths.mend()
   if (startup.predecessor === undefined) paths.release()
-  // The keeper that started it is gone, and it may not end by itself.
+  // The successor's keeper is gone, and it may not end by itself.
   if (caller && lostKeeper) host.kill(caller.pid)
   notifySystemd({ READY: 1 })
   context.emit('failed', error)

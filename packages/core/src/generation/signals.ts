@@ -1,7 +1,7 @@
 /**
  * The signals of a process that serves: one reloads, SIGTERM and SIGINT stop. Installed at the first listen(), and removed when nothing
- * listens any more. Listeners of the program's own for SIGTERM and SIGINT are held back until the drain is over; where they are not, it
- * warns once of them: they may end the process before.
+ * listens any more. The program's own listeners for SIGTERM and SIGINT are held until the drain is over; where they are not, one warning
+ * says that they may end the process before.
  */
 
 import type { Host } from '../handover/host.js'
@@ -9,11 +9,11 @@ import type { LogLevel } from '../options.js'
 import type { StopSignal } from '../protocol/report.js'
 import { HeldListeners, stopSignalOf } from './held-signal-listeners.js'
 
-/** Whoever stops a process group or a service signals each process of it: what comes that soon after the keeper's word is the same stop. */
+/** A stop of a process group or a service signals each of its processes: a signal so soon after the keeper's message is the same stop. */
 const sameSignalMs = 500
 
 interface SignalsSide {
-  /** Whether its own listeners for the same signals are to be warned of. A program that knows nothing of us cannot do without. */
+  /** Whether to warn of the program's own listeners for the same signals. A program that does not use this package needs them. */
   warnsOfOthers(): boolean
   reload(): void
   stop(signal: NodeJS.Signals): void
@@ -26,7 +26,7 @@ export class Signals {
   readonly #warned = new Set<string>()
   #reloadSignal: NodeJS.Signals | undefined
   #ignored: NodeJS.Signals | undefined
-  /** What the stop came with. */
+  /** The signal of the stop. */
   #stop: StopSignal | undefined
   #keeperStoppedAt = -Infinity
   #told = false
@@ -77,17 +77,14 @@ export class Signals {
     this.#stop ??= stopSignalOf(signal)
   }
 
-  /**
-   * The signal that the program's own listeners wait for: that of the stop. Where none came, SIGTERM, or SIGINT where they are for that one
-   * alone.
-   */
+  /** The signal that the program's own listeners wait for: that of the stop, else SIGTERM, or SIGINT where they are for SIGINT alone. */
   get awaited(): StopSignal | undefined {
     if (!this.#held.held || this.#told) return undefined
     const signals: readonly StopSignal[] = this.#stop ? [this.#stop] : ['SIGTERM', 'SIGINT']
     return signals.find((signal) => this.#host.signals.listeners(signal).some((listener) => listener !== this.#onStop))
   }
 
-  /** The drain is over: the program's own listeners hear the signal, and those that follow. */
+  /** The drain is over: the program's own listeners hear this signal and all later ones. */
   tell(signal: StopSignal): void {
     this.#told = true
     this.#host.signals.off('SIGTERM', this.#onStop)

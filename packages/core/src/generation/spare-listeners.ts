@@ -1,8 +1,6 @@
 /**
- * Copies of listeners that a program closed and may listen on again.
- *
- * Such a port is in use where somebody else has a copy of its listener: a predecessor, or a keeper. The next listen() on it gets the spare
- * copy.
+ * Copies of listeners that a program may close and listen on again. While a predecessor or a keeper has a copy of such a listener, its
+ * port is in use: the next listen() on it gets the spare copy.
  */
 
 import type dgram from 'node:dgram'

@@ -1,7 +1,4 @@
-/**
- * How a generation stops: by a call, a signal or its keeper, or because a successor serves. It ends any reload that runs, and starts the
- * shutdown.
- */
+/** How a generation stops: by a call, a signal or its keeper, or because a successor serves. A stop gives up a reload that runs. */
 
 import { constants } from 'node:os'
 import { textOf, type HandoverError } from '../errors.js'
@@ -15,12 +12,12 @@ import type { GenerationContext } from './generation-context.js'
 import { tellKeeper } from './listening.js'
 import { farewell, runCloseHooks } from './program-cleanup.js'
 
-/** Drains and ends the process. Resolves when it has ended, in a test: a process that has ended resolves nothing. */
+/** Drains and ends the process. Resolves when it has ended, which only a test sees. */
 export async function stop(context: GenerationContext): Promise<void> {
   const { lifecycle, registry, startup, host } = context
   context.stopRequested = true
   context.shutdown?.settle()
-  // A reload that runs is given up where it still can be; a stop from within a state event comes after what it interrupts.
+  // A stop from within a 'state' event waits for what it interrupts.
   context.running?.giveUp.abort()
   if (context.reloading || context.isTelling) await context.running?.report?.catch(() => undefined)
   const { is } = lifecycle.state
@@ -52,7 +49,7 @@ export function stopBySignal(context: GenerationContext, signal: NodeJS.Signals)
   host.exit(128 + constants.signals[signal])
 }
 
-/** Begins the shutdown: to a successor that serves, or after a stop. */
+/** Begins the shutdown. `served`: the successor; undefined after a stop. */
 export function finish(context: GenerationContext, served: ServingSuccessor | undefined): void {
   const { state, servers: { openConnections: open }, self, log, host } = context
   const shutdown = new Shutdown(context, {

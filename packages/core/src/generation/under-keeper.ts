@@ -87,7 +87,8 @@ export async function reloadOrAsk(context: GenerationContext, trigger: 'signal' 
   return context.keeper ? await askKeeper(context, context.keeper, options) : await reload(context, { trigger, options })
 }
 
-async function askKeeper(context: GenerationContext, keeper: KeeperLink, { withoutState = false, allowDrop = false }: ReloadOptions): Promise<Report> {
+async function askKeeper(context: GenerationContext, keeper: KeeperLink, options: ReloadOptions): Promise<Report> {
+  const { withoutState = false, allowDrop = false } = options
   const error = await keeper.wants({ withoutState, allowDrop })
   if (error) throw error
   const { lastReport, host } = context

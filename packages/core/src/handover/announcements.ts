@@ -10,7 +10,7 @@ import type { ProcessContext } from './process-context.js'
 export function keepsServing({ paths, registry, self }: ProcessContext): string {
   const restored = paths.mend()
   const { served, lost } = registry.look()
-  const who = describeProcess(self).replace('process', 'Process')
+  const who = describeProcess(self, 'Process')
   const names = served.length > 0 ? ` ${listed(served)}` : ''
   if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}`
   return `${who} keeps serving${names}; ${restored.length > 0 ? `${listed(restored)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}`

@@ -194,7 +194,7 @@ async function takeBack(
   const stderr = child?.stderr() ?? ''
   return new HandoverError(code, {
     what,
-    serving: code === 'HANDOVER_STOPPED' ? `Process ${self.pid} (generation ${self.generation}) answers what it has and ends` : side.serves(),
+    serving: code === 'HANDOVER_STOPPED' ? `${describeProcess(self, 'Process')} answers what it has and ends` : side.serves(),
     todo,
     onLines: true,
     ...(stderr !== '' && { appendix: `Generation ${successor.generation} last wrote to stderr:\n${stderr.replace(/^/gm, '    ')}` })

@@ -74,7 +74,8 @@ export class Shutdown {
       // No process goes on with what comes from a generation before: that one drains by itself.
       around.older.adopter?.refuse()
     }
-    this.mover = served?.serving.takes && support.canMove() ? new ConnectionSender(served.launched.channel, served.serving.takes, (reason) => {
+    const { launched, serving: { takes } = {} } = served ?? {}
+    this.mover = launched && takes && support.canMove() ? new ConnectionSender(launched.channel, takes, (reason) => {
       for (const drain of this.#drains) drain.stopMoving(reason)
     }) : undefined
     const options = { lingerMs, deadline: this.#deadline }

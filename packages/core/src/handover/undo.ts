@@ -41,8 +41,9 @@ export interface UndoWindow {
 
 /** Opens the window, and hears the successor for as long as its channel is open. */
 export function openUndoWindow(
-  context: ProcessContext, { launched: { channel, pid }, serving: { pongs } }: ServingSuccessor, mover: ConnectionSender | undefined, deadline: Deadline
+  context: ProcessContext, served: ServingSuccessor, mover: ConnectionSender | undefined, deadline: Deadline
 ): UndoWindow {
+  const { launched: { channel, pid }, serving: { pongs } } = served
   const { clock } = context.host
   let pulse: Pulse | undefined
   let timer: Timer | undefined
@@ -106,9 +107,8 @@ export async function undo(
   return { error, report: { ...served.report, result: 'undone', connections } }
 }
 
-function undoneError(
-  { self }: ProcessContext, { launched: { child }, report: { successor } }: ServingSuccessor, lost: Lost, killed: boolean, names: string, moved: number
-): HandoverError {
+function undoneError({ self }: ProcessContext, served: ServingSuccessor, lost: Lost, killed: boolean, names: string, moved: number): HandoverError {
+  const { launched: { child }, report: { successor } } = served
   const [what, fate] = typeof lost === 'object'
     ? [`was recalled: ${withoutStop(lost.recalled)}`, `the successor answers what it has${moved > 0 ? `, also on ${moved} connections that had moved to it,` : ''} and ends`]
     : [
@@ -117,7 +117,7 @@ function undoneError(
       ]
   return new HandoverError('HANDOVER_UNDONE', {
     what: `${describeProcess(successor ?? { pid: 0, generation: self.generation + 1 })} ${what}`,
-    serving: `Process ${self.pid} (generation ${self.generation}) serves again ${names}; ${fate}`,
+    serving: `${describeProcess(self, 'Process')} serves again ${names}; ${fate}`,
     todo: 'Repair the build and reload again', onLines: true
   }, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
 }

@@ -59,7 +59,8 @@ function protocolOf(server: net.Server): ServerProtocol {
 
 /** What is spoken on each listener. */
 export function spoken(registry: ListenerRegistry): Spoken[] {
-  return registry.listeners.flatMap(({ owner, about }) => (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
+  return registry.listeners.flatMap(({ owner, about }) =>
+    (owner instanceof net.Server ? [{ listener: about.name, protocol: protocolOf(owner) }] : []))
 }
 
 /** Serves one connection as if it had come by this listener. */

@@ -49,7 +49,7 @@ describe('two reloads at once', () => {
     await first.generation.reload()
     await expect(first.generation.reload()).rejects.toMatchObject({
       code: 'HANDOVER_NOT_SERVING',
-      message: 'process 5000001 (generation 1) is draining. Process 5000002 (generation 2) serves. Ask that one.'
+      message: 'process 5000001 (generation 1) is draining. Process 5000002 (generation 2) serves. Ask that process.'
     })
   })
 
