@@ -63,14 +63,11 @@ const defaults: Settings = {
 type Key = keyof Settings
 
 function optionError(where: string, found: unknown, expected: string): HandoverError {
-  return new HandoverError('HANDOVER_OPTION', {
-    what: `${where} is ${inspect(found)}, expected ${expected}`,
-    serving: 'Nothing was changed',
-    todo: 'Correct the value'
-  })
+  const what = `${where} is ${inspect(found)}, expected ${expected}`
+  return new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo: 'Correct the value' })
 }
 
-// A timer of Node holds a signed 32-bit number of milliseconds.
+// Node's timers take a signed 32-bit number of milliseconds.
 const milliseconds = (where: string, value: unknown): number => {
   const number = typeof value === 'string' && /^\d+$/.test(value.trim()) ? Number(value) : value
   if (typeof number !== 'number' || !Number.isInteger(number) || number < 0 || number > 2_147_483_647) {
@@ -146,20 +143,14 @@ export class SettingsOfProcess {
         continue
       }
       if (!Object.hasOwn(defaults, key)) {
-        throw new HandoverError('HANDOVER_OPTION', {
-          what: `the option "${key}" does not exist`,
-          serving: 'Nothing was changed',
-          todo: `Known options: ${[...keys, ...notSettings].join(', ')}`
-        })
+        const todo = `Known options: ${[...keys, ...notSettings].join(', ')}`
+        throw new HandoverError('HANDOVER_OPTION', { what: `the option "${key}" does not exist`, serving: 'Nothing was changed', todo })
       }
       const read = readers[key as Key](`the option ${key}`, value)
       const before = this.#set[key as Key]
       if (before !== undefined && before !== read) {
-        throw new HandoverError('HANDOVER_OPTION', {
-          what: `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process`,
-          serving: 'Options belong to the process',
-          todo: 'Give it once'
-        })
+        const what = `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process`
+        throw new HandoverError('HANDOVER_OPTION', { what, serving: 'Options belong to the process', todo: 'Give it once' })
       }
       this.#set[key as Key] = read
     }

@@ -15,7 +15,7 @@ const bakeMs = 3_000
 
 export interface RequestHandlerSide {
   name(): string | undefined
-  readonly undoWindowMs: number
+  undoWindowMs(): number
   status(): ProcessStatus
   /** The processes that serve, as far as this one knows. */
   serving(): Peer[]
@@ -112,7 +112,7 @@ export class RequestHandler {
       return this.#failed(begun, error)
     }
     const outcome = this.#done(begun, report)
-    const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs)
+    const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs())
     progress(`${named(report.successor)} serves${watchedMs > 0 ? `, and is watched for ${watchedMs / 1_000} s` : ''}`)
     let fate = await this.#fate(watchedMs)
     if (fate.is === 'lives' && options.wait === true) {

@@ -122,10 +122,9 @@ export class GenerationContext implements ProcessContext {
   }
 
   #requestHandler(entries: Entries): RequestHandler {
-    const undoWindowMs = (): number => this.settings.undoWindow
     return new RequestHandler({
       name: () => this.appName,
-      get undoWindowMs() { return undoWindowMs() },
+      undoWindowMs: () => this.settings.undoWindow,
       status: () => this.statusReader.status(this),
       serving: () => this.serving,
       reload: (options) => entries.reload('call', options),

@@ -55,8 +55,8 @@ export class StatusReader {
   }
 
   status(source: StatusSource): ProcessStatus {
-    const { self, lifecycle: { state: { is } }, appName, registry, connections, shutdown, lastReport, servers, state, keeper, lostKeeper } = source
-    const seat = keeper ?? lostKeeper
+    const { self, lifecycle: { state: { is } }, appName, registry, connections, shutdown, lastReport, servers, state } = source
+    const seat = source.keeper ?? source.lostKeeper
     const trackers = [...connections.values()]
     const open = trackers.flatMap((tracker) => [...tracker.all])
     const sessions = trackers.flatMap((tracker) => [...tracker.sessions])

@@ -147,29 +147,12 @@ async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolea
     const received = await channel.receive().catch(() => undefined)
     if (received === undefined) return undefined
     const { message, fds } = received
-    switch (message.type) {
-      case 'withdraw':
-      case 'commit':
-      case 'end':
-        return message
-      case 'move':
-        if (accepts()) await side.take(message.connections, fds, message.refusable ?? false)
-        else closeAll(fds)
-        break
-      case 'section':
-        side.section(message, fds[0])
-        break
-      case 'unsaved':
-        side.unsaved(message)
-        break
-      case 'peer':
-        side.peer(message, fds[0])
-        break
-      case 'ping':
-        channel.send({ type: 'pong', ...(inspectorUrl() !== undefined && { debugged: true }) })
-        break
-      default:
-        closeAll(fds)
-    }
+    if (message.type === 'withdraw' || message.type === 'commit' || message.type === 'end') return message
+    if (message.type === 'move' && accepts()) await side.take(message.connections, fds, message.refusable ?? false)
+    else if (message.type === 'section') side.section(message, fds[0])
+    else if (message.type === 'unsaved') side.unsaved(message)
+    else if (message.type === 'peer') side.peer(message, fds[0])
+    else if (message.type === 'ping') channel.send({ type: 'pong', ...(inspectorUrl() !== undefined && { debugged: true }) })
+    else closeAll(fds)
   }
 }

@@ -13,6 +13,7 @@ import type { Timer } from '../platform/clock.js'
 import { mostSilentMs, Pulse } from '../platform/pulse.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
+import type { Peer } from '../protocol/handover-messages.js'
 import { describeProcess, listed, type Report } from '../protocol/report.js'
 import { acceptOnAll } from './announcements.js'
 import type { LaunchedSuccessor } from './launch.js'
@@ -103,12 +104,13 @@ export async function undo(
   if (recalled || lost === 'hangs') channel.send({ type: 'withdraw', reason: recalled ? lost.recalled : silence })
   channel.close()
   notifySystemd({ MAINPID: host.pid, READY: 1 })
-  const error = undoneError(context, served, lost, killed, listed(names), connections.moved)
+  const error = undoneError(context.self, served, lost, killed, listed(names), connections.moved)
   return { error, report: { ...served.report, result: 'undone', connections } }
 }
 
-function undoneError({ self }: ProcessContext, served: ServingSuccessor, lost: Lost, killed: boolean, names: string, moved: number): HandoverError {
-  const { launched: { child }, report: { successor } } = served
+function undoneError(
+  self: Peer, { launched: { child }, report: { successor } }: ServingSuccessor, lost: Lost, killed: boolean, names: string, moved: number
+): HandoverError {
   const [what, fate] = typeof lost === 'object'
     ? [`was recalled: ${withoutStop(lost.recalled)}`, `the successor answers what it has${moved > 0 ? `, also on ${moved} connections that had moved to it,` : ''} and ends`]
     : [
