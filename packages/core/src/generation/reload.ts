@@ -14,7 +14,7 @@ import type { LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, type PredecessorSide, type SwitchResult } from '../handover/predecessor.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
-import { describeProcess, noState, type Report } from '../protocol/report.js'
+import { describeProcess, noState, processFirst, type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
 import type { ReloadOptions } from './handover-api.js'
 import { finish } from './stop.js'
@@ -75,7 +75,7 @@ function notServing(context: GenerationContext): HandoverError {
   const server = state.is === 'draining' ? state.successor : 'predecessor' in state ? state.predecessor : undefined
   const who = describeProcess(self)
   const parts: ErrorParts = server
-    ? { what: `${who} is ${state.is}`, serving: `${describeProcess(server, 'Process')} serves`, todo: 'Ask that process' }
+    ? { what: `${who} is ${state.is}`, serving: `${processFirst(server)} serves`, todo: 'Ask that process' }
     : {
         what: `${who} is ${stopRequested ? 'stopping' : state.is} and does not serve`,
         todo: state.is === 'idle' ? 'Call listen() first' : 'Ask the process that does'

@@ -3,14 +3,14 @@
  */
 
 import { withoutStop } from '../errors.js'
-import { describeProcess, describeReport, listed, type Report } from '../protocol/report.js'
+import { describeReport, listed, processFirst, type Report } from '../protocol/report.js'
 import type { ProcessContext } from './process-context.js'
 
 /** The part of an error that says who serves, where this process does. Restores Unix paths that were removed. */
 export function keepsServing({ paths, registry, self }: ProcessContext): string {
   const restored = paths.mend()
   const { served, lost } = registry.look()
-  const who = describeProcess(self, 'Process')
+  const who = processFirst(self)
   const names = served.length > 0 ? ` ${listed(served)}` : ''
   if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}`
   return `${who} keeps serving${names}; ${restored.length > 0 ? `${listed(restored)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}`

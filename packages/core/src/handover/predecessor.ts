@@ -13,7 +13,7 @@ import { deadlineIn, DeadlinePassed, left, withDeadline, type Deadline } from '.
 import { closeAll } from '../protocol/descriptors.js'
 import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
-import { describeProcess, listed } from '../protocol/report.js'
+import { describeProcess, listed, processFirst } from '../protocol/report.js'
 import { sendSections, type SectionsToSend } from '../sharing/sections/sections-to-send.js'
 import type { LaunchedSuccessor } from './launch.js'
 
@@ -194,7 +194,7 @@ async function takeBack(
   const stderr = child?.stderr() ?? ''
   return new HandoverError(code, {
     what,
-    serving: code === 'HANDOVER_STOPPED' ? `${describeProcess(self, 'Process')} answers what it has and ends` : side.serves(),
+    serving: code === 'HANDOVER_STOPPED' ? `${processFirst(self)} answers what it has and ends` : side.serves(),
     todo,
     onLines: true,
     ...(stderr !== '' && { appendix: `Generation ${successor.generation} last wrote to stderr:\n${stderr.replace(/^/gm, '    ')}` })

@@ -14,7 +14,7 @@ import { mostSilentMs, Pulse } from '../platform/pulse.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
 import type { Peer } from '../protocol/handover-messages.js'
-import { describeProcess, listed, type Report } from '../protocol/report.js'
+import { describeProcess, listed, processFirst, type Report } from '../protocol/report.js'
 import { acceptOnAll } from './announcements.js'
 import type { LaunchedSuccessor } from './launch.js'
 import { watchSuccessor, type SwitchResult } from './predecessor.js'
@@ -119,7 +119,7 @@ function undoneError(
       ]
   return new HandoverError('HANDOVER_UNDONE', {
     what: `${describeProcess(successor ?? { pid: 0, generation: self.generation + 1 })} ${what}`,
-    serving: `${describeProcess(self, 'Process')} serves again ${names}; ${fate}`,
+    serving: `${processFirst(self)} serves again ${names}; ${fate}`,
     todo: 'Repair the build and reload again', onLines: true
   }, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
 }
