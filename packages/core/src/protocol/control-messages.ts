@@ -199,13 +199,16 @@ export const processStatusShape = shape({
   version: orNull(string), node: string, ageMs: number, listeners: list(string), connections: record(count),
   requests: shape({ inFlight: count, total: count, failed: count }), waitsFor: list(string), endsInMs: orNull(number),
   memory: count, debugged: optional(boolean), loopDelayMs: orNull(number), lastReport: orNull(reportShape), plain: optional(string),
-  service: optional(shape({ ...service, id: string, includes: list(string) })), sections: optional(list(shape({ name: string, doing: string, bytes: count })))
+  service: optional(shape({ ...service, id: string, includes: list(string) })),
+  sections: optional(list(shape({ name: string, doing: string, bytes: count })))
 })
 export const reloadOutcomeShape = shape({
   ok: boolean, at: number, ms: number,
   switched: list(shape({ slot: orNull(count), from: orNull(peerShape), to: peerShape, version: orNull(string), died: optional(string) })),
   reports: list(reportShape), serving: list(peerShape), notes: optional(list(string)),
-  error: optional(shape({ code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string }))
+  error: optional(shape({
+    code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string
+  }))
 })
 const keeperStatus = shape({
   pid: count, version: string, node: string, ageMs: number, workers: count, listeners: optional(list(string)), crashes: count,

@@ -67,7 +67,7 @@ export interface MovedConnection {
   readonly unread?: string
 }
 
-/** `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that crashed since. */
+/** `offer`: when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed. */
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
