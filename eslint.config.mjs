@@ -35,13 +35,13 @@ export default defineConfig(
     // Measures of a house that can be read: texts of messages may be longer than a line.
     files: ['packages/{core,cli}/src/**/*.ts'],
     rules: {
-      'max-lines': ['warn', { max: 400 }],
-      'max-lines-per-function': ['warn', { max: 60 }]
+      'max-lines': ['error', { max: 400 }],
+      'max-lines-per-function': ['error', { max: 60 }]
     }
   },
   {
     files: ['packages/*/src/**/*.ts', 'test/**/*.ts'],
-    rules: { 'max-len': ['warn', { code: 140, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true, ignoreUrls: true }] }
+    rules: { 'max-len': ['error', { code: 140, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true, ignoreUrls: true }] }
   },
   {
     files: ['packages/*/src/**/*.ts', 'packages/*/src/**/*.mts'],
