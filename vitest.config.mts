@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 import { LongestFirst } from './test/order.js'
 
@@ -8,7 +9,18 @@ import { LongestFirst } from './test/order.js'
 const controlDirectory = mkdtempSync(path.join(tmpdir(), 'handover-control-'))
 process.once('exit', () => { rmSync(controlDirectory, { recursive: true, force: true }) })
 
+const built = (file: string): string => fileURLToPath(new URL(`packages/core/dist/${file}.js`, import.meta.url))
+
 export default defineConfig({
+  // In the process of a test a module of core exists once. The processes that it starts have the bundle, as users do.
+  resolve: {
+    alias: [
+      { find: /^@handover\/core$/, replacement: built('index') },
+      { find: '@handover/core/fd', replacement: built('fd/index') },
+      { find: '@handover/core/ws', replacement: built('websocket/index') },
+      { find: '@handover/core/internal', replacement: built('internal') }
+    ]
+  },
   test: {
     env: { HANDOVER_DIR: controlDirectory },
     // Node loads what was built, and not Vitest: a test has the same copy of a module as the modules that it tests.

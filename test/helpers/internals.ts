@@ -9,9 +9,9 @@ import { fileURLToPath } from 'node:url'
 const built = (file: string): string => fileURLToPath(new URL(`../../packages/${file}`, import.meta.url))
 
 /** What tests start, by its path. */
-export const commandFile = built('cli/dist/main.js')
-export const preloadFile = built('cli/dist/preload.js')
-export const coreFile = built('core/dist/index.mjs')
+export const commandFile = built('cli/dist/bundle/main.js')
+export const preloadFile = built('cli/dist/bundle/preload.js')
+export const coreFile = built('core/dist/bundle/index.mjs')
 export const demoFile = built('load/dist/demo/demo.js')
 export const benchFile = built('load/dist/bench/main.js')
 

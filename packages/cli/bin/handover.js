@@ -1,3 +1,3 @@
 #!/usr/bin/env node
 // npm links a bin only where its file exists: in a fresh clone that is before dist is built.
-require('../dist/main.js')
+require('../dist/bundle/main.js')

@@ -1,9 +1,7 @@
 /**
- * What the command `handover` is made of, for that package alone: not a public door, and it changes without notice.
+ * What the command `handover` is made of, for that package alone: not a public door, and it changes without notice. It re-exports by
+ * name, and does nothing else: in the bundle each name loads its own module when it is first used.
  */
-
-import { generationOfProcess } from './generation/this-process.js'
-import type { HandoverOptions } from './options.js'
 
 export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } from './control/control-client.js'
 export type { Client } from './control/control-connections.js'
@@ -11,6 +9,7 @@ export { hiddenHolder } from './control/control-files.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
 export { ControlSocket, type ControlSide } from './control/control-socket.js'
 export { HandoverError, partsOf, withoutStop } from './errors.js'
+export { adoptEverything } from './generation/adopt-everything.js'
 export { watchdogBeatMs } from './generation/watchdog.js'
 export { channelTo } from './handover/launch.js'
 export { handOver, type PredecessorSide } from './handover/predecessor.js'
@@ -45,14 +44,3 @@ export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/re
 export { describeProcess, listed, type Report } from './protocol/report.js'
 export { mergedIds } from './sharing/aggregates/count-once.js'
 export { requestsIn, serviceTopic } from './sharing/service-topic.js'
-
-/**
- * Adopts all that listens in this process from now on, although the program knows nothing of it: every server of http, https, http2 and net
- * when it listens, and every UDP socket that is bound to a port of its own. What the program gives to an adapter as well goes by the
- * adapter's options. `options` belong to the process. Throws HANDOVER_OPTION.
- */
-export function adoptEverything(options: HandoverOptions = {}): void {
-  const generation = generationOfProcess()
-  generation.configure(options)
-  generation.adoptEverything()
-}

@@ -22,8 +22,8 @@ export class LoadedCopy {
   constructor() {
     const core = path.dirname(require.resolve('@handover/core/package.json'))
     const devalue = folderOf(createRequire(path.join(core, 'package.json')).resolve('devalue'))
-    this.#take(path.join(__dirname, '../..'), 'handover', ['package.json', 'bin', 'dist'])
-    this.#take(core, '@handover/core', ['package.json', 'dist'])
+    this.#take(path.join(__dirname, '../..'), 'handover', ['package.json', 'bin', 'dist/bundle'])
+    this.#take(core, '@handover/core', ['package.json', 'dist/bundle'])
     this.#take(devalue, 'devalue', ['package.json', 'src'])
     const addon = nativeFile()
     const prebuilt = `node_modules/@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`

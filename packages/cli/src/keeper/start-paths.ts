@@ -55,7 +55,7 @@ export class StartPaths {
    */
   worker(args: readonly string[], nodeOptions: number, inPlace: boolean): StartCommand {
     const notes: string[] = []
-    const preload = this.#own(notes, 'dist/preload.js')
+    const preload = this.#own(notes, 'dist/bundle/preload.js')
     const { file, cwd } = this.#place(notes, inPlace)
     return { file, args: ['--require', preload, ...args], cwd, nodeOptions: nodeOptions + 2, notes }
   }

@@ -3,9 +3,10 @@
  * or take functions out of fs, before it loads this package.
  */
 
+import { builtFile } from './native-binary.js'
 import { hideWords, protect, standGuard, takeMarkedPaths } from './path-guard.js'
 
-hideWords(['--require', __filename])
+hideWords(['--require', builtFile('guard.js') ?? ''])
 const paths = takeMarkedPaths(process.env)
 if (paths.size > 0) {
   protect((file) => paths.has(file), () => undefined)

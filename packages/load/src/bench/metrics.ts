@@ -17,7 +17,7 @@ const sizes = [1_000, 5_000]
 const workers = 4
 const rounds = 20
 const server = fileURLToPath(new URL('metrics-server.js', import.meta.url))
-const cli = fileURLToPath(new URL('../../../cli/dist/main.js', import.meta.url))
+const cli = fileURLToPath(new URL('../../../cli/dist/bundle/main.js', import.meta.url))
 
 interface Contender {
   readonly name: string

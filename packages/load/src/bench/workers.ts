@@ -47,7 +47,7 @@ const reloadLoad = { keepAlive: { clients: 50, thinkMs: 20 }, newConnections: { 
 const quietMs = 1_000
 const timeoutMs = 30_000
 const server = fileURLToPath(new URL('workers-server.js', import.meta.url))
-const cli = fileURLToPath(new URL('../../../cli/dist/main.js', import.meta.url))
+const cli = fileURLToPath(new URL('../../../cli/dist/bundle/main.js', import.meta.url))
 const run = promisify(execFile)
 
 export async function benchWorkers(): Promise<void> {

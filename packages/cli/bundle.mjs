@@ -1,0 +1,23 @@
+/**
+ * Writes dist/bundle: the command in one file, in which a command is evaluated when it is the one that was typed, and the preload of
+ * `handover run` beside it. `tsc --build` goes first: dist has the modules one by one for the unit tests.
+ */
+
+import { rmSync } from 'node:fs'
+import path from 'node:path'
+import { buildSync } from 'esbuild'
+
+const here = import.meta.dirname
+const outdir = path.join(here, 'dist', 'bundle')
+
+rmSync(outdir, { recursive: true, force: true })
+buildSync({
+  entryPoints: [path.join(here, 'src/main.ts'), path.join(here, 'src/preload.ts')],
+  outdir,
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  packages: 'external',
+  logLevel: 'warning'
+})

@@ -1,0 +1,53 @@
+/**
+ * Writes dist/bundle: all of core in one file, and one small file for each entry of the package. A hundred small files cost a program that
+ * requires them more time than what is in them. A module is evaluated when the first entry that needs it is loaded.
+ *
+ * `tsc --build` goes first: dist has the types, and the modules one by one for the unit tests.
+ */
+
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { buildSync } from 'esbuild'
+
+const here = import.meta.dirname
+const out = path.join(here, 'dist', 'bundle')
+const entries = { index: './src/index.ts', fd: './src/fd/index.ts', ws: './src/websocket/index.ts', guard: './src/platform/guard.ts' }
+
+/** The command loads a few words of `internal` to ask a question, and all of it to be a keeper: each comes from its module when it is used. */
+function internal() {
+  const getters = []
+  const source = readFileSync(path.join(here, 'src/internal.ts'), 'utf8')
+  const other = source.match(/^(?:export (?!\{.*\} from '.*'$|type )|import ).*/m)
+  if (other) throw new Error(`src/internal.ts re-exports by name and does nothing else, but: ${other[0]}`)
+  for (const [, names, from] of source.matchAll(/^export \{([^}]*)\} from '(.*)\.js'$/gm)) {
+    for (const name of names.split(',').map((word) => word.trim()).filter((word) => !word.startsWith('type '))) {
+      getters.push(`get ${name}() { return require(${JSON.stringify(`./src/${from.slice(2)}.ts`)}).${name} }`)
+    }
+  }
+  return `{ ${getters.join(',\n')} }`
+}
+
+rmSync(out, { recursive: true, force: true })
+mkdirSync(out, { recursive: true })
+const contents = [
+  ...Object.entries(entries).map(([name, file]) => `exports.${name} = () => require(${JSON.stringify(file)})`),
+  `exports.internal = () => (${internal()})`
+].join('\n')
+buildSync({
+  stdin: { contents, resolveDir: here, loader: 'js' },
+  outfile: path.join(out, 'core.js'),
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  packages: 'external',
+  logLevel: 'warning'
+})
+for (const name of [...Object.keys(entries), 'internal']) {
+  writeFileSync(path.join(out, `${name}.js`), `'use strict'\nmodule.exports = require('./core.js').${name}()\n`)
+}
+for (const name of ['index', 'fd', 'ws']) {
+  const { metafile: { outputs } } = buildSync({ entryPoints: [path.join(here, entries[name])], bundle: true, platform: 'node', format: 'esm', packages: 'external', write: false, metafile: true, outdir: out })
+  const names = Object.values(outputs)[0].exports
+  writeFileSync(path.join(out, `${name}.mjs`), `import entry from './${name}.js'\nexport const { ${names.join(', ')} } = entry\n`)
+}
