@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -38,6 +39,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -342,6 +344,8 @@ Value WatchOnce(const CallbackInfo& info) {
   auto end = [](napi_async_cleanup_hook_handle, void* data) { static_cast<Watch*>(data)->End(); };
   bool hooked = napi_add_async_cleanup_hook(env, end, watch.get(), &watch->hook) == napi_ok;
   error = hooked ? uv_poll_start(&watch->poll, event[0] == 'r' ? UV_READABLE : UV_WRITABLE, Watch::OnReady) : -ENOSYS;
+  bool keeps_alive = true;
+  if (napi_get_value_bool(env, info[3], &keeps_alive) == napi_ok && !keeps_alive) uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
   if (error == 0) {
     Napi::Function cancel = Napi::Function::New(env, [watch](const CallbackInfo&) { watch->End(); });
     if (!cancel.IsEmpty()) return cancel;
@@ -649,6 +653,91 @@ Value Reap(const CallbackInfo& info) {
   return Answer(info, Try([&] { return waitpid(pid, nullptr, WNOHANG); }));
 }
 
+Value ExitStatus(const CallbackInfo& info) {
+  int pid = 0, status = 0;
+  if (!ReadInt(info, 0, &pid)) return {};
+  if (pid <= 0) return Answer(info, -EINVAL);
+  int answer = Try([&] { return waitpid(pid, &status, WNOHANG); });
+  return Answer(info, answer < 0 ? answer : answer == 0 ? -EAGAIN : status);
+}
+
+Value OpenProcess(const CallbackInfo& info) {
+  int pid = 0;
+  if (!ReadInt(info, 0, &pid)) return {};
+#ifdef SYS_pidfd_open
+  return Answer(info, Try([&] { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }));
+#else
+  return Answer(info, -ENOSYS);
+#endif
+}
+
+#ifdef __linux__
+// Younger than the oldest libc that this runs with (glibc 2.29, musl 1.1.24).
+#pragma weak posix_spawn_file_actions_addchdir_np
+
+bool ReadText(const CallbackInfo& info, size_t index, std::string* result) {
+  if (!info[index].IsString()) return Wrong(info, index, "a string");
+  *result = info[index].As<Napi::String>().Utf8Value();
+  return result->find('\0') == std::string::npos || Wrong(info, index, "a string without a NUL");
+}
+
+/** Strings in one, each with a NUL behind it: `pointers` leads into it, and ends as execve(2) wants it. */
+bool ReadTexts(const CallbackInfo& info, size_t index, std::string* texts, std::vector<char*>* pointers) {
+  if (!info[index].IsString()) return Wrong(info, index, "a string");
+  *texts = info[index].As<Napi::String>().Utf8Value();
+  if (!texts->empty() && texts->back() != '\0') texts->push_back('\0');
+  for (size_t at = 0; at < texts->size(); at = texts->find('\0', at) + 1) pointers->push_back(&(*texts)[at]);
+  pointers->push_back(nullptr);
+  return true;
+}
+#endif
+
+/** (file, arguments, environment, directory, descriptors, count): as the comment in native.ts says. */
+Value Spawn(const CallbackInfo& info) {
+#ifdef __linux__
+  std::string file, arguments, environment, directory;
+  std::vector<char*> argv, envp;
+  Fds fds;
+  if (!ReadText(info, 0, &file) || !ReadTexts(info, 1, &arguments, &argv) || !ReadTexts(info, 2, &environment, &envp) ||
+      !ReadText(info, 3, &directory) || !ReadFds(info, 4, &fds)) {
+    return {};
+  }
+  if (!fds.fits(kMaxFds)) return Answer(info, -EINVAL);
+  if (posix_spawn_file_actions_addchdir_np == nullptr) return Answer(info, -ENOSYS);
+
+  // Above all numbers that they are to have, so that none is taken before it is copied. They close themselves at exec.
+  std::vector<std::unique_ptr<Fd>> sources;
+  for (int at = 0; at < fds.count; at++) {
+    sources.push_back(std::make_unique<Fd>(Try([&] { return fcntl(fds.list[at], F_DUPFD_CLOEXEC, fds.count); })));
+    if (sources.back()->value < 0) return Answer(info, sources.back()->value);
+    // As libuv does: a program that knows nothing of O_NONBLOCK expects none on its standard streams.
+    if (at <= 2) fcntl(fds.list[at], F_SETFL, fcntl(fds.list[at], F_GETFL) & ~O_NONBLOCK);
+  }
+
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  sigset_t every, none;
+  sigfillset(&every);
+  sigdelset(&every, SIGKILL);
+  sigdelset(&every, SIGSTOP);
+  sigemptyset(&none);
+  int error = posix_spawn_file_actions_addchdir_np(&actions, directory.c_str());
+  for (int at = 0; at < fds.count && error == 0; at++) error = posix_spawn_file_actions_adddup2(&actions, sources[at]->value, at);
+  if (error == 0) error = posix_spawnattr_setsigdefault(&attributes, &every);
+  if (error == 0) error = posix_spawnattr_setsigmask(&attributes, &none);
+  if (error == 0) error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  pid_t pid = 0;
+  if (error == 0) error = posix_spawn(&pid, file.c_str(), &actions, &attributes, argv.data(), envp.data());
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  return Answer(info, error == 0 ? pid : -error);
+#else
+  return Answer(info, -ENOSYS);
+#endif
+}
+
 // Senders of signals: a handler that notes the sender, and calls the handler that was there before.
 
 constexpr int kSenders = 16;
@@ -722,6 +811,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("seal", Napi::Function::New(env, Seal));
   exports.Set("endedProcess", Napi::Function::New(env, EndedProcess));
   exports.Set("reap", Napi::Function::New(env, Reap));
+  exports.Set("exitStatus", Napi::Function::New(env, ExitStatus));
+  exports.Set("openProcess", Napi::Function::New(env, OpenProcess));
+  exports.Set("spawn", Napi::Function::New(env, Spawn));
   exports.Set("watchSenders", Napi::Function::New(env, WatchSenders));
   exports.Set("takeSenders", Napi::Function::New(env, TakeSenders));
   return exports;

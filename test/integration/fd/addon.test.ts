@@ -12,7 +12,8 @@ import { describe, expect, it } from 'vitest'
 import type { Native } from '../../helpers/internals.js'
 import { directory, openFds, pair } from '../../helpers/fd-peer/support.js'
 
-interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram'> {
+interface Binary extends Omit<Required<Native>, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram' | 'spawn'> {
+  spawn(file: string, args: string, env: string, directory: string, fds: Int32Array, count: number): number
   sendMessage(fd: number, data: Uint8Array, fds: Int32Array, count: number): number
   receiveMessage(fd: number, into: Uint8Array, result: Int32Array): number
   close(fds: Int32Array, count: number): number
@@ -165,6 +166,50 @@ describe('the addon', () => {
     expect(await exit).toEqual([0, null])
     expect(native.reap(child.pid!)).toBe(-10)
     for (const wrong of [0, -1]) expect(native.reap(wrong)).toBe(-22)
+  })
+
+  it('starts a process with the descriptors, the directory and the variables that it is given, and tells its end', async () => {
+    const [reading, writing] = native.pipe() as readonly [number, number]
+    const [a] = pair()
+    const script = 'echo "$0 $(pwd) $WORD"; readlink /proc/self/fd/3 /proc/self/fd/4; exit 3'
+    const text = (...words: string[]): string => words.map((word) => `${word}\0`).join('')
+    const env = text('WORD=ü x', `PATH=${process.env['PATH']}`)
+    const fds = Int32Array.of(0, writing, 2, a, writing)
+    const pid = native.spawn('/bin/sh', text('shell', '-c', script), env, '/', fds, 5)
+    const watched = native.openProcess(pid)
+    closeFds([writing])
+    expect(native.pollReadable(watched, 10_000)).toBe(1)
+    expect(native.exitStatus(pid)).toBe(3 << 8)
+    expect(native.exitStatus(pid)).toBe(-10)
+    expect(readFileSync(reading, 'utf8')).toMatch(/^shell \/ ü x\nsocket:\[\d+\]\npipe:\[\d+\]\n$/)
+    closeFds([watched, reading])
+  })
+
+  it('gives its own descriptors to a process in another order, and none that is not asked for', () => {
+    const [reading, writing] = native.pipe() as readonly [number, number]
+    const pid = native.spawn('/bin/sh', 'sh\0-c\0ls /proc/$$/fd\0', `PATH=${process.env['PATH']}\0`, '/', Int32Array.of(2, writing, 0), 3)
+    closeFds([writing])
+    const watched = native.openProcess(pid)
+    expect(native.pollReadable(watched, 10_000)).toBe(1)
+    expect(native.exitStatus(pid)).toBe(0)
+    expect(readFileSync(reading, 'utf8').trim().split('\n').map(Number).filter((fd) => fd < 10)).toEqual([0, 1, 2])
+    closeFds([watched, reading])
+  })
+
+  it('says why a process cannot be started, and of one that lives that it does', () => {
+    const standard = Int32Array.of(0, 1, 2)
+    expect(native.spawn('/no/such/file', 'x\0', '', '/', standard, 3)).toBe(-2)
+    expect(native.spawn('/bin/true', 'x\0', '', '/no/such/directory', standard, 3)).toBe(-2)
+    expect(native.spawn('/bin', 'x\0', '', '/', standard, 3)).toBe(-13)
+    expect(native.spawn('/bin/true', 'x\0', '', '/', Int32Array.of(999_999), 1)).toBe(-9)
+    const pid = native.spawn('/bin/sleep', 'sleep\x00100\0', '', '/', standard, 3)
+    expect(native.exitStatus(pid)).toBe(-11)
+    process.kill(pid, 'SIGKILL')
+    const watched = native.openProcess(pid)
+    expect(native.pollReadable(watched, 10_000)).toBe(1)
+    expect(native.exitStatus(pid)).toBe(9)
+    closeFds([watched])
+    for (const wrong of [0, -1]) expect(native.exitStatus(wrong)).toBe(-22)
   })
 
   it('polls for the time that is given, and sees data and the end', () => {

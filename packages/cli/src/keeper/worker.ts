@@ -221,9 +221,9 @@ export async function startWorker(
   let started: SpawnedProcess
   try {
     const inspected = await withOwnInspector(command, env)
-    started = await startInspected(inspected, inspected.command, inspected.env, {
+    started = await startInspected(inspected, inspected.command, inspected.env, { inherited: {
       variable: keeperMark, fds: [theirMessages, theirDescriptors], words: workerWords({ slot, keeper: process.pid, name })
-    })
+    } })
   } catch (error) {
     closeSync(messages)
     closeSync(descriptors)

@@ -24,6 +24,6 @@ export async function launch(command: CommandLine, env: NodeJS.ProcessEnv, paths
   const inspected = await withOwnInspector(command, env)
   const { command: whole, env: itsEnv } = guarded(inspected, paths)
   const byShell = throughShell(whole.file, whole.args, process.argv0, activation().environment(itsEnv))
-  const started = await startInspected(inspected, byShell ? { ...byShell, cwd: whole.cwd } : whole, itsEnv)
+  const started = await startInspected(inspected, byShell ? { ...byShell, cwd: whole.cwd } : whole, itsEnv, { withoutFork: true })
   return { channel: channelTo(started), pid: started.pid, child: started.child }
 }

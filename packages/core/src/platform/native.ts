@@ -54,10 +54,10 @@ export interface Native {
   pollReadable(fd: number, timeoutMs: number): number
   /**
    * Calls back once on the event loop when `fd` is readable or writable (uv_poll), with 0 or a negative errno. Keeps the process alive
-   * until then, or until the returned function is called, after which it never calls back. It watches a duplicate of `fd`, which may be
-   * closed or watched by others meanwhile.
+   * until then (not with `keepsAlive` false), or until the returned function is called, after which it never calls back. It watches a
+   * duplicate of `fd`, which may be closed or watched by others meanwhile.
    */
-  watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void): (() => void) | number
+  watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void, keepsAlive?: boolean): (() => void) | number
   /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
   /** accept(2) without waiting: a descriptor, or -EAGAIN. Sets O_NONBLOCK on `listening`. Absent in an older binary. */
@@ -100,6 +100,17 @@ export interface Native {
   endedProcess(): number
   /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
   reap(pid: number): number
+  /** waitpid(2) with WNOHANG: the status as it gives it (WEXITSTATUS, WTERMSIG). -EAGAIN: it lives. */
+  exitStatus?(pid: number): number
+  /** pidfd_open(2): readable when the process has ended. -ENOSYS before Linux 5.3, and on macOS. */
+  openProcess?(pid: number): number
+  /**
+   * posix_spawn(3), which does not copy the page tables of this process, as the fork(2) of libuv does: the pid. `fds` become 0, 1, … of the
+   * process; all signals have their default there, and none is blocked. -ENOSYS: macOS, or a libc before glibc 2.29 or musl 1.1.24.
+   */
+  spawn?(
+    file: string, args: readonly string[], env: Readonly<Record<string, string | undefined>>, directory: string, fds: readonly number[]
+  ): number
   /**
    * From now on `takeSenders` knows who sends this signal: one signal in a process, from when it has a listener until it has none. -EINVAL:
    * it has none. sigaction(2), SA_SIGINFO. Absent in an older binary, as the next one.
@@ -116,13 +127,15 @@ export const maxFdsPerMessage = 252
 export const defaultBacklog = 511
 
 /** The binary itself. It takes lists of descriptors in one piece: an array costs a call an element, several times the system call. */
-interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram'> {
+interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram' | 'spawn'> {
   sendMessage(fd: number, data: Uint8Array, fds: Int32Array, count: number): number
   /** `result` gets the number of descriptors, 1 if truncated, and the descriptors. */
   receiveMessage(fd: number, into: Uint8Array, result: Int32Array): number
   /** Those that could not be closed come to the front; answers how many they are. */
   close(fds: Int32Array, count: number): number
   sendDatagram(path: string, data: Uint8Array, fds: Int32Array, count: number): number
+  /** Lists of strings are one string, in which a NUL ends each. */
+  readonly spawn?: (file: string, args: string, env: string, directory: string, fds: Int32Array, count: number) => number
 }
 
 /** All calls share one list, since each is synchronous. */
@@ -138,8 +151,16 @@ function nativeOf(binary: Binary): Native {
     }
     return fds.length
   }
+  const { spawn, ...others } = binary
+  const ended = (texts: readonly string[]): string => texts.map((text) => `${text}\0`).join('')
   return {
-    ...binary,
+    ...others,
+    ...(spawn && {
+      spawn: (file, args, env, directory, fds) => {
+        const variables = Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))
+        return spawn(file, ended(args), ended(variables), directory, list, fill(fds))
+      }
+    }),
     sendMessage: (fd, data, fds) => binary.sendMessage(fd, data, list, fill(fds)),
     sendDatagram: (to, data, fds = []) => binary.sendDatagram(to, data, list, fill(fds)),
     close(fds) {

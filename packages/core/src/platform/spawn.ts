@@ -4,7 +4,7 @@
  * Until it serves, its standard error leads through this process, which keeps its last lines. A failed start leaves no descriptor open.
  */
 
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { HandoverError } from '../errors.js'
@@ -14,6 +14,7 @@ import type { OwnInspector } from './inspector-port.js'
 import { successorMark } from './marks.js'
 import { native } from './native.js'
 import { openPairs } from './socket-pairs.js'
+import { spawnWithoutFork, type SpawnRequest, type WatchedProcess } from './spawn-without-fork.js'
 import { StderrRelay } from './stderr-relay.js'
 
 export interface ProcessEnd {
@@ -49,8 +50,16 @@ export interface SpawnedProcess {
   readonly child: SpawnedChild
 }
 
+export interface StartOptions {
+  readonly inherited?: InheritedEnds
+  /** By spawnWithoutFork, where it can. */
+  readonly withoutFork?: boolean
+}
+
 /** Starts `command` as a successor. Throws HANDOVER_SPAWN. */
-export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inherited?: InheritedEnds): Promise<SpawnedProcess> {
+export async function start(
+  command: CommandLine, env: NodeJS.ProcessEnv, { inherited, withoutFork = false }: StartOptions = {}
+): Promise<SpawnedProcess> {
   if (!native) throw new Error('the addon is not loaded')
   // Not on a terminal: its lines are seen there, and isTTY must stay true.
   const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
@@ -61,58 +70,47 @@ export async function start(command: CommandLine, env: NodeJS.ProcessEnv, inheri
   const first = 3 + activated.length
   const own = first + passed.length
 
-  let child: ChildProcess
-  try {
-    child = spawn(command.file, command.args, {
-      cwd: command.cwd,
-      argv0: command.argv0 ?? process.argv0,
-      env: {
-        ...activation().environment(env),
-        [successorMark]: passed.map((_, index) => first + index).join(','),
-        ...(inherited && { [inherited.variable]: [...inherited.fds.map((_, index) => own + index), ...(inherited.words ?? [])].join(',') })
-      },
-      stdio: ['inherit', 'inherit', relay ? relay.write : 'inherit', ...activated, ...passed, ...(inherited?.fds ?? [])]
-    })
-  } catch (cause) {
-    closeSync(messages)
-    closeSync(descriptors)
-    throw spawnError(command, cause)
-  } finally {
-    closeSync(theirMessages)
-    closeSync(theirDescriptors)
-    relay?.start()
+  const argv0 = command.argv0 ?? process.argv0
+  const wholeEnv = {
+    ...activation().environment(env),
+    [successorMark]: passed.map((_, index) => first + index).join(','),
+    ...(inherited && { [inherited.variable]: [...inherited.fds.map((_, index) => own + index), ...(inherited.words ?? [])].join(',') })
   }
-  const spawned = childOf(child, relay)
-  try {
-    await new Promise<void>((resolve, reject) => {
-      child.once('spawn', resolve)
-      child.once('error', reject)
+  const fds = [0, 1, relay ? relay.write : 2, ...activated, ...passed, ...(inherited?.fds ?? [])]
+  const { file, args, cwd } = command
+  const { pid, ...child } = await spawnProcess({ file, args: [argv0, ...args], cwd, env: wholeEnv, fds }, withoutFork)
+    .finally(() => {
+      closeSync(theirMessages)
+      closeSync(theirDescriptors)
+      relay?.start()
     })
-  } catch (cause) {
-    closeSync(messages)
-    closeSync(descriptors)
-    relay?.stop()
-    throw spawnError(command, cause)
+    .catch((cause: unknown) => {
+      closeSync(messages)
+      closeSync(descriptors)
+      relay?.stop()
+      throw spawnError(command, cause)
+    })
+  void child.ended.then(() => relay?.unref())
+  const unref = (): void => {
+    child.unref?.()
+    relay?.unref()
   }
-  child.on('error', () => undefined)
-  return { messages, descriptors, pid: child.pid ?? 0, child: spawned }
+  return { messages, descriptors, pid, child: { ended: child.ended, kill: child.kill, stderr: () => relay?.lines() ?? '', unref } }
 }
 
-function childOf(child: ChildProcess, relay: StderrRelay | undefined): SpawnedChild {
-  const ended = new Promise<ProcessEnd>((resolve) => {
-    // 'close' would wait for every process that inherited its stdio.
-    child.once('exit', (code, signal) => { resolve({ code, signal }) })
+async function spawnProcess(request: SpawnRequest, withoutFork: boolean): Promise<WatchedProcess> {
+  const watched = withoutFork ? spawnWithoutFork(request) : undefined
+  if (watched) return watched
+  const { file, args: [argv0, ...args], cwd, env, fds } = request
+  const child = spawn(file, args, { cwd, argv0, env, stdio: [...fds] })
+  // 'close' would wait for every process that inherited its stdio.
+  const ended = new Promise<ProcessEnd>((resolve) => { child.once('exit', (code, signal) => { resolve({ code, signal }) }) })
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve)
+    child.once('error', reject)
   })
-  void ended.then(() => relay?.unref())
-  return {
-    ended,
-    stderr: () => relay?.lines() ?? '',
-    kill: () => { child.kill('SIGKILL') },
-    unref: () => {
-      child.unref()
-      relay?.unref()
-    }
-  }
+  child.on('error', () => undefined)
+  return { pid: child.pid!, ended, kill: () => { child.kill('SIGKILL') }, unref: () => { child.unref() } }
 }
 
 /** Starts what was made of `inspected`. Throws as `start` does. */
