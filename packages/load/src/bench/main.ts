@@ -7,6 +7,7 @@
 /** Name → the file and the function that runs it. */
 const benches: Readonly<Record<string, readonly [file: string, run: string]>> = {
   fds: ['./fds.js', 'benchFds'],
+  boot: ['./boot.js', 'benchBoot'],
   http: ['./http.js', 'benchHttp'],
   handover: ['./handover.js', 'benchHandover'],
   move: ['./move.js', 'benchMove'],

@@ -1,0 +1,39 @@
+/**
+ * The server of `bench boot`: holds BALLAST megabytes, and reloads itself when a line comes on its standard input. Before the switch it
+ * writes the longest stall of its event loop to stdout: of one child_process.spawn, and of the reload up to the moment in which its successor
+ * is ready, which begins with starting it.
+ */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import http from 'node:http'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { handover } from '@handover/core'
+
+const ballast = Buffer.alloc(Number(process.env['BALLAST']) * 1_000_000, 1)
+const delay = monitorEventLoopDelay({ resolution: 1 })
+delay.enable()
+const stallMs = (): number => delay.max / 1e6
+
+async function spawnStall(): Promise<number> {
+  await sleep(50)
+  delay.reset()
+  await once(spawn('true', { stdio: 'ignore' }), 'exit')
+  return stallMs()
+}
+
+const server = handover(http.createServer((_request, response) => { response.end(String(ballast.length)) }), { undoWindow: 0 })
+server.listen(0, '127.0.0.1')
+await once(server, 'listening')
+let ready = (): void => undefined
+handover.events.on('draining', () => { ready() })
+process.stdout.write(`${JSON.stringify({ serving: process.pid })}\n`)
+await once(process.stdin, 'data')
+process.stdin.pause()
+const node = await spawnStall()
+await sleep(50)
+const switched = new Promise<number>((resolve) => { ready = () => { resolve(stallMs()) } })
+delay.reset()
+void handover.reload().catch(() => undefined)
+process.stdout.write(`${JSON.stringify({ node, reload: await switched })}\n`)

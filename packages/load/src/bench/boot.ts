@@ -1,0 +1,96 @@
+/**
+ * What a program pays before it serves, and what a reload costs the process that still serves: the CPU time, the files and the memory of
+ * requiring the core; the CPU time of the command; and the longest stall of a server's event loop while it starts its successor, beside
+ * that of child_process.spawn in the same process, as it holds more memory.
+ *
+ * CPU time is compared, in turns, since other work disturbs it less than the clock.
+ */
+
+import { execFileSync, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { count, median, table } from '../table.js'
+
+const rounds = 12
+const sizes = [0, 300, 1_000]
+const reloads = 5
+const ballast = fileURLToPath(new URL('ballast-server.js', import.meta.url))
+const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
+
+interface BootCost {
+  readonly cpuMs: number
+  readonly files: number
+  readonly megabytes: number
+}
+
+/** What Node does at its start, and this program. Only `http`, and the entry. */
+const programs: Readonly<Record<string, string>> = {
+  'http': '',
+  'http and @handover/core': '@handover/core',
+  'http and @handover/core/fd': '@handover/core/fd'
+}
+
+function boot(entry: string): BootCost {
+  const program = `
+    require('http'); ${entry === '' ? '' : `require(${JSON.stringify(entry)})`}
+    const { user, system } = process.cpuUsage()
+    console.log(JSON.stringify({ cpuMs: (user + system) / 1000, files: Object.keys(require.cache).length, megabytes: process.memoryUsage().rss / 1e6 }))
+    process.exit()`
+  return JSON.parse(execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname, encoding: 'utf8' })) as BootCost
+}
+
+/** User and system time of a command, in ms, by the shell's own count. */
+function cpuOf(args: readonly string[]): number {
+  const words = ['-c', '"$@" >/dev/null 2>&1 </dev/null; times', 'bench', process.execPath, ...args]
+  const times = execFileSync('sh', words, { encoding: 'utf8' }).trim().split('\n')[1]!
+  return [...times.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60_000 + Number(seconds) * 1000, 0)
+}
+
+const commands: Readonly<Record<string, readonly string[]>> = {
+  'node -e 0': ['-e', '0'],
+  'handover --version': [cli, '--version'],
+  'handover reload, where no app runs': [cli, 'reload', '--name', 'bench-none']
+}
+
+export async function benchBoot(): Promise<void> {
+  const booted = new Map<string, BootCost[]>()
+  const asked = new Map<string, number[]>()
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, entry] of Object.entries(programs)) booted.set(name, [...booted.get(name) ?? [], boot(entry)])
+    for (const [name, args] of Object.entries(commands)) asked.set(name, [...asked.get(name) ?? [], cpuOf(args)])
+  }
+  const of = (costs: readonly BootCost[], part: keyof BootCost): number => median(costs.map((cost) => cost[part]))
+  const [plain] = booted.values()
+  console.log(`What requiring costs, median of ${rounds} in turns; CPU ms and MB beyond a program that requires http:\n`)
+  console.log(table([['', 'files', 'CPU ms', 'more', 'MB', 'more'], ...[...booted].map(([name, costs]) => [
+    name, count(of(costs, 'files')), of(costs, 'cpuMs').toFixed(1), (of(costs, 'cpuMs') - of(plain!, 'cpuMs')).toFixed(1),
+    of(costs, 'megabytes').toFixed(1), (of(costs, 'megabytes') - of(plain!, 'megabytes')).toFixed(1)
+  ])]))
+  const [node] = asked.values()
+  console.log('\nThe command, CPU ms:\n')
+  console.log(table([['', 'CPU ms', 'more'], ...[...asked].map(([name, times]) => [name, median(times).toFixed(1), (median(times) - median(node!)).toFixed(1)])]))
+  console.log(`\nLongest stall of the old loop until its successor is ready, ms, middle and most of ${reloads} reloads; beside one child_process.spawn there:\n`)
+  const rows: string[][] = []
+  for (const megabytes of sizes) rows.push(await stalls(megabytes))
+  console.log(table([['MB held', 'reload', 'most', 'spawn of Node', 'most'], ...rows]))
+}
+
+async function stalls(megabytes: number): Promise<string[]> {
+  const server = spawn(process.execPath, [ballast], { env: { ...process.env, BALLAST: String(megabytes) }, stdio: ['pipe', 'pipe', 'ignore'] })
+  const found: { reload: number; node: number }[] = []
+  for await (const line of createInterface({ input: server.stdout })) {
+    const said = JSON.parse(line) as { serving: number } | { reload: number; node: number }
+    if ('reload' in said) found.push(said)
+    else if (found.length < reloads) server.stdin.write('\n')
+    else {
+      process.kill(said.serving)
+      break
+    }
+  }
+  server.stdin.destroy()
+  const of = (part: 'reload' | 'node'): string[] => {
+    const values = found.map((one) => one[part])
+    return [median(values).toFixed(1), Math.max(...values).toFixed(1)]
+  }
+  return [String(megabytes), ...of('reload'), ...of('node')]
+}
