@@ -39,7 +39,7 @@ export default {
     never('core: predecessor', `${core}/handover/(predecessor|undo|shutdown)\\.ts`, [`${core}/handover/(successor|startup)\\.ts`], 'predecessor and successor know each other only through messages'),
     never('core: successor', `${core}/handover/(successor|startup)\\.ts`, [`${core}/handover/(predecessor|undo|shutdown)\\.ts`], 'predecessor and successor know each other only through messages'),
     only(core, 'generation', [...below, 'options.ts', ...wings, 'keeper-link', 'handover'], 'everything meets here, and only the two doors (index, internal) import it'),
-    only(core, 'websocket', [...ground, 'index.ts', 'platform/node', 'platform/loop-budget.ts'], 'WebSockets move by the public face, as those of any program could'),
+    only(core, 'websocket', [...ground, 'index.ts', 'platform/node', 'platform/loop-budget.ts', 'platform/on-demand.ts'], 'WebSockets move by the public face, as those of any program could'),
     never('core: doors', `${core}/(platform|protocol|fd|listeners|connections|sharing|control|keeper-link|handover|generation)/`, [`${core}/(index|internal)\\.ts`], 'the doors are for programs and the command, not for the rooms behind them'),
 
     only(cli, 'text.ts', [], 'text stands on nothing'),

@@ -7,11 +7,11 @@
  */
 
 import net from 'node:net'
-import tls from 'node:tls'
 import { inspect } from 'node:util'
 import { HandoverError } from '../errors.js'
 import { adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
+import { isTlsSocket } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { decodeState, encodeState, loadSoon } from '../protocol/value-codec.js'
 import { GiveBackError } from './connection-receiver.js'
@@ -96,7 +96,7 @@ export class ApplicationMoves {
         todo: 'Give less, and keep the rest where both processes can read it'
       })
     }
-    const cannot = this.#leaving.has(socket) || socket instanceof tls.TLSSocket || socket.destroyed || socket.connecting ||
+    const cannot = this.#leaving.has(socket) || isTlsSocket(socket) || socket.destroyed || socket.connecting ||
       !socket.readable || !socket.writable || fdOf(socket) === undefined || holdsHalfCharacter(socket)
     if (cannot || !mover?.takesKind(kind)) return false
 

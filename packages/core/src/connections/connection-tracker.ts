@@ -3,10 +3,10 @@
 import { subscribe } from 'node:diagnostics_channel'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
-import https from 'node:https'
 import type net from 'node:net'
-import tls from 'node:tls'
+import type tls from 'node:tls'
 import { acceptorOf, adoptDescriptor, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
+import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import {
   inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Streams, type TrackedServer
@@ -44,13 +44,13 @@ function watchRequests(): void {
 const speaksHttp2 = (server: net.Server): boolean => 'updateSettings' in server
 
 function beneath(server: net.Server): Protocol {
-  if (server instanceof tls.Server) return 'handshake'
+  if (isTlsServer(server)) return 'handshake'
   return server instanceof http.Server ? 'http1' : speaksHttp2(server) ? 'http2' : 'other'
 }
 
 function above(server: net.Server, socket: tls.TLSSocket): Protocol {
   if (speaksHttp2(server)) return socket.alpnProtocol === 'h2' ? 'http2' : 'http1'
-  return server instanceof https.Server ? 'http1' : 'other'
+  return isHttpsServer(server) ? 'http1' : 'other'
 }
 
 export class ConnectionTracker {

@@ -7,8 +7,8 @@
  */
 
 import type net from 'node:net'
-import tls from 'node:tls'
 import { acceptorOf, hasParser, plainSocketOf, serverOf } from '../platform/node/connection-handle.js'
+import { isTlsSocket } from '../platform/on-demand.js'
 
 /** The HTTP server that answers on a connection which another server accepted, and the socket that it knows. */
 export interface AnsweringServer {
@@ -22,7 +22,7 @@ const mostLayers = 4
 /** The socket that a server accepted, below what the program made of it. */
 export function acceptedSocket(socket: net.Socket): net.Socket {
   let below = socket
-  for (let layer = 0; layer < mostLayers && below instanceof tls.TLSSocket; layer++) below = plainSocketOf(below) ?? below
+  for (let layer = 0; layer < mostLayers && isTlsSocket(below); layer++) below = plainSocketOf(below) ?? below
   return below
 }
 

@@ -4,12 +4,12 @@
  * The user of the process at the other end is checked before anything is sent. One process at a time takes a name.
  */
 
-import { randomBytes } from 'node:crypto'
 import { closeSync, lstatSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
 import { addon } from '../platform/native.js'
+import { secretWord } from '../platform/on-demand.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
 import { workerMessages, type KeeperMessage, type WorkerMessage } from '../protocol/keeper-messages.js'
@@ -113,7 +113,7 @@ function connectPair(file: string, slot?: number): readonly [number, number] | u
     }
     const [messages, descriptors] = fds as [number, number]
     checkPeer(messages, 'process that holds the control socket')
-    const token = randomBytes(16).toString('hex')
+    const token = secretWord()
     const line = (text: object): Buffer => Buffer.from(`${JSON.stringify(text)}\n`)
     addon().sendMessage(descriptors, line({ type: 'descriptors', token }), [])
     addon().sendMessage(messages, line({ type: 'messages', token, ...(slot !== undefined && { slot }) }), [])

@@ -7,10 +7,10 @@
  * again every ten seconds.
  */
 
-import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import { HandoverError, withoutStop } from '../errors.js'
 import type { Clock, Timer } from '../platform/clock.js'
+import { uniqueWord } from '../platform/on-demand.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { findOrBecome, takeName, type TakenName } from './control-client.js'
@@ -21,7 +21,7 @@ import { ControlSocket, idAt, type ControlSide } from './control-socket.js'
 const againMs = 10_000
 
 // Processes in two containers that share the directory may have the same pid.
-const ownName = (pid: number): string => `@${pid}-${randomBytes(4).toString('hex')}`
+const ownName = (pid: number): string => `@${pid}-${uniqueWord()}`
 
 export interface ControlSocketsSide extends Pick<Required<ControlSide>, 'keeperCalled'> {
   /** The process that can be found. */

@@ -4,7 +4,6 @@
  * The sender goes on listening. What arrives is checked before a server listens on it, and closed where it is not a listening socket.
  */
 
-import cluster from 'node:cluster'
 import { once } from 'node:events'
 import { closeSync } from 'node:fs'
 import net from 'node:net'
@@ -13,6 +12,7 @@ import { defaultBacklog, systemError } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { setPipeName } from '../platform/node/listen-handle.js'
 import { nameOf } from '../platform/socket-name.js'
+import { isClusterWorker } from '../platform/on-demand.js'
 import { addon, kindOf, wrongArgument, type Connection } from './argument-errors.js'
 import { bytesOf, closeFds, describeFd, receiveFds, scratch, sendFds } from './descriptor-transfer.js'
 import type { WaitOptions } from './turns.js'
@@ -122,7 +122,7 @@ export async function receiveListener<S extends net.Server = net.Server>(
 ): Promise<ReceivedListener<S>> {
   const own = server ?? (net.createServer() as S)
   if (own.listening) throw wrongArgument('the server listens already', 'Give one that does not')
-  if (cluster.isWorker) throw new HandoverError('HANDOVER_UNAVAILABLE', {
+  if (isClusterWorker()) throw new HandoverError('HANDOVER_UNAVAILABLE', {
     what: 'in a cluster worker Node asks the primary for every listener, also for one that has a descriptor',
     serving: 'Nothing was received', todo: 'Receive it in the primary'
   })

@@ -3,8 +3,7 @@
  * another process (a cluster) or another runtime, everything is left to Node, and the log says so once.
  */
 
-import cluster from 'node:cluster'
-import dgram from 'node:dgram'
+import type dgram from 'node:dgram'
 import net from 'node:net'
 import { inspect } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
@@ -14,6 +13,7 @@ import { HandoverError, textOf } from '../errors.js'
 import type { AskedAddress } from '../listeners/listener-match.js'
 import { switchedOff } from '../platform/availability.js'
 import { sharesPort } from '../platform/node/datagram-handle.js'
+import { hasClusterWorkers, isClusterWorker, isUdpSocket } from '../platform/on-demand.js'
 
 type Owner = net.Server | dgram.Socket
 
@@ -49,7 +49,7 @@ export class AdoptedServers {
 
   /** False where it is left to Node, or known already. Throws HANDOVER_OPTION. */
   adopt(owner: Owner, canMove: CanMove | undefined): boolean {
-    if (!(owner instanceof net.Server) && !(owner instanceof dgram.Socket)) {
+    if (!(owner instanceof net.Server) && !isUdpSocket(owner)) {
       const what = 'handover() was given something else than a server of http, https, http2 or net, or a dgram socket'
       throw optionError(what, 'For an Express app use @handover/express, for Fastify register @handover/fastify')
     }
@@ -176,9 +176,9 @@ export class AdoptedServers {
   }
 
   #listensPlainly(): boolean {
-    const reason = cluster.isWorker ? 'this is a cluster worker: its listeners belong to the primary'
+    const reason = isClusterWorker() ? 'this is a cluster worker: its listeners belong to the primary'
       : !isMainThread ? 'this is a worker thread: only the main thread can hand a process over'
-      : this.#everything && Object.keys(cluster.workers ?? {}).length > 0 ? 'this program has cluster workers, which share its listeners: run it without cluster, and let Handover start the workers'
+      : this.#everything && hasClusterWorkers() ? 'this program has cluster workers, which share its listeners: run it without cluster, and let Handover start the workers'
       : undefined
     if (reason !== undefined) this.#sayPlain(reason)
     return reason !== undefined

@@ -5,12 +5,11 @@
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
-import https from 'node:https'
 import net from 'node:net'
-import tls from 'node:tls'
 import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import { adoptDescriptor } from '../platform/node/connection-handle.js'
 import { acceptAlso } from '../platform/node/listen-handle.js'
+import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
 import type { ServerProtocol, Spoken } from '../protocol/keeper-messages.js'
 import type { PassedListener } from './passed-listener.js'
 
@@ -52,8 +51,8 @@ export class CoveredListeners {
 
 function protocolOf(server: net.Server): ServerProtocol {
   // http2 exports no class of its servers.
-  if ('updateSettings' in server) return server instanceof tls.Server ? 'http2-tls' : 'http2'
-  if (server instanceof https.Server) return 'https'
+  if ('updateSettings' in server) return isTlsServer(server) ? 'http2-tls' : 'http2'
+  if (isHttpsServer(server)) return 'https'
   return server instanceof http.Server ? 'http' : 'other'
 }
 

@@ -8,12 +8,12 @@ import { chmodSync, closeSync } from 'node:fs'
 import type net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
-import tls from 'node:tls'
 import { HandoverError } from '../errors.js'
 import { addon, check, native, systemError } from '../platform/native.js'
 import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
+import { isTlsServer } from '../platform/on-demand.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
@@ -137,7 +137,7 @@ export class ListenerRegistry {
     this.#listeners.add(listener)
     // A client that reconnects resumes its TLS session.
     const keys = claimed?.ticketKeys
-    if (keys !== undefined && owner instanceof tls.Server && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
+    if (keys !== undefined && isTlsServer(owner) && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
     owner.once('close', () => {
       if (this.#listeners.delete(listener)) this.#unlink(listener)
     })
@@ -161,7 +161,7 @@ export class ListenerRegistry {
     return {
       listeners: open.map(({ listener, about }) => ({
         ...about,
-        ...(listener.owner instanceof tls.Server && { ticketKeys: listener.owner.getTicketKeys().toString('base64') }),
+        ...(isTlsServer(listener.owner) && { ticketKeys: listener.owner.getTicketKeys().toString('base64') }),
         ...(listener.file !== undefined && { path: listener.where ?? listener.file })
       })),
       fds: open.map(({ fd }) => fd)

@@ -7,11 +7,11 @@
  * process left.
  */
 
-import { randomBytes } from 'node:crypto'
 import { watch } from 'node:fs'
 import path from 'node:path'
 import { unguarded } from '../platform/path-guard.js'
 import { isAlive } from '../platform/processes.js'
+import { uniqueWord } from '../platform/on-demand.js'
 
 const { linkSync, lstatSync, readdirSync, renameSync, unlinkSync } = unguarded
 
@@ -30,7 +30,7 @@ const mark = '.handover-'
 const isHoldOf = (name: string, file: string): boolean => name.startsWith(`.${path.basename(file)}${mark}`)
 const isHold = (name: string): boolean => name.startsWith('.') && name.includes(mark)
 const newName = (file: string): string =>
-  path.join(path.dirname(file), `.${path.basename(file)}${mark}${process.pid}-${randomBytes(4).toString('hex')}`)
+  path.join(path.dirname(file), `.${path.basename(file)}${mark}${process.pid}-${uniqueWord()}`)
 
 function namesIn(folder: string): string[] {
   try {

@@ -6,12 +6,12 @@
  * writes name their position: processes that share a descriptor share its offset.
  */
 
-import { randomUUID } from 'node:crypto'
 import { close, closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { addon, systemError } from './native.js'
+import { uniqueWord } from './on-demand.js'
 
 /** There is no memfd here: an old kernel, macOS, or a filter of system calls. */
 const noMemoryFiles = new Set(['ENOSYS', 'EPERM', 'EACCES'])
@@ -22,7 +22,7 @@ export function openMemoryFile(name: string): number {
   if (fd >= 0) return fd
   const error = systemError(fd, 'memfd_create')
   if (!noMemoryFiles.has(error.code ?? '')) throw error
-  const place = path.join(tmpdir(), `handover-${randomUUID()}`)
+  const place = path.join(tmpdir(), `handover-${uniqueWord()}`)
   const file = openSync(place, 'wx+', 0o600)
   unlinkSync(place)
   return file

@@ -8,7 +8,12 @@
 import { closeSync } from 'node:fs'
 import os from 'node:os'
 import { check, native } from './native.js'
-import type { ProcessEnd } from './spawn.js'
+
+/** Both null: it was reaped by another part of the program, and how it ended is not known. */
+export interface ProcessEnd {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
 
 export interface SpawnRequest {
   readonly file: string
@@ -55,7 +60,6 @@ export function spawnWithoutFork({ file, args, env, cwd, fds }: SpawnRequest): W
 function endOf(status: number): ProcessEnd {
   const number = status & 0x7f
   const signal = Object.entries(os.constants.signals).find(([, value]) => value === number)?.[0] as NodeJS.Signals | undefined
-  // Reaped by another part of the program: how it ended is not known.
   if (status < 0) return { code: null, signal: null }
   return signal === undefined ? { code: status >> 8, signal: null } : { code: null, signal }
 }

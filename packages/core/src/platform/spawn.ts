@@ -4,7 +4,6 @@
  * Until it serves, its standard error leads through this process, which keeps its last lines. A failed start leaves no descriptor open.
  */
 
-import { spawn } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { HandoverError } from '../errors.js'
@@ -14,13 +13,10 @@ import type { OwnInspector } from './inspector-port.js'
 import { successorMark } from './marks.js'
 import { native } from './native.js'
 import { openPairs } from './socket-pairs.js'
-import { spawnWithoutFork, type SpawnRequest, type WatchedProcess } from './spawn-without-fork.js'
+import { spawnWithoutFork, type ProcessEnd, type SpawnRequest, type WatchedProcess } from './spawn-without-fork.js'
 import { StderrRelay } from './stderr-relay.js'
 
-export interface ProcessEnd {
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-}
+export type { ProcessEnd } from './spawn-without-fork.js'
 
 const spawnError = (command: CommandLine, cause: unknown): HandoverError =>
   new HandoverError('HANDOVER_SPAWN', { what: `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}` }, { cause })
@@ -102,7 +98,7 @@ async function spawnProcess(request: SpawnRequest, withoutFork: boolean): Promis
   const watched = withoutFork ? spawnWithoutFork(request) : undefined
   if (watched) return watched
   const { file, args: [argv0, ...args], cwd, env, fds } = request
-  const child = spawn(file, args, { cwd, argv0, env, stdio: [...fds] })
+  const child = process.getBuiltinModule('node:child_process').spawn(file, args, { cwd, argv0, env, stdio: [...fds] })
   // 'close' would wait for every process that inherited its stdio.
   const ended = new Promise<ProcessEnd>((resolve) => { child.once('exit', (code, signal) => { resolve({ code, signal }) }) })
   await new Promise<void>((resolve, reject) => {

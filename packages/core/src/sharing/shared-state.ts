@@ -4,8 +4,8 @@
  * It brings the parts together. The generation reports to it what happens, and calls it at the steps of a handover.
  */
 
-import { randomBytes } from 'node:crypto'
 import { reasonOf } from '../errors.js'
+import { uniqueWord } from '../platform/on-demand.js'
 import type { Channel } from '../protocol/channel.js'
 import type { SectionStatus, ServiceCount } from '../protocol/control-messages.js'
 import type { Peer } from '../protocol/handover-messages.js'
@@ -25,7 +25,7 @@ import { serviceTopic, type ServiceCounts } from './service-topic.js'
 import type { Neighbour, Section, Service } from './sharing-api.js'
 
 /** Of this process, unique over all generations: pids come again. */
-const id = `${process.pid}-${randomBytes(6).toString('hex')}`
+const id = `${process.pid}-${uniqueWord()}`
 
 /** Counts of other processes may be this old in a total that is shown at once. */
 const freshMs = 1_000

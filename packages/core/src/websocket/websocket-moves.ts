@@ -7,7 +7,6 @@
 
 import type { IncomingMessage } from 'node:http'
 import net from 'node:net'
-import tls from 'node:tls'
 import { inspect } from 'node:util'
 import { HandoverError, log, type Draining } from '../index.js'
 import { textOf } from '../errors.js'
@@ -17,6 +16,7 @@ import { arrive, type SavedWebSocket } from './websocket-arrival.js'
 import { WebSocketDrain } from './websocket-drain.js'
 import { register, unregister, type WebSocketReceiver } from './websocket-servers.js'
 import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
+import { isTlsSocket } from '../platform/on-demand.js'
 
 export interface MoveWebSocketsOptions<W, State> {
   /**
@@ -131,7 +131,7 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
     const saved = this.#arriving.get(request)
     if (saved) request.headers = saved.request.headers
     // TLS keeps its keys to itself. Without its first bytes, the messages of a WebSocket cannot be counted any more.
-    if (socket instanceof tls.TLSSocket) this.#of.uncounted.set(ws, { socket, stays: 'tls' })
+    if (isTlsSocket(socket)) this.#of.uncounted.set(ws, { socket, stays: 'tls' })
     else if (!(socket instanceof net.Socket) || this.#begun.get(socket) !== socket.bytesRead) this.#of.uncounted.set(ws, { socket, stays: 'notSeen' })
     else this.#track(ws, socket, request, saved)
     if (saved) this.#restore(ws, saved.state as State)

@@ -1,7 +1,6 @@
 /**
- * The server of `bench boot`: holds BALLAST megabytes, and reloads itself when a line comes on its standard input. Before the switch it
- * writes the longest stall of its event loop to stdout: of one child_process.spawn, and of the reload up to the moment in which its successor
- * is ready, which begins with starting it.
+ * The server of `bench boot`: holds BALLAST megabytes, and reloads itself when a line comes on its standard input. At the switch it writes
+ * the longest stalls of its event loop to stdout: of one child_process.spawn, and of the reload until then.
  */
 
 import { spawn } from 'node:child_process'
