@@ -8,18 +8,19 @@ import type dgram from 'node:dgram'
 import type https from 'node:https'
 import type tls from 'node:tls'
 
-/** All of it is there in Node 20.16 and later. */
-const builtin = process.getBuiltinModule
-const clusterModule = (): typeof cluster => builtin('node:cluster') as unknown as typeof cluster
+const clusterModule = (): typeof cluster => process.getBuiltinModule('node:cluster') as unknown as typeof cluster
 
-export const isTlsServer = (server: object): server is tls.Server => 'setTicketKeys' in server && server instanceof builtin('node:tls').Server
+export const isTlsServer = (server: object): server is tls.Server =>
+  'setTicketKeys' in server && server instanceof process.getBuiltinModule('node:tls').Server
 
-export const isTlsSocket = (socket: object): socket is tls.TLSSocket => 'encrypted' in socket && socket instanceof builtin('node:tls').TLSSocket
+export const isTlsSocket = (socket: object): socket is tls.TLSSocket =>
+  'encrypted' in socket && socket instanceof process.getBuiltinModule('node:tls').TLSSocket
 
-export const isHttpsServer = (server: object): server is https.Server => isTlsServer(server) && server instanceof builtin('node:https').Server
+export const isHttpsServer = (server: object): server is https.Server =>
+  isTlsServer(server) && server instanceof process.getBuiltinModule('node:https').Server
 
 export const isUdpSocket = (value: unknown): value is dgram.Socket =>
-  typeof value === 'object' && value !== null && 'getSendBufferSize' in value && value instanceof builtin('node:dgram').Socket
+  typeof value === 'object' && value !== null && 'getSendBufferSize' in value && value instanceof process.getBuiltinModule('node:dgram').Socket
 
 /** A worker of node:cluster, whose listeners belong to its primary. Node has loaded cluster there; it has a channel to the primary. */
 export const isClusterWorker = (): boolean => process.channel !== undefined && clusterModule().isWorker
@@ -27,7 +28,7 @@ export const isClusterWorker = (): boolean => process.channel !== undefined && c
 export const hasClusterWorkers = (): boolean => Object.keys(clusterModule().workers ?? {}).length > 0
 
 /** 128 random bits that cannot be guessed. */
-export const secretWord = (): string => builtin('node:crypto').randomBytes(16).toString('hex')
+export const secretWord = (): string => process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
 
 /** For names that must differ: not a secret. */
 export const uniqueWord = (): string => Math.floor(Math.random() * 2 ** 48).toString(16).padStart(12, '0')
