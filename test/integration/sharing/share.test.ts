@@ -343,7 +343,7 @@ describe('the log', () => {
   it('says with the switch what became of each section', async () => {
     app = await Sharing.start(`for (const name of ['a', 'b', 'c', 'd']) handover.share(name, { save: () => 1 })`, { load: false })
     await app.reload(`for (const name of ['a', 'b']) handover.share(name, { restore() {} }); handover.share('d', { optional: true, restore() { throw new Error('no') } })`)
-    await app.program.stderrMatching(/serves; 1 listener kept; 2 sections restored; wanted by nobody: c; not restored: d \(no\); launch/)
+    await app.program.stderrMatching(/serves; 1 listener kept; 2 sections restored; not restored, the new version has no share\(\) of that name: c; not restored: d \(no\); launch/)
   })
 
   it('says once that messages to nobody are lost', async () => {

@@ -51,7 +51,7 @@ function connect(file: string): net.Socket {
     if (code === 'EAGAIN') throw new NoAnswer({ what: `the process that listens at ${file} does not answer: so many wait already`, todo: seeLoop })
     throw new Failure({ what: `${file} cannot be asked: ${message}` })
   }
-  if (!socket) throw new NoListener({ what: `nobody listens at ${file} any more`, serving, todo: 'See handover status' })
+  if (!socket) throw new NoListener({ what: `no process listens at ${file} any more`, serving, todo: 'See handover status' })
   return socket
 }
 

@@ -49,7 +49,7 @@ export interface Connection {
   held?: boolean
   /** Stops reading again where Node went on with it. */
   holdAgain?: (() => void) | undefined
-  /** In a drain: when it is looked at again without an event, and how long it was left alone for that, in milliseconds. */
+  /** In a drain: the timer of the next look without an event, and its time in milliseconds. */
   lookAgain?: NodeJS.Timeout
   lookAgainMs?: number | undefined
 }

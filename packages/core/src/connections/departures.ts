@@ -30,8 +30,8 @@ export interface DepartureSide {
 }
 
 /**
- * A connection may become movable without any event: when the kernel takes the rest of an answer, or the rest of a head comes. It is looked
- * at again after the first of these, then after twice as long each time.
+ * A connection may become movable without any event: when the kernel takes the rest of an answer, or the rest of a head comes. It is
+ * checked again after this time, and then after twice as long each time, up to `lookAgainAtMostMs`.
  */
 const lookAgainMs = 50
 const lookAgainAtMostMs = 800

@@ -39,7 +39,7 @@ const closedAtOnce = 250
 const cutAtOnce = 64
 /** How long the cut may go on in turns: the deadline has passed. */
 const cutMs = 1_000
-/** Event streams end within this time in a stop: whoever stops a process does not wait long. */
+/** Event streams end within this time in a stop: a stop should not take long. */
 const stopFarewellMs = 2_000
 
 export class Drain {

@@ -83,7 +83,7 @@ function headerOf(line: string): Header | undefined {
 
 /**
  * Sends the listening socket of a `net`, `http`, `https` or `http2` server. This process goes on listening on the same socket:
- * connections go to whoever accepts first. To stop, call `server.close()` afterwards, which closes this copy and never
+ * each connection goes to the process that accepts it first. To stop, call `server.close()` afterwards, which closes this copy and never
  * shuts the socket down; a Unix path that this process bound is then deleted by Node, even where the peer serves on it.
  * The peer shares O_NONBLOCK with this process: a peer that makes the socket blocking blocks this event loop.
  *

@@ -71,7 +71,7 @@ export class Shutdown {
       registry.close()
       registry.unlinkFiles()
       controlSockets.leave(true)
-      // No process goes on with what comes from a generation before: that one drains by itself.
+      // There is no successor for connections of an earlier generation: that generation drains them itself.
       around.older.adopter?.refuse()
     }
     const { launched, serving: { takes } = {} } = served ?? {}

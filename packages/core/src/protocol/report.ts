@@ -24,7 +24,7 @@ export interface ConnectionCounts {
 /** What became of the shared state at the switch, as the successor has it. */
 export interface StateReport {
   readonly restored: readonly string[]
-  /** Saved, and wanted by nobody. */
+  /** Saved, but the new version has no share() of that name. */
   readonly unclaimed: readonly string[]
   /** Not restored; the section is optional, or the predecessor was gone. */
   readonly failed: readonly { readonly name: string; readonly reason: string }[]
@@ -155,7 +155,7 @@ const cutText = ({ requestsCut, requestsCutBeside }: Report): string =>
 function stateText({ restored, unclaimed, failed }: StateReport): string {
   const parts = [
     ...(restored.length > 0 ? [`${plural(restored.length, 'section')} restored`] : []),
-    ...(unclaimed.length > 0 ? [`wanted by nobody: ${listed(unclaimed)}`] : []),
+    ...(unclaimed.length > 0 ? [`not restored, the new version has no share() of that name: ${listed(unclaimed)}`] : []),
     ...(failed.length > 0 ? [`not restored: ${listed(failed.map(({ name, reason }) => `${name} (${withoutStop(reason)})`))}`] : [])
   ]
   return parts.map((part) => `; ${part}`).join('')

@@ -36,7 +36,7 @@ export function loadSoon(): void {
   setImmediate(() => {
     try {
       devalue()
-    } catch { /* whoever needs it says so */ }
+    } catch { /* the first use of it throws this again */ }
   }).unref()
 }
 
@@ -119,7 +119,7 @@ const revivers: Table = {
 
 const isObject = (thing: unknown): thing is object => typeof thing === 'object' && thing !== null
 
-/** A view over memory that threads of this process share: a copy of it would go on alone, and nobody would notice. */
+/** A view over memory that threads of this process share: a copy would no longer change with it, unnoticed. */
 export const isSharedView = (thing: unknown): thing is NodeJS.ArrayBufferView =>
   ArrayBuffer.isView(thing) && types.isSharedArrayBuffer(thing.buffer)
 

@@ -20,7 +20,7 @@ const againMs = 1_000
 const mostHeld = 256
 /** WebSockets are told to go one after the other within this time, so that they do not come back at the same moment. */
 const mostFarewellMs = 5_000
-/** Whoever stops a process does not wait long. */
+/** In a stop, which should not take long. */
 const mostStopFarewellMs = 2_000
 /** This part of the farewell tells WebSockets to go. The rest is for the answers of their clients. */
 const tellingPart = 0.6
