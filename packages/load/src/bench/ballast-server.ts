@@ -1,5 +1,5 @@
 /**
- * The server of `bench boot`: holds BALLAST megabytes, and reloads itself when a line comes on its standard input. At the switch it writes
+ * The server of `bench boot`: holds BALLAST megabytes, and reloads itself at SIGUSR2. At the switch it writes
  * the longest stalls of its event loop to stdout: of one child_process.spawn, and of the reload until then.
  */
 
@@ -27,9 +27,9 @@ server.listen(0, '127.0.0.1')
 await once(server, 'listening')
 let ready = (): void => undefined
 handover.events.on('draining', () => { ready() })
+const asked = once(process, 'SIGUSR2')
 process.stdout.write(`${JSON.stringify({ serving: process.pid })}\n`)
-await once(process.stdin, 'data')
-process.stdin.pause()
+await asked
 const node = await spawnStall()
 await sleep(50)
 const switched = new Promise<number>((resolve) => { ready = () => { resolve(stallMs()) } })

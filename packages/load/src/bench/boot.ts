@@ -76,18 +76,17 @@ export async function benchBoot(): Promise<void> {
 }
 
 async function stalls(megabytes: number): Promise<string[]> {
-  const server = spawn(process.execPath, [ballast], { env: { ...process.env, BALLAST: String(megabytes) }, stdio: ['pipe', 'pipe', 'ignore'] })
+  const server = spawn(process.execPath, [ballast], { env: { ...process.env, BALLAST: String(megabytes) }, stdio: ['ignore', 'pipe', 'ignore'] })
   const found: { reload: number; node: number }[] = []
   for await (const line of createInterface({ input: server.stdout })) {
     const said = JSON.parse(line) as { serving: number } | { reload: number; node: number }
     if ('reload' in said) found.push(said)
-    else if (found.length < reloads) server.stdin.write('\n')
+    else if (found.length < reloads) process.kill(said.serving, 'SIGUSR2')
     else {
       process.kill(said.serving)
       break
     }
   }
-  server.stdin.destroy()
   const of = (part: 'reload' | 'node'): string[] => {
     const values = found.map((one) => one[part])
     return [median(values).toFixed(1), Math.max(...values).toFixed(1)]
