@@ -1,6 +1,6 @@
 /**
- * The server of `bench boot`: holds BALLAST megabytes, and reloads itself at SIGUSR2. At the switch it writes
- * the longest stalls of its event loop to stdout: of one child_process.spawn, and of the reload until then.
+ * The server of `bench boot`: holds BALLAST megabytes, and reloads itself at SIGUSR2. At the switch it writes the longest
+ * stalls of its event loop to stdout: of one child_process.spawn, and of the reload until then.
  */
 
 import { spawn } from 'node:child_process'
@@ -24,7 +24,7 @@ async function spawnStall(): Promise<number> {
 
 const server = handover(http.createServer((_request, response) => { response.end(String(ballast.length)) }), { undoWindow: 0 })
 server.listen(0, '127.0.0.1')
-await once(server, 'listening')
+while (handover.state !== 'serving') await once(handover.events, 'state')
 let ready = (): void => undefined
 handover.events.on('draining', () => { ready() })
 const asked = once(process, 'SIGUSR2')
