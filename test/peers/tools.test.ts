@@ -148,10 +148,10 @@ test('h2load over clear HTTP/2: every stream that a server has begun succeeds, a
   await using generations = both.generations
   await using tool = both.tool
   expect(await tool.ended, tool.output).toBe(0)
-  const { started, succeeded, failed } = counts(tool.output)
+  const { started, succeeded } = counts(tool.output)
   console.log(`h2load: ${succeeded} of ${started} streams succeeded, ${begun(generations)} were begun`)
   expect(succeeded).toBe(begun(generations))
-  expect(succeeded! + failed!).toBe(started)
-  expect(failed).toBeLessThanOrEqual(4 * 4)
+  // It calls them failed when the connection ends, and drops them without a word where its own time is over before that.
+  expect(started! - succeeded!).toBeLessThanOrEqual(4 * 4)
   expect(report).toMatchObject({ connections: { open: 4, moved: 0, drained: 4, closedIdle: 0, cut: 0, stayed: { 'HTTP/2': 4 } } })
 })
