@@ -16,11 +16,12 @@ const entries = { index: './src/index.ts', fd: './src/fd/index.ts', ws: './src/w
 /** The command loads a few words of `internal` to ask a question, and all of it to be a keeper: each comes from its module when it is used. */
 function internal() {
   const getters = []
+  const reexport = /^export \{([^}]*)\} from '(.*)\.js'$/gm
   const source = readFileSync(path.join(here, 'src/internal.ts'), 'utf8')
-  const other = source.match(/^(?:export (?!\{.*\} from '.*'$|type )|import ).*/m)
-  if (other) throw new Error(`src/internal.ts re-exports by name and does nothing else, but: ${other[0]}`)
-  for (const [, names, from] of source.matchAll(/^export \{([^}]*)\} from '(.*)\.js'$/gm)) {
-    for (const name of names.split(',').map((word) => word.trim()).filter((word) => !word.startsWith('type '))) {
+  const other = source.replace(reexport, '').replace(/^export type \* from .*$/gm, '').replace(/^export type \{[^}]*\} from .*$/gm, '').replace(/\/\*\*.*?\*\//gs, '').trim()
+  if (other !== '') throw new Error(`src/internal.ts re-exports by name and does nothing else, but: ${other}`)
+  for (const [, names, from] of source.matchAll(reexport)) {
+    for (const name of names.split(',').map((word) => word.trim()).filter((word) => word !== '' && !word.startsWith('type '))) {
       getters.push(`get ${name}() { return require(${JSON.stringify(`./src/${from.slice(2)}.ts`)}).${name} }`)
     }
   }

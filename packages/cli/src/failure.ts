@@ -36,4 +36,5 @@ export class Failure extends Error {
 }
 
 /** Of `handover run`. */
-export const notStarted = (what: string, todo: string): Failure => new Failure({ what, serving: 'Nothing was started', todo }, { command: 'run' })
+export const notStarted = (what: string, todo: string): Failure =>
+  new Failure({ what, serving: 'Nothing was started', todo }, { command: 'run' })

@@ -18,10 +18,12 @@ export const plural = (count: number, noun: string): string => `${number(count)}
 
 export const megabytes = (bytes: number): string => `${number(Math.round(bytes / 1_048_576))} MB`
 
-export const size = (bytes: number): string => (bytes < 1_024 ? `${bytes} B` : bytes < 1_048_576 ? `${number(Math.round(bytes / 1_024))} kB` : megabytes(bytes))
+export const size = (bytes: number): string =>
+  (bytes < 1_024 ? `${bytes} B` : bytes < 1_048_576 ? `${number(Math.round(bytes / 1_024))} kB` : megabytes(bytes))
 
 /** Of a process, after "ended ". It is not known of a process that another keeper started. */
-export const byWhat = ({ code, signal }: ProcessEnd): string => (signal !== null ? `by ${signal}` : code === null ? 'in an unknown way' : `with status ${code}`)
+export const byWhat = ({ code, signal }: ProcessEnd): string =>
+  (signal !== null ? `by ${signal}` : code === null ? 'in an unknown way' : `with status ${code}`)
 
 /** `at`: as Date.now(). In UTC, so that it is the same for all readers. */
 export const moment = (at: number): string => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`
@@ -29,7 +31,8 @@ export const moment = (at: number): string => `${new Date(at).toISOString().slic
 export const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
 
 /** The name of an app after its package: `@acme/shop` → `acme-shop`. Empty if nothing is left. */
-export const nameOfPackage = (text: string): string => text.replace(/^@/, '').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^\.+/, '').slice(0, 64)
+export const nameOfPackage = (text: string): string =>
+  text.replace(/^@/, '').replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^\.+/, '').slice(0, 64)
 
 /** A name or a path may hold control characters for the terminal. */
 // eslint-disable-next-line no-control-regex

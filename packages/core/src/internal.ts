@@ -17,7 +17,9 @@ export { isEphemeral } from './listeners/listener-match.js'
 export { fileId, SocketFileHold, type SocketFile } from './listeners/socket-file-hold.js'
 export { activation } from './platform/activated-sockets.js'
 export { unavailable } from './platform/availability.js'
-export { followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint } from './platform/command-line.js'
+export {
+  followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
+} from './platform/command-line.js'
 export { debug } from './platform/debug.js'
 export { initialEnvironment, takeInheritance, type Inheritance } from './platform/environment.js'
 export { withOwnInspector } from './platform/inspector-port.js'
@@ -38,7 +40,9 @@ export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadli
 export type { Received } from './protocol/descriptors.js'
 export { listenerShape, type OfferedListener, type Peer, type SectionPhase } from './protocol/handover-messages.js'
 export { count, LineReader, list, number, optional, orNull, shape, string, vocabulary, type Shapes } from './protocol/json-lines.js'
-export { countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from './protocol/keeper-messages.js'
+export {
+  countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
+} from './protocol/keeper-messages.js'
 export { accepts, isLeaving, isStarting, Lifecycle, type LifecycleState } from './protocol/lifecycle.js'
 export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/reload-outcome.js'
 export { describeProcess, listed, type Report } from './protocol/report.js'

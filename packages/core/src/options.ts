@@ -46,7 +46,8 @@ export interface HandoverOptions {
 }
 
 /** The options that have a value in every process. */
-export type Settings = Readonly<Required<Omit<HandoverOptions, 'name' | 'onClose' | 'canMove' | 'log'>>> & { readonly name: string | undefined }
+export type Settings =
+  Readonly<Required<Omit<HandoverOptions, 'name' | 'onClose' | 'canMove' | 'log'>>> & { readonly name: string | undefined }
 
 const defaults: Settings = {
   name: undefined,
@@ -78,7 +79,9 @@ const milliseconds = (where: string, value: unknown): number => {
 
 const taken = new Set(['SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCHLD', 'SIGPROF', 'SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGABRT'])
 
-const words = new Map([...['true', 'on', 'yes', '1'].map((word) => [word, true] as const), ...['false', 'off', 'no', '0'].map((word) => [word, false] as const)])
+const words = new Map([
+  ...['true', 'on', 'yes', '1'].map((word) => [word, true] as const), ...['false', 'off', 'no', '0'].map((word) => [word, false] as const)
+])
 
 const yesOrNo = (where: string, value: unknown): boolean => {
   const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value

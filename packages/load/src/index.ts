@@ -7,7 +7,9 @@
 
 export type { Answer } from './client/answer.js'
 export { nowMs } from './client/clock.js'
-export { type Group, type Load, type LoadOptions, type PipelinedGroup, type PostGroup, type SlowGroup, type StreamGroup, probe, startLoad } from './client/client.js'
+export {
+  type Group, type Load, type LoadOptions, type PipelinedGroup, type PostGroup, type SlowGroup, type StreamGroup, probe, startLoad
+} from './client/client.js'
 export type { Failure, LossReason, Outcome } from './client/connection.js'
 export type { Target } from './client/target.js'
 export type { Latency } from './client/histogram.js'

@@ -88,7 +88,10 @@ export function countsOf(metrics: readonly Metric[], more: Labels, openMetrics: 
       if (type === 'counter') Object.assign(one, { sum: plus(one.sum, exact(value.value)) }, exemplarOf(value))
       else if (value.metricName?.endsWith('_sum')) one.sum = exact(value.value)
       else if (value.metricName?.endsWith('_count')) one.count = value.value
-      else addBound(one.buckets, { le: labels['le'] === '+Inf' ? Infinity : Number(labels['le']), count: value.value, ...exemplarOf(value) })
+      else {
+        const le = labels['le'] === '+Inf' ? Infinity : Number(labels['le'])
+        addBound(one.buckets, { le, count: value.value, ...exemplarOf(value) })
+      }
     }
     const byLabels = new Map([...series.values()].map((one) => [keyOf(one.labels), one]))
     return { name: nameOf(metric, openMetrics), help: metric.help, type, series: byLabels }
@@ -141,7 +144,8 @@ export function toMetric({ name, help, type, series }: Family, local: Metric | u
     : [
         ...(quantiles.get(key) ?? []),
         ...buckets.map(({ le, count: value, exemplar: example }): Value => ({
-          metricName: `${name}_bucket`, labels: { le: le === Infinity ? '+Inf' : le, ...labels }, value, ...(example && { exemplar: example })
+          metricName: `${name}_bucket`, labels: { le: le === Infinity ? '+Inf' : le, ...labels }, value,
+          ...(example && { exemplar: example })
         })),
         { metricName: `${name}_sum`, labels, value: toNumber(sum) },
         { metricName: `${name}_count`, labels, value: count }

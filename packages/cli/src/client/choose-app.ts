@@ -47,5 +47,7 @@ export function fileOf(app: App): string {
   if (app.deafKeeper?.lives) throw new Failure({ what: `the keeper of ${titleOf(app)}, ${app.deafKeeper.what}`, serving: 'Its workers serve. Nothing was asked' })
   if (app.file !== undefined) return app.file
   const [first] = app.processes
-  throw new Failure({ what: `${titleOf(app)} is ${first?.state ?? 'gone'}`, serving: 'Nothing serves in its place', todo: 'Start it again' })
+  throw new Failure({
+    what: `${titleOf(app)} is ${first?.state ?? 'gone'}`, serving: 'Nothing serves in its place', todo: 'Start it again'
+  })
 }

@@ -50,7 +50,9 @@ export function parseCommand(words: readonly string[]): Command {
   const [word, ...rest] = words
   if (word === undefined) throw misused('no command was given')
   if (word === '--version' || word === '-v') return { is: 'version' }
-  if (word === 'help' || word === '--help' || word === '-h') return { is: 'print', text: rest[0] !== undefined && isCommand(rest[0]) ? helpOf[rest[0]] : overview }
+  if (word === 'help' || word === '--help' || word === '-h') {
+    return { is: 'print', text: rest[0] !== undefined && isCommand(rest[0]) ? helpOf[rest[0]] : overview }
+  }
   if (!isCommand(word)) throw misused(`unknown ${word.startsWith('-') ? 'option' : 'command'} ${shown(word)}, expected ${Object.keys(helpOf).join(', ')}`)
   return parsers[word](rest)
 }
@@ -77,7 +79,9 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
   },
   drill: (words) => {
     const options = { duration, connections: count, path: requestPath, url: address, json: 'flag' } as const
-    const { given: { json = false, connections = 50, duration: durationMs = 2_000, ...place }, target, help } = parse('drill', words, options)
+    const { given: { json = false, connections = 50, duration: durationMs = 2_000, ...place }, target, help } = parse(
+      'drill', words, options
+    )
     return help ?? { is: 'drill', options: { ...target, ...place, connections, durationMs, json } }
   }
 }
@@ -122,16 +126,24 @@ function parse<const Options extends Readonly<Record<string, 'flag' | Reader<unk
 
 /** Options of Node (20 to 26) whose value is the next word where no `=` stands. Any other option may be given with `=`. */
 const withValue = new Set([
-  '-r', '--require', '--import', '--loader', '--experimental-loader', '-C', '--conditions', '--env-file', '--env-file-if-exists', '--input-type', '--experimental-default-type', '--title', '--inspect-port',
-  '--debug-port', '--inspect-publish-uid', '--disable-warning', '--disable-proto', '--redirect-warnings', '--unhandled-rejections', '--dns-result-order', '--diagnostic-dir', '--report-dir', '--report-directory',
-  '--report-filename', '--report-signal', '--cpu-prof-dir', '--cpu-prof-interval', '--cpu-prof-name', '--heap-prof-dir', '--heap-prof-interval', '--heap-prof-name', '--heapsnapshot-near-heap-limit',
-  '--heapsnapshot-signal', '--icu-data-dir', '--openssl-config', '--tls-cipher-list', '--tls-keylog', '--trace-event-categories', '--trace-event-file-pattern', '--trace-require-module', '--secure-heap',
-  '--secure-heap-min', '--max-http-header-size', '--use-largepages', '--v8-pool-size', '--localstorage-file', '--network-family-autoselection-attempt-timeout', '--snapshot-blob', '--allow-fs-read',
+  '-r', '--require', '--import', '--loader', '--experimental-loader', '-C', '--conditions', '--env-file', '--env-file-if-exists',
+  '--input-type', '--experimental-default-type', '--title', '--inspect-port',
+  '--debug-port', '--inspect-publish-uid', '--disable-warning', '--disable-proto', '--redirect-warnings', '--unhandled-rejections',
+  '--dns-result-order', '--diagnostic-dir', '--report-dir', '--report-directory',
+  '--report-filename', '--report-signal', '--cpu-prof-dir', '--cpu-prof-interval', '--cpu-prof-name', '--heap-prof-dir',
+  '--heap-prof-interval', '--heap-prof-name', '--heapsnapshot-near-heap-limit',
+  '--heapsnapshot-signal', '--icu-data-dir', '--openssl-config', '--tls-cipher-list', '--tls-keylog', '--trace-event-categories',
+  '--trace-event-file-pattern', '--trace-require-module', '--secure-heap',
+  '--secure-heap-min', '--max-http-header-size', '--use-largepages', '--v8-pool-size', '--localstorage-file',
+  '--network-family-autoselection-attempt-timeout', '--snapshot-blob', '--allow-fs-read',
   '--allow-fs-write', '--experimental-config-file', '--max-old-space-size-percentage'
 ])
 
 /** Options of Node with which there is no script, or with which Node itself starts the script again and again. */
-const withoutScript = new Set(['-e', '--eval', '-p', '--print', '-pe', '-i', '--interactive', '-c', '--check', '--run', '--test', '--watch', '--watch-path', '-v8-options', '--v8-options', '--build-snapshot'])
+const withoutScript = new Set([
+  '-e', '--eval', '-p', '--print', '-pe', '-i', '--interactive', '-c', '--check', '--run', '--test', '--watch', '--watch-path',
+  '-v8-options', '--v8-options', '--build-snapshot'
+])
 
 function parseRun(words: readonly string[]): Command {
   const nodeOptions: string[] = []
@@ -149,7 +161,9 @@ function parseRun(words: readonly string[]): Command {
     const [option = '', inline] = word.split(/=(.*)/s)
     const value = (): string => {
       const found = inline ?? words[++at]
-      if (found === undefined || found === '' || (inline === undefined && found.startsWith('-'))) throw misused(`${option} needs a value`, 'run')
+      if (found === undefined || found === '' || (inline === undefined && found.startsWith('-'))) {
+        throw misused(`${option} needs a value`, 'run')
+      }
       return found
     }
     const read = <Value>(reader: Reader<Value>): Value => {
@@ -183,7 +197,9 @@ function parseRun(words: readonly string[]): Command {
 const shown = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
 
 const misused = (what: string, command?: CommandName): Failure =>
-  new Failure({ what, todo: `See handover ${command === undefined ? '' : `${command} `}--help` }, { status: 2, ...(command && { command }) })
+  new Failure({
+    what, todo: `See handover ${command === undefined ? '' : `${command} `}--help`
+  }, { status: 2, ...(command && { command }) })
 
 const usageError = (command: CommandName, option: string, found: string, expected: string): Failure =>
   misused(`${option} is ${shown(found)}, expected ${expected}`, command)

@@ -137,6 +137,8 @@ function describeFailure({ error, serving }: ReloadOutcome): string {
     const who = serving.map(describeProcess).join(', ').replace(/^p/, 'P')
     lines.push(`  ${who} serve${serving.length === 1 ? 's' : ''}.`)
   }
-  if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))
+  if (stderr !== '' && !message.includes(stderr.replace(/^/gm, '    '))) {
+    lines.push('  It last wrote to stderr:', stderr.replace(/^/gm, '    '))
+  }
   return `${lines.join('\n')}\n`
 }

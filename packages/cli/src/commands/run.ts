@@ -7,7 +7,10 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { activation, ControlSocket, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd, terminalIsGone, unavailable } from '@handover/core/internal'
+import {
+  activation, ControlSocket, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd,
+  terminalIsGone, unavailable
+} from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
 import { notStarted } from '../failure.js'

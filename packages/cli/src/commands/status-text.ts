@@ -116,15 +116,23 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
 function detailsOf(process: ProcessStatus): string[] {
   const { connections, requests, waitsFor, endsInMs, version, node, state, pid } = process
   if (isDeaf(process)) return state === 'idle' ? ['does not answer yet'] : [`does not answer: its event loop is blocked. If that lasts, kill -9 ${pid}`]
-  const kinds = Object.entries(connections).filter(([, count]) => count > 0).sort().map(([kind, count]) => whole(`${number(count)} ${kind}`))
-  const facts = [...(kinds.length > 0 ? [kinds.join(', ')] : []), plural(requests.total, 'request'), ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []), ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []), `Node ${node}`]
+  const kinds = Object.entries(connections).filter(([, count]) => count > 0).sort()
+    .map(([kind, count]) => whole(`${number(count)} ${kind}`))
+  const facts = [
+    ...(kinds.length > 0 ? [kinds.join(', ')] : []),
+    plural(requests.total, 'request'),
+    ...(requests.failed > 0 ? [`${number(requests.failed)} failed`] : []),
+    ...((version?.length ?? 0) > widestVersion ? [`version ${version}`] : []),
+    `Node ${node}`
+  ]
   const drains = state === 'draining' || state === 'closing'
   const waits = waitsFor.length > 0 ? `waits for ${waitsFor.map((each) => whole(cut(each, longestWait))).join(', ')}` : 'waits for nothing but its undo window'
   // A process of an older version says nothing of them.
   const sections = (process.sections as ProcessStatus['sections'] | undefined) ?? []
   const moving = sections.slice(0, mostShown).map(({ name, doing, bytes }) => whole(`${cut(name, longestSection)} ${doing} (${size(bytes)})`))
   const underway = moving.length > 0 ? [`state: ${moving.join(', ')}${sections.length > mostShown ? ` and ${number(sections.length - mostShown)} more` : ''}`] : []
-  return [facts.map(whole).join(' · '), ...underway, ...(drains ? [`${waits}${endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`}`] : [])]
+  const ends = endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`
+  return [facts.map(whole).join(' · '), ...underway, ...(drains ? [`${waits}${ends}`] : [])]
 }
 
 function describeSwitches({ lastReload }: App): string {

@@ -4,7 +4,9 @@
  */
 
 import type net from 'node:net'
-import { connectControl, deadlineIn, LineReader, parseControlAnswer, withDeadline, type AppStatus, type ControlAnswer, type ControlRequest } from '@handover/core/internal'
+import {
+  connectControl, deadlineIn, LineReader, parseControlAnswer, withDeadline, type AppStatus, type ControlAnswer, type ControlRequest
+} from '@handover/core/internal'
 import { Failure } from '../failure.js'
 
 type AnswerMs = (answersSoFar: number) => number | undefined

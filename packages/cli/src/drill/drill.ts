@@ -75,7 +75,9 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
   const notReloaded = (name: string, what: string, todo: string, losses: readonly Loss[] = []): DrillResult =>
     ({ result: 'not reloaded', name, because: `${what}. What runs is as it was. ${todo}.`, losses })
   const found = await findPlace(places, answerTimeoutMs)
-  if (Array.isArray(found)) return notReloaded(found[0]!, `the app does not answer GET ${found.join(', ')}`, 'Start the app, or name a URL that answers')
+  if (Array.isArray(found)) {
+    return notReloaded(found[0]!, `the app does not answer GET ${found.join(', ')}`, 'Start the app, or name a URL that answers')
+  }
   const { place: { target, path, name }, status } = found
   if (status >= 500) return notReloaded(name, `GET ${name} is answered with ${status} already`, 'Name a path that works')
 
@@ -109,7 +111,9 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
   const { requests, answers, lost } = result
   return {
     result: reload?.ok === true ? 'reloaded' : 'reload failed', name, status, requests, answers, lost, reload, error,
-    phases: { before: phaseOf(result, losses, 'before'), reload: phaseOf(result, losses, 'reload'), after: phaseOf(result, losses, 'outside') },
+    phases: {
+      before: phaseOf(result, losses, 'before'), reload: phaseOf(result, losses, 'reload'), after: phaseOf(result, losses, 'outside')
+    },
     keptOpen: connectionsOf(before, result, 'keep-alive'),
     newEachTime: connectionsOf(before, result, 'new'),
     losses

@@ -71,7 +71,9 @@ export function probe(fd: number, request: ProbeRequest): Promise<ProbeResult> {
 function encrypt(socket: net.Socket, { protocol, host }: ProbeRequest, end: End): tls.TLSSocket {
   const name = host.replace(/:\d*$/, '')
   const named = name !== '' && !name.startsWith('[') && net.isIP(name) === 0 // RFC 6066: never an address
-  return tls.connect({ socket, rejectUnauthorized: false, ALPNProtocols: [protocol === 'https' ? 'http/1.1' : 'h2'], ...(named && { servername: name }) })
+  return tls.connect({
+    socket, rejectUnauthorized: false, ALPNProtocols: [protocol === 'https' ? 'http/1.1' : 'h2'], ...(named && { servername: name })
+  })
     .on('error', (error: Error) => { end(failed(reasonOf(error))) })
 }
 

@@ -11,7 +11,11 @@
  *     ends
  */
 
-import { count, countedByShape, deadlineIn, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number, openChannel, optional, orNull, reloadOutcomeShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes } from '@handover/core/internal'
+import {
+  count, countedByShape, deadlineIn, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number, openChannel, optional,
+  orNull, reloadOutcomeShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel,
+  type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes
+} from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { SavedCheckpoint } from './checkpoint-store.js'
 import type { SavedCount } from './count-store.js'
@@ -98,7 +102,9 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
   }
 }
 
-async function expect<Hears extends { readonly type: string }>(channel: Channel<Hears, FromOld>, type: Hears['type'], deadline: Deadline): Promise<void> {
+async function expect<Hears extends { readonly type: string }>(
+  channel: Channel<Hears, FromOld>, type: Hears['type'], deadline: Deadline
+): Promise<void> {
   const received = await channel.receive(deadline).catch((error: unknown) => {
     throw error instanceof HandoverError ? error : new Error(`it said nothing within ${deadline.ms} ms`)
   })

@@ -4,7 +4,9 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, withoutStop, type ControlSide } from '@handover/core/internal'
+import {
+  ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, withoutStop, type ControlSide
+} from '@handover/core/internal'
 import { ask, NoListener } from '../control/ask.js'
 import { Failure, notStarted } from '../failure.js'
 

@@ -2,7 +2,9 @@
 
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
-import { describeProcess, errorReport, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide } from '@handover/core/internal'
+import {
+  describeProcess, errorReport, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide
+} from '@handover/core/internal'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
 

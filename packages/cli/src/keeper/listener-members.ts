@@ -104,7 +104,8 @@ export class ListenerMembers {
   get unreachable(): string[] {
     const isReached = ({ listener: { kind, path, file }, fd }: Member): boolean =>
       (kind === 'udp' || listens(fd)) && (kind !== 'unix' || path === undefined || file === undefined || fileId(path) === file)
-    return this.names.filter((name) => !this.#members.some((member) => member.state === 'served' && member.listener.name === name && isReached(member)))
+    return this.names.filter((name) =>
+      !this.#members.some((member) => member.state === 'served' && member.listener.name === name && isReached(member)))
   }
 
   /** Of the Unix sockets that are served. */

@@ -79,6 +79,7 @@ export class LoadedCopy {
 /** The package that a file belongs to. */
 function folderOf(file: string): string {
   let folder = path.dirname(file)
-  while (folder !== path.dirname(folder) && statSync(path.join(folder, 'package.json'), { throwIfNoEntry: false }) === undefined) folder = path.dirname(folder)
+  const isPackage = (): boolean => statSync(path.join(folder, 'package.json'), { throwIfNoEntry: false }) !== undefined
+  while (folder !== path.dirname(folder) && !isPackage()) folder = path.dirname(folder)
   return folder
 }

@@ -3,7 +3,9 @@
  * that signals all of its processes, are one reload. How the workers are replaced: rolling-reload.ts.
  */
 
-import { HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes } from '@handover/core/internal'
+import {
+  HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes
+} from '@handover/core/internal'
 import type { Fleet } from './fleet.js'
 import type { Lookout } from './lookout.js'
 import { reload } from './rolling-reload.js'
@@ -81,7 +83,9 @@ export class Reloads {
   #refusal(request: ReloadRequest): HandoverError | Promise<HandoverError> | undefined {
     const serving = 'Nothing was changed'
     if (this.#fleet.stopping) return new HandoverError('HANDOVER_NOT_SERVING', { what: `the keeper (process ${process.pid}) is stopping`, serving, todo: 'Start it again' })
-    if (this.#running) return new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a reload already runs', serving: this.#fleet.serves(), todo: 'Wait for its report' })
+    if (this.#running) return new HandoverError('HANDOVER_RELOAD_RUNNING', {
+      what: 'a reload already runs', serving: this.#fleet.serves(), todo: 'Wait for its report'
+    })
     if (!this.#fleet.hasServed) return this.#notServed(serving)
     if (!request.keeper || Object.keys(request).length === 1) return undefined
     const what = '--keeper goes alone: it hands over the keeper, and no worker notices'
@@ -104,7 +108,9 @@ export class Reloads {
     try {
       // A worker that boots has no control socket yet: the next keeper would not find it.
       if (this.#fleet.slots.some(({ isStarting }) => isStarting)) {
-        throw new HandoverError('HANDOVER_RELOAD_RUNNING', { what: 'a worker is being started', serving: this.#fleet.serves(), todo: 'Ask again when it serves' })
+        throw new HandoverError('HANDOVER_RELOAD_RUNNING', {
+          what: 'a worker is being started', serving: this.#fleet.serves(), todo: 'Ask again when it serves'
+        })
       }
       const to = await this.#fleet.options.handOver()
       return result({ switched: [{ slot: null, from: { pid: process.pid, generation: 0 }, to, version: null }] })

@@ -4,7 +4,10 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest, type Report } from '@handover/core/internal'
+import {
+  HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest,
+  type Report
+} from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { Fleet } from './fleet.js'
 import type { Slot } from './slot.js'
@@ -91,7 +94,9 @@ function inParts(cause: unknown, fleet: Fleet): HandoverError {
   const [what, todo] = cause instanceof HandoverError
     ? [cause.message, 'Check that Node and the working directory are there']
     : [`a successor could not be started: ${withoutStop((cause as Error).message)}`, 'Check the limits of the keeper (ulimit -n, ulimit -u)']
-  return new HandoverError('HANDOVER_SPAWN', { what, serving: fleet.serves(), todo: `${todo}, then reload again`, onLines: true }, { cause })
+  return new HandoverError('HANDOVER_SPAWN', {
+    what, serving: fleet.serves(), todo: `${todo}, then reload again`, onLines: true
+  }, { cause })
 }
 
 /** Takes back all that was replaced. Answers `cause` with who serves now, and with the workers that could not be taken back. */
@@ -158,7 +163,9 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
       if (problem === undefined) continue
       const what = `${replacement.to.who} served, and is taken back: ${withoutStop(problem)}`
       const serving = 'The generation before serves again; no connection was lost'
-      throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', { what, serving, todo: 'Repair it and reload again', onLines: true }, { stderr: replacement.to.stderr })
+      throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', {
+        what, serving, todo: 'Repair it and reload again', onLines: true
+      }, { stderr: replacement.to.stderr })
     }
   }
 }

@@ -73,5 +73,7 @@ export function workerGone(side: SlotSide, worker: Worker, what: string, todo = 
 
 /** `error` with what the worker wrote last, unless it has such lines. */
 export function withStderr(error: HandoverError, { stderr }: Worker): HandoverError {
-  return stderr === '' || (error.stderr ?? '') !== '' ? error : new HandoverError(error.code, partsOf(error), { stderr, cause: error.cause })
+  return stderr === '' || (error.stderr ?? '') !== ''
+    ? error
+    : new HandoverError(error.code, partsOf(error), { stderr, cause: error.cause })
 }

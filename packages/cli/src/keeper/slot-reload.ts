@@ -5,7 +5,9 @@
 
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd } from '@handover/core/internal'
+import {
+  deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd
+} from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import { probe } from './http-probe.js'
 import { answerMs, diedTodo, noticeMs, withStderr, workerGone, type SlotContext } from './slot-context.js'
@@ -49,7 +51,8 @@ export async function replaceServer(context: SlotContext, from: Worker, demands:
     return { from, to, ...(died && { died }), failure: () => undo.failure && withStderr(undo.failure(), to) }
   } catch (error) {
     to.retiring = true
-    const isBlocked = error instanceof HandoverError && error.code === 'HANDOVER_PREDECESSOR_SILENT' && serverOf(context.lifecycle.state) === from
+    const isBlocked = error instanceof HandoverError && error.code === 'HANDOVER_PREDECESSOR_SILENT' &&
+      serverOf(context.lifecycle.state) === from
     const known = error instanceof HandoverError && !isBlocked ? withStderr(await witnessed(context, error, from, to), to) : error
     to.kill()
     if (!isBlocked) throw known
@@ -68,7 +71,9 @@ async function handOver(context: SlotContext, from: Worker, { worker: to, starte
     if (state.is !== 'serving' || state.server !== from) throw workerGone(side, from, `${from.how ? 'ended' : 'was stopped'} while its successor was started`, diedTodo)
     const { listeners, fds } = side.members.extrasFor(index)
     over = begin(context, from, to, demands)
-    from.say({ type: 'reload', pid: to.pid, listeners, ...(demands.withoutState && { withoutState: true }), ...(demands.allowDrop && { allowDrop: true }) }, [...channel, ...fds])
+    const { withoutState, allowDrop } = demands
+    const wishes = { ...(withoutState && { withoutState }), ...(allowDrop && { allowDrop }) }
+    from.say({ type: 'reload', pid: to.pid, listeners, ...wishes }, [...channel, ...fds])
   } finally {
     for (const fd of channel) closeSync(fd)
   }
@@ -149,7 +154,9 @@ function veto({ side, lifecycle }: SlotContext, handover: Handover, reason: stri
   handover.vetoed = reason
   if (lifecycle.state.is !== 'alone') return
   const what = `${handover.to.who} cannot serve: ${withoutStop(reason)}`
-  handover.end(new HandoverError('HANDOVER_SUCCESSOR_FAILED', { what, serving: side.serves(), todo: 'Repair it and reload again', onLines: true }))
+  handover.end(
+    new HandoverError('HANDOVER_SUCCESSOR_FAILED', { what, serving: side.serves(), todo: 'Repair it and reload again', onLines: true })
+  )
 }
 
 /** One of the two workers of the handover that runs has ended. */
@@ -178,7 +185,9 @@ function leaveAlone(context: SlotContext, handover: Handover): void {
   if (vetoed !== undefined) veto(context, handover, vetoed)
   const timer = setTimeout(() => {
     const what = `${to.who} did not become ready after its predecessor had ended, and is killed`
-    handover.end(new HandoverError('HANDOVER_SUCCESSOR_TIMEOUT', { what, serving: side.serves(), todo: 'Repair the build and reload again', onLines: true }))
+    handover.end(new HandoverError('HANDOVER_SUCCESSOR_TIMEOUT', {
+      what, serving: side.serves(), todo: 'Repair the build and reload again', onLines: true
+    }))
   }, side.readyTimeoutMs(false))
   void to.ended.then(() => { clearTimeout(timer) })
   timer.unref()

@@ -6,7 +6,9 @@
 
 import { existsSync } from 'node:fs'
 import path from 'node:path'
-import { followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint } from '@handover/core/internal'
+import {
+  followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
+} from '@handover/core/internal'
 import { LoadedCopy } from './loaded-copy.js'
 import { version } from '../command-line/version.js'
 

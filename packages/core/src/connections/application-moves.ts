@@ -9,7 +9,9 @@
 import net from 'node:net'
 import { inspect } from 'node:util'
 import { HandoverError } from '../errors.js'
-import { adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes } from '../platform/node/connection-handle.js'
+import {
+  adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes
+} from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
@@ -31,7 +33,8 @@ export type OnMoved = (socket: net.Socket, state: unknown) => void
 /** One message on the channel holds at most 1 MiB. */
 const mostStateBytes = 262_144
 
-const wrong = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
+const wrong = (what: string, todo: string): HandoverError =>
+  new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
 /** `http` is Handover's own. */
 const isKind = (kind: unknown): kind is string => typeof kind === 'string' && kind !== '' && kind !== 'http'
@@ -85,7 +88,7 @@ export class ApplicationMoves {
     socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined,
     listener: string
   ): Promise<boolean> {
-    if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
+    if (!(socket instanceof net.Socket)) throw wrong('move() was given no net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
     if (!isKind(kind)) throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
     const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)

@@ -94,7 +94,9 @@ function connect(file: string): number | undefined {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
     const what = `the process that listens at ${file} does not answer: so many wait already`
-    throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', { what, serving: 'This process listens to nothing', todo: 'See whether the event loop of that one is blocked' })
+    throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', {
+      what, serving: 'This process listens to nothing', todo: 'See whether the event loop of that one is blocked'
+    })
   }
 }
 

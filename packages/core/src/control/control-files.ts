@@ -6,7 +6,9 @@
  * kernel knows where its socket was bound, so that no other process takes the name.
  */
 
-import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync } from 'node:fs'
+import {
+  closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync
+} from 'node:fs'
 import path from 'node:path'
 import { addon, check, systemError } from '../platform/native.js'
 import { HandoverError } from '../errors.js'

@@ -64,7 +64,8 @@ export function placesIn({ env, uid, temporary, exists, list }: World): Places {
     ...shared.map((folder) => path.join(folder, prefix(uid))),
     ...(exists(login) ? [path.join(login, 'handover')] : []),
     // Made where none of the others could be used, see candidates().
-    ...shared.flatMap((folder) => list(folder).filter((name) => name.startsWith(`${prefix(uid)}-`)).sort().map((name) => path.join(folder, name)))
+    ...shared.flatMap((folder) =>
+      list(folder).filter((name) => name.startsWith(`${prefix(uid)}-`)).sort().map((name) => path.join(folder, name)))
   ]
   return { folders: [...new Set(folders)], given: false }
 }
@@ -173,7 +174,8 @@ export function filesOf(name: string): readonly string[] {
  * Creates nothing. Throws HANDOVER_CONTROL_SOCKET where HANDOVER_DIR is given and cannot be used.
  */
 export function findPlaces(): { readonly folders: readonly string[]; readonly looked: string } {
-  const nothing = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_CONTROL_SOCKET', { what, serving: 'Nothing was asked', todo })
+  const nothing = (what: string, todo: string): HandoverError =>
+    new HandoverError('HANDOVER_CONTROL_SOCKET', { what, serving: 'Nothing was asked', todo })
   let found: Places
   try {
     found = places()
@@ -207,7 +209,8 @@ export function findPlaces(): { readonly folders: readonly string[]; readonly lo
 /** For root: the directories of other users, where processes that gave root up may be. */
 function placesOfOthers(own: readonly string[]): readonly string[] {
   if (userId() !== 0) return []
-  const shared = [...new Set([tmpdir(), '/tmp'])].flatMap((folder) => list(folder).filter((name) => /^handover-\d+(-|$)/.test(name)).map((name) => path.join(folder, name)))
+  const shared = [...new Set([tmpdir(), '/tmp'])].flatMap((folder) =>
+    list(folder).filter((name) => /^handover-\d+(-|$)/.test(name)).map((name) => path.join(folder, name)))
   const logins = list('/run/user').map((uid) => path.join('/run/user', uid, 'handover'))
   return [...shared, ...logins].filter((folder) => !own.includes(folder) && list(folder).some((name) => name.endsWith('.sock')))
 }

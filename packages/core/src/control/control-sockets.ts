@@ -21,7 +21,7 @@ import { ControlSocket, idAt, type ControlSide } from './control-socket.js'
 const againMs = 10_000
 
 // Processes in two containers that share the directory may have the same pid.
-const ownName = (pid: number): string => `@${pid}-${uniqueWord()}`
+const ownName = (pid: number): string => `@${pid}-${uniqueWord().slice(4)}`
 
 export interface ControlSocketsSide extends Pick<Required<ControlSide>, 'keeperCalled'> {
   /** The process that can be found. */
@@ -189,7 +189,8 @@ export class ControlSockets {
   get offered(): OfferedControlSocket | undefined {
     if (!this.#named) return undefined
     const { file: address, fd, id } = this.#named
-    return { about: { name: 'control', kind: 'control', asked: 'control', address, port: 0, ipv6: false, ipv6Only: false, backlog: 128, ...(id !== undefined && { file: id }) }, fd }
+    const words = { name: 'control', kind: 'control', asked: 'control' } as const
+    return { about: { ...words, address, port: 0, ipv6: false, ipv6Only: false, backlog: 128, ...(id !== undefined && { file: id }) }, fd }
   }
 
   // ---- its own one ----

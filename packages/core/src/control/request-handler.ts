@@ -24,7 +24,10 @@ export interface RequestHandlerSide {
 }
 
 /** What became of a successor that took over: it lives, or this process serves again, or has ended its drain. */
-type Fate = { readonly is: 'lives' } | { readonly is: 'undone'; readonly error: HandoverError } | { readonly is: 'drained'; readonly report: Report }
+type Fate =
+  | { readonly is: 'lives' }
+  | { readonly is: 'undone'; readonly error: HandoverError }
+  | { readonly is: 'drained'; readonly report: Report }
 
 const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
 

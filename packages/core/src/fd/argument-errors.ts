@@ -17,7 +17,9 @@ export function addon(): Native {
 }
 
 export const wrongArgument = (found: string, expected: string, cause?: unknown): HandoverError =>
-  new HandoverError('HANDOVER_FD_ARGUMENT', { what: found, serving: 'Nothing was sent or received', todo: expected }, cause === undefined ? {} : { cause })
+  new HandoverError(
+    'HANDOVER_FD_ARGUMENT', { what: found, serving: 'Nothing was sent or received', todo: expected }, cause === undefined ? {} : { cause }
+  )
 
 /** Names the thing that the caller gave, in errors. */
 export const named = (connection: Connection): string => (typeof connection === 'number' ? `descriptor ${connection}` : 'the net.Socket')

@@ -214,7 +214,9 @@ export function bytesOf(data: string | Uint8Array): Uint8Array {
  */
 export async function receiveFds(connection: Connection, options: ReceiveOptions = {}): Promise<Received> {
   const { maxBytes = scratch.length } = options
-  if (!Number.isInteger(maxBytes) || maxBytes < 1 || maxBytes > largestRead) throw wrongArgument(`maxBytes is ${maxBytes}`, `Give a whole number from 1 to ${largestRead}`)
+  if (!Number.isInteger(maxBytes) || maxBytes < 1 || maxBytes > largestRead) {
+    throw wrongArgument(`maxBytes is ${maxBytes}`, `Give a whole number from 1 to ${largestRead}`)
+  }
   const api = addon()
   return perform(connection, {
     direction: 'readable',
@@ -254,7 +256,9 @@ function receiveFailure(errno: number): HandoverError {
  */
 export function socketPair(): [mine: number, theirs: number] {
   const pair = addon().socketPair()
-  if (typeof pair === 'number') throw wrongArgument('no socket pair can be made', 'Raise the limit of open files (ulimit -n)', systemError(pair, 'socketpair'))
+  if (typeof pair === 'number') {
+    throw wrongArgument('no socket pair can be made', 'Raise the limit of open files (ulimit -n)', systemError(pair, 'socketpair'))
+  }
   return [pair[0], pair[1]]
 }
 

@@ -46,7 +46,9 @@ const largestBacklog = 65_535
 const backlogFor = (found: number, told: number): number =>
   found === 0 && told === 0 ? largestBacklog : Math.max(found, told, defaultBacklog)
 
-const notAListener = (what: string, serving: string, code: 'HANDOVER_PROTOCOL' | 'HANDOVER_NOT_A_SOCKET' = 'HANDOVER_PROTOCOL'): HandoverError =>
+const notAListener = (
+  what: string, serving: string, code: 'HANDOVER_PROTOCOL' | 'HANDOVER_NOT_A_SOCKET' = 'HANDOVER_PROTOCOL'
+): HandoverError =>
   new HandoverError(code, { what, serving, todo: 'See what the peer sends' })
 
 /** The user's bytes of a message of `sendListener`; of another message all that has arrived. */
@@ -74,7 +76,9 @@ async function restOf(
 function headerOf(line: string): Header | undefined {
   try {
     const { handover, name, backlog, bytes } = JSON.parse(line) as Partial<Header>
-    if (handover !== 'listener' || typeof name !== 'string' || typeof backlog !== 'number' || typeof bytes !== 'number' || bytes < 0) return undefined
+    if (handover !== 'listener' || typeof name !== 'string' || typeof backlog !== 'number' || typeof bytes !== 'number' || bytes < 0) {
+      return undefined
+    }
     return { handover, name, backlog, bytes }
   } catch {
     return undefined
@@ -91,7 +95,9 @@ function headerOf(line: string): Header | undefined {
  *
  * @throws as `sendFds`; HANDOVER_FD_ARGUMENT when the server does not listen, or has no descriptor (in a cluster worker).
  */
-export async function sendListener(connection: Connection, server: net.Server, data: string | Uint8Array = '', options: WaitOptions = {}): Promise<void> {
+export async function sendListener(
+  connection: Connection, server: net.Server, data: string | Uint8Array = '', options: WaitOptions = {}
+): Promise<void> {
   const api = addon()
   const bytes = bytesOf(data)
   const fd = fdOf(server)
@@ -100,7 +106,10 @@ export async function sendListener(connection: Connection, server: net.Server, d
   const header: Header = { handover: 'listener', name: nameOf(found), backlog: found.backlog, bytes: bytes.length }
   // The server may be closed while the message waits.
   const copy = api.duplicate(fd)
-  if (copy < 0) throw wrongArgument('no descriptor is free for a copy of the listener', 'Raise the limit of open files (ulimit -n)', systemError(copy, 'fcntl'))
+  if (copy < 0) {
+    const what = 'no descriptor is free for a copy of the listener'
+    throw wrongArgument(what, 'Raise the limit of open files (ulimit -n)', systemError(copy, 'fcntl'))
+  }
   try {
     await sendFds(connection, [copy], Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]), options)
   } finally {

@@ -55,7 +55,9 @@ export function enter(fd: number, direction: Direction): Queue {
   let queue = queues[direction].get(inode)
   if (!queue) {
     const own = addon().duplicate(fd)
-    if (own < 0) throw wrongArgument('no descriptor is free to wait with', 'Raise the limit of open files (ulimit -n)', systemError(own, 'fcntl'))
+    if (own < 0) {
+      throw wrongArgument('no descriptor is free to wait with', 'Raise the limit of open files (ulimit -n)', systemError(own, 'fcntl'))
+    }
     queue = { fd: own, inode, calls: 0, last: Promise.resolve() }
     queues[direction].set(inode, queue)
   }

@@ -22,7 +22,8 @@ const isServing = (socket: dgram.Socket, asked: AskedAddress | undefined): boole
   asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
 
 /** The program gave something to handover() that cannot be adopted. */
-const optionError = (what: string, todo: string): HandoverError => new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
+const optionError = (what: string, todo: string): HandoverError =>
+  new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
 export class AdoptedServers {
   readonly #off: string | undefined

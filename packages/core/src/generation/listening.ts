@@ -100,7 +100,8 @@ export class Listening implements ListenHook {
   /** A server that was not given to handover() may only test, before this process serves, whether the port is free. A keeper has copies. */
   #needsSpare(owner: Owner, { about }: Listener, claimed: OfferedSocket | undefined): boolean {
     const { keeper, servers, lifecycle } = this.#context
-    const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !isByDescriptor(about) && !isEphemeral(about)
+    const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !isByDescriptor(about) &&
+      !isEphemeral(about)
     return isKept || (claimed !== undefined && servers.isStranger(owner) && lifecycle.state.is === 'preparing')
   }
 
@@ -114,7 +115,8 @@ export class Listening implements ListenHook {
 
   /** Another server has this port: a framework may have a second one for `localhost`, and hides its error. */
   #listensOn(port: number | undefined): boolean {
-    return port !== undefined && port > 0 && this.#context.registry.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
+    return port !== undefined && port > 0 &&
+      this.#context.registry.listeners.some(({ about }) => about.kind === 'tcp' && about.port === port)
   }
 
   /** Where the program has closed every listener, nothing of ours stays, and the predecessor need not come back. */

@@ -83,7 +83,8 @@ function notServing(context: GenerationContext): HandoverError {
   return new HandoverError('HANDOVER_NOT_SERVING', parts, errorContext(context))
 }
 
-const errorContext = ({ lifecycle, self }: GenerationContext): ErrorContext => ({ role: 'predecessor', state: lifecycle.state.is, generation: self.generation })
+const errorContext = ({ lifecycle, self }: GenerationContext): ErrorContext =>
+  ({ role: 'predecessor', state: lifecycle.state.is, generation: self.generation })
 
 // ---- the handover ----
 

@@ -11,7 +11,7 @@ import type { ProcessEnd, SpawnedChild } from '../platform/spawn.js'
 import type { Channel } from '../protocol/channel.js'
 import { deadlineIn, DeadlinePassed, left, withDeadline, type Deadline } from '../protocol/deadline.js'
 import { closeAll } from '../protocol/descriptors.js'
-import { protocol, speaks, type Message, type MessageOf, type MessageType, type OfferedListener, type Peer } from '../protocol/handover-messages.js'
+import { protocol, speaks, type Message, type MessageOf, type OfferedListener, type Peer } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
 import { describeProcess, listed, processFirst } from '../protocol/report.js'
 import { sendSections, type SectionsToSend } from '../sharing/sections/sections-to-send.js'
@@ -119,7 +119,7 @@ const failure = (code: ErrorCode, what: string, todo: string, system?: string): 
   new HandoverError(code, { what, todo }, system === undefined ? {} : { cause: Object.assign(new Error(what), { code: system }) })
 
 /** The next message of the successor, which must be of this type. Throws DeadlinePassed, Gone, or a HandoverError. */
-async function expect<T extends MessageType>(
+async function expect<T extends Message['type']>(
   channel: Channel, type: T, deadline: Deadline, stopped?: AbortSignal, sections?: SectionsToSend
 ): Promise<MessageOf<T>> {
   const next = async (): Promise<Message | undefined> => {
@@ -131,7 +131,9 @@ async function expect<T extends MessageType>(
   let message = await next()
   for (; message?.type === 'restoring'; message = await next()) sections?.restoring?.(message.name, message.bytes)
   if (stopped?.aborted) {
-    throw stopped.reason instanceof HandoverError ? stopped.reason : failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing is left to do')
+    throw stopped.reason instanceof HandoverError
+      ? stopped.reason
+      : failure('HANDOVER_STOPPED', 'a stop was asked while the reload ran', 'Nothing is left to do')
   }
   if (message === undefined) throw new Gone()
   if (message.type === 'failed') {
@@ -176,7 +178,8 @@ async function takeBack(
   const explain = (): readonly [code: ErrorCode, what: string, todo: string] => {
     const who = describeProcess(successor)
     if (cause instanceof DeadlinePassed) {
-      const what = `${who} did not ${wasReady ? `serve within ${commitMs}` : `become ready within ${side.readyTimeoutMs}`} ms and was ${child ? 'killed' : 'told to end'}`
+      const late = wasReady ? `serve within ${commitMs} ms` : `become ready within ${side.readyTimeoutMs} ms`
+      const what = `${who} did not ${late} and was ${child ? 'killed' : 'told to end'}`
       return ['HANDOVER_SUCCESSOR_TIMEOUT', what, wasReady
         ? 'See what blocks its event loop, then reload again'
         : 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']
@@ -185,7 +188,9 @@ async function takeBack(
       const how = !ended ? '' : ended.signal === null ? ` with status ${ended.code}` : ` by ${ended.signal}`
       return ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, 'Repair the build and reload again']
     }
-    if (!(cause instanceof HandoverError)) return ['HANDOVER_PROTOCOL', `the handover to ${who} failed: ${reason}`, 'Reload again; if it stays so, report it']
+    if (!(cause instanceof HandoverError)) {
+      return ['HANDOVER_PROTOCOL', `the handover to ${who} failed: ${reason}`, 'Reload again; if it stays so, report it']
+    }
     // The channel, which throws without `todo`, knows neither who speaks nor what to do.
     const from = cannotServe(cause) ? `${who} cannot serve: ` : cause.todo === undefined ? `${who}: ` : ''
     return [cause.code, `${from}${reason}`, cause.todo ?? channelTodo]

@@ -12,7 +12,9 @@ import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { Channel } from '../protocol/channel.js'
 import { deadlineIn, DeadlinePassed } from '../protocol/deadline.js'
 import { closeAll, type Received } from '../protocol/descriptors.js'
-import { protocol, speaks, type Message, type MessageOf, type MovedConnection, type Peer, type Takes } from '../protocol/handover-messages.js'
+import {
+  protocol, speaks, type Message, type MessageOf, type MovedConnection, type Peer, type Takes
+} from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'
 
 /** What was taken over: from whom, and the channel on which the rest is said. */
@@ -55,7 +57,9 @@ export function takeOffer(contact: BlockingChannel, registry: ListenerRegistry, 
 function offerIn({ message: answer, missing }: Received<Message>): MessageOf<'offer'> {
   if (answer.type === 'refused') throw failed('HANDOVER_REFUSED', `${answer.reason} (${answer.code})`, 'This process took nothing over')
   if (answer.type === 'withdraw') throw withdrawal(answer.reason)
-  if (answer.type !== 'offer') throw failed('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}"`, 'The predecessor goes on serving')
+  if (answer.type !== 'offer') {
+    throw failed('HANDOVER_PROTOCOL', `expected "offer", found "${answer.type}"`, 'The predecessor goes on serving')
+  }
   if (!speaks(answer.protocol)) {
     const what = `this process speaks protocol ${protocol}, process ${answer.pid} speaks ${answer.protocol}`
     throw failed('HANDOVER_PROTOCOL_VERSION', what, `Process ${answer.pid} goes on serving`, 'Stop it and start anew, or go through a version in between')

@@ -61,7 +61,9 @@ export function openUndoWindow(
   })
   if (!context.keeper) {
     const windowMs = Math.min(context.settings.undoWindow, left(deadline))
-    if (pongs && windowMs > 0) pulse = new Pulse({ pid, clock, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { end('hangs') } })
+    if (pongs && windowMs > 0) {
+      pulse = new Pulse({ pid, clock, ask: () => { channel.send({ type: 'ping' }) }, hangs: () => { end('hangs') } })
+    }
     timer = clock.setTimeout(() => {
       if (!pulse) end(undefined)
       // A successor that hangs as the window ends is found out by this last question.

@@ -13,7 +13,9 @@ import { openChannel, type Channel } from '../protocol/channel.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { Received } from '../protocol/descriptors.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
-import { keeperProtocol, keeperMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage } from '../protocol/keeper-messages.js'
+import {
+  keeperProtocol, keeperMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
+} from '../protocol/keeper-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import { errorReport } from '../protocol/reload-outcome.js'
 import type { Report } from '../protocol/report.js'

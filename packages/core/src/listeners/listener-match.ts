@@ -42,7 +42,8 @@ function fits(asked: AskedAddress, offered: OfferedListener): boolean {
   if (asked.port !== offered.port || asked.port === 0) return false
   // On `::`, with and without IPv4 are two different listeners.
   const hosts = asked.host === undefined || asked.host === '' ? unspecified : asked.host === 'localhost' ? localhost : [asked.host]
-  return hosts.includes(offered.address) && (offered.address !== '::' || asked.kind === 'udp' || (asked.ipv6Only ?? false) === offered.ipv6Only)
+  return hosts.includes(offered.address) &&
+    (offered.address !== '::' || asked.kind === 'udp' || (asked.ipv6Only ?? false) === offered.ipv6Only)
 }
 
 /** The first offered listener that a call means: one that was asked for in the same words goes first. */

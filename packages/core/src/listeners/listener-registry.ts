@@ -63,7 +63,9 @@ export class ListenerRegistry {
         const difference = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
         if (difference === undefined) return
         const what = `the descriptor for "${about.name}" is ${difference}`
-        throw new HandoverError('HANDOVER_LISTENER_MISMATCH', { what, serving: 'The predecessor goes on serving', todo: 'Nothing was taken over' })
+        throw new HandoverError('HANDOVER_LISTENER_MISMATCH', {
+          what, serving: 'The predecessor goes on serving', todo: 'Nothing was taken over'
+        })
       })
     } catch (error) {
       fds.forEach((fd) => { closeSync(fd) })

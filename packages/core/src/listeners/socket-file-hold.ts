@@ -30,7 +30,7 @@ const mark = '.handover-'
 const isHoldOf = (name: string, file: string): boolean => name.startsWith(`.${path.basename(file)}${mark}`)
 const isHold = (name: string): boolean => name.startsWith('.') && name.includes(mark)
 const newName = (file: string): string =>
-  path.join(path.dirname(file), `.${path.basename(file)}${mark}${process.pid}-${uniqueWord()}`)
+  path.join(path.dirname(file), `.${path.basename(file)}${mark}${process.pid}-${uniqueWord().slice(4)}`)
 
 function namesIn(folder: string): string[] {
   try {

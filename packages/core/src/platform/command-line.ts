@@ -91,7 +91,11 @@ export function startingPoint(): StartingPoint {
   // process.execPath is where the binary is, not the link through which it was found.
   const searched = process.argv0.includes('/')
     ? [path.resolve(cwd, process.argv0)]
-    : (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder)).map((folder) => path.join(folder, process.argv0)).filter(isExecutable).slice(0, 1)
+    : (process.env['PATH'] ?? '').split(path.delimiter)
+      .filter((folder) => path.isAbsolute(folder))
+      .map((folder) => path.join(folder, process.argv0))
+      .filter(isExecutable)
+      .slice(0, 1)
   const found = searched.filter((candidate) => real(candidate) === real(process.execPath))
   const nodes = [...new Set([...found.flatMap((file) => throughLink(place, file) ?? []), ...found, process.execPath])]
   return {
@@ -103,7 +107,8 @@ export function startingPoint(): StartingPoint {
 
 /** Other words of the command line, or of the environment, that lead to the working directory by a link. */
 function byOtherWords(physical: string): string | undefined {
-  const words = [...(typedArguments() ?? [process.argv0, ...process.argv.slice(1)]), ...['INIT_CWD', 'npm_config_local_prefix', 'npm_package_json', '_'].map((name) => process.env[name] ?? '')]
+  const hints = ['INIT_CWD', 'npm_config_local_prefix', 'npm_package_json', '_'].map((name) => process.env[name] ?? '')
+  const words = [...(typedArguments() ?? [process.argv0, ...process.argv.slice(1)]), ...hints]
   for (const word of words) {
     if (!path.isAbsolute(word)) continue
     for (let folder = path.normalize(word); folder !== path.dirname(folder); folder = path.dirname(folder)) {

@@ -11,7 +11,9 @@ import { pathsMark } from './path-guard.js'
 import { InheritedStderr } from './stderr-relay.js'
 
 /** Variables for this process alone: the marks, and the IPC channel of fork(). */
-const notInherited = [successorMark, keeperMark, pathsMark, inspectorMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID']
+const notInherited = [
+  successorMark, keeperMark, pathsMark, inspectorMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID'
+]
 
 /** The inherited ends of the channel in a process that was started as a successor. */
 export interface Inheritance {

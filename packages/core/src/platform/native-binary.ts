@@ -14,7 +14,8 @@ const packageName = '@handover/core'
 const here = typeof __dirname === 'string' ? __dirname : path.dirname(process.argv[1] ?? path.join(process.cwd(), 'main.js'))
 
 /** The workspace's own build goes first: what an earlier `npm pack` left in prebuilds may be older. */
-const ofPackage = (folder: string): string[] => [path.join(folder, '../..', 'build', 'Release', 'handover.node'), path.join(folder, prebuilt)]
+const ofPackage = (folder: string): string[] =>
+  [path.join(folder, '../..', 'build', 'Release', 'handover.node'), path.join(folder, prebuilt)]
 
 function isPackage(folder: string): boolean {
   try {

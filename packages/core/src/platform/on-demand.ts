@@ -20,7 +20,8 @@ export const isHttpsServer = (server: object): server is https.Server =>
   isTlsServer(server) && server instanceof process.getBuiltinModule('node:https').Server
 
 export const isUdpSocket = (value: unknown): value is dgram.Socket =>
-  typeof value === 'object' && value !== null && 'getSendBufferSize' in value && value instanceof process.getBuiltinModule('node:dgram').Socket
+  typeof value === 'object' && value !== null && 'getSendBufferSize' in value &&
+  value instanceof process.getBuiltinModule('node:dgram').Socket
 
 /** A worker of node:cluster, whose listeners belong to its primary. Node has loaded cluster there; it has a channel to the primary. */
 export const isClusterWorker = (): boolean => process.channel !== undefined && clusterModule().isWorker

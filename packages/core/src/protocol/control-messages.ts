@@ -190,7 +190,8 @@ export type ControlAnswer =
   | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
   | { readonly type: 'stopping'; readonly pids: readonly number[] }
   /** `reason` is the whole text. Its parts are absent where they are not known. */
-  | { readonly type: 'refused'; readonly code: string; readonly reason: string; readonly what?: string; readonly serving?: string; readonly todo?: string }
+  | { readonly type: 'refused'; readonly code: string; readonly reason: string
+    readonly what?: string; readonly serving?: string; readonly todo?: string }
 
 const service = { startedAt: number, requests: count }
 /** Older versions send no `service` and no `sections`. Whatever a later version adds must be optional, too. */

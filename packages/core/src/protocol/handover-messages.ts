@@ -94,7 +94,8 @@ export type Message =
   /** P → S instead of an offer. */
   | { readonly type: 'refused'; readonly code: string; readonly reason: string }
   /** S → P: booted, every claim is made, the state is restored; accepts nothing. */
-  | { readonly type: 'ready'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]; readonly state?: StateReport }
+  | { readonly type: 'ready'; readonly kept: readonly string[]; readonly added: readonly string[]; readonly dropped: readonly string[]
+    readonly state?: StateReport }
   /** S → P instead of ready: it cannot serve. `code`: HANDOVER_STATE where state is the reason. */
   | { readonly type: 'failed'; readonly reason: string; readonly code?: string }
   /** P → S: accept from now on. */

@@ -59,7 +59,8 @@ export const shape = (fields: Readonly<Record<string, Check>>): Check => (value)
 export type Shapes<M extends { readonly type: string }> = Readonly<Record<M['type'], Readonly<Record<string, Check>>>>
 
 /** How many descriptors go before a message; none, if it is not in the table. */
-export type Descriptors<M extends { readonly type: string }> = { readonly [T in M['type']]?: (message: Extract<M, { readonly type: T }>) => number }
+export type Descriptors<M extends { readonly type: string }> =
+  { readonly [T in M['type']]?: (message: Extract<M, { readonly type: T }>) => number }
 export const one = (): number => 1
 
 /** All messages of one side of a channel. */

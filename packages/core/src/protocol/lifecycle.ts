@@ -46,10 +46,12 @@ export const moves = {
 } as const satisfies Record<LifecycleState, readonly LifecycleState[]>
 
 /** Whether a process in this state accepts connections. */
-export const accepts = (state: LifecycleState): boolean => state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
+export const accepts = (state: LifecycleState): boolean =>
+  state === 'serving' || state === 'launching' || state === 'offering' || state === 'committing'
 
 /** Whether it has not served yet. */
-export const isStarting = (state: LifecycleState): boolean => state === 'idle' || state === 'taking' || state === 'preparing' || state === 'ready'
+export const isStarting = (state: LifecycleState): boolean =>
+  state === 'idle' || state === 'taking' || state === 'preparing' || state === 'ready'
 
 /** Whether it has accepted its last connection, unless an undo makes it serve again. */
 export const isLeaving = (state: LifecycleState): boolean => state === 'draining' || state === 'closing' || state === 'ended'

@@ -125,10 +125,12 @@ export function pathOf(target: string): string {
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
 
 /** How an error names a process. */
-export const describeProcess = ({ pid, generation }: { readonly pid: number; readonly generation: number }): string => `process ${pid || '?'} (generation ${generation})`
+export const describeProcess = ({ pid, generation }: { readonly pid: number; readonly generation: number }): string =>
+  `process ${pid || '?'} (generation ${generation})`
 
 /** The same at the beginning of a sentence. */
-export const processFirst = (process: Parameters<typeof describeProcess>[0]): string => describeProcess(process).replace('process', 'Process')
+export const processFirst = (process: Parameters<typeof describeProcess>[0]): string =>
+  describeProcess(process).replace('process', 'Process')
 
 /** The first of them, in a line that stays readable however many there are; `beside`: how many more there are than these. */
 export function listed(all: readonly string[], beside = 0): string {

@@ -35,7 +35,9 @@ const texts = {
 export type StayReason = keyof typeof texts | 'extension'
 
 /** For the log and the report. */
-export const stayText = (reason: StayReason, { extensions }: MovableWebSocket): string => (reason === 'extension' ? extensions : texts[reason])
+export const stayText = (
+  reason: StayReason, { extensions }: MovableWebSocket
+): string => (reason === 'extension' ? extensions : texts[reason])
 
 export interface TrackedWebSocket<W> {
   readonly ws: W

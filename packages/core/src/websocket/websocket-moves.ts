@@ -36,7 +36,9 @@ export interface MoveWebSocketsOptions<W, State> {
 const moving = new WeakSet<object>()
 
 const wrong = (what: string, todo: string, cause?: unknown): HandoverError =>
-  new HandoverError('HANDOVER_OPTION', { what: `moveWebSockets() was ${what}`, serving: 'Nothing was changed', todo }, cause === undefined ? {} : { cause })
+  new HandoverError(
+    'HANDOVER_OPTION', { what: `moveWebSockets() was ${what}`, serving: 'Nothing was changed', todo }, cause === undefined ? {} : { cause }
+  )
 
 /**
  * Moves the WebSockets of `wss` in every reload. Call it before listen(). `wss`: made with `noServer` or `server`, or the `websocketServer`
@@ -60,7 +62,9 @@ export function moveWebSockets<W extends MovableWebSocket, State>(
   const { save, restore, kind = 'websocket', ...unknown } = (options as Partial<typeof options> | null | undefined) ?? {}
   if (typeof save !== 'function' || typeof restore !== 'function') throw wrong('given no save or no restore', 'Give { save: (ws) => …, restore: (ws, state) => … }')
   for (const key of Object.keys(unknown)) throw wrong(`given the option ${inspect(key)}, which does not exist`, 'Known options: save, restore, kind')
-  if (typeof kind !== 'string' || kind === '' || kind === 'http') throw wrong(`given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
+  if (typeof kind !== 'string' || kind === '' || kind === 'http') {
+    throw wrong(`given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
+  }
   if (moving.has(wss)) throw wrong('called twice with one WebSocketServer', 'Call it once')
   const sockets = new WebSockets(wss, options, kind)
   // What is refused must leave no listener behind.
@@ -132,7 +136,8 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
     if (saved) request.headers = saved.request.headers
     // TLS keeps its keys to itself. Without its first bytes, the messages of a WebSocket cannot be counted any more.
     if (isTlsSocket(socket)) this.#of.uncounted.set(ws, { socket, stays: 'tls' })
-    else if (!(socket instanceof net.Socket) || this.#begun.get(socket) !== socket.bytesRead) this.#of.uncounted.set(ws, { socket, stays: 'notSeen' })
+    else if (!(socket instanceof net.Socket) ||
+      this.#begun.get(socket) !== socket.bytesRead) this.#of.uncounted.set(ws, { socket, stays: 'notSeen' })
     else this.#track(ws, socket, request, saved)
     if (saved) this.#restore(ws, saved.state as State)
   }
@@ -184,4 +189,5 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
 }
 
 /** @fastify/websocket leaves this mark on a request whose route serves the WebSocket, even if there is a listener for 'connection'. */
-const isRouted = (request: IncomingMessage): boolean => Object.getOwnPropertySymbols(request).some(({ description }) => description === 'ws-socket')
+const isRouted = (request: IncomingMessage): boolean =>
+  Object.getOwnPropertySymbols(request).some(({ description }) => description === 'ws-socket')

@@ -34,7 +34,8 @@ function boot(entry: string): BootCost {
   const program = `
     require('http'); ${entry === '' ? '' : `require(${JSON.stringify(entry)})`}
     const { user, system } = process.cpuUsage()
-    console.log(JSON.stringify({ cpuMs: (user + system) / 1000, files: Object.keys(require.cache).length, megabytes: process.memoryUsage().rss / 1e6 }))
+    const [files, megabytes] = [Object.keys(require.cache).length, process.memoryUsage().rss / 1e6]
+    console.log(JSON.stringify({ cpuMs: (user + system) / 1000, files, megabytes }))
     process.exit()`
   return JSON.parse(execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname, encoding: 'utf8' })) as BootCost
 }
@@ -43,7 +44,8 @@ function boot(entry: string): BootCost {
 function cpuOf(args: readonly string[]): number {
   const words = ['-c', '"$@" >/dev/null 2>&1 </dev/null; times', 'bench', process.execPath, ...args]
   const times = execFileSync('sh', words, { encoding: 'utf8' }).trim().split('\n')[1]!
-  return [...times.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60_000 + Number(seconds) * 1000, 0)
+  return [...times.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, minutes, seconds]) =>
+    sum + Number(minutes) * 60_000 + Number(seconds) * 1000, 0)
 }
 
 const commands: Readonly<Record<string, readonly string[]>> = {
@@ -68,7 +70,9 @@ export async function benchBoot(): Promise<void> {
   ])]))
   const [node] = asked.values()
   console.log('\nThe command, CPU ms:\n')
-  console.log(table([['', 'CPU ms', 'more'], ...[...asked].map(([name, times]) => [name, median(times).toFixed(1), (median(times) - median(node!)).toFixed(1)])]))
+  console.log(table([[
+    '', 'CPU ms', 'more'
+  ], ...[...asked].map(([name, times]) => [name, median(times).toFixed(1), (median(times) - median(node!)).toFixed(1)])]))
   console.log(`\nLongest stall of the old loop until its successor is ready, ms, middle and most of ${reloads} reloads; beside one child_process.spawn there:\n`)
   const rows: string[][] = []
   for (const megabytes of sizes) rows.push(await stalls(megabytes))
@@ -76,7 +80,9 @@ export async function benchBoot(): Promise<void> {
 }
 
 async function stalls(megabytes: number): Promise<string[]> {
-  const server = spawn(process.execPath, [ballast], { env: { ...process.env, BALLAST: String(megabytes) }, stdio: ['ignore', 'pipe', 'ignore'] })
+  const server = spawn(process.execPath, [ballast], {
+    env: { ...process.env, BALLAST: String(megabytes) }, stdio: ['ignore', 'pipe', 'ignore']
+  })
   const found: { reload: number; node: number }[] = []
   for await (const line of createInterface({ input: server.stdout })) {
     const said = JSON.parse(line) as { serving: number } | { reload: number; node: number }

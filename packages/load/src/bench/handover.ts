@@ -36,7 +36,11 @@ async function benchBooted(): Promise<void> {
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1')
   const port = await freePort()
-  const env = { ...process.env, HANDOVER_NAME: 'bench', HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '0', APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1' }
+  const env = {
+    ...process.env,
+    HANDOVER_NAME: 'bench', HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '0',
+    APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1'
+  }
   const commits: Record<string, number>[] = []
   const boot = async (): Promise<{ go: () => void; switched: Promise<unknown>; kill: () => void }> => {
     const child = spawn(process.execPath, [server], { env, stdio: ['pipe', 'ignore', 'pipe'] })
@@ -65,8 +69,11 @@ async function benchBooted(): Promise<void> {
       current = next
     }
     const own = commits.map(({ prepare, commit }) => (prepare ?? 0) + (commit ?? 0))
-    const rows = [['offer to ready', commits.map((one) => one['prepare'] ?? 0)], ['ready to the last accept', commits.map((one) => one['commit'] ?? 0)], ['offer to the last accept', own]] as const
-    console.log(table([['ms', 'median', 'max', 'of'], ...rows.map(([name, values]) => [name, median(values).toFixed(2), Math.max(...values).toFixed(2), count(values.length)])]))
+    const rows = [['offer to ready', commits.map((one) => one['prepare'] ?? 0)], ['ready to the last accept', commits.map((one) =>
+      one['commit'] ?? 0)], ['offer to the last accept', own]] as const
+    console.log(table([[
+      'ms', 'median', 'max', 'of'
+    ], ...rows.map(([name, values]) => [name, median(values).toFixed(2), Math.max(...values).toFixed(2), count(values.length)])]))
   } finally {
     for (const kill of running) kill()
     rmSync(folder, { recursive: true, force: true })
@@ -102,7 +109,9 @@ async function benchReload(): Promise<void> {
     const result = await load.stop()
     await example.end(30_000, [pid]) // the last reports come with the last ends
     const rows = [...phases, ['signal to first new answer', firstAnswers] as const]
-    console.log(table([['ms', 'median', 'max', 'of'], ...rows.map(([name, values]) => [name, ms(median(values)), ms(Math.max(...values)), count(values.length)])]))
+    console.log(table([[
+      'ms', 'median', 'max', 'of'
+    ], ...rows.map(([name, values]) => [name, ms(median(values)), ms(Math.max(...values)), count(values.length)])]))
     console.log(`\n${count(result.requests)} requests, ${count(result.lost)} lost, ${reports} reports of ${reloads} reloads`)
     if (reports === 0) console.log(`The server wrote no line with "${reportMarker.trim()}": the phases are not known.`)
   } finally {

@@ -54,7 +54,9 @@ async function compare(app: App): Promise<void> {
     ['', 'requests/s', 'lowest', 'highest', 'p50 ms', 'p99 ms'],
     ...sides.map(({ name, rounds }) => {
       const rates = rounds.map(({ perSecond }) => perSecond)
-      return [name, count(median(rates)), count(Math.min(...rates)), count(Math.max(...rates)), ms(of(rounds, 'p50')), ms(of(rounds, 'p99'))]
+      return [
+        name, count(median(rates)), count(Math.min(...rates)), count(Math.max(...rates)), ms(of(rounds, 'p50')), ms(of(rounds, 'p99'))
+      ]
     }),
     ['difference', change(off, on, 'perSecond'), '', '', change(off, on, 'p50'), change(off, on, 'p99')]
   ]))

@@ -25,7 +25,10 @@ export async function benchIdle(): Promise<void> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
   try {
     const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-subj', '/CN=localhost', '-keyout', key, '-out', cert], { stdio: 'ignore' })
+    execFileSync('openssl', [
+      'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-subj', '/CN=localhost',
+      '-keyout', key, '-out', cert
+    ], { stdio: 'ignore' })
     console.log(`${count(clients)} clients each, a request every ${thinkMs / 1000} s, ${roundTripMs} ms away; ${reloads} reloads, ${pauseMs / 1000} s apart; linger as it is by default.\n`)
     const rows = await Promise.all([run('plain TCP', {}), run('TLS', { TLS_KEY: key, TLS_CERT: cert })])
     console.log(table([['', 'requests', 'lost', 'connections opened', 'closed by the server', 'announced'], ...rows]))

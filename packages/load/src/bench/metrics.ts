@@ -60,7 +60,9 @@ async function compare(folder: string, size: number): Promise<void> {
       }
     }
     console.log(`\n${rounds} scrapes each, in turns\n`)
-    console.log(table([['', 'lines', 'ms', 'lowest', 'highest'], ...contenders.map(({ name, times, lines }) => [name, count(lines), ms(median(times)), ms(Math.min(...times)), ms(Math.max(...times))])]))
+    console.log(table([['', 'lines', 'ms', 'lowest', 'highest'], ...contenders.map(
+      ({ name, times, lines }) => [name, count(lines), ms(median(times)), ms(Math.min(...times)), ms(Math.max(...times))]
+    )]))
   } finally {
     for (const { example } of contenders) await example.end(5_000)
   }

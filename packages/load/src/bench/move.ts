@@ -17,9 +17,11 @@ import { fileURLToPath } from 'node:url'
 
 /** What the server writes. Times are of nowMs(). */
 export type ServerLine =
-  | { readonly role: 'predecessor'; readonly generation: number; readonly stallMs: number; readonly switchedAt: number; readonly report: Report }
+  | { readonly role: 'predecessor'; readonly generation: number; readonly stallMs: number
+    readonly switchedAt: number; readonly report: Report }
   /** `generation` is its predecessor's. `connections`: all that came to it, moved or accepted. */
-  | { readonly role: 'successor'; readonly generation: number; readonly stallMs: number; readonly connections: number; readonly lastConnectionAt: number }
+  | { readonly role: 'successor'; readonly generation: number; readonly stallMs: number
+    readonly connections: number; readonly lastConnectionAt: number }
   | { readonly role: 'closer'; readonly ms: number }
 
 const sizes = [1_000, 10_000]
@@ -34,7 +36,8 @@ const marker = 'bench move '
 const script = fileURLToPath(new URL('move-server.js', import.meta.url))
 
 export async function benchMove(): Promise<void> {
-  const { soft } = (process.report.getReport() as unknown as { userLimits: { open_files: { soft: number | 'unlimited' } } }).userLimits.open_files
+  const report = process.report.getReport() as unknown as { userLimits: { open_files: { soft: number | 'unlimited' } } }
+  const { soft } = report.userLimits.open_files
   for (const size of sizes) {
     if (soft !== 'unlimited' && soft < size + reserve) {
       console.log(`${count(size)} connections: left out, since a process may open only ${count(soft)} files here and ${count(size + reserve)} are needed (ulimit -n)`)
@@ -94,7 +97,9 @@ class Server implements AsyncDisposable {
 /** Connections of which each has had one answer, and is idle since. */
 class IdleClients {
   readonly #connections: Connection[] = []
-  readonly #request = requestsOf('keep-alive', { path: '/', ms: 0, chunks: 0, bytes: 0, pauseMs: 0 }, { host: '127.0.0.1', port: 0 }, 'idle', seededRandom(1))
+  readonly #request = requestsOf(
+    'keep-alive', { path: '/', ms: 0, chunks: 0, bytes: 0, pauseMs: 0 }, { host: '127.0.0.1', port: 0 }, 'idle', seededRandom(1)
+  )
   closed = 0
 
   async open(port: number, size: number): Promise<void> {
@@ -159,7 +164,9 @@ async function benchReloads(size: number): Promise<void> {
     }
     const result = await load.stop()
     console.log(`\n${count(size)} idle connections and ${active.clients} active ones, ${reloads} reloads in a row\n`)
-    console.log(table([['reload', 'moved', 'all served ms', 'report ms', 'stall old ms', 'stall new ms', 'then answered', 'closed'], ...rows]))
+    console.log(
+      table([['reload', 'moved', 'all served ms', 'report ms', 'stall old ms', 'stall new ms', 'then answered', 'closed'], ...rows])
+    )
     const slowest = Array.from({ length: reloads }, (_, index) => ms(result.latency[`reload ${index + 1}`]?.max ?? NaN))
     console.log(`\nactive: ${count(result.requests)} requests, ${count(result.lost)} lost, ${count(result.opened)} connections opened by ${active.clients} clients; slowest answer in each reload: ${slowest.join(', ')} ms`)
   } finally {

@@ -26,11 +26,14 @@ function* buffers(): Generator<Buffer> {
 /** Entries of about 100 bytes as text. */
 function entries(): Map<string, unknown> {
   const map = new Map<string, unknown>()
-  for (let id = 0; id * 100 < wanted; id++) map.set(`session-${id}`, { id, user: `user ${id}`, seen: new Date(1e12 + id), roles: ['a', `b${id}`] })
+  for (let id = 0; id * 100 < wanted; id++) map.set(`session-${id}`, {
+    id, user: `user ${id}`, seen: new Date(1e12 + id), roles: ['a', `b${id}`]
+  })
   return map
 }
 
-const status = (field: string): number => Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? NaN) * 1024
+const status = (field: string): number =>
+  Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? NaN) * 1024
 
 /** Begins to watch; its answer ends that. The peak of memory is the kernel's own (VmHWM), set back here. */
 function watch(): () => Pick<StateLine, 'stallMs' | 'peakBytes' | 'cpuMs'> {
@@ -65,7 +68,9 @@ async function save(): Promise<{ bytes: number; from: number }> {
     await pipeline(Readable.from(value as Iterable<Buffer>, { objectMode: false }), socket)
     return { bytes: wanted, from }
   }
-  const { fd, bytes } = await writeSection({ name: 'bench', schema: null, phase: 'final', version: null, generation: 1 }, value, { maxBytes: Infinity, signal })
+  const { fd, bytes } = await writeSection({
+    name: 'bench', schema: null, phase: 'final', version: null, generation: 1
+  }, value, { maxBytes: Infinity, signal })
   await sendFds(channel, [fd])
   closeFds([fd])
   return { bytes, from }

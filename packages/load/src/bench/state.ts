@@ -32,7 +32,9 @@ export interface StateLine {
 
 const mebi = 1_048_576
 const script = fileURLToPath(new URL('state-process.js', import.meta.url))
-const rows: readonly (readonly [Way, readonly number[]])[] = [['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]]]
+const rows: readonly (readonly [Way, readonly number[]])[] = [
+  ['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]]
+]
 const rounds = 3
 
 const heads = ['way', 'MiB', 'ms', 'from-to', 'stall saves', 'restores', 'peak MiB saves', 'peak MiB restores', 'CPU ms saves', 'restores']
@@ -41,7 +43,9 @@ const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'soc
 async function run(way: Way, bytes: number): Promise<readonly [StateLine, StateLine]> {
   const [a, b] = socketPair()
   const lines = (['saves', 'restores'] as const).map(async (role, index) => {
-    const child = spawn(process.execPath, ['--expose-gc', script, role, way, String(bytes)], { stdio: ['ignore', 'pipe', 'inherit', [a, b][index]!] })
+    const child = spawn(process.execPath, [
+      '--expose-gc', script, role, way, String(bytes)
+    ], { stdio: ['ignore', 'pipe', 'inherit', [a, b][index]!] })
     const exited = once(child, 'exit')
     let found: StateLine | undefined
     for await (const line of createInterface({ input: child.stdout! })) found = JSON.parse(line) as StateLine

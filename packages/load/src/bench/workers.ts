@@ -101,7 +101,9 @@ async function compare(size: number, starts: readonly Start[]): Promise<void> {
     console.log(`\nOne reload under ${reloadLoad.keepAlive.clients} keep-alive clients and ${reloadLoad.newConnections.clients} with new connections\n`)
     const rows: string[][] = []
     for (const contender of contenders) rows.push([contender.name, ...await reloadOf(contender)])
-    console.log(table([['', 'requests', 'lost', 'connections opened', 'closed by the server', 'ms to the last old answer', 'slowest ms'], ...rows]))
+    console.log(
+      table([['', 'requests', 'lost', 'connections opened', 'closed by the server', 'ms to the last old answer', 'slowest ms'], ...rows])
+    )
   } finally {
     for (const { end } of contenders) await end()
   }
@@ -146,7 +148,9 @@ async function reloadOf({ target, reload }: Contender): Promise<string[]> {
     })
     const { requests, lost, kinds, closedByServer, latency } = await load.stop()
     const opened = (kinds['keep-alive']?.opened ?? 0) - (before.kinds['keep-alive']?.opened ?? 0)
-    return [count(requests), count(lost), count(opened), count(closedByServer.total - before.closedByServer.total), ms(lastOld - begun), ms(latency['reload']?.max ?? NaN)]
+    return [count(requests), count(
+      lost
+    ), count(opened), count(closedByServer.total - before.closedByServer.total), ms(lastOld - begun), ms(latency['reload']?.max ?? NaN)]
   } finally {
     load.kill()
   }
@@ -166,7 +170,9 @@ async function started(start: Start['start'], size: number): ReturnType<Start['s
   }
 }
 
-async function startExample(script: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<Omit<Contender, 'name'>> {
+async function startExample(
+  script: string, args: readonly string[], env: Readonly<Record<string, string>>
+): Promise<Omit<Contender, 'name'>> {
   const example = await Example.start({ script, args, version: '1', env })
   return {
     target: example.target,
@@ -177,7 +183,9 @@ async function startExample(script: string, args: readonly string[], env: Readon
 
 function startHandover(folder: string, size: number, ...options: readonly string[]): Promise<Omit<Contender, 'name'>> {
   return startExample(cli, ['run', '--workers', String(size), ...options, server], {
-    CONTENDER: 'handover', HANDOVER_NAME: `bench${options.join('')}-${size}`, HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '1000'
+    CONTENDER: 'handover', HANDOVER_NAME: `bench${options.join('')}-${size}`, HANDOVER_DIR: path.join(
+      folder, 'control'
+    ), HANDOVER_UNDO_WINDOW: '1000'
   })
 }
 
@@ -195,7 +203,9 @@ async function installPm2(folder: string): Promise<string | undefined> {
 async function startPm2(folder: string, pm2: string, size: number): Promise<Omit<Contender, 'name'>> {
   const [home, versionFile] = [path.join(folder, `home-${size}`), path.join(folder, `version-${size}.txt`)]
   const target = { host: '127.0.0.1', port: await freePort() }
-  const env = { ...process.env, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true', CONTENDER: 'pm2', PORT: String(target.port), APP_VERSION_FILE: versionFile }
+  const env = { ...process.env, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true', CONTENDER: 'pm2', PORT: String(
+    target.port
+  ), APP_VERSION_FILE: versionFile }
   const order = (...args: readonly string[]): Promise<unknown> => run(process.execPath, [pm2, ...args], { env, timeout: 60_000 })
   const kill = (): void => { execFileSync(process.execPath, [pm2, 'kill'], { env, stdio: 'ignore' }) }
   const end = async (): Promise<void> => {

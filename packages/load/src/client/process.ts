@@ -19,7 +19,9 @@ export interface LoadProcess extends Load {
  * Starts the load; messages wait until the child is up. When the child ends unasked, everything that waits rejects.
  */
 export function startLoadProcess(target: Target, options: LoadOptions): LoadProcess {
-  const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
+    execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc']
+  })
   const waiting = new Map<number | 'stop', { resolve: (answer: unknown) => void; reject: (error: Error) => void }>()
   let stats: LoadStats = new Tally().stats()
   let failure: Error | undefined

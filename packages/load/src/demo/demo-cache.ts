@@ -130,7 +130,9 @@ export function cacheReport({ reloads, requests, lost }: CacheSummary): string {
     `a cache of 1,000 items, two servers: ${count(requests)} requests, ${count(lost)} lost`, '',
     table([
       [`hit rate (of ${sample} lookups or a few more)`, 'before', 'after', 'after, not shared'],
-      ...reloads.map(({ version, before, after, coldAfter }) => [`reload to ${version}`, percent(before), percent(after), percent(coldAfter)])
+      ...reloads.map(
+        ({ version, before, after, coldAfter }) => [`reload to ${version}`, percent(before), percent(after), percent(coldAfter)]
+      )
     ])
   ].join('\n')
 }

@@ -218,7 +218,9 @@ function report({ app, reloads, reloadsAsked, connections, failures, stderr, res
   lines.push(table([
     ['kept connections', 'opened', 'moved', 'closed by server'],
     ['before the first reload', count(connections.atFirst.opened), '', count(connections.atFirst.closed)],
-    ...reloads.map(({ version, opened, moved, closed }) => [`reload to ${version}`, count(opened), moved === null ? '?' : count(moved), count(closed)]),
+    ...reloads.map(
+      ({ version, opened, moved, closed }) => [`reload to ${version}`, count(opened), moved === null ? '?' : count(moved), count(closed)]
+    ),
     ['all', count(connections.opened), count(connections.moved), count(connections.closed)]
   ]), '')
   lines.push(table([

@@ -4,7 +4,9 @@ import { closeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { addon, check } from '../native.js'
-import { adoptDescriptor, connectionHandle, holdReading, isAnswering, isParsed, primeParser, readingRequests, releaseReading } from './connection-handle.js'
+import {
+  adoptDescriptor, connectionHandle, holdReading, isAnswering, isParsed, primeParser, readingRequests, releaseReading
+} from './connection-handle.js'
 import { quietHandle } from './listen-handle.js'
 
 /** What a handover needs and this Node does not have. Tries it on a quiet handle. */
@@ -35,7 +37,9 @@ export function cannotMove(): string | undefined {
     socket = adoptDescriptor(fd, server)
     server.emit('connection', socket)
     const handle = connectionHandle(socket)
-    if (handle?.fd !== fd || typeof handle.writeQueueSize !== 'number' || typeof handle.reading !== 'boolean') return 'a connection has no fd, writeQueueSize or reading'
+    if (handle?.fd !== fd || typeof handle.writeQueueSize !== 'number' || typeof handle.reading !== 'boolean') {
+      return 'a connection has no fd, writeQueueSize or reading'
+    }
     if (!isParsed(socket)) return 'a connection has no parser that reads it'
     if (readingRequests(server)?.has(socket) !== true) return 'a connection that has sent nothing is not listed'
     primeParser(socket)

@@ -24,7 +24,9 @@ const hopMs = 250
 interface Words {
   /** What does every process on your side count? `ms`: how long the asker waits. */
   '@ask': { readonly id: number; readonly topic: string; readonly mine: SnapshotPart; readonly ms: number }
-  '@answer': { readonly id: number; readonly topic: string; readonly own: SnapshotPart | undefined; readonly beyond: readonly SnapshotPart[] }
+  '@answer': {
+    readonly id: number; readonly topic: string; readonly own: SnapshotPart | undefined; readonly beyond: readonly SnapshotPart[]
+  }
   /** What the neighbour counts now. */
   '@known': { readonly topic: string; readonly snapshot: SnapshotPart }
   /** The last message of a predecessor. */
@@ -212,4 +214,5 @@ export function withFile<T>({ id, includes, value }: Snapshot, send: (by: Counte
 }
 
 /** Owns the descriptor. */
-export const readTold = (id: string, fd: number): SnapshotPart => ({ id, value: decodeState(takeTextFile(fd), 'what another process counts') })
+export const readTold = (id: string, fd: number): SnapshotPart =>
+  ({ id, value: decodeState(takeTextFile(fd), 'what another process counts') })

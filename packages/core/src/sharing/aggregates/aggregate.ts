@@ -48,7 +48,8 @@ const apart = 32
 const remembered = 256
 
 /** A program in JavaScript may give anything. */
-const has = (options: unknown, name: string): boolean => typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
+const has = (options: unknown, name: string): boolean =>
+  typeof (options as Record<string, unknown> | null | undefined)?.[name] === 'function'
 
 const lastOf = (ids: Iterable<string>): string[] => [...new Set(ids)].slice(-remembered)
 

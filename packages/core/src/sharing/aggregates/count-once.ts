@@ -26,7 +26,8 @@ export interface Count extends CountedBy {
 
 const isCount = (value: unknown): value is Count => {
   const { id, version, includes, text } = (value ?? {}) as Partial<Record<keyof Count, unknown>>
-  return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes) && (text === undefined || typeof text === 'string')
+  return typeof id === 'string' && typeof version === 'number' && Array.isArray(includes) &&
+    (text === undefined || typeof text === 'string')
 }
 
 /** Another process may have another version of Handover: anything there that is no count adds nothing. */

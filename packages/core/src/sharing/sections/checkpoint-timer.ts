@@ -60,7 +60,9 @@ export class CheckpointTimer {
       if (reason !== undefined) throw new Error(`there is no keeper (handover run), and ${reason}`)
       const file = await this.#saving.save(name, 'checkpoint', signal)
       try {
-        if (!signal.aborted && !(this.#keeper()?.checkpoint(name, file.fd, file.bytes) ?? storeCheckpoint(name, file.fd))) throw new Error('it was not taken')
+        if (!signal.aborted && !(this.#keeper()?.checkpoint(name, file.fd, file.bytes) ?? storeCheckpoint(name, file.fd))) {
+          throw new Error('it was not taken')
+        }
       } finally {
         void closeLater(file.fd)
       }

@@ -146,7 +146,9 @@ export async function writeSection(
 
 function writeItem(writer: FrameWriter, item: unknown, of: string, index?: number): Promise<void> | undefined {
   // Memory that is shared is refused there, with its path.
-  if (!(item instanceof Uint8Array) || isSharedView(item)) return writer.write(frameKinds.text, encodeState(item, of, index === undefined ? '' : `[${index}]`))
+  if (!(item instanceof Uint8Array) || isSharedView(item)) {
+    return writer.write(frameKinds.text, encodeState(item, of, index === undefined ? '' : `[${index}]`))
+  }
   // In a stream all bytes are alike; a single value comes back as what it was.
   return writer.write(index !== undefined || Buffer.isBuffer(item) ? frameKinds.buffer : frameKinds.bytes, item)
 }
@@ -162,7 +164,9 @@ export async function readSection(fd: number, options: FrameOptions): Promise<Re
     reader.of = `section ${JSON.stringify(header.name)}`
     if (header.items) return { header, value: itemsIn(reader, options.signal), close: () => { void reader.close() } }
     const value = readItem(await reader.next(), reader)
-    if ((await reader.next()).kind !== frameKinds.end || !reader.atEnd) throw damaged(reader, 'has more than the one value that its header says')
+    if ((await reader.next()).kind !== frameKinds.end || !reader.atEnd) {
+      throw damaged(reader, 'has more than the one value that its header says')
+    }
     await reader.close()
     return { header, value, close: () => undefined }
   } catch (error) {

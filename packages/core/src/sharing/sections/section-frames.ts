@@ -269,7 +269,9 @@ export class FrameReader {
     await this.#read(start, 0, startBytes, 0)
     if (!start.subarray(0, magic.length).equals(magic)) throw unusable(this.of, `does not begin as one: found ${start.subarray(0, magic.length).toString('hex')}, expected ${magic.toString('hex')}`)
     const found = start.readUInt32LE(8)
-    if (found !== format) throw unusable(this.of, `has the format ${found}, expected ${format}`, 'Go through a version of Handover that knows both')
+    if (found !== format) {
+      throw unusable(this.of, `has the format ${found}, expected ${format}`, 'Go through a version of Handover that knows both')
+    }
     const end = Buffer.alloc(endBytes)
     await this.#read(end, 0, endBytes, size - endBytes)
     const whole = end.readBigUInt64LE(headBytes)

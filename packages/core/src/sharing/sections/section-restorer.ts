@@ -105,7 +105,9 @@ export class SectionRestorer {
   /** Nothing more will come. */
   predecessorGone(): void {
     this.#alone = true
-    for (const expected of this.#expected.values()) if (expected.doing === 'awaited') expected.failed('the predecessor ended before it was sent')
+    for (const expected of this.#expected.values()) {
+      if (expected.doing === 'awaited') expected.failed('the predecessor ended before it was sent')
+    }
   }
 
   /** The program has declared it: from now on it can be restored. */
@@ -175,12 +177,15 @@ export class SectionRestorer {
     return {
       restored: all.filter(({ doing }) => doing === 'restored').map(({ name }) => name),
       unclaimed: all.filter(({ doing, name }) => doing === 'unclaimed' || (doing === 'failed' && !wanted(name))).map(({ name }) => name),
-      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name)).map(({ name, reason }) => ({ name, reason: reason.length > most ? `${reason.slice(0, most)} …` : reason }))
+      failed: all.filter(({ doing, name }) => doing === 'failed' && wanted(name))
+        .map(({ name, reason }) => ({ name, reason: reason.length > most ? `${reason.slice(0, most)} …` : reason }))
     }
   }
 
   get progress(): SectionStatus[] {
-    return [...this.#expected.values()].flatMap(({ name, doing, bytes }) => (doing === 'awaited' || doing === 'unclaimed' ? [] : [{ name, doing, bytes }]))
+    return [...this.#expected.values()].flatMap(
+      ({ name, doing, bytes }) => (doing === 'awaited' || doing === 'unclaimed' ? [] : [{ name, doing, bytes }])
+    )
   }
 
   #final(name: string, fd: number | undefined): void {

@@ -61,7 +61,8 @@ export class SectionSaver {
     signal.addEventListener('abort', giveUp)
     try {
       signal.throwIfAborted()
-      const saved = await this.#write(section, phase, { signal: limit.signal, progress: (bytes) => { if (shown) this.note(name, 'saving', bytes) } })
+      const progress = (bytes: number): void => { if (shown) this.note(name, 'saving', bytes) }
+      const saved = await this.#write(section, phase, { signal: limit.signal, progress })
       if (shown) this.note(name, 'saved', saved.bytes)
       return { ...saved, phase }
     } catch (cause) {

@@ -34,7 +34,9 @@ export function offerStored(all: readonly { readonly name: string; readonly fd: 
       }
     }
     // Its pid is this process's: no other process serves.
-    offer.unshift({ type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true })
+    offer.unshift({
+      type: 'offer', protocol, pid: process.pid, generation: 0, listeners: [], sections: stored.map(({ name }) => name), alone: true
+    })
     offer.push({ type: 'end' })
     writeSync(theirMessages, offer.map((message) => `${JSON.stringify(message)}\n`).join(''))
     return new BlockingChannel(messages, descriptors)
