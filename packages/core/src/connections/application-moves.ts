@@ -88,7 +88,7 @@ export class ApplicationMoves {
     socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined,
     listener: string
   ): Promise<boolean> {
-    if (!(socket instanceof net.Socket)) throw wrong('move() was given no net.Socket', 'Give the socket of the connection')
+    if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
     if (!isKind(kind)) throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
     const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
