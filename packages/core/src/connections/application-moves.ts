@@ -8,7 +8,7 @@
 
 import net from 'node:net'
 import { inspect } from 'node:util'
-import { HandoverError } from '../errors.js'
+import { HandoverError, optionError } from '../errors.js'
 import {
   adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes
 } from '../platform/node/connection-handle.js'
@@ -32,9 +32,6 @@ export type OnMoved = (socket: net.Socket, state: unknown) => void
 
 /** One message on the channel holds at most 1 MiB. */
 const mostStateBytes = 262_144
-
-const wrong = (what: string, todo: string): HandoverError =>
-  new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
 /** `http` is Handover's own. */
 const isKind = (kind: unknown): kind is string => typeof kind === 'string' && kind !== '' && kind !== 'http'
@@ -68,9 +65,9 @@ export class ApplicationMoves {
   }
 
   onMoved(kind: string, take: OnMoved): void {
-    if (!isKind(kind)) throw wrong(`onMoved() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
-    if (typeof take !== 'function') throw wrong('onMoved() was given no function', 'Give (socket, state) => …')
-    if (this.#takers.has(kind)) throw wrong(`onMoved("${kind}") was called twice`, 'Give each kind one function')
+    if (!isKind(kind)) throw optionError(`onMoved() was given the kind ${inspect(kind)}`, 'Give a name of your own, not "http"')
+    if (typeof take !== 'function') throw optionError('onMoved() was given no function', 'Give (socket, state) => …')
+    if (this.#takers.has(kind)) throw optionError(`onMoved("${kind}") was called twice`, 'Give each kind one function')
     this.#takers.set(kind, take)
     loadSoon()
   }
@@ -88,9 +85,9 @@ export class ApplicationMoves {
     socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined,
     listener: string
   ): Promise<boolean> {
-    if (!(socket instanceof net.Socket)) throw wrong('move() was given something else than a net.Socket', 'Give the socket of the connection')
+    if (!(socket instanceof net.Socket)) throw optionError('move() was given something else than a net.Socket', 'Give the socket of the connection')
     const { kind, state } = options ?? {}
-    if (!isKind(kind)) throw wrong(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
+    if (!isKind(kind)) throw optionError(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
     const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
     if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
       throw new HandoverError('HANDOVER_STATE', {

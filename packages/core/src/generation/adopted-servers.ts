@@ -9,7 +9,7 @@ import { inspect } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import { ConnectionTracker } from '../connections/connection-tracker.js'
 import type { CanMove } from '../connections/connection.js'
-import { HandoverError, textOf } from '../errors.js'
+import { optionError, textOf } from '../errors.js'
 import type { AskedAddress } from '../listeners/listener-match.js'
 import { switchedOff } from '../platform/availability.js'
 import { sharesPort } from '../platform/node/datagram-handle.js'
@@ -20,10 +20,6 @@ type Owner = net.Server | dgram.Socket
 /** Whether a UDP socket is a server's. Those of clients have no port of their own, and must get the answers that are on their way. */
 const isServing = (socket: dgram.Socket, asked: AskedAddress | undefined): boolean =>
   asked?.fd !== undefined || ((asked?.port ?? 0) > 0 && !sharesPort(socket))
-
-/** The program gave something to handover() that cannot be adopted. */
-const optionError = (what: string, todo: string): HandoverError =>
-  new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
 
 export class AdoptedServers {
   readonly #off: string | undefined

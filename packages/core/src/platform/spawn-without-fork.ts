@@ -7,7 +7,7 @@
 
 import { closeSync } from 'node:fs'
 import os from 'node:os'
-import { check, native } from './native.js'
+import { check, native, systemError } from './native.js'
 
 /** Both null: it was reaped by another part of the program, and how it ended is not known. */
 export interface ProcessEnd {
@@ -44,15 +44,19 @@ export function spawnWithoutFork({ file, args, env, cwd, fds }: SpawnRequest): W
   if (pid === -os.constants.errno.ENOSYS) return undefined
   check(pid, `spawn ${file}`)
   let isOver = false
-  const ended = new Promise<ProcessEnd>((resolve) => {
-    const watched = check(native!.openProcess!(pid), 'pidfd_open')
-    const cancel = native!.watchOnce(watched, 'readable', () => {
-      isOver = true
-      resolve(endOf(native!.exitStatus!(pid)))
-    }, false)
-    closeSync(watched)
-    check(cancel as number, 'uv_poll')
-  })
+  let over: (end: ProcessEnd) => void = () => undefined
+  const ended = new Promise<ProcessEnd>((resolve) => { over = resolve })
+  const watched = native.openProcess(pid)
+  const watch = watched < 0 ? watched : native.watchOnce(watched, 'readable', () => {
+    isOver = true
+    over(endOf(native!.exitStatus!(pid)))
+  }, false)
+  if (watched >= 0) closeSync(watched)
+  if (typeof watch === 'number') {
+    // No descriptor is left to watch it with: it must not run unseen.
+    process.kill(pid, 'SIGKILL')
+    throw systemError(watch, 'pidfd_open')
+  }
   return { pid, ended, kill: () => { if (!isOver) process.kill(pid, 'SIGKILL') } }
 }
 
