@@ -19,6 +19,8 @@ async function spawnStall(): Promise<number> {
   await sleep(50)
   delay.reset()
   await once(spawn('true', { stdio: 'ignore' }), 'exit')
+  // A stall is counted by the timer that it delayed.
+  await sleep(50)
   return stallMs()
 }
 
