@@ -4,7 +4,7 @@
  * It keeps no state. An argument of the wrong type is a TypeError, and no argument ends the process. A failed call answers its negative
  * errno. Every descriptor that it makes has FD_CLOEXEC. Once descriptors have arrived, nothing can fail. Lists of descriptors cross as
  * Int32Arrays, because one element at a time costs more than the system calls.
- * It does not retry (beyond EINTR), log, wait (but for pollReadable and lock) or know what a message means. Linux and macOS; no exceptions,
+ * It does not retry (beyond EINTR), log, wait (but for pollReadable, lock and 0.1 ms in accept) or know what a message means. Linux and macOS; no exceptions,
  * Node-API 8.
  */
 
@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #ifdef __linux__
+#include <linux/filter.h>
 #include <sys/syscall.h>
 #endif
 
@@ -362,10 +363,45 @@ Value Duplicate(const CallbackInfo& info) {
   return Answer(info, Try([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }));
 }
 
-/** One accept(2). It never waits: O_NONBLOCK is set first, as libuv has it on every socket that listens. */
+/** Lets the kernel drop each SYN for `listening`, which its client sends again a second later, or no longer. socket(7), SO_ATTACH_FILTER */
+bool DropSyns(int listening, bool drops) {
+#ifdef __linux__
+  // The filter sees the TCP header: byte 13 has the flags, 2 is SYN.
+  sock_filter code[] = {
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 2, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
+    BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
+  };
+  sock_fprog program = {sizeof code / sizeof code[0], code};
+  return setsockopt(listening, SOL_SOCKET, drops ? SO_ATTACH_FILTER : SO_DETACH_FILTER, &program, sizeof program) == 0;
+#else
+  return false;
+#endif
+}
+
+/** Accepts what came since the queue was found empty, or closes `listening`. The last close(2) of a socket resets what is queued. */
+int AcceptOrClose(int listening) {
+  sockaddr_storage own = {};
+  socklen_t size = sizeof own;
+  bool is_unix = getsockname(listening, reinterpret_cast<sockaddr*>(&own), &size) != 0 || own.ss_family == AF_UNIX;
+  bool dropping = !is_unix && DropSyns(listening, true);
+  // A handshake on this machine that had begun takes a few microseconds.
+  if (dropping) usleep(100);
+  int fd = Try([&] { return accept(listening, nullptr, nullptr); });
+  // Another process may go on accepting from it.
+  if (dropping) DropSyns(listening, false);
+  if (fd < 0) close(listening);
+  return fd;
+}
+
+/**
+ * One accept(2). It never waits: O_NONBLOCK is set first, as libuv has it on every socket that listens. With `closes` it closes `listening`
+ * where it has nothing to answer.
+ */
 Value Accept(const CallbackInfo& info) {
   int listening = -1;
   if (!ReadInt(info, 0, &listening)) return {};
+  bool closes = false;
+  napi_get_value_bool(info.Env(), info[1], &closes);
   int flags = Try([&] { return fcntl(listening, F_GETFL); });
   if (flags < 0) return Answer(info, flags);
   if ((flags & O_NONBLOCK) == 0) {
@@ -373,6 +409,7 @@ Value Accept(const CallbackInfo& info) {
     if (flags < 0) return Answer(info, flags);
   }
   int fd = Try([&] { return accept(listening, nullptr, nullptr); });
+  if (fd < 0 && closes) fd = AcceptOrClose(listening);
   if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
   return Answer(info, fd);
 }

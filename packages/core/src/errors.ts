@@ -82,8 +82,19 @@ export interface ErrorContext {
   readonly stderr?: string
 }
 
-/** Every error that Handover throws. `code` is a key of the table above and stable; the text is for people. */
+/** On the errors of every copy of this package. */
+const brand = Symbol.for('@handover/core HandoverError')
+
+/**
+ * Every error that Handover throws. `code` is a key of the table above and stable; the text is for people. A process may load this package
+ * twice, and shares one `handover` object: `instanceof HandoverError` also holds for the errors of the other copy.
+ */
 export class HandoverError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== HandoverError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    return typeof value === 'object' && value !== null && brand in value
+  }
+
   override name: string
   readonly code: ErrorCode
   // Set where they are known: what is undefined would be printed, too.
@@ -117,6 +128,8 @@ export class HandoverError extends Error {
     return `${this.name} [${this.code}]: ${this.message}`
   }
 }
+
+Object.defineProperty(HandoverError.prototype, brand, { value: true })
 
 /** For an argument or option that cannot be used. */
 export const optionError = (what: string, todo: string, serving = 'Nothing was changed'): HandoverError =>

@@ -60,8 +60,11 @@ export interface Native {
   watchOnce(fd: number, event: 'readable' | 'writable', callback: (status: number) => void, keepsAlive?: boolean): (() => void) | number
   /** close(2) of each, at most 252. Those that could not be closed, because they were not open. */
   close(fds: readonly number[]): number[]
-  /** accept(2) without waiting: a descriptor, or -EAGAIN. Sets O_NONBLOCK on `listening`. Absent in an older binary. */
-  accept?(listening: number): number
+  /**
+   * accept(2) without waiting: a descriptor, or -EAGAIN. Sets O_NONBLOCK on `listening`. `closes`: closes `listening` where it answers no
+   * descriptor. Absent in an older binary.
+   */
+  accept?(listening: number, closes?: boolean): number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
   /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */

@@ -5,6 +5,7 @@
  * where one is missing, the process says that it cannot be reloaded; it still listens and drains. The same on Node 20, 22, 24 and 26.
  */
 
+import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import type tls from 'node:tls'
@@ -163,32 +164,37 @@ export function acceptAlso(server: net.Server, fd: number, backlog: number): (st
     handle.close()
     throw systemError(answer, 'listen')
   }
-  return (stops) => {
-    if (stops) acceptQueued(handle)
-    handle.close()
-  }
+  return (stops) => { closeHandle(handle, stops) }
 }
 
 /** More than any queue holds, since clients may connect without end. */
 const mostQueued = 65_536
 
-/** Accepts what is queued on a listener before its last close, which would reset it. Node's `onconnection` sets the connections up. */
-function acceptQueued(handle: ListenHandle): void {
+/**
+ * Closes a listening handle. `acceptsQueued`: it may be the last of its socket, and the kernel resets what is queued then. So what is queued
+ * is accepted first. Node's `onconnection` sets the connections up.
+ */
+function closeHandle(handle: ListenHandle, acceptsQueued: boolean): void {
   // Another process accepts from a quiet one.
-  if (!native?.accept || typeof handle.onconnection !== 'function' || putOff.has(handle)) return
+  const accepts = acceptsQueued && native?.accept && typeof handle.onconnection === 'function' && !putOff.has(handle)
+  // The copy is closed in the same system step that finds its queue empty.
+  const fd = accepts ? addon().duplicate(handle.fd) : -1
+  handle.close()
+  if (fd < 0) return
   for (let count = 0; count < mostQueued; count++) {
-    const fd = native.accept(handle.fd)
-    if (fd < 0) return
-    const socket = new net.Socket({ fd, readable: false, writable: false })
+    const connection = addon().accept!(fd, true)
+    if (connection < 0) return
+    const socket = new net.Socket({ fd: connection, readable: false, writable: false })
     const client = inside(socket)._handle
     inside(socket)._handle = null
     try {
-      handle.onconnection(0, client)
+      handle.onconnection!(0, client)
     } catch (error) {
       // As if Node had called it.
       setImmediate(() => { throw error })
     }
   }
+  closeSync(fd)
 }
 
 /**
@@ -198,9 +204,8 @@ function acceptQueued(handle: ListenHandle): void {
 export function closeListener(server: net.Server): void {
   const handle = inside(server)._handle
   if (!handle || handle instanceof ClosedListener) return
-  acceptQueued(handle)
   inside(server)._handle = new ClosedListener(handle)
-  handle.close()
+  closeHandle(handle, true)
 }
 
 /** Closes the handle of a server that does not listen, or is to listen anew. False: it has none (closed, or never listened). */
