@@ -171,8 +171,8 @@ export function acceptAlso(server: net.Server, fd: number, backlog: number): (st
 const mostQueued = 65_536
 
 /**
- * Closes a listening handle. `acceptsQueued`: it may be the last of its socket, and the kernel resets what is queued then. So what is queued
- * is accepted first. Node's `onconnection` sets the connections up.
+ * Closes a listening handle. `acceptsQueued`: it may be the last of its socket, and the kernel resets what is queued then. So that is
+ * accepted first. Node's `onconnection` sets the connections up.
  */
 function closeHandle(handle: ListenHandle, acceptsQueued: boolean): void {
   // Another process accepts from a quiet one.
