@@ -72,6 +72,7 @@ export type { SectionsToSend } from '../../packages/core/dist/sharing/sections/s
 export { cannotStore, forgetCheckpoint, storeCheckpoint, storedCheckpoints } from '../../packages/core/dist/sharing/sections/systemd-store.js'
 export type { Section } from '../../packages/core/dist/sharing/sharing-api.js'
 export { FrameCounter } from '../../packages/core/dist/websocket/frame-counter.js'
+export { countCosts } from '../../packages/load/dist/bench/counts.js'
 export { exact, plus, toNumber, type Exact } from '../../packages/prom-client/dist/exact.js'
 export { keyOf, type Labels } from '../../packages/prom-client/dist/metrics.js'
 export { readSnapshot, writeSnapshot } from '../../packages/prom-client/dist/snapshot-text.js'

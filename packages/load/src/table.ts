@@ -2,8 +2,12 @@
  * Plain tables and numbers for people, readable at 80 columns.
  */
 
+/** The rows of all tables that were made: for `--json`. */
+export const tables: (readonly (readonly string[])[])[] = []
+
 /** Rows of cells in columns; the first column to the left, the others to the right, unless `left` names them. */
 export function table(rows: readonly (readonly string[])[], left: readonly number[] = [0]): string {
+  tables.push(rows)
   const widths: number[] = []
   for (const row of rows) row.forEach((cell, column) => { widths[column] = Math.max(widths[column] ?? 0, cell.length) })
   return rows.map((row) => row.map((cell, column) => {

@@ -1,13 +1,17 @@
 /**
  * `npm run bench`: runs the benches that are named, or all. Each is a file of its own, loaded only when it runs.
  *
- * It prints what it measures and judges nothing: read the spread between rounds before you read a difference.
+ * It prints what it measures and judges nothing: read the spread between rounds before you read a difference. `--json`: stdout has a line
+ * `{ bench, tables }` for each, with the rows of its tables as people see them; all else goes to stderr.
  */
+
+import { tables } from '../table.js'
 
 /** Name → the file and the function that runs it. */
 const benches: Readonly<Record<string, readonly [file: string, run: string]>> = {
   fds: ['./fds.js', 'benchFds'],
   boot: ['./boot.js', 'benchBoot'],
+  counts: ['./counts.js', 'benchCounts'],
   http: ['./http.js', 'benchHttp'],
   handover: ['./handover.js', 'benchHandover'],
   move: ['./move.js', 'benchMove'],
@@ -17,7 +21,10 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   metrics: ['./metrics.js', 'benchMetrics']
 }
 
-async function main(names: readonly string[]): Promise<number> {
+async function main(args: readonly string[]): Promise<number> {
+  const names = args.filter((arg) => arg !== '--json')
+  const asJson = names.length < args.length
+  if (asJson) console.log = console.error
   const unknown = names.find((name) => !Object.hasOwn(benches, name))
   if (unknown !== undefined) {
     console.error(`bench: there is no bench ${JSON.stringify(unknown)} (known: ${Object.keys(benches).join(', ')})`)
@@ -30,6 +37,7 @@ async function main(names: readonly string[]): Promise<number> {
     try {
       const bench = await import(file) as Record<string, () => unknown>
       await bench[run]!()
+      if (asJson) process.stdout.write(`${JSON.stringify({ bench: name, tables: tables.splice(0) })}\n`)
     } catch (error) {
       failed += 1
       const { message, cause } = error as Error
