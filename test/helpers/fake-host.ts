@@ -118,11 +118,11 @@ export class FakeMachine implements AsyncDisposable {
     return [...this.timers].filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0]
   }
 
-  /** Nothing moves any more without a timer. */
+  /** Nothing moves any more without a timer. A file that is read or written in another thread takes as long as the machine likes. */
   async settle(): Promise<void> {
     for (let quiet = 0, seen = this.activity; quiet < quietTurns; quiet++) {
       await turn()
-      if (this.activity !== seen) quiet = 0
+      if (this.activity !== seen || process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq'))) quiet = 0
       seen = this.activity
     }
   }
