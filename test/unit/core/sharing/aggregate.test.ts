@@ -454,6 +454,8 @@ class World {
   }
 
   async #gather(asking: Process, topic: string, mine: Snapshot): Promise<readonly Snapshot[]> {
+    // It died while own() ran: it says nothing more.
+    if (this.gone.includes(asking)) return []
     this.#write(mine)
     await Promise.all(this.living.filter((other) => other !== asking).map(async (other) => {
       await this.#later()
