@@ -1,6 +1,6 @@
 /** What processes count, kept for the sum: every order in which they ask, answer, fall silent, hand over and die. */
 
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { CountStore, decodeState, encodeState, type Worker, type WorkerSide } from '../../helpers/internals.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
 import { FarEnd, Files, readAndClose, type CountedBy } from '../../helpers/line.js'
@@ -427,9 +427,15 @@ describe('the keeper', () => {
     app = new App()
     const [, b] = [await app.serving(0, 100), await app.serving(1, 20)]
     b.answers = undefined
+    // Each question waits a second for the silent one.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => { vi.useRealTimers() })
     for (const written of ['', 'no value', encodeState('text', 'the test'), encodeState([{ id: b.id }, null, { id: b.id, version: 1, includes: [], value: null }], 'the test')]) {
       b.end.sayWith({ type: 'tally', topic: 'service', snapshot: b.snapshot }, app.files, written)
-      expect(await app.counts.requests()).toBe(100)
+      const requests = app.counts.requests()
+      for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => { setImmediate(resolve) })
+      await vi.advanceTimersByTimeAsync(1_000)
+      expect(await requests).toBe(100)
     }
   })
 
