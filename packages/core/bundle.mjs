@@ -22,7 +22,7 @@ function internal() {
   if (other !== '') throw new Error(`src/internal.ts re-exports by name and does nothing else, but: ${other}`)
   for (const [, names, from] of source.matchAll(reexport)) {
     for (const name of names.split(',').map((word) => word.trim()).filter((word) => word !== '' && !word.startsWith('type '))) {
-      getters.push(`get ${name}() { return require(${JSON.stringify(`./src/${from.slice(2)}.ts`)}).${name} }`)
+      getters.push(`get ${name}() { return keep(this, '${name}', require(${JSON.stringify(`./src/${from.slice(2)}.ts`)}).${name}) }`)
     }
   }
   return `{ ${getters.join(',\n')} }`
@@ -31,6 +31,8 @@ function internal() {
 rmSync(out, { recursive: true, force: true })
 mkdirSync(out, { recursive: true })
 const contents = [
+  // A require of esbuild makes a new object each time.
+  'const keep = (of, name, value) => { Object.defineProperty(of, name, { value, enumerable: true }); return value }',
   ...Object.entries(entries).map(([name, file]) => `exports.${name} = () => require(${JSON.stringify(file)})`),
   `exports.internal = () => (${internal()})`
 ].join('\n')
@@ -42,6 +44,10 @@ buildSync({
   format: 'cjs',
   target: 'node20',
   packages: 'external',
+  // Comments are a third of the text, which stays in memory, and one letter outside of Latin-1 in them doubles it.
+  minifyWhitespace: true,
+  lineLimit: 140,
+  legalComments: 'none',
   logLevel: 'warning'
 })
 for (const name of [...Object.keys(entries), 'internal']) {

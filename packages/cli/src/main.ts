@@ -16,7 +16,10 @@ async function run(command: Command): Promise<number> {
     case 'reload': return await (await import('./commands/reload.js')).reload(command)
     case 'status': return await (await import('./commands/status.js')).showStatus(command)
     case 'stop': return await (await import('./commands/stop.js')).stop(command)
-    case 'run': return await (await import('./commands/run.js')).run(command.options)
+    case 'run':
+      // Before all else is loaded.
+      (await import('./keeper/memory-flags.js')).saveMemory()
+      return await (await import('./commands/run.js')).run(command.options)
     case 'drill': return await (await import('./commands/drill.js')).drillApp(command.options)
   }
 }

@@ -5,7 +5,7 @@
  * Read from proc(5), since such a process says nothing of it. Without it (macOS) nothing is found.
  */
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
 import path from 'node:path'
 import { listed } from '@handover/core/internal'
 import { cut, printable } from '../text.js'
@@ -25,9 +25,12 @@ export interface OtherListeners {
 
 const mostProcesses = 200
 const longestCommand = 120
-const listenState = '0A'
-/** __SO_ACCEPTCON. */
-const acceptsFlag = 0x10000
+/** State 0A: LISTEN. */
+const listeningTcp = /^ *\d+: \S+ \S+ 0A .*$/gm
+/** Of the flags, __SO_ACCEPTCON (0x10000). */
+const listeningUnix = /^\w+: \w+ \w+ \w{3}[13579BDF]\w{4} .*$/gm
+/** With many connections the table of the sockets is megabytes, of which few lines matter. */
+const pieceBytes = 32_768
 
 /** What the worker `pid` listens on, and what the processes below it listen on and do not share with it. */
 export function listensElsewhere(pid: number): OtherListeners {
@@ -47,15 +50,15 @@ const namesOf = (inodes: readonly string[], sockets: ReadonlyMap<string, string>
 function listeningSockets(pid: number): Map<string, string> {
   const found = new Map<string, string>()
   for (const [file, address] of [['tcp', ipv4], ['tcp6', ipv6]] as const) {
-    for (const line of linesOf(`/proc/${pid}/net/${file}`)) {
-      const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/)
+    for (const line of linesOf(`/proc/${pid}/net/${file}`, listeningTcp)) {
+      const [, local = '', , , , , , , , inode = ''] = line.trim().split(/\s+/)
       const [host = '', port = ''] = local.split(':')
-      if (state === listenState) found.set(inode, `tcp ${address(host)}:${parseInt(port, 16)}`)
+      found.set(inode, `tcp ${address(host)}:${parseInt(port, 16)}`)
     }
   }
-  for (const line of linesOf(`/proc/${pid}/net/unix`)) {
-    const [, , , flags = '0', , , inode = '', file] = line.trim().split(/\s+/)
-    if ((parseInt(flags, 16) & acceptsFlag) !== 0 && file !== undefined) found.set(inode, `unix ${file}`)
+  for (const line of linesOf(`/proc/${pid}/net/unix`, listeningUnix)) {
+    const [, , , , , , inode = '', file] = line.trim().split(/\s+/)
+    if (file !== undefined) found.set(inode, `unix ${file}`)
   }
   return found
 }
@@ -71,12 +74,24 @@ function ipv6(hex: string): string {
   return new URL(`http://[${groups.join(':')}]`).hostname
 }
 
-function linesOf(file: string): string[] {
+function linesOf(file: string, wanted: RegExp): string[] {
+  const found: string[] = []
   try {
-    return readFileSync(file, 'utf8').split('\n').slice(1).filter((line) => line !== '')
-  } catch {
-    return []
-  }
+    const fd = openSync(file, 'r')
+    try {
+      const piece = Buffer.allocUnsafe(pieceBytes)
+      for (let kept = 0, bytes; (bytes = readSync(fd, piece, kept, pieceBytes - kept, null)) > 0;) {
+        const end = kept + bytes
+        const whole = piece.lastIndexOf(10, end - 1) + 1
+        found.push(...piece.toString('utf8', 0, whole).match(wanted) ?? [])
+        kept = end - whole
+        piece.copyWithin(0, whole, end)
+      }
+    } finally {
+      closeSync(fd)
+    }
+  } catch { /* this system has none */ }
+  return found
 }
 
 function inodesOf(pid: number): string[] {

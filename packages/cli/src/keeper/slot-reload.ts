@@ -9,7 +9,6 @@ import {
   deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
-import { probe } from './http-probe.js'
 import { answerMs, diedTodo, noticeMs, withStderr, workerGone, type SlotContext } from './slot-context.js'
 import { handoverOf, serverOf, type Claims, type Handover, type Undo } from './slot-state.js'
 import { socketPair, type LaunchedWorker, type Worker } from './worker.js'
@@ -231,6 +230,8 @@ export async function probeWorker({ side, lifecycle }: SlotContext, worker: Work
   const bootedForMs = worker === serverOf(lifecycle.state) ? 0 : Date.now() - worker.startedAt
   const leftMs = side.readyTimeoutMs(false) - bootedForMs - probeReserveMs
   const deadlineMs = Math.round(Math.max(probeReserveMs, Math.min(probeMs, leftMs)))
+  // http, http2 and tls are 5 MB, which a keeper without probes need not have.
+  const { probe } = await import('./http-probe.js')
   const answer = await probe(ours, { protocol: spoken.protocol, path, host: 'localhost', deadlineMs })
   return answer.ok ? undefined : `the probe GET ${path} ${answer.reason}`
 }

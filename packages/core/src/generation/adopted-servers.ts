@@ -6,14 +6,13 @@
 import type dgram from 'node:dgram'
 import net from 'node:net'
 import { inspect } from 'node:util'
-import { isMainThread } from 'node:worker_threads'
 import { ConnectionTracker } from '../connections/connection-tracker.js'
 import type { CanMove } from '../connections/connection.js'
 import { optionError, textOf } from '../errors.js'
 import type { AskedAddress } from '../listeners/listener-match.js'
 import { switchedOff } from '../platform/availability.js'
 import { sharesPort } from '../platform/node/datagram-handle.js'
-import { hasClusterWorkers, isClusterWorker, isUdpSocket } from '../platform/on-demand.js'
+import { hasClusterWorkers, isClusterWorker, isMainThread, isUdpSocket } from '../platform/on-demand.js'
 
 type Owner = net.Server | dgram.Socket
 
@@ -174,7 +173,7 @@ export class AdoptedServers {
 
   #listensPlainly(): boolean {
     const reason = isClusterWorker() ? 'this is a cluster worker: its listeners belong to the primary'
-      : !isMainThread ? 'this is a worker thread: only the main thread can hand a process over'
+      : !isMainThread() ? 'this is a worker thread: only the main thread can hand a process over'
       : this.#everything && hasClusterWorkers() ? 'this program has cluster workers, which share its listeners: run it without cluster, and let Handover start the workers'
       : undefined
     if (reason !== undefined) this.#sayPlain(reason)

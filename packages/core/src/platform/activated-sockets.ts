@@ -7,9 +7,9 @@
 
 import { fstatSync } from 'node:fs'
 import path from 'node:path'
-import { isMainThread } from 'node:worker_threads'
 import { isExecutable } from './command-line.js'
 import { native, type SocketDescription } from './native.js'
+import { isMainThread } from './on-demand.js'
 import { nameOf } from './socket-name.js'
 import { firstListenFd, storedName } from './systemd-notify.js'
 
@@ -42,7 +42,7 @@ export class ActivatedSockets {
   constructor(env: NodeJS.ProcessEnv) {
     for (const variable of pidVariables) if (env[variable] === ownPid) env[variable] = String(process.pid)
     const { LISTEN_PID: pid, LISTEN_FDS: count = '', LISTEN_FDNAMES: names = '' } = env
-    const passed = pid === String(process.pid) && /^\d{1,4}$/.test(count) && isMainThread ? Number(count) : 0
+    const passed = pid === String(process.pid) && /^\d{1,4}$/.test(count) && isMainThread() ? Number(count) : 0
     const words = names === '' ? [] : names.split(':')
     const all = Array.from({ length: passed }, (_, index) => socketAt(firstListenFd + index, words[index] ?? unnamed))
     this.hasConnection = all.includes('connection')

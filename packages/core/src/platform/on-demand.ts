@@ -10,6 +10,8 @@ import type tls from 'node:tls'
 
 const clusterModule = (): typeof cluster => process.getBuiltinModule('node:cluster') as unknown as typeof cluster
 
+export const isMainThread = (): boolean => process.getBuiltinModule('node:worker_threads').isMainThread
+
 export const isTlsServer = (server: object): server is tls.Server =>
   'setTicketKeys' in server && server instanceof process.getBuiltinModule('node:tls').Server
 
