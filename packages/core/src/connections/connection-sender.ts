@@ -23,6 +23,8 @@ export interface OutgoingConnection {
   sent(): void
   /** The successor has it: let go of this copy. */
   left(): void
+  /** Closes this copy some time after `left()`: it takes long, and no client waits for it. */
+  close?(): void
   /** It stays after all: go on with it. `refused`: the successor cannot take it, now or later. */
   back(refused?: boolean): void
 }
@@ -35,6 +37,8 @@ const mostInFlight = 256
 const batchSize = 64
 /** Of one message, well below `maxLineBytes`. */
 const batchBytes = 262_144
+/** How long copies stay open while the first connections move, and no longer: the client does not see a close by the successor. */
+const closeAfterMs = 250
 /** After the kernel took no descriptors for the moment. */
 const againMs = 50
 
@@ -49,6 +53,8 @@ export class ConnectionSender {
   /** Sent and not answered, a batch for each message. */
   readonly #flying: OutgoingConnection[][] = []
   #inFlight = 0
+  /** Have left, and are still open here. */
+  readonly #copies = new Set<OutgoingConnection>()
   #room: number
   #pumping = false
   /** It has looked at all there was. */
@@ -178,11 +184,28 @@ export class ConnectionSender {
     for (const [index, connection] of batch.entries()) {
       if (index >= count) connection.back()
       else if (back.includes(index)) connection.back(true)
-      else connection.left()
+      else this.#leave(connection)
     }
     this.#noteFirstPass()
     if (count < batch.length) this.end(count === 0 ? 'takesNoMore' : 'outOfDescriptors')
     else this.wake()
+  }
+
+  #leave(connection: OutgoingConnection): void {
+    connection.left()
+    if (!connection.close) return
+    if (this.#copies.size === 0) setTimeout(() => { this.#closeCopies() }, this.firstPassMs === null ? closeAfterMs : 0)
+    this.#copies.add(connection)
+  }
+
+  #closeCopies(): void {
+    const budget = new LoopBudget()
+    for (const connection of this.#copies) {
+      this.#copies.delete(connection)
+      connection.close?.()
+      if (budget.isSpent) break
+    }
+    if (this.#copies.size > 0) setTimeout(() => { this.#closeCopies() }, 0)
   }
 
   /** Ends the moves. Resolves when the successor, which lives, has answered for what is on its way, or at the deadline. */

@@ -10,7 +10,7 @@ import { fdOf } from '../platform/node/descriptor-of.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
 import { inactivityMs, keepAliveMs, type Connection, type TrackedServer } from './connection.js'
 import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
-import { readingOf } from './idle.js'
+import { readingOf, type SocketSet } from './idle.js'
 import { movabilityOf } from './movability.js'
 import type { StayReason } from './stay-reasons.js'
 
@@ -36,12 +36,20 @@ export interface DepartureSide {
 const lookAgainMs = 50
 const lookAgainAtMostMs = 800
 
+const nobody: SocketSet = new Set()
+
+function destroyed(this: net.Socket): net.Socket {
+  return this.destroy()
+}
+
 export class Departures {
   readonly #of: TrackedServer
   readonly #route: Route
   readonly #drain: DepartureSide
   /** To be looked at. */
   readonly #candidates: Set<net.Socket>
+  /** Were between two requests when the drain began, and are while nothing is read of them: they need no look at Node's list. */
+  readonly #between = new Set<net.Socket>()
   #over = false
 
   constructor(of: TrackedServer, route: Route, drain: DepartureSide) {
@@ -49,7 +57,9 @@ export class Departures {
     this.#route = route
     this.#drain = drain
     this.#candidates = new Set(of.connections.keys())
+    const reading = readingOf(of.server)
     for (const [socket, connection] of of.connections) {
+      if (connection.running.size === 0 && socket.bytesRead > 0 && !reading.has(socket)) this.#between.add(socket)
       if (!connection.byHand) for (const response of connection.running.keys()) this.#watch(socket, connection, response)
     }
     route.mover.add(this.#source)
@@ -59,6 +69,7 @@ export class Departures {
   end(): void {
     this.#over = true
     this.#candidates.clear()
+    this.#between.clear()
     this.#route.mover.remove(this.#source)
   }
 
@@ -74,11 +85,13 @@ export class Departures {
 
   ended(socket: net.Socket): void {
     this.#candidates.delete(socket)
+    this.#between.delete(socket)
   }
 
   /** False where this connection does not move. */
   began(socket: net.Socket, connection: Connection, response: ServerResponse): boolean {
     connection.lookAgainMs = undefined
+    this.#between.delete(socket)
     if (!this.#moves(connection)) return false
     this.#watch(socket, connection, response)
     // The client pipelines, or the connection was held in the middle of what was read. Else a look makes no sense before the answer.
@@ -112,7 +125,8 @@ export class Departures {
       const connection = connections.get(socket)
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       this.#drain.looks++
-      const movability = movabilityOf(socket, connection, reading)
+      const isBetween = this.#between.delete(socket) && socket.bytesRead === connection.bytesRead
+      const movability = movabilityOf(socket, connection, isBetween ? nobody : reading)
       if (movability === 'now') {
         if (canMove?.(socket) === false) this.#drain.stay(socket, connection, 'vetoed')
         else yield this.#depart(socket, connection)
@@ -158,8 +172,10 @@ export class Departures {
       left: () => {
         if (!this.#of.connections.delete(socket)) return
         this.#drain.moved('http')
-        socket.destroy()
+        // The program may end it before it is closed: a FIN would reach the client.
+        socket.end = destroyed
       },
+      close: () => { socket.destroy() },
       back: (refused) => {
         connection.leaving = undefined
         // The deadline may have counted it as moved already.

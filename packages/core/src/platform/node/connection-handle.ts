@@ -3,6 +3,7 @@
 import { closeSync, readSync } from 'node:fs'
 import net from 'node:net'
 import type tls from 'node:tls'
+import { native, systemError } from '../native.js'
 import { fdOf } from './descriptor-of.js'
 import { inside } from './inside.js'
 
@@ -152,23 +153,56 @@ export function releaseReading(socket: net.Socket): void {
   handle.readStart()
 }
 
+interface TcpHandle {
+  open(fd: number): number
+  getpeername(out: object): number
+  close(): void
+}
+
+/** `SOCKET` of the constants of tcp_wrap: not a handle that listens. */
+const socketType = 0
+
+/**
+ * A TCP handle by the constructor of the listener's: for a descriptor alone, Node first finds out by four system calls what it is. Where
+ * the server has another handle, Node does that. Closes the descriptor and throws if it is no stream socket, which libuv would abort at.
+ */
+function tcpHandle(fd: number, server: net.Server | undefined): object | undefined {
+  const own: object | null | undefined = server && inside(server)._handle
+  if (!own || !('open' in own) || !('getpeername' in own)) return undefined
+  const handle = new (own.constructor as new (type: number) => TcpHandle)(socketType)
+  const opened = handle.open(fd)
+  if (opened < 0) throw systemError(opened, 'open')
+  if (handle.getpeername({}) === 0) return handle
+  // Its client may have gone.
+  const about = native?.describe(fd)
+  if (typeof about === 'object' && about.type === 'stream') return handle
+  handle.close()
+  throw new Error(`descriptor ${fd} is no stream socket`)
+}
+
 /** A socket for a received connection, counted by `server`; emits nothing. Closes the descriptor and throws if it is no stream socket. */
 export function adoptDescriptor(fd: number, server: net.Server | undefined): net.Socket {
   const { allowHalfOpen, highWaterMark } = (server ?? {}) as { allowHalfOpen?: boolean; highWaterMark?: number }
+  const options = { ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) }
+  const handle = tcpHandle(fd, server)
   let socket: net.Socket
   try {
-    const options = { ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) }
-    socket = new net.Socket({ fd, readable: true, writable: true, ...options })
+    socket = new net.Socket({ ...(handle ? { handle } : { fd }), readable: true, writable: true, ...options })
   } catch (error) {
     closeSync(fd)
     throw error
   }
   if (server) {
     Object.assign(socketInside(socket), { server, _server: server })
-    const counted = server as unknown as { _connections?: number }
-    if (typeof counted._connections === 'number') counted._connections++
+    countConnections(server, 1)
   }
   return socket
+}
+
+/** What `server.getConnections()` counts, and a closed server waits for before it emits 'close'. */
+export function countConnections(server: net.Server, more: number): void {
+  const counted = server as unknown as { _connections?: number }
+  if (typeof counted._connections === 'number') counted._connections += more
 }
 
 /** A server whose listener is closed emits 'close' only after the result is called: moved connections may still come. */
