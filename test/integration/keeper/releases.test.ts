@@ -72,7 +72,6 @@ class App implements AsyncDisposable {
     const home = this.#packages === 'pnpm' ? '.pnpm/handover@1/node_modules/' : ''
     copy('packages/cli', `${home}handover`)
     copy('packages/core', `${home}@handover/core`)
-    copy('node_modules/devalue', `${home}devalue`)
     copy('build/Release/handover.node', `${home}@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`)
     if (home !== '') symlinkSync(`${home}handover`, path.join(modules, 'handover'))
     mkdirSync(path.join(modules, '.bin'))

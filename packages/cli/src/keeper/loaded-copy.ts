@@ -4,7 +4,6 @@
  */
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { nativeFile } from '@handover/core/internal'
@@ -21,10 +20,8 @@ export class LoadedCopy {
   /** Reads the files. Throws the system's error if they are gone already. */
   constructor() {
     const core = path.dirname(require.resolve('@handover/core/package.json'))
-    const devalue = folderOf(createRequire(path.join(core, 'package.json')).resolve('devalue'))
     this.#take(path.join(__dirname, '../..'), 'handover', ['package.json', 'bin', 'dist/bundle'])
     this.#take(core, '@handover/core', ['package.json', 'dist/bundle'])
-    this.#take(devalue, 'devalue', ['package.json', 'src'])
     const addon = nativeFile()
     const prebuilt = `node_modules/@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`
     if (addon !== undefined) this.#files.set(prebuilt, readFileSync(addon))
@@ -74,12 +71,4 @@ export class LoadedCopy {
     const folders = [this.#folder, path.basename(own).startsWith(prefix) ? own : undefined].filter((folder) => folder !== undefined)
     for (const folder of folders) rmSync(folder, { recursive: true, force: true })
   }
-}
-
-/** The package that a file belongs to. */
-function folderOf(file: string): string {
-  let folder = path.dirname(file)
-  const isPackage = (): boolean => statSync(path.join(folder, 'package.json'), { throwIfNoEntry: false }) !== undefined
-  while (folder !== path.dirname(folder) && !isPackage()) folder = path.dirname(folder)
-  return folder
 }

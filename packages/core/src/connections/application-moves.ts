@@ -15,7 +15,7 @@ import {
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
-import { decodeState, encodeState, loadSoon } from '../protocol/value-codec.js'
+import { decodeState, encodeState } from '../protocol/value-codec.js'
 import { GiveBackError } from './connection-receiver.js'
 import type { ConnectionSender } from './connection-sender.js'
 import type { ConnectionTracker } from './connection-tracker.js'
@@ -69,7 +69,6 @@ export class ApplicationMoves {
     if (typeof take !== 'function') throw optionError('onMoved() was given no function', 'Give (socket, state) => …')
     if (this.#takers.has(kind)) throw optionError(`onMoved("${kind}") was called twice`, 'Give each kind one function')
     this.#takers.set(kind, take)
-    loadSoon()
   }
 
   /** The kind is free again. */

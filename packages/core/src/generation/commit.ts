@@ -9,12 +9,13 @@ import type { StartupActions } from '../handover/startup.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
+import { accepts } from '../protocol/lifecycle.js'
 import type { GenerationContext } from './generation-context.js'
 import { beAskable, tellKeeper } from './listening.js'
 
 /** Accepts. Answers what it can take of the predecessor's connections. */
 export function serve(context: GenerationContext): Takes | undefined {
-  const { host, lifecycle, state, startup: { predecessor }, paths, controlSockets, keeper } = context
+  const { host, lifecycle, state, startup: { predecessor }, paths, keeper } = context
   // Before the move: its listeners may tell clients to connect at once.
   acceptOnAll(context)
   lifecycle.move('ready', { is: 'serving' })
@@ -25,13 +26,22 @@ export function serve(context: GenerationContext): Takes | undefined {
     state.connect('predecessor', predecessor.channel, predecessor.predecessor)
   }
   state.serves()
-  controlSockets.serve()
   // Under a keeper, stderr leads there until the reload is done: the last lines of a crash belong into the error.
   if (!keeper) host.inherited.stderr?.restore()
   tellKeeper(context)
+  // Two turns: the predecessor stops accepting, and what waits is accepted, before this.
+  host.clock.setImmediate(() => host.clock.setImmediate(() => { beFound(context) }))
+  return takes(context)
+}
+
+/** Nobody waits for it at the commit: who connects to a control socket meanwhile is queued there. */
+function beFound(context: GenerationContext): void {
+  const { host, controlSockets, lifecycle, registry } = context
+  // It stops already, or has closed all its listeners.
+  if (!accepts(lifecycle.state.is) || registry.listeners.length === 0) return
+  controlSockets.serve()
   beAskable(context)
   notifySystemd({ READY: 1, MAINPID: host.pid })
-  return takes(context)
 }
 
 function takes({ support, registry, applicationMoves }: GenerationContext): Takes | undefined {

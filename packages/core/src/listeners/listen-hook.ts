@@ -94,13 +94,13 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
   if (refused) {
     inside.refuseToListen(server)
   } else if (answer) {
-    inside.listenQuietly(server, answer.fd)
+    inside.listenQuietly(server, answer.fd, answer.about.kind === 'unix' ? 'unix' : 'tcp')
   } else if (opened) {
-    inside.listenQuietly(server, opened.fd)
+    inside.listenQuietly(server, opened.fd, opened.path === undefined ? 'tcp' : 'unix')
   } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
     // Not the abstract namespace. Where another server of this process is about to listen at this path, Node reports EADDRINUSE.
     const fd = hook.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
-    if (fd !== undefined) inside.listenQuietly(server, fd)
+    if (fd !== undefined) inside.listenQuietly(server, fd, 'unix')
   } else if (isQuiet) {
     inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port))
   }

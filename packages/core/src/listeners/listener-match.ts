@@ -48,9 +48,14 @@ function fits(asked: AskedAddress, offered: OfferedListener): boolean {
 
 /** The first offered listener that a call means: one that was asked for in the same words goes first. */
 export function find<T extends OfferedListener>(asked: AskedAddress, offered: Iterable<T>): T | undefined {
-  const all = [...offered].filter((candidate) => candidate.kind !== 'control')
   const key = keyOf(asked)
-  return all.find((candidate) => candidate.asked === key) ?? all.find((candidate) => fits(asked, candidate))
+  let fitting: T | undefined
+  for (const candidate of offered) {
+    if (candidate.kind === 'control') continue
+    if (candidate.asked === key) return candidate
+    if (!fitting && fits(asked, candidate)) fitting = candidate
+  }
+  return fitting
 }
 
 /** How the descriptor differs from what the offer says; undefined: it does not. */

@@ -88,7 +88,8 @@ export class ListenerRegistry {
     // Of two on one path, the one that the path leads to goes first.
     const leadsElsewhere = ({ about: { kind, file, address } }: OfferedSocket): boolean =>
       kind === 'unix' && file !== undefined && file !== fileId(address)
-    const usable = [...this.#offered].sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
+    const usable = [...this.#offered]
+    if (asked.kind === 'unix') usable.sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
     const about = find(meaningOf(asked), usable.map((offered) => offered.about))
     const offered = usable.find((candidate) => candidate.about === about)
     if (!offered) return undefined

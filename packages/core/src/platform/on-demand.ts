@@ -5,6 +5,7 @@
 
 import type cluster from 'node:cluster'
 import type dgram from 'node:dgram'
+import { closeSync, openSync, readSync } from 'node:fs'
 import type https from 'node:https'
 import type tls from 'node:tls'
 
@@ -30,8 +31,17 @@ export const isClusterWorker = (): boolean => process.channel !== undefined && c
 
 export const hasClusterWorkers = (): boolean => Object.keys(clusterModule().workers ?? {}).length > 0
 
-/** 128 random bits that cannot be guessed. */
-export const secretWord = (): string => process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
+/** 128 random bits that cannot be guessed. The kernel has them at once; Node's crypto would first be loaded, within a listen(). */
+export function secretWord(): string {
+  try {
+    const file = openSync('/dev/urandom', 'r')
+    const bits = Buffer.alloc(16)
+    const read = readSync(file, bits)
+    closeSync(file)
+    if (read === bits.length) return bits.toString('hex')
+  } catch { /* a jail without /dev */ }
+  return process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
+}
 
 /** For names that must differ: not a secret. */
 export const uniqueWord = (): string => Math.floor(Math.random() * 2 ** 48).toString(16).padStart(12, '0')

@@ -27,18 +27,9 @@ interface Devalue {
 }
 
 let loaded: Devalue | undefined
-// It is an ES module, and needed only where state moves.
+// The bundle has it, evaluated where it is first used.
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- this file is CommonJS, and import() would be asynchronous
 const devalue = (): Devalue => (loaded ??= require('devalue') as Devalue)
-
-/** Loads what is needed only when state moves while it is there: the release that this process was started from may be removed before. */
-export function loadSoon(): void {
-  setImmediate(() => {
-    try {
-      devalue()
-    } catch { /* the first use of it throws this again */ }
-  }).unref()
-}
 
 const errorTypes = new Map<unknown, (message?: string) => Error>([
   ...[Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError]

@@ -11,7 +11,6 @@ import type { SectionStatus, ServiceCount } from '../protocol/control-messages.j
 import type { Peer } from '../protocol/handover-messages.js'
 import type { CountedBy } from '../protocol/keeper-messages.js'
 import { listed, type StateReport } from '../protocol/report.js'
-import { loadSoon } from '../protocol/value-codec.js'
 import { ProcessExchange, readTold, withFile, type CountGatherer, type ExchangeSide } from './aggregates/aggregate-exchange.js'
 import type { Aggregate, AggregateOptions } from './aggregates/aggregate.js'
 import { PeerMessages } from './peer-messages.js'
@@ -76,12 +75,10 @@ export class SharedState {
   /** Throws HANDOVER_OPTION. */
   share(name: string, section: Section): void {
     this.#sections.share(name, section)
-    loadSoon()
     if (this.restoring.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
   }
 
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
-    loadSoon()
     return this.#exchange.aggregates.aggregate(name, options)
   }
 

@@ -32,16 +32,30 @@ export function hasOwnTicketKeys(server: tls.Server): boolean {
 /** The quiet handles, with the backlogs that Node asked for. */
 const putOff = new WeakMap<ListenHandle, number>()
 
+interface Maker {
+  new (type: number): ListenHandle & { open(fd: number): number }
+  readonly prototype: object
+}
+/** TCP and Pipe of Node: a `net.Socket` finds out which of them a descriptor needs, and is thrown away, which takes most of the time. */
+const makers = new Map<'tcp' | 'unix', Maker>()
+/** TCPConstants.SERVER, PipeConstants.SERVER: what Node makes its listening handles with. */
+const serverType = 1
+
+function openHandle(fd: number, make: Maker | undefined): ListenHandle | undefined {
+  if (!make || !('open' in make.prototype)) return undefined
+  const handle = new make(serverType)
+  if (handle.open(fd) === 0) return handle
+  handle.close()
+  return undefined
+}
+
 /**
  * A handle that owns `fd` and accepts nothing until `accept()`. A successor claims its listeners before it may accept, but Node accepts
- * from a listening descriptor at once: `handle.listen`, which calls listen(2) and watches the descriptor, is put off.
+ * from a listening descriptor at once: `handle.listen`, which calls listen(2) and watches the descriptor, is put off. `make`: of a handle
+ * for the same kind of socket.
  */
-export function quietHandle(fd: number): ListenHandle {
-  // A socket is the public way to a handle that does not listen yet.
-  const socket = new net.Socket({ fd, readable: false, writable: false })
-  const handle = inside(socket)._handle
-  if (!handle) throw new Error('a socket has no _handle')
-  inside(socket)._handle = null
+export function quietHandle(fd: number, make?: Maker): ListenHandle {
+  const handle = openHandle(fd, make) ?? handleOfSocket(fd)
   if (typeof handle.listen !== 'function') throw new Error('a handle has no listen()')
   putOff.set(handle, 0)
   handle.listen = (backlog) => {
@@ -51,9 +65,22 @@ export function quietHandle(fd: number): ListenHandle {
   return handle
 }
 
+/** A socket is the public way to a handle that does not listen yet. */
+function handleOfSocket(fd: number): ListenHandle {
+  const socket = new net.Socket({ fd, readable: false, writable: false })
+  const handle = inside(socket)._handle
+  if (!handle) throw new Error('a socket has no _handle')
+  inside(socket)._handle = null
+  return handle
+}
+
+const makerOf = (handle: ListenHandle): Maker => handle.constructor as Maker
+
 /** Call it as `server.listen()` begins: Node then listens on this handle for `fd`, which accepts at `accept(server)`. */
-export function listenQuietly(server: net.Server, fd: number): void {
-  inside(server)._handle = quietHandle(fd)
+export function listenQuietly(server: net.Server, fd: number, kind: 'tcp' | 'unix'): void {
+  const handle = quietHandle(fd, makers.get(kind))
+  makers.set(kind, makerOf(handle))
+  inside(server)._handle = handle
 }
 
 /**
@@ -120,7 +147,7 @@ export function stopAccepting(server: net.Server, duplicate: number): void {
 function putQuietHandle(server: net.Server, fd: number): ListenHandle {
   const before = inside(server)._handle
   if (!before) throw new Error('the server has no _handle')
-  const after = quietHandle(fd)
+  const after = quietHandle(fd, makerOf(before))
   // Node puts 'onconnection' and the symbol of the owner on a handle.
   for (const key of Reflect.ownKeys(before)) if (key !== 'listen') Reflect.set(after, key, Reflect.get(before, key))
   if (before.hasRef?.() === false) after.unref?.()
