@@ -14,16 +14,16 @@ export const mutations = {
     const { movabilityOf } = movability
     handle.isAnswering = () => false
     movability.movabilityOf = (socket, connection, reading) => {
-      if (connection.running.size > 0) changed()
-      return movabilityOf(socket, { ...connection, running: new Map() }, reading)
+      if (connection.running.length > 0) changed()
+      return movabilityOf(socket, { ...connection, running: [] }, reading)
     }
   },
   'an answer that is finished and not sent does not hold a connection back': ({ movability, handle }, changed) => {
     const { movabilityOf } = movability
     handle.unsentBytes = () => 0
     movability.movabilityOf = (socket, connection, reading) => {
-      const running = new Map([...connection.running].filter(([response]) => !response.writableEnded))
-      if (running.size > 0 || connection.running.size === 0) return movabilityOf(socket, connection, reading)
+      const running = connection.running.filter(({ response }) => !response.writableEnded)
+      if (running.length > 0 || connection.running.length === 0) return movabilityOf(socket, connection, reading)
       changed()
       const { _httpMessage: message } = socket
       socket._httpMessage = null

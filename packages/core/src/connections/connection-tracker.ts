@@ -6,10 +6,11 @@ import type http2 from 'node:http2'
 import type net from 'node:net'
 import type tls from 'node:tls'
 import { acceptorOf, adoptDescriptor, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
+import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import {
-  inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type Streams, type TrackedServer
+  inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type RunningRequest, type Streams, type TrackedServer
 } from './connection.js'
 import { Drain, type DrainOptions } from './drain.js'
 import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from './hand-served.js'
@@ -38,6 +39,11 @@ function watchRequests(): void {
     const accepted = acceptedSocket(socket)
     trackerOf(accepted)?.beganByHand(accepted, { server, socket }, request, response)
   })
+  // As 'finish' of the response, without a listener on each.
+  subscribe('http.server.response.finish', (message) => {
+    const { server, response, socket } = message as { server: net.Server; response: ServerResponse; socket: net.Socket }
+    trackers.get(server)?.finished(socket, response)
+  })
 }
 
 // http2 exports no class of its servers.
@@ -52,6 +58,8 @@ function above(server: net.Server, socket: tls.TLSSocket): Protocol {
   if (speaksHttp2(server)) return socket.alpnProtocol === 'h2' ? 'http2' : 'http1'
   return isHttpsServer(server) ? 'http1' : 'other'
 }
+
+const none: readonly RunningRequest[] = []
 
 export class ConnectionTracker {
   readonly #connections = new Map<net.Socket, Connection>()
@@ -123,11 +131,12 @@ export class ConnectionTracker {
     const { ageMs = 0, idleMs = 0, requests = 0 } = this.#receiving ?? {}
     const now = performance.now()
     const connection: Connection = {
-      running: new Map(), protocol, wire, openedAt: now - ageMs, requestsBefore: requests, requests, bytesRead: 0, quietSince: now - idleMs,
+      running: none, protocol, wire, openedAt: now - ageMs, requestsBefore: requests, requests, bytesRead: 0, quietSince: now - idleMs,
       timerInherited: false, byHand: false, stays
     }
     this.#connections.set(socket, connection)
     socket.once('close', () => {
+      for (const request of connection.running) if (!request.isWatched) countFailed(request)
       if (this.#connections.get(socket) === connection && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
     })
     return connection
@@ -200,6 +209,7 @@ export class ConnectionTracker {
   /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
   drain(options: DrainOptions): Drain {
     this.#drain?.undo()
+    for (const [socket, connection] of this.#connections) for (const request of connection.running) this.#watch(socket, connection, request)
     return this.#drain = new Drain(this.#of, options, () => { this.#drain = undefined })
   }
 
@@ -250,17 +260,40 @@ export class ConnectionTracker {
     this.#run(accepted, connection, request, response)
   }
 
-  #run(socket: net.Socket, connection: Connection, request: IncomingMessage, response: ServerResponse): void {
-    connection.running.set(response, { method: request.method ?? '', target: request.url ?? '', since: performance.now() })
+  #run(socket: net.Socket, connection: Connection, incoming: IncomingMessage, response: ServerResponse): void {
+    const request = { method: incoming.method ?? '', target: incoming.url ?? '', since: coarseNow(), response, isWatched: false }
+    connection.running = connection.running.length === 0 ? [request] : [...connection.running, request]
     connection.requests++
     requestCounts.total++
+    if (this.#drain || connection.byHand) this.#watch(socket, connection, request)
     this.#drain?.began(socket, connection, response)
+  }
+
+  /** The answer is out. Where it is watched, its 'close' follows. */
+  finished(socket: net.Socket, response: ServerResponse): void {
+    const connection = this.#connections.get(socket)
+    if (!connection) return
+    for (const request of connection.running) if (request.response === response && !request.isWatched) this.#over(connection, request)
+  }
+
+  #watch(socket: net.Socket, connection: Connection, request: RunningRequest): void {
+    if (request.isWatched) return
+    request.isWatched = true
+    const { response } = request
     response.once('close', () => {
-      connection.running.delete(response)
-      if (response.headersSent && response.statusCode >= 500) requestCounts.failed++
-      connection.quietSince = performance.now()
-      if (connection.served) connection.bytesAnswered = connection.wire.bytesRead
+      this.#over(connection, request)
       this.#drain?.answered(socket, connection, response)
     })
   }
+
+  #over(connection: Connection, request: RunningRequest): void {
+    connection.running = connection.running.length === 1 ? none : connection.running.filter((other) => other !== request)
+    countFailed(request)
+    connection.quietSince = coarseNow()
+    if (connection.served) connection.bytesAnswered = connection.wire.bytesRead
+  }
+}
+
+function countFailed({ response }: RunningRequest): void {
+  if (response.headersSent && response.statusCode >= 500) requestCounts.failed++
 }

@@ -10,7 +10,15 @@ import type { StayReason } from './stay-reasons.js'
 export interface Request {
   readonly method: string
   readonly target: string
+  /** As coarseNow(). */
   readonly since: number
+}
+
+/** A request of HTTP/1. */
+export interface RunningRequest extends Request {
+  readonly response: ServerResponse
+  /** In a drain: its response has a listener for 'close'. */
+  isWatched: boolean
 }
 
 /** `handshake`: under TLS, before there is a secure connection. Only with HTTP/1 and in a handshake can idle be told from busy. */
@@ -22,7 +30,7 @@ export type Streams = Map<http2.ServerHttp2Stream, Request>
 /** What is known of one connection. Times as performance.now(). */
 export interface Connection {
   /** Requests whose response is not flushed, in order of arrival. */
-  readonly running: Map<ServerResponse, Request>
+  running: readonly RunningRequest[]
   readonly protocol: Protocol
   /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
   readonly wire: net.Socket

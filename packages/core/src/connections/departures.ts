@@ -59,8 +59,8 @@ export class Departures {
     this.#candidates = new Set(of.connections.keys())
     const reading = readingOf(of.server)
     for (const [socket, connection] of of.connections) {
-      if (connection.running.size === 0 && socket.bytesRead > 0 && !reading.has(socket)) this.#between.add(socket)
-      if (!connection.byHand) for (const response of connection.running.keys()) this.#watch(socket, connection, response)
+      if (connection.running.length === 0 && socket.bytesRead > 0 && !reading.has(socket)) this.#between.add(socket)
+      if (!connection.byHand) for (const { response } of connection.running) this.#watch(socket, connection, response)
     }
     route.mover.add(this.#source)
   }
@@ -95,7 +95,7 @@ export class Departures {
     if (!this.#moves(connection)) return false
     this.#watch(socket, connection, response)
     // The client pipelines, or the connection was held in the middle of what was read. Else a look makes no sense before the answer.
-    if (connection.running.size > 1 || connection.held === true) this.added(socket)
+    if (connection.running.length > 1 || connection.held === true) this.added(socket)
     return true
   }
 
@@ -104,7 +104,7 @@ export class Departures {
     if (!this.#moves(connection)) return false
     holdAfter(socket, connection, response)
     onRestOfRequest(response, () => {
-      if (!this.#moves(connection) || connection.running.size > 0) return
+      if (!this.#moves(connection) || connection.running.length > 0) return
       hold(socket, connection)
       this.added(socket)
     })
@@ -136,8 +136,8 @@ export class Departures {
         // A request that has begun to come is answered here. A client that does not wait for answers would never let its connection be
         // idle.
         if (reading.has(socket)) release(socket, connection)
-        else if (connection.running.size > 1) hold(socket, connection)
-        if (connection.running.size === 0) this.#lookAgain(socket, connection)
+        else if (connection.running.length > 1) hold(socket, connection)
+        if (connection.running.length === 0) this.#lookAgain(socket, connection)
       }
       if (budget.isSpent) return
     }

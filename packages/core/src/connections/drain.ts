@@ -125,7 +125,7 @@ export class Drain {
   }
 
   answered(socket: net.Socket, connection: Connection, response: ServerResponse): void {
-    if (connection.running.size > 0 || this.#departures?.answered(socket, connection, response)) return
+    if (connection.running.length > 0 || this.#departures?.answered(socket, connection, response)) return
     this.#rest(socket, connection)
   }
 
@@ -178,7 +178,7 @@ export class Drain {
   }
 
   #rest(socket: net.Socket, connection: Connection): void {
-    if (connection.running.size > 0) return
+    if (connection.running.length > 0) return
     if (connection.served !== undefined || (connection.protocol !== 'http2' && connection.protocol !== 'other')) this.#resting.add(socket)
   }
 
@@ -242,7 +242,8 @@ export class Drain {
   /** Server-sent events end as their clients expect an end, with a hint when to come back. */
   #endStreams(windowMs: number): void {
     if (this.#undone) return
-    const streams = [...this.#of.connections.values()].flatMap(({ running }) => [...running.keys()]).filter(isEventStream)
+    const running = [...this.#of.connections.values()].flatMap((connection) => connection.running)
+    const streams = running.map(({ response }) => response).filter(isEventStream)
     for (const stream of streams) {
       setTimeout(() => {
         if (this.#undone || stream.writableEnded || stream.destroyed) return
@@ -296,7 +297,7 @@ export class Drain {
     }
     // Held until the kernel takes what was written to it before.
     if (connection.leaving) keepHere(socket, connection, 'clientDoesNotRead')
-    for (const request of connection.running.values()) this.#nameCut(request, now)
+    for (const request of connection.running) this.#nameCut(request, now)
     this.#close(socket, connection, isBetween(socket, connection, reading) && !hasUnread(socket) ? 'closedIdle' : 'cut')
   }
 

@@ -14,8 +14,8 @@ export const retryMs = 1_000
 
 /** The newest answer, and only that, says that the connection ends with it: pipelined requests before it must all be answered. */
 export function sayLast(connection: Connection): void {
-  const newest = [...connection.running.keys()].at(-1)
-  for (const response of connection.running.keys()) if (response !== newest) unmark(response)
+  const newest = connection.running.at(-1)?.response
+  for (const { response } of connection.running) if (response !== newest) unmark(response)
   if (!newest || newest.headersSent || newest.getHeader('connection') === 'close') return
   newest.setHeader('Connection', 'close')
   marked.add(newest)
@@ -29,7 +29,7 @@ function unmark(response: ServerResponse): void {
 }
 
 export function unsayLast(connection: Connection): void {
-  for (const response of connection.running.keys()) unmark(response)
+  for (const { response } of connection.running) unmark(response)
 }
 
 /**

@@ -49,7 +49,7 @@ function onHead(response: ServerResponse, written: () => void): void {
 
 /** After this answer nothing more is read, unless the connection ends with it, or a request has only half come. */
 export function holdAfter(socket: net.Socket, connection: Connection, response: ServerResponse): void {
-  const isWhole = response.req.complete && [...connection.running.keys()].every(({ req }) => req.complete)
+  const isWhole = response.req.complete && connection.running.every(({ response: { req } }) => req.complete)
   if (isWhole && !endsConnection(response)) hold(socket, connection)
 }
 

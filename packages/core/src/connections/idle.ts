@@ -24,8 +24,8 @@ export function readingOf(server: net.Server): SocketSet {
 
 /** No request has begun. A connection that never sent a byte is idle. */
 export function isBetween(socket: net.Socket, { protocol, running, served, wire, bytesAnswered }: Connection, reading: SocketSet): boolean {
-  if (served) return running.size === 0 && hasParser(served.socket) && wire.bytesRead === bytesAnswered
-  if (protocol === 'http2' || protocol === 'other' || running.size > 0) return false
+  if (served) return running.length === 0 && hasParser(served.socket) && wire.bytesRead === bytesAnswered
+  if (protocol === 'http2' || protocol === 'other' || running.length > 0) return false
   return socket.bytesRead === 0 || (hasParser(socket) && !reading.has(socket))
 }
 

@@ -29,7 +29,7 @@ export function movabilityOf(socket: net.Socket, connection: Connection, reading
   const never = unmovable(socket, connection)
   if (never !== undefined) return { stays: never }
   if (connection.protocol === 'other') return { stays: 'otherProtocol' }
-  if (connection.running.size > 0 || isAnswering(socket)) return 'later'
+  if (connection.running.length > 0 || isAnswering(socket)) return 'later'
   // It ends by itself.
   if (socket.destroyed || !socket.readable || !socket.writable || fdOf(socket) === undefined) return 'later'
   if (!hasParser(socket)) return { stays: 'upgraded' }

@@ -75,7 +75,7 @@ export class StatusReader {
       listeners: registry.names,
       connections: countBy(open, ([socket, connection]) => kindOf(socket, connection)),
       requests: { inFlight: running.length, total: requestCounts.total, failed: requestCounts.failed },
-      waitsFor: is === 'draining' ? waitedFor(running, open.filter(([, { running: { size } }]) => size === 0)) : [],
+      waitsFor: is === 'draining' ? waitedFor(running, open.filter(([, { running: { length } }]) => length === 0)) : [],
       endsInMs: shutdown?.endsInMs ?? null,
       memory: process.memoryUsage.rss(),
       ...(inspectorUrl() !== undefined && { debugged: true }),
