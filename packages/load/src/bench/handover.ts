@@ -1,6 +1,6 @@
 /**
  * What a handover takes: a minimal http server reloaded 20 times under light load, and how long each phase took; then 20 handovers
- * to processes that had booted before, which leaves the handover's own cost.
+ * to processes that had booted before, which leaves the handover's own cost: with one listener, and with 200.
  *
  * The phases come from the reports that the server writes to stderr, as lines with JSON after reportMarker; the time
  * from the signal to the first new answer is the client's. Most of it is the boot of Node, not Handover.
@@ -27,11 +27,13 @@ export async function benchHandover(): Promise<void> {
   console.log('Reload by SIGHUP: most of it is the boot of Node.\n')
   await benchReload()
   console.log('\nHandover between two processes that have booted: from its first word to the last accept of the predecessor.\n')
-  await benchBooted()
+  await benchBooted(1)
+  console.log()
+  await benchBooted(200)
 }
 
 /** Processes that wait with everything loaded and take over by name, one from the other. */
-async function benchBooted(): Promise<void> {
+async function benchBooted(listeners: number): Promise<void> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
   const versionFile = path.join(folder, 'version.txt')
   writeFileSync(versionFile, '1')
@@ -39,12 +41,14 @@ async function benchBooted(): Promise<void> {
   const env = {
     ...process.env,
     HANDOVER_NAME: 'bench', HANDOVER_DIR: path.join(folder, 'control'), HANDOVER_UNDO_WINDOW: '0',
-    APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1'
+    APP_VERSION_FILE: versionFile, PORT: String(port), WAIT: '1', LISTENERS: String(listeners)
   }
   const commits: Record<string, number>[] = []
+  const stalls: number[] = []
   const boot = async (): Promise<{ go: () => void; switched: Promise<unknown>; kill: () => void }> => {
     const child = spawn(process.execPath, [server], { env, stdio: ['pipe', 'ignore', 'pipe'] })
     const lines = createInterface({ input: child.stderr })
+    lines.on('line', (line) => { if (line.startsWith('stall ')) stalls.push(Number(line.slice('stall '.length))) })
     const booted = new Promise<void>((resolve) => lines.on('line', (line) => { if (line === 'booted') resolve() }))
     const switched = new Promise<void>((resolve) => lines.on('line', (line) => {
       const durations = durationsOf(line)
@@ -70,9 +74,9 @@ async function benchBooted(): Promise<void> {
     }
     const own = commits.map(({ prepare, commit }) => (prepare ?? 0) + (commit ?? 0))
     const rows = [['offer to ready', commits.map((one) => one['prepare'] ?? 0)], ['ready to the last accept', commits.map((one) =>
-      one['commit'] ?? 0)], ['offer to the last accept', own]] as const
+      one['commit'] ?? 0)], ['offer to the last accept', own], ['longest stall of the predecessor', stalls]] as const
     console.log(table([[
-      'ms', 'median', 'max', 'of'
+      `ms, ${count(listeners)} ${listeners === 1 ? 'listener' : 'listeners'}`, 'median', 'max', 'of'
     ], ...rows.map(([name, values]) => [name, median(values).toFixed(2), Math.max(...values).toFixed(2), count(values.length)])]))
   } finally {
     for (const kill of running) kill()

@@ -2,7 +2,8 @@
  * The server of `bench handover`: answers with its version, and writes its reports to stderr as reporter.ts does.
  *
  * With TLS_KEY and TLS_CERT, the names of two files, it speaks https. With WAIT=1 it boots, says `booted`, and listens only when a line
- * comes on its standard input: a successor whose boot takes no time.
+ * comes on its standard input: a successor whose boot takes no time. It listens on LISTENERS ports, and says at its end how long its event
+ * loop was held up at most since it served.
  */
 
 import { readFileSync } from 'node:fs'
@@ -26,4 +27,13 @@ if (process.env['WAIT'] === '1') {
   await once(process.stdin, 'data')
   process.stdin.destroy()
 }
-server.listen(Number(process.env['PORT']), '127.0.0.1')
+server.listen(Number(process.env['PORT']), '127.0.0.1', () => {
+  let [last, most] = [performance.now(), 0]
+  setInterval(() => {
+    const now = performance.now()
+    most = Math.max(most, now - last)
+    last = now
+  }, 1).unref()
+  process.on('exit', () => { process.stderr.write(`stall ${most}\n`) })
+})
+for (let more = Number(process.env['LISTENERS'] ?? 1); more > 1; more--) handover(http.createServer(answer)).listen(0, '127.0.0.1')
