@@ -74,5 +74,18 @@ export function takeTextFile(fd: number): string {
 
 const closeAt = promisify(close)
 
-/** Not closeSync(): the last close of a file in memory frees its pages, a tenth of a second for a gigabyte. Ignores a wrong number. */
-export const closeLater = (fd: number): Promise<void> => closeAt(fd).catch(() => undefined)
+/** A file of at most so many bytes is written, read and closed at once: the way to another thread and back takes longer. */
+export const smallBytes = 16_384
+
+/**
+ * The last close of a file in memory frees its pages, a tenth of a second for a gigabyte: another thread does it, unless it is known to be
+ * small. Ignores a wrong number.
+ */
+export async function closeLater(fd: number, bytes = Infinity): Promise<void> {
+  try {
+    if (bytes <= smallBytes) closeSync(fd)
+    else await closeAt(fd)
+  } catch {
+    // Nobody can do anything about it.
+  }
+}

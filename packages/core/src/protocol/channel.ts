@@ -21,7 +21,7 @@ import { LineReader, maxLineBytes, type Vocabulary } from './json-lines.js'
 
 export const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')
 
-/** How long until the next try on a full socket: there is no event for a raw descriptor. */
+/** How long until the next try on a full socket, at most: there is no event for a raw descriptor. */
 const fullMs = 10
 
 export class Channel<Hears extends { readonly type: string } = Message, Says extends { readonly type: string } = Message> {
@@ -159,7 +159,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
 
   /** As `send`, but waits for room where the other side does not read. Throws signal.reason. */
   async sendWhenRoom(message: Says, fds: readonly number[], signal: AbortSignal): Promise<void> {
-    for (;;) {
+    for (let waitMs = 1; ; waitMs = Math.min(fullMs, waitMs * 2)) {
       signal.throwIfAborted()
       try {
         this.send(message, fds)
@@ -167,7 +167,7 @@ export class Channel<Hears extends { readonly type: string } = Message, Says ext
       } catch (error) {
         if (!isTransient(error)) throw error
       }
-      await wait(fullMs)
+      await wait(waitMs)
     }
   }
 

@@ -8,6 +8,8 @@ import net from 'node:net'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { closeFds, receiveFds, sendFds } from '@handover/core/fd'
+import { LoopBudget } from '../../../core/dist/platform/loop-budget.js'
+import { smallBytes } from '../../../core/dist/platform/memory-file.js'
 import { readSection, writeSection } from '../../../core/dist/sharing/sections/section-file.js'
 import type { StateLine, Way } from './state.js'
 import { nowMs } from '../client/clock.js'
@@ -57,6 +59,9 @@ function watch(): () => Pick<StateLine, 'stallMs' | 'peakBytes' | 'cpuMs'> {
   }
 }
 
+const about = { name: 'bench', schema: null, phase: 'final', version: null, generation: 1 } as const
+const options = { maxBytes: Infinity, signal }
+
 async function save(): Promise<{ bytes: number; from: number }> {
   const value = way === 'value' ? entries() : buffers()
   // The other process says that it is there.
@@ -68,9 +73,18 @@ async function save(): Promise<{ bytes: number; from: number }> {
     await pipeline(Readable.from(value as Iterable<Buffer>, { objectMode: false }), socket)
     return { bytes: wanted, from }
   }
-  const { fd, bytes } = await writeSection({
-    name: 'bench', schema: null, phase: 'final', version: null, generation: 1
-  }, value, { maxBytes: Infinity, signal })
+  if (way === 'small' || way === 'not small') {
+    const budget = new LoopBudget()
+    const content = 'x'.repeat(way === 'small' ? 100 : smallBytes)
+    for (let index = 0; index < wanted; index++) {
+      await budget.nextTurn() // as the predecessor does
+      const { fd } = await writeSection(about, content, options)
+      await sendFds(channel, [fd])
+      closeFds([fd])
+    }
+    return { bytes: wanted * content.length, from }
+  }
+  const { fd, bytes } = await writeSection(about, value, options)
   await sendFds(channel, [fd])
   closeFds([fd])
   return { bytes, from }
@@ -83,6 +97,12 @@ async function restore(): Promise<{ bytes: number; from: number }> {
   let bytes = 0
   if (way === 'socket') {
     for await (const chunk of new net.Socket({ fd: channel })) bytes += (chunk as Buffer).length
+  } else if (way === 'small' || way === 'not small') {
+    const budget = new LoopBudget()
+    for (; bytes < wanted; bytes++) {
+      await budget.nextTurn()
+      await readSection((await receiveFds(channel, { maxBytes: 1 })).fds[0]!, { signal })
+    }
   } else {
     const { fds } = await receiveFds(channel)
     const { value } = await readSection(fds[0]!, { signal })

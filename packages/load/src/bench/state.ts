@@ -1,7 +1,7 @@
 /**
  * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a
  * sealed file in memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a
- * Map of entries.
+ * Map of entries. Then 1,000 sections that are small, a file each, beside 1,000 that are just too large to be written and read at once.
  *
  * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak
  * of memory beyond what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor
@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { closeFds, socketPair } from '@handover/core/fd'
 import { count, ms, table } from '../table.js'
 
-export type Way = 'file' | 'socket' | 'value'
+export type Way = 'file' | 'socket' | 'value' | 'small' | 'not small'
 
 /** What each of the two processes prints at its end. */
 export interface StateLine {
@@ -33,12 +33,13 @@ export interface StateLine {
 const mebi = 1_048_576
 const script = fileURLToPath(new URL('state-process.js', import.meta.url))
 const rows: readonly (readonly [Way, readonly number[]])[] = [
-  ['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]]
+  ['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]],
+  ['small', [1_000 / mebi]], ['not small', [1_000 / mebi]]
 ]
 const rounds = 3
 
 const heads = ['way', 'MiB', 'ms', 'from-to', 'stall saves', 'restores', 'peak MiB saves', 'peak MiB restores', 'CPU ms saves', 'restores']
-const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'socket, stream', value: 'file, one Map' }
+const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'socket, stream', value: 'file, one Map', small: '1,000 of 100 bytes', 'not small': '1,000 of 16 KiB' }
 
 async function run(way: Way, bytes: number): Promise<readonly [StateLine, StateLine]> {
   const [a, b] = socketPair()
@@ -67,7 +68,7 @@ export async function benchState(): Promise<void> {
     for (const size of sizes) {
       const done = []
       for (let round = 0; round < rounds; round++) {
-        const [saves, restores] = await run(way, size * mebi)
+        const [saves, restores] = await run(way, Math.round(size * mebi))
         done.push({ saves, restores, took: restores.until - saves.from })
       }
       const { saves, restores, took } = middle(done)

@@ -4,14 +4,15 @@
  * The file begins with 16 bytes: "handover", the number of the format (4 bytes, little endian) and 4 that are zero. A frame is 1 byte for
  * its kind, 1 that is zero, 6 for the length of its content, little endian, and the content. The last frame holds the size of the whole
  * file in 8 bytes, little endian: a file that was cut anywhere is known as such before anything of it is used. Reads and writes are
- * asynchronous, of about 1 MiB, one ahead of the program; they name their position, so a descriptor that is shared is not moved.
+ * asynchronous, of about 1 MiB, one ahead of the program, unless the file is small; they name their position, so a descriptor that is
+ * shared is not moved.
  */
 
-import { fstatSync, read, write } from 'node:fs'
+import { fstatSync, read, readSync, write, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { HandoverError, withoutStop } from '../../errors.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
-import { closeLater } from '../../platform/memory-file.js'
+import { closeLater, smallBytes } from '../../platform/memory-file.js'
 
 export const format = 1
 
@@ -38,13 +39,17 @@ export interface FrameOptions {
   progress?(bytes: number): void
 }
 
+/** A batch that nobody uses, for the next small file. */
+let spareBatch: Buffer | undefined
+
 /** Writes frames into an empty file, which stays the caller's. */
 export class FrameWriter {
   readonly #fd: number
   readonly #of: string
   readonly #maxBytes: number
   readonly #options: FrameOptions
-  #batch: Buffer = Buffer.allocUnsafeSlow(batchBytes)
+  /** Grows to batchBytes when this is full. */
+  #batch: Buffer = spareBatch ?? Buffer.allocUnsafeSlow(smallBytes)
   #spare: Buffer | undefined
   #used = startBytes
   /** Where the batch begins in the file. */
@@ -57,6 +62,7 @@ export class FrameWriter {
     this.#of = of
     this.#maxBytes = maxBytes
     this.#options = options
+    spareBatch = undefined
     magic.copy(this.#batch)
     this.#batch.writeUInt32LE(format, 8)
     this.#batch.writeUInt32LE(0, 12)
@@ -74,7 +80,10 @@ export class FrameWriter {
       const what = `the state of ${this.#of} is too large: it needs ${size} bytes or more, expected at most ${this.#maxBytes}`
       throw new HandoverError('HANDOVER_STATE', { what, serving: 'Nothing was changed', todo: 'Save less, or raise maxBytes of the section in the version that runs' })
     }
-    if (headBytes + length > batchBytes - this.#used) return this.#writeLong(kind, content, length)
+    if (headBytes + length > this.#batch.length - this.#used) {
+      if (this.#batch.length < batchBytes) this.#grow()
+      if (headBytes + length > batchBytes - this.#used) return this.#writeLong(kind, content, length)
+    }
     this.#head(kind, length)
     this.#copy(content)
     return undefined
@@ -85,13 +94,20 @@ export class FrameWriter {
     const size = Buffer.alloc(endBytes - headBytes)
     size.writeBigUInt64LE(BigInt(this.bytes + endBytes))
     await this.write(frameKinds.end, size)
-    await this.#flush()
+    if (this.bytes <= smallBytes) this.#writeSmall()
+    else await this.#flush()
     await this.#written()
   }
 
   /** Waits until nothing is being written any more, however it went: then the file may be closed. */
   async settled(): Promise<void> {
     await this.#writing?.catch(() => undefined)
+  }
+
+  #grow(): void {
+    const small = this.#batch
+    this.#batch = Buffer.allocUnsafeSlow(batchBytes)
+    small.copy(this.#batch, 0, 0, this.#used)
   }
 
   #head(kind: FrameKind, length: number): void {
@@ -150,6 +166,18 @@ export class FrameWriter {
     this.#spare = full
   }
 
+  /** The whole file. */
+  #writeSmall(): void {
+    try {
+      const written = writeSync(this.#fd, this.#batch, 0, this.#used, 0)
+      if (written < this.#used) throw new Error(`only ${written} bytes of ${this.#used} can be written to the file`)
+    } catch (cause) {
+      throw this.#unwritten(0, cause)
+    }
+    this.#options.progress?.(this.#used)
+    spareBatch = this.#batch
+  }
+
   async #written(): Promise<void> {
     if (!this.#writing) return
     await this.#writing
@@ -165,8 +193,12 @@ export class FrameWriter {
         at += bytesWritten
       }
     } catch (cause) {
-      throw failed(`the state of ${this.#of} could not be written at byte ${position}`, cause, 'Give the machine or the container more memory, or save less')
+      throw this.#unwritten(position, cause)
     }
+  }
+
+  #unwritten(position: number, cause: unknown): HandoverError {
+    return failed(`the state of ${this.#of} could not be written at byte ${position}`, cause, 'Give the machine or the container more memory, or save less')
   }
 }
 
@@ -198,6 +230,7 @@ export class FrameReader {
   #position = startBytes
   #ahead: Promise<Buffer> | undefined
   #inFlight: Promise<unknown> | undefined
+  #whole: Buffer | undefined
   #closing: Promise<void> | undefined
   readonly #onAbort = (): void => { void this.close() }
 
@@ -252,7 +285,7 @@ export class FrameReader {
   /** Closes the file, when nothing reads from it any more. Calls of next() throw from now on. */
   close(): Promise<void> {
     this.#options.signal.removeEventListener('abort', this.#onAbort)
-    const over = (): Promise<void> => closeLater(this.#fd)
+    const over = (): Promise<void> => closeLater(this.#fd, this.#size)
     return (this.#closing ??= this.#inFlight ? this.#inFlight.then(over, over) : over())
   }
 
@@ -327,16 +360,32 @@ export class FrameReader {
   }
 
   async #read(into: Buffer, offset: number, length: number, position: number): Promise<number> {
-    const reading = readAt(this.#fd, into, offset, length, position)
-    this.#inFlight = reading
     try {
-      const { bytesRead } = await reading
+      const bytesRead = this.#size <= smallBytes ? this.#wholeFile().copy(into, offset, position, position + length)
+        : await this.#readLater(into, offset, length, position)
       if (bytesRead === 0) throw unusable(this.of, `became shorter while it was read: nothing is at byte ${position} of ${this.#size}`)
       this.#options.signal.throwIfAborted()
       return bytesRead
     } catch (cause) {
       if (cause instanceof HandoverError || this.#options.signal.aborted) throw cause
       throw failed(`the file of ${this.of} cannot be read at byte ${position}`, cause, 'It was not restored')
+    }
+  }
+
+  /** Of a small file. */
+  #wholeFile(): Buffer {
+    if (!this.#whole) {
+      const bytes = Buffer.allocUnsafe(this.#size)
+      this.#whole = bytes.subarray(0, readSync(this.#fd, bytes, 0, bytes.length, 0))
+    }
+    return this.#whole
+  }
+
+  async #readLater(into: Buffer, offset: number, length: number, position: number): Promise<number> {
+    const reading = readAt(this.#fd, into, offset, length, position)
+    this.#inFlight = reading
+    try {
+      return (await reading).bytesRead
     } finally {
       this.#inFlight = undefined
     }

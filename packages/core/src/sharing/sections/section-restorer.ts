@@ -7,6 +7,7 @@
  */
 
 import { reasonOf, textOf, withoutStop } from '../../errors.js'
+import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { MessageOf, SectionPhase } from '../../protocol/handover-messages.js'
@@ -58,6 +59,8 @@ export class SectionRestorer {
   #tellProgress = (_name: string, _bytes: number): void => undefined
   #alone = false
   #finished = false
+  readonly #budget = new LoopBudget()
+  #turn: Promise<void> | undefined
 
   constructor(sections: Sections, warn: (line: string) => void) {
     this.#sections = sections
@@ -212,6 +215,8 @@ export class SectionRestorer {
 
   /** Owns the descriptor. */
   async #restore(section: DeclaredSection, fd: number, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
+    // Small files are read at once: a thousand of them in one turn would hold up those that this process serves.
+    await (this.#turn = Promise.resolve(this.#turn).then(() => this.#budget.nextTurn()))
     const limit = new AbortController()
     const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
     let told = performance.now()

@@ -1,6 +1,7 @@
 /** The sections that a predecessor sends after its offer. */
 
 import { reasonOf } from '../../errors.js'
+import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater } from '../../platform/memory-file.js'
 import type { Channel } from '../../protocol/channel.js'
 import type { SavedSection } from './section-saver.js'
@@ -16,7 +17,9 @@ export interface SectionsToSend {
 
 /** One after the other, so that there is one copy more at a time. In the place of a section that fails the successor gets the reason. */
 export async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal): Promise<void> {
+  const budget = new LoopBudget()
   for (const name of sections.names) {
+    await budget.nextTurn()
     try {
       await sendSection(name, await sections.save(name, signal), channel, signal)
     } catch (error) {
@@ -31,6 +34,6 @@ export async function sendSection(name: string, { fd, bytes, phase }: SavedSecti
   try {
     await channel.sendWhenRoom({ type: 'section', name, phase, bytes }, [fd], signal)
   } finally {
-    void closeLater(fd)
+    void closeLater(fd, bytes)
   }
 }
