@@ -18,6 +18,7 @@ export const benchFile = built('load/dist/bench/main.js')
 export { group } from '../../packages/cli/dist/client/group-apps.js'
 export { parseCommand } from '../../packages/cli/dist/command-line/arguments.js'
 export { helpOf, overview } from '../../packages/cli/dist/command-line/help.js'
+export { describeTiming, phasesOf } from '../../packages/cli/dist/commands/reload-timing.js'
 export { describeApps } from '../../packages/cli/dist/commands/status-text.js'
 export { NoAnswer, statusOf } from '../../packages/cli/dist/control/ask.js'
 export type { DrillResult } from '../../packages/cli/dist/drill/drill-text.js'

@@ -4,6 +4,7 @@
  * One process has one generation, so the object behind these functions is one per process, even where the package is loaded twice.
  */
 
+import './generation/start-times.js'
 import type dgram from 'node:dgram'
 import type net from 'node:net'
 import type { Handover } from './generation/handover-api.js'

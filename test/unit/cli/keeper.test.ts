@@ -1,5 +1,6 @@
 /** A keeper and its workers in one process: starts, crashes and the waits between tries, reloads of all slots, and stops. */
 
+import os from 'node:os'
 import type { ReloadOutcome } from '@handover/core/internal'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { freePorts } from '../../helpers/ask.js'
@@ -38,6 +39,7 @@ afterEach(async () => {
   await machine[Symbol.asyncDispose]()
   await machine.settle()
   vi.useRealTimers()
+  vi.restoreAllMocks()
   putBack()
 })
 
@@ -208,6 +210,38 @@ describe('a reload', () => {
     await machine.until(() => machine.alive.length === 2, 'the end of the generation before')
     expect([processOf(1).end, processOf(2).end]).toEqual([{ code: 0, signal: null }, { code: 0, signal: null }])
     expect(serving(keeper)).toEqual([3, 4])
+  })
+
+  it.each([
+    { what: 'as many others at once as there are cores', request: {}, atOnce: 2 },
+    { what: 'with --parallel all others at once', request: { parallel: true }, atOnce: 5 }
+  ])('boots the first worker alone, then $what, and n accept at every moment', async ({ request, atOnce }) => {
+    vi.spyOn(os, 'availableParallelism').mockReturnValue(2)
+    const keeper = await running(6)
+    let [booting, most, fewest] = [0, 0, Infinity]
+    const alone: number[] = []
+    machine.program = async (process) => {
+      most = Math.max(most, ++booting)
+      if (process.number === 7) alone.push(machine.processes.length)
+      await server(process)
+      booting--
+      fewest = Math.min(fewest, keeper.servers.length)
+      if (process.number === 7) alone.push(machine.processes.length)
+    }
+    const outcome = await done(keeper.reloads.begin({ bakeMs: 0, ...request }))
+    expect(outcome).toMatchObject({ ok: true, switched: [0, 1, 2, 3, 4, 5].map((slot) => ({ slot, to: { generation: 2 } })) })
+    expect({ most, fewest, alone }).toEqual({ most: atOnce, fewest: 6, alone: [7, 7] })
+    expect(serving(keeper)).toHaveLength(6)
+  })
+
+  it('in which the third worker fails takes back the first and the one that ran beside it, and begins no more', async () => {
+    vi.spyOn(os, 'availableParallelism').mockReturnValue(2)
+    const keeper = await running(6)
+    machine.fates.set(9, { at: 'is ready', then: 'dies' })
+    expect(await reload(keeper)).toMatchObject({ ok: false, switched: [], error: { code: 'HANDOVER_SUCCESSOR_EXIT' } })
+    expect(serving(keeper)).toEqual([1, 2, 3, 4, 5, 6])
+    expect(machine.processes.length).toBeLessThan(12)
+    await machine.until(() => machine.alive.length === 6, 'the end of what was taken back')
   })
 
   it.each(['says hello', 'is preparing', 'is ready', 'hears commit', 'says serving'])('in which the worker of the second slot dies when it "%s" takes the first slot back', async (step) => {

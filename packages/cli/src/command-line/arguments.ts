@@ -38,7 +38,11 @@ export type Command =
   | { readonly is: 'print'; readonly text: string }
   | { readonly is: 'version' }
   | { readonly is: 'run'; readonly options: RunOptions }
-  | { readonly is: 'reload'; readonly target?: string; readonly options: ReloadRequest; readonly timeoutMs: number; readonly json: boolean }
+  | {
+    readonly is: 'reload'; readonly target?: string; readonly options: ReloadRequest; readonly timeoutMs: number; readonly json: boolean
+    /** Where the time went is asked of the new processes, and printed. */
+    readonly timing?: true
+  }
   | { readonly is: 'status'; readonly target?: string; readonly watch: boolean; readonly json: boolean }
   | { readonly is: 'stop'; readonly target?: string; readonly json: boolean }
   | { readonly is: 'drill'; readonly options: DrillOptions }
@@ -62,12 +66,13 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
   reload: (words) => {
     const { given, target, help } = parse('reload', words, {
       wait: 'flag', canary: count, bake: duration, probe: requestPath, parallel: 'flag', workers: workerCount,
-      'allow-drop': 'flag', 'without-state': 'flag', keeper: 'flag', json: 'flag', timeout: duration
+      'allow-drop': 'flag', 'without-state': 'flag', keeper: 'flag', json: 'flag', timing: 'flag', timeout: duration
     })
     if (help) return help
-    const { json = false, timeout: timeoutMs = 120_000, bake, 'allow-drop': allowDrop, 'without-state': withoutState, ...same } = given
+    const { json = false, timing, timeout: timeoutMs = 120_000, ...wishes } = given
+    const { bake, 'allow-drop': allowDrop, 'without-state': withoutState, ...same } = wishes
     const renamed = { ...(bake !== undefined && { bakeMs: bake }), ...(allowDrop && { allowDrop }), ...(withoutState && { withoutState }) }
-    return { is: 'reload', ...target, options: { ...same, ...renamed }, timeoutMs, json }
+    return { is: 'reload', ...target, options: { ...same, ...renamed }, timeoutMs, json, ...(timing && { timing }) }
   },
   status: (words) => {
     const { given: { watch = false, json = false }, target, help } = parse('status', words, { watch: 'flag', json: 'flag' })

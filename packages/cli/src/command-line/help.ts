@@ -43,12 +43,13 @@ last lines that the new version wrote, and who serves now are printed.
   --bake TIME      how long the new version is watched (3s)
   --timeout TIME   how long this command waits for the answer (120s)
   --without-state  the new version begins without the shared state
+  --timing         where the time went, phase by phase
   --json           the outcome as JSON
 
 Under a keeper (handover run):
   --canary N       so many workers go first and are watched, then the rest
   --probe /PATH    must answer 2xx before the new version accepts anything
-  --parallel       all workers at once, instead of one after the other
+  --parallel       all workers at once, instead of as many as there are cores
   --workers N|max  another number of workers from now on
   --allow-drop     the new version may listen on less than the old one
   --keeper         hand over the keeper itself, not the app

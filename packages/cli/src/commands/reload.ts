@@ -9,6 +9,7 @@ import { version } from '../command-line/version.js'
 import { ask, NoAnswer } from '../control/ask.js'
 import { Failure } from '../failure.js'
 import { cut, duration, number, printable } from '../text.js'
+import { describeTiming, timingOf } from './reload-timing.js'
 
 /** Of the names and reasons of sections, in one line. */
 const mostShown = 8
@@ -16,7 +17,7 @@ const longestSection = 40
 const longestReason = 200
 
 /** Answers the exit status. Throws a Failure if no process could be asked, or the request was refused. */
-export async function reload({ target, options, timeoutMs, json }: Extract<Command, { is: 'reload' }>): Promise<number> {
+export async function reload({ target, options, timeoutMs, json, timing }: Extract<Command, { is: 'reload' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
   sayAtInterrupt('the reload goes on without this command. See handover status')
   const say = (text: string): void => { if (!json) process.stdout.write(`${text}\n`) }
@@ -27,8 +28,9 @@ export async function reload({ target, options, timeoutMs, json }: Extract<Comma
   })
   if (!outcome) throw new Failure({ what: `${titleOf(app)} ended before it could say what became of the reload`, todo: 'See handover status, and its log' })
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
-  if (json) process.stdout.write(`${JSON.stringify(known, undefined, 2)}\n`)
-  else if (known.ok) process.stdout.write(describeReload(known, options.keeper))
+  const times = timing && known.ok && !options.keeper ? await timingOf(known) : undefined
+  if (json) process.stdout.write(`${JSON.stringify({ ...known, ...(times && { timing: times }) }, undefined, 2)}\n`)
+  else if (known.ok) process.stdout.write(`${describeReload(known, options.keeper)}${times ? describeTiming(times) : ''}`)
   if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1

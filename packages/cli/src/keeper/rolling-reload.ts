@@ -3,6 +3,7 @@
  * back. So in the end either all workers are of the new generation, or all of the old one.
  */
 
+import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest,
@@ -47,7 +48,7 @@ export async function reload(fleet: Fleet, request: ReloadRequest, progress: Pro
   }
   forget()
   return reloadOutcome(begun, {
-    switched: error ? [] : await Promise.all(done.map(switched)),
+    switched: error ? [] : await Promise.all(done.toSorted((one, other) => one.slot.index - other.slot.index).map(switched)),
     reports,
     serving: fleet.servers.map(({ peer }) => peer),
     notes: fleet.startNotes,
@@ -76,10 +77,10 @@ async function replaceAll(fleet: Fleet, request: ReloadRequest, progress: Progre
     progress(`watching ${first.length === 1 ? 'it' : 'them'} for ${bakeMs / 1_000} s`)
     await bake(done, bakeMs, request, before)
   }
-  if (request.parallel) await allOf(slots.map(replace))
-  else for (const slot of slots) await replace(slot)
-  const more = Array.from({ length: Math.max(0, count - fleet.count) }, (_, index) => fleet.slot(fleet.count + index))
-  await allOf(more.map(replace))
+  const more = Array.from({ length: Math.max(0, count - fleet.count) }, (_, index) => fleet.count + index)
+  const rest = [...slots.map(({ index }) => index), ...more]
+  // A boot takes a core: more at once would only take longer, and leave less to those that serve.
+  await each(rest, request.parallel ? rest.length : availableParallelism(), (index) => replace(fleet.slot(index)))
   check(done)
 }
 
@@ -122,10 +123,15 @@ async function takeBack(fleet: Fleet, done: readonly Replacement[], cause: unkno
   return new HandoverError(code, { ...parts, serving, text: `${text}\n  ${stayed}` }, { stderr: error.stderr ?? '', cause: error.cause })
 }
 
-/** Waits for all, and throws the first failure. */
-async function allOf(work: readonly Promise<void>[]): Promise<void> {
-  const failed = (await Promise.allSettled(work)).find((result) => result.status === 'rejected')
-  if (failed) throw failed.reason
+/** Does `work` for all, `atOnce` at a time. After a failure none is begun, and those that run are awaited; then it throws. */
+async function each<T>(all: readonly T[], atOnce: number, work: (one: T) => Promise<void>): Promise<void> {
+  const left = [...all]
+  const failures: unknown[] = []
+  const next = async (): Promise<void> => {
+    while (left.length > 0 && failures.length === 0) await work(left.shift()!).catch((cause: unknown) => failures.push(cause))
+  }
+  await Promise.all(Array.from({ length: Math.min(atOnce, all.length) }, next))
+  if (failures.length > 0) throw failures[0]
 }
 
 /** A worker failed after it had taken over. */

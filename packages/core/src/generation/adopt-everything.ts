@@ -1,5 +1,6 @@
 /** For a program that knows nothing of Handover: the preload of `handover run` calls this before the program's first line. */
 
+import './start-times.js'
 import type { HandoverOptions } from '../options.js'
 import { generationOfProcess } from './this-process.js'
 

@@ -34,6 +34,7 @@ import type { HandoverEvents, ReloadOptions } from './handover-api.js'
 import { StatusReader } from './process-status.js'
 import { Signals } from './signals.js'
 import { SpareListeners } from './spare-listeners.js'
+import { StartTimes } from './start-times.js'
 import { Watchdog } from './watchdog.js'
 
 /** What the outside can set off in a generation. */
@@ -57,6 +58,7 @@ export class GenerationContext implements ProcessContext {
   readonly support: Support
   readonly lifecycle = new Lifecycle((from, to) => { this.#moved(from, to) })
   readonly registry = new ListenerRegistry()
+  readonly startTimes = new StartTimes()
   readonly spares = new SpareListeners(this.registry, this.lifecycle)
   readonly covered = new CoveredListeners(this.registry, (line) => { this.log('warn', line) })
   readonly paths: ServedPaths
@@ -210,6 +212,7 @@ export class GenerationContext implements ProcessContext {
 
   #moved(from: LifecycleState, to: State): void {
     debug(() => `lifecycle: ${from} to ${to.is}`)
+    this.startTimes.moved(to.is)
     this.watchdog.moved(to)
     this.isTelling = true
     this.keeper?.state(to.is, this.self.generation)

@@ -15,6 +15,7 @@ import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/con
 import type { Peer } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
 import { pathOf, type Report } from '../protocol/report.js'
+import type { StartTimes } from './start-times.js'
 
 /** What the status shows of a generation: a part of its context. */
 interface StatusSource {
@@ -27,6 +28,7 @@ interface StatusSource {
   readonly lastReport: Report | undefined
   readonly servers: { readonly plain: string | undefined }
   readonly state: { readonly serviceCount: ServiceCount; readonly progress: readonly SectionStatus[] }
+  readonly startTimes: StartTimes
   readonly keeper: { readonly keeper: number; readonly slot: number } | undefined
   readonly lostKeeper: StatusSource['keeper']
 }
@@ -83,6 +85,7 @@ export class StatusReader {
       lastReport: lastReport ?? null,
       ...(servers.plain !== undefined && { plain: servers.plain }),
       service: state.serviceCount,
+      start: source.startTimes.report,
       sections: state.progress
     }
   }

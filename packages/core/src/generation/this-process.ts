@@ -17,6 +17,7 @@ import { writeStderr } from '../platform/stderr-relay.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Generation } from './generation.js'
+import { coreLoaded } from './start-times.js'
 
 /** Call it before the program reads the environment: the marks of the starter are taken out. */
 function realHost(env: NodeJS.ProcessEnv): Host {
@@ -59,4 +60,12 @@ function realHost(env: NodeJS.ProcessEnv): Host {
 const key: unique symbol = Symbol.for('@handover/core')
 const shared = globalThis as unknown as Record<typeof key, Generation | undefined>
 
-export const generationOfProcess = (): Generation => (shared[key] ??= new Generation(realHost(process.env)))
+export function generationOfProcess(): Generation {
+  return shared[key] ??= first()
+}
+
+function first(): Generation {
+  const generation = new Generation(realHost(process.env))
+  coreLoaded()
+  return generation
+}

@@ -44,8 +44,28 @@ export interface ProcessStatus {
   /** Why something that listens in this process is left to Node: it is neither drained nor reloaded. Absent where nothing is. */
   readonly plain?: string
   readonly service: ServiceCount
+  /** Older versions send none. */
+  readonly start?: StartReport
   /** The state on its way to this process or from it, while a handover runs; else empty. */
   readonly sections: readonly SectionStatus[]
+}
+
+/** When a process reached each step of its start, in milliseconds since `at`. Without a predecessor some never come. */
+export interface StartReport {
+  /** The start of the process, in milliseconds since the epoch. */
+  readonly at: number
+  /** Node had booted, and loaded what --require names. */
+  readonly node: number
+  /** This package began to load, and was loaded: before `node` where it is preloaded. */
+  readonly load: number
+  readonly loaded: number
+  /** The first listen(): it said hello to its predecessor. */
+  readonly hello?: number
+  readonly offered?: number
+  readonly ready?: number
+  readonly serving?: number
+  /** The first answer of an HTTP/1.1 server was written. */
+  readonly answered?: number
 }
 
 /** What a process knows of the service that it is a part of. */
@@ -128,7 +148,7 @@ export interface ReloadRequest {
   readonly bakeMs?: number
   /** A path that must answer 2xx in every successor before it accepts anything. */
   readonly probe?: string
-  /** After the canary, all workers at once instead of one after the other. */
+  /** After the canary, all workers at once instead of as many as there are cores. */
   readonly parallel?: boolean
   /** Another number of workers from now on. */
   readonly workers?: number
@@ -201,6 +221,10 @@ export const processStatusShape = shape({
   requests: shape({ inFlight: count, total: count, failed: count }), waitsFor: list(string), endsInMs: orNull(number),
   memory: count, debugged: optional(boolean), loopDelayMs: orNull(number), lastReport: orNull(reportShape), plain: optional(string),
   service: optional(shape({ ...service, id: string, includes: list(string) })),
+  start: optional(shape({
+    at: number, node: number, load: number, loaded: number, hello: optional(number), offered: optional(number), ready: optional(number),
+    serving: optional(number), answered: optional(number)
+  })),
   sections: optional(list(shape({ name: string, doing: string, bytes: count })))
 })
 export const reloadOutcomeShape = shape({

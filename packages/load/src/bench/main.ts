@@ -12,6 +12,7 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   fds: ['./fds.js', 'benchFds'],
   boot: ['./boot.js', 'benchBoot'],
   counts: ['./counts.js', 'benchCounts'],
+  keeper: ['./keeper.js', 'benchKeeper'],
   http: ['./http.js', 'benchHttp'],
   handover: ['./handover.js', 'benchHandover'],
   move: ['./move.js', 'benchMove'],
