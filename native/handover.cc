@@ -28,6 +28,7 @@
 
 #ifdef __linux__
 #include <linux/filter.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #endif
 
@@ -274,6 +275,40 @@ Value PollReadable(const CallbackInfo& info) {
   if (ready > 0 && (target.revents & POLLNVAL) != 0) return Answer(info, -EBADF);
   return Answer(info, ready);
 }
+
+#ifdef __linux__
+Value Epoll(const CallbackInfo& info) {
+  return Answer(info, Try([] { return epoll_create1(EPOLL_CLOEXEC); }));
+}
+
+/** Those that could not be added come to the front. Each has one event. */
+Value EpollAdd(const CallbackInfo& info) {
+  int epoll = -1;
+  Fds fds;
+  if (!ReadInt(info, 0, &epoll) || !ReadFds(info, 1, &fds)) return {};
+  if (!fds.fits(kMaxFds)) return Answer(info, -EINVAL);
+  int failed = 0;
+  for (int at = 0; at < fds.count; at++) {
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
+    event.data.fd = fds.list[at];
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fds.list[at], &event) < 0) fds.list[failed++] = fds.list[at];
+  }
+  return Answer(info, failed);
+}
+
+Value EpollReady(const CallbackInfo& info) {
+  constexpr int kEvents = 32;
+  int epoll = -1;
+  Fds result;
+  if (!ReadInt(info, 0, &epoll) || !ReadList(info, 1, &result)) return {};
+  if (result.room < kEvents) return Answer(info, -EINVAL);
+  epoll_event events[kEvents];
+  int ready = Try([&] { return epoll_wait(epoll, events, kEvents, 0); });
+  for (int at = 0; at < ready; at++) result.list[at] = events[at].data.fd;
+  return Answer(info, ready);
+}
+#endif
 
 /**
  * One wait. It owns a duplicate of the descriptor, because libuv aborts the process when a watched descriptor is closed
@@ -831,6 +866,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("receiveMessage", Napi::Function::New(env, ReceiveMessage));
   exports.Set("pollReadable", Napi::Function::New(env, PollReadable));
   exports.Set("watchOnce", Napi::Function::New(env, WatchOnce));
+#ifdef __linux__
+  exports.Set("epoll", Napi::Function::New(env, Epoll));
+  exports.Set("epollAdd", Napi::Function::New(env, EpollAdd));
+  exports.Set("epollReady", Napi::Function::New(env, EpollReady));
+#endif
   exports.Set("accept", Napi::Function::New(env, Accept));
   exports.Set("close", Napi::Function::New(env, Close));
   exports.Set("duplicate", Napi::Function::New(env, Duplicate));

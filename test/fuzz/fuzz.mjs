@@ -123,7 +123,15 @@ function shortOf(fds) {
 /** A predecessor drains into a successor, for a moment, and then serves again: what generation.ts does from the commit to the undo. */
 async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
-  const adopter = new ConnectionReceiver(taking, (fd, about) => { to.adopt(fd, about) })
+  const atOnce = random.chance(0.5)
+  const adopter = new ConnectionReceiver(taking, {
+    receive: (fd, about) => { to.adopt(fd, about) },
+    waitsAt: ({ listener }) => {
+      const { connections } = to.listeners.get(listener)
+      if (!connections.takesAll) throw new Error('the fuzz has no listener of its own')
+      return atOnce ? connections : undefined
+    }
+  })
   let flying = 0
   let landed = () => undefined
   const counting = {
@@ -135,7 +143,7 @@ async function round(from, to, how = manner()) {
   let drains = []
   const undo = () => { for (const drain of drains.splice(0)) drain.undo() }
   const room = random.chance(0.1) ? random.between(1, 20) : 1_000_000
-  const mover = new ConnectionSender(counting, { listeners: [...from.listeners.keys()], kinds: [], room }, undo)
+  const mover = new ConnectionSender(counting, { listeners: [...from.listeners.keys()], kinds: [], room, atOnce }, undo)
   drains = [...from.listeners].map(([listener, { connections }]) => connections.drain({ lingerMs: 60_000, deadline: deadlineIn(120_000), route: { mover, listener } }))
 
   const heard = [
@@ -143,12 +151,12 @@ async function round(from, to, how = manner()) {
       for (let received; (received = await taking.receive()) !== undefined;) {
         const { message, fds } = received
         if (how === 'dead') lose(fds)
-        else await adopter.take(message.connections, how === 'short' ? shortOf(fds) : fds)
+        else await adopter.take(message.connections, how === 'short' ? shortOf(fds) : fds, message.refusable)
       }
     })(),
     (async () => {
       for (let received; (received = await holding.receive()) !== undefined;) {
-        mover.taken(received.message.count)
+        mover.taken(received.message.count, received.message.back)
         if (--flying === 0) landed()
       }
     })()

@@ -1,7 +1,9 @@
 /**
- * The successor's side of a move: makes connections of the descriptors, and says which it has. Each message is handled in one turn of the
- * loop, so that nothing is read of a connection before the predecessor hears who has it. A predecessor that does not know `back` is
- * answered first.
+ * The successor's side of a move: makes connections of the descriptors, and says which it has. Connections that nothing here can refuse are
+ * acknowledged at once, and made when their clients want something, or behind all else (waiting-arrivals.ts).
+ *
+ * The others of a message are made before its answer and in one turn of the loop, so that nothing is read of a connection before the
+ * predecessor hears who has it. A predecessor that does not know `back` is answered first.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
@@ -11,6 +13,7 @@ import { closeAll } from '../protocol/descriptors.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
+import { WaitingArrivals } from './waiting-arrivals.js'
 
 /**
  * How many descriptors stay free. A process without any cannot accept (libuv closes such clients), log or reload. The room that was
@@ -18,18 +21,24 @@ import { native } from '../platform/native.js'
  */
 const mostSpared = 32
 
-/**
- * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
- * why. `refusable`: then the predecessor goes on with the connection.
- */
-export type ReceiveConnection = (fd: number, about: MovedConnection, refusable: boolean) => unknown
+/** What becomes of the connections. */
+export interface Arrivals {
+  /**
+   * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
+   * why. `refusable`: then the predecessor goes on with the connection.
+   */
+  receive(fd: number, about: MovedConnection, refusable: boolean): unknown
+  /** Undefined: connections like this must be received before they are acknowledged. Else they count there while they wait. */
+  waitsAt?(about: MovedConnection): { arriving: number } | undefined
+}
 
 /** A connection cannot be given back: its client has heard from this process. */
 export class GiveBackError extends Error {}
 
 export class ConnectionReceiver {
   readonly #channel: Channel
-  readonly #receive: ReceiveConnection
+  readonly #arrivals: Arrivals
+  readonly #waiting = new WaitingArrivals()
   readonly #spared: number
   #refusing = false
   /** The last message in hand. */
@@ -37,15 +46,16 @@ export class ConnectionReceiver {
   /** Of this turn of the loop; undefined where nothing has been done in it. */
   #budget: LoopBudget | undefined
 
-  constructor(channel: Channel, receive: ReceiveConnection, spared = mostSpared) {
+  constructor(channel: Channel, arrivals: Arrivals, spared = mostSpared) {
     this.#channel = channel
-    this.#receive = receive
+    this.#arrivals = arrivals
     this.#spared = spared
   }
 
   /** Resolves when nothing is in hand. */
   async idle(): Promise<void> {
     await this.#busy
+    await this.#waiting.empty()
   }
 
   /** From now on everything is given back: this process ends. */
@@ -53,7 +63,7 @@ export class ConnectionReceiver {
     this.#refusing = true
   }
 
-  /** Takes the connections of one message; with fewer descriptors, the first ones. Resolves when they and those before them are served. */
+  /** Takes the connections of one message; with fewer descriptors, the first ones. Resolves when they are acknowledged. */
   take(connections: readonly MovedConnection[], fds: readonly number[], refusable = false): Promise<void> {
     const take = (): Promise<void> => this.#take(connections, [...fds], refusable)
     const taken = this.#busy ? this.#busy.then(take) : take()
@@ -74,14 +84,33 @@ export class ConnectionReceiver {
     this.#beginTurn()
     closeAll(fds.splice(this.#keeps(fds)))
     if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
+    const waits = this.#letWait(connections, fds)
     const back: number[] = []
     for (const [index, fd] of fds.entries()) {
-      if (this.#receive(fd, connections[index]!, refusable) === false) back.push(index)
+      if (waits.has(fd)) continue
+      if (this.#arrivals.receive(fd, connections[index]!, refusable) === false) back.push(index)
       // Not where the answer is still to come: another turn would read.
       if (!refusable) await this.#turnIfLate()
     }
     if (refusable) this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
     await this.#turnIfLate()
+  }
+
+  /** Those that are acknowledged at once. They are built in later turns of the loop. */
+  #letWait(connections: readonly MovedConnection[], fds: readonly number[]): ReadonlySet<number> {
+    const places = connections.map((about) => this.#arrivals.waitsAt?.(about))
+    const waits = new Set(fds.filter((_, index) => places[index]))
+    for (const fd of this.#waiting.watch([...waits])) waits.delete(fd)
+    for (const [index, fd] of fds.entries()) {
+      const place = places[index]
+      if (!place || !waits.has(fd)) continue
+      place.arriving++
+      this.#waiting.add(fd, connections[index]!, (about) => {
+        place.arriving--
+        this.#arrivals.receive(fd, about, false)
+      })
+    }
+    return waits
   }
 
   async #turnIfLate(): Promise<void> {

@@ -7,7 +7,7 @@
  */
 
 import { LoopBudget } from '../platform/loop-budget.js'
-import { isTransient } from '../platform/native.js'
+import { isTransient, maxFdsPerMessage } from '../platform/native.js'
 import type { Channel } from '../protocol/channel.js'
 import { withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
@@ -32,9 +32,12 @@ export interface OutgoingConnection {
 /** Gives connections that can leave now, until there are no more or the budget is spent. Runs within one turn of the loop. */
 export type ConnectionSource = (budget: LoopBudget) => Iterable<OutgoingConnection>
 
-/** The kernel allows a user as many descriptors in flight as RLIMIT_NOFILE (ETOOMANYREFS, unix(7)). This stays far below. */
-const mostInFlight = 256
-const batchSize = 64
+/**
+ * The kernel allows a user as many descriptors in flight as RLIMIT_NOFILE (ETOOMANYREFS, unix(7)). This stays below. Where
+ * the successor does not answer at once, its answer to a message takes as long as its connections.
+ */
+const atOnceLimits = { mostInFlight: 4 * maxFdsPerMessage, batchSize: maxFdsPerMessage }
+const limits = { mostInFlight: 256, batchSize: 64 }
 /** Of one message, well below `maxLineBytes`. */
 const batchBytes = 262_144
 /** How long copies stay open while the first connections move, and no longer: the client does not see a close by the successor. */
@@ -55,6 +58,7 @@ export class ConnectionSender {
   #inFlight = 0
   /** Have left, and are still open here. */
   readonly #copies = new Set<OutgoingConnection>()
+  readonly #limits: typeof limits
   #room: number
   #pumping = false
   /** It has looked at all there was. */
@@ -69,6 +73,7 @@ export class ConnectionSender {
     this.#channel = channel
     this.#takes = takes
     this.#room = takes.room
+    this.#limits = takes.atOnce === true ? atOnceLimits : limits
     this.#onEnd = onEnd
   }
 
@@ -111,7 +116,7 @@ export class ConnectionSender {
     if (this.#room <= 0) return this.end('noRoom')
     const budget = new LoopBudget()
     const found: OutgoingConnection[] = []
-    const full = (): boolean => found.length >= this.#room || this.#inFlight + found.length >= mostInFlight
+    const full = (): boolean => found.length >= this.#room || this.#inFlight + found.length >= this.#limits.mostInFlight
     while (this.#waiting.length > 0 && !full()) found.push(this.#waiting.shift()!)
     let late = false
     for (const source of this.#sources) {
@@ -142,7 +147,7 @@ export class ConnectionSender {
     for (const connection of found) {
       const { about: { state = '', unread = '' } } = connection
       const size = state.length + unread.length
-      if (batch.length === batchSize || (batch.length > 0 && bytes + size > batchBytes)) {
+      if (batch.length === this.#limits.batchSize || (batch.length > 0 && bytes + size > batchBytes)) {
         this.#sendBatch(batch, fds)
         ;[batch, fds, bytes] = [[], [], 0]
       }

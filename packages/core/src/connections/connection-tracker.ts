@@ -1,11 +1,12 @@
 /** The connections of one server, and the requests that run on each. drain.ts has what a drain does with them. */
 
 import { subscribe } from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import type tls from 'node:tls'
-import { acceptorOf, adoptDescriptor, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
+import { acceptorOf, adoptDescriptor, countConnections, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
@@ -17,6 +18,9 @@ import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from '.
 import { keepHere } from './movability.js'
 import { requestCounts } from './request-counts.js'
 import { isApplications, type StayReason } from './stay-reasons.js'
+
+/** What Node's HTTP server does with a connection. */
+const [nodesListener] = http.createServer().listeners('connection')
 
 const trackers = new WeakMap<object, ConnectionTracker>()
 
@@ -66,6 +70,8 @@ export class ConnectionTracker {
   readonly #sessions = new Map<http2.ServerHttp2Session, Streams>()
   readonly #server: net.Server
   readonly #of: TrackedServer
+  readonly #connected: (socket: net.Socket) => void
+  #arriving = 0
   #drain: Drain | undefined
   /** The connection that is being received, whose 'connection' event comes from here. */
   #receiving: MovedConnection | undefined
@@ -74,14 +80,16 @@ export class ConnectionTracker {
     this.#server = server
     this.#of = { server, connections: this.#connections, sessions: this.#sessions, canMove }
     trackers.set(server, this)
-    server.prependListener('connection', (socket: net.Socket) => {
+    const connected = (socket: net.Socket): void => {
       // The program gave it to this server; it is among the connections of the server that accepted it.
       if (this.#isOfAnother(socket)) return
       const connection = this.#add(socket, beneath(server))
       if (connection.protocol === 'http1') this.#noteWhoReads(socket, connection)
       // It was in the queue when the drain began, or comes from a generation before.
       this.#drain?.added(socket)
-    })
+    }
+    this.#connected = connected
+    server.prependListener('connection', connected)
     server.prependListener('secureConnection', (socket: tls.TLSSocket) => {
       const below = plainSocketOf(socket)
       if (below && this.#isOfAnother(acceptedSocket(below))) return
@@ -112,7 +120,24 @@ export class ConnectionTracker {
   }
 
   get open(): number {
-    return this.#connections.size
+    return this.#connections.size + this.#arriving
+  }
+
+  /** Connections that are moved here and have no socket yet. The server counts them too. */
+  get arriving(): number {
+    return this.#arriving
+  }
+
+  set arriving(count: number) {
+    countConnections(this.#server, count - this.#arriving)
+    this.#arriving = count
+  }
+
+  /** No function of the program runs when a connection comes, so that receive() cannot throw. */
+  get takesAll(): boolean {
+    const listeners = this.#server.listeners('connection')
+    const isOurs = listeners.length === 2 && listeners[0] === this.#connected && listeners[1] === nodesListener
+    return isOurs && this.#server.emit === EventEmitter.prototype.emit
   }
 
   get all(): IterableIterator<[net.Socket, Connection]> {

@@ -2,11 +2,11 @@
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
-import { GiveBackError } from '../connections/connection-receiver.js'
+import { GiveBackError, type Arrivals } from '../connections/connection-receiver.js'
 import { textOf } from '../errors.js'
 import { acceptOnAll } from '../handover/announcements.js'
-import type { StartupActions } from '../handover/startup.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
+import { native } from '../platform/native.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -44,18 +44,30 @@ function beFound(context: GenerationContext): void {
   notifySystemd({ READY: 1, MAINPID: host.pid })
 }
 
-function takes({ support, registry, applicationMoves }: GenerationContext): Takes | undefined {
+function takes({ support, servers, registry, applicationMoves }: GenerationContext): Takes | undefined {
   if (!support.canMove()) return undefined
-  const listeners = registry.listeners.filter(({ owner }) => owner instanceof http.Server).map(({ about }) => about.name)
-  return { listeners, kinds: applicationMoves.kinds, room: descriptorRoom() }
+  const listeners = registry.listeners.filter(({ owner }) => owner instanceof http.Server)
+  const atOnce = native?.epoll && listeners.every(({ owner }) => servers.connectionsOf(owner)?.takesAll === true)
+  return {
+    listeners: listeners.map(({ about }) => about.name), kinds: applicationMoves.kinds, room: descriptorRoom(),
+    ...(atOnce === true && { atOnce })
+  }
 }
 
-/** Takes the connections of the predecessor, one at a time. The function answers false where one is given back. */
-export function movedConnections(context: () => GenerationContext): StartupActions['receive'] {
+/** The connections of the predecessor. */
+export function movedConnections(context: () => GenerationContext): Arrivals {
   const givenBack = new Set<string>()
-  return (fd, about, refusable) => takeMoved(context(), fd, about, refusable, givenBack)
+  return {
+    receive: (fd, about, refusable) => takeMoved(context(), fd, about, refusable, givenBack),
+    waitsAt({ kind, listener }) {
+      const { servers, registry } = context()
+      const connections = kind === 'http' ? servers.connectionsOf(registry.named(listener)?.owner) : undefined
+      return connections?.takesAll === true ? connections : undefined
+    }
+  }
 }
 
+/** Answers false where it is given back. */
 function takeMoved(context: GenerationContext, fd: number, about: MovedConnection, refusable: boolean, givenBack: Set<string>): boolean {
   const { servers, registry, applicationMoves, startup, log } = context
   const connections = servers.connectionsOf(registry.named(about.listener)?.owner)

@@ -35,7 +35,7 @@ export class Generation implements Handover {
     const { inherited } = host
     const context: GenerationContext = new GenerationContext(host, {
       serve: () => serve(context),
-      receive: movedConnections(() => context),
+      arrivals: movedConnections(() => context),
       closeSpares: () => { context.spares.close() },
       reload: (trigger, options) => reloadOrAsk(context, trigger, options),
       called: (caller) => {

@@ -5,12 +5,12 @@
  * Nothing is accepted here: the commit is the generation's, which `serve()` calls.
  */
 
-import { ConnectionReceiver } from '../connections/connection-receiver.js'
+import { ConnectionReceiver, type Arrivals } from '../connections/connection-receiver.js'
 import type { HandoverError } from '../errors.js'
 import { spoken } from '../keeper-link/cover-listeners.js'
 import { Readiness } from '../listeners/readiness.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
-import type { MessageOf, MovedConnection, Takes } from '../protocol/handover-messages.js'
+import type { MessageOf, Takes } from '../protocol/handover-messages.js'
 import { isStarting } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
 import { keepsServing } from './announcements.js'
@@ -23,8 +23,8 @@ const offerMs = 10_000
 export interface StartupActions {
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
-  /** A connection of the predecessor. */
-  receive(fd: number, about: MovedConnection, refusable: boolean): boolean
+  /** The connections of the predecessor. */
+  readonly arrivals: Arrivals
   /** Copies of listeners that the boot may have needed are of no use any more. */
   closeSpares(): void
   stop(): void
@@ -94,7 +94,7 @@ export class Startup {
       return false
     }
     const { predecessor, channel, offer: { sections = [], since, readyMs = Infinity, mayDrop = false, alone = false } } = taken
-    const adopter = new ConnectionReceiver(channel, (fd, about, refusable) => this.#actions.receive(fd, about, refusable))
+    const adopter = new ConnectionReceiver(channel, this.#actions.arrivals)
     this.#predecessor = { taken, adopter, gone: false }
     lifecycle.move('taking', { is: 'preparing', predecessor })
     state.expect(sections, since, channel)

@@ -121,6 +121,12 @@ export interface Native {
   watchSenders?(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
   takeSenders?(): readonly number[]
+  /** epoll_create1(2). Absent in an older binary and on macOS, as the next two. */
+  epoll?(): number
+  /** EPOLL_CTL_ADD of each with EPOLLIN, EPOLLRDHUP and EPOLLONESHOT. Those that cannot be watched. */
+  epollAdd?(epoll: number, fds: readonly number[]): number[]
+  /** epoll_wait(2) without waiting: at most 32 that have an event, the first one first. Each once. */
+  epollReady?(epoll: number): number[]
 }
 
 /** The kernel's SCM_MAX_FD is 253; musl's limit is 252. */
@@ -130,7 +136,7 @@ export const maxFdsPerMessage = 252
 export const defaultBacklog = 511
 
 /** The binary itself. It takes lists of descriptors in one piece: an array costs a call an element, several times the system call. */
-interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram' | 'spawn'> {
+interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram' | 'spawn' | 'epollAdd' | 'epollReady'> {
   sendMessage(fd: number, data: Uint8Array, fds: Int32Array, count: number): number
   /** `result` gets the number of descriptors, 1 if truncated, and the descriptors. */
   receiveMessage(fd: number, into: Uint8Array, result: Int32Array): number
@@ -139,6 +145,9 @@ interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close'
   sendDatagram(path: string, data: Uint8Array, fds: Int32Array, count: number): number
   /** Lists of strings are one string, in which a NUL ends each. */
   readonly spawn?: (file: string, args: string, env: string, directory: string, fds: Int32Array, count: number) => number
+  /** As `close`. */
+  readonly epollAdd?: (epoll: number, fds: Int32Array, count: number) => number
+  readonly epollReady?: (epoll: number, result: Int32Array) => number
 }
 
 /** All calls share one list, since each is synchronous. */
@@ -154,7 +163,7 @@ function nativeOf(binary: Binary): Native {
     }
     return fds.length
   }
-  const { spawn, ...others } = binary
+  const { spawn, epollAdd, epollReady, ...others } = binary
   const ended = (texts: readonly string[]): string => texts.map((text) => `${text}\0`).join('')
   return {
     ...others,
@@ -166,6 +175,13 @@ function nativeOf(binary: Binary): Native {
     }),
     sendMessage: (fd, data, fds) => binary.sendMessage(fd, data, list, fill(fds)),
     sendDatagram: (to, data, fds = []) => binary.sendDatagram(to, data, list, fill(fds)),
+    ...(epollAdd && epollReady && {
+      epollAdd(epoll, fds) {
+        const failed = epollAdd(epoll, list, fill(fds))
+        return failed < 0 ? [...fds] : Array.from(list.subarray(0, failed))
+      },
+      epollReady: (epoll) => Array.from(list.subarray(0, Math.max(0, epollReady(epoll, list))))
+    }),
     close(fds) {
       const failed = binary.close(list, fill(fds))
       return failed < 0 ? [...fds] : Array.from(list.subarray(0, failed))

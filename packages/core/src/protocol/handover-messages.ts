@@ -1,5 +1,5 @@
 /**
- * The messages between predecessor and successor: all that both sides import. Pure.
+ * The messages between predecessor and successor: all that both sides import.
  *
  * One JSON object a line. Descriptors travel on a second socket, always before the message that counts them. PROTOCOL.md has the table.
  * Pure: imports no Node module.
@@ -47,6 +47,8 @@ export interface Takes {
   readonly kinds: readonly string[]
   /** How many descriptors it can still open. */
   readonly room: number
+  /** It makes connections after its answer, so that a message may have many of them. */
+  readonly atOnce?: boolean
 }
 
 /** A live connection on its way. */
@@ -131,7 +133,7 @@ export const listenerShape = shape({
   backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
-const takes = shape({ listeners: list(string), kinds: list(string), room: count })
+const takes = shape({ listeners: list(string), kinds: list(string), room: count, atOnce: optional(boolean) })
 const connection = shape({
   kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string)
 })

@@ -32,26 +32,30 @@ function watchLoop(): void {
 }
 
 let switchedAt = 0
-let connections = 0
-let lastConnectionAt = 0
+let cpu = process.cpuUsage()
+const cpuMs = (): number => {
+  const { user, system } = process.cpuUsage(cpu)
+  return (user + system) / 1000
+}
 handover.events.on('state', ({ from, to }) => {
-  if (to === 'draining' || (from === 'ready' && to === 'serving')) watchLoop()
+  if (to === 'draining' || (from === 'ready' && to === 'serving')) {
+    watchLoop()
+    cpu = process.cpuUsage()
+  }
   if (to === 'draining') switchedAt = nowMs()
 })
 handover.events.on('report', (report) => {
   if (report.result !== 'drained') return
   const { generation } = report.predecessor
-  if (report.predecessor.pid === process.pid) print({ role: 'predecessor', generation, stallMs, switchedAt, report })
-  else print({ role: 'successor', generation, stallMs, connections, lastConnectionAt })
+  if (report.predecessor.pid === process.pid) print({ role: 'predecessor', generation, stallMs, cpuMs: cpuMs(), switchedAt, report })
+  else print({ role: 'successor', generation, stallMs, cpuMs: cpuMs() })
 })
 
 const server = handover(http.createServer({ keepAliveTimeout: 600_000 }, (_request, response) => {
   response.setHeader('x-version', version).setHeader('x-pid', process.pid).end('ok')
 }))
-server.on('connection', () => {
-  connections++
-  lastConnectionAt = nowMs()
-})
+// The successor cannot know what such a listener will do, so that it calls it before it acknowledges a connection.
+if (process.env['LISTENER'] !== undefined) server.on('connection', () => undefined)
 process.on('SIGUSR2', () => {
   const begun = performance.now()
   server.closeIdleConnections()

@@ -1,6 +1,8 @@
 /**
  * What moving live connections takes: idle keep-alive connections through reloads in a row, while others are active. For each reload the
- * time until all were served by the successor, the longest stall of both event loops, and whether every connection still answers.
+ * time until all belonged to the successor, the CPU time of both processes, the longest stall of both event loops, how long clients wait
+ * that ask in this time, and whether every connection still answers. With a server whose program listens for 'connection', each is made
+ * before it is acknowledged, as all were before; else when its client asks, or behind all else.
  *
  * Beside it what Node does at a close: server.closeIdleConnections() on as many connections, in one call, and all are closed.
  */
@@ -12,16 +14,15 @@ import { Example } from '../example.js'
 import { startLoadProcess } from '../client/process.js'
 import { seededRandom } from '../client/random.js'
 import { requestsOf } from '../client/requests.js'
-import { count, ms, table } from '../table.js'
+import { count, median, ms, table } from '../table.js'
 import { fileURLToPath } from 'node:url'
 
 /** What the server writes. Times are of nowMs(). */
 export type ServerLine =
-  | { readonly role: 'predecessor'; readonly generation: number; readonly stallMs: number
+  | { readonly role: 'predecessor'; readonly generation: number; readonly stallMs: number; readonly cpuMs: number
     readonly switchedAt: number; readonly report: Report }
-  /** `generation` is its predecessor's. `connections`: all that came to it, moved or accepted. */
-  | { readonly role: 'successor'; readonly generation: number; readonly stallMs: number
-    readonly connections: number; readonly lastConnectionAt: number }
+  /** `generation` is its predecessor's. */
+  | { readonly role: 'successor'; readonly generation: number; readonly stallMs: number; readonly cpuMs: number }
   | { readonly role: 'closer'; readonly ms: number }
 
 const sizes = [1_000, 10_000]
@@ -43,7 +44,10 @@ export async function benchMove(): Promise<void> {
       console.log(`${count(size)} connections: left out, since a process may open only ${count(soft)} files here and ${count(size + reserve)} are needed (ulimit -n)`)
       continue
     }
-    await benchReloads(size)
+    const before = await benchReloads(size, { LISTENER: '1' })
+    const after = await benchReloads(size, {})
+    const ratio = (part: keyof Result): string => (after[part] / before[part]).toFixed(2)
+    console.log(`\nat once / before the answer, medians: time ${ratio('moveMs')}, wait ${ratio('waitMs')}, CPU old ${ratio('oldUs')}, new ${ratio('newUs')}`)
     await benchClose(size)
   }
 }
@@ -127,6 +131,26 @@ class IdleClients {
     return answered
   }
 
+  /** One asks after the other, each once, until the result is called: when, and how long it waited. */
+  askInTurn(): () => Promise<readonly { at: number; ms: number }[]> {
+    const waits: { at: number; ms: number }[] = []
+    const ending = { over: false }
+    const asking = (async () => {
+      for (const connection of this.#connections) {
+        await new Promise((resolve) => setTimeout(resolve, 2))
+        if (ending.over) break
+        const at = nowMs()
+        if (connection.open) await connection.request(this.#request(), timeoutMs)
+        waits.push({ at, ms: nowMs() - at })
+      }
+    })()
+    return async () => {
+      ending.over = true
+      await asking
+      return waits
+    }
+  }
+
   close(): void {
     for (const connection of this.#connections) connection.close()
   }
@@ -139,8 +163,16 @@ async function inParallel(size: number, work: (index: number) => Promise<void>):
   }))
 }
 
-async function benchReloads(size: number): Promise<void> {
-  await using server = await Server.start({ HANDOVER_UNDO_WINDOW: '1000' })
+/** Medians of the reloads; `Us`: CPU of one process for each connection. */
+interface Result {
+  readonly moveMs: number
+  readonly waitMs: number
+  readonly oldUs: number
+  readonly newUs: number
+}
+
+async function benchReloads(size: number, env: Readonly<Record<string, string>>): Promise<Result> {
+  await using server = await Server.start({ HANDOVER_UNDO_WINDOW: '1000', ...env })
   const { example } = server
   const idle = new IdleClients()
   const load = startLoadProcess(example.target, { keepAlive: active })
@@ -148,27 +180,37 @@ async function benchReloads(size: number): Promise<void> {
     await idle.open(example.target.port, size)
     let { pid } = (await load.until(({ answers }) => answers > active.clients)).versions[0]!
     const rows: string[][] = []
+    const results: Result[] = []
     for (let reload = 1; reload <= reloads; reload++) {
       await load.mark(`reload ${reload}`)
+      const stopAsking = idle.askInTurn()
       const done = await example.reload(load, pid, String(reload))
       pid = done.pid
       const predecessor = await server.line('predecessor', reload)
       const successor = await server.line('successor', reload)
       await load.mark()
+      const asked = await stopAsking()
       const answered = await idle.ask(pid)
-      const { connections, durations } = predecessor.report
+      const { report: { connections, durations }, switchedAt } = predecessor
+      const moveMs = durations.move ?? NaN
+      const waits = asked.filter(({ at }) => at >= switchedAt && at < switchedAt + moveMs).map((wait) => wait.ms)
+      const each = ({ cpuMs }: { cpuMs: number }): number => 1000 * cpuMs / connections.moved
+      results.push({ moveMs, waitMs: median(waits), oldUs: each(predecessor), newUs: each(successor) })
       rows.push([
-        String(reload), count(connections.moved), ms(successor.lastConnectionAt - predecessor.switchedAt), ms(durations.move ?? NaN),
-        ms(predecessor.stallMs), ms(successor.stallMs), count(answered), count(idle.closed)
+        String(reload), count(connections.moved), ms(moveMs), each(predecessor).toFixed(0), each(successor).toFixed(0),
+        ms(predecessor.stallMs), ms(successor.stallMs), ms(median(waits)), ms(Math.max(...waits)), count(answered), count(idle.closed)
       ])
     }
     const result = await load.stop()
-    console.log(`\n${count(size)} idle connections and ${active.clients} active ones, ${reloads} reloads in a row\n`)
-    console.log(
-      table([['reload', 'moved', 'all served ms', 'report ms', 'stall old ms', 'stall new ms', 'then answered', 'closed'], ...rows])
-    )
+    const way = 'LISTENER' in env ? 'each made before it is acknowledged' : 'acknowledged at once'
+    console.log(`\n${count(size)} idle connections and ${active.clients} active ones, ${reloads} reloads in a row, ${way}\n`)
+    console.log(table([[
+      'reload', 'moved', 'ms', 'CPU µs each, old', 'new', 'stall ms, old', 'new', 'wait ms', 'worst', 'then answered', 'closed'
+    ], ...rows]))
     const slowest = Array.from({ length: reloads }, (_, index) => ms(result.latency[`reload ${index + 1}`]?.max ?? NaN))
     console.log(`\nactive: ${count(result.requests)} requests, ${count(result.lost)} lost, ${count(result.opened)} connections opened by ${active.clients} clients; slowest answer in each reload: ${slowest.join(', ')} ms`)
+    const middle = (part: keyof Result): number => median(results.map((one) => one[part]))
+    return { moveMs: middle('moveMs'), waitMs: middle('waitMs'), oldUs: middle('oldUs'), newUs: middle('newUs') }
   } finally {
     idle.close()
     load.kill()

@@ -68,11 +68,11 @@ describe('the predecessor', () => {
   /** As many looks as it will ever take: each has five milliseconds of real time. */
   const looks = async (): Promise<void> => { await vi.advanceTimersByTimeAsync(1_000) }
 
-  function moving({ room = 10_000, count = 0 } = {}) {
+  function moving({ room = 10_000, count = 0, atOnce = false } = {}) {
     const wire = new Wire()
     const held = new Held()
     const ends: string[] = []
-    const mover = new ConnectionSender(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room }, (reason) => { ends.push(stayText(reason)) })
+    const mover = new ConnectionSender(wire as unknown as Channel, { listeners: ['tcp 127.0.0.1:9'], kinds: ['chat'], room, atOnce }, (reason) => { ends.push(stayText(reason)) })
     const waiting = held.many(count)
     mover.add(function* () { while (waiting.length > 0) yield waiting.shift()! })
     return { wire, held, ends, mover, waiting }
@@ -88,6 +88,12 @@ describe('the predecessor', () => {
       expect(descriptors.fds.length).toBe(move.connections.length)
       expect(move.connections.length).toBeLessThanOrEqual(64)
     }
+  })
+
+  it('sends at most 252 in a message, and has at most 1,008 on their way, where the successor answers at once', async () => {
+    const { wire } = moving({ count: 2_000, atOnce: true })
+    await looks()
+    expect(wire.moves.map(({ length }) => length)).toEqual([252, 252, 252, 252])
   })
 
   it('has at most 256 connections on their way, and sends more only as those are answered', async () => {
@@ -247,12 +253,12 @@ describe('the successor', () => {
     const channel = {
       send: (message: Message) => { log.push(message.type === 'taken' ? `taken ${message.count}` : message.type) }
     }
-    const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, (fd, about) => {
+    const adopter: ConnectionReceiver = new ConnectionReceiver(channel as unknown as Channel, { receive: (fd, about) => {
       log.push('adopt')
       adopted.push({ fd, about })
       for (const end = performance.now() + busyMs; performance.now() < end;);
       closeSync(fd)
-    }, reserve)
+    } }, reserve)
     const take = (fds: number[], named = fds.length): void => {
       void adopter.take(Array.from({ length: named }, (_, index) => http(index)), fds)
     }
@@ -333,7 +339,7 @@ describe('the successor', () => {
       closeSync(theirDescriptors)
       const channel = new Channel(new net.Socket({ fd: messages }), descriptors, () => { closeSync(descriptors) }, handoverMessages)
       const adopted: MovedConnection[] = []
-      const adopter = new ConnectionReceiver(channel, (fd, about) => { closeSync(fd); adopted.push(about) })
+      const adopter = new ConnectionReceiver(channel, { receive: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
         void succeed(channel, {
           section: () => undefined,

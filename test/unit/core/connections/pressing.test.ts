@@ -32,7 +32,7 @@ function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceTyp
     new net.Socket({ fd: theirMessages }), theirDescriptors, () => { closeSync(theirDescriptors) }, handoverMessages
   )
   const mover = new ConnectionSender(ours, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
-  const adopter = new ConnectionReceiver(theirs, (fd, about) => { to.receive(fd, about) })
+  const adopter = new ConnectionReceiver(theirs, { receive: (fd, about) => { to.receive(fd, about) } })
   void (async () => {
     for (let word = await theirs.receive(); word?.message.type === 'move'; word = await theirs.receive()) await adopter.take(word.message.connections, word.fds)
   })()
