@@ -53,7 +53,7 @@ export class Keeping implements AsyncDisposable {
     this.program = Program.start(commandFile, {
       ...(through[0] !== undefined && { node: through[0], execArgv: [...through.slice(1), process.execPath] }),
       ...(isFirst && { node: 'unshare', execArgv: [...namespace, process.execPath] }),
-      args: ['run', '--workers', String(workers), '--name', 'kept', ...words, programPath(program), ...args],
+      args: ['run', '--workers', String(workers), '--name', 'kept', '--spare', 'off', ...words, programPath(program), ...args],
       env: { HANDOVER_DIR: this.sockets, BEHAVIOUR_FILE: this.#behaviour, OPTIONS: JSON.stringify(options ?? {}), ...env }
     })
   }

@@ -13,5 +13,10 @@ const marks = ['HANDOVER_KEEPER', 'HANDOVER_PRELOAD']
 const marked = marks.some((mark) => (process.env[mark] ?? '') !== '')
 Reflect.deleteProperty(process.env, 'HANDOVER_PRELOAD')
 // Loaded only where it acts, and at once: import() would come after the first listen() of the program.
-// eslint-disable-next-line @typescript-eslint/no-require-imports -- see above
-if (marked) (require('@handover/core/internal') as typeof Keeper).adoptEverything()
+if (marked) {
+  // A name loads its modules when it is read: a spare has them before it waits.
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- see above
+  const { adoptEverything, awaitTurn } = require('@handover/core/internal') as typeof Keeper
+  awaitTurn(process.env, Object.keys(require.cache))
+  adoptEverything()
+}

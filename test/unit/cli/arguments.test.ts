@@ -23,11 +23,11 @@ describe('handover run', () => {
   }
 
   it('takes options of Node before the script, and gives everything after it to the script', () => {
-    expect(run('app.js')).toEqual({ workers: 1, shared: false, nodeOptions: [], script: 'app.js', args: [] })
-    expect(run('--import tsx app.ts --workers 3')).toEqual({ workers: 1, shared: false, nodeOptions: ['--import', 'tsx'], script: 'app.ts', args: ['--workers', '3'], misplaced: '--workers' })
+    expect(run('app.js')).toEqual({ workers: 1, shared: false, spare: true, nodeOptions: [], script: 'app.js', args: [] })
+    expect(run('--import tsx app.ts --workers 3')).toEqual({ workers: 1, shared: false, spare: true, nodeOptions: ['--import', 'tsx'], script: 'app.ts', args: ['--workers', '3'], misplaced: '--workers' })
     expect(run('-r ./a.js --max-old-space-size=512 --workers 4 -C dev --enable-source-maps app.js -r x'))
-      .toEqual({ workers: 4, shared: false, nodeOptions: ['-r', './a.js', '--max-old-space-size=512', '-C', 'dev', '--enable-source-maps'], script: 'app.js', args: ['-r', 'x'] })
-    expect(run('--name shop --hang-timeout=10s --shared --workers=max -- app.js --name x')).toEqual({ workers: availableParallelism(), name: 'shop', hangTimeoutMs: 10_000, shared: true, nodeOptions: [], script: 'app.js', args: ['--name', 'x'] })
+      .toEqual({ workers: 4, shared: false, spare: true, nodeOptions: ['-r', './a.js', '--max-old-space-size=512', '-C', 'dev', '--enable-source-maps'], script: 'app.js', args: ['-r', 'x'] })
+    expect(run('--name shop --hang-timeout=10s --shared --spare off --workers=max -- app.js --name x')).toEqual({ workers: availableParallelism(), name: 'shop', hangTimeoutMs: 10_000, shared: true, spare: false, nodeOptions: [], script: 'app.js', args: ['--name', 'x'] })
   })
 
   it('does not take the value of an inline option from the next word', () => {
@@ -38,7 +38,7 @@ describe('handover run', () => {
   it.each([
     ['', /no script was given/], ['--workers 2', /no script/], ['--import', /--import needs a value/], ['--workers 0 app.js', /--workers is "0", expected a whole number from 1/],
     ['--workers -1 app.js', /--workers needs a value/], ['--workers 1.5 app.js', /"1.5"/], ['--workers 4096 app.js', /from 1 to 1024/], ['--name a/b app.js', /--name is "a\/b"/],
-    ['--hang-timeout 5 app.js', /with its unit/], ['-e 1', /-e of Node does not start a server/], ['--watch app.js', /--watch of Node/], ['--shared=no app.js', /--shared takes no value/], ['-', /no script/]
+    ['--hang-timeout 5 app.js', /with its unit/], ['-e 1', /-e of Node does not start a server/], ['--watch app.js', /--watch of Node/], ['--shared=no app.js', /--shared takes no value/], ['--spare no app.js', /--spare is "no", expected on or off/], ['-', /no script/]
   ])('says what is wrong with %j', (line, says) => {
     expect(failure(`run ${line}`)).toMatchObject({ message: expect.stringMatching(says), status: 2 })
   })

@@ -55,7 +55,7 @@ async function advance(ms: number): Promise<void> {
 
 function keep(workers: number): Keeper {
   const options: ConstructorParameters<typeof Keeper>[0] = {
-    name: 'shop', version: '1.0.0', workers, hangTimeoutMs: 0, readyTimeoutMs: 60_000, env: {},
+    name: 'shop', version: '1.0.0', workers, hangTimeoutMs: 0, readyTimeoutMs: 60_000, spare: false, env: {},
     command: () => ({ file: 'node', args: ['server.mjs'], cwd: '/', notes: [] }),
     log: (level, line) => { lines.push(`${level}: ${line}`) },
     handOver: () => Promise.reject(new Error('nobody asks')),

@@ -16,6 +16,8 @@ export interface RunOptions {
   readonly hangTimeoutMs?: number
   /** One queue for all workers. */
   readonly shared: boolean
+  /** Keep the next worker booted. */
+  readonly spare: boolean
   /** Options of Node, as they were typed. */
   readonly nodeOptions: readonly string[]
   readonly script: string
@@ -152,7 +154,7 @@ const withoutScript = new Set([
 
 function parseRun(words: readonly string[]): Command {
   const nodeOptions: string[] = []
-  const given: { workers: number; shared: boolean; name?: string; hangTimeoutMs?: number } = { workers: 1, shared: false }
+  const given: { workers: number; shared: boolean; spare: boolean; name?: string; hangTimeoutMs?: number } = { workers: 1, shared: false, spare: true }
   let isMeant = false
   let at = 0
   for (; at < words.length; at++) {
@@ -181,6 +183,7 @@ function parseRun(words: readonly string[]): Command {
       case '--workers': given.workers = read(workerCount); break
       case '--name': given.name = read(appName); break
       case '--hang-timeout': given.hangTimeoutMs = read(duration); break
+      case '--spare': given.spare = read(onOrOff); break
       case '--shared':
         if (inline !== undefined) throw misused(`--shared takes no value, found ${shown(inline)}`, 'run')
         given.shared = true
@@ -193,7 +196,7 @@ function parseRun(words: readonly string[]): Command {
   }
   const [script, ...args] = words.slice(at)
   if (script === undefined || script === '' || script === '-') throw misused('no script was given, as in: handover run server.js', 'run')
-  const misplaced = isMeant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared)(=|$)/.test(word))
+  const misplaced = isMeant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared|spare)(=|$)/.test(word))
   return { is: 'run', options: { ...given, ...(misplaced !== undefined && { misplaced }), nodeOptions, script, args } }
 }
 
@@ -226,6 +229,11 @@ const workerCount: Reader<number> = (text, wrong) => {
 const appName: Reader<string> = (text, wrong) => {
   if (!/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/.test(text)) throw wrong('1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
   return text
+}
+
+const onOrOff: Reader<boolean> = (text, wrong) => {
+  if (text !== 'on' && text !== 'off') throw wrong('on or off')
+  return text === 'on'
 }
 
 const requestPath: Reader<string> = (text, wrong) => {

@@ -28,6 +28,7 @@ pause, and a reload loses nothing. HUP reloads, TERM and INT drain and stop.
   --name NAME          by which the other commands find it
   --hang-timeout TIME  replace a worker that is blocked for longer (30s; 0: no)
   --shared             one queue for all workers, instead of one for each
+  --spare on|off       boot the next worker while nothing else is to do (on)
 
 Options of Node stand before the script, as with node itself:
   handover run --workers 4 --import tsx server.ts --port 3000

@@ -75,13 +75,13 @@ export async function run(options: RunOptions): Promise<never> {
 }
 
 function keeperOptions(
-  name: string, { workers, hangTimeoutMs = defaultHangTimeoutMs, nodeOptions }: RunOptions, paths: StartPaths, words: readonly string[],
+  name: string, { workers, hangTimeoutMs = defaultHangTimeoutMs, spare, nodeOptions }: RunOptions, paths: StartPaths, words: readonly string[],
   control: ControlHolder, keeper: () => Keeper
 ): KeeperOptions {
   const env = initialEnvironment()
   for (const variable of notInherited) Reflect.deleteProperty(env, variable)
   return {
-    name, version, workers, hangTimeoutMs, readyTimeoutMs: readyTimeout(env), env, log,
+    name, version, workers, hangTimeoutMs, spare, readyTimeoutMs: readyTimeout(env), env, log,
     command: (inPlace) => paths.worker(words, nodeOptions.length, inPlace),
     handOver: async () => {
       control.socket?.heal()

@@ -17,6 +17,8 @@ export interface KeeperOptions {
   /** How long a worker's event loop may be blocked, in milliseconds. 0: without a limit. */
   readonly hangTimeoutMs: number
   readonly readyTimeoutMs: number
+  /** Keep a worker that waits for its turn. */
+  readonly spare: boolean
   readonly env: NodeJS.ProcessEnv
   /** How a worker is started now. `inPlace`: also where the working directory is gone. */
   command(inPlace: boolean): StartCommand

@@ -30,6 +30,7 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
       workers: count,
       listeners: members.names,
       crashes,
+      ...(keeper.options.spare && { spare: keeper.spare.status }),
       ...(found.length > 0 && { elsewhere: found.map(({ place }) => `${place!.what}. ${place!.todo}`) }),
       ...(members.sharing.length > 0 && { shared: members.sharing }),
       down: down.map((slot) => ({ slot: slot.index, ...restarts.describe(slot) })),

@@ -22,6 +22,7 @@ import { Reloads } from './reloads.js'
 import { Restarts } from './restarts.js'
 import { ServedFiles } from './served-files.js'
 import { Slot, type SlotSide } from './slot.js'
+import { Spare } from './spare.js'
 import type { Worker } from './worker.js'
 
 /** How long a worker may take to answer. */
@@ -43,6 +44,7 @@ export class Keeper implements Fleet {
   })
   readonly lookout = new Lookout(() => this.options.command(true).args, (line) => { this.options.log('warn', line) })
   readonly restarts = new Restarts(this)
+  readonly spare: Spare
   /** When the first generation of the service began to listen. */
   #since: number | undefined
   count: number
@@ -69,6 +71,11 @@ export class Keeper implements Fleet {
     this.#crashes = before?.crashes ?? 0
     this.#since = before?.since
     this.reloads = new Reloads(this, before?.lastReload ?? null)
+    this.spare = new Spare({
+      options,
+      command: () => options.command(false),
+      isQuiet: () => this.isKeeping && !this.reloads.isRunning && this.active.every(({ server, isStarting }) => server && !isStarting)
+    })
   }
 
   /** The slots that should have a worker. */
@@ -127,7 +134,7 @@ export class Keeper implements Fleet {
   })
 
   slot(index: number): Slot {
-    while (this.slots.length <= index) this.slots.push(new Slot(this.slots.length, this.#slotSide()))
+    while (this.slots.length <= index) this.slots.push(new Slot(this.slots.length, this.#slotSide(), this.spare.startWorker))
     return this.slots[index]!
   }
 
@@ -158,7 +165,7 @@ export class Keeper implements Fleet {
   /** Starts the first worker, which binds, and the others when it serves. */
   async run(): Promise<void> {
     const first = this.slot(0)
-    this.#watchHangs()
+    this.#watch()
     try {
       const serving = first.start(true)
       this.lookout.watch(() => (this.stopping ? undefined : this.workers[0]))
@@ -179,7 +186,7 @@ export class Keeper implements Fleet {
 
   /** Goes on with the workers of another keeper, and starts those that are missing. */
   async goOn(): Promise<void> {
-    this.#watchHangs()
+    this.#watch()
     const until = Date.now() + listenersMs
     while (this.servers.some(({ holds }) => !holds) && Date.now() < until) await sleep(lookMs)
     this.setCount(this.count)
@@ -207,6 +214,7 @@ export class Keeper implements Fleet {
     this.#leaving = true
     this.counts.hold()
     this.#endWatch()
+    this.spare.close()
     this.restarts.close()
     for (const worker of this.workers) worker.say({ type: 'leave' })
   }
@@ -278,8 +286,9 @@ export class Keeper implements Fleet {
     }
   }
 
-  #watchHangs(): void {
-    const { hangTimeoutMs } = this.options
+  #watch(): void {
+    const { hangTimeoutMs, spare } = this.options
+    if (spare) this.spare.begin()
     if (hangTimeoutMs === 0) return
     this.#endWatch = watchHangs(hangTimeoutMs, () => this.servers, (worker) => {
       // A reload replaces a blocked worker itself.
@@ -335,6 +344,7 @@ export class Keeper implements Fleet {
     this.#stop ??= new AppStop(this, this.hasServed)
     if (isFirst) {
       this.#endWatch()
+      this.spare.close()
       for (const slot of this.slots) {
         this.restarts.cancel(slot)
         slot.abort()

@@ -213,17 +213,21 @@ export interface LaunchedWorker {
   readonly started: SpawnedProcess
 }
 
-/** Starts a worker of this slot; `name`: of the app. Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
-export async function startWorker(
-  command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide
-): Promise<LaunchedWorker> {
+/** A process, and the keeper's ends of its line, which nobody reads yet. */
+export interface StartedProcess {
+  readonly started: SpawnedProcess
+  readonly line: readonly [messages: number, descriptors: number]
+}
+
+/** Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
+export async function startProcess(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string): Promise<StartedProcess> {
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
-  let started: SpawnedProcess
   try {
     const inspected = await withOwnInspector(command, env)
-    started = await startInspected(inspected, inspected.command, inspected.env, { inherited: {
+    const started = await startInspected(inspected, inspected.command, inspected.env, { inherited: {
       variable: keeperMark, fds: [theirMessages, theirDescriptors], words: workerWords({ slot, keeper: process.pid, name })
     } })
+    return { started, line: [messages, descriptors] }
   } catch (error) {
     closeSync(messages)
     closeSync(descriptors)
@@ -232,10 +236,21 @@ export async function startWorker(
     closeSync(theirMessages)
     closeSync(theirDescriptors)
   }
+}
+
+/** From now on the process is the worker of this slot. */
+export function workerOf({ started, line: [messages, descriptors] }: StartedProcess, slot: number, side: WorkerSide): LaunchedWorker {
   const line: Line = openChannel(messages, descriptors, workerMessages)
   const { pid, child } = started
   const worker = new Worker(line, { pid, slot, startedAt: Date.now(), ended: child.ended, stderr: () => child.stderr() }, side)
   return { worker, started }
+}
+
+/** Starts a worker of this slot; `name`: of the app. Throws as `startProcess` does. */
+export async function startWorker(
+  command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide
+): Promise<LaunchedWorker> {
+  return workerOf(await startProcess(command, env, slot, name), slot, side)
 }
 
 /** A connected pair: one end for a worker, one for the keeper. Throws the system's error. */

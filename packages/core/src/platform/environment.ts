@@ -5,14 +5,14 @@
 
 import { readFileSync } from 'node:fs'
 import { inspectorMark } from './inspector-port.js'
-import { keeperMark, successorMark } from './marks.js'
+import { keeperMark, spareMark, successorMark } from './marks.js'
 import { native } from './native.js'
 import { pathsMark } from './path-guard.js'
 import { InheritedStderr } from './stderr-relay.js'
 
 /** Variables for this process alone: the marks, and the IPC channel of fork(). */
 const notInherited = [
-  successorMark, keeperMark, pathsMark, inspectorMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID'
+  successorMark, keeperMark, spareMark, pathsMark, inspectorMark, 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'NODE_UNIQUE_ID'
 ]
 
 /** The inherited ends of the channel in a process that was started as a successor. */

@@ -6,6 +6,9 @@ export const successorMark = 'HANDOVER_SUCCESSOR'
 /** Of a worker: the descriptors of its line to the keeper, and its place there. */
 export const keeperMark = 'HANDOVER_KEEPER'
 
+/** Of a worker that waits for its turn (spare.ts). */
+export const spareMark = 'HANDOVER_SPARE'
+
 /** The place of a worker under its keeper, a pid. A name may hold commas. */
 export interface WorkerPlace {
   readonly slot: number

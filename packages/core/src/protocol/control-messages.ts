@@ -96,6 +96,18 @@ export interface CheckpointStatus {
   readonly ageMs: number
 }
 
+/** A worker that has booted before it is needed, and waits for its turn. */
+export interface SpareStatus {
+  /** Null: there is none now. */
+  readonly pid: number | null
+  /** It has booted, and waits. */
+  readonly ready: boolean
+  /** How many workers began as one. */
+  readonly used: number
+  /** Why there is never one. */
+  readonly off?: string
+}
+
 export interface KeeperStatus {
   readonly pid: number
   readonly version: string
@@ -114,6 +126,8 @@ export interface KeeperStatus {
   readonly elsewhere?: readonly string[]
   /** Listeners that several workers accept from together, instead of one each, and why. May be absent. */
   readonly shared?: readonly string[]
+  /** Absent where none is wanted, and in older versions. */
+  readonly spare?: SpareStatus
 }
 
 /** Over all processes and generations. */
@@ -239,7 +253,8 @@ const keeperStatus = shape({
   pid: count, version: string, node: string, ageMs: number, workers: count, listeners: optional(list(string)), crashes: count,
   down: list(shape({ slot: count, reason: string, nextTryInMs: number, starting: optional(boolean) })),
   checkpoints: optional(list(shape({ slot: count, name: string, bytes: count, ageMs: number }))),
-  elsewhere: optional(list(string)), shared: optional(list(string))
+  elsewhere: optional(list(string)), shared: optional(list(string)),
+  spare: optional(shape({ pid: orNull(count), ready: boolean, used: count, off: optional(string) }))
 })
 const appStatus = shape({
   name: orNull(string), keeper: orNull(keeperStatus), service: optional(orNull(shape({ ...service, generation: count }))),
