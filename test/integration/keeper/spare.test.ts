@@ -64,13 +64,13 @@ describe('a spare', () => {
     const load = app.load()
     const { switched } = await app.reload('--bake', '0')
     expect(switched[0]!.to.pid).toBe(first)
+    expect((await load.stop()).lost).toBe(0)
 
     const second = await waiting(app, first)
     const [, victim] = serving((await app.status())!)
     process.kill(victim!, 'SIGKILL')
     await waitFor(async () => (await app.serves())[1] === second)
     expect(await spareOf(app)).toMatchObject({ used: 2 })
-    expect((await load.stop()).lost).toBe(0)
   })
 
   test('that dies is replaced, and nobody hears of it', async () => {

@@ -1,7 +1,7 @@
 /**
  * What a program pays before it serves, and what a reload costs the process that still serves: the CPU time, the files and the memory of
  * requiring the core; the CPU time of the command; and the longest stall of a server's event loop while it starts its successor, beside
- * that of child_process.spawn in the same process, as it holds more memory.
+ * that of child_process.spawn in the same process, as it holds more memory. Then the time to the first answer: first-answer.ts.
  *
  * CPU time is compared, in turns, since other work disturbs it less than the clock.
  */
@@ -10,6 +10,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { count, median, table } from '../table.js'
+import { benchFirstAnswer } from './first-answer.js'
 
 const rounds = 12
 const sizes = [0, 300, 1_000]
@@ -77,6 +78,7 @@ export async function benchBoot(): Promise<void> {
   const rows: string[][] = []
   for (const megabytes of sizes) rows.push(await stalls(megabytes))
   console.log(table([['MB held', 'reload', 'most', 'spawn of Node', 'most'], ...rows]))
+  await benchFirstAnswer()
 }
 
 async function stalls(megabytes: number): Promise<string[]> {
