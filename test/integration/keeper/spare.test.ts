@@ -1,4 +1,4 @@
-/** The warm spare of `handover run`: when it is used, when it is not, that a program cannot see it, and that it never outlives its keeper. */
+/** The spare of `handover run`: when it is used and when not, that a program cannot see it, and that it never outlives its keeper. */
 
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

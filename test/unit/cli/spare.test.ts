@@ -72,7 +72,7 @@ beforeEach(() => {
   spare = new Spare({ options, command: () => command, isQuiet: () => isQuiet }, (_command, itsEnv) => {
     const process = new FakeSpare(5_000_000 + started.length, itsEnv)
     started.push(process)
-    const [[messages], [descriptors]] = [[process.line[0]], [process.line[1]]].map(([fd]) => [addon().duplicate(fd!)]) as [[number], [number]]
+    const [messages, descriptors] = process.line.map((fd) => addon().duplicate(fd)) as [number, number]
     const child = { ended: process.ended, stderr: () => '', kill: () => { process.dies() }, unref: () => undefined }
     return Promise.resolve({ started: { pid: process.pid, messages, descriptors, child }, line: process.line })
   })

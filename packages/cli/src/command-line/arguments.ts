@@ -154,7 +154,9 @@ const withoutScript = new Set([
 
 function parseRun(words: readonly string[]): Command {
   const nodeOptions: string[] = []
-  const given: { workers: number; shared: boolean; spare: boolean; name?: string; hangTimeoutMs?: number } = { workers: 1, shared: false, spare: true }
+  const given: { workers: number; shared: boolean; spare: boolean; name?: string; hangTimeoutMs?: number } = {
+    workers: 1, shared: false, spare: true
+  }
   let isMeant = false
   let at = 0
   for (; at < words.length; at++) {

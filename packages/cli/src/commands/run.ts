@@ -75,8 +75,8 @@ export async function run(options: RunOptions): Promise<never> {
 }
 
 function keeperOptions(
-  name: string, { workers, hangTimeoutMs = defaultHangTimeoutMs, spare, nodeOptions }: RunOptions, paths: StartPaths, words: readonly string[],
-  control: ControlHolder, keeper: () => Keeper
+  name: string, { workers, hangTimeoutMs = defaultHangTimeoutMs, spare, nodeOptions }: RunOptions, paths: StartPaths,
+  words: readonly string[], control: ControlHolder, keeper: () => Keeper
 ): KeeperOptions {
   const env = initialEnvironment()
   for (const variable of notInherited) Reflect.deleteProperty(env, variable)

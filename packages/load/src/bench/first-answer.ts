@@ -46,7 +46,7 @@ async function untilAnswer(port: number, old: number | undefined, begin: () => v
 
 interface KeptServer {
   reload(): Promise<number>
-  end(): Promise<unknown>
+  end(): Promise<void>
 }
 
 async function keep(file: string, folder: string, name: string, spare: 'on' | 'off'): Promise<KeptServer> {
@@ -64,7 +64,7 @@ async function keep(file: string, folder: string, name: string, spare: 'on' | 'o
     },
     end: async () => {
       keeper.kill()
-      return await ended
+      await ended
     }
   }
 }
@@ -72,7 +72,8 @@ async function keep(file: string, folder: string, name: string, spare: 'on' | 'o
 async function bootPlainly(file: string): Promise<number> {
   const port = await freePort()
   let app: ReturnType<typeof spawn> | undefined
-  const time = await untilAnswer(port, undefined, () => { app = spawn(process.execPath, [file], { env: { ...process.env, PORT: String(port) }, stdio: 'ignore' }) })
+  const env = { ...process.env, PORT: String(port) }
+  const time = await untilAnswer(port, undefined, () => { app = spawn(process.execPath, [file], { env, stdio: 'ignore' }) })
   app!.kill()
   await once(app!, 'exit')
   return time
@@ -84,14 +85,15 @@ export async function benchFirstAnswer(): Promise<void> {
   try {
     for (const [name, source] of Object.entries(apps)) {
       const file = path.join(folder, `${name}.cjs`)
-      const listen = name === 'fastify' ? `listen({ port: +process.env.PORT, host: '127.0.0.1' })` : `listen(+process.env.PORT, '127.0.0.1')`
-      writeFileSync(file, `const app = ${source()}\napp.${listen}\n`)
+      const place = name === 'fastify' ? `{ port: +process.env.PORT, host: '127.0.0.1' }` : `+process.env.PORT, '127.0.0.1'`
+      writeFileSync(file, `const app = ${source()}\napp.listen(${place})\n`)
       const [on, off] = [await keep(file, folder, `${name}-on`, 'on'), await keep(file, folder, `${name}-off`, 'off')]
       const times: [number, number, number][] = []
       for (let round = 0; round < rounds; round++) times.push([await bootPlainly(file), await on.reload(), await off.reload()])
       await Promise.all([on.end(), off.end()])
       const [plain = 0, warm = 0, cold = 0] = [0, 1, 2].map((column) => median(times.map((each) => each[column]!)))
-      rows.push([name, ms(plain), ms(warm), ms(warm - plain), (warm / plain).toFixed(2), ms(cold), ms(cold - plain), (cold / plain).toFixed(2)])
+      const beyond = (time: number): string[] => [ms(time), ms(time - plain), (time / plain).toFixed(2)]
+      rows.push([name, ms(plain), ...beyond(warm), ...beyond(cold)])
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })
