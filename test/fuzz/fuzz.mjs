@@ -206,6 +206,11 @@ worker.on('message', (message) => {
   if (message.gone) gone = message
   wake()
 })
+// Under a wrong rule Node's own assertions may fail.
+process.on('uncaughtException', (error) => {
+  failures.push({ kind: 'bad', reason: error.stack })
+  wake()
+})
 worker.on('error', (error) => {
   failures.push({ kind: 'bad', reason: error.stack })
   wake()
