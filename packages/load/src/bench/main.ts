@@ -16,6 +16,7 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   http: ['./http.js', 'benchHttp'],
   handover: ['./handover.js', 'benchHandover'],
   move: ['./move.js', 'benchMove'],
+  drain: ['./drain.js', 'benchDrain'],
   idle: ['./idle.js', 'benchIdle'],
   workers: ['./workers.js', 'benchWorkers'],
   state: ['./state.js', 'benchState'],
