@@ -56,7 +56,7 @@ async function keep(file: string, folder: string, name: string, spare: 'on' | 'o
   const ended = once(keeper, 'exit')
   await untilAnswer(port, undefined, () => undefined)
   const isReady = (): boolean => spare === 'off' ||
-    /"spare":\{"pid":\d+,"ready":true/.test(execFileSync(process.execPath, [cli, 'status', name, '--json'], { env, encoding: 'utf8' }))
+    /"ready":\s*true/.test(execFileSync(process.execPath, [cli, 'status', name, '--json'], { env, encoding: 'utf8' }))
   return {
     reload: async () => {
       while (!isReady()) await sleep(1_000)
