@@ -48,7 +48,8 @@ describe.for([1, 3])('where the first of %i workers is killed halfway through a 
     const known = await app.status()
     expect(known?.lastReload?.switched.map(({ died }) => died)).toEqual(after.map((_, slot) => (slot === 0 ? 'by SIGKILL' : undefined)))
     expect(known?.keeper).toMatchObject({ crashes: 1, down: [] })
-    expect(scene.restored.map(({ value }) => value)).toEqual(before.map((each) => `from ${each}`))
+    // The workers behind the first restore at the same time.
+    expect(scene.restored.map(({ value }) => value).sort()).toEqual(before.map((each) => `from ${each}`).sort())
     if (workers === 1) expect(JSON.parse((await get(app.target, '/memory')).body)).toMatchObject({ small: `from ${pid}` })
     const { losses, lost } = await load.stop()
     expect(losses.filter(({ reason }) => reason !== 'reset' && reason !== 'closed' && reason !== 'cut')).toEqual([])

@@ -204,13 +204,25 @@ export class ConnectionSender {
   }
 
   #closeCopies(): void {
+    this.#closeSome()
+    if (this.#copies.size > 0) setTimeout(() => { this.#closeCopies() }, 0)
+  }
+
+  #closeSome(): void {
     const budget = new LoopBudget()
     for (const connection of this.#copies) {
       this.#copies.delete(connection)
       connection.close?.()
-      if (budget.isSpent) break
+      if (budget.isSpent) return
     }
-    if (this.#copies.size > 0) setTimeout(() => { this.#closeCopies() }, 0)
+  }
+
+  /** Resolves when all copies are closed: the program's own cleanup may count the connections of its server. */
+  async closed(): Promise<void> {
+    while (this.#copies.size > 0) {
+      this.#closeSome()
+      await new Promise((resolve) => { setImmediate(resolve) })
+    }
   }
 
   /** Ends the moves. Resolves when the successor, which lives, has answered for what is on its way, or at the deadline. */

@@ -140,7 +140,7 @@ export class Shutdown {
     await older.adopter?.idle()
     await drainAll(this.#drains, this.#deadline)
     await this.#sendLast(this.#reserved())
-
+    await this.mover?.closed()
     lifecycle.move('draining', { is: 'closing' })
     const hooksEnded = await this.#around.runCloseHooks(this.#reserved())
     const report = { ...this.#finalReport(), ...(!hooksEnded && { cleanupCut: 'close hooks' as const }) }
