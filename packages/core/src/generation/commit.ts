@@ -15,7 +15,7 @@ import { beAskable, tellKeeper } from './listening.js'
 
 /** Accepts. Answers what it can take of the predecessor's connections. */
 export function serve(context: GenerationContext): Takes | undefined {
-  const { host, lifecycle, state, startup: { predecessor }, paths } = context
+  const { host, lifecycle, state, startup: { predecessor }, paths, keeper } = context
   // Before the move: its listeners may tell clients to connect at once.
   acceptOnAll(context)
   lifecycle.move('ready', { is: 'serving' })
@@ -26,6 +26,8 @@ export function serve(context: GenerationContext): Takes | undefined {
     state.connect('predecessor', predecessor.channel, predecessor.predecessor)
   }
   state.serves()
+  // Under a keeper, stderr leads there until the reload is done: the last lines of a crash belong into the error.
+  if (!keeper) host.inherited.stderr?.restore()
   tellKeeper(context)
   notifySystemd({ READY: 1, MAINPID: host.pid })
   // Two turns: the predecessor stops accepting, and what waits is accepted, before this.
@@ -35,9 +37,7 @@ export function serve(context: GenerationContext): Takes | undefined {
 
 /** Nobody waits for it at the commit: who connects to a control socket meanwhile is queued there. */
 function beFound(context: GenerationContext): void {
-  const { host, controlSockets, lifecycle, registry, keeper } = context
-  // Under a keeper, stderr leads there until the reload is done: the last lines of a crash belong into the error.
-  if (!keeper) host.inherited.stderr?.restore()
+  const { controlSockets, lifecycle, registry } = context
   // It stops already, or has closed all its listeners.
   if (!accepts(lifecycle.state.is) || registry.listeners.length === 0) return
   controlSockets.serve()
