@@ -4,8 +4,8 @@
  * It keeps no state. An argument of the wrong type is a TypeError, and no argument ends the process. A failed call answers its negative
  * errno. Every descriptor that it makes has FD_CLOEXEC. Once descriptors have arrived, nothing can fail. Lists of descriptors cross as
  * Int32Arrays, because one element at a time costs more than the system calls.
- * It does not retry (beyond EINTR), log, wait (but for pollReadable, lock and 0.1 ms in accept) or know what a message means. Linux and macOS; no exceptions,
- * Node-API 8.
+ * It does not retry (beyond EINTR), log, wait (but for pollReadable, lock and 0.1 ms in accept) or know what a message means. Linux and
+ * macOS; no exceptions, Node-API 8.
  */
 
 #include <napi.h>

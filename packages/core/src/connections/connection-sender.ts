@@ -199,29 +199,17 @@ export class ConnectionSender {
   #leave(connection: OutgoingConnection): void {
     connection.left()
     if (!connection.close) return
-    if (this.#copies.size === 0) setTimeout(() => { this.#closeCopies() }, this.firstPassMs === null ? closeAfterMs : 0)
+    if (this.#copies.size === 0) setTimeout(() => { void this.closed() }, this.firstPassMs === null ? closeAfterMs : 0)
     this.#copies.add(connection)
   }
 
-  #closeCopies(): void {
-    this.#closeSome()
-    if (this.#copies.size > 0) setTimeout(() => { this.#closeCopies() }, 0)
-  }
-
-  #closeSome(): void {
+  /** Closes all copies. Resolves then: the program's own cleanup may count the connections of its server. */
+  async closed(): Promise<void> {
     const budget = new LoopBudget()
     for (const connection of this.#copies) {
       this.#copies.delete(connection)
       connection.close?.()
-      if (budget.isSpent) return
-    }
-  }
-
-  /** Resolves when all copies are closed: the program's own cleanup may count the connections of its server. */
-  async closed(): Promise<void> {
-    while (this.#copies.size > 0) {
-      this.#closeSome()
-      await new Promise((resolve) => { setImmediate(resolve) })
+      await budget.nextTurn()
     }
   }
 

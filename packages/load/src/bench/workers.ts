@@ -148,9 +148,8 @@ async function reloadOf({ target, reload }: Contender): Promise<string[]> {
     })
     const { requests, lost, kinds, closedByServer, latency } = await load.stop()
     const opened = (kinds['keep-alive']?.opened ?? 0) - (before.kinds['keep-alive']?.opened ?? 0)
-    return [count(requests), count(
-      lost
-    ), count(opened), count(closedByServer.total - before.closedByServer.total), ms(lastOld - begun), ms(latency['reload']?.max ?? NaN)]
+    const closed = closedByServer.total - before.closedByServer.total
+    return [...[requests, lost, opened, closed].map(count), ...[lastOld - begun, latency['reload']?.max ?? NaN].map(ms)]
   } finally {
     load.kill()
   }
@@ -183,9 +182,8 @@ async function startExample(
 
 function startHandover(folder: string, size: number, ...options: readonly string[]): Promise<Omit<Contender, 'name'>> {
   return startExample(cli, ['run', '--workers', String(size), ...options, server], {
-    CONTENDER: 'handover', HANDOVER_NAME: `bench${options.join('')}-${size}`, HANDOVER_DIR: path.join(
-      folder, 'control'
-    ), HANDOVER_UNDO_WINDOW: '1000'
+    CONTENDER: 'handover', HANDOVER_NAME: `bench${options.join('')}-${size}`, HANDOVER_DIR: path.join(folder, 'control'),
+    HANDOVER_UNDO_WINDOW: '1000'
   })
 }
 
@@ -203,9 +201,10 @@ async function installPm2(folder: string): Promise<string | undefined> {
 async function startPm2(folder: string, pm2: string, size: number): Promise<Omit<Contender, 'name'>> {
   const [home, versionFile] = [path.join(folder, `home-${size}`), path.join(folder, `version-${size}.txt`)]
   const target = { host: '127.0.0.1', port: await freePort() }
-  const env = { ...process.env, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true', CONTENDER: 'pm2', PORT: String(
-    target.port
-  ), APP_VERSION_FILE: versionFile }
+  const env = {
+    ...process.env, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true', CONTENDER: 'pm2', PORT: String(target.port),
+    APP_VERSION_FILE: versionFile
+  }
   const order = (...args: readonly string[]): Promise<unknown> => run(process.execPath, [pm2, ...args], { env, timeout: 60_000 })
   const kill = (): void => { execFileSync(process.execPath, [pm2, 'kill'], { env, stdio: 'ignore' }) }
   const end = async (): Promise<void> => {
