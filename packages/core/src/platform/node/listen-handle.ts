@@ -211,9 +211,7 @@ function closeHandle(handle: ListenHandle, acceptsQueued: boolean): void {
   for (let count = 0; count < mostQueued; count++) {
     const connection = addon().accept!(fd, true)
     if (connection < 0) return
-    const socket = new net.Socket({ fd: connection, readable: false, writable: false })
-    const client = inside(socket)._handle
-    inside(socket)._handle = null
+    const client = handleOfSocket(connection)
     try {
       handle.onconnection!(0, client)
     } catch (error) {
