@@ -7,6 +7,7 @@ import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 /** What the programs print: `listening`, `state`, `report`, `failed`, `draining`, `closed`, `exit`, and whatever a test adds. */
@@ -86,11 +87,17 @@ export class Program implements AsyncDisposable {
     for (const watcher of this.#watchers) watcher()
   }
 
-  /** Resolves with what `look` finds, looked for anew at every line of output. The test's own time limit is the deadline. */
+  /**
+   * Resolves with what `look` finds, looked for anew at every line of output. The test's own time limit is the deadline.
+   * One turn of the loop later: what the program had written before to its other stream has been read by then, too.
+   */
   async until<T>(look: () => T | undefined | false): Promise<T> {
     for (;;) {
       const found = look()
-      if (found !== undefined && found !== false) return found
+      if (found !== undefined && found !== false) {
+        await nextTurn()
+        return found
+      }
       await new Promise<void>((resolve) => {
         const watcher = (): void => {
           this.#watchers.delete(watcher)
