@@ -2,6 +2,7 @@
 //   KIND       http (default), https, fastify, express5, express4
 //   LISTEN     a host (default 127.0.0.1), or unix:/path
 //   OPTIONS    JSON of HandoverOptions; SERVER  JSON of options for createServer
+//   CLOSE_MS   how long its close hook takes (default 0)
 //   BEHAVIOUR_FILE  one word of behaviour.mjs
 //   SIGNALS    a signal that the program itself listens for: SIGTERM, or SIGTERM:later to add the listener after listen()
 // Routes: /  /held (and below)  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
@@ -10,6 +11,7 @@ import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
+import { setTimeout as wait } from 'node:timers/promises'
 import { handover } from '@handover/core'
 import { behave } from './behaviour.mjs'
 import { certificate } from './certificate.mjs'
@@ -18,7 +20,11 @@ import { print, printEvents } from './print.mjs'
 const { env } = process
 const kind = env.KIND ?? 'http'
 const serverOptions = { keepAliveTimeout: 65_000, ...JSON.parse(env.SERVER ?? '{}'), ...(kind === 'https' && certificate()) }
-const options = { undoWindow: 100, linger: 20_000, ...JSON.parse(env.OPTIONS ?? '{}'), onClose: () => { print('closed') } }
+const onClose = async () => {
+  await wait(Number(env.CLOSE_MS ?? 0))
+  print('closed')
+}
+const options = { undoWindow: 100, linger: 20_000, ...JSON.parse(env.OPTIONS ?? '{}'), onClose }
 
 printEvents(handover)
 for (const name of ['state', 'report', 'draining', 'failed']) {

@@ -83,8 +83,8 @@ test('a request that the drain deadline cuts after a reload is named in the repo
   expect(theirs['report']).toMatchObject({ connections: { open: 1, cut: 1 }, requestsCut: [{ method: 'DELETE', path: '/held', ms: expect.any(Number) as number }] })
 })
 
-test('where the deadline cuts thousands of requests the report names the first of them, and still comes to the successor', async () => {
-  const { program, address } = await start({ options: { linger: 100, drainTimeout: 4_000, move: false } })
+test('where the deadline cuts thousands of requests the report names the first of them, and still comes to the successor after the close hooks', async () => {
+  const { program, address } = await start({ options: { linger: 100, drainTimeout: 4_000, move: false }, env: { CLOSE_MS: '100' } })
   const path = `/held/${'x'.repeat(1_000)}`
   const sockets = Array.from({ length: 1_100 }, () => net.connect(address as net.TcpNetConnectOpts).on('error', () => undefined))
   onTestFinished(() => { for (const socket of sockets) socket.destroy() })
@@ -94,6 +94,8 @@ test('where the deadline cuts thousands of requests the report names the first o
   const theirs = await program.event('report', (event) => event.pid === program.serving && reportOf(event).result === 'drained')
   const report = reportOf(theirs)
   expect(report).toMatchObject({ connections: { open: 1_100, cut: 1_100 }, requestsCutBeside: 100 })
+  expect(report).not.toHaveProperty('cleanupCut')
+  await program.event('closed', ({ pid }) => pid === program.pid)
   expect(report.requestsCut).toHaveLength(1_000)
   expect(report.requestsCut[999]).toEqual({ method: 'GET', path: `${path.slice(0, 200)}…`, ms: expect.any(Number) as number })
   await program.stderrMatching(/; cut: (GET \/held\/x{194}… after \d+ ms, ){9}and 1091 more$/m)

@@ -8,14 +8,16 @@ import { socketPair } from '@handover/core/fd'
 import { closeSync, writeSync } from 'node:fs'
 import http from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { ConnectionSender, ConnectionTracker, deadlineIn } from '../../../helpers/internals.js'
 import { waitFor } from '../../../helpers/program.js'
 
 const count = 200
+/** More than two turns cut at most. */
+const many = 1_200
 
-/** ConnectionTracker with a request each that is not answered until the test says so, and a drain that moves those that can. */
-async function longPolls() {
+/** ConnectionTracker with requests that are not answered until the test says so, and a drain that moves those that can. */
+async function longPolls(count: number) {
   const waiting: http.ServerResponse[] = []
   const server = http.createServer((_request, response) => { waiting.push(response) })
   const connections = new ConnectionTracker(server)
@@ -40,7 +42,7 @@ async function longPolls() {
 }
 
 test('requests that only wait are looked at once, and once more when they are answered', async () => {
-  const { drain, waiting, moved } = await longPolls()
+  const { drain, waiting, moved } = await longPolls(count)
   onTestFinished(() => { drain.undo() })
   await waitFor(() => drain.looks >= count)
   // As long as several rounds over all of them would need.
@@ -51,8 +53,8 @@ test('requests that only wait are looked at once, and once more when they are an
   expect(drain.looks).toBe(count + 1)
 })
 
-test('at the deadline some are cut in each turn of the loop, and each is named', async () => {
-  const { connections, drain } = await longPolls()
+/** Cuts them all: how many were cut in each turn. */
+async function cutInTurns({ connections, drain }: Awaited<ReturnType<typeof longPolls>>): Promise<number[]> {
   const left = [connections.open]
   const watch = (): void => {
     left.push(connections.open)
@@ -62,9 +64,25 @@ test('at the deadline some are cut in each turn of the loop, and each is named',
   setImmediate(watch)
   await drain.empty()
   await waitFor(() => connections.open === 0)
-  const cutInTurn = left.slice(1).map((open, index) => left[index]! - open)
+  return left.slice(1).map((open, index) => left[index]! - open)
+}
+
+test('at the deadline some are cut in each turn of the loop, and each is named', async () => {
+  const held = await longPolls(count)
   // One turn may be seen as two.
-  expect(Math.max(...cutInTurn)).toBeLessThan(count)
-  expect(drain.result).toMatchObject({ cut: count, closedIdle: 0 })
-  expect(drain.result.requestsCut.map(({ path }) => path)).toEqual(Array<string>(count).fill('/poll'))
+  expect(Math.max(...await cutInTurns(held))).toBeLessThan(count)
+  expect(held.drain.result).toMatchObject({ cut: count, closedIdle: 0 })
+  expect(held.drain.result.requestsCut.map(({ path }) => path)).toEqual(Array<string>(count).fill('/poll'))
+})
+
+test('where turns are slow more is cut in each, but never all that is left', async () => {
+  const held = await longPolls(many)
+  let now = performance.now()
+  // Each look at the clock is half a second after the one before: two turns are over the time for all.
+  vi.spyOn(performance, 'now').mockImplementation(() => { now += 500; return now })
+  onTestFinished(() => { vi.restoreAllMocks() })
+  const turns = await cutInTurns(held)
+  expect(Math.max(...turns)).toBeGreaterThan(100)
+  expect(Math.max(...turns)).toBeLessThan(many / 2)
+  expect(held.drain.result).toMatchObject({ cut: many, closedIdle: 0 })
 })
