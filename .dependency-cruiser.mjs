@@ -1,5 +1,5 @@
 /**
- * Who may import whom: one rule a room, with its reason, and none in a circle (types count). `npm run lint` runs it. docs/ARCHITECTURE.md has the picture.
+ * Who may import whom: one rule a room, with its reason, and none in a circle (types count). `npm run lint` runs it. docs/architecture.md has the picture.
  */
 
 const core = 'packages/core/src'

@@ -1,9 +1,9 @@
 /**
- * What stands in README.md and PROTOCOL.md is what the code does.
+ * What stands in README.md, docs/ and PROTOCOL.md is what the code does, and their links lead somewhere.
  */
 
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { errorTable } from '@handover/core'
@@ -11,6 +11,11 @@ import { expect, test } from 'vitest'
 import { helpOf, keeperShapes, moves, SettingsOfProcess, shapes, slotMoves, variableOf, workerShapes } from '../helpers/internals.js'
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8')
+
+const markdown = (folder: string): string[] => {
+  const url = new URL(`../../${folder}`, import.meta.url)
+  return statSync(url).isDirectory() ? readdirSync(url).filter((name) => name.endsWith('.md')).map((name) => `${folder}/${name}`) : []
+}
 
 /** The rows of the Markdown table whose header begins with these cells. */
 function table(text: string, ...header: string[]): string[][] {
@@ -23,10 +28,12 @@ function table(text: string, ...header: string[]): string[][] {
   return rows
 }
 
+const pages = ['README.md', ...['docs', ...readdirSync(new URL('../../packages', import.meta.url)).map((name) => `packages/${name}`)].flatMap((folder) => markdown(folder))]
+
 const words = (cell = ''): string[] => [...cell.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '')
 
-test('the table of errors in the README is the table in the code', () => {
-  const rows = table(read('README.md'), 'code', 'what happened', 'what to do')
+test('the table of docs/errors.md is the table in the code', () => {
+  const rows = table(read('docs/errors.md'), 'code', 'what happened', 'what to do')
   expect(Object.fromEntries(rows.map(([code, what, todo]) => [words(code)[0], [what, todo]]))).toEqual(errorTable)
 })
 
@@ -50,8 +57,8 @@ test.each([['W', workerShapes], ['K', keeperShapes]] as const)('the table of the
   expect(Object.fromEntries(rows.map(([message, , fields]) => [words(message)[0], words(fields).map((field) => field.replace('[]', ''))]))).toEqual(Object.fromEntries(Object.entries(shapesOfSide).map(([type, shape]) => [type, Object.keys(shape)])))
 })
 
-test('the README has every option of every command, and no other', () => {
-  const text = read('README.md')
+test('docs/command.md has every option of every command, and no other', () => {
+  const text = read('docs/command.md')
   for (const [command, help] of Object.entries(helpOf)) {
     const options = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map((match) => match[1] ?? '')
     const row = table(text, 'command', 'options').find(([cell]) => words(cell)[0] === `handover ${command}`)
@@ -59,8 +66,8 @@ test('the README has every option of every command, and no other', () => {
   }
 })
 
-test('the pictures of the README and of PROTOCOL.md name every state of a predecessor, in an order that the moves allow', () => {
-  for (const file of ['README.md', 'packages/core/PROTOCOL.md']) {
+test('the pictures of docs/reload.md and of PROTOCOL.md name every state of a predecessor, in an order that the moves allow', () => {
+  for (const file of ['docs/reload.md', 'packages/core/PROTOCOL.md']) {
     const picture = [...read(file).matchAll(/```\n([^`]*point of no return[^`]*)```/g)][0]?.[1] ?? ''
     const states = [...picture.matchAll(/^ {1,3}([a-z]+)\b/gm)].map((match) => match[1]).filter((word): word is keyof typeof moves => word !== undefined && word in moves)
     expect(states, file).toEqual(['serving', 'launching', 'offering', 'committing', 'draining', 'closing', 'ended'])
@@ -68,16 +75,16 @@ test('the pictures of the README and of PROTOCOL.md name every state of a predec
   }
 })
 
-test('the table of options in the README has every option with its default and its variable', () => {
-  const rows = table(read('README.md'), 'option', 'default', 'variable').filter(([, , variable]) => variable !== '')
+test('the table of docs/options.md has every option with its default and its variable', () => {
+  const rows = table(read('docs/options.md'), 'option', 'default', 'variable').filter(([, , variable]) => variable !== '')
   const settings = new SettingsOfProcess({}).get()
   expect(Object.fromEntries(rows.map(([option, value, variable]) => [words(option)[0], [value, words(variable)[0]]])))
     .toEqual(Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, [value === undefined ? '' : String(value), variableOf(key as keyof typeof settings)]])))
 })
 
-test('every piece of JavaScript in the README is a whole module', () => {
-  const pieces = [...read('README.md').matchAll(/^```js\n(.*?)^```$/gms)].map((match) => match[1] ?? '')
-  expect(pieces.length).toBeGreaterThan(3)
+test('every piece of JavaScript in the README, in docs/ and in the README of a package is a whole module', () => {
+  const pieces = pages.flatMap((page) => [...read(page).matchAll(/^```js\n(.*?)^```$/gms)].map((match) => match[1] ?? ''))
+  expect(pieces.length).toBeGreaterThan(12)
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-documents-'))
   try {
     for (const [index, piece] of pieces.entries()) {
@@ -97,4 +104,25 @@ test('the examples are at most 30 lines long and begin with the two commands tha
     expect(lines[0]).toBe(`// node examples/${name}/server.mjs`)
     expect(lines[1]).toMatch(/^\/\/ kill -HUP /)
   }
+})
+
+/** The anchors of a page's headings, as GitHub and VitePress make them. */
+const anchors = (text: string): string[] => [...text.replace(/^```.*?^```$/gms, '').matchAll(/^#+ (.*)$/gm)]
+  .map((match) => (match[1] ?? '').toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'))
+
+test.each([...pages, 'CONTRIBUTING.md', 'SECURITY.md'])('every link of %s leads to a file, and to a heading in it', (page) => {
+  const links = [...read(page).replace(/^```.*?^```$/gms, '').matchAll(/\]\(([^)\s]+)\)/g)].map((match) => match[1] ?? '').filter((link) => !/^[a-z]+:/.test(link))
+  const broken = links.filter((link) => {
+    const [file, anchor] = link.split('#')
+    const target = file ? path.posix.join(path.posix.dirname(page), file) : page
+    return !existsSync(new URL(`../../${target}`, import.meta.url)) || (anchor !== undefined && !anchors(read(target)).includes(anchor))
+  })
+  expect(broken).toEqual([])
+})
+
+test('the README has at most 120 lines and leads to docs/index.md, which names every page', () => {
+  expect(read('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(120)
+  expect(read('README.md')).toContain('](docs/index.md)')
+  const index = read('docs/index.md')
+  expect(markdown('docs').map((file) => path.basename(file)).filter((name) => name !== 'index.md' && !index.includes(`](${name})`))).toEqual([])
 })

@@ -2,7 +2,7 @@
  * The one error class and the table of its codes.
  *
  * A message has three parts: what happened, who is serving now, what to do. The table holds the general form of each for
- * the README (a test compares the two); the place that throws fills in processes and numbers. Pure: imports nothing.
+ * docs/errors.md (a test compares the two); the place that throws fills in processes and numbers. Pure: imports nothing.
  */
 
 export const errorTable = {

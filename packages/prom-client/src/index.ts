@@ -139,7 +139,7 @@ function mustBeRight(registry: unknown, options: unknown): void {
       throw refused(`inherit() was given ${key}, which is no option of it`, `Give some of ${Object.keys(checks).join(', ')}`)
     }
     if (value !== undefined && !checks[key as keyof InheritOptions](value)) {
-      throw refused(`inherit() was given ${inspect(value)} for ${key}`, 'See README, what each option takes')
+      throw refused(`inherit() was given ${inspect(value)} for ${key}`, 'See docs/metrics.md, what each option takes')
     }
   }
   for (const [gauge, rule] of Object.entries((options as InheritOptions).gauges ?? {})) {

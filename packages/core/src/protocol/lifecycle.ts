@@ -1,8 +1,8 @@
 /**
  * The states of one process and the moves between them. A state's data lives only in that state.
  *
- * `moves` is the one table: the picture in the README, the table in PROTOCOL.md and the tests are checked against it, and a move that is
- * not in it does not compile. Pure: imports nothing.
+ * `moves` is the one table: the picture in docs/reload.md, the table in PROTOCOL.md and the tests are checked against it, and a move that
+ * is not in it does not compile. Pure: imports nothing.
  */
 
 import type { Peer } from './handover-messages.js'
