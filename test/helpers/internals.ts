@@ -69,6 +69,7 @@ export { Lifecycle, moves, type LifecycleState, type Next, type State } from '..
 export { decodeState, encodeState } from '../../packages/core/dist/protocol/value-codec.js'
 export { Aggregates, type Aggregate, type Exchange } from '../../packages/core/dist/sharing/aggregates/aggregate.js'
 export type { Snapshot } from '../../packages/core/dist/sharing/aggregates/count-once.js'
+export { decodePlain, encodePlain, readsPlain } from '../../packages/core/dist/sharing/sections/plain-value.js'
 export { readSection, writeSection } from '../../packages/core/dist/sharing/sections/section-file.js'
 export type { SectionsToSend } from '../../packages/core/dist/sharing/sections/sections-to-send.js'
 export { cannotStore, forgetCheckpoint, storeCheckpoint, storedCheckpoints } from '../../packages/core/dist/sharing/sections/systemd-store.js'

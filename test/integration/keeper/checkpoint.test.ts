@@ -55,6 +55,15 @@ it('a reload leaves nothing of the generation before: the new one crashes with i
   expect(scene.restored).toEqual([])
 })
 
+it('is text, since any version of Node may read it one day', { timeout: 120_000 }, async () => {
+  await using scene = await Checkpointed.start(1, `
+    handover.share('list', { checkpoint: 30, restore() {}, save: () => Object.defineProperty([0, new Map()], 0, { enumerable: true, get() {
+      print('written', { plain: new Error().stack.includes('encodePlain') })
+      return 1
+    } }) })`)
+  expect(await scene.app.program.event('written')).toMatchObject({ plain: false })
+})
+
 it('the next keeper has the checkpoints of the one before', { timeout: 120_000 }, async () => {
   await using scene = await Checkpointed.start(2, section(2))
   const { app } = scene

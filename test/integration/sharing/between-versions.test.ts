@@ -1,5 +1,5 @@
 /**
- * State as text between versions of Node: what each of them writes, all of them read as the same, and a type that one does not know is
+ * State between versions of Node, as text and in V8's format: what each of them writes, all of them read as the same, and a type that one does not know is
  * refused in words.
  * HANDOVER_TEST_NODES: the other Node binaries, separated by colons. Without it there is nothing to compare, and the tests are skipped.
  */
@@ -23,7 +23,11 @@ describe.skipIf(others.length === 0)(`between ${binaries.length} versions of Nod
     const seed = String(Math.floor(Math.random() * 2 ** 31))
     const count = 150
     const texts = binaries.map((binary) => run(binary, '', 'write', seed, String(count)))
-    for (const binary of binaries) expect(run(binary, texts.join(''), 'read', seed, String(count))).toBe(`${count * binaries.length}\n`)
+    for (const binary of binaries) {
+      const { texts: same, plain } = JSON.parse(run(binary, texts.join(''), 'read', seed, String(count))) as { texts: number; plain: number }
+      expect(same).toBe(count * binaries.length)
+      expect(plain).toBeGreaterThan(binaries.length)
+    }
   })
 
   test('a type that a version does not know is refused with that version', () => {

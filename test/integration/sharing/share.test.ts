@@ -31,6 +31,21 @@ describe('a section', () => {
     nothingLost(await app.loadResult())
   })
 
+  it('goes in the format of V8 to a successor that reads it, at the last too', async () => {
+    app = await Sharing.start(`
+      handover.share('list', {
+        final: true, restore(value) { memory.list = value },
+        save: ({ phase }) => Object.defineProperty([0, new Map([[1, { at: new Date(0) }]])], 0, { enumerable: true, get() {
+          print('written', { phase, plain: new Error().stack.includes('encodePlain') })
+          return phase
+        } })
+      })`, { load: false })
+    await app.reload()
+    const way = async (wanted: string): Promise<unknown> => (await app!.program.event('written', ({ phase, generation }) => phase === wanted && generation === 1))['plain']
+    expect([await way('offer'), await way('final')]).toEqual([true, true])
+    expect((await app.get('/memory')).body.text).toMatch(/list: \[ '(offer|final)', Map\(1\) \{ 1 => \{ at: 1970-01-01T00:00:00.000Z/)
+  })
+
   it('may be saved and restored asynchronously, and be an instance of a class; what several generations know goes on and on', async () => {
     app = await Sharing.start(`
       class Store {

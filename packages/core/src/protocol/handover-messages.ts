@@ -73,8 +73,8 @@ export interface MovedConnection {
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
-  /** S → P, first. */
-  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number }
+  /** S → P, first. `v8`: its version, where S reads sections in V8's own format. */
+  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string }
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
    * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
@@ -139,7 +139,7 @@ const connection = shape({
 })
 
 export const shapes: Shapes<Message> = {
-  hello: { protocol: count, pid: count },
+  hello: { protocol: count, pid: count, v8: optional(string) },
   offer: {
     protocol: count, pid: count, generation: count, listeners: list(listenerShape), sections: optional(list(string)),
     since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)

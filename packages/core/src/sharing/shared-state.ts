@@ -15,6 +15,7 @@ import { ProcessExchange, readTold, withFile, type CountGatherer, type ExchangeS
 import type { Aggregate, AggregateOptions } from './aggregates/aggregate.js'
 import { PeerMessages } from './peer-messages.js'
 import { CheckpointTimer, type CheckpointKeeper } from './sections/checkpoint-timer.js'
+import { readsPlain } from './sections/plain-value.js'
 import { Sections } from './sections/section-registry.js'
 import { SectionRestorer } from './sections/section-restorer.js'
 import { SectionSaver, type Author } from './sections/section-saver.js'
@@ -52,6 +53,7 @@ export class SharedState {
   #isServing = false
   /** The successor was to begin without what this process knows. */
   #successorIsFresh = false
+  #successorReadsPlain = false
   #startedAt: number | undefined
   #known: { readonly requests: number; readonly at: number; readonly ownThen: number } | undefined
   #looking = false
@@ -142,11 +144,15 @@ export class SharedState {
   toSend(fresh: boolean): SectionsToSend {
     this.#saving.forget()
     this.#successorIsFresh = fresh
+    this.#successorReadsPlain = false
     const names = this.#sections.saved.map(({ name }) => name)
     if (fresh && names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(names)}`)
     return {
       names: fresh ? [] : names,
-      save: async (name, signal) => await this.#saving.save(name, 'offer', signal),
+      save: async (name, signal, v8) => {
+        this.#successorReadsPlain = readsPlain(v8)
+        return await this.#saving.save(name, 'offer', signal, this.#successorReadsPlain)
+      },
       restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
     }
   }
@@ -169,7 +175,7 @@ export class SharedState {
 
   async #sendFinal(name: string, channel: Channel, signal: AbortSignal): Promise<void> {
     try {
-      await sendSection(name, await this.#saving.save(name, 'final', signal), channel, signal)
+      await sendSection(name, await this.#saving.save(name, 'final', signal, this.#successorReadsPlain), channel, signal)
       if (!channel.isOpen) throw new Error('it is gone')
     } catch (error) {
       const reason = reasonOf(error)

@@ -63,7 +63,7 @@ const about = { name: 'bench', schema: null, phase: 'final', version: null, gene
 const options = { maxBytes: Infinity, signal }
 
 async function save(): Promise<{ bytes: number; from: number }> {
-  const value = way === 'value' ? entries() : buffers()
+  const value = way === 'value' || way === 'text' ? entries() : buffers()
   // The other process says that it is there.
   closeFds((await receiveFds(channel)).fds)
   done = watch()
@@ -84,7 +84,7 @@ async function save(): Promise<{ bytes: number; from: number }> {
     }
     return { bytes: wanted * content.length, from }
   }
-  const { fd, bytes } = await writeSection(about, value, options)
+  const { fd, bytes } = await writeSection(about, value, { ...options, plain: way === 'value' })
   await sendFds(channel, [fd])
   closeFds([fd])
   return { bytes, from }
@@ -106,10 +106,10 @@ async function restore(): Promise<{ bytes: number; from: number }> {
   } else {
     const { fds } = await receiveFds(channel)
     const { value } = await readSection(fds[0]!, { signal })
-    if (way === 'value') bytes = (value as Map<string, unknown>).size
+    if (way === 'value' || way === 'text') bytes = (value as Map<string, unknown>).size
     else for await (const chunk of value as AsyncIterable<Buffer>) bytes += chunk.length
   }
-  if (way !== 'value' && bytes !== wanted) throw new Error(`${bytes} bytes came of ${wanted}`)
+  if (way !== 'value' && way !== 'text' && bytes !== wanted) throw new Error(`${bytes} bytes came of ${wanted}`)
   return { bytes, from }
 }
 

@@ -1,7 +1,7 @@
 /**
  * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a
  * sealed file in memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a
- * Map of entries. Then 1,000 sections that are small, a file each, beside 1,000 that are just too large to be written and read at once.
+ * Map of entries, as text (before) and as V8 writes it (now). Then 1,000 sections that are small, a file each, beside 1,000 that are just too large to be written and read at once.
  *
  * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak
  * of memory beyond what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor
@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { closeFds, socketPair } from '@handover/core/fd'
 import { count, ms, table } from '../table.js'
 
-export type Way = 'file' | 'socket' | 'value' | 'small' | 'not small'
+export type Way = 'file' | 'socket' | 'value' | 'text' | 'small' | 'not small'
 
 /** What each of the two processes prints at its end. */
 export interface StateLine {
@@ -33,13 +33,13 @@ export interface StateLine {
 const mebi = 1_048_576
 const script = fileURLToPath(new URL('state-process.js', import.meta.url))
 const rows: readonly (readonly [Way, readonly number[]])[] = [
-  ['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['value', [1, 4, 16]],
+  ['file', [1, 16, 256, 1_024]], ['socket', [1, 16, 256, 1_024]], ['text', [1, 4, 16]], ['value', [1, 4, 16]],
   ['small', [1_000 / mebi]], ['not small', [1_000 / mebi]]
 ]
 const rounds = 3
 
 const heads = ['way', 'MiB', 'ms', 'from-to', 'stall saves', 'restores', 'peak MiB saves', 'peak MiB restores', 'CPU ms saves', 'restores']
-const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'socket, stream', value: 'file, one Map', small: '1,000 of 100 bytes', 'not small': '1,000 of 16 KiB' }
+const said: Readonly<Record<Way, string>> = { file: 'file, stream', socket: 'socket, stream', text: 'one Map, as text', value: 'one Map, as V8 writes it', small: '1,000 of 100 bytes', 'not small': '1,000 of 16 KiB' }
 
 async function run(way: Way, bytes: number): Promise<readonly [StateLine, StateLine]> {
   const [a, b] = socketPair()
@@ -63,6 +63,7 @@ const middle = <T extends { readonly took: number }>(list: readonly T[]): T => l
 
 export async function benchState(): Promise<void> {
   console.log(`Node ${process.version}, ${process.platform}-${process.arch}: state to another process; of ${rounds} rounds the one in the middle, and how far they lie apart\n`)
+  const took = new Map<Way, number>()
   for (const [way, sizes] of rows) {
     const cells: string[][] = []
     for (const size of sizes) {
@@ -71,14 +72,17 @@ export async function benchState(): Promise<void> {
         const [saves, restores] = await run(way, Math.round(size * mebi))
         done.push({ saves, restores, took: restores.until - saves.from })
       }
-      const { saves, restores, took } = middle(done)
+      const { saves, restores, took: time } = middle(done)
+      took.set(way, time)
       const peak = ({ peakBytes }: StateLine): string => `${count(peakBytes / mebi)} (${(peakBytes / saves.bytes).toFixed(2)})`
       cells.push([
-        said[way], count(saves.bytes / mebi), ms(took), `${ms(Math.min(...done.map((each) => each.took)))}-${ms(Math.max(...done.map((each) => each.took)))}`,
+        said[way], count(saves.bytes / mebi), ms(time), `${ms(Math.min(...done.map((each) => each.took)))}-${ms(Math.max(...done.map((each) => each.took)))}`,
         ms(saves.stallMs), ms(restores.stallMs), peak(saves), peak(restores), ms(saves.cpuMs), ms(restores.cpuMs)
       ])
     }
     // A table for each way, as soon as it is there: all of them take a minute or more.
     console.log(`${table([heads, ...cells])}\n`)
   }
+  const [text, now] = [took.get('text')!, took.get('value')!]
+  console.log(table([['one Map of 16 MiB', 'as text, ms', 'as V8 writes it', 'ratio'], ['', ms(text), ms(now), (now / text).toFixed(2)]]))
 }

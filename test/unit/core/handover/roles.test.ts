@@ -126,6 +126,15 @@ describe('the predecessor', () => {
     expect(peer.heard.map(({ type }) => type)).toEqual(['offer', 'commit'])
   })
 
+  it.each([['of which it was told', '99.1.2'], ['none, where an older successor says nothing of it', undefined]])('saves for the V8 of the successor: %s', async (_, v8) => {
+    const save = vi.fn(() => Promise.reject(new Error('no')))
+    const { peer, stop } = handing({ sections: { names: ['first'], save } })
+    peer.say({ type: 'hello', protocol: 1, pid: 77, ...(v8 !== undefined && { v8 }) })
+    await peer.hear('unsaved')
+    expect(save).toHaveBeenCalledExactlyOnceWith('first', expect.any(AbortSignal), v8)
+    stop.abort()
+  })
+
   it.each([['hello', []], ['ready', [{ type: 'hello', protocol: 1, pid: 77 }]]])('gives up at the deadline when it has not heard "%s", and tells the successor', async (_missing, said) => {
     const { peer, machine, stopAccepting, done } = handing({ readyTimeoutMs: 30 })
     for (const message of said) peer.say(message)

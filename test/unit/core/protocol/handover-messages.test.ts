@@ -55,6 +55,7 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
     Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)
   ),
   state: (value) => value === undefined,
+  v8: (value) => value === undefined || typeof value === 'string',
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }
 Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], dropped: right['kept'], connections: right['listeners'], count: right['protocol'] })

@@ -64,9 +64,9 @@ async function readAll(fd: number): Promise<unknown> {
 }
 
 describe('a round trip', () => {
-  test('any one value comes back the same, with the header', async () => {
+  test.each([['text', false], ['plain data', true]])('any one value comes back the same, as %s, with the header', async (_, plain) => {
     await fc.assert(fc.asyncProperty(state, async (value) => {
-      const { fd, bytes } = await write(value)
+      const { fd, bytes } = await write(value, { plain })
       expect(fstatSync(fd).size).toBe(bytes)
       const section = await readSection(fd, { signal: never })
       // The bytes alone are stored, not the memory around them.
@@ -178,8 +178,9 @@ describe('a round trip', () => {
 describe('a file that is none', () => {
   const small = async (): Promise<Buffer> => take((await write([1, 'two', Buffer.from('three'), { four: 4 }].values())).fd)
   const value = async (): Promise<Buffer> => take((await write({ a: [1, 2] })).fd)
+  const plain = async (): Promise<Buffer> => take((await write({ a: [1, 2] }, { plain: true })).fd)
 
-  test.each([['a stream', small], ['a value', value]])('no prefix of a file of %s passes for a whole one', async (_, make) => {
+  test.each([['a stream', small], ['a value', value], ['plain data', plain]])('no prefix of a file of %s passes for a whole one', async (_, make) => {
     const whole = await make()
     for (let size = 0; size < whole.length; size++) {
       await expect(readAll(fileOf(whole.subarray(0, size))), `${size} bytes`).rejects.toMatchObject({
@@ -201,8 +202,8 @@ describe('a file that is none', () => {
     await expect(readAll(fileOf(Buffer.concat([await value(), await value()])))).rejects.toMatchObject({ code: 'HANDOVER_STATE' })
   })
 
-  test('with any byte changed it is read or refused with HANDOVER_STATE, never more', async () => {
-    const whole = await small()
+  test.each([['a stream', small], ['plain data', plain]])('%s with any byte changed is read or refused with HANDOVER_STATE, never more', async (_, make) => {
+    const whole = await make()
     await fc.assert(fc.asyncProperty(fc.nat(whole.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
       const bytes = Buffer.from(whole)
       bytes[at]! ^= change
@@ -295,14 +296,14 @@ describe('writing is given up', () => {
   })
 
   test('at the limit exactly it is written, one byte below it is not', async () => {
-    for (const value of [{ a: 1 }, Buffer.alloc(3_000_000), 'x'.repeat(2_000_000)]) {
-      const { fd, bytes } = await write(value)
+    for (const [value, plain] of [[{ a: 1 }, false], [{ a: 1 }, true], [Buffer.alloc(3_000_000), true], ['x'.repeat(2_000_000), true]] as const) {
+      const { fd, bytes } = await write(value, { plain })
       closeSync(fd)
       // savedAt has as many digits for a long time.
-      const same = await write(value, { maxBytes: bytes })
+      const same = await write(value, { maxBytes: bytes, plain })
       expect(same.bytes).toBe(bytes)
       closeSync(same.fd)
-      await expect(write(value, { maxBytes: bytes - 1 })).rejects.toMatchObject({ code: 'HANDOVER_STATE' })
+      await expect(write(value, { maxBytes: bytes - 1, plain })).rejects.toMatchObject({ code: 'HANDOVER_STATE' })
     }
     expect((await write(['x'].values(), { maxBytes: 0 }).catch((error: unknown) => error as Error) as Error).message).toContain('expected at most 0')
   })

@@ -4,8 +4,8 @@
  *
  * A stream (an async iterable, or a sync iterator such as a generator) is written while it is produced and read while it is consumed.
  * Neither side holds more of it than two batches and the current item, the slower one sets the pace, and the event loop gets its turn. One
- * value is encoded and decoded in one go, so what is large belongs into a stream. Bytes are stored as they are (without the memory around a
- * view), all else as text.
+ * value is encoded in one go, so what is very large belongs into a stream. Bytes are stored as they are (without the memory around a
+ * view), plain data as V8 writes it where the reader is known to read that, all else as text.
  */
 
 import { Readable } from 'node:stream'
@@ -17,6 +17,7 @@ import { format, type Frame, type FrameKind, type FrameOptions, frameKinds, Fram
 import { sectionPhase, type SectionPhase } from '../../protocol/handover-messages.js'
 import { boolean, count, number, orNull, shape, string } from '../../protocol/json-lines.js'
 import { decodeState, encodeState, isSharedView } from '../../protocol/value-codec.js'
+import { decodePlain, encodePlain } from './plain-value.js'
 
 export interface SectionHeader {
   readonly format: typeof format
@@ -43,6 +44,8 @@ const headerShape = shape({
 export interface WriteOptions extends FrameOptions {
   /** Of the whole file. */
   readonly maxBytes: number
+  /** Its reader is known, and reads plain-value.ts. */
+  readonly plain?: boolean
 }
 
 export interface ReadSection {
@@ -89,7 +92,7 @@ async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promis
  * and return() of the iterable was called.
  */
 export async function writeSection(
-  header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, ...options }: WriteOptions
+  header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, plain = false, ...options }: WriteOptions
 ): Promise<SectionInFile> {
   const { signal } = options
   const of = `section ${JSON.stringify(header.name)}`
@@ -129,7 +132,8 @@ export async function writeSection(
         }
       }
     } else {
-      await writeItem(writer, value, of)
+      const bytes = plain && !(value instanceof Uint8Array) ? encodePlain(value) : undefined
+      await (bytes ? writer.write(frameKinds.plain, bytes) : writeItem(writer, value, of))
     }
     await writer.finish()
     sealMemoryFile(fd)
@@ -163,7 +167,8 @@ export async function readSection(fd: number, options: FrameOptions): Promise<Re
     const header = readHeader(await reader.next(), reader)
     reader.of = `section ${JSON.stringify(header.name)}`
     if (header.items) return { header, value: itemsIn(reader, options.signal), close: () => { void reader.close() } }
-    const value = readItem(await reader.next(), reader)
+    const frame = await reader.next()
+    const value = frame.kind === frameKinds.plain ? await decodePlain(frame.content, reader.of, options.signal) : readItem(frame, reader)
     if ((await reader.next()).kind !== frameKinds.end || !reader.atEnd) {
       throw damaged(reader, 'has more than the one value that its header says')
     }

@@ -16,7 +16,7 @@ import { closeLater, smallBytes } from '../../platform/memory-file.js'
 
 export const format = 1
 
-export const frameKinds = { header: 1, text: 2, buffer: 3, bytes: 4, end: 5 } as const
+export const frameKinds = { header: 1, text: 2, buffer: 3, bytes: 4, end: 5, plain: 6 } as const
 export type FrameKind = (typeof frameKinds)[keyof typeof frameKinds]
 
 const magic = Buffer.from('handover')

@@ -48,8 +48,8 @@ export class SectionSaver {
     this.#progress.clear()
   }
 
-  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. */
-  async save(name: string, phase: SectionPhase, signal: AbortSignal): Promise<SavedSection> {
+  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. `plain`: its reader reads plain-value.ts. */
+  async save(name: string, phase: SectionPhase, signal: AbortSignal, plain = false): Promise<SavedSection> {
     const section = this.#sections.get(name)
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
     const shown = phase !== 'checkpoint'
@@ -62,7 +62,7 @@ export class SectionSaver {
     try {
       signal.throwIfAborted()
       const progress = (bytes: number): void => { if (shown) this.note(name, 'saving', bytes) }
-      const saved = await this.#write(section, phase, { signal: limit.signal, progress })
+      const saved = await this.#write(section, phase, { signal: limit.signal, progress, plain })
       if (shown) this.note(name, 'saved', saved.bytes)
       return { ...saved, phase }
     } catch (cause) {
