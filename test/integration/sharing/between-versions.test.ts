@@ -1,6 +1,6 @@
 /**
- * State between versions of Node, as text and in V8's format: what each of them writes, all of them read as the same, and a type that one does not know is
- * refused in words.
+ * State between versions of Node, as text and in V8's format: what each of them writes, all of them read as the same, and a type that one
+ * does not know is refused in words.
  * HANDOVER_TEST_NODES: the other Node binaries, separated by colons. Without it there is nothing to compare, and the tests are skipped.
  */
 

@@ -1,7 +1,8 @@
 /**
  * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a
  * sealed file in memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a
- * Map of entries, as text (before) and as V8 writes it (now). Then 1,000 sections that are small, a file each, beside 1,000 that are just too large to be written and read at once.
+ * Map of entries, as text (before) and as V8 writes it (now). Then 1,000 sections that are small, a file each, beside 1,000 that are just
+ * too large to be written and read at once.
  *
  * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak
  * of memory beyond what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor

@@ -26,7 +26,6 @@ export function readsPlain(v8: string | undefined): boolean {
 
 let classes: ReturnType<typeof load> | undefined
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- two classes
 function load() {
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- most processes never need it
   const v8 = require('node:v8') as typeof import('node:v8')
@@ -114,26 +113,14 @@ function kindOf(value: object): Kind {
   return prototype === Array.prototype && Array.isArray(value) ? 'Array' : 'value'
 }
 
-/** In slices; of a Map keys and values in turns. What somebody added to an array beside its items is left behind, as in text. */
-function* slicesOf(value: object, kind: Kind): Generator<unknown[]> {
-  if (kind === 'value') {
-    yield [value]
-    return
+/** What is written in slices: of a Map keys and values. What somebody added to an array beside its items is left behind, as in text. */
+function listsOf(value: object, kind: Kind): readonly (readonly unknown[])[] {
+  switch (kind) {
+    case 'Map': return [[...(value as Map<unknown, unknown>).keys()], [...(value as Map<unknown, unknown>).values()]]
+    case 'Set': return [[...value as Set<unknown>]]
+    case 'Array': return [value as unknown[]]
+    case 'value': return [[value]]
   }
-  if (kind === 'Array') {
-    const array = value as unknown[]
-    for (let at = 0; at < array.length; at += sliceLength) yield array.slice(at, at + sliceLength)
-    return
-  }
-  let slice: unknown[] = []
-  for (const entry of value as Iterable<unknown>) {
-    if (kind === 'Map') slice.push(...entry as [unknown, unknown])
-    else slice.push(entry)
-    if (slice.length < sliceLength) continue
-    yield slice
-    slice = []
-  }
-  if (slice.length > 0) yield slice
 }
 
 /** Undefined for what is no plain data, or too simple to be worth it. */
@@ -145,9 +132,13 @@ export function encodePlain(value: unknown): Buffer | undefined {
     const writer = new (classes ??= load()).Writer()
     writer.writeHeader()
     writer.writeValue(kind)
-    for (const slice of slicesOf(value, kind)) {
-      if (!walk.isPlain(slice)) return undefined
-      writer.writeValue(slice)
+    const lists = listsOf(value, kind)
+    for (let at = 0; at < lists[0]!.length; at += sliceLength) {
+      for (const list of lists) {
+        const slice = list.slice(at, at + sliceLength)
+        if (!walk.isPlain(slice)) return undefined
+        writer.writeValue(slice)
+      }
     }
     writer.writeValue(null)
     return writer.releaseBuffer()
@@ -167,7 +158,10 @@ export async function decodePlain(bytes: Buffer, of: string, signal: AbortSignal
     const [map, set, array] = [new Map<unknown, unknown>(), new Set(), [] as unknown[]]
     for (let slice; (slice = reader.readValue() as unknown[] | null) !== null;) {
       if (!Array.isArray(slice)) throw new TypeError('a slice of it is no list')
-      if (kind === 'Map') for (let at = 0; at < slice.length; at += 2) map.set(slice[at], slice[at + 1])
+      if (kind === 'Map') {
+        const values = reader.readValue() as unknown[]
+        for (let at = 0; at < slice.length; at++) map.set(slice[at], values[at])
+      }
       else if (kind === 'Set') for (const entry of slice) set.add(entry)
       else for (const item of slice) array.push(item)
       const turn = budget.nextTurn()

@@ -92,7 +92,7 @@ async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promis
  * and return() of the iterable was called.
  */
 export async function writeSection(
-  header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, plain = false, ...options }: WriteOptions
+  header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, plain, ...options }: WriteOptions
 ): Promise<SectionInFile> {
   const { signal } = options
   const of = `section ${JSON.stringify(header.name)}`

@@ -48,7 +48,7 @@ export class SectionSaver {
     this.#progress.clear()
   }
 
-  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. `plain`: its reader reads plain-value.ts. */
+  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. `plain`: as in WriteOptions. */
   async save(name: string, phase: SectionPhase, signal: AbortSignal, plain = false): Promise<SavedSection> {
     const section = this.#sections.get(name)
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
