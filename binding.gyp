@@ -1,4 +1,5 @@
 {
+  "variables": { "prebuilt%": "false" },
   "targets": [
     {
       "target_name": "handover",
@@ -19,6 +20,14 @@
             "cflags": ["-Wall", "-Wextra", "-Werror"],
             "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
             "xcode_settings": { "MACOSX_DEPLOYMENT_TARGET": "11.0", "CLANG_CXX_LANGUAGE_STANDARD": "c++17" }
+          }
+        ],
+        [
+          "OS=='linux' and prebuilt=='true'",
+          {
+            "sources": ["native/runtime.cc"],
+            "cflags": ["-ffunction-sections", "-fdata-sections"],
+            "ldflags": ["-nodefaultlibs", "-Wl,--version-script=<(module_root_dir)/native/exports.map", "-Wl,--gc-sections", "-s"]
           }
         ]
       ]

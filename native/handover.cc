@@ -744,8 +744,19 @@ Value OpenProcess(const CallbackInfo& info) {
 }
 
 #ifdef __linux__
-// Younger than the oldest libc that this runs with (glibc 2.29, musl 1.1.24).
-#pragma weak posix_spawn_file_actions_addchdir_np
+/** A function of the libc that this runs with, which may be older than the function; else null. */
+template <typename Function>
+Function* InLibc(const char* name) {
+  uv_lib_t self;
+  void* found = nullptr;
+  if (uv_dlopen(nullptr, &self) == 0) uv_dlsym(&self, name, &found);
+  uv_dlclose(&self);
+  return reinterpret_cast<Function*>(found);
+}
+
+// Of glibc 2.29 and musl 1.1.24.
+using AddChangeDirectory = int(posix_spawn_file_actions_t*, const char*);
+AddChangeDirectory* const addChangeDirectory = InLibc<AddChangeDirectory>("posix_spawn_file_actions_addchdir_np");
 
 bool ReadText(const CallbackInfo& info, size_t index, std::string* result) {
   if (!info[index].IsString()) return Wrong(info, index, "a string");
@@ -775,7 +786,7 @@ Value Spawn(const CallbackInfo& info) {
     return {};
   }
   if (!fds.fits(kMaxFds)) return Answer(info, -EINVAL);
-  if (posix_spawn_file_actions_addchdir_np == nullptr) return Answer(info, -ENOSYS);
+  if (addChangeDirectory == nullptr) return Answer(info, -ENOSYS);
 
   // Above all numbers that they are to have, so that none is taken before it is copied. They close themselves at exec.
   std::vector<std::unique_ptr<Fd>> sources;
@@ -795,7 +806,7 @@ Value Spawn(const CallbackInfo& info) {
   sigdelset(&every, SIGKILL);
   sigdelset(&every, SIGSTOP);
   sigemptyset(&none);
-  int error = posix_spawn_file_actions_addchdir_np(&actions, directory.c_str());
+  int error = addChangeDirectory(&actions, directory.c_str());
   for (int at = 0; at < fds.count && error == 0; at++) error = posix_spawn_file_actions_adddup2(&actions, sources[at]->value, at);
   if (error == 0) error = posix_spawnattr_setsigdefault(&attributes, &every);
   if (error == 0) error = posix_spawnattr_setsigmask(&attributes, &none);

@@ -1,4 +1,4 @@
-/** The addon itself: no argument ends the process, no wait outlives its environment, and the package carries the binary. */
+/** The addon itself: no argument ends the process, and no wait outlives its environment. */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -283,27 +283,6 @@ describe('a wait does not outlive', () => {
     }
     // In the last case the worker may have been stopped between receiving and closing.
     if (!script.includes('receiveMessage')) expect(openFds()).toBe(before)
-  })
-})
-
-describe('prepack', () => {
-  const pack = path.join(top, 'native', 'pack.mjs')
-
-  it('copies the binary for this platform into prebuilds', () => {
-    const place = directory()
-    const { status } = spawnSync(process.execPath, [pack], { cwd: place })
-    expect(status).toBe(0)
-    expect(readFileSync(path.join(place, 'prebuilds', `${process.platform}-${process.arch}`, 'handover.node')).equals(readFileSync(file))).toBe(true)
-  })
-
-  it('fails, and says what to do, when nothing has been built', () => {
-    const place = directory()
-    const copy = path.join(place, 'native.mjs')
-    writeFileSync(copy, readFileSync(pack))
-    const { status, stderr } = spawnSync(process.execPath, [copy], { cwd: place, encoding: 'utf8' })
-    expect(status).toBe(1)
-    expect(stderr).toMatch(/there is no .*handover\.node\. Build it with "npm run build:native"/)
-    expect(existsSync(path.join(place, 'prebuilds'))).toBe(false)
   })
 })
 

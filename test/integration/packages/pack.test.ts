@@ -86,7 +86,7 @@ test('npx handover of the packed package runs an app that knows nothing of it, r
 
 test('the tarball of the command has its bin, its preload and what stands in its exports, and no source', () => {
   const cli = path.join(folder, 'node_modules', 'handover')
-  expect(readdirSync(cli).sort()).toEqual(['README.md', 'bin', 'dist', 'package.json'])
+  expect(readdirSync(cli).sort()).toEqual(['LICENSE', 'README.md', 'bin', 'dist', 'package.json'])
   expect(readdirSync(path.join(cli, 'dist'), { recursive: true }).sort()).toEqual(['bundle', 'bundle/main.js', 'bundle/preload.js'])
   const { scripts, dependencies } = JSON.parse(readFileSync(path.join(cli, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>
   expect(scripts).toBeUndefined()
@@ -95,11 +95,22 @@ test('the tarball of the command has its bin, its preload and what stands in its
 
 test('the tarball of the core carries the binary of this platform and no source of it', () => {
   const core = path.join(folder, 'node_modules', '@handover', 'core')
-  expect(readdirSync(path.join(core, 'prebuilds', `${process.platform}-${process.arch}`))).toEqual(['handover.node'])
-  expect(readdirSync(core).sort()).toEqual(['PROTOCOL.md', 'README.md', 'dist', 'package.json', 'prebuilds'].sort())
+  expect(readdirSync(path.join(core, 'prebuilds'), { recursive: true })).toContain(`${process.platform}-${process.arch}/handover.node`)
+  expect(readdirSync(core).sort()).toEqual(['LICENSE', 'PROTOCOL.md', 'README.md', 'dist', 'package.json', 'prebuilds'].sort())
   const { scripts, dependencies } = JSON.parse(readFileSync(path.join(core, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>
   expect(scripts?.['install']).toBeUndefined()
   expect(dependencies).toBeUndefined()
+})
+
+test('every tarball has the licence, and no source map without its sources', () => {
+  for (const name of ['@handover/core', '@handover/fastify', '@handover/express', '@handover/prom-client', '@handover/load', 'handover']) {
+    const at = path.join(folder, 'node_modules', name)
+    expect(readFileSync(path.join(at, 'LICENSE'), 'utf8')).toBe(readFileSync(path.join(root, 'LICENSE'), 'utf8'))
+    for (const file of readdirSync(at, { recursive: true, encoding: 'utf8' }).filter((each) => each.endsWith('.map'))) {
+      const { sources, sourcesContent } = JSON.parse(readFileSync(path.join(at, file), 'utf8')) as { sources: string[]; sourcesContent?: string[] }
+      expect(sourcesContent, `${name}/${file}`).toHaveLength(sources.length)
+    }
+  }
 })
 
 test('the tarball of the load client is whole, and has none of the benches and the demo', () => {

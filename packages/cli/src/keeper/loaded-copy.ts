@@ -6,7 +6,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { nativeFile } from '@handover/core/internal'
+import { nativeFile, prebuilt } from '@handover/core/internal'
 
 /** The copy is written to the first of these that can be used. */
 const places = (): string[] => [tmpdir(), '/var/tmp', '/dev/shm']
@@ -23,8 +23,7 @@ export class LoadedCopy {
     this.#take(path.join(__dirname, '../..'), 'handover', ['package.json', 'bin', 'dist/bundle'])
     this.#take(core, '@handover/core', ['package.json', 'dist/bundle'])
     const addon = nativeFile()
-    const prebuilt = `node_modules/@handover/core/prebuilds/${process.platform}-${process.arch}/handover.node`
-    if (addon !== undefined) this.#files.set(prebuilt, readFileSync(addon))
+    if (addon !== undefined) this.#files.set(`node_modules/@handover/core/${prebuilt}`, readFileSync(addon))
   }
 
   #take(from: string, name: string, parts: readonly string[]): void {

@@ -3,11 +3,30 @@
  * beside that file, or in the package in a node_modules above it. Where it finds none, it says what to do.
  */
 
-import { existsSync, readFileSync, realpathSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 
-const platform = `${process.platform}-${process.arch}`
-const prebuilt = path.join('prebuilds', platform, 'handover.node')
+/** With musl Node names its loader at the beginning of its own file: /lib/ld-musl-x86_64.so.1. */
+function usesMusl(): boolean {
+  if (process.platform !== 'linux') return false
+  try {
+    const fd = openSync('/proc/self/exe', 'r')
+    const head = Buffer.alloc(4096)
+    try {
+      readSync(fd, head, 0, head.length, 0)
+    } finally {
+      closeSync(fd)
+    }
+    return head.includes('/ld-musl-')
+  } catch {
+    return false
+  }
+}
+
+/** linux-x64 is for glibc; linux-x64-musl, darwin-arm64. */
+const platform = `${process.platform}-${process.arch}${usesMusl() ? '-musl' : ''}`
+/** The place of the binary in this package. */
+export const prebuilt = `prebuilds/${platform}/handover.node`
 const packageName = '@handover/core'
 
 /** In an ES module that a bundler wrote there is no __dirname. */
@@ -59,6 +78,6 @@ export function findBinary(
   return { missing: isBundled
     ? `this code was bundled (it runs from ${folder}), and the addon of ${packageName} is neither beside it nor in a node_modules above it. Leave the packages of Handover out of the bundle ` +
       '(esbuild --external:@handover/*, external of rollup, externals of webpack, serverExternalPackages of Next, ncc --external) and install them beside it, ' +
-      `or copy prebuilds/${platform}/handover.node of ${packageName} beside the bundle`
+      `or copy ${prebuilt} of ${packageName} beside the bundle`
     : `there is no binary for ${platform} in this package` }
 }
