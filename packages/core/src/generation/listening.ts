@@ -65,9 +65,9 @@ export class Listening implements ListenHook {
       log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
       return
     }
+    this.#refusal = findPredecessor(this.#context)
     // Logged now, and not in the first reload.
     support.canMove()
-    this.#refusal = findPredecessor(this.#context)
   }
 
   after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void {

@@ -85,8 +85,9 @@ export class Startup {
 
   /** Takes the offer of the predecessor. Blocks this thread. False where it died before it offered anything. Throws a HandoverError. */
   take(contact: BlockingChannel): boolean {
-    const { lifecycle, registry, state, host, keeper, settings: { readyTimeout } } = this.#context
+    const { lifecycle, registry, state, host, keeper, support, settings: { readyTimeout } } = this.#context
     lifecycle.move('idle', { is: 'taking' })
+    contact.meanwhile = () => { support.prepare() }
     const taken = takeOffer(contact, registry, Math.min(offerMs, readyTimeout), host.pid)
     if (!taken) {
       lifecycle.move('taking', { is: 'idle' })
@@ -188,8 +189,7 @@ export class Startup {
       host.exit(1)
       return
     }
-    // This process accepted already, and the predecessor did not learn that: both serve. This one leaves, politely, and does not wait for
-    // the predecessor, which stays.
+    // This process accepted already, and the predecessor does not know it: both serve. This one leaves, politely, and waits for nobody.
     registry.ownsFiles = false
     controlSockets.leave(false)
     this.#isGone()

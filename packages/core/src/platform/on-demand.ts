@@ -26,6 +26,9 @@ export const isUdpSocket = (value: unknown): value is dgram.Socket =>
   typeof value === 'object' && value !== null && 'getSendBufferSize' in value &&
   value instanceof process.getBuiltinModule('node:dgram').Socket
 
+/** Node itself loads it in the first listen(), which takes a millisecond. */
+export const loadForListen = (): void => { clusterModule() }
+
 /** A worker of node:cluster, whose listeners belong to its primary. Node has loaded cluster there; it has a channel to the primary. */
 export const isClusterWorker = (): boolean => process.channel !== undefined && clusterModule().isWorker
 

@@ -5,6 +5,7 @@
 
 import { native, nativeMissing } from './native.js'
 import { cannotMove, missing } from './node/support-check.js'
+import { loadForListen } from './on-demand.js'
 
 export class Support {
   readonly #unavailable: string | undefined
@@ -25,6 +26,12 @@ export class Support {
   cannotReload(): string | undefined {
     this.#reload ??= { obstacle: this.#unavailable ?? (native ? unsupported() : nativeMissing) }
     return this.#reload.obstacle
+  }
+
+  /** What a listen() needs and takes some milliseconds: for while another process is waited for. */
+  prepare(): void {
+    loadForListen()
+    this.canMove()
   }
 
   /** Whether connections can move to and from this process, and the program wants that. Logs once why this Node cannot. */

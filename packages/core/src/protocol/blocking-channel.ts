@@ -16,6 +16,8 @@ export class BlockingChannel {
   readonly #messages: number
   readonly #descriptors: number
   readonly #lines = new LineReader(maxLineBytes)
+  /** What can be done while the other side works: once, before the first wait. */
+  meanwhile = (): void => undefined
 
   constructor(messages: number, descriptors: number) {
     this.#messages = messages
@@ -35,7 +37,9 @@ export class BlockingChannel {
 
   /** The next message. Blocks this thread. Undefined: the other side is gone. Throws DeadlinePassed or HANDOVER_PROTOCOL. */
   hear(deadline: Deadline): Received<Message> | undefined {
-    const chunk = Buffer.alloc(65_536)
+    const chunk = Buffer.allocUnsafe(65_536)
+    this.meanwhile()
+    this.meanwhile = () => undefined
     for (;;) {
       const line = this.#lines.next()
       if (line !== undefined) {
