@@ -8,7 +8,7 @@
           "OS=='win'",
           { "type": "none" },
           {
-            "sources": ["native/handover.cc"],
+            "sources": ["native/handover.cc", "native/tls-watch.cc", "native/tls-records.cc"],
             "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
             "defines": [
               "NAPI_VERSION=8",

@@ -11,6 +11,8 @@
 #include <napi.h>
 #include <uv.h>
 
+#include "tls.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -904,6 +906,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("spawn", Napi::Function::New(env, Spawn));
   exports.Set("watchSenders", Napi::Function::New(env, WatchSenders));
   exports.Set("takeSenders", Napi::Function::New(env, TakeSenders));
+  InitTls(env, exports);
   return exports;
 }
 

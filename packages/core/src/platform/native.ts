@@ -40,6 +40,52 @@ export interface ReceivedMessage {
   readonly truncated: boolean
 }
 
+/** What the addon has seen of a TLS connection that this process serves. Buffers are secrets, empty where they are not known. */
+export interface TlsDescription {
+  /** 0x0304 is TLS 1.3. */
+  readonly version: number
+  /** The name of the IANA registry. */
+  readonly cipher: string
+  /** The suite is one of TlsRecords, there is no compression, and the secrets are there. */
+  readonly known: boolean
+  /** Secrets as TlsRecords takes them. */
+  readonly read: Buffer
+  readonly write: Buffer
+  readonly exporter: Buffer
+  /** The number of the next record of each direction. */
+  readonly readSequence: number
+  readonly writeSequence: number
+  /** Bytes of all records whose header OpenSSL has seen, from the first one on. */
+  readonly readBytes: number
+  readonly writeBytes: number
+  /** The handshake has ended. */
+  readonly open: boolean
+  /** Something like a second handshake was made. */
+  readonly renegotiated: boolean
+  /** OpenSSL holds a part of a message, or bytes that were not read. */
+  readonly half: boolean
+  /** A close_notify was sent or received. */
+  readonly closing: boolean
+  /** 1 to 4: max_fragment_length of RFC 6066; 0: none. */
+  readonly fragment: number
+}
+
+/** A record layer. Each answers a negative errno; -EBADF after dispose. */
+export interface TlsRecords {
+  /**
+   * Opens whole records where they lie, brings application data to the front, and stops behind a record of another type. `result` gets the
+   * bytes of whole records, the bytes of data, and the type, place and length of that other content. -EBADMSG: a wrong MAC; -EPROTO.
+   */
+  open(buffer: Buffer, result: Int32Array): number
+  /** Records of at most `most` bytes of content each, with 29 bytes of room for each more. Bytes written. */
+  seal(type: number, content: Buffer, into: Buffer, most: number): number
+  /** The next keys of a direction, as after a KeyUpdate. TLS 1.3 only. */
+  update(writes: boolean): number
+  state(): Pick<TlsDescription, 'read' | 'write' | 'readSequence' | 'writeSequence'> | number
+  /** Wipes the keys. */
+  dispose(): void
+}
+
 /** Each answers a negative errno on failure. Descriptors that are returned have FD_CLOEXEC set. */
 export interface Native {
   /** A connected pair of AF_UNIX stream sockets, blocking. socketpair(2). */
@@ -121,6 +167,13 @@ export interface Native {
   watchSenders?(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
   takeSenders?(): readonly number[]
+  /** Counts the TLS records of every SSL_CTX that is made from now on, in all threads. '', or what of OpenSSL is missing. */
+  watchTls?(): string
+  /** The connection that sent this Finished message (`tlsSocket.getFinished()`), in this thread. -ENOENT: it was not watched. */
+  describeTls?(finished: Buffer): TlsDescription | number
+  readonly TlsRecords?: new (
+    version: number, cipher: string, read: Buffer, write: Buffer, readSequence: number, writeSequence: number
+  ) => TlsRecords
   /** epoll_create1(2). Absent in an older binary and on macOS, as the next two. */
   epoll?(): number
   /** EPOLL_CTL_ADD of each with EPOLLIN, EPOLLRDHUP and EPOLLONESHOT. Those that cannot be watched. */
