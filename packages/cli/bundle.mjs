@@ -1,9 +1,10 @@
 /**
  * Writes dist/bundle: the command in one file, in which a command is evaluated when it is the one that was typed, and the preload of
- * `handover run` beside it. `tsc --build` goes first: dist has the modules one by one for the unit tests.
+ * `handover run` beside it; and the man page. `tsc --build` goes first: dist has the modules one by one for the unit tests.
  */
 
-import { rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import path from 'node:path'
 import { buildSync } from 'esbuild'
 
@@ -25,3 +26,8 @@ buildSync({
   legalComments: 'none',
   logLevel: 'warning'
 })
+
+const { manPage } = createRequire(import.meta.url)('./dist/command-line/man-page.js')
+const { version } = JSON.parse(readFileSync(path.join(here, 'package.json'), 'utf8'))
+mkdirSync(path.join(here, 'man'), { recursive: true })
+writeFileSync(path.join(here, 'man', 'handover.1'), manPage(version))

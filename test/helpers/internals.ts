@@ -17,7 +17,10 @@ export const benchFile = built('load/dist/bench/main.js')
 
 export { group } from '../../packages/cli/dist/client/group-apps.js'
 export { parseCommand } from '../../packages/cli/dist/command-line/arguments.js'
+export { commands, optionsOf, type CommandName } from '../../packages/cli/dist/command-line/commands.js'
+export { completionOf } from '../../packages/cli/dist/command-line/completion.js'
 export { helpOf, overview } from '../../packages/cli/dist/command-line/help.js'
+export { manPage } from '../../packages/cli/dist/command-line/man-page.js'
 export { describeTiming, phasesOf } from '../../packages/cli/dist/commands/reload-timing.js'
 export { describeApps } from '../../packages/cli/dist/commands/status-text.js'
 export { NoAnswer, statusOf } from '../../packages/cli/dist/control/ask.js'

@@ -3,7 +3,7 @@
  * without the core: a wrong word must not load the addon.
  */
 
-/** Each is a sentence without its full stop. One that ends in `.` or `:` is taken as it is. */
+/** Each is a sentence without its full stop. One that ends in `.`, `:` or `?` is taken as it is. */
 export interface FailureParts {
   readonly what: string
   readonly serving?: string | undefined
@@ -19,7 +19,7 @@ interface FailureContext {
   readonly code?: string
 }
 
-const sentence = (text: string): string => (/[.:]$/.test(text) ? text : `${text}.`)
+const sentence = (text: string): string => (/[.:?]$/.test(text) ? text : `${text}.`)
 
 export class Failure extends Error {
   readonly status: 1 | 2

@@ -13,6 +13,9 @@ async function run(command: Command): Promise<number> {
     case 'version':
       process.stdout.write(`${version}\n`)
       return 0
+    case 'completion':
+      process.stdout.write((await import('./command-line/completion.js')).completionOf(command.shell))
+      return 0
     case 'reload': return await (await import('./commands/reload.js')).reload(command)
     case 'status': return await (await import('./commands/status.js')).showStatus(command)
     case 'stop': return await (await import('./commands/stop.js')).stop(command)

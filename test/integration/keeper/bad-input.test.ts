@@ -14,7 +14,7 @@ const oneLine = (text: string): string => {
   return text
 }
 
-it.each([[['restart'], /unknown command "restart"/], [['reload', '--bake', '3'], /with its unit/], [[], /no command/], [['run'], /no script/], [['status', 'a', 'b'], /one name or pid/]])('handover %j ends with 2', async (words, says) => {
+it.each([[['restart'], /unknown command "restart"/], [['reload', '--bake', '3'], /with its unit/], [['run'], /no script/], [['status', 'a', 'b'], /one name or pid/]])('handover %j ends with 2', async (words, says) => {
   await using place = new Place()
   const { stdout, stderr, status } = await place.run(...words)
   expect({ stdout, status }).toEqual({ stdout: '', status: 2 })

@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { Failure, helpOf, overview, parseCommand } from '../../helpers/internals.js'
+import { commands, Failure, helpOf, optionsOf, overview, parseCommand, type CommandName } from '../../helpers/internals.js'
 
 const words = (line: string): string[] => line.split(' ').filter(Boolean)
 const parsed = (line: string) => parseCommand(words(line))
@@ -84,9 +84,9 @@ it('status, stop and drill know their options', () => {
   expect(failure('drill --url 3000').message).toMatch(/--url is "3000", expected an address/)
 })
 
-it('a command that does not exist, and none at all, are errors that say where to look', () => {
-  expect(failure('restart')).toMatchObject({ message: 'handover: unknown command "restart", expected run, reload, status, stop, drill. See handover --help.', status: 2 })
-  expect(failure('')).toMatchObject({ message: 'handover: no command was given. See handover --help.', status: 2 })
+it('no command shows the overview; one that does not exist is an error that says where to look', () => {
+  expect(failure('restart')).toMatchObject({ message: 'handover: unknown command "restart", expected run, reload, status, stop, drill, completion. See handover --help.', status: 2 })
+  expect(parsed('')).toEqual({ is: 'print', text: overview })
   expect(failure('--wait')).toMatchObject({ status: 2 })
   expect(failure('constructor')).toMatchObject({ status: 2 })
 })
@@ -102,12 +102,35 @@ it('every help text has at most 25 lines of at most 80 columns, and is printed f
   expect(parsed('run -h')).toEqual({ is: 'print', text: helpOf.run })
 })
 
-it('every option that a help text names is known', () => {
-  for (const [name, text] of Object.entries(helpOf)) {
-    if (name === 'run') continue
-    for (const [, option, value] of text.matchAll(/^ {2}(--[a-z-]+)(?: ([A-Z/|a-z]+))? {2,}/gm)) {
-      const given = { TIME: '1s', 'N': '1', 'N|max': 'max', '/PATH': '/x', URL: 'http://127.0.0.1/' }[value ?? ''] ?? ''
-      expect(() => parsed(`${name} ${option} ${given}`), `${name} ${option} ${given}`).not.toThrow()
+it('every option of the table is known, and stands in the help of its command', () => {
+  const examples = { TIME: '1s', N: '1', 'N|max': 'max', NAME: 'x', '/PATH': '/x', URL: 'http://127.0.0.1/', 'on|off': 'on' }
+  for (const name of Object.keys(commands) as CommandName[]) {
+    for (const [option, { value, text }] of optionsOf(name)) {
+      const line = `${name} --${option} ${value === undefined ? '' : examples[value]} ${name === 'run' ? 'app.js' : ''}`
+      expect(() => parsed(line), line).not.toThrow()
+      expect(helpOf[name]).toMatch(new RegExp(`^  --${option}${value === undefined ? '' : ` ${value.replace('|', '[|]')}`} {2,}`, 'm'))
+      expect(helpOf[name]).toContain(text)
     }
+  }
+})
+
+it.each([
+  ['relod', 'reload'], ['rel', 'reload'], ['RELOAD', 'reload'], ['sotp', 'stop'], ['reload --jsn', '--json'], ['reload --withoutstate', '--without-state'], ['reload --para', '--parallel'],
+  ['run --worker 4 app.js', '--workers'], ['status --wach', '--watch'], ['completion fsh', 'fish'], ['--versoin', '--version'], ['help drll', 'drill']
+])('of %j it is said what was meant', (line, meant) => {
+  const { message, status } = failure(line)
+  expect(message).toContain(` Did you mean ${meant}? See handover `)
+  expect(status).toBe(2)
+})
+
+it.each(['restart', 'x', 'reload --nonsense', 'reload -x', 'completion tcsh'])('of %j nothing is guessed, and what there is is listed', (line) => {
+  const { message } = failure(line)
+  expect(message).not.toContain('Did you mean')
+  expect(message).toContain(', expected ')
+})
+
+it('an option of Node or V8 is never taken for a mistyped one of ours', () => {
+  for (const option of ['--inspect', '--max-old-space-size=1', '--max-semi-space-size=1', '--trace-warnings', '--expose-gc', '--stack-size=900', '--no-opt', '--sparkplug', '--title=x', '--trace-gc', '--max-lazy', '--harmony']) {
+    expect(parsed(`run ${option} app.js`)).toMatchObject({ options: { script: 'app.js' } })
   }
 })

@@ -1,6 +1,7 @@
 /** Which of the running apps (find-apps.ts) a command means: by name, package or pid, or the only one. If none fits, says which run. */
 
 import { nameOf, pidOf } from '../control/socket-names.js'
+import { nearest } from '../command-line/suggest.js'
 import { Failure } from '../failure.js'
 import { nameOfPackage } from '../text.js'
 import { describeSilences, type FoundApps, type Silence } from './find-apps.js'
@@ -38,7 +39,9 @@ export function chooseApp({ looked, apps, silent, left }: FoundApps, target: str
     throw new Failure({ what: `${target} does not run: its socket in ${looked} is left from a process that was killed`, todo: 'Start it again' })
   }
   const what = `no app ${JSON.stringify(target)} runs (looked in ${looked})`
-  throw new Failure({ what, serving: silences, todo: apps.length > 0 ? `These run: ${list}` : `Start it, ${orElse}` })
+  const meant = nearest(target, apps.flatMap(({ name }) => name ?? []))
+  const these = `${meant === undefined ? '' : `Did you mean ${meant}? `}These run: ${list}`
+  throw new Failure({ what, serving: silences, todo: apps.length > 0 ? these : `Start it, ${orElse}` })
 }
 
 /** The control socket for requests to the app. Throws a Failure if nothing serves any more. */

@@ -7,7 +7,11 @@ import { availableParallelism } from 'node:os'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import type { ReloadRequest } from '@handover/core/internal'
 import { Failure } from '../failure.js'
-import { helpOf, overview, type CommandName } from './help.js'
+import {
+  commands, isCommand, optionsOf, synopsis, type CommandName, type OptionsOf, type OptionText, type Placeholder
+} from './commands.js'
+import { helpOf, overview } from './help.js'
+import { nearest } from './suggest.js'
 
 export interface RunOptions {
   readonly workers: number
@@ -35,10 +39,13 @@ export interface DrillOptions {
   readonly json: boolean
 }
 
+export type Shell = (typeof commands)['completion']['words'][number]
+
 /** `target`: a name or a pid. */
 export type Command =
   | { readonly is: 'print'; readonly text: string }
   | { readonly is: 'version' }
+  | { readonly is: 'completion'; readonly shell: Shell }
   | { readonly is: 'run'; readonly options: RunOptions }
   | {
     readonly is: 'reload'; readonly target?: string; readonly options: ReloadRequest; readonly timeoutMs: number; readonly json: boolean
@@ -49,27 +56,31 @@ export type Command =
   | { readonly is: 'stop'; readonly target?: string; readonly json: boolean }
   | { readonly is: 'drill'; readonly options: DrillOptions }
 
-const isCommand = (word: string): word is CommandName => Object.hasOwn(helpOf, word)
-
 /** `words`: without node and the script. Throws a Failure with status 2. */
 export function parseCommand(words: readonly string[]): Command {
   const [word, ...rest] = words
-  if (word === undefined) throw misused('no command was given')
+  if (word === undefined) return { is: 'print', text: overview }
   if (word === '--version' || word === '-v') return { is: 'version' }
   if (word === 'help' || word === '--help' || word === '-h') {
-    return { is: 'print', text: rest[0] !== undefined && isCommand(rest[0]) ? helpOf[rest[0]] : overview }
+    const [about] = rest
+    if (about === undefined || about.startsWith('-')) return { is: 'print', text: overview }
+    if (!isCommand(about)) throw unknownWord(about)
+    return { is: 'print', text: helpOf[about] }
   }
-  if (!isCommand(word)) throw misused(`unknown ${word.startsWith('-') ? 'option' : 'command'} ${shown(word)}, expected ${Object.keys(helpOf).join(', ')}`)
+  if (!isCommand(word)) throw unknownWord(word)
   return parsers[word](rest)
+}
+
+function unknownWord(word: string): Failure {
+  const known = Object.keys(commands)
+  const meant = nearest(word, word.startsWith('-') ? ['--help', '--version'] : known)
+  return misused(`unknown ${word.startsWith('-') ? 'option' : 'command'} ${shown(word)}, expected ${known.join(', ')}`, undefined, meant)
 }
 
 const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Command>> = {
   run: parseRun,
   reload: (words) => {
-    const { given, target, help } = parse('reload', words, {
-      wait: 'flag', canary: count, bake: duration, probe: requestPath, parallel: 'flag', workers: workerCount,
-      'allow-drop': 'flag', 'without-state': 'flag', keeper: 'flag', json: 'flag', timing: 'flag', timeout: duration
-    })
+    const { given, target, help } = parse('reload', words)
     if (help) return help
     const { json = false, timing, timeout: timeoutMs = 120_000, ...wishes } = given
     const { bake, 'allow-drop': allowDrop, 'without-state': withoutState, ...same } = wishes
@@ -77,33 +88,40 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
     return { is: 'reload', ...target, options: { ...same, ...renamed }, timeoutMs, json, ...(timing && { timing }) }
   },
   status: (words) => {
-    const { given: { watch = false, json = false }, target, help } = parse('status', words, { watch: 'flag', json: 'flag' })
+    const { given: { watch = false, json = false }, target, help } = parse('status', words)
     return help ?? { is: 'status', ...target, watch, json }
   },
   stop: (words) => {
-    const { given: { json = false }, target, help } = parse('stop', words, { json: 'flag' })
+    const { given: { json = false }, target, help } = parse('stop', words)
     return help ?? { is: 'stop', ...target, json }
   },
   drill: (words) => {
-    const options = { duration, connections: count, path: requestPath, url: address, json: 'flag' } as const
-    const { given: { json = false, connections = 50, duration: durationMs = 2_000, ...place }, target, help } = parse(
-      'drill', words, options
-    )
+    const { given: { json = false, connections = 50, duration: durationMs = 2_000, ...place }, target, help } = parse('drill', words)
     return help ?? { is: 'drill', options: { ...target, ...place, connections, durationMs, json } }
+  },
+  completion: (words) => {
+    const { target: { target: word = '' }, help } = parse('completion', words)
+    if (help) return help
+    const shells = commands.completion.words
+    const shell = shells.find((each) => each === word)
+    if (!shell) throw misused(`${word === '' ? 'no shell was given' : `unknown shell ${shown(word)}`}, expected ${shells.join(', ')}`, 'completion', nearest(word, shells))
+    return { is: 'completion', shell }
   }
 }
 
 /** Reads a value. Throws what `wrong` makes of what is expected. */
 type Reader<Value> = (text: string, wrong: (expected: string) => Failure) => Value
+type ValueOf<Option> = Option extends { readonly value: infer Value extends Placeholder } ? Values[Value] : true
 /** Of each option that was given, by name. */
-type GivenOptions<Options> = { readonly [Name in keyof Options]?: Options[Name] extends Reader<infer Value> ? Value : true }
+type GivenOptions<Name extends CommandName> = { readonly [Option in keyof OptionsOf<Name>]?: ValueOf<OptionsOf<Name>[Option]> }
 
 /** Options in any order, and at most one other word: a name or a pid. */
-function parse<const Options extends Readonly<Record<string, 'flag' | Reader<unknown>>>>(
-  command: CommandName, words: readonly string[], options: Options
-): { readonly given: GivenOptions<Options>; readonly target: { readonly target?: string }; readonly help?: Command } {
+function parse<const Name extends CommandName>(
+  command: Name, words: readonly string[]
+): { readonly given: GivenOptions<Name>; readonly target: { readonly target?: string }; readonly help?: Command } {
   const types: ParseArgsConfig['options'] = { help: { type: 'boolean', short: 'h' } }
-  for (const [name, option] of Object.entries(options)) types[name] = { type: option === 'flag' ? 'boolean' : 'string' }
+  const options = new Map(optionsOf(command))
+  for (const [name, { value }] of options) types[name] = { type: value === undefined ? 'boolean' : 'string' }
   const { tokens } = parseArgs({ args: [...words], options: types, strict: false, allowPositionals: true, tokens: true })
   const read: (readonly [name: string, read: () => unknown])[] = []
   const targets: string[] = []
@@ -112,21 +130,28 @@ function parse<const Options extends Readonly<Record<string, 'flag' | Reader<unk
     if (token.kind !== 'option') continue
     const { name, rawName, value, inlineValue } = token
     if (name === 'help') return { given: {}, target: {}, help: { is: 'print', text: helpOf[command] } }
-    const option = Object.hasOwn(options, name) ? options[name] : undefined
-    if (!option) throw misused(`unknown option ${shown(rawName)}`, command)
-    if (option === 'flag') {
+    const option = options.get(name)
+    if (!option) throw unknownOption(command, rawName, [...options])
+    if (option.value === undefined) {
       if (value !== undefined) throw misused(`${rawName} takes no value, found ${shown(value)}`, command)
       read.push([name, () => true])
       continue
     }
     // parseArgs takes the next option for the value if there is none.
     if (value === undefined || value === '' || (!inlineValue && value.startsWith('-'))) throw misused(`${rawName} needs a value`, command)
-    read.push([name, () => option(value, (expected) => usageError(command, rawName, value, expected))])
+    const reader: Reader<unknown> = readers[option.value]
+    read.push([name, () => reader(value, (expected) => usageError(command, rawName, value, expected))])
   }
   const [target, second] = targets
   if (second !== undefined) throw misused(`one name or pid is expected, found ${shown(targets.join(' '))}`, command)
-  const given = Object.fromEntries(read.map(([name, of]) => [name, of()])) as GivenOptions<Options>
+  const given = Object.fromEntries(read.map(([name, of]) => [name, of()])) as GivenOptions<Name>
   return { given, target: target === undefined ? {} : { target } }
+}
+
+function unknownOption(command: CommandName, found: string, options: readonly [string, OptionText][]): Failure {
+  const known = options.map(([name, option]) => synopsis(name, option)).join(', ')
+  const what = `unknown option ${shown(found)}, expected ${known === '' ? 'none' : known}`
+  return misused(what, command, nearest(found, [...options.map(([name]) => `--${name}`), '--help']))
 }
 
 // ---- run ----
@@ -154,9 +179,9 @@ const withoutScript = new Set([
 
 function parseRun(words: readonly string[]): Command {
   const nodeOptions: string[] = []
-  const given: { workers: number; shared: boolean; spare: boolean; name?: string; hangTimeoutMs?: number } = {
-    workers: 1, shared: false, spare: true
-  }
+  const given: Record<string, unknown> = {}
+  const own = new Map(optionsOf('run'))
+  const names = [...own.keys()].map((name) => `--${name}`)
   let isMeant = false
   let at = 0
   for (; at < words.length; at++) {
@@ -175,40 +200,42 @@ function parseRun(words: readonly string[]): Command {
       }
       return found
     }
-    const read = <Value>(reader: Reader<Value>): Value => {
-      const text = value()
-      return reader(text, (expected) => usageError('run', option, text, expected))
-    }
-    switch (option) {
-      case '--help':
-      case '-h': return { is: 'print', text: helpOf.run }
-      case '--workers': given.workers = read(workerCount); break
-      case '--name': given.name = read(appName); break
-      case '--hang-timeout': given.hangTimeoutMs = read(duration); break
-      case '--spare': given.spare = read(onOrOff); break
-      case '--shared':
-        if (inline !== undefined) throw misused(`--shared takes no value, found ${shown(inline)}`, 'run')
-        given.shared = true
-        break
-      default:
-        if (withoutScript.has(option)) throw misused(`${option} of Node does not start a server from a script. Give a script`, 'run')
-        nodeOptions.push(word)
-        if (inline === undefined && withValue.has(option)) nodeOptions.push(value())
+    if (option === '--help' || option === '-h') return { is: 'print', text: helpOf.run }
+    const ours = option.startsWith('--') ? own.get(option.slice(2)) : undefined
+    if (ours?.value !== undefined) {
+      const [reader, text]: [Reader<unknown>, string] = [readers[ours.value], value()]
+      given[option.slice(2)] = reader(text, (expected) => usageError('run', option, text, expected))
+    } else if (ours) {
+      if (inline !== undefined) throw misused(`${option} takes no value, found ${shown(inline)}`, 'run')
+      given[option.slice(2)] = true
+    } else {
+      if (withoutScript.has(option)) throw misused(`${option} of Node does not start a server from a script. Give a script`, 'run')
+      const meant = process.allowedNodeEnvironmentFlags.has(option) ? undefined : nearest(option, names)
+      if (meant !== undefined) throw misused(`${option} is an option neither of handover nor of Node`, 'run', meant)
+      nodeOptions.push(word)
+      if (inline === undefined && withValue.has(option)) nodeOptions.push(value())
     }
   }
   const [script, ...args] = words.slice(at)
   if (script === undefined || script === '' || script === '-') throw misused('no script was given, as in: handover run server.js', 'run')
-  const misplaced = isMeant ? undefined : args.find((word) => /^--(workers|name|hang-timeout|shared|spare)(=|$)/.test(word))
-  return { is: 'run', options: { ...given, ...(misplaced !== undefined && { misplaced }), nodeOptions, script, args } }
+  const misplaced = isMeant ? undefined : args.find((word) => word.startsWith('--') && own.has(word.slice(2).replace(/=.*/s, '')))
+  const { workers = 1, shared = false, spare = true, name, 'hang-timeout': hangTimeoutMs } = given as GivenOptions<'run'>
+  return {
+    is: 'run',
+    options: {
+      workers, shared, spare, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }),
+      ...(misplaced !== undefined && { misplaced }), nodeOptions, script, args
+    }
+  }
 }
 
 // ---- values ----
 
 const shown = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
 
-const misused = (what: string, command?: CommandName): Failure =>
+const misused = (what: string, command?: CommandName, meant?: string): Failure =>
   new Failure({
-    what, todo: `See handover ${command === undefined ? '' : `${command} `}--help`
+    what, serving: meant === undefined ? undefined : `Did you mean ${meant}?`, todo: `See handover ${command === undefined ? '' : `${command} `}--help`
   }, { status: 2, ...(command && { command }) })
 
 const usageError = (command: CommandName, option: string, found: string, expected: string): Failure =>
@@ -257,4 +284,18 @@ const duration: Reader<number> = (text, wrong) => {
   // A timer of Node holds a signed 32-bit number of milliseconds.
   if (number === '' || (unit === '' && Number(number) !== 0) || ms > 2_147_483_647) throw wrong('a time with its unit: 500ms, 30s, 2m, or 0')
   return ms
+}
+
+interface Values {
+  readonly TIME: number
+  readonly N: number
+  readonly 'N|max': number
+  readonly NAME: string
+  readonly '/PATH': string
+  readonly URL: string
+  readonly 'on|off': boolean
+}
+
+const readers: { readonly [Name in Placeholder]: Reader<Values[Name]> } = {
+  TIME: duration, N: count, 'N|max': workerCount, NAME: appName, '/PATH': requestPath, URL: address, 'on|off': onOrOff
 }
