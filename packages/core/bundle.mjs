@@ -60,7 +60,8 @@ buildSync({
   logLevel: 'warning'
 })
 for (const name of [...Object.keys(entries), 'internal']) {
-  writeFileSync(path.join(out, `${name}.js`), `'use strict'\nmodule.exports = require('./core.js').${name}()\n`)
+  // In two steps: where a module of ES imports it, Node looks through all that is re-exported for names, here half a megabyte.
+  writeFileSync(path.join(out, `${name}.js`), `'use strict'\nconst core = require('./core.js')\nmodule.exports = core.${name}()\n`)
 }
 for (const name of ['index', 'fd', 'ws']) {
   const { metafile: { outputs } } = buildSync({ entryPoints: [path.join(here, entries[name])], bundle: true, platform: 'node', format: 'esm', packages: 'external', write: false, metafile: true, outdir: out })

@@ -3,6 +3,7 @@
  * above, or says that bundling is the reason and what to do.
  */
 
+import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -68,4 +69,10 @@ describe.each(['cjs', 'esm'] as const)('a bundle of the format %s', (format) => 
     expect(program.stderr).toContain('esbuild --external:@handover/*')
     expect(program.stderr).not.toMatch(/there is no binary/)
   })
+})
+
+test('a program of ES modules does not look for names in all of the core: its entries re-export nothing that Node could follow', () => {
+  const names = `import(process.argv[1]).then((entry) => { console.log(Object.keys(entry).includes('internal')) })`
+  const entry = path.join(root, 'packages/core/dist/bundle/index.js')
+  expect(execFileSync(process.execPath, ['-e', names, entry], { encoding: 'utf8' })).toBe('false\n')
 })

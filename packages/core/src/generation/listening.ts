@@ -28,6 +28,8 @@ export class Listening implements ListenHook {
   #refusal: HandoverError | undefined
   /** The program has closed every listener. */
   #isResting = false
+  /** What has listened in this turn of the loop. */
+  readonly #fresh = new Set<Listener | undefined>()
 
   constructor(context: GenerationContext) {
     this.#context = context
@@ -90,11 +92,21 @@ export class Listening implements ListenHook {
       servers.closed(owner)
       host.clock.setImmediate(() => { this.#rest() })
     })
-    // The 'listening' event, and what the program does in it, comes before this.
-    host.clock.setImmediate(() => {
-      if (listener) registry.noteFiles((each) => each === listener)
-      startup.readiness.settle()
-    })
+    this.#settleSoon(listener)
+  }
+
+  /** Once for all that listen in this turn of the loop. Their 'listening' events, and what the program does in them, come before. */
+  #settleSoon(listener: Listener | undefined): void {
+    const { host, startup, registry } = this.#context
+    if (this.#fresh.size === 0) {
+      host.clock.setImmediate(() => {
+        const fresh = new Set(this.#fresh)
+        this.#fresh.clear()
+        registry.noteFiles((each) => fresh.has(each))
+        startup.readiness.settle()
+      })
+    }
+    this.#fresh.add(listener)
   }
 
   /** A server that was not given to handover() may only test, before this process serves, whether the port is free. A keeper has copies. */

@@ -24,20 +24,23 @@ interface BootCost {
   readonly megabytes: number
 }
 
-/** What Node does at its start, and this program. Only `http`, and the entry. */
+/** What Node does at its start, and this program. Only `http`, and how it loads the entry. */
 const programs: Readonly<Record<string, string>> = {
   'http': '',
-  'http and @handover/core': '@handover/core',
-  'http and @handover/core/fd': '@handover/core/fd'
+  'http and @handover/core': `require('@handover/core')`,
+  'http and import("@handover/core")': `await import('@handover/core')`,
+  'http and @handover/core/fd': `require('@handover/core/fd')`
 }
 
-function boot(entry: string): BootCost {
-  const program = `
-    require('http'); ${entry === '' ? '' : `require(${JSON.stringify(entry)})`}
+function boot(load: string): BootCost {
+  const program = `(async () => {
+    require('http')
+    ${load}
     const { user, system } = process.cpuUsage()
     const [files, megabytes] = [Object.keys(require.cache).length, process.memoryUsage().rss / 1e6]
     console.log(JSON.stringify({ cpuMs: (user + system) / 1000, files, megabytes }))
-    process.exit()`
+    process.exit()
+  })()`
   return JSON.parse(execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname, encoding: 'utf8' })) as BootCost
 }
 
@@ -59,7 +62,7 @@ export async function benchBoot(): Promise<void> {
   const booted = new Map<string, BootCost[]>()
   const asked = new Map<string, number[]>()
   for (let round = 0; round < rounds; round++) {
-    for (const [name, entry] of Object.entries(programs)) booted.set(name, [...booted.get(name) ?? [], boot(entry)])
+    for (const [name, load] of Object.entries(programs)) booted.set(name, [...booted.get(name) ?? [], boot(load)])
     for (const [name, args] of Object.entries(commands)) asked.set(name, [...asked.get(name) ?? [], cpuOf(args)])
   }
   const of = (costs: readonly BootCost[], part: keyof BootCost): number => median(costs.map((cost) => cost[part]))

@@ -27,7 +27,8 @@ if (process.env['WAIT'] === '1') {
   await once(process.stdin, 'data')
   process.stdin.destroy()
 }
-server.listen(Number(process.env['PORT']), '127.0.0.1', () => {
+handover.events.on('state', ({ to }) => {
+  if (to !== 'serving') return
   let [last, most] = [performance.now(), 0]
   setInterval(() => {
     const now = performance.now()
@@ -36,4 +37,5 @@ server.listen(Number(process.env['PORT']), '127.0.0.1', () => {
   }, 1).unref()
   process.on('exit', () => { process.stderr.write(`stall ${most}\n`) })
 })
+server.listen(Number(process.env['PORT']), '127.0.0.1')
 for (let more = Number(process.env['LISTENERS'] ?? 1); more > 1; more--) handover(http.createServer(answer)).listen(0, '127.0.0.1')
