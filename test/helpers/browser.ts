@@ -1,0 +1,104 @@
+/** Chromium without a window, driven over its debugging port: goes to a page, and evaluates an expression there. */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { WebSocket } from 'ws'
+import { waitFor } from './program.js'
+
+interface Message {
+  readonly id?: number
+  readonly method?: string
+  readonly params?: Record<string, unknown>
+  readonly result?: Record<string, unknown>
+  readonly error?: { readonly message: string }
+}
+
+export class Browser {
+  /** Exceptions of pages, and requests to other places than `origin`. */
+  readonly complaints: string[] = []
+  readonly #socket: WebSocket
+  readonly #end: () => Promise<void>
+  readonly #waiting = new Map<number, (message: Message) => void>()
+  #ids = 0
+  #loaded = (): void => {}
+
+  constructor(socket: WebSocket, origin: string, end: () => Promise<void>) {
+    this.#socket = socket
+    this.#end = end
+    socket.on('message', (data: Buffer) => {
+      const { id, method, params, ...rest } = JSON.parse(data.toString()) as Message
+      if (id !== undefined) this.#waiting.get(id)?.(rest)
+      if (method === 'Page.loadEventFired') this.#loaded()
+      if (method === 'Runtime.exceptionThrown') this.complaints.push(JSON.stringify(params))
+      const url = (params?.['request'] as { url: string } | undefined)?.url
+      if (method === 'Network.requestWillBeSent' && url !== undefined && !url.startsWith(origin) && !/^(data|blob|about|chrome):/.test(url)) this.complaints.push(url)
+    })
+  }
+
+  static async start(origin: string): Promise<Browser> {
+    const profile = mkdtempSync(path.join(tmpdir(), 'handover-chromium-'))
+    const options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--remote-debugging-port=0', `--user-data-dir=${profile}`]
+    const child = spawn('chromium', [...options, 'about:blank'], { stdio: 'ignore', detached: true })
+    const gone = (): boolean => {
+      try { return !process.kill(-child.pid!, 0) } catch { return true }
+    }
+    /** The browser goes on writing its profile until its last process is gone. */
+    const end = async (): Promise<void> => {
+      if (!gone()) process.kill(-child.pid!, 'SIGKILL')
+      await waitFor(gone)
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+    }
+    try {
+      const portFile = path.join(profile, 'DevToolsActivePort')
+      await waitFor(() => existsSync(portFile) && readFileSync(portFile, 'utf8').includes('\n'))
+      const targets = await (await fetch(`http://127.0.0.1:${readFileSync(portFile, 'utf8').split('\n')[0]}/json/list`)).json() as { type: string; webSocketDebuggerUrl: string }[]
+      const socket = new WebSocket(targets.find(({ type }) => type === 'page')!.webSocketDebuggerUrl)
+      await once(socket, 'open')
+      const browser = new Browser(socket, origin, end)
+      for (const domain of ['Page', 'Runtime', 'Network']) await browser.send(`${domain}.enable`)
+      return browser
+    } catch (error) {
+      await end()
+      throw error
+    }
+  }
+
+  async send(method: string, params: object = {}): Promise<Record<string, unknown>> {
+    const id = ++this.#ids
+    const { result, error } = await new Promise<Message>((resolve) => {
+      this.#waiting.set(id, resolve)
+      this.#socket.send(JSON.stringify({ id, method, params }))
+    })
+    if (error) throw new Error(`${method}: ${error.message}`)
+    return result ?? {}
+  }
+
+  async goTo(url: string): Promise<void> {
+    const loaded = new Promise<void>((resolve) => { this.#loaded = resolve })
+    await this.send('Page.navigate', { url })
+    await loaded
+  }
+
+  async evaluate<T>(expression: string): Promise<T> {
+    const { result, exceptionDetails } = await this.send('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true })
+    if (exceptionDetails) throw new Error(JSON.stringify(exceptionDetails))
+    return (result as { value: T }).value
+  }
+
+  async resize(width: number, height: number): Promise<void> {
+    await this.send('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: width < 600 })
+  }
+
+  async screenshot(): Promise<Buffer> {
+    const { data } = await this.send('Page.captureScreenshot', { format: 'png' })
+    return Buffer.from(data as string, 'base64')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket.terminate()
+    await this.#end()
+  }
+}
