@@ -155,7 +155,7 @@ struct Half {
     if (!Begin(record, static_cast<size_t>(plain), before > 0 ? record + kHeaderLength : nullptr) ||
         call.EVP_CIPHER_CTX_ctrl(cipher, kSetTag, kTag, data + plain) != 1 || call.EVP_CipherUpdate(cipher, data, &done, data, plain) != 1 ||
         call.EVP_CipherFinal_ex(cipher, data + done, &rest) != 1) {
-      return -EBADMSG;
+      return -EILSEQ;
     }
     *type = record[0];
     *content = data;

@@ -62,6 +62,7 @@ export { keeperMark, parseKeeperMark, successorMark, workerWords } from '../../p
 export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist/platform/memory-file.js'
 export { native, type Native } from '../../packages/core/dist/platform/native.js'
 export { meansHangup } from '../../packages/core/dist/platform/terminal.js'
+export { checkTls } from '../../packages/core/dist/platform/tls-check.js'
 export { snapshotTls, TlsRecordLayer, tlsUnavailable, watchTls, wipeSnapshot, type TlsSnapshot } from '../../packages/core/dist/platform/tls-records.js'
 export { BlockingChannel } from '../../packages/core/dist/protocol/blocking-channel.js'
 export { Channel, openChannel } from '../../packages/core/dist/protocol/channel.js'

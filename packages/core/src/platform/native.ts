@@ -74,7 +74,7 @@ export interface TlsDescription {
 export interface TlsRecords {
   /**
    * Opens whole records where they lie, brings application data to the front, and stops behind a record of another type. `result` gets the
-   * bytes of whole records, the bytes of data, and the type, place and length of that other content. -EBADMSG: a wrong MAC; -EPROTO.
+   * bytes of whole records, the bytes of data, and the type, place and length of that other content. -EILSEQ: a wrong MAC; -EPROTO.
    */
   open(buffer: Buffer, result: Int32Array): number
   /** Records of at most `most` bytes of content each, with 29 bytes of room for each more. Bytes written. */

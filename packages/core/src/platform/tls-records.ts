@@ -10,6 +10,7 @@
 import type tls from 'node:tls'
 import { check, native, nativeMissing, type TlsRecords } from './native.js'
 import { carriedBy, type Carried } from './node/tls-handle.js'
+import { exportKeyingMaterial } from './tls-exporter.js'
 
 /** All that a record layer needs. Its Buffers are secrets: `wipeSnapshot` after use. */
 export interface TlsSnapshot {
@@ -227,6 +228,11 @@ export class TlsRecordLayer {
       ...this.#about, read, write, readSequence: BigInt(readSequence), writeSequence: BigInt(writeSequence),
       ...(this.#exporter && { exporter: Buffer.from(new Uint8Array(this.#exporter).buffer) })
     }
+  }
+
+  /** As `tlsSocket.exportKeyingMaterial`; undefined where the predecessor did not know the secret. */
+  exportKeyingMaterial(length: number, label: string, context?: Buffer): Buffer | undefined {
+    return this.#exporter && exportKeyingMaterial({ ...this.#about, exporter: this.#exporter }, length, label, context)
   }
 
   /** Wipes the keys. The layer throws EBADF from now on. */
