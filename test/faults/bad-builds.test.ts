@@ -9,6 +9,7 @@ import type { ReloadOutcome } from '@handover/core/internal'
 import type { Load } from '@handover/load'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { connects, freePorts, get } from '../helpers/ask.js'
+import { lastLine } from '../helpers/command.js'
 import { nothingLost, portNeverClosed, traffic } from '../helpers/invariants.js'
 import { waitFor } from '../helpers/program.js'
 import { Keeping } from '../helpers/keeping.js'
@@ -223,12 +224,12 @@ describe.concurrent('what a reload is asked for', () => {
     expect(app.program.alive).not.toContain(old)
   })
 
-  it('--json tells all of a reload in one object, of one that worked and of one that failed', async () => {
+  it('the last line of --json tells all of a reload in one object, of one that worked and of one that failed', async () => {
     await using app = await Keeping.start({ env: { HANDOVER_VERSION: '7.0.1' } })
     const [first] = await app.serves()
     const good = await app.run('reload', '--json', '--bake', '0')
     expect(good).toMatchObject({ status: 0, stderr: '' })
-    const outcome = JSON.parse(good.stdout) as ReloadOutcome
+    const outcome = lastLine(good.stdout) as ReloadOutcome
     expect(Object.keys(outcome).sort()).toEqual(['at', 'ms', 'ok', 'reports', 'serving', 'switched'])
     expect(outcome).toEqual({
       ok: true, at: expect.any(Number), ms: expect.any(Number), reports: [expect.objectContaining({ result: 'switched', trigger: 'keeper' })],
@@ -237,7 +238,7 @@ describe.concurrent('what a reload is asked for', () => {
     app.behave('throw')
     const bad = await app.run('reload', '--json')
     expect(bad.status).toBe(1)
-    const failed = JSON.parse(bad.stdout) as ReloadOutcome
+    const failed = lastLine(bad.stdout) as ReloadOutcome
     const { what = '', serving = '', todo = '' } = failed.error ?? {}
     expect(what).toMatch(/^process \d+ \(generation 3\) ended before it was ready, with status 1$/)
     expect(serving).toMatch(new RegExp(`^Process ${outcome.serving[0]!.pid} \\(generation 2\\) serves .*\\.$`))

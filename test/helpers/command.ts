@@ -33,6 +33,9 @@ export function command(words: readonly string[], env: Readonly<Record<string, s
   return { child, output, ended }
 }
 
+/** Of `handover reload --json`: the lines before it are events. */
+export const lastLine = (stdout: string): unknown => JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '')
+
 export interface AppOptions {
   readonly name?: string
   readonly options?: Readonly<Record<string, unknown>>
@@ -87,7 +90,7 @@ export class Place implements AsyncDisposable {
   }
 
   async reload(...words: string[]): Promise<ReloadOutcome> {
-    return JSON.parse((await this.run('reload', '--json', ...words)).stdout) as ReloadOutcome
+    return lastLine((await this.run('reload', '--json', ...words)).stdout) as ReloadOutcome
   }
 
   get files(): string[] {

@@ -22,6 +22,7 @@ export { completionOf } from '../../packages/cli/dist/command-line/completion.js
 export { helpOf, overview } from '../../packages/cli/dist/command-line/help.js'
 export { manPage } from '../../packages/cli/dist/command-line/man-page.js'
 export { describeTiming, phasesOf } from '../../packages/cli/dist/commands/reload-timing.js'
+export { fitted, jsonView, linesView, liveView, ReloadPicture } from '../../packages/cli/dist/commands/reload-view.js'
 export { describeApps } from '../../packages/cli/dist/commands/status-text.js'
 export { NoAnswer, statusOf } from '../../packages/cli/dist/control/ask.js'
 export type { DrillResult } from '../../packages/cli/dist/drill/drill-text.js'

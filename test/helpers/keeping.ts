@@ -9,7 +9,7 @@ import path from 'node:path'
 import type { AppStatus, ReloadOutcome } from '@handover/core/internal'
 import { startLoad, type Load, type LoadOptions, type Target } from '@handover/load'
 import { commandFile, NoAnswer, statusOf } from './internals.js'
-import { command, type Ran, type Running } from './command.js'
+import { command, lastLine, type Ran, type Running } from './command.js'
 import { traffic } from './invariants.js'
 import { Program, programPath, waitFor } from './program.js'
 
@@ -127,7 +127,7 @@ export class Keeping implements AsyncDisposable {
   }
 
   async reload(...words: string[]): Promise<ReloadOutcome> {
-    return JSON.parse((await this.run('reload', '--json', ...words)).stdout) as ReloadOutcome
+    return lastLine((await this.run('reload', '--json', ...words)).stdout) as ReloadOutcome
   }
 
   load(options: LoadOptions = traffic, target: Target = this.target): Load {

@@ -11,7 +11,7 @@ import path from 'node:path'
 import type { AppStatus, ControlAnswer, KeeperStatus, ProcessStatus, ReloadOutcome, Report } from '@handover/core/internal'
 import { commandFile } from './internals.js'
 import { freePorts } from './ask.js'
-import { command, type Ran, type Running } from './command.js'
+import { command, lastLine, type Ran, type Running } from './command.js'
 import { Program, programPath, waitFor } from './program.js'
 
 export interface KeptOptions {
@@ -149,7 +149,7 @@ export class KeptApp implements AsyncDisposable {
   /** `handover reload …words`. */
   async reload(...words: string[]): Promise<ReloadOutcome> {
     const { stdout, stderr } = await this.run('reload', '--json', ...words, this.name)
-    const outcome = JSON.parse(stdout) as Partial<ReloadOutcome>
+    const outcome = lastLine(stdout) as Partial<ReloadOutcome>
     if (outcome.at === undefined) throw new Error(`the reload was refused: ${stderr}`)
     return outcome as ReloadOutcome
   }

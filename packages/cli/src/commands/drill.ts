@@ -15,7 +15,7 @@ export async function drillApp({ target, ...options }: DrillOptions): Promise<nu
   const file = fileOf(app)
   return await drill({ ...options, listeners: [...new Set(app.processes.flatMap(({ listeners }) => listeners))] }, {
     reload: async () => {
-      const outcome = await outcomeOf(file, { wait: true }, reloadTimeoutMs, () => undefined)
+      const outcome = await outcomeOf(file, { wait: true }, reloadTimeoutMs)
       if (!outcome) throw new Error(`${titleOf(app)} ended before it could say what became of the reload`)
       return outcome
     },

@@ -1,6 +1,8 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
-import { describeProcess, type ControlAnswer, type Peer, type ReloadOutcome, type ReloadRequest } from '@handover/core/internal'
+import {
+  describeProcess, type ControlAnswer, type ControlRequest, type Peer, type ReloadOutcome, type ReloadRequest
+} from '@handover/core/internal'
 import { chooseApp, fileOf } from '../client/choose-app.js'
 import { findApps } from '../client/find-apps.js'
 import { titleOf } from '../client/group-apps.js'
@@ -9,6 +11,7 @@ import { version } from '../command-line/version.js'
 import { ask, NoAnswer } from '../control/ask.js'
 import { Failure } from '../failure.js'
 import { cut, duration, number, printable } from '../text.js'
+import { viewFor, type ReloadView } from './reload-view.js'
 import { describeTiming, timingOf } from './reload-timing.js'
 
 /** Of the names and reasons of sections, in one line. */
@@ -20,16 +23,18 @@ const longestReason = 200
 export async function reload({ target, options, timeoutMs, json, timing }: Extract<Command, { is: 'reload' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
   sayAtInterrupt('the reload goes on without this command. See handover status')
-  const say = (text: string): void => { if (!json) process.stdout.write(`${text}\n`) }
-  const outcome = await outcomeOf(fileOf(app), options, timeoutMs, say).catch((error: unknown) => {
+  const view = viewFor(titleOf(app), json)
+  const outcome = await outcomeOf(fileOf(app), options, timeoutMs, view).catch((error: unknown) => {
+    view.end()
     if (!(error instanceof NoAnswer)) throw error
     const what = `${titleOf(app)} did not say within ${duration(timeoutMs)} what became of the reload, which may go on`
     throw new Failure({ what, todo: 'See handover status; give it longer with --timeout' })
   })
+  view.end()
   if (!outcome) throw new Failure({ what: `${titleOf(app)} ended before it could say what became of the reload`, todo: 'See handover status, and its log' })
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   const times = timing && known.ok && !options.keeper ? await timingOf(known) : undefined
-  if (json) process.stdout.write(`${JSON.stringify({ ...known, ...(times && { timing: times }) }, undefined, 2)}\n`)
+  if (json) process.stdout.write(`${JSON.stringify({ ...known, ...(times && { timing: times }) })}\n`)
   else if (known.ok) process.stdout.write(`${describeReload(known, options.keeper)}${times ? describeTiming(times) : ''}`)
   if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
   if (!known.ok) process.stderr.write(describeFailure(known))
@@ -47,15 +52,25 @@ export function sayAtInterrupt(text: string): void {
 
 /** Undefined if the process ended before it could say. */
 export async function outcomeOf(
-  file: string, options: ReloadRequest, timeoutMs: number, progress: (text: string) => void
+  file: string, options: ReloadRequest, timeoutMs: number, view?: Pick<ReloadView, 'hear'>
 ): Promise<ReloadOutcome | undefined> {
   const deadline = performance.now() + timeoutMs
-  for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
-    if (answer.type === 'reload') return answer.outcome
-    if (answer.type !== 'progress') throw refusal(answer)
-    progress(answer.text)
+  // A reload of the keeper takes no other option, and has no steps.
+  let withEvents = view !== undefined && !options.keeper
+  for (;;) {
+    const request: ControlRequest = { type: 'request', verb: 'reload', options: { ...options, ...(withEvents && { events: true }) } }
+    let isRefused = false
+    for await (const answer of ask(file, request, () => Math.max(0, deadline - performance.now()))) {
+      if (answer.type === 'reload') return answer.outcome
+      // An older version does not know the events, and has done nothing.
+      isRefused = withEvents && answer.type === 'refused' && answer.code === 'HANDOVER_PROTOCOL'
+      if (isRefused) break
+      if (answer.type !== 'progress') throw refusal(answer)
+      view?.hear(answer.text, answer.event)
+    }
+    if (!isRefused) return undefined
+    withEvents = false
   }
-  return undefined
 }
 
 /** Why a request was not done, or what else came in its place. */

@@ -50,6 +50,7 @@ export interface Fleet {
   readonly counts: CountStore
   /** How many workers there should be. */
   readonly count: number
+  readonly slots: readonly Slot[]
   /** The slots below `count`. */
   readonly active: readonly Slot[]
   readonly workers: readonly Worker[]

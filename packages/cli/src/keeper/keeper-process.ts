@@ -7,6 +7,7 @@ import {
 } from '@handover/core/internal'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
+import type { Progress } from './rolling-reload.js'
 
 /** These have a meaning to applications only. The default action of some would end the keeper. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
@@ -45,8 +46,11 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
         client.answer({ type: 'status', app: await statusOfApp(keeper) })
         break
       case 'reload': {
-        const progress = (text: string): void => { client.answer({ type: 'progress', text }) }
-        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(request.options, progress) })
+        const { events, ...options } = request.options
+        const progress: Progress = (text, event) => {
+          if (text !== '' || events) client.answer({ type: 'progress', text, ...(events && { event }) })
+        }
+        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(events ? request.options : options, progress) })
         break
       }
       case 'stop':

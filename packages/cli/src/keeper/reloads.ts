@@ -8,8 +8,7 @@ import {
 } from '@handover/core/internal'
 import type { Fleet } from './fleet.js'
 import type { Lookout } from './lookout.js'
-import { reload } from './rolling-reload.js'
-import type { Slot } from './slot.js'
+import { reload, type Progress } from './rolling-reload.js'
 import type { Worker } from './worker.js'
 
 /** Plain requests that come within this time of the beginning of a reload belong to it. */
@@ -17,7 +16,6 @@ const togetherMs = 500
 
 interface ReloadingFleet extends Fleet {
   readonly lookout: Lookout
-  readonly slots: readonly Slot[]
   readonly stopping: boolean
   readonly hasServed: boolean
   /** A reload is over: all workers are of one generation. */
@@ -42,7 +40,7 @@ export class Reloads {
   }
 
   /** Throws HANDOVER_RELOAD_RUNNING, HANDOVER_NOT_SERVING, HANDOVER_UNAVAILABLE or HANDOVER_OPTION: then nothing was begun. */
-  async begin(request: ReloadRequest, progress: (text: string) => void = () => undefined): Promise<ReloadOutcome> {
+  async begin(request: ReloadRequest, progress: Progress = () => undefined): Promise<ReloadOutcome> {
     const refusal = this.#refusal(request)
     if (refusal) throw await refusal
     this.startNotes = []

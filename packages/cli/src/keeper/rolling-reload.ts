@@ -6,8 +6,8 @@
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  HandoverError, listed, partsOf, reloadBegins, reloadOutcome, withoutStop, type ProcessStatus, type ReloadOutcome, type ReloadRequest,
-  type Report
+  HandoverError, listed, partsOf, reloadBegins, reloadOutcome, watchBoots, withoutStop, type Boot, type ProcessStatus, type ReloadEvent,
+  type ReloadOutcome, type ReloadRequest, type Report
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { Fleet } from './fleet.js'
@@ -21,20 +21,28 @@ const lookMs = 200
 /** Fewer failed answers of a canary say nothing. */
 const fewFailures = 5
 const statusMs = 1_000
+/** How often it is told how long a drain may still take. */
+const drainsMs = 1_000
 /** How long a worker that only has to live may be silent. */
 const silentMs = 3_000
 const hangs = 'it does not answer: its event loop is blocked'
 
 type Replacement = SlotReplacement & { readonly slot: Slot }
-type Progress = (text: string) => void
+/** `text`: for people; empty where the event is only for those who want all of them. */
+export type Progress = (text: string, event: ReloadEvent) => void
+/** Fills in when it was. */
+type Tell = (text: string, event: Omit<ReloadEvent, 'ms'>) => void
 
 /** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
 export async function reload(fleet: Fleet, request: ReloadRequest, progress: Progress, over: () => void): Promise<ReloadOutcome> {
   const begun = reloadBegins()
+  const tell: Tell = (text, event) => { progress(text, { ...event, ms: Math.round(performance.now() - begun.since) }) }
   const done: Replacement[] = []
   const reports: Report[] = []
   const forget = fleet.onReport((report) => { reports.push(report) })
-  const error = await replaceAll(fleet, request, progress, done).then(() => undefined, (cause: unknown) => takeBack(fleet, done, cause))
+  const watched = request.events ? watchBoots(() => fleet.slots.flatMap(bootOf), (event) => { tell('', event) }) : undefined
+  const error = await replaceAll(fleet, request, tell, done).then(() => undefined, (cause: unknown) => takeBack(fleet, done, cause))
+  watched?.()
   if (!error) {
     for (const { slot } of done) slot.settle()
     if (request.workers !== undefined && request.workers !== fleet.count) fleet.setCount(request.workers)
@@ -43,8 +51,11 @@ export async function reload(fleet: Fleet, request: ReloadRequest, progress: Pro
   fleet.settleMembers()
   over()
   if (!error && request.wait) {
-    progress('waiting until the old generations have ended')
+    tell('waiting until the old generations have ended', { event: 'drains' })
+    const tellDrains = (): void => { for (const replacement of done) void tellDrain(replacement, tell) }
+    const timer = request.events ? setInterval(tellDrains, drainsMs) : undefined
     await Promise.all(done.map(async ({ from }) => { await from?.ended }))
+    clearInterval(timer)
   }
   forget()
   return reloadOutcome(begun, {
@@ -56,25 +67,40 @@ export async function reload(fleet: Fleet, request: ReloadRequest, progress: Pro
   })
 }
 
+function bootOf({ index: slot, booting }: Slot): Boot[] {
+  if (!booting || booting.how || booting.state === 'serving') return []
+  const step = booting.state === 'ready' ? 'ready' : booting.state === 'preparing' ? 'prepares' : 'boots'
+  return [{ slot, pid: booting.pid, step, stderr: booting.stderr }]
+}
+
+/** How long a predecessor may still drain, where it answers. */
+async function tellDrain({ slot, from }: Replacement, tell: Tell): Promise<void> {
+  const status = from && !from.how ? await from.ask(statusMs) : undefined
+  if (!from || !status) return
+  tell('', { event: 'drains', slot: slot.index, ...from.peer, ...(status.endsInMs !== null && { forMs: status.endsInMs }) })
+}
+
 /** `done`: gets each replacement when it serves. Throws the first failure; then some slots have new workers and some have not. */
-async function replaceAll(fleet: Fleet, request: ReloadRequest, progress: Progress, done: Replacement[]): Promise<void> {
+async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done: Replacement[]): Promise<void> {
   const { allowDrop = false, withoutState = false, probe, canary = 1, bakeMs = defaultBakeMs, workers: count = fleet.count } = request
   const before = await failureRate(fleet.servers)
   const demands: Demands = { allowDrop, withoutState, probe }
   const replace = async (slot: Slot): Promise<void> => {
     fleet.forgetTrouble(slot)
-    progress(`slot ${slot.index}: ${slot.server ? `${slot.server.who} hands over` : 'is started'}`)
+    const place = { slot: slot.index, slots: count }
+    tell(`slot ${slot.index}: ${slot.server ? `${slot.server.who} hands over` : 'is started'}`, { event: 'starts', ...place })
     const replacement = await slot.replace(demands)
     done.push({ slot, ...replacement })
     const { from, to, died } = replacement
-    progress(`slot ${slot.index}: ${to.who} serves${died ? `, although ${from?.who ?? 'its predecessor'} ended ${byWhat(died)}` : ''}`)
+    const although = died ? `, although ${from?.who ?? 'its predecessor'} ended ${byWhat(died)}` : ''
+    tell(`slot ${slot.index}: ${to.who} serves${although}`, { event: 'serves', ...place, ...to.peer })
   }
 
   const slots = fleet.active.slice(0, count)
   const first = slots.splice(0, Math.max(1, canary))
   for (const slot of first) await replace(slot)
   if (bakeMs > 0) {
-    progress(`watching ${first.length === 1 ? 'it' : 'them'} for ${bakeMs / 1_000} s`)
+    tell(`watching ${first.length === 1 ? 'it' : 'them'} for ${bakeMs / 1_000} s`, { event: 'bakes', forMs: bakeMs })
     await bake(done, bakeMs, request, before)
   }
   const more = Array.from({ length: Math.max(0, count - fleet.count) }, (_, index) => fleet.count + index)

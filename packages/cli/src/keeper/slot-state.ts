@@ -97,6 +97,12 @@ export function serverOf(state: SlotState): Worker | undefined {
   }
 }
 
+/** The worker that is being started. */
+export function bootingOf(state: SlotState): Worker | undefined {
+  if (state.is === 'starting') return state.start.worker
+  return state.is === 'handing-over' || state.is === 'alone' ? state.handover.to : undefined
+}
+
 /** The handover that runs. */
 export const handoverOf = (state: SlotState): Handover | undefined => ('handover' in state ? state.handover : undefined)
 

@@ -12,7 +12,7 @@ import {
 import { answerMs, noticeMs, workerGone, type SlotContext, type SlotSide } from './slot-context.js'
 import { handoverLost, probeWorker, replaceServer, type Demands, type Replacement } from './slot-reload.js'
 import { startWithoutPredecessor } from './slot-start.js'
-import { handoverOf, serverOf, SlotLifecycle, undoOf, type Claims, type Start } from './slot-state.js'
+import { bootingOf, handoverOf, serverOf, SlotLifecycle, undoOf, type Claims, type Start } from './slot-state.js'
 import { startWorker, Worker, type LaunchedWorker, type Line, type WorkerNews, type WorkerSide } from './worker.js'
 
 export type { SlotSide }
@@ -53,6 +53,11 @@ export class Slot {
   /** The worker that accepts. */
   get server(): Worker | undefined {
     return serverOf(this.#lifecycle.state)
+  }
+
+  /** The worker that is being started. */
+  get booting(): Worker | undefined {
+    return bootingOf(this.#lifecycle.state)
   }
 
   /** A worker boots that has no predecessor. */

@@ -4,19 +4,24 @@
  * A reload counts as done only when the successor has lived for a while; until then the predecessor can still come back.
  */
 
+import { watchBoots, type Boot } from './boot-watch.js'
 import type { Client } from './control-connections.js'
 import type { HandoverError } from '../errors.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import type { Report } from '../protocol/report.js'
-import type { AppStatus, ControlRequest, ProcessStatus, ReloadOutcome, ReloadRequest } from '../protocol/control-messages.js'
+import type { AppStatus, ControlRequest, ProcessStatus, ReloadEvent, ReloadOutcome, ReloadRequest } from '../protocol/control-messages.js'
 import { reloadBegins, reloadOutcome, type ReloadBegin } from '../protocol/reload-outcome.js'
 
 const bakeMs = 3_000
+/** How often it is told how long a drain may still take. */
+const drainsMs = 1_000
 
 export interface RequestHandlerSide {
   name(): string | undefined
   undoWindowMs(): number
   status(): ProcessStatus
+  /** The successor that boots, while a reload runs. */
+  booting(): readonly Boot[]
   /** The processes that serve, as far as this one knows. */
   serving(): Peer[]
   reload(options: { withoutState: boolean; allowDrop: boolean }): Promise<Report>
@@ -106,21 +111,34 @@ export class RequestHandler {
       return undefined
     }
     const begun = reloadBegins()
-    const progress = (text: string): void => { client.answer({ type: 'progress', text }) }
-    progress(`process ${process.pid} starts a successor`)
+    const progress = (text: string, about: Omit<ReloadEvent, 'ms'>): void => {
+      const event = options.events === true ? { event: { ...about, ms: Math.round(performance.now() - begun.since) } } : undefined
+      if (text !== '' || event) client.answer({ type: 'progress', text, ...event })
+    }
+    progress(`process ${process.pid} starts a successor`, { event: 'starts' })
+    const watched = options.events === true ? watchBoots(() => this.#side.booting(), (event) => { progress('', event) }) : undefined
     let report: Report
     try {
       report = await this.#side.reload({ withoutState: options.withoutState ?? false, allowDrop: options.allowDrop ?? false })
     } catch (error) {
       return this.#failed(begun, error)
+    } finally {
+      watched?.()
     }
     const outcome = this.#done(begun, report)
     const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs())
-    progress(`${named(report.successor)} serves${watchedMs > 0 ? `, and is watched for ${watchedMs / 1_000} s` : ''}`)
+    progress(`${named(report.successor)} serves${watchedMs > 0 ? `, and is watched for ${watchedMs / 1_000} s` : ''}`, { event: 'serves', ...report.successor })
+    if (watchedMs > 0) progress('', { event: 'bakes', forMs: watchedMs })
     let fate = await this.#fate(watchedMs)
     if (fate.is === 'lives' && options.wait === true) {
-      progress(`${named(report.predecessor)} drains`)
+      const drains = (text = ''): void => {
+        const { endsInMs } = this.#side.status()
+        progress(text, { event: 'drains', ...report.predecessor, ...(endsInMs !== null && { forMs: endsInMs }) })
+      }
+      drains(`${named(report.predecessor)} drains`)
+      const timer = options.events === true ? setInterval(() => { drains() }, drainsMs).unref() : undefined
       fate = await this.#fate()
+      clearInterval(timer)
     }
     switch (fate.is) {
       case 'undone': return this.#failed(begun, fate.error)

@@ -9,11 +9,13 @@ import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import { ApplicationMoves } from '../connections/application-moves.js'
 import { requestCounts } from '../connections/request-counts.js'
+import type { Boot } from '../control/boot-watch.js'
 import type { Caller, CallingKeeper } from '../control/control-connections.js'
 import { ControlSockets } from '../control/control-sockets.js'
 import { RequestHandler } from '../control/request-handler.js'
 import { textOf } from '../errors.js'
 import type { Host } from '../handover/host.js'
+import type { LaunchedSuccessor } from '../handover/launch.js'
 import type { ProcessContext } from '../handover/process-context.js'
 import type { Shutdown } from '../handover/shutdown.js'
 import { Startup, type StartupActions } from '../handover/startup.js'
@@ -50,10 +52,15 @@ export interface Entries extends Omit<StartupActions, 'stop'> {
   tellKeeper(): void
 }
 
+/** How far a successor is, by the state of its predecessor. */
+const bootSteps: Readonly<Partial<Record<LifecycleState, Boot['step']>>> = { launching: 'boots', offering: 'prepares', committing: 'ready' }
+
 export class GenerationContext implements ProcessContext {
   readonly host: Host
   readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
   readonly options: SettingsOfProcess
+  /** The successor of the reload that runs. */
+  launched: LaunchedSuccessor | undefined
   readonly closeHooks: (() => unknown)[] = []
   readonly support: Support
   readonly lifecycle = new Lifecycle((from, to) => { this.#moved(from, to) })
@@ -129,9 +136,17 @@ export class GenerationContext implements ProcessContext {
       undoWindowMs: () => this.settings.undoWindow,
       status: () => this.statusReader.status(this),
       serving: () => this.serving,
+      booting: () => this.#booting(),
       reload: (options) => entries.reload('call', options),
       stop: () => entries.stop()
     })
+  }
+
+  #booting(): Boot[] {
+    const { state } = this.lifecycle
+    const step = bootSteps[state.is]
+    if (!this.launched || !step) return []
+    return [{ pid: this.launched.pid, step, stderr: this.launched.child?.stderr() ?? '' }]
   }
 
   #makeControlSockets(entries: Entries): ControlSockets {

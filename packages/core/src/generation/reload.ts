@@ -98,7 +98,7 @@ async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp
   let launched: LaunchedSuccessor
   let switched: SwitchResult
   try {
-    launched = order.caller ?? await launch(context)
+    launched = context.launched = order.caller ?? await launch(context)
     switched = await switchTo(context, launched, order, giveUp, begun)
   } catch (error) {
     failed(context, order, error as HandoverError)
@@ -106,6 +106,7 @@ async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp
   } finally {
     for (const { fd } of order.more ?? []) closeSync(fd)
     state.transferIsOver()
+    context.launched = undefined
   }
   context.reloading = false
   // The predecessor of this process, if it has one, need not come back any more.

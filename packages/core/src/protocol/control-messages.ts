@@ -172,6 +172,25 @@ export interface ReloadRequest {
   readonly withoutState?: boolean
   /** Not the app: the keeper itself. */
   readonly keeper?: boolean
+  /** Each step is told as a ReloadEvent. Older versions refuse it: ask again without. */
+  readonly events?: boolean
+}
+
+/** One step of a reload that runs. */
+export interface ReloadEvent {
+  /** `stderr`: a line that a successor wrote while it boots. `drains` comes again each second. */
+  readonly event: 'starts' | 'boots' | 'prepares' | 'ready' | 'stderr' | 'serves' | 'bakes' | 'drains'
+  /** Since the reload began. */
+  readonly ms: number
+  /** Absent without a keeper. */
+  readonly slot?: number
+  /** How many slots are reloaded. */
+  readonly slots?: number
+  readonly pid?: number
+  readonly generation?: number
+  readonly line?: string
+  /** How long it is watched; how long it may still drain. */
+  readonly forMs?: number
 }
 
 /** An error as another process reads it. Without `serving` and `todo`, `what` is the whole message. */
@@ -219,7 +238,8 @@ export type ControlRequest =
   | { readonly type: 'request'; readonly verb: 'stop' }
 
 export type ControlAnswer =
-  | { readonly type: 'progress'; readonly text: string }
+  /** `text` is empty where only the event says something; that is sent only where it was asked for. */
+  | { readonly type: 'progress'; readonly text: string; readonly event?: ReloadEvent }
   | { readonly type: 'status'; readonly app: AppStatus }
   | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
   | { readonly type: 'stopping'; readonly pids: readonly number[] }
@@ -262,7 +282,10 @@ const appStatus = shape({
 })
 
 const answers: Shapes<ControlAnswer> = {
-  progress: { text: string },
+  progress: { text: string, event: optional(shape({
+    event: string, ms: number, slot: optional(count), slots: optional(count), pid: optional(count), generation: optional(count),
+    line: optional(string), forMs: optional(number)
+  })) },
   status: { app: appStatus },
   reload: { outcome: reloadOutcomeShape },
   stopping: { pids: list(count) },
