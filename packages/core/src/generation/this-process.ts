@@ -19,6 +19,8 @@ import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Generation } from './generation.js'
 import { coreLoaded } from './start-times.js'
 
+const nextTurn = async (): Promise<void> => { await new Promise((resolve) => { setImmediate(resolve) }) }
+
 /** Call it before the program reads the environment: the marks of the starter are taken out. */
 function realHost(env: NodeJS.ProcessEnv): Host {
   const inheritance = takeInheritance(env)
@@ -45,7 +47,12 @@ function realHost(env: NodeJS.ProcessEnv): Host {
     log: (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) },
     launch: async (paths, heard) => {
       warn = heard
-      return await launch(command(), initial, paths)
+      const found = command()
+      // Each step takes a millisecond or three where it is done for the first time: clients come in between.
+      await nextTurn()
+      const launched = await launch(found, initial, paths)
+      await nextTurn()
+      return launched
     },
     isAlive,
     kill: endProcess,
