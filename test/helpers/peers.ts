@@ -23,7 +23,7 @@ export const portOf = (generations: Generations): number => (generations.targets
 /** How many connections all generations together have accepted. */
 export const accepted = (generations: Generations): number => generations.events.filter(({ event }) => event === 'accepted').length
 
-interface DrainReport {
+export interface DrainReport {
   readonly result: string
   readonly predecessor: { readonly pid: number; readonly generation: number }
   readonly connections: {

@@ -12,6 +12,14 @@ import { HandoverError } from './errors.js'
 
 export type LogLevel = 'info' | 'warn' | 'error'
 
+/** The connections beside plain HTTP/1.1 that move. */
+export interface MoveChoice {
+  /** Connections under TLS. */
+  readonly tls?: boolean
+  /** Sessions of HTTP/2. */
+  readonly http2?: boolean
+}
+
 export interface HandoverOptions {
   /** A name under which a second process finds this one and takes over. Letters, digits, `.`, `_`, `-`. HANDOVER_NAME. */
   name?: string
@@ -27,8 +35,11 @@ export interface HandoverOptions {
   reloadSignal?: NodeJS.Signals
   /** `listening`: ready when the app listens. `manual`: when it calls ready(). HANDOVER_READY_WHEN. */
   readyWhen?: 'listening' | 'manual'
-  /** Whether plain HTTP/1.1 connections move to the successor instead of being ended politely. true. HANDOVER_MOVE. */
-  move?: boolean
+  /**
+   * Whether live connections move to the successor instead of being ended politely; or false for some of them: `{ http2: false }`. true.
+   * HANDOVER_MOVE, where `plain` stands for plain HTTP/1.1 alone.
+   */
+  move?: boolean | MoveChoice
   /**
    * Whether this process tells systemd's watchdog (WatchdogSec=) that it lives: false where the program does so itself, on conditions
    * of its own. true. HANDOVER_WATCHDOG.
@@ -47,7 +58,8 @@ export interface HandoverOptions {
 
 /** The options that have a value in every process. */
 export type Settings =
-  Readonly<Required<Omit<HandoverOptions, 'name' | 'onClose' | 'canMove' | 'log'>>> & { readonly name: string | undefined }
+  Readonly<Required<Omit<HandoverOptions, 'name' | 'move' | 'onClose' | 'canMove' | 'log'>>> &
+  { readonly name: string | undefined; readonly move: boolean | Required<MoveChoice> }
 
 const defaults: Settings = {
   name: undefined,
@@ -83,11 +95,27 @@ const words = new Map([
   ...['true', 'on', 'yes', '1'].map((word) => [word, true] as const), ...['false', 'off', 'no', '0'].map((word) => [word, false] as const)
 ])
 
-const yesOrNo = (where: string, value: unknown): boolean => {
+const yesOrNo = (where: string, value: unknown, expected = 'true or false'): boolean => {
   const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value
-  if (typeof word !== 'boolean') throw optionError(where, value, 'true or false')
+  if (typeof word !== 'boolean') throw optionError(where, value, expected)
   return word
 }
+
+/** One object for each choice, so that two calls that ask for the same agree. */
+const choices = [true, false].flatMap((tls) => [true, false].map((http2): Required<MoveChoice> => ({ tls, http2 })))
+
+const whatMoves = (where: string, value: unknown): Settings['move'] => {
+  if (typeof value === 'string' && value.trim().toLowerCase() === 'plain') return choices.at(-1)!
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return yesOrNo(where, value, 'true, false or "plain"')
+  const keys = Object.keys(value)
+  if (keys.length === 0 || keys.some((key) => key !== 'tls' && key !== 'http2')) throw optionError(where, value, 'an object of tls and http2')
+  const { tls = true, http2 = true } = value as MoveChoice
+  const wanted = { tls: yesOrNo(`${where}.tls`, tls), http2: yesOrNo(`${where}.http2`, http2) }
+  return (wanted.tls && wanted.http2) || choices.find((choice) => choice.tls === wanted.tls && choice.http2 === wanted.http2)!
+}
+
+/** Whether connections of this kind move. */
+export const movesKind = (move: Settings['move'], kind: keyof MoveChoice): boolean => (typeof move === 'boolean' ? move : move[kind])
 
 const readers: { readonly [K in Key]: (where: string, value: unknown) => Settings[K] } = {
   name: (where, value) => {
@@ -111,7 +139,7 @@ const readers: { readonly [K in Key]: (where: string, value: unknown) => Setting
     if (value !== 'listening' && value !== 'manual') throw optionError(where, value, '"listening" or "manual"')
     return value
   },
-  move: yesOrNo,
+  move: whatMoves,
   watchdog: yesOrNo
 }
 

@@ -1,5 +1,6 @@
 /**
- * HTTP/2, secure and clear: a connection cannot move, so its client is told with GOAWAY, and no stream is lost.
+ * HTTP/2, secure and clear, where its sessions do not move: over TLS, or because that is off. The client is told with GOAWAY, and no stream
+ * is lost. Sessions that move: test/integration/connections/sessions.test.ts.
  */
 
 import http2 from 'node:http2'
@@ -21,7 +22,7 @@ describe.for(['h2', 'h2c', 'h2-allow1'])(`%s, reloaded ${reloads} times under lo
   let result: Http2Result
 
   beforeAll(async () => {
-    generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: kind, OPTIONS: '{}' } })
+    generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: kind, OPTIONS: '{"move":{"http2":false}}' } })
     const load = new Http2Load(urlOf(kind, generations.targets[0] as { port: number } & object), 20, 30)
     await load.until(() => load.versions.has('1'))
     for (let index = 0; index < reloads; index++) {

@@ -43,6 +43,20 @@ describe('a value', () => {
     expect(settings({}, { [variableOf(key)]: text })[key]).toBe(value)
   })
 
+  it('of move can be an object, or "plain": two calls that say the same agree', () => {
+    const all = new SettingsOfProcess({})
+    all.add({ move: { http2: false } })
+    all.add({ move: { http2: false, tls: true } })
+    expect(all.get().move).toEqual({ tls: true, http2: false })
+    expect(() => { all.add({ move: { tls: false } }) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
+    expect(settings({ move: { http2: true } }).move).toBe(true)
+    expect(settings({ move: { http2: false } }, { HANDOVER_MOVE: 'plain' }).move).toEqual({ tls: false, http2: false })
+  })
+
+  it.each([{ http3: false }, { http2: 'maybe' }, { tls: null }, []])('of move cannot be %j', (move) => {
+    expect(() => settings({ move } as unknown as HandoverOptions)).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
+  })
+
   it.each(wrong)('of %s cannot be %j: the error names the option, what was found and what to do', (key, value) => {
     expect(() => settings({ [key]: value })).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringMatching(new RegExp(`^the option ${key} is .*, expected .+\\. Nothing was changed\\. Correct the value\\.$`, 's')) }))
   })

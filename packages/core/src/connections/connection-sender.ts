@@ -77,8 +77,9 @@ export class ConnectionSender {
     this.#onEnd = onEnd
   }
 
-  takesListener(name: string): boolean {
-    return !this.#ended && this.#takes.listeners.includes(name)
+  /** `http2`: for sessions of HTTP/2. */
+  takesListener(name: string, http2: boolean): boolean {
+    return !this.#ended && (http2 ? this.#takes.http2 ?? [] : this.#takes.listeners).includes(name)
   }
 
   takesKind(kind: string): boolean {

@@ -9,10 +9,13 @@ import type tls from 'node:tls'
 import { acceptorOf, adoptDescriptor, countConnections, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
-import type { MovedConnection } from '../protocol/handover-messages.js'
+import { isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
+import type { MovedConnection, MovedSession } from '../protocol/handover-messages.js'
 import {
-  inactivityMs, keepAliveMs, limitsOf, type CanMove, type Connection, type Protocol, type RunningRequest, type Streams, type TrackedServer
+  inactivityMs, keepAliveMs, limitsOf, speaksHttp2, type CanMove, type Connection, type Protocol, type RunningRequest,
+  type Session, type Streams, type TrackedServer
 } from './connection.js'
+import { ContinuedSession } from './continued-session.js'
 import { Drain, type DrainOptions } from './drain.js'
 import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from './hand-served.js'
 import { keepHere } from './movability.js'
@@ -50,9 +53,6 @@ function watchRequests(): void {
   })
 }
 
-// http2 exports no class of its servers.
-const speaksHttp2 = (server: net.Server): boolean => 'updateSettings' in server
-
 function beneath(server: net.Server): Protocol {
   if (isTlsServer(server)) return 'handshake'
   return server instanceof http.Server ? 'http1' : speaksHttp2(server) ? 'http2' : 'other'
@@ -67,7 +67,7 @@ const none: readonly RunningRequest[] = []
 
 export class ConnectionTracker {
   readonly #connections = new Map<net.Socket, Connection>()
-  readonly #sessions = new Map<http2.ServerHttp2Session, Streams>()
+  readonly #sessions = new Map<http2.ServerHttp2Session, Session>()
   readonly #server: net.Server
   readonly #of: TrackedServer
   readonly #connected: (socket: net.Socket) => void
@@ -75,6 +75,9 @@ export class ConnectionTracker {
   #drain: Drain | undefined
   /** The connection that is being received, whose 'connection' event comes from here. */
   #receiving: MovedConnection | undefined
+  /** Below the session of HTTP/2 that is being received. */
+  #continuing: ContinuedSession | undefined
+  readonly #continued = new WeakMap<net.Socket, ContinuedSession>()
 
   constructor(server: net.Server, canMove?: CanMove) {
     this.#server = server
@@ -101,7 +104,7 @@ export class ConnectionTracker {
     if (speaksHttp2(server)) {
       server.prependListener('session', (session: http2.ServerHttp2Session) => {
         const accepted = acceptedSocket(session.socket)
-        ;(this.#isOfAnother(accepted) ? trackerOf(accepted) ?? this : this).#addSession(session)
+        ;(this.#isOfAnother(accepted) ? trackerOf(accepted) ?? this : this).#addSession(session, this.#continuing)
       })
     }
     watchRequests()
@@ -144,7 +147,7 @@ export class ConnectionTracker {
     return this.#connections.entries()
   }
 
-  get sessions(): IterableIterator<Streams> {
+  get sessions(): IterableIterator<Session> {
     return this.#sessions.values()
   }
 
@@ -176,12 +179,14 @@ export class ConnectionTracker {
    */
   receive(fd: number, about: MovedConnection): net.Socket {
     const server = this.#server
-    const socket = adoptDescriptor(fd, server)
+    const socket = adoptDescriptor(fd, server, about.http2 && ((bytes) => { this.#continued.get(socket)?.arrived(bytes) }))
     this.#receiving = about
     try {
       if (about.kind !== 'http') {
         this.#add(socket, 'other')
         this.#drain?.added(socket)
+      } else if (about.http2) {
+        this.#continueSession(socket, about.http2)
       } else {
         server.emit('connection', socket)
         if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
@@ -196,6 +201,22 @@ export class ConnectionTracker {
     } finally {
       this.#receiving = undefined
     }
+  }
+
+  /** The program's own listeners get the socket, and Node's the stream on which the session goes on. */
+  #continueSession(socket: net.Socket, moved: MovedSession): void {
+    const continuing = new ContinuedSession(socket, moved)
+    this.#continuing = continuing
+    this.#continued.set(socket, continuing)
+    try {
+      for (const listener of this.#server.listeners('connection')) {
+        listener.call(this.#server, isSessionMaker(listener, this.#server) ? continuing : socket)
+      }
+    } finally {
+      this.#continuing = undefined
+    }
+    if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
+    if (this.#connections.get(socket)?.session === undefined) throw new Error('the program reads connections itself before it gives them to HTTP/2')
   }
 
   /** Between two requests: the keep-alive timer has run for a while already. */
@@ -240,20 +261,27 @@ export class ConnectionTracker {
 
   // ---- requests ----
 
-  #addSession(session: http2.ServerHttp2Session): void {
+  #addSession(session: http2.ServerHttp2Session, continued: ContinuedSession | undefined): void {
     const streams: Streams = new Map()
-    this.#sessions.set(session, streams)
+    const socket = continued?.socket ?? socketOfSession(session)
+    const connection = socket && this.#connections.get(socket)
+    const known: Session = { session, streams, connection, continued }
+    this.#sessions.set(session, known)
+    if (connection) connection.session = known
+    continued?.begin(session, settingsOfServer(this.#server))
     session.once('close', () => { this.#sessions.delete(session) })
     session.on('stream', (stream, headers) => {
       streams.set(stream, { method: String(headers[':method']), target: String(headers[':path']), since: performance.now() })
       requestCounts.total++
+      if (connection) connection.requests++
       stream.once('close', () => {
         streams.delete(stream)
+        if (socket && streams.size === 0) this.#drain?.streamsEnded(socket)
         // Node has none where nothing was answered.
         if (Number((stream.sentHeaders as typeof stream.sentHeaders | undefined)?.[':status']) >= 500) requestCounts.failed++
       })
     })
-    this.#drain?.greet(session)
+    this.#drain?.greet(known)
   }
 
   /** False where this server does not have the connection. */

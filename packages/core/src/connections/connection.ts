@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { hasParser } from '../platform/node/connection-handle.js'
+import type { ContinuedSession } from './continued-session.js'
 import type { AnsweringServer } from './hand-served.js'
 import type { StayReason } from './stay-reasons.js'
 
@@ -27,11 +28,22 @@ export type Protocol = 'http1' | 'http2' | 'handshake' | 'other'
 /** The requests of a session of HTTP/2. */
 export type Streams = Map<http2.ServerHttp2Stream, Request>
 
+export interface Session {
+  readonly session: http2.ServerHttp2Session
+  readonly streams: Streams
+  /** Undefined where the program gave the socket to HTTP itself. */
+  readonly connection: Connection | undefined
+  /** Where it was moved here. */
+  readonly continued?: ContinuedSession | undefined
+}
+
 /** What is known of one connection. Times as performance.now(). */
 export interface Connection {
   /** Requests whose response is not flushed, in order of arrival. */
   running: readonly RunningRequest[]
   readonly protocol: Protocol
+  /** With HTTP/2, as soon as there is one. */
+  session?: Session
   /** The socket that touches the network: under TLS, bytes arrive before anything can be read from them. */
   readonly wire: net.Socket
   /** Before the start of this process where it was moved here. */
@@ -66,7 +78,7 @@ export interface Connection {
 export interface TrackedServer {
   readonly server: net.Server
   readonly connections: Map<net.Socket, Connection>
-  readonly sessions: Map<http2.ServerHttp2Session, Streams>
+  readonly sessions: Map<http2.ServerHttp2Session, Session>
   readonly canMove: CanMove | undefined
 }
 
@@ -91,6 +103,9 @@ interface HttpLimits {
 }
 
 export const limitsOf = (server: net.Server & HttpLimits): HttpLimits => server
+
+// http2 exports no class of its servers.
+export const speaksHttp2 = (server: net.Server): boolean => 'updateSettings' in server
 
 /** How long nothing may happen on a connection; 0: any time. */
 export const inactivityMs = (server: net.Server): number => limitsOf(server).timeout ?? 0

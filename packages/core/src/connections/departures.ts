@@ -12,6 +12,7 @@ import { inactivityMs, keepAliveMs, type Connection, type TrackedServer } from '
 import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
 import { readingOf, type SocketSet } from './idle.js'
 import { movabilityOf } from './movability.js'
+import { SessionDeparture } from './session-departure.js'
 import type { StayReason } from './stay-reasons.js'
 
 /** Where connections can go. */
@@ -24,6 +25,8 @@ export interface Route {
 export interface DepartureSide {
   /** How often a connection was looked at. */
   looks: number
+  /** How long it waits for a client that says nothing. */
+  readonly lingerMs: number
   moved(kind: string): void
   /** Without `reason`: because nothing moves. */
   stay(socket: net.Socket, connection: Connection, reason?: StayReason): void
@@ -50,6 +53,7 @@ export class Departures {
   readonly #candidates: Set<net.Socket>
   /** Were between two requests when the drain began, and are while nothing is read of them: they need no look at Node's list. */
   readonly #between = new Set<net.Socket>()
+  readonly #sessions = new Map<net.Socket, SessionDeparture>()
   #over = false
 
   constructor(of: TrackedServer, route: Route, drain: DepartureSide) {
@@ -65,11 +69,21 @@ export class Departures {
     route.mover.add(this.#source)
   }
 
+  /** The session of HTTP/2 on this connection, as far as it can move. */
+  #sessionOf(socket: net.Socket, { session, wire }: Connection): SessionDeparture | undefined {
+    const known = this.#sessions.get(socket)
+    if (known || !session || session.session.destroyed || wire !== socket) return known
+    const departure = new SessionDeparture(session, socket, this.#drain.lingerMs, () => { this.added(socket) })
+    this.#sessions.set(socket, departure)
+    return departure
+  }
+
   /** Nothing moves any more. What is on its way may still come back. */
   end(): void {
     this.#over = true
     this.#candidates.clear()
     this.#between.clear()
+    for (const socket of this.#sessions.keys()) if (this.#of.connections.get(socket)?.leaving === undefined) this.stayed(socket)
     this.#route.mover.remove(this.#source)
   }
 
@@ -83,7 +97,19 @@ export class Departures {
     this.#route.mover.wake()
   }
 
+  streamsEnded(socket: net.Socket): void {
+    this.#sessions.get(socket)?.rest()
+    this.added(socket)
+  }
+
+  /** It does not move. */
+  stayed(socket: net.Socket): void {
+    this.#sessions.get(socket)?.end()
+    this.#sessions.delete(socket)
+  }
+
   ended(socket: net.Socket): void {
+    this.#sessions.delete(socket)
     this.#candidates.delete(socket)
     this.#between.delete(socket)
   }
@@ -126,10 +152,11 @@ export class Departures {
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       this.#drain.looks++
       const isBetween = this.#between.delete(socket) && socket.bytesRead === connection.bytesRead
-      const movability = movabilityOf(socket, connection, isBetween ? nobody : reading)
+      const session = this.#sessionOf(socket, connection)
+      const movability = session?.movability() ?? movabilityOf(socket, connection, isBetween ? nobody : reading)
       if (movability === 'now') {
         if (canMove?.(socket) === false) this.#drain.stay(socket, connection, 'vetoed')
-        else yield this.#depart(socket, connection)
+        else yield session ? this.#departSession(socket, connection, session) : this.#depart(socket, connection)
       } else if (movability !== 'later') {
         this.#drain.stay(socket, connection, movability.stays)
       } else {
@@ -184,6 +211,43 @@ export class Departures {
         this.#goOn(socket, connection, idleMs !== undefined)
         if (this.#over) this.#drain.stay(socket, connection)
         else if (refused === true) this.#drain.stay(socket, connection, 'givenBack')
+        else this.#lookAgain(socket, connection)
+      }
+    }
+  }
+
+  /** Holds the connection of a session of HTTP/2 still. */
+  #departSession(socket: net.Socket, connection: Connection, session: SessionDeparture): OutgoingConnection {
+    const leaving = { kind: 'http2', sent: false }
+    connection.leaving = leaving
+    const http2 = session.leave()
+    return {
+      fd: () => fdOf(socket),
+      about: {
+        kind: 'http',
+        listener: this.#route.listener,
+        ageMs: Math.round(performance.now() - connection.openedAt),
+        requests: connection.requests,
+        http2
+      },
+      sent: () => { leaving.sent = true },
+      left: () => {
+        // At once: Node would send GOAWAY where the program ends the session or its server.
+        session.left()
+        if (!this.#of.connections.delete(socket)) return
+        if (connection.session) this.#of.sessions.delete(connection.session.session)
+        this.#sessions.delete(socket)
+        this.#drain.moved('http2')
+      },
+      back: (refused) => {
+        connection.leaving = undefined
+        if (!this.#of.connections.has(socket)) socket.destroy()
+        session.back()
+        if (socket.destroyed) return
+        if (this.#over) {
+          session.end()
+          this.#drain.stay(socket, connection)
+        } else if (refused === true) this.#drain.stay(socket, connection, 'givenBack')
         else this.#lookAgain(socket, connection)
       }
     }

@@ -8,12 +8,11 @@
  */
 
 import type { ServerResponse } from 'node:http'
-import type http2 from 'node:http2'
 import type net from 'node:net'
 import { isEncoded, isEventStream } from '../platform/node/response.js'
 import { left, type Deadline } from '../protocol/deadline.js'
 import { pathOf } from '../protocol/report.js'
-import { kindOf, type Connection, type Request, type TrackedServer } from './connection.js'
+import { kindOf, type Connection, type Request, type Session, type TrackedServer } from './connection.js'
 import { Departures, type Route } from './departures.js'
 import { noCounts, nothingDrained } from './drain-result.js'
 import { farewellMs, retryMs, sayGoaway, sayLast, unsayLast } from './farewell.js'
@@ -47,7 +46,7 @@ export class Drain {
   /** How often a connection was looked at. */
   looks = 0
   readonly #of: TrackedServer
-  readonly #lingerMs: number
+  readonly lingerMs: number
   readonly #forget: () => void
   /** Undefined where nothing moves, or nothing any more. */
   #departures: Departures | undefined
@@ -57,6 +56,8 @@ export class Drain {
   /** Drained politely, and between two requests as far as is known: `linger` is for these. */
   readonly #resting = new Set<net.Socket>()
   #whenEmpty: (() => void)[] = []
+  /** Sessions that stay are told to go at once. */
+  #goodbyes = false
   #cutting = false
   #forced = false
   #undone = false
@@ -65,13 +66,16 @@ export class Drain {
 
   constructor(of: TrackedServer, { lingerMs, deadline, route, stays = 'noSuccessor' }: DrainOptions, forget: () => void) {
     this.#of = of
-    this.#lingerMs = lingerMs
+    this.lingerMs = lingerMs
     this.#stays = stays
     this.#forget = forget
     this.result.open = of.connections.size
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const windowMs = farewellMs(deadline)
-    this.#farewell = setTimeout(() => { this.#endStreams(windowMs) }, left(deadline) - windowMs).unref()
+    this.#farewell = setTimeout(() => {
+      this.#endStreams(windowMs)
+      this.#endSessions()
+    }, left(deadline) - windowMs).unref()
     for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
       if (!route) this.stay(socket, connection)
@@ -81,7 +85,8 @@ export class Drain {
     // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
     setImmediate(() => setImmediate(() => {
       if (this.#undone) return
-      for (const session of of.sessions.keys()) sayGoaway(session)
+      this.#goodbyes = true
+      for (const { session, connection } of of.sessions.values()) if (!connection || !this.#mayMove(connection)) sayGoaway(session)
       this.#look()
     }))
   }
@@ -101,13 +106,19 @@ export class Drain {
     if (this.isEmpty) for (const resolve of this.#whenEmpty.splice(0)) resolve()
   }
 
+  /** Not where nothing moves, and once it is known to stay. */
+  #mayMove(connection: Connection): boolean {
+    return this.#departures !== undefined && connection.stays === undefined && connection.protocol === 'http2'
+  }
+
   // ---- what the connections do ----
 
   /** A session that begins in the drain gets its first streams, which it came for, before it is told to go. */
-  greet(session: http2.ServerHttp2Session): void {
+  greet({ session, connection }: Session): void {
+    if (connection && this.#mayMove(connection)) return
     const tell = (): void => { if (!this.#undone) sayGoaway(session) }
     session.once('stream', () => setImmediate(tell))
-    setTimeout(tell, this.#lingerMs).unref()
+    setTimeout(tell, this.lingerMs).unref()
   }
 
   added(socket: net.Socket): void {
@@ -116,6 +127,11 @@ export class Drain {
     if (this.#departures) this.#departures.added(socket)
     // It may have been idle for long where it comes from, but only now does its client hear that it ends.
     else if (connection) this.stay(socket, connection)
+  }
+
+  /** The last stream of a session of HTTP/2 has ended. */
+  streamsEnded(socket: net.Socket): void {
+    this.#departures?.streamsEnded(socket)
   }
 
   began(socket: net.Socket, connection: Connection, response: ServerResponse): void {
@@ -167,6 +183,8 @@ export class Drain {
     const always = this.#stays === 'noSuccessor' ? undefined : unmovable(socket, connection)
     keepHere(socket, connection, reason ?? always ?? this.#stays)
     release(socket, connection)
+    this.#departures?.stayed(socket)
+    if (connection.session && this.#goodbyes) sayGoaway(connection.session.session)
     connection.quietSince = performance.now()
     this.#sayLast(socket, connection)
     this.#rest(socket, connection)
@@ -200,7 +218,7 @@ export class Drain {
       if (this.#undone) return
       const now = performance.now()
       const reading = readingOf(this.#of.server)
-      let next = now + this.#lingerMs
+      let next = now + this.lingerMs
       let closed = 0
       for (const socket of this.#resting) {
         if (closed === closedAtOnce) break
@@ -210,7 +228,7 @@ export class Drain {
           continue
         }
         if (connection.leaving !== undefined) continue
-        const due = connection.quietSince + this.#lingerMs
+        const due = connection.quietSince + this.lingerMs
         if (due > now) {
           next = Math.min(next, due)
           continue
@@ -254,6 +272,14 @@ export class Drain {
     }
   }
 
+  /** Sessions of HTTP/2 that always had a stream. */
+  #endSessions(): void {
+    if (this.#undone) return
+    for (const [socket, connection] of this.#of.connections) {
+      if (this.#mayMove(connection) && connection.leaving === undefined) this.stay(socket, connection, 'neverAtRest')
+    }
+  }
+
   // ---- the end ----
 
   /**
@@ -278,7 +304,7 @@ export class Drain {
       setImmediate(() => { this.#cutSome(rest, since, turn + 1) })
       return
     }
-    for (const [session, streams] of this.#of.sessions) {
+    for (const { session, streams } of this.#of.sessions.values()) {
       for (const request of streams.values()) this.#nameCut(request, now)
       session.destroy()
     }
@@ -294,6 +320,7 @@ export class Drain {
     // On its way at this moment: the successor has it, or takes it as soon as it can.
     if (connection.leaving?.sent === true) {
       this.#of.connections.delete(socket)
+      if (connection.session) this.#of.sessions.delete(connection.session.session)
       return this.moved(connection.leaving.kind)
     }
     // Held until the kernel takes what was written to it before.

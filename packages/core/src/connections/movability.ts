@@ -19,7 +19,7 @@ export type Movability = 'now' | 'later' | { readonly stays: StayReason }
 
 /** Why a connection never moves: what it speaks, or that the program had it in its own hands. */
 export function unmovable(socket: net.Socket, { protocol, wire, byHand }: Connection): StayReason | undefined {
-  if (protocol === 'http2') return 'http2'
+  if (protocol === 'http2' && wire !== socket) return 'http2'
   if (protocol === 'handshake' || wire !== socket) return 'tls'
   return byHand ? 'byHand' : undefined
 }

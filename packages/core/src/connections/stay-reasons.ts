@@ -13,6 +13,8 @@ const texts = {
   upgraded: 'upgraded',
   otherProtocol: 'protocol of the application',
   // What others do with it.
+  neverAtRest: 'HTTP/2, never between two streams',
+  silent: 'HTTP/2, its client does not answer',
   vetoed: 'vetoed by canMove',
   givenBack: 'given back by the successor',
   clientDoesNotRead: 'its client does not read',

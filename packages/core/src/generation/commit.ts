@@ -2,11 +2,15 @@
 
 import { closeSync } from 'node:fs'
 import http from 'node:http'
+import net from 'node:net'
 import { GiveBackError, type Arrivals } from '../connections/connection-receiver.js'
+import { speaksHttp2 } from '../connections/connection.js'
 import { textOf } from '../errors.js'
 import { acceptOnAll } from '../handover/announcements.js'
+import { movesKind } from '../options.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
 import { native } from '../platform/native.js'
+import { isTlsServer } from '../platform/on-demand.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -44,13 +48,16 @@ function beFound(context: GenerationContext): void {
   beAskable(context)
 }
 
-function takes({ support, servers, registry, applicationMoves }: GenerationContext): Takes | undefined {
+function takes({ support, servers, registry, applicationMoves, settings }: GenerationContext): Takes | undefined {
   if (!support.canMove()) return undefined
   const listeners = registry.listeners.filter(({ owner }) => owner instanceof http.Server)
+  const http2 = registry.listeners.filter(
+    ({ owner }) => owner instanceof net.Server && speaksHttp2(owner) && !isTlsServer(owner) && movesKind(settings.move, 'http2')
+  )
   const atOnce = native?.epoll && listeners.every(({ owner }) => servers.connectionsOf(owner)?.takesAll === true)
   return {
     listeners: listeners.map(({ about }) => about.name), kinds: applicationMoves.kinds, room: descriptorRoom(),
-    ...(atOnce === true && { atOnce })
+    ...(http2.length > 0 && { http2: http2.map(({ about }) => about.name) }), ...(atOnce === true && { atOnce })
   }
 }
 

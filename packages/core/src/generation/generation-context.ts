@@ -99,7 +99,7 @@ export class GenerationContext implements ProcessContext {
     this.host = host
     this.#log = (level, line) => { host.log(level, line) }
     this.options = new SettingsOfProcess(host.env)
-    this.support = new Support(host.unavailable, () => this.settings.move, this.#warn)
+    this.support = new Support(host.unavailable, () => this.settings.move !== false, this.#warn)
     this.servers = new AdoptedServers(host.unavailable, this.#warn)
     this.statusReader = new StatusReader(host)
     this.state = new SharedState({

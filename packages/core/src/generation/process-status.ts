@@ -63,7 +63,7 @@ export class StatusReader {
     const open = trackers.flatMap((tracker) => [...tracker.all])
     const sessions = trackers.flatMap((tracker) => [...tracker.sessions])
     const ofHttp1 = open.flatMap(([, connection]) => [...connection.running.values()])
-    const running = [...ofHttp1, ...sessions.flatMap((streams) => [...streams.values()])]
+    const running = [...ofHttp1, ...sessions.flatMap(({ streams }) => [...streams.values()])]
     return {
       pid: self.pid,
       generation: self.generation,

@@ -7,10 +7,12 @@
 import type net from 'node:net'
 import type { ConnectionReceiver } from '../connections/connection-receiver.js'
 import { ConnectionSender } from '../connections/connection-sender.js'
+import { speaksHttp2 } from '../connections/connection.js'
 import { sum } from '../connections/drain-result.js'
 import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js'
 import { HandoverError, textOf } from '../errors.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
+import { movesKind } from '../options.js'
 import { deadlineIn, left, withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import { mostCutNamed, noState, type Report, type StopSignal } from '../protocol/report.js'
@@ -85,9 +87,12 @@ export class Shutdown {
   /** Where the connections of this server can go, or why nowhere. */
   #routeOf(server: net.Server): Pick<DrainOptions, 'route' | 'stays'> {
     const { mover } = this
-    const listener = this.#context.registry.of(server)?.about.name
-    if (mover && listener !== undefined && mover.takesListener(listener)) return { route: { mover, listener } }
-    return { stays: !this.#served ? 'noSuccessor' : this.#context.support.canMove() ? 'notTaken' : 'movingIsOff' }
+    const { registry, support, settings } = this.#context
+    const listener = registry.of(server)?.about.name
+    const isHttp2 = speaksHttp2(server)
+    const isOn = support.canMove() && (!isHttp2 || movesKind(settings.move, 'http2'))
+    if (isOn && mover && listener !== undefined && mover.takesListener(listener, isHttp2)) return { route: { mover, listener } }
+    return { stays: !this.#served ? 'noSuccessor' : isOn ? 'notTaken' : 'movingIsOff' }
   }
 
   /** While an older generation lives, connections still come from it: a server that the successor does without must not end before. */

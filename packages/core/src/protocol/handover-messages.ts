@@ -6,7 +6,10 @@
  */
 
 import { boolean, count, list, one, oneOf, optional, shape, string, vocabulary, type Descriptors, type Shapes } from './json-lines.js'
+import { movedConnectionShape as connection, takesShape as takes, type MovedConnection, type Takes } from './moved-connection.js'
 import { reportShape, stateReportShape, type Report, type StateReport } from './report.js'
+
+export type { MovedConnection, MovedSession, Takes } from './moved-connection.js'
 
 export const protocol = 1
 
@@ -37,36 +40,6 @@ export interface OfferedListener {
   readonly bound?: boolean
   /** The absolute path of a Unix socket's file, which a program may have renamed. */
   readonly path?: string
-}
-
-/** The connections that a successor can take. */
-export interface Takes {
-  /** The names of its listeners whose plain HTTP/1.1 connections it serves. */
-  readonly listeners: readonly string[]
-  /** The kinds that the application knows (onMoved). */
-  readonly kinds: readonly string[]
-  /** How many descriptors it can still open. */
-  readonly room: number
-  /** It makes connections after its answer, so that a message may have many of them. */
-  readonly atOnce?: boolean
-}
-
-/** A live connection on its way. */
-export interface MovedConnection {
-  /** `http`, or what the application named in move(). */
-  readonly kind: string
-  /** The name of the listener that it came through; '' where Handover has no such listener. */
-  readonly listener: string
-  /** How long it has been open, in milliseconds. */
-  readonly ageMs: number
-  /** How long it has been idle between two requests, in milliseconds. Absent: nothing was ever read from it, or it is not HTTP. */
-  readonly idleMs?: number
-  /** How many requests it has carried. */
-  readonly requests: number
-  /** The state that the application gave to move(), as text of the package devalue. */
-  readonly state?: string
-  /** Bytes that were read and are not used yet, in base64. */
-  readonly unread?: string
 }
 
 /** `offer`: when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed. */
@@ -133,11 +106,6 @@ export const listenerShape = shape({
   backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
 })
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
-const takes = shape({ listeners: list(string), kinds: list(string), room: count, atOnce: optional(boolean) })
-const connection = shape({
-  kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string)
-})
-
 export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count, v8: optional(string) },
   offer: {

@@ -180,10 +180,26 @@ function tcpHandle(fd: number, server: net.Server | undefined): object | undefin
   throw new Error(`descriptor ${fd} is no stream socket`)
 }
 
-/** A socket for a received connection, counted by `server`; emits nothing. Closes the descriptor and throws if it is no stream socket. */
-export function adoptDescriptor(fd: number, server: net.Server | undefined): net.Socket {
+/** What is read goes here, and not through the stream: only then does pause() stop reading at once. */
+const sharedBuffer = Buffer.allocUnsafeSlow(65_536)
+const onread = (arrived: (bytes: Buffer) => void): net.OnReadOpts => ({
+  buffer: sharedBuffer,
+  callback(count, buffer) {
+    arrived((buffer as Buffer).subarray(0, count))
+    return true
+  }
+})
+
+/**
+ * A socket for a received connection, counted by `server`; emits nothing. Closes the descriptor and throws if it is no stream socket.
+ * `arrived` gets what is read, instead of 'data'; the bytes are gone when it returns.
+ */
+export function adoptDescriptor(fd: number, server: net.Server | undefined, arrived?: (bytes: Buffer) => void): net.Socket {
   const { allowHalfOpen, highWaterMark } = (server ?? {}) as { allowHalfOpen?: boolean; highWaterMark?: number }
-  const options = { ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }) }
+  const options = {
+    ...(allowHalfOpen !== undefined && { allowHalfOpen }), ...(highWaterMark !== undefined && { highWaterMark }),
+    ...(arrived && { onread: onread(arrived) })
+  }
   const handle = tcpHandle(fd, server)
   let socket: net.Socket
   try {

@@ -1,0 +1,194 @@
+/**
+ * The successor's side of a session of HTTP/2 that moved: the stream on which a new session of Node goes on with a client whose session
+ * began in another process. It plays the client's beginning to the new session (http2-frames.ts) and swallows the answers to it; all other
+ * frames pass.
+ *
+ * The two windows of the connection are exact from the beginning. What the client may send goes by the methods of the session. What the new
+ * session may send less than it believes (`owed`) is kept back here, and is paid by the first updates of the client.
+ */
+
+import type http2 from 'node:http2'
+import type net from 'node:net'
+import { Duplex } from 'node:stream'
+import { lendAddresses } from '../platform/node/http2-session.js'
+import type { MovedSession } from '../protocol/moved-connection.js'
+import {
+  beginningOf, changesFrom, endOrAck, firstWindow, flagsOf, FrameSplitter, frameOf, frameTypes, headBytes, lengthOf, padded, settingsOf,
+  streamOf, typeOf, updateOf, windowUpdate
+} from './http2-frames.js'
+import type { Reading } from './session-reader.js'
+
+/** These may overtake what is kept back: none belongs to a stream's data. */
+const overtaking: ReadonlySet<number> = new Set([frameTypes.settings, frameTypes.ping, frameTypes.windowUpdate])
+
+export class ContinuedSession extends Duplex {
+  readonly socket: net.Socket
+  readonly #moved: MovedSession
+  readonly #fromClient = new FrameSplitter()
+  readonly #toClient = new FrameSplitter()
+  /** Answers of the new session to its beginning that are to come, by type. */
+  readonly #swallowed: { settings: number; acks: number; resets: number }
+  /** How much of the next update of the client's window it has already. */
+  #known: number
+  #owed: number
+  /** What the client lets this side send; counted while something is owed. */
+  #credit: number
+  /** At most what is owed, and the few frames that come behind it. */
+  #kept: Buffer[] = []
+  /** Nothing is read: the session moves on. */
+  #held = false
+  #watcher: ((bytes: Buffer) => void) | undefined
+
+  /** Nothing is read or written before the next turn of the loop. */
+  constructor(socket: net.Socket, moved: MovedSession) {
+    super({ allowHalfOpen: true })
+    this.socket = socket
+    this.#moved = moved
+    this.#owed = Math.max(0, firstWindow - moved.sendWindow)
+    this.#credit = moved.sendWindow
+    this.#known = Math.max(0, moved.receiveLimit - firstWindow)
+    this.#swallowed = { settings: 2, acks: 2, resets: moved.lastStream > 0 ? 1 : 0 }
+    this.push(beginningOf(moved))
+    socket.pause()
+    socket.on('end', () => { this.push(null) })
+    socket.on('error', (error) => { this.destroy(error) })
+    socket.on('close', () => { this.destroy() })
+  }
+
+  /** Call it before anything else is done with the new session. `own`: the settings of its server. */
+  begin(session: http2.ServerHttp2Session, own: http2.Settings): void {
+    const { server, receiveLimit, receiveWindow } = this.#moved
+    lendAddresses(session, this.socket)
+    session.settings(settingsOf(server))
+    session.settings(changesFrom(server, own))
+    if (receiveLimit > firstWindow) session.setLocalWindowSize(receiveLimit)
+    const more = Math.max(receiveLimit, firstWindow) - receiveWindow
+    if (more > 0) this.#kept.push(windowUpdate(more))
+  }
+
+  /** What the new session believes that it may send, and may not. */
+  get owed(): number {
+    return this.#owed
+  }
+
+  /** Nothing is on its way through here. */
+  get isAtRest(): boolean {
+    const { settings, acks, resets } = this.#swallowed
+    return settings + acks + resets + this.#known === 0 && this.#kept.length === 0 &&
+      this.readableLength === 0 && this.writableLength === 0 && this.#fromClient.rest.length === 0 && this.#toClient.rest.length === 0
+  }
+
+  /** `arrived`: these bytes go on to the session. */
+  watch(arrived: (bytes: Buffer) => void): Reading {
+    this.#watcher = arrived
+    return {
+      hold: () => {
+        this.#held = true
+        this.socket.pause()
+      },
+      goOn: () => {
+        this.#held = false
+        this.socket.resume()
+      },
+      end: () => { this.#watcher = undefined }
+    }
+  }
+
+  /** The connection was read. */
+  arrived(bytes: Buffer): void {
+    this.#watcher?.(bytes)
+    if (!this.#passesOn(Buffer.from(bytes))) this.socket.pause()
+  }
+
+  /** False: read no more for now. */
+  #passesOn(bytes: Buffer): boolean {
+    if (this.#owed === 0 && this.#fromClient.rest.length === 0) return this.push(bytes)
+    const passed: Buffer[] = []
+    for (const frame of this.#fromClient.take(bytes)) {
+      const update = this.#owed > 0 ? updateOf(frame) : undefined
+      if (update === undefined) {
+        passed.push(frame)
+        continue
+      }
+      const paid = Math.min(this.#owed, update)
+      this.#owed -= paid
+      this.#credit += update
+      if (update > paid) passed.push(windowUpdate(update - paid))
+    }
+    // Where frames end is of no interest any more.
+    if (this.#owed === 0) passed.push(this.#fromClient.takeRest())
+    this.#release()
+    const all = Buffer.concat(passed)
+    return all.length === 0 || this.push(all)
+  }
+
+  override _read(): void {
+    if (!this.#held) this.socket.resume()
+  }
+
+  override _write(bytes: Buffer, _encoding: BufferEncoding, written: () => void): void {
+    const { settings, acks, resets } = this.#swallowed
+    if (settings + acks + resets + this.#known + this.#owed === 0 && this.#kept.length === 0 && this.#toClient.rest.length === 0) {
+      this.socket.write(bytes, written)
+      return
+    }
+    for (const frame of this.#toClient.take(bytes)) if (!this.#swallows(frame)) this.#kept.push(frame)
+    // A session that waits for a write reads nothing: not the update either that what is kept back waits for.
+    this.#release(written)
+  }
+
+  /** An answer to what the client never said. */
+  #swallows(frame: Buffer): boolean {
+    const counts = this.#swallowed
+    const counted = (name: 'settings' | 'acks' | 'resets'): boolean => counts[name] > 0 && counts[name]-- > 0
+    switch (typeOf(frame)) {
+      case frameTypes.settings: return counted((flagsOf(frame) & endOrAck) === 0 ? 'settings' : 'acks')
+      case frameTypes.reset: return streamOf(frame) === this.#moved.lastStream && counted('resets')
+      case frameTypes.windowUpdate: {
+        const update = updateOf(frame)
+        if (update === undefined || this.#known === 0) return false
+        const known = Math.min(this.#known, update)
+        this.#known -= known
+        if (update > known) this.#kept.push(windowUpdate(update - known))
+        return true
+      }
+    }
+    return false
+  }
+
+  /** Writes what the client lets this side send. */
+  #release(written: () => void = () => undefined): void {
+    const sent: Buffer[] = []
+    const kept = this.#kept.splice(0)
+    for (const frame of kept) {
+      if (this.#kept.length > 0 && !overtaking.has(typeOf(frame))) this.#kept.push(frame)
+      else sent.push(...this.#allowed(frame))
+    }
+    if (sent.length > 0) this.socket.write(Buffer.concat(sent), written)
+    else written()
+  }
+
+  /** The frame, or as much of it as may be sent; the rest is kept. */
+  #allowed(frame: Buffer): Buffer[] {
+    if (typeOf(frame) !== frameTypes.data || this.#owed === 0) return [frame]
+    const length = lengthOf(frame)
+    if (length <= this.#credit) {
+      this.#credit -= length
+      return [frame]
+    }
+    const flags = flagsOf(frame)
+    const part = (flags & padded) === 0 ? this.#credit : 0
+    this.#credit -= part
+    this.#kept.push(part === 0 ? frame : frameOf(frameTypes.data, flags, streamOf(frame), frame.subarray(headBytes + part)))
+    return part === 0 ? [] : [frameOf(frameTypes.data, 0, streamOf(frame), frame.subarray(headBytes, headBytes + part))]
+  }
+
+  override _final(ended: () => void): void {
+    this.socket.end(ended)
+  }
+
+  override _destroy(error: Error | null, destroyed: (error: Error | null) => void): void {
+    this.socket.destroy()
+    destroyed(error)
+  }
+}

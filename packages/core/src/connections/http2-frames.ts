@@ -1,0 +1,199 @@
+/**
+ * Frames of HTTP/2 (RFC 9113), as far as a session that moves needs them: where a frame ends in what a client sends, and the beginning that
+ * a new session is told in the place of the client's own. Pure: reads and writes no socket.
+ */
+
+import type http2 from 'node:http2'
+import type { MovedSession } from '../protocol/moved-connection.js'
+
+export const frameTypes = { data: 0, headers: 1, priority: 2, reset: 3, settings: 4, ping: 6, windowUpdate: 8, continuation: 9 } as const
+/** END_STREAM of DATA and HEADERS, ACK of SETTINGS and PING. */
+export const endOrAck = 0x1
+const endHeaders = 0x4
+export const padded = 0x8
+export const headBytes = 9
+
+/** The window of a connection that begins (section 6.9.2). */
+export const firstWindow = 65_535
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+
+export function frameOf(type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): Buffer {
+  const head = Buffer.alloc(headBytes)
+  head.writeUIntBE(payload.length, 0, 3)
+  head[3] = type
+  head[4] = flags
+  head.writeUInt32BE(stream, 5)
+  return Buffer.concat([head, payload])
+}
+
+export const lengthOf = (frame: Buffer): number => frame.readUIntBE(0, 3)
+export const typeOf = (frame: Buffer): number => frame[3]!
+export const flagsOf = (frame: Buffer): number => frame[4]!
+export const streamOf = (frame: Buffer): number => frame.readUInt32BE(5) & 0x7fffffff
+
+export function windowUpdate(bytes: number): Buffer {
+  const payload = Buffer.alloc(4)
+  payload.writeUInt32BE(bytes)
+  return frameOf(frameTypes.windowUpdate, 0, 0, payload)
+}
+
+/** By how much an update of the connection's window raises it; undefined: the frame is something else. */
+export const updateOf = (frame: Buffer): number | undefined =>
+  typeOf(frame) === frameTypes.windowUpdate && streamOf(frame) === 0 ? frame.readUInt32BE(headBytes) & 0x7fffffff : undefined
+
+function settingsFrame(pairs: readonly number[]): Buffer {
+  const payload = Buffer.alloc(pairs.length * 3)
+  for (let index = 0; index < pairs.length; index += 2) {
+    payload.writeUInt16BE(pairs[index]!, index * 3)
+    payload.writeUInt32BE(pairs[index + 1]!, index * 3 + 2)
+  }
+  return frameOf(frameTypes.settings, 0, 0, payload)
+}
+
+const identifiers = {
+  headerTableSize: 1, enablePush: 2, maxConcurrentStreams: 3, initialWindowSize: 4, maxFrameSize: 5, maxHeaderListSize: 6,
+  enableConnectProtocol: 8
+} as const
+type SettingName = keyof typeof identifiers
+
+/** The settings of one side as they travel; those that Node knows by number alone, too. */
+export function pairsOf(settings: http2.Settings & { readonly customSettings?: Readonly<Record<string, number>> }): number[] {
+  const known = (Object.keys(identifiers) as SettingName[]).flatMap((name) => {
+    const value = settings[name]
+    return value === undefined ? [] : [identifiers[name], Number(value)]
+  })
+  return [...known, ...Object.entries(settings.customSettings ?? {}).flatMap(([id, value]) => [Number(id), value])]
+}
+
+const valueOf = (pairs: readonly number[], name: SettingName): number | undefined => {
+  for (let index = 0; index < pairs.length; index += 2) if (pairs[index] === identifiers[name]) return pairs[index + 1]
+  return undefined
+}
+
+const defaults = {
+  maxConcurrentStreams: 2 ** 32 - 1, initialWindowSize: firstWindow, maxFrameSize: 16_384, maxHeaderListSize: 2 ** 32 - 1
+} as const
+const firstTableBytes = 4_096
+const serverNames = Object.keys(defaults) as (keyof typeof defaults)[]
+
+/**
+ * What a server's client believes: a new session takes it over before it says anything of its own. Not so the table of headers: the
+ * client does without one for now, but a session that asks for that insists on hearing it, and the predecessor may have heard it.
+ */
+export function settingsOf(pairs: readonly number[]): http2.Settings {
+  const settings: http2.Settings = {}
+  for (const name of serverNames) settings[name] = valueOf(pairs, name) ?? defaults[name]
+  // Once said, it cannot be taken back (RFC 8441, section 3).
+  if (valueOf(pairs, 'enableConnectProtocol') === 1) settings.enableConnectProtocol = true
+  return settings
+}
+
+/** What a server tells a client that knows the settings in `pairs`: its own, as far as they differ, and the size of the table anew. */
+export function changesFrom(pairs: readonly number[], own: http2.Settings): http2.Settings {
+  const known = settingsOf(pairs)
+  const changes: http2.Settings = { headerTableSize: own.headerTableSize ?? firstTableBytes }
+  for (const name of serverNames) {
+    const wanted = own[name] ?? defaults[name]
+    if (wanted !== known[name]) changes[name] = wanted
+  }
+  if (own.enableConnectProtocol === true && known.enableConnectProtocol !== true) changes.enableConnectProtocol = true
+  return changes
+}
+
+/**
+ * What a new session of a server reads before the client's own bytes. The table of 0 bytes and then of its real size makes the new
+ * session's first headers begin by emptying the client's table. The request without headers is refused, and no program sees it: from then
+ * on streams up to `lastStream` are closed ones, of which late frames may come. Two acknowledgements: of the settings that a session begins
+ * with, and of those that the client knows from before.
+ */
+export function beginningOf({ client, lastStream, sendWindow }: MovedSession): Buffer {
+  const others: number[] = []
+  for (let index = 0; index < client.length; index += 2) {
+    if (client[index] !== identifiers.headerTableSize) others.push(client[index]!, client[index + 1]!)
+  }
+  return Buffer.concat([
+    preface,
+    settingsFrame([identifiers.headerTableSize, 0, ...others]),
+    settingsFrame([identifiers.headerTableSize, valueOf(client, 'headerTableSize') ?? firstTableBytes]),
+    ...(lastStream > 0 ? [frameOf(frameTypes.headers, endOrAck | endHeaders, lastStream)] : []),
+    ...(sendWindow > firstWindow ? [windowUpdate(sendWindow - firstWindow)] : []),
+    frameOf(frameTypes.settings, endOrAck, 0), frameOf(frameTypes.settings, endOrAck, 0)
+  ])
+}
+
+/** Cuts bytes into whole frames; what is left waits for its rest. */
+export class FrameSplitter {
+  #rest = Buffer.alloc(0)
+
+  get rest(): Buffer {
+    return this.#rest
+  }
+
+  takeRest(): Buffer {
+    const rest = this.#rest
+    this.#rest = Buffer.alloc(0)
+    return rest
+  }
+
+  take(bytes: Buffer): Buffer[] {
+    const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
+    const frames: Buffer[] = []
+    let at = 0
+    while (all.length - at >= headBytes) {
+      const end = at + headBytes + all.readUIntBE(at, 3)
+      if (end > all.length) break
+      frames.push(all.subarray(at, end))
+      at = end
+    }
+    this.#rest = Buffer.from(all.subarray(at))
+    return frames
+  }
+}
+
+/**
+ * Where frames end in what a client sends, seen from the middle of its session: known from the answer to a ping on, whose bytes cannot be
+ * guessed.
+ */
+export class FrameEnds {
+  readonly #answer: Buffer
+  /** The last bytes, as many as may be a part: of the answer, and then of the head of a frame. */
+  #seen = Buffer.alloc(0)
+  #found = false
+  /** How many bytes of a frame that has begun are to come. */
+  #open = 0
+  #inHeaders = false
+
+  /** `payload`: of the ping, 8 bytes. */
+  constructor(payload: Buffer) {
+    this.#answer = frameOf(frameTypes.ping, endOrAck, 0, payload)
+  }
+
+  /** All that has come are whole frames, and whole heads of requests. */
+  get isEnd(): boolean {
+    return this.#found && this.#open === 0 && this.#seen.length === 0 && !this.#inHeaders
+  }
+
+  add(bytes: Buffer): void {
+    let all = Buffer.concat([this.#seen, bytes])
+    if (!this.#found) {
+      const at = all.indexOf(this.#answer)
+      if (at < 0) {
+        this.#seen = all.subarray(Math.max(0, all.length - this.#answer.length + 1))
+        return
+      }
+      this.#found = true
+      all = all.subarray(at + this.#answer.length)
+    }
+    let at = Math.min(this.#open, all.length)
+    this.#open -= at
+    while (this.#open === 0 && all.length - at >= headBytes) {
+      const frame = all.subarray(at)
+      const type = typeOf(frame)
+      if (type === frameTypes.headers || type === frameTypes.continuation) this.#inHeaders = (flagsOf(frame) & endHeaders) === 0
+      const size = headBytes + lengthOf(frame)
+      this.#open = Math.max(0, size - frame.length)
+      at += size - this.#open
+    }
+    this.#seen = all.subarray(at)
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * The private parts of a session of HTTP/2: its socket, and how bytes come to it. Node publishes neither, and without them a session ends
+ * with its process. Where one is missing, the answer is undefined, and the session is told to go.
+ */
+
+import type http2 from 'node:http2'
+import type net from 'node:net'
+import { connectionHandle } from './connection-handle.js'
+
+type AddressedHandle = Partial<Record<'getpeername' | 'getsockname', (out: object) => number>>
+
+function behindSymbol(owner: object, description: string): unknown {
+  const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === description)
+  return symbol && (owner as Record<symbol, unknown>)[symbol]
+}
+
+/** The socket below a session; `session.socket` is a substitute that refuses most. */
+export const socketOfSession = (session: http2.Http2Session): net.Socket | undefined =>
+  behindSymbol(session, 'socket') as net.Socket | undefined
+
+/** The settings that a server begins its sessions with. */
+export const settingsOfServer = (server: net.Server): http2.Settings =>
+  (behindSymbol(server, 'options') as { settings?: http2.Settings } | undefined)?.settings ?? {}
+
+/** What `http2.createServer()` does with a connection. */
+export const isSessionMaker = (listener: unknown, server: net.Server): boolean =>
+  listener === process.getBuiltinModule('node:http2').createServer().listeners('connection')[0] && 'updateSettings' in server
+
+/** Passes bytes to a session as if they came from its socket. Undefined: this Node has no such way. */
+export function feedOf(session: http2.Http2Session): ((bytes: Buffer) => void) | undefined {
+  const handle = (): { receive?: unknown } => behindSymbol(session, 'kHandle') ?? {}
+  if (typeof handle().receive !== 'function') return undefined
+  return (bytes) => { (handle() as { receive?(bytes: Buffer): void }).receive?.(bytes) }
+}
+
+/** Lets the socket of a session over a stream say whose it is, as the connection below does. */
+export function lendAddresses(session: http2.Http2Session, connection: net.Socket): void {
+  const handle = (socketOfSession(session) as unknown as { _handle?: AddressedHandle | null } | undefined)?._handle
+  const below = connectionHandle(connection) as unknown as AddressedHandle | undefined
+  if (!handle || !below) return
+  for (const name of ['getpeername', 'getsockname'] as const) {
+    handle[name] ??= (out) => below[name]?.(out) ?? -1
+  }
+}

@@ -1,0 +1,62 @@
+/** What a predecessor says of the connections that it moves, and a successor of those that it can take. Pure: imports no Node module. */
+
+import { boolean, count, list, optional, shape, string } from './json-lines.js'
+
+/** The connections that a successor can take. */
+export interface Takes {
+  /** The names of its listeners whose plain HTTP/1.1 connections it serves. */
+  readonly listeners: readonly string[]
+  /** The kinds that the application knows (onMoved). */
+  readonly kinds: readonly string[]
+  /** How many descriptors it can still open. */
+  readonly room: number
+  /** The names of its listeners whose sessions of HTTP/2 in the clear it goes on with. */
+  readonly http2?: readonly string[]
+  /** It makes connections after its answer, so that a message may have many of them. */
+  readonly atOnce?: boolean
+}
+
+/** A live connection on its way. */
+export interface MovedConnection {
+  /** `http`, or what the application named in move(). */
+  readonly kind: string
+  /** The name of the listener that it came through; '' where Handover has no such listener. */
+  readonly listener: string
+  /** How long it has been open, in milliseconds. */
+  readonly ageMs: number
+  /** How long it has been idle between two requests, in milliseconds. Absent: nothing was ever read from it, or it is not HTTP. */
+  readonly idleMs?: number
+  /** How many requests it has carried. */
+  readonly requests: number
+  /** The state that the application gave to move(), as text of the package devalue. */
+  readonly state?: string
+  /** Bytes that were read and are not used yet, in base64. */
+  readonly unread?: string
+  /** A session of HTTP/2. */
+  readonly http2?: MovedSession
+}
+
+/** What is known of a session of HTTP/2 between two streams. The tables of HPACK are empty on both sides. */
+export interface MovedSession {
+  /** The settings that are in force, of each side: identifiers (RFC 9113, section 6.5.2) and values by turns. */
+  readonly client: readonly number[]
+  readonly server: readonly number[]
+  /** The highest stream that the client began; 0: none. */
+  readonly lastStream: number
+  /** Bytes that this side may still send, on all streams together. */
+  readonly sendWindow: number
+  /** Bytes that the client may still send, and how many it may when it is told that all were read. */
+  readonly receiveWindow: number
+  readonly receiveLimit: number
+}
+
+export const takesShape = shape({
+  listeners: list(string), kinds: list(string), room: count, http2: optional(list(string)), atOnce: optional(boolean)
+})
+const session = shape({
+  client: list(count), server: list(count), lastStream: count, sendWindow: count, receiveWindow: count, receiveLimit: count
+})
+export const movedConnectionShape = shape({
+  kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string),
+  http2: optional(session)
+})

@@ -1,0 +1,48 @@
+// A server of HTTP/2 in the clear (KIND h2c) or over TLS (h2) whose answers can be checked: x-hash is of the body that came, and the body
+// is `bytes` long and begins with ?seed. Environment as in protocols.mjs.
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import http2 from 'node:http2'
+import { handover } from '@handover/core'
+import { certificate } from './certificate.mjs'
+import { print, printEvents } from './print.mjs'
+
+const { env } = process
+const version = env.VERSION_FILE ? readFileSync(env.VERSION_FILE, 'utf8') : '1'
+const options = { undoWindow: 100, ...JSON.parse(env.OPTIONS ?? '{}') }
+const [, host, port] = /^(.*):(\d+)$/.exec(env.LISTEN ?? '127.0.0.1:0')
+
+printEvents(handover)
+
+const settings = JSON.parse(env.SETTINGS ?? '{}')
+const server = env.KIND === 'h2' ? http2.createSecureServer({ ...certificate(), settings }) : http2.createServer({ settings })
+server.on('session', (session) => {
+  print('session', { peer: session.socket.remotePort, local: session.socket.localPort, settings: session.localSettings })
+  session.on('error', (error) => { print('sessionError', { message: error.message }) })
+  if (env.WINDOW) session.setLocalWindowSize(Number(env.WINDOW))
+})
+server.on('stream', (stream, headers) => {
+  const url = new URL(headers[':path'], 'http://localhost')
+  const [bytes, ms, seed] = ['bytes', 'ms', 'seed'].map((name) => Number(url.searchParams.get(name)))
+  const hash = createHash('sha256')
+  if (env.PRINT) print('request', { url: headers[':path'] })
+  stream.on('error', (error) => { print('streamError', { message: error.message }) })
+  stream.on('data', (chunk) => { hash.update(chunk) })
+  stream.on('end', () => {
+    setTimeout(() => {
+      if (stream.destroyed) return
+      const { remoteAddress, remotePort } = stream.session.socket
+      stream.respond({
+        ':status': 200, 'content-type': 'application/octet-stream', 'x-version': version, 'x-hash': hash.digest('hex'), 'x-echo': headers['x-thing'],
+        'x-peer': `${remoteAddress} ${remotePort}`, 'x-settings': JSON.stringify(stream.session.remoteSettings), 'x-pid': String(process.pid)
+      })
+      const body = Buffer.alloc(bytes, 'body')
+      if (bytes >= 4) body.writeUInt32BE(seed)
+      stream.end(body)
+    }, ms)
+  })
+})
+handover(server, options)
+await new Promise((resolve, reject) => server.once('error', reject).listen(Number(port), host, resolve))
+print('boot', { node: process.version })
+print('listening', { address: server.address(), version })
