@@ -101,9 +101,9 @@ function counts(output: string): Record<string, number> {
 const h2loadSeconds = Number(process.env['HANDOVER_TEST_SECONDS'] ?? 8)
 
 /** One reload while h2load runs: where its time was over before the reload was, once more for longer. */
-async function overOneReload(file: string, seconds = h2loadSeconds): Promise<{ generations: Generations; tool: Tool; report: unknown }> {
-  const generations = await Generations.start({ script: programPath('protocols.mjs'), listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: '{}' } })
-  const tool = Tool.start(file, ['-c', '4', '-m', '4', '-D', String(seconds), `http://127.0.0.1:${portOf(generations)}/`])
+async function overOneReload(file: string, streams: number, http2: boolean, seconds = h2loadSeconds): Promise<{ generations: Generations; tool: Tool; report: unknown }> {
+  const generations = await Generations.start({ script: programPath('protocols.mjs'), listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: JSON.stringify({ drainTimeout: 3_000, move: { http2 } }) } })
+  const tool = Tool.start(file, ['-c', '4', '-m', String(streams), '-D', String(seconds), `http://127.0.0.1:${portOf(generations)}/`])
   try {
     await generations.until(() => begun(generations) > 100)
     await generations.reload('signal')
@@ -116,7 +116,7 @@ async function overOneReload(file: string, seconds = h2loadSeconds): Promise<{ g
   }
   await tool[Symbol.asyncDispose]()
   await generations[Symbol.asyncDispose]()
-  return await overOneReload(file, 3 * seconds)
+  return await overOneReload(file, streams, http2, 3 * seconds)
 }
 
 const begun = (generations: Generations): number => generations.events.filter(({ event }) => event === 'request').length
@@ -138,12 +138,12 @@ test('h2load over HTTP/1.1 with 20 connections: every request succeeds, and its 
   expect(accepted(generations)).toBe(20)
 })
 
-// h2load always has a stream open, so its sessions get GOAWAY before the deadline. Streams that cross it on their way were not begun, and a
-// client may send them again (RFC 9113, section 8.7): h2load neither does that nor connects anew, and calls them failed.
-test('h2load over clear HTTP/2: every stream that a server has begun succeeds, and at most those that crossed the GOAWAY do not', limit, async ({ skip }) => {
+// Streams that cross a GOAWAY on their way were not begun, and a client may send them again (RFC 9113, section 8.7): h2load neither does
+// that nor connects anew, and calls them failed.
+test('h2load over clear HTTP/2 that does not move: every stream that a server has begun succeeds, and at most those that crossed the GOAWAY do not', limit, async ({ skip }) => {
   const file = installed('h2load')
   if (file === undefined) return skip('h2load is not installed')
-  const { report, ...both } = await overOneReload(file)
+  const { report, ...both } = await overOneReload(file, 4, false)
   await using generations = both.generations
   await using tool = both.tool
   expect(await tool.ended, tool.output).toBe(0)
@@ -152,5 +152,20 @@ test('h2load over clear HTTP/2: every stream that a server has begun succeeds, a
   expect(succeeded).toBe(begun(generations))
   // It calls them failed when the connection ends, and drops them without a word where its own time is over before that.
   expect(started! - succeeded!).toBeLessThanOrEqual(4 * 4)
-  expect(report).toMatchObject({ connections: { open: 4, moved: 0, drained: 4, closedIdle: 0, cut: 0, stayed: { 'HTTP/2': 4 } } })
+  expect(report).toMatchObject({ connections: { open: 4, moved: 0, drained: 4, closedIdle: 0, cut: 0, stayed: { 'moving is off': 4 } } })
+})
+
+test.for([1, 4])('h2load over clear HTTP/2, %i streams at a time: every stream succeeds, and sessions move', limit, async (streams, { skip }) => {
+  const file = installed('h2load')
+  if (file === undefined) return skip('h2load is not installed')
+  const { report, ...both } = await overOneReload(file, streams, true)
+  await using _ = both.generations
+  await using tool = both.tool
+  expect(await tool.ended, tool.output).toBe(0)
+  const { started, succeeded, errored } = counts(tool.output)
+  console.log(`h2load -m ${streams}: ${succeeded} of ${started} streams succeeded, ${JSON.stringify(report)}`)
+  expect(errored).toBe(0)
+  // Where its time is over it drops what it has begun.
+  expect(started! - succeeded!).toBeLessThanOrEqual(4 * streams)
+  expect(report).toMatchObject({ connections: { open: 4, cut: 0, ...(streams === 1 && { moved: 4 }) } })
 })
