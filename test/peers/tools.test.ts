@@ -101,7 +101,9 @@ function counts(output: string): Record<string, number> {
 const h2loadSeconds = Number(process.env['HANDOVER_TEST_SECONDS'] ?? 8)
 
 /** One reload while h2load runs: where its time was over before the reload was, once more for longer. */
-async function overOneReload(file: string, streams: number, http2: boolean, seconds = h2loadSeconds): Promise<{ generations: Generations; tool: Tool; report: unknown }> {
+async function overOneReload(
+  file: string, streams: number, http2: boolean, seconds = h2loadSeconds
+): Promise<{ generations: Generations; tool: Tool; report: unknown }> {
   const generations = await Generations.start({ script: programPath('protocols.mjs'), listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: JSON.stringify({ drainTimeout: 3_000, move: { http2 } }) } })
   const tool = Tool.start(file, ['-c', '4', '-m', String(streams), '-D', String(seconds), `http://127.0.0.1:${portOf(generations)}/`])
   try {

@@ -78,7 +78,7 @@ export class ConnectionSender {
   }
 
   /** `http2`: for sessions of HTTP/2. */
-  takesListener(name: string, http2: boolean): boolean {
+  takesListener(name: string, http2 = false): boolean {
     return !this.#ended && (http2 ? this.#takes.http2 ?? [] : this.#takes.listeners).includes(name)
   }
 
