@@ -2,14 +2,21 @@
  * Sessions of HTTP/2 in the clear move between two streams: their clients notice nothing, whatever their settings and windows are.
  */
 
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { once } from 'node:events'
+import { renameSync, symlinkSync } from 'node:fs'
+import http2 from 'node:http2'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { programPath } from '../../helpers/program.js'
 import { Generations } from '../../helpers/generations.js'
 import { drained, type DrainReport } from '../../helpers/peers.js'
+import { Folder } from '../../helpers/plan.js'
 import { SessionLoad } from '../../helpers/session-load.js'
 
 const reloads = Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10))
 const sessions = 100
+const script = programPath('sessions.mjs')
+const options = JSON.stringify({ undoWindow: 100, drainTimeout: 60_000 })
+const urlOf = (generations: Generations): string => `http://127.0.0.1:${(generations.targets[0] as { port: number }).port}`
 
 describe(`${sessions} sessions, reloaded ${reloads} times`, { timeout: 300_000 }, () => {
   let generations: Generations
@@ -17,11 +24,8 @@ describe(`${sessions} sessions, reloaded ${reloads} times`, { timeout: 300_000 }
   let reports: DrainReport[]
 
   beforeAll(async () => {
-    generations = await Generations.start({
-      script: programPath('sessions.mjs'), listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: JSON.stringify({ undoWindow: 100, drainTimeout: 60_000 }) }
-    })
-    const { port } = generations.targets[0] as { port: number }
-    load = new SessionLoad(`http://127.0.0.1:${port}`, { sessions, thinkMs: [0, 0, 20, 60, 500] })
+    generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: options } })
+    load = new SessionLoad(urlOf(generations), { sessions, thinkMs: [0, 0, 20, 60, 500] })
     await load.until(() => load.served(1) === sessions)
     for (let index = 0; index < reloads; index++) {
       await generations.reload(index % 2 === 0 ? 'signal' : 'rendezvous')
@@ -48,4 +52,89 @@ describe(`${sessions} sessions, reloaded ${reloads} times`, { timeout: 300_000 }
   test('no server sees an error', () => {
     expect(generations.events.filter(({ event }) => event === 'sessionError' || event === 'streamError')).toEqual([])
   })
+})
+
+const nodes = [process.execPath, ...(process.env['HANDOVER_TEST_NODES'] ?? '').split(':').filter((binary) => binary !== '')]
+
+test.skipIf(nodes.length === 1)(`sessions move through ${nodes.length} versions of Node and back`, { timeout: 300_000 }, async () => {
+  using folder = new Folder()
+  const use = (binary: string): void => {
+    symlinkSync(binary, folder.at('new'))
+    renameSync(folder.at('new'), folder.at('node'))
+  }
+  use(nodes[0]!)
+  await using generations = await Generations.start({
+    script, listen: '127.0.0.1:0', node: 'node', env: { KIND: 'h2c', OPTIONS: options, PATH: `${folder.at('.')}:${process.env['PATH'] ?? ''}` }
+  })
+  const load = new SessionLoad(urlOf(generations), { sessions: 30, thinkMs: [0, 20, 200] })
+  await load.until(() => load.served(1) === 30)
+  for (const node of [...nodes.slice(1), ...nodes.toReversed().slice(1)]) {
+    use(node)
+    await generations.reload('signal')
+    await load.until(() => load.served(generations.count) === 30)
+  }
+  for (const report of await drained(generations)) expect(report).toMatchObject({ connections: { open: 30, moved: 30, stayed: {} } })
+  await load.stop()
+  expect(load).toMatchObject({ lost: [], goaways: [], closed: 0 })
+  expect(new Set(generations.events.filter(({ event }) => event === 'boot').map(({ node }) => node)).size).toBe(nodes.length)
+})
+
+/** A server of one generation, and what its drain says in the end. */
+async function start(settings: object): Promise<{ generations: Generations; report: () => Promise<DrainReport> }> {
+  const generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: 'h2c', PRINT: '1', OPTIONS: JSON.stringify({ undoWindow: 100, ...settings }) } })
+  onTestFinished(() => generations[Symbol.asyncDispose]())
+  return { generations, report: async () => (await drained(generations))[0]! }
+}
+
+function connect(url: string): http2.ClientHttp2Session {
+  const session = http2.connect(url)
+  session.on('error', () => undefined)
+  onTestFinished(() => { session.destroy() })
+  return session
+}
+
+async function ask(session: http2.ClientHttp2Session, path: string): Promise<http2.IncomingHttpHeaders> {
+  const stream = session.request({ ':path': path, ':method': 'GET' })
+  const answered = once(stream, 'response') as Promise<[http2.IncomingHttpHeaders]>
+  await Promise.all([answered, stream.toArray()])
+  return (await answered)[0]
+}
+
+test('a session that always has a stream open gets GOAWAY before the deadline, and its streams get their answers', async () => {
+  const { generations, report } = await start({ drainTimeout: 3_000 })
+  const session = connect(urlOf(generations))
+  const goaway = once(session, 'goaway')
+  const stream = ask(session, '/?ms=2900')
+  await generations.until(() => generations.events.some(({ event }) => event === 'request'))
+  await generations.reload('signal')
+  const ping = new Promise((resolve) => { session.ping(resolve) })
+  expect(await ping).toBe(null)
+  await goaway
+  expect(await stream).toMatchObject({ ':status': 200, 'x-version': '1' })
+  expect(await report()).toMatchObject({ connections: { open: 1, moved: 0, drained: 1, cut: 0, stayed: { 'HTTP/2, never between two streams': 1 } } })
+})
+
+test('a session moves when its long stream has ended, and knows its peer', async () => {
+  const { generations, report } = await start({})
+  const session = connect(urlOf(generations))
+  const stream = ask(session, '/?ms=1000')
+  await generations.until(() => generations.events.some(({ event }) => event === 'request'))
+  await generations.reload('signal')
+  expect(await stream).toMatchObject({ 'x-version': '1' })
+  expect(await report()).toMatchObject({ connections: { moved: 1, stayed: {} } })
+  expect(await ask(session, '/')).toMatchObject({ 'x-version': '2', 'x-peer': `127.0.0.1 ${session.socket.localPort}` })
+})
+
+test('a client that leaves, before the move or after it, ends its session in the process that has it', async () => {
+  const { generations, report } = await start({})
+  const [first, second] = [connect(urlOf(generations)), connect(urlOf(generations))]
+  await Promise.all([ask(first, '/'), ask(second, '/')])
+  const reload = generations.reload('signal')
+  first.destroy()
+  await reload
+  await report()
+  expect(await ask(second, '/')).toMatchObject({ 'x-version': '2' })
+  second.close()
+  await once(second, 'close')
+  await generations.stop()
 })

@@ -1,0 +1,89 @@
+/** What a session of HTTP/2 needs to go on elsewhere: where frames end, however bytes come, and a beginning for a session of Node. */
+
+import http2 from 'node:http2'
+import { Duplex } from 'node:stream'
+import { expect, it } from 'vitest'
+import { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf } from '../../../helpers/internals.js'
+
+const payload = Buffer.from('a secret')
+const answer = frameOf(6, 1, 0, payload)
+const frames = [frameOf(0, 0, 1, Buffer.alloc(300, 'x')), frameOf(1, 4, 3, Buffer.alloc(20)), frameOf(8, 0, 0, Buffer.alloc(4)), frameOf(0, 1, 3)]
+
+it('finds the end of each frame behind the answer to the ping, however the bytes come', () => {
+  const before = Buffer.concat([Buffer.from('the rest of a frame'), answer.subarray(0, 10), frameOf(0, 0, 1, Buffer.alloc(50))])
+  const all = Buffer.concat([before, answer, ...frames])
+  const ends = new Set<number>()
+  for (let at = before.length + answer.length, index = 0; index <= frames.length; at += frames[index++]?.length ?? 0) ends.add(at)
+  for (const size of [1, 2, 3, 7, 9, 16, 17, 18, 100, all.length]) {
+    const found = new FrameEnds(payload)
+    for (let at = 0; at < all.length; at += size) {
+      found.add(all.subarray(at, at + size))
+      const until = Math.min(all.length, at + size)
+      expect([size, until, found.isEnd]).toEqual([size, until, ends.has(until)])
+    }
+  }
+})
+
+it('is at no end within a head of several frames', () => {
+  const found = new FrameEnds(payload)
+  found.add(Buffer.concat([answer, frameOf(1, 0, 1, Buffer.alloc(5))]))
+  expect(found.isEnd).toBe(false)
+  found.add(frameOf(9, 4, 1, Buffer.alloc(5)))
+  expect(found.isEnd).toBe(true)
+})
+
+it('cuts bytes into whole frames', () => {
+  const splitter = new FrameSplitter()
+  const all = Buffer.concat(frames)
+  const found = [...all].flatMap((byte) => splitter.take(Buffer.from([byte])))
+  expect(Buffer.concat(found)).toEqual(all)
+  expect(found).toHaveLength(frames.length)
+  expect(splitter.rest).toHaveLength(0)
+})
+
+it('keeps settings on their way, and tells a client only what changes', () => {
+  const inForce = {
+    maxConcurrentStreams: 7, initialWindowSize: 9, maxFrameSize: 20_000, maxHeaderListSize: 5, enableConnectProtocol: true
+  }
+  const settings = { headerTableSize: 0, enablePush: true, ...inForce }
+  const pairs = pairsOf(settings)
+  expect(pairs).toEqual([1, 0, 2, 1, 3, 7, 4, 9, 5, 20_000, 6, 5, 8, 1])
+  expect(settingsOf(pairs)).toEqual(inForce)
+  expect(changesFrom(pairs, settings)).toEqual({ headerTableSize: 0 })
+  expect(changesFrom(pairs, { initialWindowSize: 9 })).toEqual({
+    headerTableSize: 4_096, maxConcurrentStreams: 2 ** 32 - 1, maxFrameSize: 16_384, maxHeaderListSize: 2 ** 32 - 1
+  })
+})
+
+it('begins a session of Node with the windows, settings and streams of another, and no program sees a stream', async () => {
+  const written: Buffer[] = []
+  const wire = new Duplex({
+    read: () => undefined,
+    write(bytes: Buffer, _, done) {
+      written.push(bytes)
+      done()
+    }
+  })
+  const server = http2.createServer()
+  let streams = 0
+  server.on('stream', () => { streams++ })
+  const session = await new Promise<http2.ServerHttp2Session>((resolve) => {
+    server.on('session', (begun) => {
+      begun.settings({ initialWindowSize: 100_000 })
+      begun.on('localSettings', () => { if (begun.localSettings.initialWindowSize === 100_000) resolve(begun) })
+    })
+    server.emit('connection', wire)
+    const late = [frameOf(3, 0, 99, Buffer.alloc(4)), frameOf(8, 0, 55, Buffer.from([0, 0, 0, 9])), frameOf(0, 0, 77, Buffer.alloc(1_000))]
+    const client = [1, 200, 2, 0, 4, 1_234, 5, 20_000]
+    const moved = { client, server: [], lastStream: 101, sendWindow: 80_000, receiveWindow: 1, receiveLimit: 1 }
+    wire.push(Buffer.concat([beginningOf(moved), ...late]))
+  })
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+  expect(session.remoteSettings).toMatchObject({ headerTableSize: 200, enablePush: false, initialWindowSize: 1_234, maxFrameSize: 20_000 })
+  expect(session.state).toMatchObject({ remoteWindowSize: 80_000, lastProcStreamID: 101, effectiveRecvDataLength: 1_000 })
+  expect(session.destroyed).toBe(false)
+  expect(streams).toBe(0)
+  const answers = new FrameSplitter().take(Buffer.concat(written)).map((frame) => [frame[3], frame[4]])
+  expect(answers.toSorted()).toEqual([[3, 0], [4, 0], [4, 0], [4, 1], [4, 1]])
+  session.destroy()
+})
