@@ -200,15 +200,38 @@ export class TlsRecordLayer {
     }
   }
 
-  #seal(type: number, content: Buffer): Buffer {
+  #seal(type: number, ...pieces: readonly Buffer[]): Buffer {
     const most = this.#about.fragment ?? mostContent
-    const into = Buffer.allocUnsafe(content.length + Math.ceil(content.length / most) * overhead)
-    return into.subarray(0, check(this.#records.seal(type, content, into, most), 'seal'))
+    const room = pieces.reduce((sum, { length }) => sum + length + Math.ceil(length / most) * overhead, 0)
+    const into = Buffer.allocUnsafe(room)
+    let at = 0
+    for (const piece of pieces) at += check(this.#records.seal(type, piece, into.subarray(at), most), 'seal')
+    return into.subarray(0, at)
   }
 
   /** Records for these bytes, in one Buffer. */
   write(plaintext: Buffer | readonly Buffer[]): Buffer {
-    return this.#seal(applicationData, Buffer.isBuffer(plaintext) ? plaintext : Buffer.concat(plaintext))
+    return Buffer.isBuffer(plaintext) ? this.#seal(applicationData, plaintext) : this.#seal(applicationData, ...this.#filled(plaintext))
+  }
+
+  /** The same bytes, such that all records but the last are full; only what is at a border is copied. */
+  #filled(pieces: readonly Buffer[]): Buffer[] {
+    const most = this.#about.fragment ?? mostContent
+    const filled: Buffer[] = []
+    let waiting: Buffer[] = []
+    let length = 0
+    for (const piece of pieces) {
+      const missing = length === 0 ? 0 : Math.min(most - length, piece.length)
+      if (missing > 0) waiting.push(piece.subarray(0, missing))
+      length += missing
+      if (missing === piece.length) continue
+      if (length > 0) filled.push(Buffer.concat(waiting))
+      const whole = missing + Math.floor((piece.length - missing) / most) * most
+      if (whole > missing) filled.push(piece.subarray(missing, whole))
+      waiting = whole < piece.length ? [piece.subarray(whole)] : []
+      length = piece.length - whole
+    }
+    return length > 0 ? [...filled, Buffer.concat(waiting)] : filled
   }
 
   /** The record of a close_notify. */

@@ -18,6 +18,7 @@ const benches: Readonly<Record<string, readonly [file: string, run: string]>> = 
   move: ['./move.js', 'benchMove'],
   drain: ['./drain.js', 'benchDrain'],
   idle: ['./idle.js', 'benchIdle'],
+  tls: ['./tls.js', 'benchTls'],
   workers: ['./workers.js', 'benchWorkers'],
   state: ['./state.js', 'benchState'],
   metrics: ['./metrics.js', 'benchMetrics']

@@ -204,6 +204,19 @@ describe('what a client may do', () => {
     expect(() => layer.read(client.record(Buffer.from([1, 0, 0, 0]), 22))).toThrow(/nothing is negotiated again/)
   })
 
+  it('pieces of any length come in order, in records as full as they can be', () => {
+    const { layer, client } = bothSides()
+    for (const lengths of [
+      [], [0], [1, 2, 3], [120, 100_000], [16_384, 1], [16_383, 1, 1], [5, 16_379], [40_000, 0, 40_000, 7], [16_385, 16_384, 16_383]
+    ]) {
+      const pieces = lengths.map((length) => randomBytes(length))
+      const whole = Buffer.concat(pieces)
+      const records = layer.write(pieces)
+      expect(records).toHaveLength(whole.length + Math.ceil(whole.length / 16_384) * 22)
+      expect((client.records.read(records).data ?? Buffer.alloc(0)).equals(whole)).toBe(true)
+    }
+  })
+
   it('a client that takes only small records gets only such', () => {
     const { snapshot, client } = bothSides()
     const layer = new TlsRecordLayer({ ...snapshot, fragment: 512 })
