@@ -18,7 +18,7 @@ const home = mkdtempSync(path.join(tmpdir(), 'handover-readme-'))
 const shop = path.join(home, 'shop')
 const tools = path.join(home, 'bin')
 const blocks = blocksOf(path.join(root, 'README.md'))
-const [first, second] = blocks
+const [first, second] = blocks.filter(({ language }) => language === 'sh')
 const code = blocks.filter(({ language }) => language === 'js').map(({ text }) => text)
 
 const environment = (): NodeJS.ProcessEnv => ({
@@ -42,11 +42,11 @@ afterAll(() => { rmSync(home, { recursive: true, force: true, maxRetries: 5 }) }
 test('an app is installed from the tarballs, run, reloaded, watched and stopped as the README says, without a compiler', { timeout: 240_000 }, async ({ onTestFinished }) => {
   const env = environment()
   for (const tool of ['cc', 'gcc', 'g++', 'c++', 'clang', 'make', 'python3']) expect(spawnSync('bash', ['-c', `command -v ${tool}`], { env }).status, tool).toBe(1)
-  expect([first?.language, second?.language]).toEqual(['sh', 'sh'])
   const [port] = await freePorts(1)
   const { status, output, errors } = await type(`${first!.text}${second!.text}`.replaceAll('3000', String(port)), home, env, onTestFinished)
   expect({ status, output, errors }).toMatchObject({ status: 0 })
   expect(output).toMatch(shown('version 1\nreloaded in 3 s\nversion 2\nshop\nNothing was lost: 2,056 requests were sent and 2,056 answered.\nversion 2\nshop has ended'))
+  expect(output).toMatch(shown(first!.prints!))
   expect(errors).toMatch(shown(second!.prints!))
 })
 
