@@ -36,6 +36,7 @@ export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.
 export { leaveTerminal, terminalIsGone } from './platform/terminal.js'
 export { Terminal } from './platform/terminal.js'
 export { Channel, openChannel } from './protocol/channel.js'
+export { logLine } from './platform/log-line.js'
 export { watchBoots, type Boot } from './control/boot-watch.js'
 export { parseControlAnswer, reloadOutcomeShape } from './protocol/control-messages.js'
 export type * from './protocol/control-messages.js'

@@ -30,6 +30,12 @@ describe('handover run', () => {
     expect(run('--name shop --hang-timeout=10s --shared --spare off --workers=max -- app.js --name x')).toEqual({ workers: availableParallelism(), name: 'shop', hangTimeoutMs: 10_000, shared: true, spare: false, nodeOptions: [], script: 'app.js', args: ['--name', 'x'] })
   })
 
+  it('reads sizes, addresses and the form of the log', () => {
+    expect(run('--max-memory 1.5G --metrics 9100 --log json app.js')).toMatchObject({ maxMemoryBytes: 1_610_612_736, metrics: { host: '127.0.0.1', port: 9_100 }, log: 'json' })
+    expect(run('--max-memory 512MiB --metrics [::]:0 app.js')).toMatchObject({ maxMemoryBytes: 536_870_912, metrics: { host: '::', port: 0 } })
+    expect(run('--metrics 0.0.0.0:9100 app.js')).toMatchObject({ metrics: { host: '0.0.0.0', port: 9_100 } })
+  })
+
   it('does not take the value of an inline option from the next word', () => {
     expect(run('--import=tsx app.ts')).toMatchObject({ nodeOptions: ['--import=tsx'], script: 'app.ts' })
     expect(run('--inspect app.js')).toMatchObject({ nodeOptions: ['--inspect'], script: 'app.js' })
@@ -38,7 +44,7 @@ describe('handover run', () => {
   it.each([
     ['', /no script was given/], ['--workers 2', /no script/], ['--import', /--import needs a value/], ['--workers 0 app.js', /--workers is "0", expected a whole number from 1/],
     ['--workers -1 app.js', /--workers needs a value/], ['--workers 1.5 app.js', /"1.5"/], ['--workers 4096 app.js', /from 1 to 1024/], ['--name a/b app.js', /--name is "a\/b"/],
-    ['--hang-timeout 5 app.js', /with its unit/], ['-e 1', /-e of Node does not start a server/], ['--watch app.js', /--watch of Node/], ['--shared=no app.js', /--shared takes no value/], ['--spare no app.js', /--spare is "no", expected on or off/], ['-', /no script/]
+    ['--hang-timeout 5 app.js', /with its unit/], ['--max-memory 512 app.js', /a size with its unit/], ['--metrics 70000 app.js', /a port, or an address/], ['--log xml app.js', /text or json/], ['-e 1', /-e of Node does not start a server/], ['--watch app.js', /--watch of Node/], ['--shared=no app.js', /--shared takes no value/], ['--spare no app.js', /--spare is "no", expected on or off/], ['-', /no script/]
   ])('says what is wrong with %j', (line, says) => {
     expect(failure(`run ${line}`)).toMatchObject({ message: expect.stringMatching(says), status: 2 })
   })
@@ -103,7 +109,7 @@ it('every help text has at most 25 lines of at most 80 columns, and is printed f
 })
 
 it('every option of the table is known, and stands in the help of its command', () => {
-  const examples = { TIME: '1s', N: '1', 'N|max': 'max', NAME: 'x', '/PATH': '/x', URL: 'http://127.0.0.1/', 'on|off': 'on' }
+  const examples = { TIME: '1s', N: '1', 'N|max': 'max', NAME: 'x', '/PATH': '/x', URL: 'http://127.0.0.1/', 'on|off': 'on', SIZE: '1G', PORT: '[::1]:9100', 'text|json': 'json' }
   for (const name of Object.keys(commands) as CommandName[]) {
     for (const [option, { value, text }] of optionsOf(name)) {
       const line = `${name} --${option} ${value === undefined ? '' : examples[value]} ${name === 'run' ? 'app.js' : ''}`

@@ -22,6 +22,9 @@ export interface RunOptions {
   readonly shared: boolean
   /** Keep the next worker booted. */
   readonly spare: boolean
+  readonly maxMemoryBytes?: number
+  readonly metrics?: { readonly host: string; readonly port: number }
+  readonly log?: 'text' | 'json'
   /** Options of Node, as they were typed. */
   readonly nodeOptions: readonly string[]
   readonly script: string
@@ -219,11 +222,14 @@ function parseRun(words: readonly string[]): Command {
   const [script, ...args] = words.slice(at)
   if (script === undefined || script === '' || script === '-') throw misused('no script was given, as in: handover run server.js', 'run')
   const misplaced = isMeant ? undefined : args.find((word) => word.startsWith('--') && own.has(word.slice(2).replace(/=.*/s, '')))
-  const { workers = 1, shared = false, spare = true, name, 'hang-timeout': hangTimeoutMs } = given as GivenOptions<'run'>
+  const {
+    workers = 1, shared = false, spare = true, name, 'hang-timeout': hangTimeoutMs, 'max-memory': maxMemoryBytes, metrics, log
+  } = given as GivenOptions<'run'>
   return {
     is: 'run',
     options: {
       workers, shared, spare, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }),
+      ...(maxMemoryBytes !== undefined && { maxMemoryBytes }), ...(metrics && { metrics }), ...(log && { log }),
       ...(misplaced !== undefined && { misplaced }), nodeOptions, script, args
     }
   }
@@ -265,6 +271,27 @@ const onOrOff: Reader<boolean> = (text, wrong) => {
   return text === 'on'
 }
 
+const logForm: Reader<'text' | 'json'> = (text, wrong) => {
+  if (text !== 'text' && text !== 'json') throw wrong('text or json')
+  return text
+}
+
+const byteUnits: Readonly<Record<string, number>> = { K: 1_024, M: 1_048_576, G: 1_073_741_824 }
+
+/** Bytes. There must be a unit. */
+const byteSize: Reader<number> = (text, wrong) => {
+  const [, number = '', unit = ''] = /^(\d{1,9}(?:\.\d{1,3})?)([KMG])i?B?$/i.exec(text) ?? []
+  const bytes = Math.round(Number(number) * (byteUnits[unit.toUpperCase()] ?? 0))
+  if (bytes < 1_048_576) throw wrong('a size with its unit, from 1M: 512M, 1G')
+  return bytes
+}
+
+const hostAndPort: Reader<{ readonly host: string; readonly port: number }> = (text, wrong) => {
+  const [, bracketed, plain, digits = ''] = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):)?(\d{1,5})$/.exec(text) ?? []
+  if (digits === '' || Number(digits) > 65_535) throw wrong('a port, or an address and a port: 9100, 0.0.0.0:9100, [::]:9100')
+  return { host: bracketed ?? plain ?? '127.0.0.1', port: Number(digits) }
+}
+
 const requestPath: Reader<string> = (text, wrong) => {
   if (!/^\/[\x21-\x7e]*$/.test(text)) throw wrong('a path that begins with "/"')
   return text
@@ -294,8 +321,12 @@ interface Values {
   readonly '/PATH': string
   readonly URL: string
   readonly 'on|off': boolean
+  readonly SIZE: number
+  readonly PORT: { readonly host: string; readonly port: number }
+  readonly 'text|json': 'text' | 'json'
 }
 
 const readers: { readonly [Name in Placeholder]: Reader<Values[Name]> } = {
-  TIME: duration, N: count, 'N|max': workerCount, NAME: appName, '/PATH': requestPath, URL: address, 'on|off': onOrOff
+  TIME: duration, N: count, 'N|max': workerCount, NAME: appName, '/PATH': requestPath, URL: address, 'on|off': onOrOff, SIZE: byteSize,
+  PORT: hostAndPort, 'text|json': logForm
 }

@@ -3,7 +3,7 @@
  */
 
 /** What stands after an option. Each has a reader in arguments.ts. */
-export type Placeholder = 'TIME' | 'N' | 'N|max' | 'NAME' | '/PATH' | 'URL' | 'on|off'
+export type Placeholder = 'TIME' | 'N' | 'N|max' | 'NAME' | '/PATH' | 'URL' | 'on|off' | 'SIZE' | 'PORT' | 'text|json'
 
 export interface OptionText {
   /** Absent for a flag. */
@@ -45,7 +45,10 @@ Everything after the script belongs to the script. ${times}`,
       name: { value: 'NAME', text: 'by which the other commands find it' },
       'hang-timeout': { value: 'TIME', text: 'replace a worker that is blocked for longer (30s; 0: no)' },
       shared: { text: 'one queue for all workers, instead of one for each' },
-      spare: { value: 'on|off', text: 'boot the next worker while nothing else is to do (on)' }
+      spare: { value: 'on|off', text: 'boot the next worker while nothing else is to do (on)' },
+      'max-memory': { value: 'SIZE', text: 'reload a worker that has more memory: 512M, 1G' },
+      metrics: { value: 'PORT', text: "the keeper's own metrics for Prometheus; or HOST:PORT" },
+      log: { value: 'text|json', text: 'how the log is written (text)' }
     }
   },
   reload: {

@@ -41,6 +41,7 @@ interface ControlHolder {
 
 /** Ends the process with the status of what it ran. Throws a Failure if nothing was started. */
 export async function run(options: RunOptions): Promise<never> {
+  if (options.log !== undefined) process.env['HANDOVER_LOG'] = options.log
   const off = unavailable() ?? (native ? undefined : nativeMissing)
   if (off !== undefined) throw notStarted(off, 'Start the script with node itself')
   const { script, misplaced } = options
@@ -75,13 +76,16 @@ export async function run(options: RunOptions): Promise<never> {
 }
 
 function keeperOptions(
-  name: string, { workers, hangTimeoutMs = defaultHangTimeoutMs, spare, nodeOptions }: RunOptions, paths: StartPaths,
+  name: string,
+  { workers, hangTimeoutMs = defaultHangTimeoutMs, spare, maxMemoryBytes, metrics, log: logForm, nodeOptions }: RunOptions,
+  paths: StartPaths,
   words: readonly string[], control: ControlHolder, keeper: () => Keeper
 ): KeeperOptions {
   const env = initialEnvironment()
+  if (logForm !== undefined) env['HANDOVER_LOG'] = logForm
   for (const variable of notInherited) Reflect.deleteProperty(env, variable)
   return {
-    name, version, workers, hangTimeoutMs, spare, readyTimeoutMs: readyTimeout(env), env, log,
+    name, version, workers, hangTimeoutMs, spare, maxMemoryBytes, metrics, readyTimeoutMs: readyTimeout(env), env, log,
     command: (inPlace) => paths.worker(words, nodeOptions.length, inPlace),
     handOver: async () => {
       control.socket?.heal()

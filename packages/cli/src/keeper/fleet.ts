@@ -10,6 +10,11 @@ import type { Slot } from './slot.js'
 import type { StartCommand } from './start-paths.js'
 import type { Worker } from './worker.js'
 
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
 export interface KeeperOptions {
   readonly name: string
   readonly version: string
@@ -17,6 +22,10 @@ export interface KeeperOptions {
   /** How long a worker's event loop may be blocked, in milliseconds. 0: without a limit. */
   readonly hangTimeoutMs: number
   readonly readyTimeoutMs: number
+  /** A worker with more memory is reloaded. */
+  readonly maxMemoryBytes?: number | undefined
+  /** Where the keeper's own metrics are served. */
+  readonly metrics?: Address | undefined
   /** Keep a worker that waits for its turn. */
   readonly spare: boolean
   readonly env: NodeJS.ProcessEnv

@@ -3,7 +3,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
 import {
-  describeProcess, errorReport, listed, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide
+  describeProcess, errorReport, listed, logLine, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide
 } from '@handover/core/internal'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
@@ -13,7 +13,7 @@ import type { Progress } from './rolling-reload.js'
 const forwarded: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH', 'SIGALRM', 'SIGPWR', 'SIGIO']
 
 export function log(level: 'info' | 'warn' | 'error', line: string): void {
-  process.stderr.write(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`)
+  process.stderr.write(logLine(level, line))
 }
 
 export const warn = (line: string): void => { log('warn', line) }

@@ -59,7 +59,7 @@ export class Keeper implements Fleet {
   readonly #noted = new Set<string>()
   readonly #covered = new WeakMap<Worker, string>()
   readonly #reports: ((report: Report) => void)[] = []
-  #endWatch = (): void => undefined
+  readonly #watches: (() => void)[] = []
 
   /** `before`: of the keeper before this one. */
   constructor(options: KeeperOptions, members: ListenerMembers, before?: Memory) {
@@ -289,14 +289,37 @@ export class Keeper implements Fleet {
   #watch(): void {
     const { hangTimeoutMs, spare } = this.options
     if (spare) this.spare.begin()
+    void this.#watchMore()
     if (hangTimeoutMs === 0) return
-    this.#endWatch = watchHangs(hangTimeoutMs, () => this.servers, (worker) => {
+    this.#watches.push(watchHangs(hangTimeoutMs, () => this.servers, (worker) => {
       // A reload replaces a blocked worker itself.
       if (this.reloads.isRunning || this.stopping) return
       const what = `${worker.who} has not answered for ${hangTimeoutMs} ms: its event loop is blocked, or it was stopped`
       this.options.log('error', `${what}. It is killed, its connections are lost, and the next one is started. Connects wait meanwhile.`)
       worker.kill()
-    })
+    }))
+  }
+
+  /** Loaded only where it is asked for. */
+  async #watchMore(): Promise<void> {
+    const { maxMemoryBytes, metrics } = this.options
+    if (metrics) {
+      const { serveMetrics } = await import('./metrics.js')
+      if (this.isKeeping) this.#watches.push(serveMetrics(this, metrics))
+    }
+    if (maxMemoryBytes === undefined) return
+    const { watchMemory } = await import('./memory-watch.js')
+    if (!this.isKeeping) return
+    this.#watches.push(watchMemory(maxMemoryBytes, {
+      servers: () => this.servers,
+      isQuiet: () => this.isKeeping && !this.reloads.isRunning,
+      reload: async ({ slot }) => (await this.reloads.begin({}, () => undefined, this.slot(slot))).ok,
+      warn: (line) => { this.options.log('warn', line) }
+    }))
+  }
+
+  #endWatch(): void {
+    for (const end of this.#watches.splice(0)) end()
   }
 
   get startNotes(): readonly string[] {

@@ -9,6 +9,7 @@ import {
 import type { Fleet } from './fleet.js'
 import type { Lookout } from './lookout.js'
 import { reload, type Progress } from './rolling-reload.js'
+import type { Slot } from './slot.js'
 import type { Worker } from './worker.js'
 
 /** Plain requests that come within this time of the beginning of a reload belong to it. */
@@ -26,6 +27,8 @@ export class Reloads {
   last: ReloadOutcome | null
   /** How the starts of the reload that runs, or of the last one, differed from what was typed. */
   startNotes: string[] = []
+  /** Each hears of every reload that is over, or was refused: how long it took, or the code of its error. */
+  readonly heard = new Set<(end: { readonly code?: string; readonly ms?: number }) => void>()
   readonly #fleet: ReloadingFleet
   #running: { readonly outcome: Promise<ReloadOutcome>; readonly begunAt: number } | undefined
 
@@ -40,9 +43,13 @@ export class Reloads {
   }
 
   /** Throws HANDOVER_RELOAD_RUNNING, HANDOVER_NOT_SERVING, HANDOVER_UNAVAILABLE or HANDOVER_OPTION: then nothing was begun. */
-  async begin(request: ReloadRequest, progress: Progress = () => undefined): Promise<ReloadOutcome> {
+  async begin(request: ReloadRequest, progress: Progress = () => undefined, only?: Slot): Promise<ReloadOutcome> {
     const refusal = this.#refusal(request)
-    if (refusal) throw await refusal
+    if (refusal) {
+      const error = await refusal
+      for (const hear of this.heard) hear({ code: error.code })
+      throw error
+    }
     this.startNotes = []
     this.#fleet.options.reloads(true)
     const over = (): void => {
@@ -50,10 +57,12 @@ export class Reloads {
       this.#running = undefined
       this.#fleet.reloaded()
     }
-    const outcome = request.keeper ? this.#reloadKeeper() : reload(this.#fleet, request, progress, over)
+    const outcome = request.keeper ? this.#reloadKeeper() : reload(this.#fleet, request, progress, over, only)
     const running = this.#running = { outcome, begunAt: performance.now() }
     try {
       this.last = await outcome
+      const { error, ms } = this.last
+      for (const hear of this.heard) hear(error ? { code: error.code } : { ms })
       return this.last
     } finally {
       over()

@@ -33,15 +33,20 @@ export type Progress = (text: string, event: ReloadEvent) => void
 /** Fills in when it was. */
 type Tell = (text: string, event: Omit<ReloadEvent, 'ms'>) => void
 
-/** Resolves as `wait` says. `over` is called when all workers are of one generation, and nothing can be undone any more. */
-export async function reload(fleet: Fleet, request: ReloadRequest, progress: Progress, over: () => void): Promise<ReloadOutcome> {
+/**
+ * Resolves as `wait` says. `only`: no other slot. `over` is called when all workers are of one generation, and nothing can be undone any
+ * more.
+ */
+export async function reload(
+  fleet: Fleet, request: ReloadRequest, progress: Progress, over: () => void, only?: Slot
+): Promise<ReloadOutcome> {
   const begun = reloadBegins()
   const tell: Tell = (text, event) => { progress(text, { ...event, ms: Math.round(performance.now() - begun.since) }) }
   const done: Replacement[] = []
   const reports: Report[] = []
   const forget = fleet.onReport((report) => { reports.push(report) })
   const watched = request.events ? watchBoots(() => fleet.slots.flatMap(bootOf), (event) => { tell('', event) }) : undefined
-  const error = await replaceAll(fleet, request, tell, done).then(() => undefined, (cause: unknown) => takeBack(fleet, done, cause))
+  const error = await replaceAll(fleet, request, tell, done, only).then(() => undefined, (cause: unknown) => takeBack(fleet, done, cause))
   watched?.()
   if (!error) {
     for (const { slot } of done) slot.settle()
@@ -81,7 +86,7 @@ async function tellDrain({ slot, from }: Replacement, tell: Tell): Promise<void>
 }
 
 /** `done`: gets each replacement when it serves. Throws the first failure; then some slots have new workers and some have not. */
-async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done: Replacement[]): Promise<void> {
+async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done: Replacement[], only?: Slot): Promise<void> {
   const { allowDrop = false, withoutState = false, probe, canary = 1, bakeMs = defaultBakeMs, workers: count = fleet.count } = request
   const before = await failureRate(fleet.servers)
   const demands: Demands = { allowDrop, withoutState, probe }
@@ -96,7 +101,7 @@ async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done
     tell(`slot ${slot.index}: ${to.who} serves${although}`, { event: 'serves', ...place, ...to.peer })
   }
 
-  const slots = fleet.active.slice(0, count)
+  const slots = only ? [only] : fleet.active.slice(0, count)
   const first = slots.splice(0, Math.max(1, canary))
   for (const slot of first) await replace(slot)
   if (bakeMs > 0) {

@@ -13,6 +13,7 @@ import { commandLine } from '../platform/command-line.js'
 import { initialEnvironment, takeInheritance } from '../platform/environment.js'
 import { takeInspectorMark } from '../platform/inspector-port.js'
 import { endProcess, isAlive } from '../platform/processes.js'
+import { logLine } from '../platform/log-line.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
@@ -44,7 +45,7 @@ function realHost(env: NodeJS.ProcessEnv): Host {
     },
     unavailable: off,
     takeSeat: () => (off === undefined ? takeSeat(env) : undefined),
-    log: (level, line) => { writeStderr(`handover: ${level === 'info' ? '' : `${level}: `}${line}\n`) },
+    log: (level, line) => { writeStderr(logLine(level, line)) },
     launch: async (paths, heard) => {
       warn = heard
       const found = command()

@@ -1,0 +1,159 @@
+/**
+ * The keeper's own page for Prometheus: reloads, crashes, connections, generations. It is loaded only where `--metrics` asks for it, and
+ * speaks just enough HTTP to be scraped: node:http would be a tenth of the keeper's memory.
+ */
+
+import net from 'node:net'
+import { accepts, isLeaving, type Report } from '@handover/core/internal'
+import type { Address, KeeperOptions, Memory } from './fleet.js'
+import type { Reloads } from './reloads.js'
+import type { Worker } from './worker.js'
+
+export interface MetricsSource {
+  readonly options: Pick<KeeperOptions, 'name' | 'version' | 'log'>
+  readonly memory: Memory
+  readonly workers: readonly Worker[]
+  readonly servers: readonly Worker[]
+  readonly reloads: Pick<Reloads, 'heard' | 'isRunning'>
+  onReport(hear: (report: Report) => void): () => void
+}
+
+const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+const retryMs = 1_000
+const requestMs = 5_000
+const longestRequest = 8_192
+const mostRequests = 16
+
+const escaped = (text: string): string => text.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n')
+const labels = (of: Readonly<Record<string, string | number>>): string => {
+  const pairs = Object.entries(of).map(([name, value]) => `${name}="${escaped(String(value))}"`)
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+}
+
+class Histogram {
+  readonly #below = seconds.map(() => 0)
+  #count = 0
+  #sum = 0
+
+  add(ms: number): void {
+    seconds.forEach((bound, index) => { if (ms / 1_000 <= bound) this.#below[index]!++ })
+    this.#count++
+    this.#sum += ms / 1_000
+  }
+
+  lines(name: string, of: Readonly<Record<string, string>> = {}): string[] {
+    const buckets = seconds.map((bound, index) => `${name}_bucket${labels({ ...of, le: bound })} ${this.#below[index]}`)
+    return [...buckets, `${name}_bucket${labels({ ...of, le: '+Inf' })} ${this.#count}`, `${name}_sum${labels(of)} ${this.#sum}`, `${name}_count${labels(of)} ${this.#count}`]
+  }
+}
+
+/** What it counts begins when it is made. */
+export class Metrics {
+  readonly #source: MetricsSource
+  readonly #ok = new Histogram()
+  readonly #phases = new Map(['launch', 'prepare', 'commit', 'move', 'drain'].map((phase) => [phase, new Histogram()]))
+  readonly #fates = new Map([['moved', 0], ['drained', 0], ['closed_idle', 0], ['cut', 0]])
+  readonly #failures = new Map<string, number>()
+  #reloads = 0
+  #requestsCut = 0
+  readonly #forget: () => void
+
+  constructor(source: MetricsSource) {
+    this.#source = source
+    const forgetReports = source.onReport((report) => { this.#reported(report) })
+    const heard = ({ code, ms }: { readonly code?: string; readonly ms?: number }): void => {
+      if (code !== undefined) this.#failures.set(code, (this.#failures.get(code) ?? 0) + 1)
+      else this.#reloads++
+      if (code === undefined && ms !== undefined) this.#ok.add(ms)
+    }
+    source.reloads.heard.add(heard)
+    this.#forget = () => {
+      forgetReports()
+      source.reloads.heard.delete(heard)
+    }
+  }
+
+  close(): void {
+    this.#forget()
+  }
+
+  #reported({ result, durations, connections, requestsCut, requestsCutBeside = 0 }: Report): void {
+    const now = result === 'switched' ? ['launch', 'prepare', 'commit'] as const : result === 'drained' ? ['move', 'drain'] as const : []
+    for (const phase of now) {
+      const ms = durations[phase]
+      if (ms !== null) this.#phases.get(phase)!.add(ms)
+    }
+    if (result !== 'drained' && result !== 'stopped') return
+    const { moved, drained, closedIdle, cut } = connections
+    const fates = Object.entries({ moved, drained, closed_idle: closedIdle, cut })
+    for (const [fate, count] of fates) this.#fates.set(fate, this.#fates.get(fate)! + count)
+    this.#requestsCut += requestsCut.length + requestsCutBeside
+  }
+
+  text(): string {
+    const { options: { name: app, version }, memory: { crashes, count, startedAt }, workers, servers, reloads } = this.#source
+    const lines: string[] = []
+    const metric = (name: string, type: 'counter' | 'gauge' | 'histogram', help: string, values: readonly string[]): void => {
+      lines.push(`# HELP handover_${name} ${help}`, `# TYPE handover_${name} ${type}`, ...values.map((value) => `handover_${value}`))
+    }
+    const failed = [...this.#failures.values()].reduce((sum, each) => sum + each, 0)
+    const states = { serving: servers.length, draining: workers.filter(({ state }) => isLeaving(state)).length }
+    const booting = workers.filter(({ state }) => !accepts(state) && !isLeaving(state)).length
+    metric('info', 'gauge', 'The app and its keeper.', [`info${labels({ app, version, node: process.versions.node })} 1`])
+    metric('keeper_start_time_seconds', 'gauge', 'When the first keeper of this app began, in seconds since the epoch.', [`keeper_start_time_seconds ${startedAt / 1_000}`])
+    metric('reloads_total', 'counter', 'Reloads by their result, refused ones included.', [`reloads_total{result="ok"} ${this.#reloads}`, `reloads_total{result="failed"} ${failed}`])
+    metric('reload_failures_total', 'counter', 'Reloads that failed or were refused, by the code of the error.', [...this.#failures].map(([code, count]) => `reload_failures_total${labels({ code })} ${count}`))
+    metric('reload_running', 'gauge', '1 while a reload runs.', [`reload_running ${reloads.isRunning ? 1 : 0}`])
+    metric('crashes_total', 'counter', 'Workers that ended without being asked to.', [`crashes_total ${crashes}`])
+    metric('connections_total', 'counter', 'Connections of workers that have ended their drain, by what became of them.', [...this.#fates].map(([fate, count]) => `connections_total${labels({ fate })} ${count}`))
+    metric('requests_cut_total', 'counter', 'Requests that a drain deadline cut.', [`requests_cut_total ${this.#requestsCut}`])
+    metric('workers', 'gauge', 'How many workers there should be.', [`workers ${count}`])
+    metric('processes', 'gauge', 'Workers that live, by what they do.', Object.entries({ ...states, booting }).map(([state, count]) => `processes${labels({ state })} ${count}`))
+    metric('generation', 'gauge', 'The newest generation that serves in each slot.', servers.map(({ slot, generation }) => `generation${labels({ slot })} ${generation}`))
+    metric('reload_duration_seconds', 'histogram', 'How long successful reloads took, watching included.', this.#ok.lines('reload_duration_seconds'))
+    metric('phase_duration_seconds', 'histogram', 'How long each phase of a handover took.', [...this.#phases].flatMap(([phase, of]) => of.lines('phase_duration_seconds', { phase })))
+    return `${lines.join('\n')}\n`
+  }
+}
+
+/** Answers a function that ends it. While the address is taken, as by the keeper before this one, it tries again. */
+export function serveMetrics(source: MetricsSource, { host, port }: Address): () => void {
+  const metrics = new Metrics(source)
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => { answer(socket, () => metrics.text()) })
+  server.maxConnections = mostRequests
+  let isSaid = false
+  let timer: NodeJS.Timeout | undefined
+  const listen = (): void => { server.listen(port, host) }
+  server.on('listening', () => {
+    const { port: bound } = server.address() as net.AddressInfo
+    source.options.log('info', `metrics at http://${host.includes(':') ? `[${host}]` : host}:${bound}/metrics`)
+  })
+  server.on('error', (error: NodeJS.ErrnoException) => {
+    if (!isSaid) source.options.log('warn', `metrics cannot be served at ${host}:${port} (${error.code ?? error.message}); it is tried again every second`)
+    isSaid = true
+    timer = setTimeout(listen, retryMs)
+  })
+  listen()
+  return () => {
+    clearTimeout(timer)
+    metrics.close()
+    server.close()
+  }
+}
+
+function answer(socket: net.Socket, text: () => string): void {
+  let head = ''
+  socket.setTimeout(requestMs, () => socket.destroy()).on('error', () => socket.destroy())
+  const hear = (chunk: Buffer): void => {
+    head += chunk.toString('latin1')
+    if (!head.includes('\r\n\r\n') && head.length < longestRequest) return
+    socket.off('data', hear).resume()
+    const [, method = '', target = ''] = /^([A-Z]+) (\S+) HTTP\/1\.[01]\r\n/.exec(head) ?? []
+    const isKnown = /^\/(metrics)?(\?|$)/.test(target)
+    const status = method === '' ? '400 Bad Request' : !['GET', 'HEAD'].includes(method) ? '405 Method Not Allowed' : isKnown ? '200 OK' : '404 Not Found'
+    const body = status === '200 OK' ? text() : `${status}\n`
+    const fields = [`HTTP/1.1 ${status}`, 'content-type: text/plain; version=0.0.4; charset=utf-8', `content-length: ${Buffer.byteLength(body)}`, 'connection: close']
+    socket.end(`${fields.join('\r\n')}\r\n\r\n${method === 'HEAD' ? '' : body}`)
+  }
+  socket.on('data', hear)
+}
