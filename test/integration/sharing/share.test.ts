@@ -46,6 +46,28 @@ describe('a section', () => {
     expect((await app.get('/memory')).body.text).toMatch(/list: \[ '(offer|final)', Map\(1\) \{ 1 => \{ at: 1970-01-01T00:00:00.000Z/)
   })
 
+  it('that is small goes together with others, and each of a thousand is restored, missed or refused by itself', async () => {
+    const many = (restores: string): string => `
+      memory.seen = 0
+      for (let index = 0; index < 990; index++) handover.share('section ' + index, {
+        optional: index === 7,
+        save: () => { if (index === 7) throw new Error('not this one'); return index % 100 === 5 ? 'x'.repeat(30_000) : index % 3 ? { index } : Promise.resolve([index, Buffer.alloc(index)]) },
+        ${restores}
+      })`
+    const reads = `restore(value) { if (index % 100 === 5 ? value.length === 30_000 : index % 3 ? value.index === index : value[0] === index && value[1].length === index) memory.seen++ }`
+    app = await Sharing.start(many(reads), { load: light })
+    const { restored, unclaimed, failed } = await app.reload(many(reads))
+    expect([restored.length, unclaimed, failed]).toEqual([989, [], [{ name: 'section 7', reason: expect.stringContaining('not this one') as string }]])
+    expect((await app.get('/memory')).body['seen']).toBe(989)
+    expect(await app.fails(many(`restore(value) { if (index === 300) throw new Error('no ' + value[0]) }`))).toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('section "section 300" cannot be restored: no 300') })
+    const fewer = await app.reload(`handover.share('section 1', { restore(value) { memory.value = value } })`)
+    expect([fewer.restored, fewer.unclaimed.length]).toEqual([['section 1'], 989])
+    expect((await app.get('/memory')).body['value']).toEqual({ index: 1 })
+    const descriptors = readdirSync('/proc/' + (await app.get('/memory')).pid + '/fd').length
+    expect(descriptors).toBeLessThan(60)
+    nothingLost(await app.loadResult())
+  })
+
   it('may be saved and restored asynchronously, and be an instance of a class; what several generations know goes on and on', async () => {
     app = await Sharing.start(`
       class Store {

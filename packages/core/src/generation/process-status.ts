@@ -47,7 +47,8 @@ export class StatusReader {
 
   /** Reads the version of the program, once: later the files may be those of the next one. */
   noteVersion(): void {
-    this.#version ??= packageVersion()
+    // Null where it has none.
+    if (this.#version === undefined) this.#version = packageVersion()
   }
 
   /** Of the program: HANDOVER_VERSION, else of its package.json. */

@@ -83,7 +83,7 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
       ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }),
       ...(Number.isFinite(readyMs) && { readyMs }), ...(side.mayDrop && { mayDrop: true }), ...(side.alone && { alone: true })
     }, fds)
-    void sendSections(side.sections, channel, enough.signal, hello.v8)
+    void sendSections(side.sections, channel, enough.signal, hello)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
     const prepared = clock.now()

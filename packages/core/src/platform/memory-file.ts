@@ -49,8 +49,8 @@ export function textFile(text: string): number {
   }
 }
 
-/** The text of a whole file; the caller keeps the descriptor. Throws if it is no regular file. */
-export function readTextFile(fd: number): string {
+/** A whole file; the caller keeps the descriptor. Throws if it is no regular file. */
+export function readWholeFile(fd: number): Buffer {
   const about = fstatSync(fd)
   if (!about.isFile()) throw new TypeError(`descriptor ${fd} is not a file`)
   const bytes = Buffer.allocUnsafe(about.size)
@@ -60,8 +60,10 @@ export function readTextFile(fd: number): string {
     if (read === 0) throw new Error(`the file became shorter while it was read: ${at} bytes of ${bytes.length}`)
     at += read
   }
-  return bytes.toString()
+  return bytes
 }
+
+export const readTextFile = (fd: number): string => readWholeFile(fd).toString()
 
 /** The same, and closes the descriptor in any case. */
 export function takeTextFile(fd: number): string {

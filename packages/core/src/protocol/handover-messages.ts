@@ -46,8 +46,8 @@ export interface OfferedListener {
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
-  /** S → P, first. `v8`: its version, where S reads sections in V8's own format. */
-  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string }
+  /** S → P, first. `v8`: its version, where S reads sections in V8's own format. `together`: S reads the `parts` of a section. */
+  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string; readonly together?: boolean }
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
    * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
@@ -58,8 +58,9 @@ export type Message =
     readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]
     readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
   }
-  /** P → S, after the descriptor of the section's file (section-file.ts). Before `ready`, and with the phase `final` before `end`. */
-  | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number }
+  /** P → S, after the descriptor of the section's file (section-file.ts). Before `ready`, and with the phase `final` before `end`. `parts`: small ones in one file. */
+  | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number
+    readonly parts?: readonly { readonly name: string; readonly bytes: number }[] }
   /** P → S instead of a section. */
   | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
   /** S → P, now and then before `ready`: how many bytes of the section are read. */
@@ -107,12 +108,12 @@ export const listenerShape = shape({
 })
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
 export const shapes: Shapes<Message> = {
-  hello: { protocol: count, pid: count, v8: optional(string) },
+  hello: { protocol: count, pid: count, v8: optional(string), together: optional(boolean) },
   offer: {
     protocol: count, pid: count, generation: count, listeners: list(listenerShape), sections: optional(list(string)),
     since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)
   },
-  section: { name: string, phase: sectionPhase, bytes: count },
+  section: { name: string, phase: sectionPhase, bytes: count, parts: optional(list(shape({ name: string, bytes: count }))) },
   unsaved: { name: string, phase: sectionPhase, reason: string },
   restoring: { name: string, bytes: count },
   peer: { name: string, text: optional(string) },

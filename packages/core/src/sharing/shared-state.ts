@@ -149,9 +149,9 @@ export class SharedState {
     if (fresh && names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(names)}`)
     return {
       names: fresh ? [] : names,
-      save: async (name, signal, v8) => {
+      save: async (name, signal, { v8, together = false }) => {
         this.#successorReadsPlain = readsPlain(v8)
-        return await this.#saving.save(name, 'offer', signal, this.#successorReadsPlain)
+        return await this.#saving.saveForOffer(name, signal, { plain: this.#successorReadsPlain, together })
       },
       restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
     }
@@ -175,7 +175,7 @@ export class SharedState {
 
   async #sendFinal(name: string, channel: Channel, signal: AbortSignal): Promise<void> {
     try {
-      await sendSection(name, await this.#saving.save(name, 'final', signal, this.#successorReadsPlain), channel, signal)
+      await sendSection(name, await this.#saving.save(name, 'final', signal, { plain: this.#successorReadsPlain }), channel, signal)
       if (!channel.isOpen) throw new Error('it is gone')
     } catch (error) {
       const reason = reasonOf(error)

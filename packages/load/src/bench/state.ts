@@ -2,7 +2,7 @@
  * What carrying state to another process takes: two processes, one that saves and one that restores. Streams of 64 KiB buffers through a
  * sealed file in memory (@handover/core's section-file.ts) and, beside it, through a Unix stream socket with backpressure; and one value, a
  * Map of entries, as text (before) and as V8 writes it (now). Then 1,000 sections that are small, a file each, beside 1,000 that are just
- * too large to be written and read at once.
+ * too large to be written and read at once; and small ones in whole reloads, where they go together.
  *
  * For each the time from the first byte saved to the last restored, and for both processes the longest stall of the event loop and the peak
  * of memory beyond what they had before, as a factor of the section. The file itself is memory of neither process until its last descriptor
@@ -14,7 +14,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { closeFds, socketPair } from '@handover/core/fd'
-import { count, ms, table } from '../table.js'
+import { count, median, ms, table } from '../table.js'
 
 export type Way = 'file' | 'socket' | 'value' | 'text' | 'small' | 'not small'
 
@@ -86,4 +86,33 @@ export async function benchState(): Promise<void> {
   }
   const [text, now] = [took.get('text')!, took.get('value')!]
   console.log(table([['one Map of 16 MiB', 'as text, ms', 'as V8 writes it', 'ratio'], ['', ms(text), ms(now), (now / text).toFixed(2)]]))
+  await benchSections()
+}
+
+/** Of whole reloads, between fresh processes: `prepare`, and the stall of the old process from the request until the switch. */
+async function benchSections(): Promise<void> {
+  const found: { readonly count: number; readonly prepareMs: number; readonly stallMs: number }[] = []
+  for (let round = 0; round < rounds; round++) for (const sections of [1, 100, 1_000]) found.push({ count: sections, ...await reloadWith(sections) })
+  const rows = [1, 100, 1_000].map((sections) => {
+    const of = found.filter((one) => one.count === sections)
+    return [count(sections), ms(median(of.map(({ prepareMs }) => prepareMs))), ms(Math.max(...of.map(({ prepareMs }) => prepareMs))), ms(median(of.map(({ stallMs }) => stallMs)))]
+  })
+  console.log(`\n${table([['small sections in a reload', 'prepare ms', 'most', 'stall'], ...rows])}`)
+}
+
+async function reloadWith(sections: number): Promise<{ prepareMs: number; stallMs: number }> {
+  const server = spawn(process.execPath, [fileURLToPath(new URL('sections-server.js', import.meta.url))], {
+    env: { ...process.env, SECTIONS: String(sections) }, stdio: ['ignore', 'pipe', 'ignore']
+  })
+  let result: { prepareMs: number; stallMs: number } | undefined
+  const served: number[] = []
+  for await (const line of createInterface({ input: server.stdout })) {
+    const said = JSON.parse(line) as { serving: number } | { prepareMs: number; stallMs: number }
+    if ('prepareMs' in said) result = said
+    else if (served.push(said.serving) === 1) process.kill(said.serving, 'SIGUSR2')
+    if (result && served.length > 1) break
+  }
+  for (const pid of served.slice(1)) process.kill(pid)
+  if (!result) throw new Error('the reload failed')
+  return result
 }

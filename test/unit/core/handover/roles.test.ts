@@ -126,12 +126,13 @@ describe('the predecessor', () => {
     expect(peer.heard.map(({ type }) => type)).toEqual(['offer', 'commit'])
   })
 
-  it.each([['of which it was told', '99.1.2'], ['none, where an older successor says nothing of it', undefined]])('saves for the V8 of the successor: %s', async (_, v8) => {
-    const save = vi.fn(() => Promise.reject(new Error('no')))
+  it.each([['what it said', { v8: '99.1.2', together: true }], ['nothing, where it is older', {}]])('saves for what the successor reads: %s', async (_, reads) => {
+    const save = vi.fn((..._: Parameters<SectionsToSend['save']>) => Promise.reject(new Error('no')))
     const { peer, stop } = handing({ sections: { names: ['first'], save } })
-    peer.say({ type: 'hello', protocol: 1, pid: 77, ...(v8 !== undefined && { v8 }) })
+    peer.say({ type: 'hello', protocol: 1, pid: 77, ...reads })
     await peer.hear('unsaved')
-    expect(save).toHaveBeenCalledExactlyOnceWith('first', expect.any(AbortSignal), v8)
+    expect(save).toHaveBeenCalledExactlyOnceWith('first', expect.any(AbortSignal), expect.objectContaining(reads))
+    expect(Object.keys(save.mock.calls[0]![2]).toSorted()).toEqual(['pid', 'protocol', 'type', ...Object.keys(reads)].toSorted())
     stop.abort()
   })
 

@@ -3,15 +3,17 @@
 /** One wait at a time: a listener for each would cost too much for the small items of a stream. */
 export class AbortableWait {
   readonly #signal: AbortSignal
+  #listens = false
   #reject: ((reason: unknown) => void) | undefined
   readonly #onAbort = (): void => { this.#reject?.(this.#signal.reason) }
 
   constructor(signal: AbortSignal) {
     this.#signal = signal
-    signal.addEventListener('abort', this.#onAbort)
   }
 
   for<T>(answer: T | PromiseLike<T>): Promise<T> {
+    if (!this.#listens) this.#signal.addEventListener('abort', this.#onAbort)
+    this.#listens = true
     return new Promise((resolve, reject) => {
       this.#reject = reject
       Promise.resolve(answer).then(resolve, reject)
@@ -20,7 +22,7 @@ export class AbortableWait {
   }
 
   end(): void {
-    this.#signal.removeEventListener('abort', this.#onAbort)
+    if (this.#listens) this.#signal.removeEventListener('abort', this.#onAbort)
   }
 }
 

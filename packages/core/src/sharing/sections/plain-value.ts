@@ -15,6 +15,8 @@ import { isSharedView } from '../../protocol/value-codec.js'
 const sliceLength = 256
 /** After so many looks it is noted what was seen: an object that many share is then looked at once. Notes cost time. */
 const looksWithoutNotes = 2_000_000
+/** Objects. Text is as fast for so few. */
+const fewLooks = 40
 
 const [versionOfV8, minorOfV8] = process.versions.v8.split('.').map(Number) as [number, number]
 
@@ -56,6 +58,11 @@ class Walk {
   /** `root` is written in slices: nothing may lead back to it. */
   constructor(root: unknown) {
     this.#root = root
+  }
+
+  /** Too little to be worth it. */
+  get isShort(): boolean {
+    return this.#looks < fewLooks
   }
 
   isPlain(value: unknown): boolean {
@@ -129,17 +136,20 @@ export function encodePlain(value: unknown): Buffer | undefined {
   const kind = kindOf(value)
   const walk = new Walk(kind === 'value' ? undefined : value)
   try {
-    const writer = new (classes ??= load()).Writer()
-    writer.writeHeader()
-    writer.writeValue(kind)
     const lists = listsOf(value, kind)
+    let writer
     for (let at = 0; at < lists[0]!.length; at += sliceLength) {
-      for (const list of lists) {
-        const slice = list.slice(at, at + sliceLength)
-        if (!walk.isPlain(slice)) return undefined
-        writer.writeValue(slice)
+      const slices = lists.map((list) => list.slice(at, at + sliceLength))
+      for (const slice of slices) if (!walk.isPlain(slice)) return undefined
+      if (!writer) {
+        if (lists[0]!.length <= sliceLength && walk.isShort) return undefined
+        writer = new (classes ??= load()).Writer()
+        writer.writeHeader()
+        writer.writeValue(kind)
       }
+      for (const slice of slices) writer.writeValue(slice)
     }
+    if (!writer) return undefined
     writer.writeValue(null)
     return writer.releaseBuffer()
   } catch {

@@ -36,6 +36,8 @@ export interface SectionHeader {
   readonly items: boolean
 }
 
+type HeaderToWrite = Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>
+
 const headerShape = shape({
   name: string, schema: orNull(number), phase: sectionPhase, version: orNull(string),
   node: string, generation: count, savedAt: number, items: boolean
@@ -58,6 +60,12 @@ export interface ReadSection {
 
 export interface SectionInFile {
   readonly fd: number
+  readonly bytes: number
+}
+
+/** What is in the file of a small section. */
+export interface SmallSection {
+  readonly content: Buffer
   readonly bytes: number
 }
 
@@ -91,9 +99,18 @@ async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promis
  * path to what cannot be written; above maxBytes, with both sizes), what the iterable throws, or signal.reason; then nothing is left open,
  * and return() of the iterable was called.
  */
-export async function writeSection(
-  header: Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>, value: unknown, { maxBytes, plain, ...options }: WriteOptions
-): Promise<SectionInFile> {
+export async function writeSection(header: HeaderToWrite, value: unknown, options: WriteOptions): Promise<SectionInFile> {
+  return await write(header, value, options, false) as SectionInFile
+}
+
+/** The same, but what is small is answered, and not written into a file. */
+export async function writeSmallSection(header: HeaderToWrite, value: unknown, options: WriteOptions): Promise<SectionInFile | SmallSection> {
+  return await write(header, value, options, true)
+}
+
+async function write(
+  header: HeaderToWrite, value: unknown, { maxBytes, plain, ...options }: WriteOptions, smallAsBytes: boolean
+): Promise<SectionInFile | SmallSection> {
   const { signal } = options
   const of = `section ${JSON.stringify(header.name)}`
   const wait = new AbortableWait(signal)
@@ -103,8 +120,7 @@ export async function writeSection(
   try {
     items = itemsOf(value)
     signal.throwIfAborted()
-    fd = openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)
-    writer = new FrameWriter(fd, of, maxBytes, options)
+    writer = new FrameWriter(() => (fd ??= openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)), of, maxBytes, options)
     const { name, schema, phase, version, generation } = header
     const about = { name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items: items !== undefined }
     await writer.write(frameKinds.header, JSON.stringify(about))
@@ -135,9 +151,10 @@ export async function writeSection(
       const bytes = plain && !(value instanceof Uint8Array) ? encodePlain(value) : undefined
       await (bytes ? writer.write(frameKinds.plain, bytes) : writeItem(writer, value, of))
     }
-    await writer.finish()
-    sealMemoryFile(fd)
-    return { fd, bytes: writer.bytes }
+    const content = await writer.finish(smallAsBytes)
+    if (content) return { content, bytes: content.length }
+    sealMemoryFile(fd!)
+    return { fd: fd!, bytes: writer.bytes }
   } catch (error) {
     await writer?.settled()
     if (fd !== undefined) await closeLater(fd)
@@ -158,11 +175,11 @@ function writeItem(writer: FrameWriter, item: unknown, of: string, index?: numbe
 }
 
 /**
- * Owns `fd` from now on. Throws HANDOVER_STATE for a descriptor that is no file, or whose file is cut short or of an unknown format; or
+ * Owns a descriptor from now on. Throws HANDOVER_STATE for a descriptor that is no file, or whose file is cut short or of an unknown format; or
  * signal.reason, also from the iterable of a stream. A stream closes the file at its end, when it is left, at an error, or at the signal.
  */
-export async function readSection(fd: number, options: FrameOptions): Promise<ReadSection> {
-  const reader = await FrameReader.open(fd, options)
+export async function readSection(file: number | Buffer, options: FrameOptions): Promise<ReadSection> {
+  const reader = await FrameReader.open(file, options)
   try {
     const header = readHeader(await reader.next(), reader)
     reader.of = `section ${JSON.stringify(header.name)}`

@@ -42,9 +42,9 @@ export interface FrameOptions {
 /** A batch that nobody uses, for the next small file. */
 let spareBatch: Buffer | undefined
 
-/** Writes frames into an empty file, which stays the caller's. */
+/** Writes frames into an empty file, which stays the caller's, and is opened when it is needed. */
 export class FrameWriter {
-  readonly #fd: number
+  readonly #open: () => number
   readonly #of: string
   readonly #maxBytes: number
   readonly #options: FrameOptions
@@ -57,8 +57,8 @@ export class FrameWriter {
   #writing: Promise<void> | undefined
 
   /** `of` names the section in messages. */
-  constructor(fd: number, of: string, maxBytes: number, options: FrameOptions) {
-    this.#fd = fd
+  constructor(open: () => number, of: string, maxBytes: number, options: FrameOptions) {
+    this.#open = open
     this.#of = of
     this.#maxBytes = maxBytes
     this.#options = options
@@ -89,14 +89,15 @@ export class FrameWriter {
     return undefined
   }
 
-  /** Writes the last frame and waits until all is in the file. */
-  async finish(): Promise<void> {
+  /** Writes the last frame and waits until all is in the file; or, where that is wanted and they are few, answers the bytes of the whole. */
+  async finish(asBytes: boolean): Promise<Buffer | undefined> {
     const size = Buffer.alloc(endBytes - headBytes)
     size.writeBigUInt64LE(BigInt(this.bytes + endBytes))
     await this.write(frameKinds.end, size)
-    if (this.bytes <= smallBytes) this.#writeSmall()
-    else await this.#flush()
+    if (this.bytes <= smallBytes) return this.#finishSmall(asBytes)
+    await this.#flush()
     await this.#written()
+    return undefined
   }
 
   /** Waits until nothing is being written any more, however it went: then the file may be closed. */
@@ -167,15 +168,21 @@ export class FrameWriter {
   }
 
   /** The whole file. */
-  #writeSmall(): void {
+  #finishSmall(asBytes: boolean): Buffer | undefined {
+    const whole = this.#batch.subarray(0, this.#used)
+    if (!asBytes) this.#writeSmall(whole)
+    this.#options.progress?.(this.#used)
+    spareBatch = this.#batch
+    return asBytes ? Buffer.from(whole) : undefined
+  }
+
+  #writeSmall(whole: Buffer): void {
     try {
-      const written = writeSync(this.#fd, this.#batch, 0, this.#used, 0)
-      if (written < this.#used) throw new Error(`only ${written} bytes of ${this.#used} can be written to the file`)
+      const written = writeSync(this.#open(), whole, 0, whole.length, 0)
+      if (written < whole.length) throw new Error(`only ${written} bytes of ${whole.length} can be written to the file`)
     } catch (cause) {
       throw this.#unwritten(0, cause)
     }
-    this.#options.progress?.(this.#used)
-    spareBatch = this.#batch
   }
 
   async #written(): Promise<void> {
@@ -188,7 +195,7 @@ export class FrameWriter {
   async #writeAll(bytes: Uint8Array, position: number): Promise<void> {
     try {
       for (let at = 0; at < bytes.length;) {
-        const { bytesWritten } = await writeAt(this.#fd, bytes, at, bytes.length - at, position + at)
+        const { bytesWritten } = await writeAt(this.#open(), bytes, at, bytes.length - at, position + at)
         if (bytesWritten === 0) throw new Error('nothing more can be written to the file')
         at += bytesWritten
       }
@@ -217,7 +224,8 @@ const unusable = (of: string, what: string, todo = lookForWriter, serving = 'It 
 
 /** Reads frames; it owns the descriptor. One call at a time. */
 export class FrameReader {
-  readonly #fd: number
+  /** None where all its bytes are there. */
+  readonly #fd: number | undefined
   readonly #size: number
   readonly #options: FrameOptions
   /** Names the section in messages; set it when it is known. */
@@ -234,27 +242,33 @@ export class FrameReader {
   #closing: Promise<void> | undefined
   readonly #onAbort = (): void => { void this.close() }
 
-  private constructor(fd: number, size: number, options: FrameOptions) {
+  private constructor(fd: number | undefined, size: number, options: FrameOptions, whole?: Buffer) {
     this.#fd = fd
     this.#size = size
     this.#options = options
-    options.signal.addEventListener('abort', this.#onAbort)
+    if (whole) {
+      this.#chunk = whole.subarray(startBytes)
+      this.#position = size
+    } else {
+      options.signal.addEventListener('abort', this.#onAbort)
+    }
   }
 
-  /** Owns `fd` from now on. Throws HANDOVER_STATE where the file is none of ours, of another format, or not whole; signal.reason. */
-  static async open(fd: number, options: FrameOptions): Promise<FrameReader> {
+  /** Owns a descriptor from now on. Throws HANDOVER_STATE where the file is none of ours, of another format, or not whole; signal.reason. */
+  static async open(file: number | Buffer, options: FrameOptions): Promise<FrameReader> {
     let about
     try {
       options.signal.throwIfAborted()
-      about = fstatSync(fd)
+      about = typeof file === 'number' ? fstatSync(file) : undefined
     } catch (error) {
-      await closeLater(fd)
+      if (typeof file === 'number') await closeLater(file)
       if (options.signal.aborted) throw error
-      throw failed(`descriptor ${fd} holds no section of the state`, error, 'Nothing was restored from it')
+      throw failed(`descriptor ${file as number} holds no section of the state`, error, 'Nothing was restored from it')
     }
-    const reader = new FrameReader(fd, about.isFile() ? about.size : -1, options)
+    const reader = typeof file === 'number' ? new FrameReader(file, about?.isFile() ? about.size : -1, options)
+      : new FrameReader(undefined, file.length, options, file)
     try {
-      await reader.#checkEnds()
+      await reader.#checkEnds(typeof file === 'number' ? undefined : file)
       return reader
     } catch (error) {
       await reader.close()
@@ -285,7 +299,7 @@ export class FrameReader {
   /** Closes the file, when nothing reads from it any more. Calls of next() throw from now on. */
   close(): Promise<void> {
     this.#options.signal.removeEventListener('abort', this.#onAbort)
-    const over = (): Promise<void> => closeLater(this.#fd, this.#size)
+    const over = async (): Promise<void> => { if (this.#fd !== undefined) await closeLater(this.#fd, this.#size) }
     return (this.#closing ??= this.#inFlight ? this.#inFlight.then(over, over) : over())
   }
 
@@ -294,19 +308,19 @@ export class FrameReader {
     if (this.#closing) throw unusable(this.of, 'was closed before it was read', 'Read it before the call that it was given to is over, and once', '')
   }
 
-  async #checkEnds(): Promise<void> {
+  async #checkEnds(known?: Buffer): Promise<void> {
     const size = this.#size
     if (size < 0) throw unusable(this.of, 'is no file, but a socket, a directory or a device')
-    const start = Buffer.alloc(startBytes)
     if (size < startBytes + endBytes) throw unusable(this.of, `is cut short: it has ${size} bytes, expected at least ${startBytes + endBytes}`)
-    await this.#read(start, 0, startBytes, 0)
+    const start = known ?? Buffer.alloc(startBytes)
+    if (!known) await this.#read(start, 0, startBytes, 0)
     if (!start.subarray(0, magic.length).equals(magic)) throw unusable(this.of, `does not begin as one: found ${start.subarray(0, magic.length).toString('hex')}, expected ${magic.toString('hex')}`)
     const found = start.readUInt32LE(8)
     if (found !== format) {
       throw unusable(this.of, `has the format ${found}, expected ${format}`, 'Go through a version of Handover that knows both')
     }
-    const end = Buffer.alloc(endBytes)
-    await this.#read(end, 0, endBytes, size - endBytes)
+    const end = known?.subarray(size - endBytes) ?? Buffer.alloc(endBytes)
+    if (!known) await this.#read(end, 0, endBytes, size - endBytes)
     const whole = end.readBigUInt64LE(headBytes)
     if (end[0] !== frameKinds.end || end[1] !== 0 || end.readUIntLE(2, 6) !== endBytes - headBytes || whole !== BigInt(size)) {
       throw unusable(this.of, `is cut short, or damaged: its ${size} bytes do not end as its writer ends a file`)
@@ -376,13 +390,13 @@ export class FrameReader {
   #wholeFile(): Buffer {
     if (!this.#whole) {
       const bytes = Buffer.allocUnsafe(this.#size)
-      this.#whole = bytes.subarray(0, readSync(this.#fd, bytes, 0, bytes.length, 0))
+      this.#whole = bytes.subarray(0, readSync(this.#fd!, bytes, 0, bytes.length, 0))
     }
     return this.#whole
   }
 
   async #readLater(into: Buffer, offset: number, length: number, position: number): Promise<number> {
-    const reading = readAt(this.#fd, into, offset, length, position)
+    const reading = readAt(this.#fd!, into, offset, length, position)
     this.#inFlight = reading
     try {
       return (await reading).bytesRead

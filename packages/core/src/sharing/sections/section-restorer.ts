@@ -8,7 +8,7 @@
 
 import { reasonOf, textOf, withoutStop } from '../../errors.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
-import { closeLater } from '../../platform/memory-file.js'
+import { closeLater, readWholeFile } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { MessageOf, SectionPhase } from '../../protocol/handover-messages.js'
 import { listed, type StateReport } from '../../protocol/report.js'
@@ -26,8 +26,8 @@ class ExpectedSection {
   readonly name: string
   phase: SectionPhase = 'offer'
   doing: 'awaited' | SectionStatus['doing'] | 'unclaimed' = 'awaited'
-  /** Of its file, while it is `saved`: then it waits for the program to declare it. */
-  fd: number | undefined
+  /** A descriptor, or its bytes, while it is `saved`: then it waits for the program to declare it. */
+  file: number | Buffer | undefined
   bytes = 0
   reason = ''
   /** As Date.now(). */
@@ -74,22 +74,45 @@ export class SectionRestorer {
   }
 
   /** Owns the descriptor of the file; undefined where that did not arrive. */
-  arrived({ name, phase, bytes }: MessageOf<'section'>, fd: number | undefined): void {
+  arrived({ name, phase, bytes, parts }: MessageOf<'section'>, fd: number | undefined): void {
+    if (parts) this.#arrivedTogether(parts, phase, fd)
+    else this.#arrived(name, phase, bytes, fd)
+  }
+
+  #arrivedTogether(parts: readonly { readonly name: string; readonly bytes: number }[], phase: SectionPhase, fd: number | undefined): void {
+    let whole
+    let reason = 'the file that it is in did not arrive: raise the limit of open files (ulimit -n)'
+    try {
+      if (fd !== undefined) whole = readWholeFile(fd)
+    } catch (error) {
+      reason = `the file that it is in cannot be read: ${reasonOf(error)}`
+    } finally {
+      if (fd !== undefined) void closeLater(fd)
+    }
+    let at = 0
+    for (const { name, bytes } of parts) {
+      if (whole) this.#arrived(name, phase, bytes, whole.subarray(at, at + bytes))
+      else this.unsaved({ type: 'unsaved', name, phase, reason })
+      at += bytes
+    }
+  }
+
+  #arrived(name: string, phase: SectionPhase, bytes: number, file: number | Buffer | undefined): void {
     if (phase === 'final') {
-      this.#final(name, fd)
+      this.#final(name, file)
       return
     }
     const expected = this.#expected.get(name)
     if (expected?.doing !== 'awaited' || this.#finished) {
-      if (fd !== undefined) void closeLater(fd)
+      letGo(file)
       return
     }
     Object.assign(expected, { phase, bytes })
-    if (fd === undefined) {
+    if (file === undefined) {
       expected.failed('its descriptor did not arrive: raise the limit of open files (ulimit -n)')
       return
     }
-    Object.assign(expected, { fd, doing: 'saved' })
+    Object.assign(expected, { file, doing: 'saved' })
     this.declared(name)
     expected.arrive()
   }
@@ -119,7 +142,7 @@ export class SectionRestorer {
     const section = this.#sections.get(name)
     if (expected?.doing !== 'saved' || !section?.restore) return
     expected.doing = 'restoring'
-    this.#restore(section, expected.fd!, expected.phase, expected).then(
+    this.#restore(section, expected.file!, expected.phase, expected).then(
       () => {
         expected.doing = 'restored'
         expected.end()
@@ -135,7 +158,7 @@ export class SectionRestorer {
     this.#finished = true
     for (const expected of all) {
       if (expected.doing !== 'saved') continue
-      void closeLater(expected.fd!)
+      letGo(expected.file)
       expected.doing = 'unclaimed'
     }
     await Promise.all(all.filter(({ doing }) => doing === 'restoring').map(({ over }) => over))
@@ -191,19 +214,19 @@ export class SectionRestorer {
     )
   }
 
-  #final(name: string, fd: number | undefined): void {
+  #final(name: string, file: number | Buffer | undefined): void {
     const section = this.#sections.get(name)
     // restore() of a section that is not final here would replace what this process has done since.
     const takes = section && (section.merge ?? (section.final ? section.restore : undefined))
-    if (fd === undefined || !takes) {
-      if (fd !== undefined) void closeLater(fd)
-      const why = fd === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor a final restore there' : 'does not share it'}`
+    if (file === undefined || !takes) {
+      letGo(file)
+      const why = file === undefined ? 'its descriptor did not arrive' : `this program ${section ? 'has neither merge nor a final restore there' : 'does not share it'}`
       this.#finalLost(name, why)
       return
     }
     const expected = this.#expected.get(name)
     const done = (expected?.doing === 'restoring' ? expected.over : Promise.resolve())
-      .then(async () => { await this.#restore(section, fd, 'final') })
+      .then(async () => { await this.#restore(section, file, 'final') })
       .catch((error: unknown) => { this.#finalLost(name, reasonOf(error)) })
       .then(() => { this.#finals.delete(done) })
     this.#finals.add(done)
@@ -213,8 +236,8 @@ export class SectionRestorer {
     this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
   }
 
-  /** Owns the descriptor. */
-  async #restore(section: DeclaredSection, fd: number, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
+  /** Owns the file. */
+  async #restore(section: DeclaredSection, from: number | Buffer, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
     // Small files are read at once: a thousand of them in one turn would hold up those that this process serves.
     await (this.#turn = Promise.resolve(this.#turn).then(() => this.#budget.nextTurn()))
     const limit = new AbortController()
@@ -223,7 +246,7 @@ export class SectionRestorer {
     const { signal } = limit
     let file: ReadSection | undefined
     try {
-      file = await readSection(fd, {
+      file = await readSection(from, {
         signal,
         progress: (bytes) => {
           if (expected) expected.bytes = bytes
@@ -248,6 +271,10 @@ export class SectionRestorer {
       file?.close()
     }
   }
+}
+
+function letGo(file: number | Buffer | undefined): void {
+  if (typeof file === 'number') void closeLater(file)
 }
 
 /** Throws where the section is of a form that the program does not read. */

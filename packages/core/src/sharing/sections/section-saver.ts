@@ -9,12 +9,17 @@ import { HandoverError, textOf } from '../../errors.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { before } from './abortable.js'
-import { writeSection, type SectionInFile, type WriteOptions } from './section-file.js'
+import { writeSection, writeSmallSection, type SectionInFile, type SmallSection, type WriteOptions } from './section-file.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 /** A section in a file, which the caller of `save` closes. */
 export interface SavedSection extends SectionInFile {
   readonly phase: SectionPhase
+}
+
+/** What is known of the process that reads it: whether it takes the bytes of small sections together. */
+export interface ReaderReads extends Pick<WriteOptions, 'plain'> {
+  readonly together?: boolean
 }
 
 /** The program that saves. */
@@ -48,8 +53,17 @@ export class SectionSaver {
     this.#progress.clear()
   }
 
-  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. `plain`: as in WriteOptions. */
-  async save(name: string, phase: SectionPhase, signal: AbortSignal, plain = false): Promise<SavedSection> {
+  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. */
+  async save(name: string, phase: SectionPhase, signal: AbortSignal, reads: { readonly plain?: boolean } = {}): Promise<SavedSection> {
+    return { ...await this.#save(name, phase, signal, reads) as SectionInFile, phase }
+  }
+
+  /** The same for an offer. */
+  async saveForOffer(name: string, signal: AbortSignal, reads: ReaderReads): Promise<SavedSection | SmallSection> {
+    return { ...await this.#save(name, 'offer', signal, reads), phase: 'offer' }
+  }
+
+  async #save(name: string, phase: SectionPhase, signal: AbortSignal, reads: ReaderReads): Promise<SectionInFile | SmallSection> {
     const section = this.#sections.get(name)
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
     const shown = phase !== 'checkpoint'
@@ -62,9 +76,9 @@ export class SectionSaver {
     try {
       signal.throwIfAborted()
       const progress = (bytes: number): void => { if (shown) this.note(name, 'saving', bytes) }
-      const saved = await this.#write(section, phase, { signal: limit.signal, progress, plain })
+      const saved = await this.#write(section, phase, { signal: limit.signal, progress, plain: reads.plain ?? false }, reads.together ?? false)
       if (shown) this.note(name, 'saved', saved.bytes)
-      return { ...saved, phase }
+      return saved
     } catch (cause) {
       if (shown) this.note(name, 'failed', 0)
       // An error of the program: the reload fails with its message, and this log shows where it comes from.
@@ -76,10 +90,12 @@ export class SectionSaver {
     }
   }
 
-  async #write(section: DeclaredSection, phase: SectionPhase, options: Omit<WriteOptions, 'maxBytes'>): Promise<SectionInFile> {
+  async #write(
+    section: DeclaredSection, phase: SectionPhase, options: Omit<WriteOptions, 'maxBytes'>, together: boolean
+  ): Promise<SectionInFile | SmallSection> {
     const { signal } = options
     const header = { name: section.name, schema: section.schema ?? null, phase, ...this.#author() }
-    const write = (value: unknown): Promise<SectionInFile> => writeSection(header, value, { ...options, maxBytes: section.mostBytes })
+    const write = (value: unknown): Promise<SectionInFile | SmallSection> => (together ? writeSmallSection : writeSection)(header, value, { ...options, maxBytes: section.mostBytes })
     const value = await before(signal, async () => {
       const saved = await section.save?.({ phase, signal })
       // It comes too late. A stream must learn that, and does when it is written.
