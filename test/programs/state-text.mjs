@@ -21,7 +21,7 @@ const lines = what === 'write' ? [] : readFileSync(0, 'utf8').split('\n').slice(
 switch (what) {
   case 'write':
     process.stdout.write(samples(Number(first), Number(count)).flatMap((value) => {
-      const plain = encodePlain(value)
+      const plain = encodePlain(value, 0)
       return [encodeState(value, 'a sample'), plain ? `${process.versions.v8} ${plain.toString('base64')}` : '-'].map((line) => `${line}\n`)
     }).join(''))
     break

@@ -35,7 +35,7 @@ describe('a section', () => {
     app = await Sharing.start(`
       handover.share('list', {
         final: true, restore(value) { memory.list = value },
-        save: ({ phase }) => Object.defineProperty([0, new Map([[1, { at: new Date(0) }]])], 0, { enumerable: true, get() {
+        save: ({ phase }) => Object.defineProperty([0, new Map([[1, { at: new Date(0) }]]), ...Array.from({ length: 50 }, () => [])], 0, { enumerable: true, get() {
           print('written', { phase, plain: new Error().stack.includes('encodePlain') })
           return phase
         } })

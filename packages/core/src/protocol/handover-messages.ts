@@ -58,7 +58,7 @@ export type Message =
     readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]
     readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
   }
-  /** P → S, after the descriptor of the section's file (section-file.ts). Before `ready`, and with the phase `final` before `end`. `parts`: small ones in one file. */
+  /** P → S, after its descriptor (section-file.ts). Before `ready`; as `final` before `end`. `parts`: small ones in one file. */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number
     readonly parts?: readonly { readonly name: string; readonly bytes: number }[] }
   /** P → S instead of a section. */
@@ -91,10 +91,7 @@ export type Message =
    * connections of them before it answers.
    */
   | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
-  /**
-   * S → P, one for each `move`: S holds the first `count` and will serve them, but for those whose numbers, from 0, are in `back`: it
-   * cannot create sockets for these. All others stay with P.
-   */
+  /** S → P, one for each `move`: S will serve the first `count`, but for the numbers (from 0) in `back`. All others stay with P. */
   | { readonly type: 'taken'; readonly count: number; readonly back?: readonly number[] }
   /** P → S: the drain is over and P ends. Without a report: a keeper acted as predecessor. */
   | { readonly type: 'end'; readonly report?: Report }

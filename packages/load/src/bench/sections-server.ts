@@ -1,6 +1,6 @@
 /**
- * The server of `bench state` for small sections: shares SECTIONS of them and reloads itself when it is told so by SIGUSR2. At the switch it
- * writes how long the successor took to be ready, and the longest stall of its event loop meanwhile.
+ * The server of `bench state` for small sections: shares SECTIONS of them, and reloads itself at SIGUSR2. At the switch it writes how long
+ * the successor took to be ready, and the longest stall of its event loop meanwhile.
  */
 
 import http from 'node:http'

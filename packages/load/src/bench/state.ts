@@ -92,10 +92,13 @@ export async function benchState(): Promise<void> {
 /** Of whole reloads, between fresh processes: `prepare`, and the stall of the old process from the request until the switch. */
 async function benchSections(): Promise<void> {
   const found: { readonly count: number; readonly prepareMs: number; readonly stallMs: number }[] = []
-  for (let round = 0; round < rounds; round++) for (const sections of [1, 100, 1_000]) found.push({ count: sections, ...await reloadWith(sections) })
+  for (let round = 0; round < rounds; round++) {
+    for (const sections of [1, 100, 1_000]) found.push({ count: sections, ...await reloadWith(sections) })
+  }
   const rows = [1, 100, 1_000].map((sections) => {
-    const of = found.filter((one) => one.count === sections)
-    return [count(sections), ms(median(of.map(({ prepareMs }) => prepareMs))), ms(Math.max(...of.map(({ prepareMs }) => prepareMs))), ms(median(of.map(({ stallMs }) => stallMs)))]
+    const all = found.filter((one) => one.count === sections)
+    const prepared = all.map(({ prepareMs }) => prepareMs)
+    return [count(sections), ms(median(prepared)), ms(Math.max(...prepared)), ms(median(all.map(({ stallMs }) => stallMs)))]
   })
   console.log(`\n${table([['small sections in a reload', 'prepare ms', 'most', 'stall'], ...rows])}`)
 }

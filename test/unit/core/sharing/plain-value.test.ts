@@ -5,12 +5,14 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { decodePlain, decodeState, encodePlain, encodeState, readsPlain } from '../../../helpers/internals.js'
+import { decodePlain, decodeState, encodePlain as encode, encodeState, readsPlain } from '../../../helpers/internals.js'
 import { assertSame, state } from '../../../helpers/values.mjs'
 
 /** Of a property; CI takes fewer. */
 const runs = (usual: number): number => Math.min(usual, Number(process.env['HANDOVER_TEST_RUNS'] ?? usual))
 const never = new AbortController().signal
+/** However little it is. */
+const encodePlain = (value: unknown): Buffer | undefined => encode(value, 0)
 const read = (bytes: Buffer): Promise<unknown> => decodePlain(bytes, 'the test', never)
 
 /** What is mostly accepted; with objects that are at several places. */
@@ -91,6 +93,11 @@ test.each<[string, unknown]>([
   ['what comes late', new Map(Array.from({ length: 5_000 }, (_, id) => [id, id === 4_999 ? new Own() : { id }]))]
 ])('%s is left to text', (_, value) => {
   expect(encodePlain(value)).toBeUndefined()
+})
+
+test('what has few objects is left to text, which is as fast', () => {
+  expect([encode([{ a: 1 }]), encode(new Map([[1, [2]]])), encode({}), encode([])]).toEqual([undefined, undefined, undefined, undefined])
+  expect(encode(Array.from({ length: 100 }, () => [])) instanceof Buffer).toBe(true)
 })
 
 test('an array leaves behind what was added to it beside its items, as in text', async () => {

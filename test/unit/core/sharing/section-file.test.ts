@@ -83,7 +83,6 @@ describe('a round trip', () => {
       expect([content.length, openFds()]).toEqual([written.bytes, before])
       const section = await readSection(content, { signal: never })
       assertSame(section.value, value instanceof Uint8Array && !Buffer.isBuffer(value) ? new Uint8Array(value) : value)
-      if (Buffer.isBuffer(section.value)) expect(section.value.buffer).not.toBe(content.buffer)
       // As a file it is the same.
       assertSame(await readAll(fileOf(content)), section.value)
     }), { numRuns: 100 })
@@ -93,7 +92,8 @@ describe('a round trip', () => {
 
   test('bytes that are cut anywhere, or go on, are refused', async () => {
     const { content } = await writeSmallSection(header, { a: [1, 2] }, { maxBytes, signal: never }) as { content: Buffer }
-    for (const bytes of [...Array.from({ length: content.length }, (_, size) => content.subarray(0, size)), Buffer.concat([content, Buffer.alloc(1)])]) {
+    const longer = Buffer.concat([content, Buffer.alloc(1)])
+    for (const bytes of [...Array.from(content, (_, size) => content.subarray(0, size)), longer]) {
       await expect(readSection(bytes, { signal: never })).rejects.toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('is cut short') })
     }
     await readSection(content, { signal: never })
@@ -201,7 +201,7 @@ describe('a round trip', () => {
 describe('a file that is none', () => {
   const small = async (): Promise<Buffer> => take((await write([1, 'two', Buffer.from('three'), { four: 4 }].values())).fd)
   const value = async (): Promise<Buffer> => take((await write({ a: [1, 2] })).fd)
-  const plain = async (): Promise<Buffer> => take((await write({ a: [1, 2] }, { plain: true })).fd)
+  const plain = async (): Promise<Buffer> => take((await write(Array.from({ length: 50 }, (_, index) => [index]), { plain: true })).fd)
 
   test.each([['a stream', small], ['a value', value], ['plain data', plain]])('no prefix of a file of %s passes for a whole one', async (_, make) => {
     const whole = await make()

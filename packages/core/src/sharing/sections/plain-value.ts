@@ -60,9 +60,9 @@ class Walk {
     this.#root = root
   }
 
-  /** Too little to be worth it. */
-  get isShort(): boolean {
-    return this.#looks < fewLooks
+  /** How many objects it has seen, each as often. */
+  get looks(): number {
+    return this.#looks
   }
 
   isPlain(value: unknown): boolean {
@@ -130,8 +130,8 @@ function listsOf(value: object, kind: Kind): readonly (readonly unknown[])[] {
   }
 }
 
-/** Undefined for what is no plain data, or too simple to be worth it. */
-export function encodePlain(value: unknown): Buffer | undefined {
+/** Undefined for what is no plain data, or has less than so many objects. */
+export function encodePlain(value: unknown, fewest = fewLooks): Buffer | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   const kind = kindOf(value)
   const walk = new Walk(kind === 'value' ? undefined : value)
@@ -142,7 +142,7 @@ export function encodePlain(value: unknown): Buffer | undefined {
       const slices = lists.map((list) => list.slice(at, at + sliceLength))
       for (const slice of slices) if (!walk.isPlain(slice)) return undefined
       if (!writer) {
-        if (lists[0]!.length <= sliceLength && walk.isShort) return undefined
+        if (lists[0]!.length <= sliceLength && walk.looks < fewest) return undefined
         writer = new (classes ??= load()).Writer()
         writer.writeHeader()
         writer.writeValue(kind)

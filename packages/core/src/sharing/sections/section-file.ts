@@ -104,7 +104,9 @@ export async function writeSection(header: HeaderToWrite, value: unknown, option
 }
 
 /** The same, but what is small is answered, and not written into a file. */
-export async function writeSmallSection(header: HeaderToWrite, value: unknown, options: WriteOptions): Promise<SectionInFile | SmallSection> {
+export async function writeSmallSection(
+  header: HeaderToWrite, value: unknown, options: WriteOptions
+): Promise<SectionInFile | SmallSection> {
   return await write(header, value, options, true)
 }
 
@@ -175,7 +177,7 @@ function writeItem(writer: FrameWriter, item: unknown, of: string, index?: numbe
 }
 
 /**
- * Owns a descriptor from now on. Throws HANDOVER_STATE for a descriptor that is no file, or whose file is cut short or of an unknown format; or
+ * Owns a descriptor from now on. Throws HANDOVER_STATE for one that is no file, or whose file is cut short or of an unknown format; or
  * signal.reason, also from the iterable of a stream. A stream closes the file at its end, when it is left, at an error, or at the signal.
  */
 export async function readSection(file: number | Buffer, options: FrameOptions): Promise<ReadSection> {

@@ -89,7 +89,7 @@ export class FrameWriter {
     return undefined
   }
 
-  /** Writes the last frame and waits until all is in the file; or, where that is wanted and they are few, answers the bytes of the whole. */
+  /** Writes the last frame and waits until all is in the file; or answers the bytes of the whole, where that is wanted and they are few. */
   async finish(asBytes: boolean): Promise<Buffer | undefined> {
     const size = Buffer.alloc(endBytes - headBytes)
     size.writeBigUInt64LE(BigInt(this.bytes + endBytes))
@@ -170,19 +170,15 @@ export class FrameWriter {
   /** The whole file. */
   #finishSmall(asBytes: boolean): Buffer | undefined {
     const whole = this.#batch.subarray(0, this.#used)
-    if (!asBytes) this.#writeSmall(whole)
-    this.#options.progress?.(this.#used)
-    spareBatch = this.#batch
-    return asBytes ? Buffer.from(whole) : undefined
-  }
-
-  #writeSmall(whole: Buffer): void {
     try {
-      const written = writeSync(this.#open(), whole, 0, whole.length, 0)
+      const written = asBytes ? whole.length : writeSync(this.#open(), whole, 0, whole.length, 0)
       if (written < whole.length) throw new Error(`only ${written} bytes of ${whole.length} can be written to the file`)
     } catch (cause) {
       throw this.#unwritten(0, cause)
     }
+    this.#options.progress?.(whole.length)
+    spareBatch = this.#batch
+    return asBytes ? Buffer.from(whole) : undefined
   }
 
   async #written(): Promise<void> {
@@ -254,7 +250,7 @@ export class FrameReader {
     }
   }
 
-  /** Owns a descriptor from now on. Throws HANDOVER_STATE where the file is none of ours, of another format, or not whole; signal.reason. */
+  /** Owns a descriptor from now on. Throws HANDOVER_STATE where it is no file of ours, of another format, or not whole; signal.reason. */
   static async open(file: number | Buffer, options: FrameOptions): Promise<FrameReader> {
     let about
     try {
@@ -265,10 +261,11 @@ export class FrameReader {
       if (options.signal.aborted) throw error
       throw failed(`descriptor ${file as number} holds no section of the state`, error, 'Nothing was restored from it')
     }
-    const reader = typeof file === 'number' ? new FrameReader(file, about?.isFile() ? about.size : -1, options)
-      : new FrameReader(undefined, file.length, options, file)
+    const whole = typeof file === 'number' ? undefined : file
+    const size = whole?.length ?? (about?.isFile() ? about.size : -1)
+    const reader = new FrameReader(whole ? undefined : file as number, size, options, whole)
     try {
-      await reader.#checkEnds(typeof file === 'number' ? undefined : file)
+      await reader.#checkEnds(whole)
       return reader
     } catch (error) {
       await reader.close()
@@ -398,10 +395,6 @@ export class FrameReader {
   async #readLater(into: Buffer, offset: number, length: number, position: number): Promise<number> {
     const reading = readAt(this.#fd!, into, offset, length, position)
     this.#inFlight = reading
-    try {
-      return (await reading).bytesRead
-    } finally {
-      this.#inFlight = undefined
-    }
+    return (await reading.finally(() => { this.#inFlight = undefined })).bytesRead
   }
 }

@@ -25,6 +25,7 @@ const numbers = ['schema', 'timeout', 'maxBytes', 'checkpoint'] as const
 const flags = ['optional', 'final'] as const
 const functions = ['save', 'restore', 'merge'] as const
 const options: readonly string[] = [...numbers, ...flags, 'accepts'] satisfies (keyof Section)[]
+const known = new Set([...options, ...functions])
 
 export class Sections {
   readonly #declared = new Map<string, DeclaredSection>()
@@ -40,7 +41,8 @@ export class Sections {
     if (typeof section !== 'object' || (section as Section | null) === null) throw optionError(`share("${name}") was given ${inspect(section)}`, 'Give an object with save and restore')
     for (const [key, value] of Object.entries(section)) {
       // A section may have fields of its own, for its functions.
-      const meant = value === undefined || options.includes(key) || (functions as readonly string[]).includes(key) ? undefined : options.find((option) => isTypo(key, option))
+      if (value === undefined || known.has(key)) continue
+      const meant = options.find((option) => isTypo(key, option))
       if (meant !== undefined) throw optionError(`section "${name}" has ${key}, which is no option of a section`, `Give ${meant}, or call it something else`)
     }
     if (this.#declared.has(name)) throw optionError(`share("${name}") was called twice`, 'Give each section a name of its own')

@@ -76,7 +76,7 @@ export class SectionSaver {
     try {
       signal.throwIfAborted()
       const progress = (bytes: number): void => { if (shown) this.note(name, 'saving', bytes) }
-      const saved = await this.#write(section, phase, { signal: limit.signal, progress, plain: reads.plain ?? false }, reads.together ?? false)
+      const saved = await this.#write(section, phase, { signal: limit.signal, progress, plain: reads.plain ?? false }, reads)
       if (shown) this.note(name, 'saved', saved.bytes)
       return saved
     } catch (cause) {
@@ -91,11 +91,13 @@ export class SectionSaver {
   }
 
   async #write(
-    section: DeclaredSection, phase: SectionPhase, options: Omit<WriteOptions, 'maxBytes'>, together: boolean
+    section: DeclaredSection, phase: SectionPhase, options: Omit<WriteOptions, 'maxBytes'>, { together = false }: ReaderReads
   ): Promise<SectionInFile | SmallSection> {
     const { signal } = options
     const header = { name: section.name, schema: section.schema ?? null, phase, ...this.#author() }
-    const write = (value: unknown): Promise<SectionInFile | SmallSection> => (together ? writeSmallSection : writeSection)(header, value, { ...options, maxBytes: section.mostBytes })
+    const writing = together ? writeSmallSection : writeSection
+    const write = async (value: unknown): Promise<SectionInFile | SmallSection> =>
+      await writing(header, value, { ...options, maxBytes: section.mostBytes })
     const value = await before(signal, async () => {
       const saved = await section.save?.({ phase, signal })
       // It comes too late. A stream must learn that, and does when it is written.
