@@ -20,8 +20,6 @@ import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Generation } from './generation.js'
 import { coreLoaded } from './start-times.js'
 
-const nextTurn = async (): Promise<void> => { await new Promise((resolve) => { setImmediate(resolve) }) }
-
 /** Call it before the program reads the environment: the marks of the starter are taken out. */
 function realHost(env: NodeJS.ProcessEnv): Host {
   const inheritance = takeInheritance(env)
@@ -48,12 +46,7 @@ function realHost(env: NodeJS.ProcessEnv): Host {
     log: (level, line) => { writeStderr(logLine(level, line)) },
     launch: async (paths, heard) => {
       warn = heard
-      const found = command()
-      // Each step takes a millisecond or three where it is done for the first time: clients come in between.
-      await nextTurn()
-      const launched = await launch(found, initial, paths)
-      await nextTurn()
-      return launched
+      return await launch(command(), initial, paths)
     },
     isAlive,
     kill: endProcess,
