@@ -138,3 +138,18 @@ test('a client that leaves, before the move or after it, ends its session in the
   await once(second, 'close')
   await generations.stop()
 })
+
+test('an undo while a stream is open: the session goes on here', async () => {
+  const { generations } = await start({ undoWindow: 30_000 })
+  const session = connect(urlOf(generations))
+  await ask(session, '/')
+  const stream = ask(session, '/?ms=1500&bytes=100000')
+  await generations.until(() => generations.events.filter(({ event }) => event === 'request').length === 2)
+  await generations.reload('signal')
+  await new Promise((resolve) => { session.ping(resolve) })
+  process.kill(generations.serving, 'SIGKILL')
+  await generations.until(() => generations.events.some(({ event, report }) => event === 'report' && (report as DrainReport).result === 'undone'))
+  expect(await stream).toMatchObject({ 'x-version': '1' })
+  for (let count = 0; count < 5; count++) expect(await ask(session, '/?bytes=30000')).toMatchObject({ 'x-version': '1' })
+  expect(session.destroyed).toBe(false)
+})

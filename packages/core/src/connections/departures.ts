@@ -70,9 +70,10 @@ export class Departures {
   }
 
   /** The session of HTTP/2 on this connection, as far as it can move. */
-  #sessionOf(socket: net.Socket, { session, wire }: Connection): SessionDeparture | undefined {
+  #sessionOf(socket: net.Socket, { protocol, session, wire }: Connection): SessionDeparture | undefined {
     const known = this.#sessions.get(socket)
-    if (known || !session || session.session.destroyed || wire !== socket) return known
+    // Another server's connection may have been given to HTTP/2.
+    if (known || protocol !== 'http2' || !session || session.session.destroyed || wire !== socket) return known
     const departure = new SessionDeparture(session, socket, this.#drain.lingerMs, () => { this.added(socket) })
     this.#sessions.set(socket, departure)
     return departure

@@ -184,10 +184,17 @@ export class Drain {
     keepHere(socket, connection, reason ?? always ?? this.#stays)
     release(socket, connection)
     this.#departures?.stayed(socket)
-    if (connection.session && this.#goodbyes) sayGoaway(connection.session.session)
+    this.#sayGoodbye(connection)
     connection.quietSince = performance.now()
     this.#sayLast(socket, connection)
     this.#rest(socket, connection)
+  }
+
+  /** Not in this turn: where the successor has ended, this process serves again at its end. */
+  #sayGoodbye(connection: Connection): void {
+    const { session } = connection.session ?? {}
+    if (!session || !this.#goodbyes) return
+    setImmediate(() => setImmediate(() => { if (!this.#undone && connection.stays !== undefined) sayGoaway(session) }))
   }
 
   #sayLast(socket: net.Socket, connection: Connection): void {
