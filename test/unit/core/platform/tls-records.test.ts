@@ -3,6 +3,8 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import tls from 'node:tls'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, it } from 'vitest'
 import { certificate } from '../../../programs/certificate.mjs'
 import { checkTls, native, snapshotTls, TlsRecordLayer, tlsUnavailable } from '../../../helpers/internals.js'
@@ -400,4 +402,19 @@ it('wrong arguments are TypeErrors', () => {
   expect(() => Reflect.apply(records.open.bind({}), {}, [read, new Int32Array(5)])).toThrow(TypeError)
   expect(() => native!.describeTls!('x' as unknown as Buffer)).toThrow(TypeError)
   expect(native!.describeTls!(Buffer.alloc(32))).toBeLessThan(0)
+})
+
+it('four threads with servers of their own are counted each by itself, and may end', async () => {
+  const workerData = {
+    key: String(certificate().key), cert: String(certificate().cert), connections: 30,
+    records: fileURLToPath(new URL('../../../../packages/core/dist/platform/tls-records.js', import.meta.url))
+  }
+  const threads = Array.from({ length: 4 }, () => new Worker(new URL('../../../programs/tls-thread.mjs', import.meta.url), { workerData }))
+  const ended = Promise.all(threads.map((thread) => once(thread, 'exit')))
+  const exact = await Promise.all(threads.map(async (thread) => (await once(thread, 'message') as [number])[0]))
+  expect(exact).toEqual([30, 30, 30, 30])
+  await ended
+  const from = await pair()
+  await talk(from)
+  expect(snapshotTls(from.server)).toMatchObject({ readSequence: 1n })
 })
