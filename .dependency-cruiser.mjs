@@ -47,6 +47,7 @@ export default {
     only(cli, 'service.ts', [], 'counts of a service stand on nothing'),
     only(cli, 'command-line', ['text.ts', 'failure.ts'], 'what was typed is understood before anything is done'),
     only(cli, 'control', ['text.ts', 'failure.ts'], 'asking a process by its control socket knows nobody who asks'),
+    only(cli, 'report', ['text.ts'], 'a picture is made of what it is given'),
     only(cli, 'drill', ['text.ts', 'failure.ts'], 'a drill is what it measures; the command gives it its target'),
     only(cli, 'client', ['text.ts', 'failure.ts', 'service.ts', 'control', 'command-line'], 'what finds and asks running apps is no keeper and no command'),
     only(cli, 'keeper', ['text.ts', 'failure.ts', 'service.ts', 'control', 'command-line/version.ts'], 'a keeper is started by a command, and knows none'),

@@ -18,6 +18,7 @@ async function run(command: Command): Promise<number> {
       return 0
     case 'reload': return await (await import('./commands/reload.js')).reload(command)
     case 'status': return await (await import('./commands/status.js')).showStatus(command)
+    case 'report': return await (await import('./commands/report.js')).report(command)
     case 'stop': return await (await import('./commands/stop.js')).stop(command)
     case 'run':
       // Before all else is loaded.

@@ -18,8 +18,15 @@ const zshTyping = `zmodload zsh/zpty
 zpty z TERM=dumb zsh -f -i
 zpty -w z "PROMPT=; autoload -Uz compinit; compinit -u -D; source $1; setopt no_list_beep; echo RE''ADY"
 zpty -r -m z _ '*READY*'
-zpty -w -n z "handover $2"$'\\t'$'\\t'
-zpty -r -m z line "*$3*" && print -r -- "$line"
+zpty -w -n z "handover $2"
+# A tab that comes before the line editor is ready does nothing: another follows.
+for each in {1..60}; do
+  zpty -w -n z $'\\t'
+  sleep 0.2
+  while zpty -r -t z line; do seen+=$line; done
+  [[ $seen == *$3* ]] && break
+done
+print -r -- "$seen"
 zpty -d z
 `
 

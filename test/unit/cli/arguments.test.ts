@@ -91,7 +91,7 @@ it('status, stop and drill know their options', () => {
 })
 
 it('no command shows the overview; one that does not exist is an error that says where to look', () => {
-  expect(failure('restart')).toMatchObject({ message: 'handover: unknown command "restart", expected run, reload, status, stop, drill, completion. See handover --help.', status: 2 })
+  expect(failure('restart')).toMatchObject({ message: 'handover: unknown command "restart", expected run, reload, status, stop, drill, report, completion. See handover --help.', status: 2 })
   expect(parsed('')).toEqual({ is: 'print', text: overview })
   expect(failure('--wait')).toMatchObject({ status: 2 })
   expect(failure('constructor')).toMatchObject({ status: 2 })
@@ -121,8 +121,8 @@ it('every option of the table is known, and stands in the help of its command', 
 })
 
 it.each([
-  ['relod', 'reload'], ['rel', 'reload'], ['RELOAD', 'reload'], ['sotp', 'stop'], ['reload --jsn', '--json'], ['reload --withoutstate', '--without-state'], ['reload --para', '--parallel'],
-  ['run --worker 4 app.js', '--workers'], ['status --wach', '--watch'], ['completion fsh', 'fish'], ['--versoin', '--version'], ['help drll', 'drill']
+  ['relod', 'reload'], ['relo', 'reload'], ['RELOAD', 'reload'], ['sotp', 'stop'], ['reload --jsn', '--json'], ['reload --withoutstate', '--without-state'], ['reload --para', '--parallel'],
+  ['run --worker 4 app.js', '--workers'], ['repor', 'report'], ['status --wach', '--watch'], ['completion fsh', 'fish'], ['--versoin', '--version'], ['help drll', 'drill']
 ])('of %j it is said what was meant', (line, meant) => {
   const { message, status } = failure(line)
   expect(message).toContain(` Did you mean ${meant}? See handover `)

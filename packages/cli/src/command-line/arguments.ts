@@ -56,6 +56,7 @@ export type Command =
     readonly timing?: true
   }
   | { readonly is: 'status'; readonly target?: string; readonly watch: boolean; readonly json: boolean }
+  | { readonly is: 'report'; readonly target?: string; readonly svg: boolean }
   | { readonly is: 'stop'; readonly target?: string; readonly json: boolean }
   | { readonly is: 'drill'; readonly options: DrillOptions }
 
@@ -101,6 +102,10 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
   drill: (words) => {
     const { given: { json = false, connections = 50, duration: durationMs = 2_000, ...place }, target, help } = parse('drill', words)
     return help ?? { is: 'drill', options: { ...target, ...place, connections, durationMs, json } }
+  },
+  report: (words) => {
+    const { given: { svg = false }, target, help } = parse('report', words)
+    return help ?? { is: 'report', ...target, svg }
   },
   completion: (words) => {
     const { target: { target: word = '' }, help } = parse('completion', words)

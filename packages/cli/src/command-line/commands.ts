@@ -111,6 +111,16 @@ Exit status 0 only where nothing was lost.`,
       json: { text: 'the result as JSON' }
     }
   },
+  report: {
+    usage: '[name|pid] [options]',
+    short: 'the last reload as a page of HTML',
+    about: `Prints one page of HTML that loads nothing: the last reload with its phases and
+what became of its connections, and the generations that live.
+  handover report >report.html`,
+    notes: '',
+    target: true,
+    options: { svg: { text: 'the picture alone, for a page of your own' } }
+  },
   completion: {
     usage: 'bash|zsh|fish',
     short: 'print the completion of a shell',

@@ -58,7 +58,7 @@ complete -o filenames -F _handover handover
 
 // ---- zsh ----
 
-const zshText = (text: string): string => text.replace(/'/g, "'\\''").replace(/([[\]:\\])/g, '\\$1')
+const zshText = (text: string): string => text.replace(/([[\]:\\])/g, '\\$1').replace(/'/g, "'\\''")
 
 function zshOption(name: string, option: OptionText): string {
   const choice = choiceOf(option)
