@@ -38,9 +38,9 @@ export default {
     only(core, 'handover', [...below, 'options.ts', ...wings, 'keeper-link'], 'the act is below the object that users hold'),
     never('core: predecessor', `${core}/handover/(predecessor|undo|shutdown)\\.ts`, [`${core}/handover/(successor|startup)\\.ts`], 'predecessor and successor know each other only through messages'),
     never('core: successor', `${core}/handover/(successor|startup)\\.ts`, [`${core}/handover/(predecessor|undo|shutdown)\\.ts`], 'predecessor and successor know each other only through messages'),
-    only(core, 'generation', [...below, 'options.ts', ...wings, 'keeper-link', 'handover'], 'everything meets here, and only the two doors (index, internal) import it'),
-    only(core, 'websocket', [...ground, 'index.ts', 'platform/node', 'platform/loop-budget.ts', 'platform/on-demand.ts'], 'WebSockets move by the public face, as those of any program could'),
-    never('core: doors', `${core}/(platform|protocol|fd|listeners|connections|sharing|control|keeper-link|handover|generation)/`, [`${core}/(index|internal)\\.ts`], 'the doors are for programs and the command, not for the rooms behind them'),
+    only(core, 'generation', [...below, 'options.ts', ...wings, 'keeper-link', 'handover'], 'everything meets here, and only the doors (index, adapters, internal) import it'),
+    only(core, 'websocket', [...ground, 'index.ts', 'adapters.ts', 'platform/node', 'platform/loop-budget.ts', 'platform/on-demand.ts'], 'WebSockets move by the public face, as those of any program could'),
+    never('core: doors', `${core}/(platform|protocol|fd|listeners|connections|sharing|control|keeper-link|handover|generation)/`, [`${core}/(index|adapters|internal)\\.ts`], 'the doors are for programs and the command, not for the rooms behind them'),
 
     only(cli, 'text.ts', [], 'text stands on nothing'),
     only(cli, 'failure.ts', [], 'failures stand on nothing'),
@@ -55,7 +55,7 @@ export default {
     never('cli: core', cli, [`${core}/(?!internal\\.ts)`, 'packages/core/dist/(?!internal\\.)'], 'the command never becomes a generation itself: it uses @handover/core/internal alone'),
 
     only(load, 'client', [], 'the load client is a product of its own'),
-    never('adapters', 'packages/(fastify|express|prom-client)/src', ['packages/core/(src|dist)/(?!index\\.)'], 'adapters use the public face of @handover/core alone')
+    never('adapters', 'packages/(fastify|express|prom-client)/src', ['packages/core/(src|dist)/(?!(index|internal)\\.)'], 'adapters use the doors of @handover/core')
   ],
   options: {
     doNotFollow: { path: 'node_modules|/dist/' },

@@ -1,5 +1,5 @@
 /**
- * `npm run pack [-- FOLDER]`: the tarballs of all packages, into tarballs/ of this folder, with their sizes. Core's has each binary that can
+ * `npm run pack [-- FOLDER]`: the tarballs of all packages, into tarballs/, with their sizes. Core's has each binary that can
  * be built here.
  */
 

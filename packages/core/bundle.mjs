@@ -5,7 +5,7 @@
  * `tsc --build` goes first: dist has the types, and the modules one by one for the unit tests.
  */
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { buildSync } from 'esbuild'
@@ -21,20 +21,21 @@ function packageOf(name) {
 
 /** The command loads a few words of `internal` to ask a question, and all of it to be a keeper: each comes from its module when it is used. */
 function internal() {
-  const getters = []
+  const getters = {}
   const reexport = /^export \{([^}]*)\} from '(.*)\.js'$/gm
   const source = readFileSync(path.join(here, 'src/internal.ts'), 'utf8')
   const other = source.replace(reexport, '').replace(/^export type \* from .*$/gm, '').replace(/^export type \{[^}]*\} from .*$/gm, '').replace(/\/\*\*.*?\*\//gs, '').trim()
   if (other !== '') throw new Error(`src/internal.ts re-exports by name and does nothing else, but: ${other}`)
   for (const [, names, from] of source.matchAll(reexport)) {
     for (const name of names.split(',').map((word) => word.trim()).filter((word) => word !== '' && !word.startsWith('type '))) {
-      getters.push(`get ${name}() { return keep(this, '${name}', require(${JSON.stringify(`./src/${from.slice(2)}.ts`)}).${name}) }`)
+      getters[name] = `get ${name}() { return keep(this, '${name}', require(${JSON.stringify(`./src/${from.slice(2)}.ts`)}).${name}) }`
     }
   }
-  return `{ ${getters.join(',\n')} }`
+  return getters
 }
 
 const devalue = packageOf('devalue')
+const getters = internal()
 
 rmSync(out, { recursive: true, force: true })
 mkdirSync(out, { recursive: true })
@@ -42,7 +43,7 @@ const contents = [
   // A require of esbuild makes a new object each time.
   'const keep = (of, name, value) => { Object.defineProperty(of, name, { value, enumerable: true }); return value }',
   ...Object.entries(entries).map(([name, file]) => `exports.${name} = () => require(${JSON.stringify(file)})`),
-  `exports.internal = () => (${internal()})`
+  `exports.internal = () => ({ ${Object.values(getters).join(',\n')} })`
 ].join('\n')
 buildSync({
   stdin: { contents, resolveDir: here, loader: 'js' },
@@ -63,6 +64,8 @@ for (const name of [...Object.keys(entries), 'internal']) {
   // In two steps: where a module of ES imports it, Node looks through all that is re-exported for names, here half a megabyte.
   writeFileSync(path.join(out, `${name}.js`), `'use strict'\nconst core = require('./core.js')\nmodule.exports = core.${name}()\n`)
 }
+// For import of names from it: never run, but read by Node.
+appendFileSync(path.join(out, 'internal.js'), `0 && (module.exports = { ${Object.keys(getters).join(', ')} })\n`)
 for (const name of ['index', 'fd', 'ws']) {
   const { metafile: { outputs } } = buildSync({ entryPoints: [path.join(here, entries[name])], bundle: true, platform: 'node', format: 'esm', packages: 'external', write: false, metafile: true, outdir: out })
   const names = Object.values(outputs)[0].exports

@@ -33,6 +33,7 @@ export const errorTable = {
   HANDOVER_NOT_A_SOCKET: ['A descriptor is not the socket that was expected.', 'It was closed. The message says what it is.']
 } as const satisfies Record<`HANDOVER_${string}`, readonly [whatHappened: string, whatToDo: string]>
 
+/** The codes of HandoverError; docs/errors.md says for each what happened and what to do. */
 export type ErrorCode = keyof typeof errorTable
 
 export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(errorTable, text)
@@ -95,16 +96,24 @@ export class HandoverError extends Error {
     return typeof value === 'object' && value !== null && brand in value
   }
 
+  /** `HandoverError [CODE]`. */
   override name: string
+  /** Stable: for programs. */
   readonly code: ErrorCode
   // Set where they are known: what is undefined would be printed, too.
+  /** The side of a handover on which it was thrown. */
   declare readonly role?: Role
+  /** The state of the process that threw it. */
   declare readonly state?: string
+  /** The generation of the process that threw it. */
   declare readonly generation?: number
+  /** The last lines that a failed successor wrote to stderr. */
   declare readonly stderr?: string
   /** What happened; the whole message where its parts are not known. */
   readonly what: string
+  /** Who serves now, or what became of what was asked for. */
   declare readonly serving?: string
+  /** What to do. */
   declare readonly todo?: string
 
   /** `text`: the parts of the message, or a message that another process has made of them. */

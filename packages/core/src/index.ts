@@ -8,9 +8,10 @@ import './generation/start-times.js'
 import type dgram from 'node:dgram'
 import type net from 'node:net'
 import type { Handover } from './generation/handover-api.js'
-import type { HandoverOptions, LogLevel } from './options.js'
+import type { HandoverOptions } from './options.js'
 import type { Section } from './sharing/sharing-api.js'
 import type { AggregateOptions } from './sharing/aggregates/aggregate.js'
+import type { LifecycleState } from './protocol/lifecycle.js'
 import { generationOfProcess } from './generation/this-process.js'
 
 export { HandoverError, errorTable, type ErrorCode } from './errors.js'
@@ -21,9 +22,11 @@ export type { HandoverOptions, LogLevel } from './options.js'
 export type { ConnectionCounts, CutRequest, Report, StateReport } from './protocol/report.js'
 export type { Neighbour, PeerChannel, PeerMessageInfo, Restored, RestoreInfo, SaveInfo, Section, Service } from './sharing/sharing-api.js'
 export type { MoveOptions, OnMoved } from './connections/application-moves.js'
-export type { LifecycleState as StateName } from './protocol/lifecycle.js'
 
 const generation = generationOfProcess()
+
+/** Where a process stands: the values of `handover.state`. PROTOCOL.md has which may follow which. */
+export type StateName = LifecycleState
 
 /** The function of the package; it is at the same time the object of the process: `handover.generation`, `handover.reload()` and so on. */
 export interface HandoverFunction extends Handover {
@@ -42,6 +45,7 @@ function adopt<T extends net.Server | dgram.Socket>(server: T, options: Handover
   return server
 }
 
+/** Makes a server reloadable, and is the object of this process. Throws HANDOVER_OPTION. See HandoverFunction. */
 export const handover = Object.defineProperties(adopt, {
   generation: { get: () => generation.generation },
   state: { get: () => generation.state },
@@ -58,32 +62,21 @@ export const handover = Object.defineProperties(adopt, {
   service: { get: () => generation.service }
 }) as HandoverFunction
 
+/** `handover.events`: an EventEmitter of HandoverEvents. */
 export const events = handover.events
+/** `handover.reload()`: resolves with the report when the successor serves; rejects with a HandoverError, and this process serves on. */
 export const reload: Handover['reload'] = (options) => generation.reload(options)
+/** `handover.ready()`: needed only with `readyWhen: 'manual'`. */
 export const ready = (): void => { generation.ready() }
+/** `handover.stop()`: drains for at most `drainTimeout` milliseconds (30,000) and ends the process. */
 export const stop = (): Promise<void> => generation.stop()
+/** `handover.move()`: whether the successor has the connection. Rejects with HANDOVER_STATE or HANDOVER_OPTION. */
 export const move: Handover['move'] = (socket, options) => generation.move(socket, options)
+/** `handover.share()`: declares a part of the state that goes along at a reload. Throws HANDOVER_OPTION. */
 export const share: Handover['share'] = (name, section) => { generation.share(name, section) }
+/** `handover.peer`: the live channel to the generation before or after. */
 export const peer = generation.peer
+/** `handover.aggregate()`: what every process counts, and its total. Throws HANDOVER_OPTION. */
 export const aggregate: Handover['aggregate'] = (name, options) => generation.aggregate(name, options)
+/** `handover.onMoved()`: takes connections that a predecessor moves here. Throws HANDOVER_OPTION. */
 export const onMoved: Handover['onMoved'] = (kind, take) => { generation.onMoved(kind, take) }
-
-/**
- * For adapters: makes every server reloadable that answers with `listener`, no matter where and when it is created. With `mayFail` a
- * successor can serve although one of them does not listen. Throws HANDOVER_OPTION.
- */
-export function adoptRequestListener(
-  listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}
-): void {
-  generation.configure(options)
-  generation.adoptRequestListener(listener, mayFail, options.canMove)
-}
-
-/** For adapters: a line in the log of this process. */
-export const log = (level: LogLevel, line: string): void => { generation.log(level, line) }
-
-/** For adapters: why a connection is not moved, for the report. */
-export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }
-
-/** For adapters: the function that onMoved() got for this kind takes no more connections, and the kind is free again. */
-export const forgetMoved = (kind: string): void => { generation.forgetMoved(kind) }

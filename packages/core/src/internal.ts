@@ -1,8 +1,9 @@
 /**
- * What the command `handover` is made of, for that package alone: not a public door, and it changes without notice. It re-exports by
- * name, and does nothing else: in the bundle each name loads its own module when it is first used.
+ * What the command `handover` and the adapters are made of, for these packages alone: not a public door, and it changes without notice. It
+ * re-exports by name, and does nothing else: in the bundle each name loads its own module when it is first used.
  */
 
+export { adoptRequestListener } from './adapters.js'
 export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } from './control/control-client.js'
 export type { Client } from './control/control-connections.js'
 export { hiddenHolder } from './control/control-files.js'
@@ -39,7 +40,10 @@ export { Channel, openChannel } from './protocol/channel.js'
 export { logLine } from './platform/log-line.js'
 export { watchBoots, type Boot } from './control/boot-watch.js'
 export { parseControlAnswer, reloadOutcomeShape } from './protocol/control-messages.js'
-export type * from './protocol/control-messages.js'
+export type {
+  AppStatus, CheckpointStatus, ControlAnswer, ControlRequest, ErrorReport, KeeperStatus, ProcessStatus, ReloadEvent, ReloadOutcome,
+  ReloadRequest, ServiceStatus, SpareStatus
+} from './protocol/control-messages.js'
 export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'
 export type { Received } from './protocol/descriptors.js'
 export { listenerShape, type OfferedListener, type Peer, type SectionPhase } from './protocol/handover-messages.js'

@@ -10,6 +10,7 @@ import { constants } from 'node:os'
 import { inspect } from 'node:util'
 import { HandoverError } from './errors.js'
 
+/** `info`: what happened. `warn`: what should be looked at. `error`: what failed. */
 export type LogLevel = 'info' | 'warn' | 'error'
 
 /** The connections beside plain HTTP/1.1 that move. */
@@ -20,6 +21,10 @@ export interface MoveChoice {
   readonly http2?: boolean
 }
 
+/**
+ * Options of a process, each with its default and its environment variable, which wins. A value that cannot be used, a name that is
+ * none, or two calls that disagree throw HANDOVER_OPTION.
+ */
 export interface HandoverOptions {
   /** A name under which a second process finds this one and takes over. Letters, digits, `.`, `_`, `-`. HANDOVER_NAME. */
   name?: string

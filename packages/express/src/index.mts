@@ -1,1 +1,2 @@
-export * from './index.js'
+export { handover, handover as default } from './index.js'
+export type { Handover, HandoverOptions } from './index.js'

@@ -4,7 +4,8 @@
  * Every http or https server that answers with this app is adopted when it listens.
  */
 
-import { adoptRequestListener, handover as core, type Handover, type HandoverOptions } from '@handover/core'
+import { handover as core, type Handover, type HandoverOptions } from '@handover/core'
+import { adoptRequestListener } from '@handover/core/internal'
 import type { Server } from 'node:http'
 
 export type { Handover, HandoverOptions } from '@handover/core'
@@ -20,7 +21,7 @@ interface ExpressApp {
  * Returns the same app, with this process as `app.handover`: `share()`, `reload()`, `events` and so on. `options` belong to the
  * process; times are in milliseconds. Throws HANDOVER_OPTION.
  */
-export function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T & { readonly handover: Handover } {
+function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T & { readonly handover: Handover } {
   adoptRequestListener(app, options)
   const { listen } = app as unknown as { listen: (this: unknown, ...args: unknown[]) => Server }
   const express5 = app.lazyrouter === undefined
@@ -38,3 +39,8 @@ export function handover<T extends ExpressApp>(app: T, options: HandoverOptions 
   }
   return Object.assign(app, { handover: core })
 }
+
+export { handover as default, handover }
+
+// require() answers with the function itself, as in all adapters.
+module.exports = Object.assign(handover, { default: handover, handover })

@@ -1,5 +1,2 @@
-import commonjs from './index.js'
-
-const { handover } = commonjs
-export { handover, handover as default }
+export { handover, handover as default } from './index.js'
 export type { Handover, HandoverOptions } from './index.js'

@@ -5,7 +5,8 @@
  * the app before the drain is over, because fastify.close() answers 503 from its first moment.
  */
 
-import { adoptRequestListener, handover as core, type Handover, type HandoverOptions } from '@handover/core'
+import { handover as core, type Handover, type HandoverOptions } from '@handover/core'
+import { adoptRequestListener } from '@handover/core/internal'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -37,6 +38,10 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
   app.decorate('handover', core)
 }
 
+/**
+ * The plugin, for `app.register(handover, options)`. Options belong to the process; times are in milliseconds. Adds `app.handover`. Throws
+ * HANDOVER_OPTION for an option that is none.
+ */
 const plugin = fp(register, { fastify: '5.x', name: '@handover/fastify' })
 export { plugin as default, plugin as handover }
 export type { Handover, HandoverOptions }

@@ -1,1 +1,2 @@
-export * from './index.js'
+export { inherit, inherit as default } from './index.js'
+export type { GaugeRule, InheritOptions } from './index.js'

@@ -15,6 +15,7 @@ import { gaugesOf, sumOfGauges, type GaugeRule } from './gauges.js'
 import { labelsOf, type Labels, type Metric } from './metrics.js'
 import { readSnapshot, writeSnapshot, type Snapshot } from './snapshot-text.js'
 
+/** What inherit() takes beside the registry. */
 export interface InheritOptions {
   /** By name of a gauge. Other gauges are put together over all processes that live, as their `aggregator` says (by default the sum). */
   readonly gauges?: Readonly<Record<string, GaugeRule>>
@@ -40,7 +41,7 @@ const topics = new WeakMap<object, Set<string>>()
  * Makes `registry.metrics()`, `getMetricsAsJSON()` and `getSingleMetricAsString()` answer for the service: every process that counts, and
  * every one that did. Call it once for each registry, before listen(). By default the registry of prom-client. Throws HANDOVER_OPTION.
  */
-export function inherit(registry: AnyRegistry = register, options: InheritOptions = {}): void {
+function inherit(registry: AnyRegistry = register, options: InheritOptions = {}): void {
   mustBeRight(registry, options)
   const { gauges = {}, generation = false, name, core = handover } = options
   const metrics = registry as Registry
@@ -149,3 +150,8 @@ function mustBeRight(registry: unknown, options: unknown): void {
 
 const refused = (what: string, todo: string): HandoverError =>
   new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo })
+
+export { inherit as default, inherit }
+
+// require() answers with the function itself, as in all adapters.
+module.exports = Object.assign(inherit, { default: inherit, inherit })

@@ -2,11 +2,14 @@
  * What users install: the tarballs, in an empty folder, without any install script, reload a server.
  */
 
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core'
+import { publint } from 'publint'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Program } from '../../helpers/program.js'
 
@@ -14,11 +17,13 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 const folder = mkdtempSync(path.join(tmpdir(), 'handover-pack-'))
 const npm = (cwd: string, ...args: string[]): string => execFileSync('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
+const tarballs: string[] = []
+
 beforeAll(() => {
-  const tarballs = ['core', 'fastify', 'express', 'prom-client', 'load', 'cli'].map((name) => {
+  tarballs.push(...['core', 'fastify', 'express', 'prom-client', 'load', 'cli'].map((name) => {
     const [{ filename }] = JSON.parse(npm(path.join(root, 'packages', name), 'pack', '--json', '--pack-destination', folder)) as [{ filename: string }]
     return `./${filename}`
-  })
+  }))
   writeFileSync(path.join(folder, 'package.json'), '{"private":true}')
   const { devDependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }
   npm(folder, 'install', '--ignore-scripts', ...tarballs, `fastify@${devDependencies['fastify']}`, `express@${devDependencies['express']}`, `prom-client@${devDependencies['prom-client']}`)
@@ -121,4 +126,30 @@ test('the tarball of the load client is whole, and has none of the benches and t
   expect(imported.filter((name) => name.endsWith('.js') && !files.includes(name))).toEqual([])
   expect(imported.filter((name) => !name.endsWith('.js') && !name.startsWith('node:'))).toEqual([])
   expect(files.filter((name) => /^(bench|demo|example|reporter|table)/.test(name))).toEqual([])
+})
+
+test('publint and "are the types wrong" find nothing in any tarball, for node10 as well', async () => {
+  const found: unknown[] = []
+  for (const name of tarballs) {
+    const bytes = readFileSync(path.join(folder, name))
+    const tarball = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length)
+    const { messages } = await publint({ pack: { tarball }, strict: true })
+    const analysis = await checkPackage(createPackageFromTarballData(new Uint8Array(tarball)))
+    // The load client is an ES module alone: Node 20.19 and later require() it.
+    const problems = 'problems' in analysis ? analysis.problems.filter(({ kind }) => kind !== 'CJSResolvesToESM' || !name.includes('load')) : []
+    found.push(...messages.map((message) => ({ name, message })), ...problems.map((problem) => ({ name, problem })))
+  }
+  expect(found).toEqual([])
+}, 60_000)
+
+test('what only adapters use is not in the public entry, and every adapter has its function by default and by name', () => {
+  const require = createRequire(path.join(folder, 'core.cjs'))
+  const core = require('@handover/core') as Record<string, unknown>
+  expect(Object.keys(core).sort()).toEqual(['HandoverError', 'aggregate', 'errorTable', 'events', 'handover', 'move', 'onMoved', 'peer', 'ready', 'reload', 'share', 'stop'])
+  for (const [name, word] of [['express', 'handover'], ['fastify', 'handover'], ['prom-client', 'inherit']] as const) {
+    const adapter = require(`@handover/${name}`) as Record<string, unknown>
+    expect([adapter['default'], adapter[word]]).toEqual([adapter, adapter])
+    const script = `import byDefault, { ${word} } from '@handover/${name}'; process.exit(byDefault === ${word} && typeof ${word} === 'function' ? 0 : 1)`
+    expect(spawnSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: folder, stdio: 'ignore' }).status).toBe(0)
+  }
 })

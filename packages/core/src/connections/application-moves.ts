@@ -20,6 +20,7 @@ import { GiveBackError } from './connection-receiver.js'
 import type { ConnectionSender } from './connection-sender.js'
 import type { ConnectionTracker } from './connection-tracker.js'
 
+/** What move() takes beside the socket. */
 export interface MoveOptions {
   /** The name under which the successor's onMoved() takes it; not `http`. */
   readonly kind: string

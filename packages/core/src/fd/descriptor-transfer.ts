@@ -18,12 +18,15 @@ import { checkWait, enter, leave, queues, Stop, type Direction, type Transfer, t
 
 export type { PeerCredentials, SocketDescription } from '../platform/native.js'
 
+/** How much is taken, and how long to wait for it. */
 export interface ReceiveOptions extends WaitOptions {
   /** The most bytes to take; 65 536 if absent. */
   readonly maxBytes?: number
 }
 
+/** What one message held. */
 export interface Received {
+  /** Its bytes: at least one. */
   readonly data: Buffer
   /** They have FD_CLOEXEC and are the caller's to close (`closeFds`). Empty when bytes came without descriptors. */
   readonly fds: number[]
@@ -36,7 +39,7 @@ const largestRead = 2 ** 30
 const oneByte = new Uint8Array(1)
 
 /** Most messages are small: they are received here, and copied out in the same tick. */
-export const scratch = Buffer.alloc(65_536)
+export const scratch: Buffer = Buffer.alloc(65_536)
 
 /** The descriptor of a connection that can be used now, or an error that says why not. */
 function descriptorOf(connection: Connection, direction: Direction | undefined): number {

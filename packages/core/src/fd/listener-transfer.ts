@@ -25,6 +25,7 @@ export interface ListenerDescription {
   readonly backlog: number
 }
 
+/** A listener that came from another process, and what came with it. */
 export interface ReceivedListener<S extends net.Server = net.Server> {
   /** It listens and accepts; its `close()` closes the descriptor. */
   readonly server: S

@@ -12,6 +12,7 @@ import type { PeerChannel, Restored, Section, Service } from '../sharing/sharing
 import type { MoveOptions, OnMoved } from '../connections/application-moves.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 
+/** The events of `handover.events`, with what each listener gets. */
 export interface HandoverEvents {
   /** Every move of the state. */
   state: [change: { from: LifecycleState; to: LifecycleState; generation: number }]
@@ -23,9 +24,11 @@ export interface HandoverEvents {
   failed: [error: HandoverError]
 }
 
+/** This process, for the program that runs in it. */
 export interface Handover {
   /** 1 in the first process, one more in each successor. */
   readonly generation: number
+  /** Where this process stands: `serving` is the state in which it accepts. */
   readonly state: LifecycleState
   /** The last report that this process made or received. */
   readonly lastReport: Report | undefined
@@ -73,6 +76,7 @@ export interface Handover {
   readonly service: Service
 }
 
+/** What reload() takes. */
 export interface ReloadOptions {
   /** The successor begins without the shared state: for when a section cannot be saved or restored. false. */
   withoutState?: boolean

@@ -1,7 +1,6 @@
 /**
  * How a generation ends: its connections move or drain, it can take over again while the undo window is open, older generations end before
- * it, the close hooks run, and the last message is sent. `run` reads top to bottom like the sequence diagram; the undo is the only way
- * back.
+ * it, the close hooks run, and the last message is sent. `run` reads like the sequence diagram; the undo is the only way back.
  */
 
 import type net from 'node:net'
@@ -20,6 +19,7 @@ import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { openUndoWindow, undo, type ServingSuccessor, type UndoWindow } from './undo.js'
 
+/** What the event `draining` tells. */
 export interface Draining {
   /** Null where the process is stopped: then nothing can move. */
   readonly successor: Peer | null

@@ -12,7 +12,9 @@ import { findBinary } from './native-binary.js'
 
 /** What `describe` reads of a socket, by getsockopt(2) and getsockname(2). */
 export interface SocketDescription {
+  /** SO_DOMAIN. */
   readonly family: 'inet' | 'inet6' | 'unix' | 'other'
+  /** SO_TYPE. */
   readonly type: 'stream' | 'dgram' | 'seqpacket' | 'other'
   /** SO_ACCEPTCONN. */
   readonly listening: boolean
@@ -26,10 +28,13 @@ export interface SocketDescription {
   readonly backlog: number
 }
 
+/** Who is at the other end of a Unix socket: SO_PEERCRED. */
 export interface PeerCredentials {
   /** 0 where the system cannot tell (macOS), or where the peer is in another pid namespace. */
   readonly pid: number
+  /** The user id of the peer when it connected. */
   readonly uid: number
+  /** The group id of the peer when it connected. */
   readonly gid: number
 }
 

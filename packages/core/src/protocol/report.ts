@@ -5,7 +5,9 @@
 import { withoutStop } from '../errors.js'
 import { count, list, number, oneOf, optional, orNull, record, shape, string } from './json-lines.js'
 
+/** A request that had no whole answer at the drain deadline. */
 export interface CutRequest {
+  /** Of the request: `GET`. */
   readonly method: string
   /** The request target without its query, which may hold secrets; cut after 200 characters. */
   readonly path: string
@@ -15,14 +17,19 @@ export interface CutRequest {
 
 /** What became of the connections of one kind. */
 export interface ConnectionCounts {
+  /** Still open, and served by the successor. */
   readonly moved: number
+  /** Ended by themselves, or after an answer that announced the end. */
   readonly drained: number
+  /** Closed after they had been idle for `linger`, or until the drain deadline. */
   readonly closedIdle: number
+  /** Closed in the middle of something at the drain deadline. */
   readonly cut: number
 }
 
 /** What became of the shared state at the switch, as the successor has it. */
 export interface StateReport {
+  /** Names of the sections that arrived. */
   readonly restored: readonly string[]
   /** Saved, but the new version has no share() of that name. */
   readonly unclaimed: readonly string[]
@@ -32,15 +39,20 @@ export interface StateReport {
 
 export type StopSignal = 'SIGTERM' | 'SIGINT'
 
+/** What a reload, an undo or a stop ended in. Numbers are connections, unless they say milliseconds. */
 export interface Report {
   /**
    * `switched`: the successor serves, the predecessor drains. `drained`: the predecessor has ended its drain.
    * `undone`: the successor died in the undo window and the predecessor serves again. `stopped`: a drain without a successor.
    */
   readonly result: 'switched' | 'drained' | 'undone' | 'stopped'
+  /** What asked for it: a signal, reload(), a second start of the program, the keeper, or a stop. */
   readonly trigger: 'signal' | 'call' | 'rendezvous' | 'keeper' | 'stop'
+  /** The process that served before. */
   readonly predecessor: { readonly pid: number; readonly generation: number }
+  /** The process that serves after it; null after a stop. */
   readonly successor: { readonly pid: number; readonly generation: number } | null
+  /** Names of listeners: passed on, bound by the successor alone, given up. */
   readonly listeners: {
     readonly kept: readonly string[]
     readonly added: readonly string[]

@@ -4,12 +4,15 @@
 
 import type { SectionPhase } from '../protocol/handover-messages.js'
 
+/** What save() gets. */
 export interface SaveInfo {
+  /** `offer`: a reload begins. `final`: after the last request. `checkpoint`: for the case of a crash. */
   readonly phase: SectionPhase
   /** Aborted at the deadline, and when the reload is given up. */
   readonly signal: AbortSignal
 }
 
+/** What restore() and merge() get beside the value. */
 export interface RestoreInfo {
   /**
    * `offer`: as it was when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed;
@@ -24,7 +27,9 @@ export interface RestoreInfo {
   readonly generation: number
   /** Of Node, in the process that saved it, without the v. */
   readonly node: string
+  /** When save() was called, on the clock of that process. */
   readonly savedAt: Date
+  /** Aborted at the deadline, and when the reload is given up. */
   readonly signal: AbortSignal
 }
 
@@ -75,9 +80,13 @@ export interface Section<S = unknown, T = Restored<S>> {
 /** The generation before or after this one, while both live. */
 export type Neighbour = 'predecessor' | 'successor'
 
+/** Who sent a message on the peer channel. */
 export interface PeerMessageInfo {
+  /** On which side of this process the sender stands. */
   readonly from: Neighbour
+  /** The generation of the sender. */
   readonly generation: number
+  /** The process id of the sender. */
   readonly pid: number
 }
 
@@ -97,6 +106,7 @@ export interface Service {
   readonly startedAt: Date
   /** In milliseconds. */
   readonly uptime: number
+  /** The generation of this process. */
   readonly generation: number
   /** Requests that were begun in any generation. Of other processes that live as it was a second ago or less, where this is read often. */
   readonly requests: number

@@ -8,7 +8,7 @@
 
 import type net from 'node:net'
 import type { Duplex } from 'node:stream'
-import { log } from '../index.js'
+import { log } from '../adapters.js'
 import { textOf } from '../errors.js'
 import type { FrameCounter } from './frame-counter.js'
 import type { SavedRequest } from './websocket-arrival.js'

@@ -8,7 +8,7 @@
 
 import { IncomingMessage } from 'node:http'
 import type net from 'node:net'
-import { log } from '../index.js'
+import { log } from '../adapters.js'
 import { serverOf } from '../platform/node/connection-handle.js'
 import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
 

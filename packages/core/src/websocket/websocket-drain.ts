@@ -4,7 +4,8 @@
  */
 
 import net from 'node:net'
-import { handover, log, noteStay, type Draining } from '../index.js'
+import { log, noteStay } from '../adapters.js'
+import { handover, type Draining } from '../index.js'
 import { textOf } from '../errors.js'
 import { LoopBudget } from '../platform/loop-budget.js'
 import { hold, isOpen, obstacleOf, release, stayText, type TrackedWebSocket, type TrackedWebSockets } from './tracked-websocket.js'

@@ -8,7 +8,8 @@
 import type { IncomingMessage } from 'node:http'
 import net from 'node:net'
 import { inspect } from 'node:util'
-import { HandoverError, log, type Draining } from '../index.js'
+import { log } from '../adapters.js'
+import { HandoverError, type Draining } from '../index.js'
 import { textOf } from '../errors.js'
 import { FrameCounter } from './frame-counter.js'
 import type { TrackedWebSocket, TrackedWebSockets } from './tracked-websocket.js'
@@ -18,6 +19,7 @@ import { register, unregister, type WebSocketReceiver } from './websocket-server
 import type { MovableWebSocket, MovableWebSocketServer } from './websocket.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 
+/** What moveWebSockets() takes. `W`: the WebSocket of ws. `State`: plain data. */
 export interface MoveWebSocketsOptions<W, State> {
   /**
    * What the successor must know of this WebSocket: plain data, at most 256 KiB; null or undefined: not now. Asked in a drain, between two

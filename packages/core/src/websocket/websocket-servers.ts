@@ -4,7 +4,8 @@
  */
 
 import type net from 'node:net'
-import { HandoverError, forgetMoved, handover, type Draining } from '../index.js'
+import { forgetMoved } from '../adapters.js'
+import { HandoverError, handover, type Draining } from '../index.js'
 
 /** What a WebSocketServer hears. */
 export interface WebSocketReceiver {

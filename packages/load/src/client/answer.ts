@@ -7,9 +7,11 @@
  */
 
 export interface Answer {
+  /** The status code. */
   readonly status: number
   /** Names in lower case; values of repeated fields joined by ', '. */
   readonly headers: ReadonlyMap<string, string>
+  /** Whole, without its framing. */
   readonly body: Buffer
   /** The server says that it closes the connection after this answer. */
   readonly close: boolean

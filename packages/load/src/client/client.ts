@@ -28,11 +28,13 @@ export interface Group {
   readonly path?: string
 }
 
+/** Clients that ask for answers that take their time. */
 export interface SlowGroup extends Group {
   /** How long the server takes. Default 300. */
   readonly ms?: number
 }
 
+/** Clients that send a body in two halves. */
 export interface PostGroup extends Group {
   /** The body's length. Default 4096. */
   readonly bytes?: number
@@ -40,13 +42,15 @@ export interface PostGroup extends Group {
   readonly pauseMs?: number
 }
 
+/** Clients that ask for a chunked answer. */
 export interface StreamGroup extends Group {
-  /** Default 10. */
+  /** How many chunks an answer has. Default 10. */
   readonly chunks?: number
   /** The pause between two chunks. Default 50. */
   readonly ms?: number
 }
 
+/** Clients that send several requests in one write. */
 export interface PipelinedGroup extends Group {
   /** How many requests go in one write. Default 4. */
   readonly depth?: number
@@ -54,11 +58,17 @@ export interface PipelinedGroup extends Group {
 
 /** Each kind takes one group of clients or several. */
 export interface LoadOptions {
+  /** One connection a client, request after request. */
   readonly keepAlive?: Group | readonly Group[]
+  /** A connection for each request. */
   readonly newConnections?: Group | readonly Group[]
+  /** GET /slow. */
   readonly slow?: SlowGroup | readonly SlowGroup[]
+  /** POST /echo. */
   readonly post?: PostGroup | readonly PostGroup[]
+  /** GET /stream. */
   readonly stream?: StreamGroup | readonly StreamGroup[]
+  /** Several requests in one write. */
   readonly pipelined?: PipelinedGroup | readonly PipelinedGroup[]
   /** A request without a whole answer is lost after this. Default 30 000. */
   readonly answerTimeoutMs?: number
@@ -76,6 +86,7 @@ export interface LoadOptions {
   readonly expectStatus?: number
 }
 
+/** A load that runs. */
 export interface Load {
   /** What has been counted so far. In another process: at its last snapshot, some 50 ms old. */
   stats(): LoadStats

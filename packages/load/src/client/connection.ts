@@ -37,13 +37,17 @@ export type LossReason =
   /** An answer that no request asked for. */
   | 'unexpected'
 
+/** Why a request has no whole, right answer. */
 export interface Failure {
+  /** For programs. */
   readonly reason: LossReason
+  /** For people. */
   readonly error: string
   /** How many bytes of the answer came. */
   readonly bytes: number
 }
 
+/** What became of one request. */
 export type Outcome =
   | { readonly answer: Answer; readonly failure?: never }
   | { readonly answer?: never; readonly failure: Failure }

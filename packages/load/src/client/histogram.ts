@@ -7,10 +7,15 @@
 
 /** Milliseconds. All are 0 when `count` is 0. */
 export interface Latency {
+  /** How many answers. */
   readonly count: number
+  /** Half of them took at most so many milliseconds. */
   readonly p50: number
+  /** In milliseconds. */
   readonly p90: number
+  /** In milliseconds. */
   readonly p99: number
+  /** In milliseconds. */
   readonly max: number
 }
 

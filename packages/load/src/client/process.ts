@@ -9,7 +9,9 @@ import type { FromWorker, ToWorker } from './messages.js'
 import { outside, Tally, type LoadResult, type LoadStats } from './tally.js'
 import type { Target } from './target.js'
 
+/** A load in a process of its own. */
 export interface LoadProcess extends Load {
+  /** Undefined where it could not be started. */
   readonly pid: number | undefined
   /** Ends the process without a result; whatever waits rejects. No effect after its end. */
   kill(): void

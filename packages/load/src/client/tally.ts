@@ -13,6 +13,7 @@ import { type Kind, kinds } from './requests.js'
 
 /** One request that got no whole, right answer. */
 export interface Loss extends Failure {
+  /** Of the client. */
   readonly kind: Kind
   /** Milliseconds since the load started. */
   readonly atMs: number
@@ -28,9 +29,11 @@ export interface Loss extends Failure {
 
 /** Connections that the server closed while no request was under way. None of these is a loss. */
 export interface ClosedByServer {
+  /** The sum of the others. */
   readonly total: number
   /** After an answer with `Connection: close` that the client had not asked for. */
   readonly announced: number
+  /** Closed without a word. */
   readonly idle: number
   /** Reset instead of closed. */
   readonly idleReset: number
@@ -38,44 +41,66 @@ export interface ClosedByServer {
 
 /** Latencies by interval: `outside` of all marks, and each mark by its name. Milliseconds. */
 export interface Latencies {
+  /** Of no mark. */
   readonly outside: Latency
   readonly [mark: string]: Latency
 }
 
+/** What the clients of one kind counted. */
 export interface KindStats {
+  /** How many work at the same time. */
   readonly clients: number
+  /** Answered, lost and under way. */
   readonly requests: number
+  /** Whole and right. */
   readonly answers: number
+  /** Requests without a whole, right answer. */
   readonly lost: number
+  /** The same by reason. */
   readonly lostBy: Readonly<Partial<Record<LossReason, number>>>
   /** Connections that were established. */
   readonly opened: number
+  /** See ClosedByServer. */
   readonly closedByServer: ClosedByServer
+  /** Of whole, right answers. */
   readonly latency: Latencies
 }
 
 /** One process that answered, told from others by x-version, x-pid and x-generation ('' where there is none). */
 export interface VersionStats {
+  /** x-version. */
   readonly version: string
+  /** x-pid. */
   readonly pid: number
+  /** x-generation. */
   readonly generation: string
+  /** How many it gave. */
   readonly answers: number
-  /** When its first and latest answers came, on the clock of nowMs(). */
+  /** When its first answer came, on the clock of nowMs(). */
   readonly firstAt: number
+  /** When its latest answer came, on the same clock. */
   readonly lastAt: number
 }
 
+/** What all clients counted so far. */
 export interface LoadStats {
+  /** Since the load started. */
   readonly seconds: number
   /** Answered, lost and under way. */
   readonly requests: number
+  /** Whole and right. */
   readonly answers: number
+  /** Requests without a whole, right answer. */
   readonly lost: number
+  /** Requests under way. */
   readonly inFlight: number
+  /** How many work at the same time. */
   readonly clients: number
   /** Connections that were established. As many as `clients` where none was ever closed (and there are no `new` ones). */
   readonly opened: number
+  /** See ClosedByServer. */
   readonly closedByServer: ClosedByServer
+  /** The same by kind of client. */
   readonly kinds: Readonly<Partial<Record<Kind, KindStats>>>
   /** In the order in which they first answered. */
   readonly versions: readonly VersionStats[]
@@ -85,6 +110,7 @@ export interface LoadStats {
   readonly notes: readonly string[]
 }
 
+/** What a load counted, and each of its losses. */
 export interface LoadResult extends LoadStats {
   /** The first 1,000. */
   readonly losses: readonly Loss[]

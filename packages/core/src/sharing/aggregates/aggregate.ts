@@ -24,6 +24,7 @@ export interface AggregateOptions<T> {
   text?: { write(value: T): string; read(text: string): T }
 }
 
+/** What aggregate() answers. */
 export interface Aggregate<T> {
   /** Over every process that lives or has lived. A process that does not answer within a second counts as it last did. */
   total(): Promise<T>

@@ -1,0 +1,30 @@
+/**
+ * What adapters use beside the public functions: servers that are known by their request listener, the log, and connections that an adapter
+ * moves itself. It acts on the generation of the process, as index.ts does. Packages reach it by `@handover/core/internal`.
+ */
+
+import type net from 'node:net'
+import { generationOfProcess } from './generation/this-process.js'
+import type { HandoverOptions, LogLevel } from './options.js'
+
+const generation = generationOfProcess()
+
+/**
+ * Makes every server reloadable that answers with `listener`, no matter where and when it is created. With `mayFail` a
+ * successor can serve although one of them does not listen. Throws HANDOVER_OPTION.
+ */
+export function adoptRequestListener(
+  listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}
+): void {
+  generation.configure(options)
+  generation.adoptRequestListener(listener, mayFail, options.canMove)
+}
+
+/** A line in the log of this process. */
+export const log = (level: LogLevel, line: string): void => { generation.log(level, line) }
+
+/** Why a connection is not moved, for the report. */
+export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }
+
+/** The function that onMoved() got for this kind takes no more connections, and the kind is free again. */
+export const forgetMoved = (kind: string): void => { generation.forgetMoved(kind) }
