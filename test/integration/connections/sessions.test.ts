@@ -100,18 +100,16 @@ async function ask(session: http2.ClientHttp2Session, path: string): Promise<htt
   return (await answered)[0]
 }
 
-test('a session that always has a stream open gets GOAWAY before the deadline, and its streams get their answers', async () => {
+test('a session that always has a stream open gets GOAWAY before the deadline', async () => {
   const { generations, report } = await start({ drainTimeout: 3_000 })
   const session = connect(urlOf(generations))
   const goaway = once(session, 'goaway')
-  const stream = ask(session, '/?ms=2900')
+  session.request({ ':path': '/?ms=600000' }).on('error', () => undefined).resume()
   await generations.until(() => generations.events.some(({ event }) => event === 'request'))
   await generations.reload('signal')
-  const ping = new Promise((resolve) => { session.ping(resolve) })
-  expect(await ping).toBe(null)
   await goaway
-  expect(await stream).toMatchObject({ ':status': 200, 'x-version': '1' })
-  expect(await report()).toMatchObject({ connections: { open: 1, moved: 0, drained: 1, cut: 0, stayed: { 'HTTP/2, never between two streams': 1 } } })
+  const connections = { open: 1, moved: 0, drained: 0, cut: 1, stayed: { 'HTTP/2, never between two streams': 1 } }
+  expect(await report()).toMatchObject({ connections })
 })
 
 test('a session moves when its long stream has ended, and knows its peer', async () => {
