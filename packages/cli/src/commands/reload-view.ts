@@ -134,7 +134,6 @@ const seconds = (ms: number): string => `${(Math.max(0, ms) / 1_000).toFixed(1)}
 // eslint-disable-next-line no-control-regex
 const styles = /\u001b\[\d+m/g
 /** Wide characters of East Asia and pictures take two columns. */
-// eslint-disable-next-line no-misleading-character-class
 const wide = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}/u
 const widthOf = (text: string): number => Array.from(text.replace(styles, '')).reduce((sum, each) => sum + (wide.test(each) ? 2 : 1), 0)
 
