@@ -202,14 +202,15 @@ void FromMaster(const Connection& connection, const Suite& suite, Secrets* resul
 /** (finished) What is known of the connection that sent this Finished message; -ENOENT: nothing. The types are in native.ts. */
 Napi::Value DescribeTls(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (!info[0].IsBuffer()) {
+  void* finished = nullptr;
+  size_t length = 0;
+  if (napi_get_buffer_info(env, info[0], &finished, &length) != napi_ok) {
     napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "argument 1 must be a Buffer");
     return {};
   }
-  auto finished = info[0].As<Napi::Buffer<char>>();
-  if (sslIndex < 0 || finished.Length() < kName) return Napi::Number::New(env, -ENOENT);
+  if (sslIndex < 0 || length < kName) return Napi::Number::New(env, -ENOENT);
   std::lock_guard<std::mutex> guard(lock);
-  auto found = connections.find(std::string(finished.Data(), kName));
+  auto found = connections.find(std::string(static_cast<char*>(finished), kName));
   if (found == connections.end()) return Napi::Number::New(env, -ENOENT);
 
   auto& call = Call();

@@ -40,6 +40,7 @@ const forbidden: Record<string, readonly [file: string, imported: string]> = {
   'cli: service.ts': ['packages/cli/src/service.ts', './text.js'],
   'cli: command-line': ['packages/cli/src/command-line/arguments.ts', '../keeper/keeper.js'],
   'cli: control': ['packages/cli/src/control/ask.ts', '../client/find-apps.js'],
+  'cli: report': ['packages/cli/src/report/picture.ts', '../keeper/keeper.js'],
   'cli: drill': ['packages/cli/src/drill/drill.ts', '../client/find-apps.js'],
   'cli: client': ['packages/cli/src/client/find-apps.ts', '../keeper/keeper.js'],
   'cli: keeper': ['packages/cli/src/keeper/slot.ts', '../commands/run.js'],

@@ -106,7 +106,7 @@ describe('of a process without a keeper', () => {
     expect(only(await place.status('shop')).processes).toMatchObject([{ pid: shop.pid }])
     expect(only(await place.status(String(nameless.pid))).processes).toMatchObject([{ pid: nameless.pid }])
     expect(await place.run('status', 'killed')).toMatchObject({ stdout: '', status: 1, stderr: expect.stringMatching(/^handover: killed does not run: its socket in .* is left from a process that was killed\. Start it again\.\n$/) })
-    expect(await place.run('status', 'shops')).toMatchObject({ stdout: '', status: 1, stderr: `handover: no app "shops" runs (looked in ${place.sockets}). These run: process ${nameless.pid}, shop (process ${shop.pid}).\n` })
+    expect(await place.run('status', 'shops')).toMatchObject({ stdout: '', status: 1, stderr: `handover: no app "shops" runs (looked in ${place.sockets}). Did you mean shop? These run: process ${nameless.pid}, shop (process ${shop.pid}).\n` })
     // Its name is free for the next one.
     await using again = await place.start({ name: 'killed' })
     expect(only(await place.status('killed')).processes).toMatchObject([{ pid: again.pid }])
