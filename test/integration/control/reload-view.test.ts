@@ -34,7 +34,7 @@ it.skipIf(!hasTerminal)('a terminal sees a picture that is drawn again and again
 })
 
 it('under a keeper --json tells each step of each slot, in order, and what a successor writes while it boots', async () => {
-  await using app = await Keeping.start({ workers: 2 })
+  await using app = await Keeping.start({ workers: 2, env: { HANDOVER_READY_TIMEOUT: '5000' } })
   const { stdout } = await app.run('reload', '--json', '--bake', '200ms', '--wait')
   const lines = stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as ReloadEvent | { ok: boolean })
   expect(lines.at(-1)).toMatchObject({ ok: true, switched: [{ slot: 0 }, { slot: 1 }] })
@@ -46,7 +46,8 @@ it('under a keeper --json tells each step of each slot, in order, and what a suc
   expect(events).toContainEqual(expect.objectContaining({ event: 'bakes', forMs: 200 }))
   expect(events).toContainEqual(expect.objectContaining({ event: 'starts', slot: 1, slots: 2 }))
   expect(events.map(({ ms }) => ms)).toEqual(events.map(({ ms }) => ms).toSorted((a, b) => a - b))
-  app.behave('throw')
+  // It writes, and boots until it is killed.
+  app.behave('manual')
   const failed = await app.run('reload', '--json')
   expect(failed.stdout).toMatch(/^\{"event":"stderr".*"line":"/m)
 })

@@ -7,11 +7,11 @@
  * what the client sends next is the successor's.
  */
 
-import { randomBytes } from 'node:crypto'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { unsentBytes } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
+import { secretWord } from '../platform/on-demand.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import type { Session } from './connection.js'
 import { FrameEnds, pairsOf } from './http2-frames.js'
@@ -64,7 +64,7 @@ export class SessionDeparture {
   }
 
   #findEnds(): void {
-    const payload = randomBytes(8)
+    const payload = Buffer.from(secretWord(), 'hex').subarray(0, 8)
     this.#ends = new FrameEnds(payload)
     this.#asked = this.#session.ping(payload, this.#changed)
   }

@@ -38,7 +38,6 @@ export function lendAddresses(session: http2.Http2Session, connection: net.Socke
   const handle = (socketOfSession(session) as unknown as { _handle?: AddressedHandle | null } | undefined)?._handle
   const below = connectionHandle(connection) as unknown as AddressedHandle | undefined
   if (!handle || !below) return
-  for (const name of ['getpeername', 'getsockname'] as const) {
-    handle[name] ??= (out) => below[name]?.(out) ?? -1
-  }
+  handle.getpeername ??= (out) => below.getpeername?.(out) ?? -1
+  handle.getsockname ??= (out) => below.getsockname?.(out) ?? -1
 }
