@@ -23,14 +23,18 @@ export interface SectionsToSend {
   restoring?(name: string, bytes: number): void
 }
 
+/** Of fewer each goes at once: where the program dies in the save of one, those before it have left. */
+const fewSections = 32
+
 /** One after the other, so that there is one copy more at a time. In the place of a section that fails the successor gets the reason. */
 export async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal, hello: Greeting): Promise<void> {
   const budget = new LoopBudget()
   const small = new SmallSections(channel, signal)
+  const asks = sections.names.length < fewSections ? { ...hello, together: false } : hello
   for (const name of sections.names) {
     await budget.nextTurn()
     try {
-      const saved = await sections.save(name, signal, hello)
+      const saved = await sections.save(name, signal, asks)
       if ('content' in saved) small.add(name, saved.content)
       else await sendSection(name, saved, channel, signal)
     } catch (error) {
