@@ -30,13 +30,14 @@ const fewSections = 32
 export async function sendSections(sections: SectionsToSend, channel: Channel, signal: AbortSignal, hello: Greeting): Promise<void> {
   const budget = new LoopBudget()
   const small = new SmallSections(channel, signal)
-  const asks = sections.names.length < fewSections ? { ...hello, together: false } : hello
   for (const name of sections.names) {
     await budget.nextTurn()
     try {
-      const saved = await sections.save(name, signal, asks)
-      if ('content' in saved) small.add(name, saved.content)
-      else await sendSection(name, saved, channel, signal)
+      const saved = await sections.save(name, signal, hello)
+      if ('content' in saved) {
+        small.add(name, saved.content)
+        if (sections.names.length < fewSections) await small.send()
+      } else await sendSection(name, saved, channel, signal)
     } catch (error) {
       if (signal.aborted) return
       channel.send({ type: 'unsaved', name, phase: 'offer', reason: reasonOf(error) })
@@ -70,18 +71,18 @@ class SmallSections {
   add(name: string, content: Buffer): void {
     this.#added.push({ name, content })
     if (this.#added.length === 1) this.#wait(1)
-    else if (this.#added.length === mostTogether) void this.#send()
+    else if (this.#added.length === mostTogether) void this.send()
   }
 
   #wait(known: number): void {
     setImmediate(() => {
       const { length } = this.#added
       if (length > known) this.#wait(length)
-      else if (length > 0) void this.#send()
+      else if (length > 0) void this.send()
     })
   }
 
-  async #send(): Promise<void> {
+  async send(): Promise<void> {
     const added = this.#added
     this.#added = []
     let fd
