@@ -48,7 +48,7 @@ class Histogram {
 }
 
 /** What it counts begins when it is made. */
-export class Metrics {
+class Metrics {
   readonly #source: MetricsSource
   readonly #ok = new Histogram()
   readonly #phases = new Map(['launch', 'prepare', 'commit', 'move', 'drain'].map((phase) => [phase, new Histogram()]))

@@ -6,7 +6,7 @@
 import type { AppStatus, Report } from '@handover/core/internal'
 import { duration, number } from '../text.js'
 
-export const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
+const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
 
 const width = 900
 const left = 190

@@ -3,15 +3,12 @@
  * move, still loses in the moment in which an idle connection is closed.
  */
 
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { sleep } from '../client/clock.js'
 import { Example } from '../example.js'
 import { startLoadProcess } from '../client/process.js'
 import { count, table } from '../table.js'
+import { withCertificate } from './certificate.js'
 
 const clients = 1_000
 const thinkMs = 15_000
@@ -22,19 +19,11 @@ const pauseMs = 15_000
 const server = fileURLToPath(new URL('server.js', import.meta.url))
 
 export async function benchIdle(): Promise<void> {
-  const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
-  try {
-    const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
-    execFileSync('openssl', [
-      'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-subj', '/CN=localhost',
-      '-keyout', key, '-out', cert
-    ], { stdio: 'ignore' })
+  await withCertificate(async ({ key, cert }) => {
     console.log(`${count(clients)} clients each, a request every ${thinkMs / 1000} s, ${roundTripMs} ms away; ${reloads} reloads, ${pauseMs / 1000} s apart; linger as it is by default.\n`)
     const rows = await Promise.all([run('plain TCP', {}), run('TLS', { TLS_KEY: key, TLS_CERT: cert })])
     console.log(table([['', 'requests', 'lost', 'connections opened', 'closed by the server', 'announced'], ...rows]))
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  })
 }
 
 async function run(name: string, env: Readonly<Record<string, string>>): Promise<string[]> {
