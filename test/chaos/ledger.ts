@@ -46,6 +46,11 @@ export class Ledger {
     this.#deaths.push(death)
     process.kill(pid, 'SIGKILL')
     await waitFor(() => stateOf(pid) === undefined || stateOf(pid) === 'Z')
+    // Its predecessor may have copies, and closes them when it has heard of the end: from then on as many stay open as it serves itself.
+    for (let [before, open] = [-1, 0]; before !== open; before = open) {
+      open = established(server.port, death.ports)
+      await new Promise((resolve) => setTimeout(resolve, 25))
+    }
     // What the kernel told the clients of this process is read in the next turn of the loop.
     for (let turns = 0; turns < 3; turns++) await new Promise((resolve) => setImmediate(resolve))
     death.toMs = nowMs()
@@ -102,10 +107,21 @@ export function resume(pid: number): void {
   } catch { /* it has ended */ }
 }
 
+/** The rows of TCP in this network namespace whose local end is `port`. proc_pid_net(5) */
+function rowsOf(pid: number | 'self', port: number): { state: string; remote: number; inode: string }[] {
+  const portOf = (address = ''): number => parseInt(address.slice(address.indexOf(':') + 1), 16)
+  const rows = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
+  return rows.filter(([, local]) => portOf(local) === port)
+    .map(([, , remote, state = '', , , , , , inode = '']) => ({ state, remote: portOf(remote), inode }))
+}
+
+/** How many of these clients' connections are open on the server's side. */
+function established(port: number, clients: ReadonlySet<number>): number {
+  return rowsOf('self', port).filter(({ state, remote }) => state === '01' && clients.has(remote)).length
+}
+
 /** The ports of the clients whose connections to `port` this process has. proc_pid_net(5) */
 function clientsOf(pid: number, port: number): Set<number> {
   const inodes = new Set([...descriptorsOf(pid).values()].map((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1]).filter((inode) => inode !== undefined))
-  const rows = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
-  const portOf = (address = ''): number => parseInt(address.slice(address.indexOf(':') + 1), 16)
-  return new Set(rows.filter(([, local, , , , , , , , inode]) => portOf(local) === port && inodes.has(inode ?? '')).map(([, , remote]) => portOf(remote)))
+  return new Set(rowsOf(pid, port).filter(({ inode }) => inodes.has(inode)).map(({ remote }) => remote))
 }

@@ -228,6 +228,8 @@ export class ConnectionSender {
     const back = [...(gone ? this.#flying.splice(0).flat() : []), ...this.#waiting.splice(0)]
     if (gone) this.#inFlight = 0
     for (const connection of back) connection.back()
+    // A copy would keep a connection open that nobody serves any more: its client sees the end now.
+    if (gone) void this.closed()
     if (first) this.#onEnd(reason)
   }
 }

@@ -160,6 +160,17 @@ describe('the predecessor', () => {
     expect([wire.sent, ends, mover.takesKind('chat')]).toEqual([256, ['the successor ended'], false])
   })
 
+  it('closes its copies of what had moved at once when the successor is gone: nobody serves those connections any more', async () => {
+    const { wire, mover, held, waiting } = moving({ atOnce: true })
+    let closed = 0
+    waiting.push(...held.many(300).map((connection) => ({ ...connection, close: () => { closed++ } })))
+    await looks()
+    mover.taken(wire.moves[0]!.length)
+    expect(closed, 'while the others move').toBe(0)
+    mover.end('successorEnded', true)
+    await vi.waitFor(() => { expect(closed).toBe(wire.moves[0]!.length) }, 200)
+  })
+
   it('waits for the answers to what is on its way when moving ends for another reason', async () => {
     const { wire, mover, held, ends } = moving({ count: 40 })
     await looks()
