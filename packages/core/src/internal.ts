@@ -47,7 +47,7 @@ export type {
 export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'
 export type { Received } from './protocol/descriptors.js'
 export { listenerShape, type OfferedListener, type Peer, type SectionPhase } from './protocol/handover-messages.js'
-export { count, LineReader, list, number, optional, orNull, shape, string, vocabulary, type Shapes } from './protocol/json-lines.js'
+export { count, LineReader, list, number, optional, orNull, record, shape, string, vocabulary, type Shapes } from './protocol/json-lines.js'
 export {
   countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
 } from './protocol/keeper-messages.js'

@@ -1,11 +1,14 @@
 /** What is seen of a keeper from outside: its metrics page, its log as JSON, and a worker that needs too much memory. */
 
+import { chmodSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
+import path from 'node:path'
 import { expect, it } from 'vitest'
-import { get } from '../../helpers/ask.js'
+import { freePorts, get } from '../../helpers/ask.js'
 import { lastLine } from '../../helpers/command.js'
 import { Keeping } from '../../helpers/keeping.js'
-import { waitFor } from '../../helpers/program.js'
+import { KeptApp } from '../../helpers/kept-app.js'
+import { Program, programPath, waitFor } from '../../helpers/program.js'
 
 const portOf = async (app: Keeping): Promise<number> => Number((await app.program.stderrMatching(/metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/))[1])
 
@@ -40,6 +43,66 @@ it('counts reloads, failures by their code, crashes, and what became of connecti
   await waitFor(async () => (await scraped(port)).get('handover_crashes_total') === 1)
 })
 
+/** Of what may only grow: what is less now, or gone. */
+const backwards = (before: Map<string, number>, after: Map<string, number>): string[] =>
+  [...before].filter(([name, value]) => /_(total|bucket|sum|count)(\{|$)/.test(name) && (after.get(name) ?? -1) < value).map(([name, value]) => `${name}: ${value}, ${after.get(name)}`)
+
+/** A keeper that has just come, or come back, binds the port anew. */
+async function scrapedSoon(port: number): Promise<Map<string, number>> {
+  let found: Map<string, number> | undefined
+  await waitFor(async () => {
+    found = await scraped(port).catch(() => undefined)
+    return found !== undefined
+  })
+  return found!
+}
+
+it('what was counted goes along to the next keeper, and nothing runs backwards', async () => {
+  const [port = 0] = await freePorts(1)
+  await using app = await Keeping.start({ workers: 2, words: ['--metrics', String(port)] })
+  expect((await app.run('reload', '--bake', '0', '--wait')).status).toBe(0)
+  app.behave('throw')
+  expect((await app.run('reload')).status).toBe(1)
+  app.behave('ok')
+  const [first] = await app.serves()
+  process.kill(first!, 'SIGKILL')
+  await waitFor(async () => (await scraped(port)).get('handover_crashes_total') === 1)
+  await app.serves()
+  let before = await scraped(port)
+  for (let keeper = 1; keeper <= 2; keeper++) {
+    expect(await app.run('reload', '--keeper')).toMatchObject({ status: 0 })
+    const after = await scrapedSoon(port)
+    expect(backwards(before, after)).toEqual([])
+    expect(after.get('handover_reloads_total{result="ok"}')).toBe(1 + keeper)
+    expect(after.get('handover_reload_duration_seconds_count')).toBe(1 + keeper)
+    expect(after.get('handover_crashes_total')).toBe(1)
+    before = after
+  }
+  expect((await app.run('reload', '--bake', '0', '--wait')).status).toBe(0)
+  const last = await scraped(port)
+  expect(backwards(before, last)).toEqual([])
+  expect(last.get('handover_phase_duration_seconds_count{phase="commit"}')).toBe(4)
+})
+
+it('a keeper whose next one dies at the last moment counts on, with that failure', async () => {
+  const [port = 0] = await freePorts(1)
+  await using place = await KeptApp.start(programPath('kept.mjs'), { name: 'place' })
+  const node = path.join(place.folder, 'node')
+  symlinkSync(process.execPath, node)
+  writeFileSync(path.join(place.folder, 'dies.cjs'), 'require("node:fs").readdirSync = () => process.exit(9)\n')
+  await using app = await KeptApp.start(programPath('kept.mjs'), { node, run: ['--metrics', String(port)], env: { REAL_NODE: process.execPath, KEPT_FOLDER: place.folder } })
+  await app.reload('--bake', '0', '--wait')
+  const before = await scraped(port)
+  rmSync(node)
+  writeFileSync(node, '#!/bin/sh\nexec "$REAL_NODE" --require "$KEPT_FOLDER/dies.cjs" "$@"\n')
+  chmodSync(node, 0o755)
+  expect(await app.reload('--keeper')).toMatchObject({ ok: false })
+  const after = await scrapedSoon(port)
+  expect(backwards(before, after)).toEqual([])
+  expect(after.get('handover_reloads_total{result="ok"}')).toBe(1)
+  expect(after.get('handover_reload_failures_total{code="HANDOVER_SUCCESSOR_FAILED"}')).toBe(1)
+})
+
 it('the page answers what it is asked, and nothing else; garbage and silence hurt nobody', async () => {
   await using app = await Keeping.start({ words: ['--metrics', '127.0.0.1:0'] })
   const port = await portOf(app)
@@ -55,13 +118,30 @@ it('the page answers what it is asked, and nothing else; garbage and silence hur
   silent.destroy()
 })
 
+/** Every line that is not the program's own. */
+const logged = (stderr: string): Record<string, unknown>[] => stderr.split('\n').filter((text) => text.includes('handover')).map((text) => JSON.parse(text) as Record<string, unknown>)
+const line = (pid: number, message: unknown): object => ({ time: expect.stringMatching(/^\d{4}-.*Z$/), level: expect.stringMatching(/^(info|warn|error)$/), name: 'handover', pid, message })
+
 it('with --log json the keeper and its workers write their log as lines of JSON', async () => {
   await using app = await Keeping.start({ words: ['--log', 'json'] })
+  const [worker] = await app.serves()
   await app.run('reload', '--bake', '0', '--wait')
   process.kill(app.program.pid, 'SIGHUP')
   await app.program.stderrMatching(/"message":"reloaded: /)
-  const lines = app.program.stderr.split('\n').filter((line) => line.includes('handover')).map((line) => JSON.parse(line) as Record<string, unknown>)
-  expect(lines).toContainEqual({ time: expect.stringMatching(/^\d{4}-.*Z$/), level: 'info', name: 'handover', pid: app.program.pid, message: expect.stringMatching(/^reloaded: /) })
+  const lines = logged(app.program.stderr)
+  expect(lines).toContainEqual(line(app.program.pid, expect.stringMatching(/^reloaded: /)))
+  expect(lines).toContainEqual(line(worker!, expect.stringMatching(/^generation 2 .* serves; /)))
+})
+
+it('HANDOVER_LOG=json does the same without a keeper, for every generation', async () => {
+  await using program = Program.start(programPath('server.mjs'), { env: { HANDOVER_LOG: 'json' } })
+  await program.event('listening')
+  await program.hangUp()
+  const { pid: second } = await program.hangUp()
+  // The event comes before the line.
+  await program.stderrMatching(/"message":"generation 3 /)
+  const lines = logged(program.stderr)
+  for (const pid of [program.pid, second]) expect(lines).toContainEqual(line(pid, expect.stringMatching(/^generation \d .* serves; /)))
 })
 
 it('a worker above --max-memory hands over to the next one, and is not killed', async () => {

@@ -123,7 +123,7 @@ async function goOn(keeper: Keeper, following: KeeperSuccession, control: Contro
   following.remember(keeper)
   const { kept: { control: file }, control: fd } = following
   if (file !== null && fd !== undefined) control.socket = new ControlSocket(file, fd, controlSide(keeper))
-  await following.prepared()
+  await keeper.countOn(await following.prepared())
   await findWorkers(keeper, warn)
   keeper.checkpoints.adopted(keeper.workers.map(({ pid }) => pid))
   control.socket?.listen()

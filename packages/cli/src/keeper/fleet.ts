@@ -53,6 +53,29 @@ export interface Memory {
   readonly since?: number | undefined
 }
 
+export interface SavedHistogram {
+  /** How many took at most so many seconds. */
+  readonly below: Readonly<Record<string, number>>
+  readonly count: number
+  readonly sum: number
+}
+
+/** The counts of --metrics. */
+export interface SavedMetrics {
+  readonly reloads: number
+  readonly requestsCut: number
+  readonly failures: Readonly<Record<string, number>>
+  readonly fates: Readonly<Record<string, number>>
+  /** Of each phase, and of `reload`. */
+  readonly durations: Readonly<Record<string, SavedHistogram>>
+}
+
+/** What goes on in the next keeper. Absent in what older versions say. */
+export interface LastCounts {
+  readonly crashes?: number
+  readonly metrics?: SavedMetrics
+}
+
 export interface Fleet {
   readonly options: KeeperOptions
   readonly members: ListenerMembers

@@ -6,20 +6,20 @@
  *     K1                                  K2
  *     keep (and all descriptors)    →
  *                                   ←     prepared
- *     go (leaves its workers)       →
+ *     go (leaves its workers; counts) →
  *                                   ←     ready (has the workers)
  *     ends
  */
 
 import {
   count, countedByShape, deadlineIn, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number, openChannel, optional,
-  orNull, reloadOutcomeShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel,
+  orNull, record, reloadOutcomeShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel,
   type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { SavedCheckpoint } from './checkpoint-store.js'
 import type { SavedCount } from './count-store.js'
-import type { Memory } from './fleet.js'
+import type { LastCounts, Memory } from './fleet.js'
 import type { Keeper } from './keeper.js'
 import type { SavedMember } from './listener-members.js'
 import type { StartCommand } from './start-paths.js'
@@ -37,7 +37,7 @@ export interface KeeperMemory extends Memory {
   readonly counts?: readonly SavedCount[]
 }
 
-type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | { readonly type: 'go' }
+type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | ({ readonly type: 'go' } & LastCounts)
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
 const memory = shape({
   name: string, startedAt: number, crashes: count, count,
@@ -46,7 +46,11 @@ const memory = shape({
   checkpoints: optional(list(shape({ slot: count, pid: orNull(count), name: string, bytes: count, at: number, crashes: count }))),
   counts: optional(list(shape({ topic: string, slot: count, snapshot: countedByShape })))
 })
-const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: {} }
+const metricsShape = shape({
+  reloads: count, requestsCut: count, failures: record(count), fates: record(count),
+  durations: record(shape({ below: record(count), count, sum: number }))
+})
+const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: { crashes: optional(count), metrics: optional(metricsShape) } }
 const newShapes: Shapes<FromNew> = { prepared: {}, ready: {} }
 const fromOld = vocabulary<FromOld>('old keeper', oldShapes, {
   keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) =>
@@ -77,8 +81,7 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
     if (keeper.stopping) throw new Error('a stop was asked meanwhile')
     control?.pause()
     left = true
-    keeper.leave()
-    channel.send({ type: 'go' })
+    channel.send({ type: 'go', ...keeper.leave() })
     await expect(channel, 'ready', deadlineIn(adoptMs))
     // From here the watchdog counts for the next keeper.
     notifySystemd({ MAINPID: started.pid, READY: 1, ...(watchdogBeatMs(process.env) !== undefined && { WATCHDOG: 1 }) })
@@ -121,8 +124,8 @@ export interface KeeperSuccession {
   readonly fds: readonly number[]
   /** Gives the keeper what it is to hold for its workers. */
   remember(keeper: Keeper): void
-  /** Says that this process can take over. Resolves when it must; throws if the old keeper goes on itself. */
-  prepared(): Promise<void>
+  /** Says that this process can take over. Resolves when it must, with the last counts; throws if the old keeper goes on itself. */
+  prepared(): Promise<LastCounts>
   /** Says that this process has everything: the old keeper ends. */
   ready(): void
 }
@@ -150,6 +153,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
       channel.send({ type: 'prepared' })
       const go = await channel.receive(deadlineIn(startMs))
       if (go?.message.type !== 'go') throw new Error('the keeper that started this one goes on itself')
+      return go.message
     },
     ready: () => {
       channel.send({ type: 'ready' })

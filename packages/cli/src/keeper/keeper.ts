@@ -13,11 +13,12 @@ import { AppStop } from './app-stop.js'
 import { CheckpointStore } from './checkpoint-store.js'
 import { CountStore } from './count-store.js'
 import { firstLine, firstStartFailed } from './exit-status.js'
-import type { Fleet, KeeperOptions, Memory } from './fleet.js'
+import type { Fleet, KeeperOptions, LastCounts, Memory, SavedMetrics } from './fleet.js'
 import { findWorkers } from './find-workers.js'
 import { watchHangs } from './hang-watch.js'
 import type { ListenerMembers } from './listener-members.js'
 import { Lookout } from './lookout.js'
+import type { Metrics } from './metrics.js'
 import { Reloads } from './reloads.js'
 import { Restarts } from './restarts.js'
 import { ServedFiles } from './served-files.js'
@@ -60,6 +61,7 @@ export class Keeper implements Fleet {
   readonly #covered = new WeakMap<Worker, string>()
   readonly #reports: ((report: Report) => void)[] = []
   readonly #watches: (() => void)[] = []
+  #metrics: Metrics | undefined
 
   /** `before`: of the keeper before this one. */
   constructor(options: KeeperOptions, members: ListenerMembers, before?: Memory) {
@@ -209,14 +211,21 @@ export class Keeper implements Fleet {
     return { name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.count, lastReload: last, since: this.#since }
   }
 
-  /** From now on the workers are another keeper's. */
-  leave(): void {
+  /** From now on the workers are another keeper's, which goes on from these counts. */
+  leave(): LastCounts {
     this.#leaving = true
     this.counts.hold()
     this.#endWatch()
     this.spare.close()
     this.restarts.close()
     for (const worker of this.workers) worker.say({ type: 'leave' })
+    return { crashes: this.#crashes, ...(this.#metrics && { metrics: this.#metrics.saved(this.reloads.runningMs) }) }
+  }
+
+  /** Before it has the workers. */
+  async countOn({ crashes = this.#crashes, metrics }: LastCounts): Promise<void> {
+    this.#crashes = crashes
+    await this.#count(metrics)
   }
 
   /** The other keeper could not take over: finds the workers again. */
@@ -300,13 +309,17 @@ export class Keeper implements Fleet {
     }))
   }
 
+  async #count(before?: SavedMetrics): Promise<Metrics | undefined> {
+    if (!this.options.metrics) return undefined
+    const loaded = await import('./metrics.js')
+    return this.#metrics ??= new loaded.Metrics(this, before)
+  }
+
   /** Loaded only where it is asked for. */
   async #watchMore(): Promise<void> {
-    const { maxMemoryBytes, metrics } = this.options
-    if (metrics) {
-      const { serveMetrics } = await import('./metrics.js')
-      if (this.isKeeping) this.#watches.push(serveMetrics(this, metrics))
-    }
+    const { maxMemoryBytes, metrics: address } = this.options
+    const metrics = await this.#count()
+    if (metrics && address && this.isKeeping) this.#watches.push(metrics.serve(address))
     if (maxMemoryBytes === undefined) return
     const { watchMemory } = await import('./memory-watch.js')
     if (!this.isKeeping) return

@@ -5,7 +5,7 @@
 
 import net from 'node:net'
 import { accepts, isLeaving, type Report } from '@handover/core/internal'
-import type { Address, KeeperOptions, Memory } from './fleet.js'
+import type { Address, KeeperOptions, Memory, SavedHistogram, SavedMetrics } from './fleet.js'
 import type { Reloads } from './reloads.js'
 import type { Worker } from './worker.js'
 
@@ -31,9 +31,21 @@ const labels = (of: Readonly<Record<string, string | number>>): string => {
 }
 
 class Histogram {
-  readonly #below = seconds.map(() => 0)
-  #count = 0
-  #sum = 0
+  readonly #below: number[]
+  #count: number
+  #sum: number
+
+  /** Another version may have other bounds: then the nearest smaller one counts, so that nothing runs backwards. */
+  constructor({ below, count: before, sum }: SavedHistogram = { below: {}, count: 0, sum: 0 }) {
+    const known = Object.entries(below)
+    this.#below = seconds.map((bound) => Math.max(0, ...known.filter(([other]) => Number(other) <= bound).map(([, times]) => times)))
+    this.#count = before
+    this.#sum = sum
+  }
+
+  get saved(): SavedHistogram {
+    return { below: Object.fromEntries(seconds.map((bound, index) => [bound, this.#below[index]!])), count: this.#count, sum: this.#sum }
+  }
 
   add(ms: number): void {
     seconds.forEach((bound, index) => { if (ms / 1_000 <= bound) this.#below[index]!++ })
@@ -47,34 +59,43 @@ class Histogram {
   }
 }
 
-/** What it counts begins when it is made. */
-class Metrics {
+/** Counts as long as the keeper lives, whether it is served or not. */
+export class Metrics {
   readonly #source: MetricsSource
-  readonly #ok = new Histogram()
-  readonly #phases = new Map(['launch', 'prepare', 'commit', 'move', 'drain'].map((phase) => [phase, new Histogram()]))
+  readonly #ok: Histogram
+  readonly #phases: ReadonlyMap<string, Histogram>
   readonly #fates = new Map([['moved', 0], ['drained', 0], ['closed_idle', 0], ['cut', 0]])
-  readonly #failures = new Map<string, number>()
-  #reloads = 0
-  #requestsCut = 0
-  readonly #forget: () => void
+  readonly #failures: Map<string, number>
+  #reloads: number
+  #requestsCut: number
 
-  constructor(source: MetricsSource) {
+  /** `before`: of the keeper before this one. */
+  constructor(source: MetricsSource, before?: SavedMetrics) {
     this.#source = source
-    const forgetReports = source.onReport((report) => { this.#reported(report) })
-    const heard = ({ code, ms }: { readonly code?: string; readonly ms?: number }): void => {
+    const { reloads = 0, requestsCut = 0, failures = {}, fates = {}, durations = {} } = before ?? {}
+    this.#ok = new Histogram(durations['reload'])
+    this.#phases = new Map(['launch', 'prepare', 'commit', 'move', 'drain'].map((phase) => [phase, new Histogram(durations[phase])]))
+    for (const fate of this.#fates.keys()) this.#fates.set(fate, fates[fate] ?? 0)
+    this.#failures = new Map(Object.entries(failures))
+    this.#reloads = reloads
+    this.#requestsCut = requestsCut
+    source.onReport((report) => { this.#reported(report) })
+    source.reloads.heard.add(({ code, ms }) => {
       if (code !== undefined) this.#failures.set(code, (this.#failures.get(code) ?? 0) + 1)
       else this.#reloads++
       if (code === undefined && ms !== undefined) this.#ok.add(ms)
-    }
-    source.reloads.heard.add(heard)
-    this.#forget = () => {
-      forgetReports()
-      source.reloads.heard.delete(heard)
-    }
+    })
   }
 
-  close(): void {
-    this.#forget()
+  /** For the next keeper, which is the result of a reload that has taken so long. */
+  saved(reloadMs: number): SavedMetrics {
+    const all = new Histogram(this.#ok.saved)
+    all.add(reloadMs)
+    const durations = [['reload', all] as const, ...this.#phases].map(([name, of]) => [name, of.saved] as const)
+    return {
+      reloads: this.#reloads + 1, requestsCut: this.#requestsCut, failures: Object.fromEntries(this.#failures),
+      fates: Object.fromEntries(this.#fates), durations: Object.fromEntries(durations)
+    }
   }
 
   #reported({ result, durations, connections, requestsCut, requestsCutBeside = 0 }: Report): void {
@@ -88,6 +109,11 @@ class Metrics {
     const fates = Object.entries({ moved, drained, closed_idle: closedIdle, cut })
     for (const [fate, count] of fates) this.#fates.set(fate, this.#fates.get(fate)! + count)
     this.#requestsCut += requestsCut.length + requestsCutBeside
+  }
+
+  /** Answers a function that ends it. */
+  serve(address: Address): () => void {
+    return serve(() => this.text(), this.#source.options, address)
   }
 
   text(): string {
@@ -116,27 +142,25 @@ class Metrics {
   }
 }
 
-/** Answers a function that ends it. While the address is taken, as by the keeper before this one, it tries again. */
-export function serveMetrics(source: MetricsSource, { host, port }: Address): () => void {
-  const metrics = new Metrics(source)
-  const server = net.createServer({ allowHalfOpen: true }, (socket) => { answer(socket, () => metrics.text()) })
+/** While the address is taken, as by the keeper before this one, it tries again. */
+function serve(text: () => string, { log }: Pick<KeeperOptions, 'log'>, { host, port }: Address): () => void {
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => { answer(socket, text) })
   server.maxConnections = mostRequests
   let isSaid = false
   let timer: NodeJS.Timeout | undefined
   const listen = (): void => { server.listen(port, host) }
   server.on('listening', () => {
     const { port: bound } = server.address() as net.AddressInfo
-    source.options.log('info', `metrics at http://${host.includes(':') ? `[${host}]` : host}:${bound}/metrics`)
+    log('info', `metrics at http://${host.includes(':') ? `[${host}]` : host}:${bound}/metrics`)
   })
   server.on('error', (error: NodeJS.ErrnoException) => {
-    if (!isSaid) source.options.log('warn', `metrics cannot be served at ${host}:${port} (${error.code ?? error.message}); it is tried again every second`)
+    if (!isSaid) log('warn', `metrics cannot be served at ${host}:${port} (${error.code ?? error.message}); it is tried again every second`)
     isSaid = true
     timer = setTimeout(listen, retryMs)
   })
   listen()
   return () => {
     clearTimeout(timer)
-    metrics.close()
     server.close()
   }
 }

@@ -42,6 +42,11 @@ export class Reloads {
     return this.#running !== undefined
   }
 
+  /** How long the one that runs has taken. */
+  get runningMs(): number {
+    return this.#running ? performance.now() - this.#running.begunAt : 0
+  }
+
   /** Throws HANDOVER_RELOAD_RUNNING, HANDOVER_NOT_SERVING, HANDOVER_UNAVAILABLE or HANDOVER_OPTION: then nothing was begun. */
   async begin(request: ReloadRequest, progress: Progress = () => undefined, only?: Slot): Promise<ReloadOutcome> {
     const refusal = this.#refusal(request)
