@@ -5,10 +5,11 @@
 //   options   HandoverOptions; server: options for createServer; limits: what is set on the server; ticketKeys: base64
 //   veto      true: canMove says no to the connections that asked for /stay, and throws for those that asked for /throw
 //   block     a file: at its drain the first generation stands still, its event loop too, until that file exists
-// Routes: /  /held  /slow?ms=  /never  /streaming  /events  /body /unread /early (POST)  /big  /raw  /hijack  /listen  /stay  /throw  /keep-alive
+// Routes: /  /held  /slow?ms=  /never  /streaming  /events  /body /hash /unread /tls /early (POST)  /big  /raw  /hijack  /listen  /stay  /throw  /keep-alive
 //         /count (open connections)  /ticket-keys  and an echo for upgraded connections.
 import { settings } from './move-settings.mjs'
 import { existsSync } from 'node:fs'
+import { createHash } from 'node:crypto'
 import http from 'node:http'
 import https from 'node:https'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -59,6 +60,12 @@ async function lengthOf(req) {
   return length
 }
 
+async function hashOf(req) {
+  const chunks = await req.toArray()
+  const body = Buffer.concat(chunks)
+  return `${body.length} ${createHash('sha256').update(body).digest('hex')}`
+}
+
 async function answer(req, res) {
   const { pathname, searchParams } = new URL(req.url, 'http://localhost')
   const { socket } = req
@@ -82,6 +89,14 @@ async function answer(req, res) {
       }
       return
     case '/body': text = `generation ${handover.generation} took ${await lengthOf(req)} bytes`; break
+    case '/hash': text = await hashOf(req); break
+    case '/tls': text = JSON.stringify({
+      encrypted: socket.encrypted, authorized: socket.authorized, error: socket.authorizationError, protocol: socket.getProtocol(),
+      cipher: socket.getCipher(), alpn: socket.alpnProtocol, servername: socket.servername, finished: socket.getFinished()?.toString('hex'),
+      peer: socket.getPeerFinished()?.toString('hex'), reused: socket.isSessionReused(), certificate: socket.getPeerCertificate(),
+      session: socket.getSession() !== undefined, exporter: socket.exportKeyingMaterial(32, 'test', Buffer.from('x')).toString('hex'),
+      remote: [socket.remoteAddress, socket.remotePort, socket.localPort]
+    }); break
     case '/unread': await released(); break
     case '/big':
       res.setHeader('Content-Length', 8_388_608).end(big())

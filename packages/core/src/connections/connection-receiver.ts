@@ -11,8 +11,10 @@
 import type { Channel } from '../protocol/channel.js'
 import { closeAll } from '../protocol/descriptors.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
+import type { MovedTls } from '../protocol/moved-connection.js'
 import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
+import { readSecrets } from './tls-cargo.js'
 import { WaitingArrivals } from './waiting-arrivals.js'
 
 /**
@@ -25,9 +27,9 @@ const mostSpared = 32
 export interface Arrivals {
   /**
    * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
-   * why. `refusable`: then the predecessor goes on with the connection.
+   * why. `keys`: of one under TLS. `refusable`: then the predecessor goes on with the connection.
    */
-  receive(fd: number, about: MovedConnection, refusable: boolean): unknown
+  receive(fd: number, about: MovedConnection, refusable: boolean, keys?: readonly Buffer[]): unknown
   /** Undefined: connections like this must be received before they are acknowledged. Else they count there while they wait. */
   waitsAt?(about: MovedConnection): { arriving: number } | undefined
 }
@@ -82,18 +84,31 @@ export class ConnectionReceiver {
 
   async #take(connections: readonly MovedConnection[], fds: number[], refusable: boolean): Promise<void> {
     this.#beginTurn()
-    closeAll(fds.splice(this.#keeps(fds)))
+    const keys = this.#keysOf(connections, fds)
+    closeAll(fds.splice(keys ? this.#keeps(fds) : 0))
     if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
     const waits = this.#letWait(connections, fds)
     const back: number[] = []
     for (const [index, fd] of fds.entries()) {
       if (waits.has(fd)) continue
-      if (this.#arrivals.receive(fd, connections[index]!, refusable) === false) back.push(index)
+      const about = connections[index]!
+      if (this.#arrivals.receive(fd, about, refusable, about.tls && keys?.get(about.tls)) === false) back.push(index)
       // Not where the answer is still to come: another turn would read.
       if (!refusable) await this.#turnIfLate()
     }
     if (refusable) this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
     await this.#turnIfLate()
+  }
+
+  /** Takes the file of keys out of the descriptors. Undefined: it cannot be used, and nothing is taken. */
+  #keysOf(connections: readonly MovedConnection[], fds: number[]): ReadonlyMap<MovedTls, readonly Buffer[]> | undefined {
+    if (!connections.some(({ tls }) => tls)) return new Map()
+    const file = fds.shift()
+    try {
+      return file === undefined ? undefined : readSecrets(file, connections.map(({ tls }) => tls))
+    } catch {
+      return undefined
+    }
   }
 
   /** Those that are acknowledged at once. They are built in later turns of the loop. */

@@ -6,6 +6,7 @@
  * comes here is held still: this process reads nothing from it and writes nothing to it while it is on its way.
  */
 
+import { closeSync } from 'node:fs'
 import { LoopBudget } from '../platform/loop-budget.js'
 import { isTransient, maxFdsPerMessage } from '../platform/native.js'
 import type { Channel } from '../protocol/channel.js'
@@ -13,12 +14,15 @@ import { withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { maxLineBytes } from '../protocol/json-lines.js'
 import type { StayReason } from './stay-reasons.js'
+import { secretsFile, wipeCargo, type TlsCargo } from './tls-cargo.js'
 
 /** A connection that is held still. Exactly one of `left` and `back` is called. */
 export interface OutgoingConnection {
   /** Undefined where it was closed meanwhile. */
   fd(): number | undefined
   readonly about: MovedConnection
+  /** Wiped once it was sent, or the connection is back. */
+  readonly tls?: TlsCargo | undefined
   /** It is on its way: only the successor's answer says which process has it. */
   sent(): void
   /** The successor has it: let go of this copy. */
@@ -77,9 +81,8 @@ export class ConnectionSender {
     this.#onEnd = onEnd
   }
 
-  /** `http2`: for sessions of HTTP/2. */
-  takesListener(name: string, http2 = false): boolean {
-    return !this.#ended && (http2 ? this.#takes.http2 ?? [] : this.#takes.listeners).includes(name)
+  takesListener(name: string, of: 'listeners' | 'http2' | 'tls' = 'listeners'): boolean {
+    return !this.#ended && (this.#takes[of] ?? []).includes(name)
   }
 
   takesKind(kind: string): boolean {
@@ -156,6 +159,7 @@ export class ConnectionSender {
       const isTooLong = size > batchBytes && JSON.stringify(connection.about).length > maxLineBytes - 1_024
       const fd = this.#ended || isTooLong ? undefined : connection.fd()
       if (fd === undefined) {
+        if (connection.tls) wipeCargo(connection.tls)
         connection.back()
         continue
       }
@@ -167,14 +171,21 @@ export class ConnectionSender {
   }
 
   #sendBatch(batch: OutgoingConnection[], fds: readonly number[]): void {
+    const cargoes = batch.flatMap(({ tls }) => tls ?? [])
+    let keys: number | undefined
     try {
-      this.#channel.send({ type: 'move', connections: batch.map(({ about }) => about), refusable: true }, fds)
+      if (cargoes.length > 0) keys = secretsFile(cargoes)
+      const connections = batch.map(({ about }) => about)
+      this.#channel.send({ type: 'move', connections, refusable: true }, keys === undefined ? fds : [keys, ...fds])
     } catch (error) {
       // HTTP connections are tried again soon where the kernel takes no descriptors for the moment; a move() answers false.
       for (const connection of batch) connection.back()
       if (isTransient(error)) setTimeout(() => { this.wake() }, againMs).unref()
       else this.end({ text: `descriptors cannot be sent: ${(error as Error).message}` })
       return
+    } finally {
+      if (keys !== undefined) closeSync(keys)
+      for (const cargo of cargoes) wipeCargo(cargo)
     }
     this.#inFlight += batch.length
     this.#room -= batch.length

@@ -8,9 +8,10 @@ import type net from 'node:net'
 import type tls from 'node:tls'
 import { acceptorOf, adoptDescriptor, countConnections, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import { coarseNow } from '../platform/coarse-clock.js'
-import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
+import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
 import { isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
 import type { MovedConnection, MovedSession } from '../protocol/handover-messages.js'
+import type { MovedTls } from '../protocol/moved-connection.js'
 import {
   inactivityMs, keepAliveMs, limitsOf, speaksHttp2, type CanMove, type Connection, type Protocol, type RunningRequest,
   type Session, type Streams, type TrackedServer
@@ -21,6 +22,7 @@ import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from '.
 import { keepHere } from './movability.js'
 import { requestCounts } from './request-counts.js'
 import { isApplications, type StayReason } from './stay-reasons.js'
+import { goOnWith } from './tls-cargo.js'
 
 /** What Node's HTTP server does with a connection. */
 const [nodesListener] = http.createServer().listeners('connection')
@@ -177,9 +179,9 @@ export class ConnectionTracker {
    * gets the socket. Throws where the descriptor cannot be used, where something else than Node's own HTTP server takes the socket, and
    * what a listener for 'connection' throws; this copy of it is closed then.
    */
-  receive(fd: number, about: MovedConnection): net.Socket {
+  receive(fd: number, about: MovedConnection, keys?: readonly Buffer[]): net.Socket {
     const server = this.#server
-    const socket = adoptDescriptor(fd, server, about.http2 && ((bytes) => { this.#continued.get(socket)?.arrived(bytes) }))
+    let socket = adoptDescriptor(fd, server, about.http2 && ((bytes) => { this.#continued.get(socket)?.arrived(bytes) }))
     this.#receiving = about
     try {
       if (about.kind !== 'http') {
@@ -188,7 +190,8 @@ export class ConnectionTracker {
       } else if (about.http2) {
         this.#continueSession(socket, about.http2)
       } else {
-        server.emit('connection', socket)
+        if (about.tls) socket = this.#goOnSecure(socket, about.tls, keys)
+        else server.emit('connection', socket)
         if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
         if (!isNodesOwn(server, socket)) throw new Error('the program reads connections itself before it gives them to HTTP')
         if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
@@ -201,6 +204,18 @@ export class ConnectionTracker {
     } finally {
       this.#receiving = undefined
     }
+  }
+
+  /** The program's own listeners get the socket below, as at an accept; then all get the secure one, as after a handshake. */
+  #goOnSecure(below: net.Socket, moved: MovedTls, keys: readonly Buffer[] = []): net.Socket {
+    const server = this.#server
+    for (const listener of server.rawListeners('connection')) {
+      if (listener !== this.#connected && listener !== nodesTlsListener()) listener.call(server, below)
+    }
+    if (below.destroyed) throw new Error("a listener for 'connection' closed it")
+    const socket = goOnWith(below, moved, keys)
+    server.emit('secureConnection', socket)
+    return socket
   }
 
   /** The program's own listeners get the socket, and Node's the stream on which the session goes on. */

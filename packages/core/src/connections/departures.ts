@@ -8,12 +8,13 @@ import type net from 'node:net'
 import type { LoopBudget } from '../platform/loop-budget.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
-import { inactivityMs, keepAliveMs, type Connection, type TrackedServer } from './connection.js'
+import { inactivityMs, keepAliveMs, kindOf, type Connection, type TrackedServer } from './connection.js'
 import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
 import { readingOf, type SocketSet } from './idle.js'
 import { movabilityOf } from './movability.js'
 import { SessionDeparture } from './session-departure.js'
 import type { StayReason } from './stay-reasons.js'
+import { cargoOf, type TlsCargo } from './tls-cargo.js'
 
 /** Where connections can go. */
 export interface Route {
@@ -152,12 +153,21 @@ export class Departures {
       const connection = connections.get(socket)
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       this.#drain.looks++
+      // A route for a server of TLS is one for TLS.
+      connection.tlsMoves = true
       const isBetween = this.#between.delete(socket) && socket.bytesRead === connection.bytesRead
       const session = this.#sessionOf(socket, connection)
       const movability = session?.movability() ?? movabilityOf(socket, connection, isBetween ? nobody : reading)
       if (movability === 'now') {
         if (canMove?.(socket) === false) this.#drain.stay(socket, connection, 'vetoed')
-        else yield session ? this.#departSession(socket, connection, session) : this.#depart(socket, connection)
+        else {
+          const cargo = connection.wire === socket ? undefined : cargoOf(socket)
+          if (cargo === 'never') this.#drain.stay(socket, connection, 'tls')
+          else if (cargo === 'later') {
+            release(socket, connection)
+            this.#lookAgain(socket, connection)
+          } else yield session ? this.#departSession(socket, connection, session) : this.#depart(socket, connection, cargo)
+        }
       } else if (movability !== 'later') {
         this.#drain.stay(socket, connection, movability.stays)
       } else {
@@ -179,9 +189,9 @@ export class Departures {
   }
 
   /** Holds the connection still. */
-  #depart(socket: net.Socket, connection: Connection): OutgoingConnection {
+  #depart(socket: net.Socket, connection: Connection, tls?: TlsCargo): OutgoingConnection {
     const now = performance.now()
-    const leaving = { kind: 'http', sent: false }
+    const leaving = { kind: kindOf(socket, connection), sent: false }
     hold(socket, connection, true)
     connection.leaving = leaving
     socket.setTimeout(0)
@@ -194,12 +204,14 @@ export class Departures {
         listener: this.#route.listener,
         ageMs: Math.round(now - connection.openedAt),
         ...(idleMs !== undefined && { idleMs }),
-        requests: connection.requests
+        requests: connection.requests,
+        ...(tls && { tls: tls.about })
       },
+      tls,
       sent: () => { leaving.sent = true },
       left: () => {
         if (!this.#of.connections.delete(socket)) return
-        this.#drain.moved('http')
+        this.#drain.moved(leaving.kind)
         // The program may end it before it is closed: a FIN would reach the client.
         socket.end = destroyed
       },

@@ -78,6 +78,7 @@ export class Drain {
     }, left(deadline) - windowMs).unref()
     for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
+      connection.tlsMoves = route !== undefined
       if (!route) this.stay(socket, connection)
     }
     if (route) this.#departures = new Departures(of, route, this)
@@ -147,7 +148,7 @@ export class Drain {
 
   /** A handshake is over: the secure connection takes the place of the plain one. */
   secured(socket: net.Socket, connection: Connection): void {
-    if (connection.stays === undefined) return
+    if (connection.stays === undefined) return this.#departures?.added(socket)
     connection.quietSince = performance.now()
     this.#rest(socket, connection)
   }

@@ -8,6 +8,7 @@
 
 import type net from 'node:net'
 import { debug } from '../platform/debug.js'
+import { MovedTlsSocket } from '../platform/moved-tls-socket.js'
 import { hasParser, isAnswering, isParsed, isReadByNodeAlone, unsentBytes } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { kindOf, type Connection } from './connection.js'
@@ -18,9 +19,9 @@ import { isApplications, stayText, type StayReason } from './stay-reasons.js'
 export type Movability = 'now' | 'later' | { readonly stays: StayReason }
 
 /** Why a connection never moves: what it speaks, or that the program had it in its own hands. */
-export function unmovable(socket: net.Socket, { protocol, wire, byHand }: Connection): StayReason | undefined {
+export function unmovable(socket: net.Socket, { protocol, wire, byHand, tlsMoves }: Connection): StayReason | undefined {
   if (protocol === 'http2' && wire !== socket) return 'http2'
-  if (protocol === 'handshake' || wire !== socket) return 'tls'
+  if ((protocol === 'handshake' || wire !== socket) && tlsMoves !== true) return 'tls'
   return byHand ? 'byHand' : undefined
 }
 
@@ -29,11 +30,11 @@ export function movabilityOf(socket: net.Socket, connection: Connection, reading
   const never = unmovable(socket, connection)
   if (never !== undefined) return { stays: never }
   if (connection.protocol === 'other') return { stays: 'otherProtocol' }
-  if (connection.running.length > 0 || isAnswering(socket)) return 'later'
+  if (connection.protocol === 'handshake' || connection.running.length > 0 || isAnswering(socket)) return 'later'
   // It ends by itself.
   if (socket.destroyed || !socket.readable || !socket.writable || fdOf(socket) === undefined) return 'later'
   if (!hasParser(socket)) return { stays: 'upgraded' }
-  if (!isParsed(socket) || !isReadByNodeAlone(socket)) return { stays: 'readByApplication' }
+  if ((!isParsed(socket) && !(socket instanceof MovedTlsSocket)) || !isReadByNodeAlone(socket)) return { stays: 'readByApplication' }
   if (socket.readableLength > 0 || unsentBytes(socket) > 0) return 'later'
   return socket.bytesRead === 0 || !reading.has(socket) ? 'now' : 'later'
 }

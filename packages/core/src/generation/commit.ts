@@ -10,7 +10,7 @@ import { acceptOnAll } from '../handover/announcements.js'
 import { movesKind } from '../options.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
 import { native } from '../platform/native.js'
-import { isTlsServer } from '../platform/on-demand.js'
+import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -55,9 +55,11 @@ function takes({ support, servers, registry, applicationMoves, settings }: Gener
     ({ owner }) => owner instanceof net.Server && speaksHttp2(owner) && !isTlsServer(owner) && movesKind(settings.move, 'http2')
   )
   const atOnce = native?.epoll && listeners.every(({ owner }) => servers.connectionsOf(owner)?.takesAll === true)
+  const secure = support.canMoveTls() ? registry.listeners.filter(({ owner }) => isHttpsServer(owner)) : []
   return {
     listeners: listeners.map(({ about }) => about.name), kinds: applicationMoves.kinds, room: descriptorRoom(),
-    ...(http2.length > 0 && { http2: http2.map(({ about }) => about.name) }), ...(atOnce === true && { atOnce })
+    ...(http2.length > 0 && { http2: http2.map(({ about }) => about.name) }),
+    ...(secure.length > 0 && { tls: secure.map(({ about }) => about.name) }), ...(atOnce === true && secure.length === 0 && { atOnce })
   }
 }
 
@@ -65,8 +67,9 @@ function takes({ support, servers, registry, applicationMoves, settings }: Gener
 export function movedConnections(context: () => GenerationContext): Arrivals {
   const givenBack = new Set<string>()
   return {
-    receive: (fd, about, refusable) => takeMoved(context(), fd, about, refusable, givenBack),
-    waitsAt({ kind, listener }) {
+    receive: (fd, about, refusable, keys) => takeMoved(context(), { fd, about, refusable, keys }, givenBack),
+    waitsAt({ kind, listener, tls }) {
+      if (tls) return undefined
       const { servers, registry } = context()
       const connections = kind === 'http' ? servers.connectionsOf(registry.named(listener)?.owner) : undefined
       return connections?.takesAll === true ? connections : undefined
@@ -74,13 +77,20 @@ export function movedConnections(context: () => GenerationContext): Arrivals {
   }
 }
 
+interface Arrival {
+  readonly fd: number
+  readonly about: MovedConnection
+  readonly refusable: boolean
+  readonly keys: readonly Buffer[] | undefined
+}
+
 /** Answers false where it is given back. */
-function takeMoved(context: GenerationContext, fd: number, about: MovedConnection, refusable: boolean, givenBack: Set<string>): boolean {
+function takeMoved(context: GenerationContext, { fd, about, refusable, keys }: Arrival, givenBack: Set<string>): boolean {
   const { servers, registry, applicationMoves, startup, log } = context
   const connections = servers.connectionsOf(registry.named(about.listener)?.owner)
   try {
     if (about.kind !== 'http') applicationMoves.take(fd, about, connections)
-    else if (connections) connections.receive(fd, about)
+    else if (connections) connections.receive(fd, about, keys)
     else {
       closeSync(fd)
       throw new Error(`nothing listens as "${about.listener}" any more`)

@@ -23,10 +23,11 @@ import { CoveredListeners } from '../keeper-link/cover-listeners.js'
 import type { KeeperLink, KeeperSeat } from '../keeper-link/keeper-link.js'
 import { ListenerRegistry } from '../listeners/listener-registry.js'
 import { ServedPaths } from '../listeners/served-paths.js'
-import { SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
+import { movesKind, SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
 import { debug } from '../platform/debug.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { Support } from '../platform/support.js'
+import { watchTls } from '../platform/tls-records.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import { accepts, isStarting, Lifecycle, type LifecycleState, type State } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
@@ -99,7 +100,7 @@ export class GenerationContext implements ProcessContext {
     this.host = host
     this.#log = (level, line) => { host.log(level, line) }
     this.options = new SettingsOfProcess(host.env)
-    this.support = new Support(host.unavailable, () => this.settings.move !== false, this.#warn)
+    this.support = new Support(host.unavailable, (of) => movesKind(this.settings.move, of), this.#warn)
     this.servers = new AdoptedServers(host.unavailable, this.#warn)
     this.statusReader = new StatusReader(host)
     this.state = new SharedState({
@@ -240,6 +241,7 @@ export class GenerationContext implements ProcessContext {
   /** Merges options; throws HANDOVER_OPTION. */
   configure(options: HandoverOptions): void {
     this.options.add(options)
+    if (movesKind(this.settings.move, 'tls')) watchTls()
     if (options.onClose) this.closeHooks.push(options.onClose)
     if (options.log) this.#log = guarded(options.log)
   }

@@ -12,6 +12,7 @@ import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js
 import { HandoverError, textOf } from '../errors.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
 import { movesKind } from '../options.js'
+import { isHttpsServer } from '../platform/on-demand.js'
 import { deadlineIn, left, withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import { mostCutNamed, noState, type Report, type StopSignal } from '../protocol/report.js'
@@ -77,7 +78,8 @@ export class Shutdown {
       around.older.adopter?.refuse()
     }
     const { launched, serving: { takes } = {} } = served ?? {}
-    this.mover = launched && takes && support.canMove() ? new ConnectionSender(launched.channel, takes, (reason) => {
+    const taken = support.canMoveTls() ? takes : takes && { ...takes, tls: [] }
+    this.mover = launched && taken && support.canMove() ? new ConnectionSender(launched.channel, taken, (reason) => {
       for (const drain of this.#drains) drain.stopMoving(reason)
     }) : undefined
     const options = { lingerMs, deadline: this.#deadline }
@@ -91,7 +93,8 @@ export class Shutdown {
     const listener = registry.of(server)?.about.name
     const isHttp2 = speaksHttp2(server)
     const isOn = support.canMove() && (!isHttp2 || movesKind(settings.move, 'http2'))
-    if (isOn && mover && listener !== undefined && mover.takesListener(listener, isHttp2)) return { route: { mover, listener } }
+    const way = isHttp2 ? 'http2' : isHttpsServer(server) ? 'tls' : 'listeners'
+    if (isOn && mover && listener !== undefined && mover.takesListener(listener, way)) return { route: { mover, listener } }
     return { stays: !this.#served ? 'noSuccessor' : isOn ? 'notTaken' : 'movingIsOff' }
   }
 

@@ -22,6 +22,13 @@ export const isTlsSocket = (socket: object): socket is tls.TLSSocket =>
 export const isHttpsServer = (server: object): server is https.Server =>
   isTlsServer(server) && server instanceof process.getBuiltinModule('node:https').Server
 
+let tlsListener: unknown
+
+/** What Node's server of TLS does with a connection. */
+export function nodesTlsListener(): unknown {
+  return tlsListener ??= process.getBuiltinModule('node:tls').createServer().listeners('connection')[0]
+}
+
 export const isUdpSocket = (value: unknown): value is dgram.Socket =>
   typeof value === 'object' && value !== null && 'getSendBufferSize' in value &&
   value instanceof process.getBuiltinModule('node:dgram').Socket

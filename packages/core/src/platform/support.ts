@@ -5,18 +5,19 @@
 
 import { native, nativeMissing } from './native.js'
 import { cannotMove, missing } from './node/support-check.js'
+import { tlsUnavailable } from './tls-records.js'
 import { loadForListen } from './on-demand.js'
 
 export class Support {
   readonly #unavailable: string | undefined
-  readonly #wantsMoves: () => boolean
+  readonly #wantsMoves: (of?: 'tls') => boolean
   readonly #warn: (line: string) => void
   /** What the tests found; undefined until they ran. */
   #reload: { readonly obstacle: string | undefined } | undefined
   #move: { readonly obstacle: string | undefined } | undefined
 
   /** `unavailable`: why nothing of this process can be handed over, where that is known without a test. `wantsMoves`: the option move. */
-  constructor(unavailable: string | undefined, wantsMoves: () => boolean, warn: (line: string) => void) {
+  constructor(unavailable: string | undefined, wantsMoves: (of?: 'tls') => boolean, warn: (line: string) => void) {
     this.#unavailable = unavailable
     this.#wantsMoves = wantsMoves
     this.#warn = warn
@@ -45,6 +46,11 @@ export class Support {
       }
     }
     return this.#move.obstacle === undefined
+  }
+
+  /** The same for connections under TLS. The first move tests more (checkTls). */
+  canMoveTls(): boolean {
+    return this.#wantsMoves('tls') && tlsUnavailable() === undefined && this.canMove()
   }
 }
 

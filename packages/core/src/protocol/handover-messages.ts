@@ -87,8 +87,8 @@ export type Message =
   /** S → P after `serving`: no undo any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
   /**
-   * P → S after `serving`: connections, after their descriptors in the same order. `refusable`: P understands `back`, so S makes
-   * connections of them before it answers.
+   * P → S after `serving`: connections, after their descriptors in the same order; before these the file of keys, where one has
+   * `tls`. `refusable`: P understands `back`, so S makes connections of them before it answers.
    */
   | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
   /** S → P, one for each `move`: S will serve the first `count`, but for the numbers (from 0) in `back`. All others stay with P. */
@@ -132,7 +132,7 @@ const descriptors: Descriptors<Message> = {
   offer: ({ listeners }) => listeners.length,
   section: one,
   peer: ({ text }) => (text === undefined ? 1 : 0),
-  move: ({ connections }) => connections.length
+  move: ({ connections }) => connections.length + (connections.some(({ tls }) => tls) ? 1 : 0)
 }
 
 export const handoverMessages = vocabulary<Message>('neighbour', shapes, descriptors, ['move'])

@@ -1,6 +1,6 @@
 /** What a predecessor says of the connections that it moves, and a successor of those that it can take. Pure: imports no Node module. */
 
-import { boolean, count, list, optional, shape, string } from './json-lines.js'
+import { boolean, count, list, oneOf, optional, shape, string } from './json-lines.js'
 
 /** The connections that a successor can take. */
 export interface Takes {
@@ -12,6 +12,8 @@ export interface Takes {
   readonly room: number
   /** The names of its listeners whose sessions of HTTP/2 in the clear it goes on with. */
   readonly http2?: readonly string[]
+  /** The names of its listeners whose HTTP/1.1 connections under TLS it serves. */
+  readonly tls?: readonly string[]
   /** It makes connections after its answer, so that a message may have many of them. */
   readonly atOnce?: boolean
 }
@@ -34,6 +36,7 @@ export interface MovedConnection {
   readonly unread?: string
   /** A session of HTTP/2. */
   readonly http2?: MovedSession
+  readonly tls?: MovedTls
 }
 
 /** What is known of a session of HTTP/2 between two streams. The tables of HPACK are empty on both sides. */
@@ -50,13 +53,38 @@ export interface MovedSession {
   readonly receiveLimit: number
 }
 
+/** What a `move` says of a TLS connection. Its keys are not in it: they are in the file whose descriptor comes first. */
+export interface MovedTls {
+  readonly protocol: string
+  readonly cipher: string
+  readonly readSequence: number
+  readonly writeSequence: number
+  readonly fragment?: number
+  /** Bytes in the file: both keys, exporter secret, session, both Finished messages, the client's certificate. */
+  readonly lengths: readonly number[]
+  readonly alpn?: string
+  readonly servername?: string
+  readonly authorized: boolean
+  readonly authorizationError?: string
+  readonly reused: boolean
+  /** As getCipher() answers: name, standardName, version. */
+  readonly names: readonly string[]
+}
+
+const movedTlsShape = shape({
+  protocol: oneOf('TLSv1.3', 'TLSv1.2'), cipher: string, readSequence: count, writeSequence: count, fragment: optional(count),
+  lengths: list(count), alpn: optional(string), servername: optional(string), authorized: boolean, authorizationError: optional(string),
+  reused: boolean, names: list(string)
+})
+
 export const takesShape = shape({
-  listeners: list(string), kinds: list(string), room: count, http2: optional(list(string)), atOnce: optional(boolean)
+  listeners: list(string), kinds: list(string), room: count, http2: optional(list(string)), tls: optional(list(string)),
+  atOnce: optional(boolean)
 })
 const session = shape({
   client: list(count), server: list(count), lastStream: count, sendWindow: count, receiveWindow: count, receiveLimit: count
 })
 export const movedConnectionShape = shape({
   kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string),
-  http2: optional(session)
+  http2: optional(session), tls: optional(movedTlsShape)
 })

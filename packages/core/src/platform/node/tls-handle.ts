@@ -1,6 +1,12 @@
-/** The TCP handle under a TLS socket: `_handle` is Node's TLSWrap, and `_handle._parent` what it reads from and writes to. */
+/**
+ * The handle of a TLS socket. Node's own: `_handle` is its TLSWrap, and `_handle._parent` what that reads from and writes to. A socket that
+ * was moved here has no TLSWrap: in the place of its handle stands an object that passes on what concerns the TCP socket.
+ */
 
+import type net from 'node:net'
 import type tls from 'node:tls'
+import { connectionHandle, holdReading, releaseReading } from './connection-handle.js'
+import { inside } from './inside.js'
 
 interface TcpHandle {
   readonly fd: number
@@ -25,4 +31,38 @@ export function carriedBy(socket: tls.TLSSocket): Carried | undefined {
   const { fd = -1, bytesRead, bytesWritten, writeQueueSize: queued } = handle ?? {}
   if (fd < 0 || bytesRead === undefined || bytesWritten === undefined || queued === undefined) return undefined
   return { bytesRead, bytesWritten, queued }
+}
+
+/** What a moved connection has carried, decrypted. */
+export interface MovedCounts {
+  read: number
+  written: number
+}
+
+/** Makes `raw` the socket under `socket`, which has no handle of its own. Node and Handover ask `_handle`, and `plainSocketOf` is `raw`. */
+export function standOver(socket: net.Socket, raw: net.Socket, counts: MovedCounts): void {
+  const pass = (name: string) => (...args: unknown[]): unknown => {
+    const handle = connectionHandle(raw) as unknown as Record<string, (...args: unknown[]) => unknown> | undefined
+    return handle?.[name]?.(...args) ?? 0
+  }
+  Object.assign(inside(socket), {
+    _parent: raw,
+    _handle: {
+      reading: true,
+      get fd() { return connectionHandle(raw)?.fd ?? -1 },
+      get writeQueueSize() { return raw.writableLength + (connectionHandle(raw)?.writeQueueSize ?? 0) },
+      get bytesRead() { return counts.read },
+      get bytesWritten() { return counts.written },
+      readStart() { releaseReading(raw); return 0 },
+      readStop() { holdReading(raw); return 0 },
+      close(closed?: () => void) { raw.destroy(); if (closed) setImmediate(closed) },
+      getpeername: pass('getpeername'), getsockname: pass('getsockname'), setNoDelay: pass('setNoDelay'),
+      setKeepAlive: pass('setKeepAlive'), ref: pass('ref'), unref: pass('unref'), hasRef: () => true
+    }
+  })
+}
+
+/** The timeout of the socket begins anew: Node does that itself where its own handle reads or writes. */
+export function noteUse(socket: net.Socket): void {
+  (socket as unknown as { _unrefTimer?(): void })._unrefTimer?.()
 }

@@ -1,0 +1,148 @@
+/**
+ * What a TLS connection takes along in a move: a public part in the message, and the bytes, which are secrets, in a sealed file whose
+ * descriptor comes after those of the connections. They are overwritten here as soon as the file has them or they have been used.
+ */
+
+import { closeSync, fstatSync, readSync, writeSync } from 'node:fs'
+import type net from 'node:net'
+import type tls from 'node:tls'
+import { debug } from '../platform/debug.js'
+import { openMemoryFile, sealMemoryFile } from '../platform/memory-file.js'
+import { MovedTlsSocket, type TlsBytes, type TlsIdentity } from '../platform/moved-tls-socket.js'
+import { checkTls } from '../platform/tls-check.js'
+import { snapshotTls, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
+import type { MovedTls } from '../protocol/moved-connection.js'
+
+export interface TlsCargo {
+  readonly about: MovedTls
+  readonly secrets: readonly Buffer[]
+}
+
+const nothing = Buffer.alloc(0)
+/** The self-test, which the first move waits for: why none moves, or undefined. */
+let tested: { readonly obstacle: string | undefined } | 'running' | undefined
+
+function obstacle(): boolean | 'unknown' {
+  if (tested === undefined) {
+    tested = 'running'
+    const done = (why?: string): void => {
+      tested = { obstacle: why }
+      if (why !== undefined) debug(() => `TLS connections do not move: ${why}`)
+    }
+    checkTls().then(done, (error: unknown) => { done(String(error)) })
+  }
+  return tested === 'running' ? 'unknown' : tested.obstacle !== undefined
+}
+
+/** In the same turn of the loop in which the connection is held. Undefined where it is not possible at this moment; or why it never is. */
+export function cargoOf(socket: net.Socket): TlsCargo | 'later' | 'never' {
+  const moved = socket instanceof MovedTlsSocket ? socket : undefined
+  if (moved && !moved.whole) return 'later'
+  const cannot = moved ? false : obstacle()
+  if (cannot !== false) return cannot === true ? 'never' : 'later'
+  // A server of TLS has no others.
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
+  const own = socket as tls.TLSSocket
+  const snapshot = moved ? moved.layer.snapshot() : snapshotTls(own)
+  if ('stays' in snapshot) {
+    return snapshot.stays === 'half a record' || snapshot.stays === 'bytes to be written' || snapshot.stays === 'handshake' ? 'later' : 'never'
+  }
+  const [identity, bytes] = moved ? [moved.identity, moved.bytes] : identityOf(own)
+  const { protocol, cipher, fragment, readSequence, writeSequence } = snapshot
+  const secrets = [
+    snapshot.read, snapshot.write, snapshot.exporter, bytes.session && Buffer.from(bytes.session), bytes.finished, bytes.peerFinished,
+    bytes.certificate
+  ].map((part) => part ?? nothing)
+  const { alpn, servername, authorized, authorizationError, reused, cipher: { name, standardName, version } } = identity
+  return {
+    about: {
+      protocol, cipher, readSequence: Number(readSequence), writeSequence: Number(writeSequence),
+      ...(fragment !== undefined && { fragment }),
+      lengths: secrets.map(({ length }) => length),
+      ...(alpn !== false && { alpn }), ...(servername !== false && { servername }),
+      authorized, ...(authorizationError !== undefined && { authorizationError }), reused, names: [name, standardName, version]
+    },
+    secrets
+  }
+}
+
+function identityOf(socket: tls.TLSSocket): [TlsIdentity, TlsBytes] {
+  const { authorizationError, alpnProtocol, servername } = socket as tls.TLSSocket & { servername?: string | false | null }
+  const error = authorizationError as unknown as string | null | undefined
+  return [
+    {
+      alpn: alpnProtocol ?? false, servername: servername ?? false, authorized: socket.authorized,
+      ...(typeof error === 'string' && { authorizationError: error }), reused: socket.isSessionReused(), cipher: socket.getCipher()
+    },
+    {
+      session: socket.getSession(), finished: socket.getFinished() ?? undefined, peerFinished: socket.getPeerFinished() ?? undefined,
+      certificate: socket.getPeerX509Certificate()?.raw
+    }
+  ]
+}
+
+/** Keys and session; Finished and certificate are no secrets, and a moved socket still needs them. */
+export function wipeCargo({ secrets }: TlsCargo): void {
+  for (const secret of secrets.slice(0, 4)) secret.fill(0)
+}
+
+/** The sealed file of all these, in order. Throws the error of the system. */
+export function secretsFile(cargoes: readonly TlsCargo[]): number {
+  const size = cargoes.flatMap(({ secrets }) => secrets).reduce((sum, { length }) => sum + length, 0)
+  const all = Buffer.from(new Uint8Array(size).buffer)
+  let at = 0
+  for (const { secrets } of cargoes) for (const secret of secrets) at += secret.copy(all, at)
+  const fd = openMemoryFile('handover')
+  try {
+    for (let done = 0; done < all.length;) done += writeSync(fd, all, done, all.length - done, done)
+    sealMemoryFile(fd)
+    return fd
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  } finally {
+    all.fill(0)
+  }
+}
+
+/** The bytes of each connection that has any, in the order of the message. Closes the file. Throws where it does not fit the message. */
+export function readSecrets(fd: number, abouts: readonly (MovedTls | undefined)[]): Map<MovedTls, Buffer[]> {
+  try {
+    const expected = abouts.reduce((sum, about) => sum + (about?.lengths.reduce((all, length) => all + length, 0) ?? 0), 0)
+    const status = fstatSync(fd)
+    if (!status.isFile() || status.size !== expected) throw new Error(`the file of keys has ${status.size} bytes, expected ${expected}`)
+    let at = 0
+    return new Map(abouts.filter((about) => about !== undefined).map((about) => [about, about.lengths.map((length) => {
+      // Not in the pool that Buffers share.
+      const part = Buffer.from(new Uint8Array(length).buffer)
+      for (let had = 0; had < length;) {
+        const read = readSync(fd, part, had, length - had, at + had)
+        if (read === 0) throw new Error('the file of keys is shorter than it was')
+        had += read
+      }
+      at += length
+      return part
+    })]))
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Goes on with the connection, over a socket that nothing has been read of. Wipes the keys. */
+export function goOnWith(raw: net.Socket, about: MovedTls, secrets: readonly Buffer[]): MovedTlsSocket {
+  const [read, write, exporter, session, finished, peerFinished, certificate] = secrets.map((part) => (part.length > 0 ? part : undefined))
+  if (!read || !write) throw new Error('the keys of a TLS connection are missing')
+  const { protocol, cipher, readSequence, writeSequence, fragment, names: [name = '', standardName = '', version = ''] } = about
+  const snapshot: TlsSnapshot = {
+    protocol: protocol as TlsSnapshot['protocol'], cipher, read, write, readSequence: BigInt(readSequence),
+    writeSequence: BigInt(writeSequence), ...(exporter && { exporter }), ...(fragment !== undefined && { fragment })
+  }
+  try {
+    return new MovedTlsSocket(raw, snapshot, {
+      alpn: about.alpn ?? false, servername: about.servername ?? false, authorized: about.authorized,
+      authorizationError: about.authorizationError, reused: about.reused, cipher: { name, standardName, version }
+    }, { session, finished, peerFinished, certificate })
+  } finally {
+    wipeSnapshot(snapshot)
+  }
+}

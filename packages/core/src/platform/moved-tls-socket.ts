@@ -1,0 +1,187 @@
+/**
+ * The server's side of a TLS connection whose handshake was made by a predecessor: a socket over the TCP socket, with the record layer in
+ * between. It answers what a tls.TLSSocket answers about the connection, from what came along with it. It is no instance of tls.TLSSocket,
+ * whose constructor would begin a handshake.
+ */
+
+import type { X509Certificate } from 'node:crypto'
+import net from 'node:net'
+import type { CipherNameAndProtocol, PeerCertificate } from 'node:tls'
+import { noteUse, standOver } from './node/tls-handle.js'
+import { TlsRecordLayer, wipeSnapshot, type TlsSnapshot } from './tls-records.js'
+
+/** What a connection takes along besides its keys. `session` is a secret, too. */
+export interface TlsIdentity {
+  readonly alpn: string | false
+  readonly servername: string | false
+  readonly authorized: boolean
+  readonly authorizationError?: string | undefined
+  readonly reused: boolean
+  readonly cipher: CipherNameAndProtocol
+}
+
+/** In this order they travel. */
+export interface TlsBytes {
+  readonly session?: Buffer | undefined
+  readonly finished?: Buffer | undefined
+  readonly peerFinished?: Buffer | undefined
+  /** The client's certificate, DER. */
+  readonly certificate?: Buffer | undefined
+}
+
+type Done = (error?: Error | null) => void
+
+const unsupported = (what: string): Error =>
+  Object.assign(new Error(`${what} is not possible on a TLS connection that was moved from another process`), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' })
+
+export class MovedTlsSocket extends net.Socket {
+  readonly encrypted = true
+  readonly authorized: boolean
+  readonly authorizationError: Error
+  readonly alpnProtocol: string | false
+  readonly servername: string | false
+  readonly secureConnecting = false
+  readonly raw: net.Socket
+  readonly identity: TlsIdentity
+  readonly bytes: TlsBytes
+  readonly layer: TlsRecordLayer
+  readonly #counts = { read: 0, written: 0 }
+  #ended = false
+
+  /** Wipes the snapshot. */
+  constructor(raw: net.Socket, snapshot: TlsSnapshot, identity: TlsIdentity, bytes: TlsBytes) {
+    super({ allowHalfOpen: raw.allowHalfOpen, readable: true, writable: true })
+    this.layer = new TlsRecordLayer(snapshot)
+    wipeSnapshot(snapshot)
+    this.raw = raw
+    this.identity = identity
+    this.bytes = bytes
+    this.authorized = identity.authorized
+    // Node's types say Error; it is the code.
+    this.authorizationError = (identity.authorizationError ?? null) as never
+    this.alpnProtocol = identity.alpn
+    this.servername = identity.servername
+    standOver(this, raw, this.#counts)
+    raw.on('data', (chunk: Buffer) => { this.#opened(chunk) })
+    raw.on('end', () => { this.#end() })
+    raw.on('error', (error) => { this.destroy(error) })
+    raw.on('close', () => { this.destroy() })
+    this.once('close', () => {
+      this.layer.dispose()
+      this.bytes.session?.fill(0)
+      raw.destroy()
+    })
+  }
+
+  #opened(chunk: Buffer): void {
+    noteUse(this)
+    try {
+      const { data, reply, ended } = this.layer.read(chunk)
+      if (reply) this.raw.write(reply)
+      this.#counts.read += data?.length ?? 0
+      if (data && !this.push(data)) this.raw.pause()
+      if (ended === true) this.#end()
+    } catch (error) {
+      this.destroy(error as Error)
+    }
+  }
+
+  #end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.push(null)
+    // Without a reader nobody would see the end.
+    if (this.readableLength === 0) this.read(0)
+  }
+
+  override _read(): void {
+    this.raw.resume()
+  }
+
+  override _write(chunk: Buffer | string, encoding: BufferEncoding, done: Done): void {
+    this.#send(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk, done)
+  }
+
+  override _writev(chunks: { chunk: Buffer | string; encoding: BufferEncoding }[], done: Done): void {
+    this.#send(Buffer.concat(chunks.map(({ chunk, encoding }) => (typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk))), done)
+  }
+
+  #send(plain: Buffer, done: Done): void {
+    noteUse(this)
+    if (plain.length === 0 || this.raw.destroyed) return done(this.raw.destroyed ? new Error('the connection is closed') : null)
+    this.#counts.written += plain.length
+    this.raw.write(this.layer.write(plain), done)
+  }
+
+  override _final(done: Done): void {
+    if (this.raw.destroyed) return done()
+    this.raw.end(this.layer.end(), () => { done() })
+  }
+
+  /** Nothing of a record is in this process, in either direction. */
+  get whole(): boolean {
+    return this.layer.whole && this.raw.readableLength === 0 && this.raw.writableLength === 0 && !this.#ended
+  }
+
+  // ---- what a TLSSocket answers ----
+
+  getProtocol(): string {
+    return this.identity.cipher.version
+  }
+
+  getCipher(): CipherNameAndProtocol {
+    return this.identity.cipher
+  }
+
+  getSession(): Buffer | undefined {
+    return this.bytes.session && Buffer.from(this.bytes.session)
+  }
+
+  getFinished(): Buffer | undefined {
+    return this.bytes.finished
+  }
+
+  getPeerFinished(): Buffer | undefined {
+    return this.bytes.peerFinished
+  }
+
+  isSessionReused(): boolean {
+    return this.identity.reused
+  }
+
+  getPeerX509Certificate(): X509Certificate | undefined {
+    const { certificate } = this.bytes
+    return certificate && new (process.getBuiltinModule('node:crypto').X509Certificate)(certificate)
+  }
+
+  getPeerCertificate(): PeerCertificate | object {
+    return this.getPeerX509Certificate()?.toLegacyObject() ?? {}
+  }
+
+  getEphemeralKeyInfo(): null {
+    return null
+  }
+
+  getTLSTicket(): undefined {
+    return undefined
+  }
+
+  exportKeyingMaterial(length: number, label: string, context?: Buffer): Buffer {
+    const material = this.layer.exportKeyingMaterial(length, label, context)
+    if (!material) throw unsupported('exportKeyingMaterial()')
+    return material
+  }
+
+  renegotiate(_options: unknown, callback?: (error: Error) => void): boolean {
+    if (callback) process.nextTick(callback, unsupported('renegotiate()'))
+    return false
+  }
+
+  disableRenegotiation(): void { /* it is */ }
+
+  setMaxSendFragment(): boolean {
+    return false
+  }
+
+  enableTrace(): void { /* OpenSSL has no part in it */ }
+}
