@@ -83,6 +83,7 @@ describe('handover reload', () => {
 it('status, stop and drill know their options', () => {
   expect(parsed('status')).toEqual({ is: 'status', watch: false, json: false })
   expect(parsed('status shop --watch --json')).toEqual({ is: 'status', target: 'shop', watch: true, json: true })
+  expect(parsed('status --web 127.0.0.1:0')).toMatchObject({ web: { host: '127.0.0.1', port: 0 } })
   expect(parsed('stop shop --json')).toEqual({ is: 'stop', target: 'shop', json: true })
   expect(parsed('drill')).toEqual({ is: 'drill', options: { connections: 50, durationMs: 2_000, json: false } })
   expect(parsed('drill shop --url http://127.0.0.1:3000/ --path /a --connections 9 --duration 5s --json'))

@@ -88,6 +88,12 @@ function remove(file: string): void {
   } catch { /* another command did */ }
 }
 
+/** Of those that do not stand in the table of their keeper. */
+export function silencesBeside({ silent }: FoundApps, apps: readonly App[]): string[] {
+  const known = new Set(apps.flatMap(({ processes }) => processes.map(({ pid }) => pid)))
+  return describeSilences(silent.filter(({ file, pid }) => !known.has(pidOf(file) ?? pid ?? 0)))
+}
+
 /** One sentence for each process: its own socket and that of its name are both silent. */
 export function describeSilences(silent: readonly Silence[]): string[] {
   const named = silent.filter(({ file }) => !isOwn(file))

@@ -55,7 +55,11 @@ export type Command =
     /** Where the time went is asked of the new processes, and printed. */
     readonly timing?: true
   }
-  | { readonly is: 'status'; readonly target?: string; readonly watch: boolean; readonly json: boolean }
+  | {
+    readonly is: 'status'; readonly target?: string; readonly watch: boolean; readonly json: boolean
+    /** Where a page is served. */
+    readonly web?: { readonly host: string; readonly port: number }
+  }
   | { readonly is: 'report'; readonly target?: string; readonly svg: boolean }
   | { readonly is: 'stop'; readonly target?: string; readonly json: boolean }
   | { readonly is: 'drill'; readonly options: DrillOptions }
@@ -92,8 +96,9 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
     return { is: 'reload', ...target, options: { ...same, ...renamed }, timeoutMs, json, ...(timing && { timing }) }
   },
   status: (words) => {
-    const { given: { watch = false, json = false }, target, help } = parse('status', words)
-    return help ?? { is: 'status', ...target, watch, json }
+    const { given: { watch = false, json = false, web }, target, help } = parse('status', words)
+    if (web && (watch || json)) throw misused('--web goes without --watch and --json', 'status')
+    return help ?? { is: 'status', ...target, watch, json, ...(web && { web }) }
   },
   stop: (words) => {
     const { given: { json = false }, target, help } = parse('stop', words)

@@ -84,6 +84,7 @@ was late since the last status.`,
     target: true,
     options: {
       watch: { text: 'again every second, until ctrl-C' },
+      web: { value: 'PORT', text: 'as a page that renews itself, until ctrl-C; or HOST:PORT (0: any)' },
       json: { text: '{"apps": [...]}; with --watch one line each second' }
     }
   },

@@ -3,7 +3,8 @@
 import { chooseApp } from '../client/choose-app.js'
 import { findApps } from '../client/find-apps.js'
 import type { Command } from '../command-line/arguments.js'
-import { pageOf, svgOf } from '../report/picture.js'
+import { pageOf } from '../report/page.js'
+import { svgOf } from '../report/picture.js'
 
 /** Answers the exit status. Throws a Failure if nothing runs. */
 export async function report({ target, svg }: Extract<Command, { is: 'report' }>): Promise<number> {

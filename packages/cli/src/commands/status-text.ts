@@ -2,6 +2,7 @@
 
 import type { ProcessStatus } from '@handover/core/internal'
 import { titleOf, type App } from '../client/group-apps.js'
+import type { Sheet } from '../report/page.js'
 import { cut, duration, megabytes, moment, number, plural, printable, size, whole, wrap } from '../text.js'
 
 export interface Paper {
@@ -11,7 +12,7 @@ export interface Paper {
   readonly now: number
 }
 
-type Ink = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
+type Ink = 'bold' | 'dim' | NonNullable<Sheet['facts'][number]['ink']>
 const codes: Readonly<Record<Ink, number>> = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 }
 
 interface Column {
@@ -45,21 +46,39 @@ const columns: readonly Column[] = [
   { head: 'DELAY', align: 'right', of: ({ loopDelayMs }) => (loopDelayMs === null ? '-' : duration(loopDelayMs)) }
 ]
 
-const inkOf: Partial<Record<ProcessStatus['state'], Ink>> = { serving: 'green', draining: 'yellow', closing: 'yellow' }
+const inkOf: Partial<Record<ProcessStatus['state'], 'green' | 'yellow'>> = { serving: 'green', draining: 'yellow', closing: 'yellow' }
 
 /** All apps, with an empty line between two. */
 export function describeApps(apps: readonly App[], paper: Paper): string {
-  const clean = JSON.parse(JSON.stringify(apps), (_key, value: unknown) => (typeof value === 'string' ? printable(value) : value)) as App[]
-  return clean.map((app) => describeApp(app, paper)).join('\n')
+  return sheetsOf(apps, paper.now).map((sheet) => describeSheet(sheet, paper)).join('\n')
 }
 
-function describeApp(app: App, { width, colours, now }: Paper): string {
+/** For text and for a page. */
+export function sheetsOf(apps: readonly App[], now: number): Sheet[] {
+  const clean = JSON.parse(JSON.stringify(apps), (_key, value: unknown) => (typeof value === 'string' ? printable(value) : value)) as App[]
+  return clean.map((app) => sheetOf(app, now))
+}
+
+function describeSheet({ title, facts, heads, rows }: Sheet, { width, colours }: Paper): string {
   const paint = (ink: Ink | undefined, text: string): string => (colours && ink ? `\u{1b}[${codes[ink]}m${text}\u{1b}[0m` : text)
-  const lines: string[] = [paint('bold', titleOf(app))]
-  const fact = (label: string, text: string, ink?: Ink): void => {
-    const indent = ' '.repeat(12)
-    lines.push(`  ${paint('dim', label.padEnd(10))}${paint(ink, wrap(text, width - indent.length, indent))}`)
+  const indented = (text: string, by: number): string => wrap(text, width - by, ' '.repeat(by))
+  const lines = [paint('bold', title), ...facts.map(({ label, text, ink }) => `  ${paint('dim', label.padEnd(10))}${paint(ink, indented(text, 12))}`)]
+  const widths = heads.map(({ head }, index) => Math.max(head.length, ...rows.map(({ cells }) => cells[index]?.length ?? 0)))
+  const row = (texts: readonly string[], inks: readonly (Ink | undefined)[] = []): string => texts.map((text, index) => {
+    const wide = widths[index] ?? 0
+    return paint(inks[index], heads[index]?.align === 'left' ? text.padEnd(wide) : text.padStart(wide))
+  }).join('  ').trimEnd()
+  if (rows.length > 0) lines.push('', `  ${paint('dim', row(heads.map(({ head }) => head)))}`)
+  for (const { cells, ink, details } of rows) {
+    lines.push(`  ${row(cells, heads.map(({ head }) => (head === 'STATE' ? ink : undefined)))}`)
+    for (const detail of details) lines.push(paint('dim', `      ${indented(detail, 6)}`))
   }
+  return `${lines.join('\n')}\n`
+}
+
+function sheetOf(app: App, now: number): Sheet {
+  const facts: Sheet['facts'][number][] = []
+  const fact = (label: string, text: string, ink?: 'red' | 'yellow'): void => { facts.push({ label, text, ...(ink && { ink }) }) }
 
   const serving = app.processes.filter(({ state }) => state !== 'draining' && state !== 'closing')
   const { keeper, lostKeeper, deafKeeper } = app
@@ -97,19 +116,11 @@ function describeApp(app: App, { width, colours, now }: Paper): string {
   }
 
   const shown = keeper || lostKeeper !== null || deafKeeper !== null ? [slot, ...columns] : columns
-  const cells = app.processes.map((process) => shown.map(({ of }) => of(process)))
-  const widths = shown.map(({ head }, index) => Math.max(head.length, ...cells.map((row) => row[index]?.length ?? 0)))
-  const row = (texts: readonly string[], inks: readonly (Ink | undefined)[] = []): string => texts.map((text, index) => {
-    const wide = widths[index] ?? 0
-    return paint(inks[index], shown[index]?.align === 'left' ? text.padEnd(wide) : text.padStart(wide))
-  }).join('  ').trimEnd()
-  if (cells.length > 0) lines.push('', `  ${paint('dim', row(shown.map(({ head }) => head)))}`)
-  app.processes.forEach((process, index) => {
-    lines.push(`  ${row(cells[index] ?? [], shown.map(({ head }) => (head === 'STATE' ? inkOf[process.state] : undefined)))}`)
-    const indent = ' '.repeat(6)
-    for (const detail of detailsOf(process)) lines.push(paint('dim', `${indent}${wrap(detail, width - indent.length, indent)}`))
+  const rows = app.processes.map((process) => {
+    const ink = inkOf[process.state]
+    return { cells: shown.map(({ of }) => of(process)), details: detailsOf(process), ...(ink && { ink }) }
   })
-  return `${lines.join('\n')}\n`
+  return { title: titleOf(app), facts, heads: shown.map(({ head, align }) => ({ head, align })), rows }
 }
 
 /** What the table has no room for. */

@@ -1,18 +1,18 @@
-/** `handover status`: once, or again every second. */
+/** `handover status`: once, or again every second, or as a page. */
 
 import { setTimeout as wait } from 'node:timers/promises'
 import { chooseApp } from '../client/choose-app.js'
-import { describeSilences, findApps, type FoundApps } from '../client/find-apps.js'
+import { findApps, silencesBeside, type FoundApps } from '../client/find-apps.js'
 import type { App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
-import { pidOf } from '../control/socket-names.js'
 import { describeApps } from './status-text.js'
 
 const everyMs = 1_000
 const home = '\u{1b}[H\u{1b}[2J\u{1b}[3J'
 
 /** Answers the exit status. Throws a Failure if nothing runs. */
-export async function showStatus({ target, watch, json }: Extract<Command, { is: 'status' }>): Promise<number> {
+export async function showStatus({ target, watch, json, web }: Extract<Command, { is: 'status' }>): Promise<number> {
+  if (web) return await (await import('./status-web.js')).serveStatus(web, target)
   if (!watch) {
     const found = await findApps()
     process.stdout.write(textOf(found, chosen(found, target), json))
@@ -35,7 +35,7 @@ export async function showStatus({ target, watch, json }: Extract<Command, { is:
 const chosen = (found: FoundApps, target: string | undefined): readonly App[] =>
   (target === undefined && found.apps.length > 0 ? found.apps : [chooseApp(found, target)])
 
-function textOf({ silent }: FoundApps, apps: readonly App[], json: boolean, onOneLine = false): string {
+function textOf(found: FoundApps, apps: readonly App[], json: boolean, onOneLine = false): string {
   if (json) {
     const shown = apps.map(({ file: _, ownFiles: __, ...app }) => app)
     return `${JSON.stringify({ apps: shown }, undefined, onOneLine ? undefined : 2)}\n`
@@ -43,8 +43,6 @@ function textOf({ silent }: FoundApps, apps: readonly App[], json: boolean, onOn
   const { isTTY, columns } = process.stdout
   const width = isTTY ? Math.min(Math.max(columns, 60), 100) : 80
   const colours = isTTY && (process.env['NO_COLOR'] ?? '') === ''
-  // Silent workers stand in the table of their keeper.
-  const known = new Set(apps.flatMap(({ processes }) => processes.map(({ pid }) => pid)))
-  const deaf = describeSilences(silent.filter(({ file, pid }) => !known.has(pidOf(file) ?? pid ?? 0))).map((text) => `${text}\n`)
+  const deaf = silencesBeside(found, apps).map((text) => `${text}\n`)
   return [describeApps(apps, { width, colours, now: Date.now() }), ...(deaf.length > 0 ? ['\n', ...deaf] : [])].join('')
 }

@@ -1,12 +1,9 @@
-/**
- * The last reload of an app as a picture: an SVG, and a page of HTML around it that loads nothing. Whatever comes from the app is escaped.
- * Pure.
- */
+/** The last reload of an app as a picture, an SVG. Whatever comes from the app is escaped. Pure. */
 
 import type { AppStatus, Report } from '@handover/core/internal'
 import { duration, number } from '../text.js'
 
-const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
+export const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
 
 const width = 900
 const left = 190
@@ -60,16 +57,4 @@ export function svgOf(app: AppStatus): string {
   })
   const height = generationsAt + app.processes.length * 22 + 10
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="12" role="img"><title>${escaped(`The last reload of ${app.name ?? 'the app'}`)}</title>${text(0, 24, bars.length > 0 ? 'The last reload: each handover, by its phases' : 'No handover is known')}${rows.join('')}${text(0, generationsAt - 8, 'Generations that live, by their age')}${generations.join('')}</svg>`
-}
-
-/** `at`: as Date.now(). */
-export function pageOf(apps: readonly AppStatus[], at: number): string {
-  const sections = apps.map((app) => {
-    const { lastReload } = app
-    const error = lastReload?.error
-    const outcome = !lastReload ? 'It was not reloaded yet.' : `${lastReload.ok ? 'Reloaded' : 'The reload FAILED'} in ${duration(lastReload.ms)}, at ${new Date(lastReload.at).toISOString()}.`
-    const failure = error ? `<pre>${escaped(`${error.code}: ${error.message}\n${error.stderr}`)}</pre>` : ''
-    return `<section><h1>${escaped(app.name ?? 'an app without a name')}</h1><p>${escaped(outcome)}</p>${failure}${svgOf(app)}</section>`
-  })
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>handover report</title><meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><style>body{font-family:sans-serif;max-width:940px;margin:2em auto;padding:0 1em;color:#222;background:#fff}pre{white-space:pre-wrap;background:#f5f5f5;padding:1em}svg{max-width:100%;height:auto}</style></head><body>${sections.join('')}<p>As of ${new Date(at).toISOString()}.</p></body></html>\n`
 }
