@@ -37,7 +37,7 @@ export class ContinuedSession extends Duplex {
   #kept: Buffer[] = []
   /** Nothing is read: the session moves on. */
   #held = false
-  #watcher: ((bytes: Buffer) => void) | undefined
+  #watcher: ((bytes: Buffer) => Buffer) | undefined
 
   /** Nothing is read or written before the next turn of the loop. */
   constructor(socket: net.Socket, moved: MovedSession) {
@@ -78,8 +78,8 @@ export class ContinuedSession extends Duplex {
       this.readableLength === 0 && this.writableLength === 0 && this.#fromClient.rest.length === 0 && this.#toClient.rest.length === 0
   }
 
-  /** `arrived`: these bytes go on to the session. */
-  watch(arrived: (bytes: Buffer) => void): Reading {
+  /** `arrived` gets what was read, and answers what goes on to the session. */
+  watch(arrived: (bytes: Buffer) => Buffer): Reading {
     this.#watcher = arrived
     return {
       hold: () => {
@@ -90,14 +90,15 @@ export class ContinuedSession extends Duplex {
         this.#held = false
         this.socket.resume()
       },
+      alone: () => undefined,
       end: () => { this.#watcher = undefined }
     }
   }
 
   /** The connection was read. */
   arrived(bytes: Buffer): void {
-    this.#watcher?.(bytes)
-    if (!this.#passesOn(Buffer.from(bytes))) this.socket.pause()
+    const passed = this.#watcher?.(bytes) ?? bytes
+    if (!this.#passesOn(Buffer.from(passed))) this.socket.pause()
   }
 
   /** False: read no more for now. */
@@ -184,7 +185,8 @@ export class ContinuedSession extends Duplex {
   }
 
   override _final(ended: () => void): void {
-    this.socket.end(ended)
+    // The client may have ended first: then it is no error that this side has, too.
+    this.socket.end(() => { ended() })
   }
 
   override _destroy(error: Error | null, destroyed: (error: Error | null) => void): void {

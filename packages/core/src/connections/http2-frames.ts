@@ -73,7 +73,9 @@ const valueOf = (pairs: readonly number[], name: SettingName): number | undefine
 const defaults = {
   maxConcurrentStreams: 2 ** 32 - 1, initialWindowSize: firstWindow, maxFrameSize: 16_384, maxHeaderListSize: 2 ** 32 - 1
 } as const
-const firstTableBytes = 4_096
+export const firstTableBytes = 4_096
+/** A dynamic table size update to 0 (RFC 7541, section 6.3). */
+const noTable = Buffer.from([0x20])
 const serverNames = Object.keys(defaults) as (keyof typeof defaults)[]
 
 /**
@@ -100,13 +102,17 @@ export function changesFrom(pairs: readonly number[], own: http2.Settings): http
   return changes
 }
 
+/** A head without headers, that says that the table has become empty. */
+export const emptyTable = (stream: number): Buffer => frameOf(frameTypes.headers, endOrAck | endHeaders, stream, noTable)
+
 /**
  * What a new session of a server reads before the client's own bytes. The table of 0 bytes and then of its real size makes the new
  * session's first headers begin by emptying the client's table. The request without headers is refused, and no program sees it: from then
- * on streams up to `lastStream` are closed ones, of which late frames may come. Two acknowledgements: of the settings that a session begins
- * with, and of those that the client knows from before.
+ * on streams up to `lastStream` are closed ones, of which late frames may come; and the new session knows that the client has no table of
+ * its own, which the client may have said to the predecessor and not say again. Two acknowledgements: of the settings that a session
+ * begins with, and of those that the client knows from before.
  */
-export function beginningOf({ client, lastStream, sendWindow }: MovedSession): Buffer {
+export function beginningOf({ client, lastStream, sendWindow, tableStays = false }: MovedSession): Buffer {
   const others: number[] = []
   for (let index = 0; index < client.length; index += 2) {
     if (client[index] !== identifiers.headerTableSize) others.push(client[index]!, client[index + 1]!)
@@ -115,7 +121,7 @@ export function beginningOf({ client, lastStream, sendWindow }: MovedSession): B
     preface,
     settingsFrame([identifiers.headerTableSize, 0, ...others]),
     settingsFrame([identifiers.headerTableSize, valueOf(client, 'headerTableSize') ?? firstTableBytes]),
-    ...(lastStream > 0 ? [frameOf(frameTypes.headers, endOrAck | endHeaders, lastStream)] : []),
+    ...(lastStream > 0 ? [tableStays ? frameOf(frameTypes.headers, endOrAck | endHeaders, lastStream) : emptyTable(lastStream)] : []),
     ...(sendWindow > firstWindow ? [windowUpdate(sendWindow - firstWindow)] : []),
     frameOf(frameTypes.settings, endOrAck, 0), frameOf(frameTypes.settings, endOrAck, 0)
   ])
@@ -168,18 +174,24 @@ export class FrameEnds {
     this.#answer = frameOf(frameTypes.ping, endOrAck, 0, payload)
   }
 
+  get isFound(): boolean {
+    return this.#found
+  }
+
   /** All that has come are whole frames, and whole heads of requests. */
   get isEnd(): boolean {
     return this.#found && this.#open === 0 && this.#seen.length === 0 && !this.#inHeaders
   }
 
-  add(bytes: Buffer): void {
+  /** Where in these bytes the first acknowledgement of SETTINGS ends. */
+  add(bytes: Buffer): number | undefined {
     let all = Buffer.concat([this.#seen, bytes])
+    let ackEnd: number | undefined
     if (!this.#found) {
       const at = all.indexOf(this.#answer)
       if (at < 0) {
         this.#seen = all.subarray(Math.max(0, all.length - this.#answer.length + 1))
-        return
+        return undefined
       }
       this.#found = true
       all = all.subarray(at + this.#answer.length)
@@ -193,7 +205,9 @@ export class FrameEnds {
       const size = headBytes + lengthOf(frame)
       this.#open = Math.max(0, size - frame.length)
       at += size - this.#open
+      if (type === frameTypes.settings && (flagsOf(frame) & endOrAck) !== 0) ackEnd ??= bytes.length - (all.length - at)
     }
     this.#seen = all.subarray(at)
+    return ackEnd
   }
 }

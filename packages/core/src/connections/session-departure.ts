@@ -1,6 +1,6 @@
 /**
  * The predecessor's side of a session of HTTP/2 that moves. It leaves between two streams, when neither process needs to know what the
- * other's library remembers: the client has emptied its table of headers (SETTINGS_HEADER_TABLE_SIZE 0, and its acknowledgement), no
+ * other's library remembers: the client's table of headers is empty, if need be by SETTINGS_HEADER_TABLE_SIZE 0 and its acknowledgement, no
  * stream is open, all that was to be sent is with the kernel, and no half frame has been read.
  *
  * From the beginning of the drain on this process sees where frames end (http2-frames.ts). When the last stream ends, it reads no more:
@@ -14,7 +14,7 @@ import { fdOf } from '../platform/node/descriptor-of.js'
 import { secretWord } from '../platform/on-demand.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import type { Session } from './connection.js'
-import { FrameEnds, pairsOf } from './http2-frames.js'
+import { emptyTable, FrameEnds, firstTableBytes, pairsOf } from './http2-frames.js'
 import type { Movability } from './movability.js'
 import { SessionReader, type Reading } from './session-reader.js'
 
@@ -22,6 +22,9 @@ import { SessionReader, type Reading } from './session-reader.js'
 const mostHeldMs = 50
 /** What a session must not do while it is on its way: the client would see it. */
 const says = ['close', 'destroy', 'goaway', 'ping', 'settings', 'setLocalWindowSize', 'altsvc', 'origin'] as const
+
+/** Those that have ended while their client was asked to do without its table. */
+const unanswered = new WeakMap<http2.ServerHttp2Session, SessionDeparture>()
 
 export class SessionDeparture {
   readonly #session: http2.ServerHttp2Session
@@ -34,33 +37,74 @@ export class SessionDeparture {
   #ends: FrameEnds
   /** The ping was sent. */
   #asked = false
+  /** The client was told to do without its table of headers, and has said yes. */
+  #isTold = false
   #tableIsEmpty = false
   /** Pings without an answer. */
   #pings = 0
   #heldSince: number | undefined
+  readonly #lingerMs: number
   /** When a client that has not answered yet is no longer waited for. */
-  readonly #silentFrom: number
+  #silentFrom: number
+  /** What the session gets behind the acknowledgement. */
+  #behindAck: Buffer | undefined
   /** Called while it is on its way. */
   #unsaid: (() => void)[] = []
 
   /** `changed`: it may be able to leave now. */
   constructor(of: Session, socket: net.Socket, lingerMs: number, changed: () => void) {
+    const before = unanswered.get(of.session)
+    if (before) before.#finish()
     this.#of = of
+    this.#lingerMs = lingerMs
     this.#silentFrom = performance.now() + lingerMs
     this.#session = of.session
     this.#socket = socket
     this.#changed = changed
-    this.#tableBytes = of.session.localSettings.headerTableSize ?? 4_096
-    const arrived = (bytes: Buffer): void => { this.#ends.add(bytes) }
+    this.#tableBytes = of.session.localSettings.headerTableSize ?? firstTableBytes
+    const arrived = (bytes: Buffer): Buffer => this.#arrived(bytes)
     this.#ends = new FrameEnds(Buffer.alloc(8))
     this.#reading = of.continued ? of.continued.watch(arrived) : SessionReader.of(of.session, socket, arrived)
     if (!this.#reading) return
     this.#countPings()
+    this.#findEnds()
+  }
+
+  /** What the client never used is not taken from it. A table larger than the first may be in force without being said again. */
+  get #hasEmptyTable(): boolean {
+    const neverUsed = !this.#isTold && this.#tableBytes === firstTableBytes && this.#session.state.inflateDynamicTableSize === 0
+    return neverUsed || this.#tableIsEmpty
+  }
+
+  /**
+   * Clients must say in their next head that the table has become smaller, and not all do (nginx never looks into its table). So the
+   * session hears it right behind the acknowledgement, in a head on a stream that is closed, of which nobody hears.
+   */
+  #tell(): void {
+    const { pendingSettingsAck, state: { lastProcStreamID = 0 } } = this.#session
+    const open = new Set([...this.#of.streams.keys()].map(({ id }) => id))
+    let closed = 1
+    while (open.has(closed)) closed += 2
+    if (this.#isTold || pendingSettingsAck || closed > lastProcStreamID || !this.#ends.isFound) return
+    this.#isTold = true
+    this.#silentFrom = performance.now() + this.#lingerMs
+    this.#behindAck = emptyTable(closed)
+    this.#reading?.alone(true)
     this.#session.settings({ headerTableSize: 0 }, (error: Error | null) => {
       this.#tableIsEmpty = error === null
-      changed()
+      this.#reading?.alone(false)
+      if (unanswered.get(this.#session) === this) this.#finish()
+      else this.#changed()
     })
-    this.#findEnds()
+  }
+
+  /** Answers what the session gets instead. */
+  #arrived(bytes: Buffer): Buffer {
+    const ackEnd = this.#ends.add(bytes)
+    const more = this.#behindAck
+    if (more === undefined || ackEnd === undefined) return bytes
+    this.#behindAck = undefined
+    return Buffer.concat([bytes.subarray(0, ackEnd), more, bytes.subarray(ackEnd)])
   }
 
   #findEnds(): void {
@@ -86,7 +130,7 @@ export class SessionDeparture {
   /** Its last stream has ended: the next one is the successor's, if it can be. */
   rest(): void {
     const isQuiet = this.#of.streams.size === 0 && this.#pings === 0 && !this.#session.pendingSettingsAck
-    if (!this.#tableIsEmpty || !this.#ends.isEnd || !isQuiet || this.#heldSince !== undefined) return
+    if (this.#heldSince !== undefined || !this.#ends.isEnd || !isQuiet || !this.#hasEmptyTable) return
     this.#heldSince = performance.now()
     this.#reading?.hold()
   }
@@ -98,8 +142,10 @@ export class SessionDeparture {
     if (this.#session.destroyed || this.#session.closed || socket.destroyed || fdOf(socket) === undefined) return 'later'
     // The client's stream numbers could not meet those of a push.
     if ((this.#session.state.nextStreamID ?? 2) > 2) return { stays: 'http2' }
-    if (!this.#tableIsEmpty && performance.now() > this.#silentFrom) return { stays: 'silent' }
+    const isAwaited = !this.#ends.isFound || (this.#isTold && !this.#tableIsEmpty)
+    if (isAwaited && performance.now() > this.#silentFrom) return { stays: 'silent' }
     if (!this.#asked || (this.#reading instanceof SessionReader && this.#reading.lostCount())) this.#findEnds()
+    if (!this.#hasEmptyTable) this.#tell()
     this.rest()
     if (this.#heldSince === undefined) return 'later'
     if (this.#isSent()) return 'now'
@@ -139,7 +185,8 @@ export class SessionDeparture {
       lastStream: lastProcStreamID,
       sendWindow: remoteWindowSize - (this.#of.continued?.owed ?? 0),
       receiveWindow: effectiveLocalWindowSize - effectiveRecvDataLength,
-      receiveLimit: effectiveLocalWindowSize
+      receiveLimit: effectiveLocalWindowSize,
+      ...(!this.#isTold && { tableStays: true })
     }
   }
 
@@ -161,10 +208,17 @@ export class SessionDeparture {
     this.goOn()
   }
 
-  /** The process serves again, or the session stays: it is as it was. */
+  /** The process serves again, or the session stays: it is as it was, as soon as the client has answered. */
   end(): void {
     this.goOn()
+    if (this.#isTold && !this.#tableIsEmpty) unanswered.set(this.#session, this)
+    else this.#finish()
+  }
+
+  #finish(): void {
+    unanswered.delete(this.#session)
     this.#reading?.end()
-    if (!this.#session.destroyed && !this.#session.closed) this.#session.settings({ headerTableSize: this.#tableBytes }, () => undefined)
+    if (!this.#isTold || this.#session.destroyed || this.#session.closed) return
+    this.#session.settings({ headerTableSize: this.#tableBytes }, () => undefined)
   }
 }

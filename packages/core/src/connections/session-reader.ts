@@ -15,6 +15,8 @@ import { feedOf } from '../platform/node/http2-session.js'
 export interface Reading {
   hold(): void
   goOn(): void
+  /** Whether every byte must come this way. */
+  alone(isAlone: boolean): void
   /** The session reads by itself again. */
   end(): void
 }
@@ -24,6 +26,7 @@ export class SessionReader implements Reading {
   readonly #socket: net.Socket
   readonly #copy: net.Socket
   #bytesRead: number
+  #isAlone = false
   #ended = false
 
   private constructor(session: http2.ServerHttp2Session, socket: net.Socket, copy: net.Socket) {
@@ -34,15 +37,15 @@ export class SessionReader implements Reading {
     holdReading(socket)
   }
 
-  /** `arrived`: these bytes are passed on. Undefined: this Node, or this connection, has no such way. */
-  static of(session: http2.ServerHttp2Session, socket: net.Socket, arrived: (bytes: Buffer) => void): SessionReader | undefined {
+  /** `arrived` gets what was read, and answers what is passed on. Undefined: this Node, or this connection, has no such way. */
+  static of(session: http2.ServerHttp2Session, socket: net.Socket, arrived: (bytes: Buffer) => Buffer): SessionReader | undefined {
     const feed = feedOf(session)
     const fd = fdOf(socket)
     const copied = feed && fd !== undefined ? native?.duplicate(fd) : undefined
     if (!feed || copied === undefined || copied < 0) return undefined
     const copy = adoptDescriptor(copied, undefined, (bytes) => {
-      arrived(bytes)
-      if (!session.destroyed) feed(bytes)
+      const passed = arrived(bytes)
+      if (!session.destroyed) feed(passed)
       if (!reader.#ended) holdReading(socket)
     })
     const reader = new SessionReader(session, socket, copy)
@@ -58,6 +61,17 @@ export class SessionReader implements Reading {
     this.#bytesRead = this.#socket.bytesRead
     holdReading(this.#socket)
     return true
+  }
+
+  /**
+   * Node lets the session read in the poll phase, after a write. This hears of it in the check phase that follows, before anything can be
+   * read. The loop does not turn for it: an immediate that is unreferenced waits for the next turn.
+   */
+  alone(isAlone: boolean): void {
+    this.#isAlone = isAlone
+    if (!isAlone || this.#ended) return
+    holdReading(this.#socket)
+    setImmediate(() => { if (this.#isAlone) this.alone(true) }).unref()
   }
 
   hold(): void {

@@ -39,7 +39,7 @@ export interface MovedConnection {
   readonly tls?: MovedTls
 }
 
-/** What is known of a session of HTTP/2 between two streams. The tables of HPACK are empty on both sides. */
+/** What is known of a session of HTTP/2 between two streams. The client's table of headers (HPACK) is empty. */
 export interface MovedSession {
   /** The settings that are in force, of each side: identifiers (RFC 9113, section 6.5.2) and values by turns. */
   readonly client: readonly number[]
@@ -51,6 +51,8 @@ export interface MovedSession {
   /** Bytes that the client may still send, and how many it may when it is told that all were read. */
   readonly receiveWindow: number
   readonly receiveLimit: number
+  /** The client was not told to do without its table. Absent: it was, and has acknowledged that. */
+  readonly tableStays?: boolean
 }
 
 /** What a `move` says of a TLS connection. Its keys are not in it: they are in the file whose descriptor comes first. */
@@ -82,7 +84,8 @@ export const takesShape = shape({
   atOnce: optional(boolean)
 })
 const session = shape({
-  client: list(count), server: list(count), lastStream: count, sendWindow: count, receiveWindow: count, receiveLimit: count
+  client: list(count), server: list(count), lastStream: count, sendWindow: count, receiveWindow: count, receiveLimit: count,
+  tableStays: optional(boolean)
 })
 export const movedConnectionShape = shape({
   kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string),
