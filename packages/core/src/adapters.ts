@@ -23,6 +23,9 @@ export function adoptRequestListener(
 /** A line in the log of this process. */
 export const log = (level: LogLevel, line: string): void => { generation.log(level, line) }
 
+/** Whether connections under TLS can move from and to this process, and the program wants that. */
+export const movesTls = (): boolean => generation.movesTls
+
 /** Why a connection is not moved, for the report. */
 export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }
 

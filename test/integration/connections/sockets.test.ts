@@ -42,10 +42,15 @@ class Sockets {
     return new Sockets(program, address as Address, env['TLS'] !== undefined)
   }
 
-  /** A client whose plan the program has read. */
-  async client(plan: Plan): Promise<Client> {
+  async connect(): Promise<Client> {
     const client = await Client.connect(this.#address, { tls: this.#tls })
     onTestFinished(() => { client[Symbol.dispose]() })
+    return client
+  }
+
+  /** A client whose plan the program has read. */
+  async client(plan: Plan): Promise<Client> {
+    const client = await this.connect()
     client.send(JSON.stringify(plan))
     await this.program.event('connected', ({ id }) => id === plan.id)
     return client
@@ -160,7 +165,7 @@ describe('a move resolves false and the connection goes on', () => {
     await isAnsweredBy(client, 1)
   })
 
-  test('under TLS', async () => {
+  test('under TLS, where that is off', async () => {
     const sockets = await Sockets.start({ env: { TLS: '1' } })
     const client = await sockets.client({ id: 'secure' })
     await sockets.program.hangUp()
@@ -181,9 +186,11 @@ describe('a move resolves false and the connection goes on', () => {
   })
 })
 
-describe('a move resolves true', () => {
+describe.for([
+  ['in the clear', {}], ['under TLS', { TLS: '1', HANDOVER_MOVE: 'tls' }]
+] as const)('a move %s resolves true', ([, env]) => {
   test('and the successor gets the socket with the state, and answers on the same connection', async () => {
-    const sockets = await Sockets.start()
+    const sockets = await Sockets.start({ env })
     const client = await sockets.client({ id: 'plain' })
     await isAnsweredBy(client, 1)
     await sockets.program.hangUp()
@@ -198,7 +205,7 @@ describe('a move resolves true', () => {
   test('over a Unix socket', async () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'handover-sockets-'))
     onTestFinished(() => rmSync(folder, { recursive: true }))
-    const sockets = await Sockets.start({ env: { LISTEN: path.join(folder, 'a.sock') } })
+    const sockets = await Sockets.start({ env: { ...env, LISTEN: path.join(folder, 'a.sock') } })
     const client = await sockets.client({ id: 'unix' })
     await sockets.program.hangUp()
     await client.received(/hello from 2\n/)
@@ -206,7 +213,7 @@ describe('a move resolves true', () => {
   })
 
   test('where the connection came through a server that Handover does not know', async () => {
-    const sockets = await Sockets.start({ env: { FOREIGN: '1' } })
+    const sockets = await Sockets.start({ env: { ...env, FOREIGN: '1' } })
     const client = await sockets.client({ id: 'foreign' })
     await sockets.program.hangUp()
     await client.received(/hello from 2\n/)
@@ -214,30 +221,16 @@ describe('a move resolves true', () => {
   })
 
   test('and a state of every type that can be cloned comes back as it was, a Buffer as a Buffer', async () => {
-    const sockets = await Sockets.start()
+    const sockets = await Sockets.start({ env })
     await sockets.client({ id: 'every', every: true })
     await sockets.program.hangUp()
     expect(await sockets.arrived('every')).toMatchObject({ equal: true, same: true, hole: true, bytes: 'Buffer as bytes' })
   })
 
-  test('and what a paused socket had not given away goes along, in order, before what comes later', async () => {
-    const sockets = await Sockets.start()
-    const client = await sockets.client({ id: 'paused', pause: true })
-    // More than a stream holds, so that a part is in the process and a part in the kernel.
-    const numbers = Array.from({ length: 30_000 }, (_, index) => `${index},`).join('')
-    client.send(numbers)
-    await sockets.program.hangUp()
-    expect(await sockets.tried('paused')).toMatchObject({ moved: true })
-    client.send('end')
-    await client.received(/end$/)
-    expect(client.text.replaceAll('2 got ', '').replace('hello from 2\n', '')).toBe(`${numbers}end`)
-  })
-
   test('and what was written before is sent before anything that the successor writes', async () => {
-    const sockets = await Sockets.start()
+    const sockets = await Sockets.start({ env })
     const size = 8_000_000
-    const client = await Client.connect((await sockets.program.event('listening'))['address'] as Address)
-    onTestFinished(() => { client[Symbol.dispose]() })
+    const client = await sockets.connect()
     client.socket.pause()
     client.send(JSON.stringify({ id: 'backlog', write: size }))
     await sockets.program.event('connected')
@@ -252,9 +245,8 @@ describe('a move resolves true', () => {
   })
 
   test('and where its client never reads that, it is cut at the drain deadline, and the report says so', async () => {
-    const sockets = await Sockets.start({ options: { drainTimeout: 2_000 } })
-    const client = await Client.connect((await sockets.program.event('listening'))['address'] as Address)
-    onTestFinished(() => { client[Symbol.dispose]() })
+    const sockets = await Sockets.start({ env, options: { drainTimeout: 2_000 } })
+    const client = await sockets.connect()
     client.socket.pause()
     client.send(JSON.stringify({ id: 'backlog', write: 20_000_000 }))
     await sockets.program.event('connected')
@@ -265,7 +257,7 @@ describe('a move resolves true', () => {
   })
 
   test('and the copy that stays behind is silent, also when the client leaves later', async () => {
-    const sockets = await Sockets.start({ options: { drainTimeout: 60_000 } })
+    const sockets = await Sockets.start({ env, options: { drainTimeout: 60_000 } })
     const stays = await sockets.client({ id: 'stays', kind: 'knitting' })
     const moves = await sockets.client({ id: 'moves' })
     await sockets.program.hangUp()
@@ -278,7 +270,7 @@ describe('a move resolves true', () => {
   })
 
   test('and it moves on over one reload after the other', async () => {
-    const sockets = await Sockets.start()
+    const sockets = await Sockets.start({ env })
     const client = await sockets.client({ id: 'once' })
     await sockets.program.hangUp()
     await client.received(/hello from 2\n/)
@@ -287,6 +279,19 @@ describe('a move resolves true', () => {
     await client.received(/hello from 3\n/)
     await isAnsweredBy(client, 3)
   })
+})
+
+test('what a paused socket had not given away goes along, in order, before what comes later', async () => {
+  const sockets = await Sockets.start()
+  const client = await sockets.client({ id: 'paused', pause: true })
+  // More than a stream holds, so that a part is in the process and a part in the kernel.
+  const numbers = Array.from({ length: 30_000 }, (_, index) => `${index},`).join('')
+  client.send(numbers)
+  await sockets.program.hangUp()
+  expect(await sockets.tried('paused')).toMatchObject({ moved: true })
+  client.send('end')
+  await client.received(/end$/)
+  expect(client.text.replaceAll('2 got ', '').replace('hello from 2\n', '')).toBe(`${numbers}end`)
 })
 
 test('where the function of onMoved() throws after the client has heard of it, that connection alone is closed; one whose client has heard nothing goes back', async () => {

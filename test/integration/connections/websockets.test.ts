@@ -56,7 +56,8 @@ async function servedBy(client: NumberedClient, pid: number): Promise<void> {
 describe.for([
   { env: { KIND: 'server' }, count: 200, reloads: most },
   { env: { KIND: 'noServer', WSS: '{"allowSynchronousEvents":false}' }, count: 40, reloads: Math.ceil(most / 3) },
-  { env: { KIND: 'fastify' }, count: 40, reloads: Math.ceil(most / 3) }
+  { env: { KIND: 'fastify' }, count: 40, reloads: Math.ceil(most / 3) },
+  { env: { KIND: 'server', TLS: '1', HANDOVER_MOVE: 'tls' }, count: 40, reloads: Math.ceil(most / 3) }
 ])('over $env', ({ env, count, reloads }) => {
   test(`${count} clients that talk all the time lose no message over ${reloads} reloads, and nobody is disconnected`, { timeout: 240_000 }, async () => {
     const { program, connect } = await start({ ...env, OPTIONS: '{"undoWindow":200,"drainTimeout":60000}' })

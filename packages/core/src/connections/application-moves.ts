@@ -13,12 +13,12 @@ import {
   adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes
 } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
-import { isTlsSocket } from '../platform/on-demand.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { decodeState, encodeState } from '../protocol/value-codec.js'
 import { GiveBackError } from './connection-receiver.js'
 import type { ConnectionSender } from './connection-sender.js'
 import type { ConnectionTracker } from './connection-tracker.js'
+import { cargoOf, goOnWith, isSecure, testTls } from './tls-cargo.js'
 
 /** What move() takes beside the socket. */
 export interface MoveOptions {
@@ -57,6 +57,22 @@ function takeUnread(socket: net.Socket): { unread: Buffer; putBack: () => void }
   }
 }
 
+/** Throws HANDOVER_OPTION and HANDOVER_STATE. */
+function checked(socket: net.Socket, options: Partial<MoveOptions> | undefined): { kind: string; text: string | undefined } {
+  if (!(socket instanceof net.Socket)) throw optionError('move() was given something else than a net.Socket', 'Give the socket of the connection')
+  const { kind, state } = options ?? {}
+  if (!isKind(kind)) throw optionError(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
+  const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
+  if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
+    throw new HandoverError('HANDOVER_STATE', {
+      what: `the state of a connection of kind "${kind}" is ${Buffer.byteLength(text)} bytes long, expected at most ${mostStateBytes}`,
+      serving: 'Nothing was changed',
+      todo: 'Give less, and keep the rest where both processes can read it'
+    })
+  }
+  return { kind, text }
+}
+
 export class ApplicationMoves {
   readonly #takers = new Map<string, OnMoved>()
   readonly #leaving = new WeakSet<net.Socket>()
@@ -85,20 +101,11 @@ export class ApplicationMoves {
     socket: net.Socket, options: MoveOptions | undefined, mover: ConnectionSender | undefined, connections: ConnectionTracker | undefined,
     listener: string
   ): Promise<boolean> {
-    if (!(socket instanceof net.Socket)) throw optionError('move() was given something else than a net.Socket', 'Give the socket of the connection')
-    const { kind, state } = options ?? {}
-    if (!isKind(kind)) throw optionError(`move() was given the kind ${inspect(kind)}`, 'Give the name that onMoved() knows, not "http"')
-    const text = state === undefined ? undefined : encodeState(state, `a connection of kind "${kind}"`)
-    if (text !== undefined && Buffer.byteLength(text) > mostStateBytes) {
-      throw new HandoverError('HANDOVER_STATE', {
-        what: `the state of a connection of kind "${kind}" is ${Buffer.byteLength(text)} bytes long, expected at most ${mostStateBytes}`,
-        serving: 'Nothing was changed',
-        todo: 'Give less, and keep the rest where both processes can read it'
-      })
-    }
-    const cannot = this.#leaving.has(socket) || isTlsSocket(socket) || socket.destroyed || socket.connecting ||
+    const { kind, text } = checked(socket, options)
+    const secure = isSecure(socket)
+    const cannot = this.#leaving.has(socket) || socket.destroyed || socket.connecting ||
       !socket.readable || !socket.writable || fdOf(socket) === undefined || holdsHalfCharacter(socket)
-    if (cannot || !mover?.takesKind(kind)) return false
+    if (cannot || !mover?.takesKind(kind, secure)) return false
 
     this.#leaving.add(socket)
     const leaving = { kind, sent: false }
@@ -110,15 +117,19 @@ export class ApplicationMoves {
     // Taking a full buffer makes the stream read on.
     const readsAgain = isReading(socket) === true
     if (readsAgain) holdReading(socket)
-    const flushed = await this.#flush(socket)
+    const [flushed] = await Promise.all([this.#flush(socket), secure && testTls()])
+    const tls = flushed && secure ? cargoOf(socket) : undefined
+    const stays = !flushed || typeof tls === 'string'
     return await new Promise<boolean>((resolve) => {
       const { openedAt, requests } = connection ?? { openedAt: performance.now(), requests: 0 }
       mover.send({
-        fd: () => (flushed && !socket.destroyed ? fdOf(socket) : undefined),
+        fd: () => (stays || socket.destroyed ? undefined : fdOf(socket)),
         about: {
           kind, listener, ageMs: Math.round(performance.now() - openedAt), requests,
-          ...(text !== undefined && { state: text }), ...(unread.length > 0 && { unread: unread.toString('base64') })
+          ...(text !== undefined && { state: text }), ...(unread.length > 0 && { unread: unread.toString('base64') }),
+          ...(typeof tls === 'object' && { tls: tls.about })
         },
+        tls: typeof tls === 'object' ? tls : undefined,
         sent: () => { leaving.sent = true },
         left: () => {
           connections?.moved(socket, kind)
@@ -162,8 +173,8 @@ export class ApplicationMoves {
    * A connection that a predecessor moved here. Throws what the application's function throws, as GiveBackError where the client has
    * heard of it; this copy is closed then.
    */
-  take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined): void {
-    const socket = connections?.receive(fd, about) ?? adoptDescriptor(fd, undefined)
+  take(fd: number, about: MovedConnection, connections: ConnectionTracker | undefined, keys?: readonly Buffer[]): void {
+    const socket = connections?.receive(fd, about, keys) ?? adoptAlone(fd, about, keys)
     try {
       const taker = this.#takers.get(about.kind)
       if (!taker) throw new Error('no onMoved() takes connections of this kind')
@@ -176,4 +187,10 @@ export class ApplicationMoves {
       throw bytesWritten > 0 ? new GiveBackError(error instanceof Error ? error.message : String(error), { cause: error }) : error
     }
   }
+}
+
+/** Of a server that this process does not have. */
+function adoptAlone(fd: number, { tls }: MovedConnection, keys: readonly Buffer[] | undefined): net.Socket {
+  const socket = adoptDescriptor(fd, undefined)
+  return tls ? goOnWith(socket, tls, keys) : socket
 }

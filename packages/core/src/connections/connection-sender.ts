@@ -85,8 +85,9 @@ export class ConnectionSender {
     return !this.#ended && (this.#takes[of] ?? []).includes(name)
   }
 
-  takesKind(kind: string): boolean {
-    return !this.#ended && this.#takes.kinds.includes(kind)
+  /** `secure`: under TLS. */
+  takesKind(kind: string, secure = false): boolean {
+    return !this.#ended && this.#takes.kinds.includes(kind) && (!secure || this.#takes.tls !== undefined)
   }
 
   add(source: ConnectionSource): void {
@@ -100,7 +101,7 @@ export class ConnectionSender {
 
   /** Takes one connection, now or when there is room. */
   send(connection: OutgoingConnection): void {
-    if (this.#ended) return connection.back()
+    if (this.#ended) return giveBack(connection)
     this.#waiting.push(connection)
     this.wake()
   }
@@ -159,8 +160,7 @@ export class ConnectionSender {
       const isTooLong = size > batchBytes && JSON.stringify(connection.about).length > maxLineBytes - 1_024
       const fd = this.#ended || isTooLong ? undefined : connection.fd()
       if (fd === undefined) {
-        if (connection.tls) wipeCargo(connection.tls)
-        connection.back()
+        giveBack(connection)
         continue
       }
       batch.push(connection)
@@ -238,9 +238,14 @@ export class ConnectionSender {
     this.#ended = true
     const back = [...(gone ? this.#flying.splice(0).flat() : []), ...this.#waiting.splice(0)]
     if (gone) this.#inFlight = 0
-    for (const connection of back) connection.back()
+    for (const connection of back) giveBack(connection)
     // A copy would keep a connection open that nobody serves any more: its client sees the end now.
     if (gone) void this.closed()
     if (first) this.#onEnd(reason)
   }
+}
+
+function giveBack(connection: OutgoingConnection): void {
+  if (connection.tls) wipeCargo(connection.tls)
+  connection.back()
 }

@@ -185,7 +185,9 @@ export class ConnectionTracker {
     this.#receiving = about
     try {
       if (about.kind !== 'http') {
-        this.#add(socket, 'other')
+        const below = socket
+        if (about.tls) socket = goOnWith(below, about.tls, keys)
+        this.#add(socket, 'other', below)
         this.#drain?.added(socket)
       } else if (about.http2) {
         this.#continueSession(socket, about.http2)
@@ -207,7 +209,7 @@ export class ConnectionTracker {
   }
 
   /** The program's own listeners get the socket below, as at an accept; then all get the secure one, as after a handshake. */
-  #goOnSecure(below: net.Socket, moved: MovedTls, keys: readonly Buffer[] = []): net.Socket {
+  #goOnSecure(below: net.Socket, moved: MovedTls, keys: readonly Buffer[] | undefined): net.Socket {
     const server = this.#server
     for (const listener of server.rawListeners('connection')) {
       if (listener !== this.#connected && listener !== nodesTlsListener()) listener.call(server, below)

@@ -109,7 +109,9 @@ export class Drain {
 
   /** Not where nothing moves, and once it is known to stay. */
   #mayMove(connection: Connection): boolean {
-    return this.#departures !== undefined && connection.stays === undefined && connection.protocol === 'http2'
+    if (this.#departures === undefined || connection.stays !== undefined || connection.protocol !== 'http2') return false
+    // Of a server of TLS only the connections of HTTP/1.1 move.
+    return connection.session?.session.encrypted !== true
   }
 
   // ---- what the connections do ----

@@ -9,6 +9,7 @@ import type tls from 'node:tls'
 import { debug } from '../platform/debug.js'
 import { openMemoryFile, sealMemoryFile } from '../platform/memory-file.js'
 import { MovedTlsSocket, type TlsBytes, type TlsIdentity } from '../platform/moved-tls-socket.js'
+import { isTlsSocket } from '../platform/on-demand.js'
 import { checkTls } from '../platform/tls-check.js'
 import { snapshotTls, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
@@ -20,26 +21,29 @@ export interface TlsCargo {
 
 const nothing = Buffer.alloc(0)
 /** The self-test, which the first move waits for: why none moves, or undefined. */
-let tested: { readonly obstacle: string | undefined } | 'running' | undefined
+let tested: { readonly obstacle: string | undefined } | undefined
+let testing: Promise<void> | undefined
 
-function obstacle(): boolean | 'unknown' {
-  if (tested === undefined) {
-    tested = 'running'
-    const done = (why?: string): void => {
-      tested = { obstacle: why }
-      if (why !== undefined) debug(() => `TLS connections do not move: ${why}`)
-    }
-    checkTls().then(done, (error: unknown) => { done(String(error)) })
+/** Resolves when it is known whether connections under TLS can move from here. */
+export function testTls(): Promise<void> {
+  const done = (why?: string): void => {
+    tested = { obstacle: why }
+    if (why !== undefined) debug(() => `TLS connections do not move: ${why}`)
   }
-  return tested === 'running' ? 'unknown' : tested.obstacle !== undefined
+  return testing ??= checkTls().then(done, (error: unknown) => { done(String(error)) })
 }
+
+export const isSecure = (socket: net.Socket): boolean => socket instanceof MovedTlsSocket || isTlsSocket(socket)
 
 /** In the same turn of the loop in which the connection is held. Undefined where it is not possible at this moment; or why it never is. */
 export function cargoOf(socket: net.Socket): TlsCargo | 'later' | 'never' {
   const moved = socket instanceof MovedTlsSocket ? socket : undefined
   if (moved && !moved.whole) return 'later'
-  const cannot = moved ? false : obstacle()
-  if (cannot !== false) return cannot === true ? 'never' : 'later'
+  if (!moved && !tested) {
+    void testTls()
+    return 'later'
+  }
+  if (!moved && tested?.obstacle !== undefined) return 'never'
   // A server of TLS has no others.
   // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
   const own = socket as tls.TLSSocket
@@ -129,7 +133,7 @@ export function readSecrets(fd: number, abouts: readonly (MovedTls | undefined)[
 }
 
 /** Goes on with the connection, over a socket that nothing has been read of. Wipes the keys. */
-export function goOnWith(raw: net.Socket, about: MovedTls, secrets: readonly Buffer[]): MovedTlsSocket {
+export function goOnWith(raw: net.Socket, about: MovedTls, secrets: readonly Buffer[] = []): MovedTlsSocket {
   const [read, write, exporter, session, finished, peerFinished, certificate] = secrets.map((part) => (part.length > 0 ? part : undefined))
   if (!read || !write) throw new Error('the keys of a TLS connection are missing')
   const { protocol, cipher, readSequence, writeSequence, fragment, names: [name = '', standardName = '', version = ''] } = about

@@ -10,7 +10,7 @@ import { acceptOnAll } from '../handover/announcements.js'
 import { movesKind } from '../options.js'
 import { descriptorRoom } from '../platform/descriptor-room.js'
 import { native } from '../platform/native.js'
-import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
+import { isTlsServer } from '../platform/on-demand.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -55,11 +55,11 @@ function takes({ support, servers, registry, applicationMoves, settings }: Gener
     ({ owner }) => owner instanceof net.Server && speaksHttp2(owner) && !isTlsServer(owner) && movesKind(settings.move, 'http2')
   )
   const atOnce = native?.epoll && listeners.every(({ owner }) => servers.connectionsOf(owner)?.takesAll === true)
-  const secure = support.canMoveTls() ? registry.listeners.filter(({ owner }) => isHttpsServer(owner)) : []
+  const secure = support.canMoveTls() ? registry.listeners.filter(({ owner }) => isTlsServer(owner)) : undefined
   return {
     listeners: listeners.map(({ about }) => about.name), kinds: applicationMoves.kinds, room: descriptorRoom(),
     ...(http2.length > 0 && { http2: http2.map(({ about }) => about.name) }),
-    ...(secure.length > 0 && { tls: secure.map(({ about }) => about.name) }), ...(atOnce === true && secure.length === 0 && { atOnce })
+    ...(secure && { tls: secure.map(({ about }) => about.name) }), ...(atOnce === true && !secure?.length && { atOnce })
   }
 }
 
@@ -89,7 +89,7 @@ function takeMoved(context: GenerationContext, { fd, about, refusable, keys }: A
   const { servers, registry, applicationMoves, startup, log } = context
   const connections = servers.connectionsOf(registry.named(about.listener)?.owner)
   try {
-    if (about.kind !== 'http') applicationMoves.take(fd, about, connections)
+    if (about.kind !== 'http') applicationMoves.take(fd, about, connections, keys)
     else if (connections) connections.receive(fd, about, keys)
     else {
       closeSync(fd)

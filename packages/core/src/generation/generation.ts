@@ -145,6 +145,10 @@ export class Generation implements Handover {
 
   // ---- connections ----
 
+  get movesTls(): boolean {
+    return this.#context.support.canMoveTls()
+  }
+
   async move(socket: net.Socket, options: MoveOptions): Promise<boolean> {
     const { servers, registry, applicationMoves, shutdown } = this.#context
     const { server, connections } = servers.serverOf(socket) ?? {}

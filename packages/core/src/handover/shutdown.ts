@@ -12,9 +12,10 @@ import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js
 import { HandoverError, textOf } from '../errors.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
 import { movesKind } from '../options.js'
-import { isHttpsServer } from '../platform/on-demand.js'
+import { isTlsServer } from '../platform/on-demand.js'
 import { deadlineIn, left, withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { Peer } from '../protocol/handover-messages.js'
+import { withoutTls } from '../protocol/moved-connection.js'
 import { mostCutNamed, noState, type Report, type StopSignal } from '../protocol/report.js'
 import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
@@ -77,9 +78,9 @@ export class Shutdown {
       // There is no successor for connections of an earlier generation: that generation drains them itself.
       around.older.adopter?.refuse()
     }
-    const { launched, serving: { takes } = {} } = served ?? {}
-    const taken = support.canMoveTls() ? takes : takes && { ...takes, tls: [] }
-    this.mover = launched && taken && support.canMove() ? new ConnectionSender(launched.channel, taken, (reason) => {
+    const { launched, serving } = served ?? {}
+    const takes = serving?.takes && !support.canMoveTls() ? withoutTls(serving.takes) : serving?.takes
+    this.mover = launched && takes && support.canMove() ? new ConnectionSender(launched.channel, takes, (reason) => {
       for (const drain of this.#drains) drain.stopMoving(reason)
     }) : undefined
     const options = { lingerMs, deadline: this.#deadline }
@@ -91,9 +92,8 @@ export class Shutdown {
     const { mover } = this
     const { registry, support, settings } = this.#context
     const listener = registry.of(server)?.about.name
-    const isHttp2 = speaksHttp2(server)
-    const isOn = support.canMove() && (!isHttp2 || movesKind(settings.move, 'http2'))
-    const way = isHttp2 ? 'http2' : isHttpsServer(server) ? 'tls' : 'listeners'
+    const way = isTlsServer(server) ? 'tls' : speaksHttp2(server) ? 'http2' : 'listeners'
+    const isOn = support.canMove() && (way !== 'http2' || movesKind(settings.move, way))
     if (isOn && mover && listener !== undefined && mover.takesListener(listener, way)) return { route: { mover, listener } }
     return { stays: !this.#served ? 'noSuccessor' : isOn ? 'notTaken' : 'movingIsOff' }
   }

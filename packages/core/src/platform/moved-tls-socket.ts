@@ -7,6 +7,7 @@
 import type { X509Certificate } from 'node:crypto'
 import net from 'node:net'
 import type { CipherNameAndProtocol, PeerCertificate } from 'node:tls'
+import { isReading } from './node/connection-handle.js'
 import { noteUse, standOver } from './node/tls-handle.js'
 import { TlsRecordLayer, wipeSnapshot, type TlsSnapshot } from './tls-records.js'
 
@@ -95,7 +96,8 @@ export class MovedTlsSocket extends net.Socket {
   }
 
   override _read(): void {
-    this.raw.resume()
+    // Not while the connection is held for a move.
+    if (isReading(this) === true) this.raw.resume()
   }
 
   override _write(chunk: Buffer | string, encoding: BufferEncoding, done: Done): void {
@@ -108,9 +110,9 @@ export class MovedTlsSocket extends net.Socket {
 
   #send(plain: Buffer, done: Done): void {
     noteUse(this)
-    if (plain.length === 0 || this.raw.destroyed) return done(this.raw.destroyed ? new Error('the connection is closed') : null)
+    if (this.raw.destroyed) return done(new Error('the connection is closed'))
     this.#counts.written += plain.length
-    this.raw.write(this.layer.write(plain), done)
+    this.raw.write(plain.length === 0 ? plain : this.layer.write(plain), done)
   }
 
   override _final(done: Done): void {

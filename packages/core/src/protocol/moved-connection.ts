@@ -18,6 +18,11 @@ export interface Takes {
   readonly atOnce?: boolean
 }
 
+/** For a predecessor that moves no connections under TLS. */
+export function withoutTls({ tls: _tls, ...others }: Takes): Takes {
+  return others
+}
+
 /** A live connection on its way. */
 export interface MovedConnection {
   /** `http`, or what the application named in move(). */

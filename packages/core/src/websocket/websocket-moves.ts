@@ -8,7 +8,7 @@
 import type { IncomingMessage } from 'node:http'
 import net from 'node:net'
 import { inspect } from 'node:util'
-import { log } from '../adapters.js'
+import { log, movesTls } from '../adapters.js'
 import { HandoverError, type Draining } from '../index.js'
 import { textOf } from '../errors.js'
 import { FrameCounter } from './frame-counter.js'
@@ -136,8 +136,8 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
     const { socket } = request
     const saved = this.#arriving.get(request)
     if (saved) request.headers = saved.request.headers
-    // TLS keeps its keys to itself. Without its first bytes, the messages of a WebSocket cannot be counted any more.
-    if (isTlsSocket(socket)) this.#of.uncounted.set(ws, { socket, stays: 'tls' })
+    // Without its first bytes, the messages of a WebSocket cannot be counted any more.
+    if (isTlsSocket(socket) && !movesTls()) this.#of.uncounted.set(ws, { socket, stays: 'tls' })
     else if (!(socket instanceof net.Socket) ||
       this.#begun.get(socket) !== socket.bytesRead) this.#of.uncounted.set(ws, { socket, stays: 'notSeen' })
     else this.#track(ws, socket, request, saved)

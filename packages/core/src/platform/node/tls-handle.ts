@@ -5,7 +5,7 @@
 
 import type net from 'node:net'
 import type tls from 'node:tls'
-import { connectionHandle, holdReading, releaseReading } from './connection-handle.js'
+import { connectionHandle, holdReading, releaseReading, serverOf } from './connection-handle.js'
 import { inside } from './inside.js'
 
 interface TcpHandle {
@@ -46,14 +46,14 @@ export function standOver(socket: net.Socket, raw: net.Socket, counts: MovedCoun
     return handle?.[name]?.(...args) ?? 0
   }
   Object.assign(inside(socket), {
-    _parent: raw,
+    _parent: raw, server: serverOf(raw),
     _handle: {
       reading: true,
       get fd() { return connectionHandle(raw)?.fd ?? -1 },
       get writeQueueSize() { return raw.writableLength + (connectionHandle(raw)?.writeQueueSize ?? 0) },
       get bytesRead() { return counts.read },
       get bytesWritten() { return counts.written },
-      readStart() { releaseReading(raw); return 0 },
+      readStart() { raw.resume(); releaseReading(raw); return 0 },
       readStop() { holdReading(raw); return 0 },
       close(closed?: () => void) { raw.destroy(); if (closed) setImmediate(closed) },
       getpeername: pass('getpeername'), getsockname: pass('getsockname'), setNoDelay: pass('setNoDelay'),
