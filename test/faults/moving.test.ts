@@ -242,8 +242,9 @@ describe('reloads on each other\'s heels', () => {
     const before = descriptorsOf(serving).size
     for (let reload = 0; reload < many; reload++) serving = await scene.reload(serving)
     await waitFor(() => scene.alive.length === 1)
-    await waitFor(() => descriptorsOf(serving).size === before, 20_000).catch(() => undefined)
-    expect(descriptorsOf(serving).size).toBe(before)
+    // The first of them may have had one more, which it was about to close.
+    await waitFor(() => descriptorsOf(serving).size <= before, 20_000).catch(() => undefined)
+    expect(descriptorsOf(serving).size).toBeLessThanOrEqual(before)
     expect(await answersOf(clients)).toEqual({ [serving]: 200 })
   })
 })
