@@ -110,7 +110,7 @@ test('the examples are at most 30 lines long and begin with the two commands tha
 const anchors = (text: string): string[] => [...text.replace(/^```.*?^```$/gms, '').matchAll(/^#+ (.*)$/gm)]
   .map((match) => (match[1] ?? '').toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'))
 
-test.each([...pages, 'CONTRIBUTING.md', 'SECURITY.md'])('every link of %s leads to a file, and to a heading in it', (page) => {
+test.each([...pages, 'CONTRIBUTING.md', 'RELEASE.md', 'SECURITY.md'])('every link of %s leads to a file, and to a heading in it', (page) => {
   const links = [...read(page).replace(/^```.*?^```$/gms, '').matchAll(/\]\(([^)\s]+)\)/g)].map((match) => match[1] ?? '').filter((link) => !/^[a-z]+:/.test(link))
   const broken = links.filter((link) => {
     const [file, anchor] = link.split('#')
