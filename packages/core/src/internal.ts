@@ -39,10 +39,10 @@ export { Terminal } from './platform/terminal.js'
 export { Channel, openChannel } from './protocol/channel.js'
 export { logLine } from './platform/log-line.js'
 export { watchBoots, type Boot } from './control/boot-watch.js'
-export { parseControlAnswer, reloadOutcomeShape } from './protocol/control-messages.js'
+export { parseControlAnswer, reloadOutcomeShape, reloadRecordShape } from './protocol/control-messages.js'
 export type {
-  AppStatus, CheckpointStatus, ControlAnswer, ControlRequest, ErrorReport, KeeperStatus, ProcessStatus, ReloadEvent, ReloadOutcome,
-  ReloadRequest, ServiceStatus, SpareStatus
+  AppStatus, CheckpointStatus, ControlAnswer, ControlRequest, ErrorReport, HandoverRecord, KeeperStatus, ProcessStatus, ReloadEvent,
+  ReloadOutcome, ReloadRecord, ReloadRequest, ServiceStatus, SpareStatus
 } from './protocol/control-messages.js'
 export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'
 export type { Received } from './protocol/descriptors.js'

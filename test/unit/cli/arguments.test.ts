@@ -83,6 +83,8 @@ describe('handover reload', () => {
 it('status, stop and drill know their options', () => {
   expect(parsed('status')).toEqual({ is: 'status', watch: false, json: false })
   expect(parsed('status shop --watch --json')).toEqual({ is: 'status', target: 'shop', watch: true, json: true })
+  expect(parsed('drill --report out.svg')).toMatchObject({ options: { report: 'out.svg' } })
+  expect(parsed('report --open')).toEqual({ is: 'report', svg: false, open: true })
   expect(parsed('status --web 127.0.0.1:0')).toMatchObject({ web: { host: '127.0.0.1', port: 0 } })
   expect(parsed('stop shop --json')).toEqual({ is: 'stop', target: 'shop', json: true })
   expect(parsed('drill')).toEqual({ is: 'drill', options: { connections: 50, durationMs: 2_000, json: false } })
@@ -110,7 +112,7 @@ it('every help text has at most 25 lines of at most 80 columns, and is printed f
 })
 
 it('every option of the table is known, and stands in the help of its command', () => {
-  const examples = { TIME: '1s', N: '1', 'N|max': 'max', NAME: 'x', '/PATH': '/x', URL: 'http://127.0.0.1/', 'on|off': 'on', SIZE: '1G', PORT: '[::1]:9100', 'text|json': 'json' }
+  const examples = { TIME: '1s', N: '1', 'N|max': 'max', NAME: 'x', '/PATH': '/x', URL: 'http://127.0.0.1/', 'on|off': 'on', SIZE: '1G', PORT: '[::1]:9100', 'text|json': 'json', FILE: 'out.html' }
   for (const name of Object.keys(commands) as CommandName[]) {
     for (const [option, { value, text }] of optionsOf(name)) {
       const line = `${name} --${option} ${value === undefined ? '' : examples[value]} ${name === 'run' ? 'app.js' : ''}`

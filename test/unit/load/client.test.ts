@@ -42,6 +42,19 @@ async function expectNothingLost(target: Target): Promise<void> {
   expect(result.versions).toMatchObject([{ version: '1.0.0', pid: process.pid, answers: result.answers }])
 }
 
+test('with sliceMs every answer is in the slice of its moment, with the time that it took', async () => {
+  const target = await listen(http.createServer(referenceHandler('1.0.0')))
+  const load = startLoad(target, { keepAlive: { clients: 3, thinkMs: 2 }, sliceMs: 10 })
+  await load.until(({ answers, seconds }) => answers >= 50 && seconds > 0.1)
+  const { answers, seconds, slices, latency } = await load.stop()
+  const sum = (of: readonly number[]): number => of.reduce((all, each) => all + each, 0)
+  expect(sum(slices!.answers)).toBe(answers)
+  expect(sum(slices!.lost)).toBe(0)
+  expect(Math.max(...slices!.slowest)).toBe(latency.outside.max)
+  expect(slices!.answers.length).toBeLessThanOrEqual(Math.ceil(seconds * 100))
+  for (const [index, count] of slices!.answers.entries()) expect(slices!.sums[index]).toBeLessThanOrEqual(count * slices!.slowest[index]!)
+})
+
 test('a right server loses nothing in any kind of traffic over IPv4', async () => {
   await expectNothingLost(await listen(http.createServer(referenceHandler('1.0.0'))))
 })

@@ -106,6 +106,7 @@ function appOf({ processes, answers }: Group, keepers: ReadonlySet<number | unde
     deafKeeper,
     processes: all,
     lastReload: kept ? kept.status.lastReload : (reloads[0] ?? null),
+    ...(kept?.status.reloads && { reloads: kept.status.reloads }),
     file: (kept ?? named)?.file ?? servingFile,
     ownFiles
   }

@@ -39,6 +39,8 @@ export interface DrillOptions {
   readonly path?: string
   readonly connections: number
   readonly durationMs: number
+  /** Where a picture is written, as a page or as SVG by the end of the name. */
+  readonly report?: string
   readonly json: boolean
 }
 
@@ -60,7 +62,7 @@ export type Command =
     /** Where a page is served. */
     readonly web?: { readonly host: string; readonly port: number }
   }
-  | { readonly is: 'report'; readonly target?: string; readonly svg: boolean }
+  | { readonly is: 'report'; readonly target?: string; readonly svg: boolean; readonly open: boolean }
   | { readonly is: 'stop'; readonly target?: string; readonly json: boolean }
   | { readonly is: 'drill'; readonly options: DrillOptions }
 
@@ -109,8 +111,8 @@ const parsers: Readonly<Record<CommandName, (words: readonly string[]) => Comman
     return help ?? { is: 'drill', options: { ...target, ...place, connections, durationMs, json } }
   },
   report: (words) => {
-    const { given: { svg = false }, target, help } = parse('report', words)
-    return help ?? { is: 'report', ...target, svg }
+    const { given: { svg = false, open = false }, target, help } = parse('report', words)
+    return help ?? { is: 'report', ...target, svg, open }
   },
   completion: (words) => {
     const { target: { target: word = '' }, help } = parse('completion', words)
@@ -286,6 +288,11 @@ const logForm: Reader<'text' | 'json'> = (text, wrong) => {
   return text
 }
 
+const pageFile: Reader<string> = (text, wrong) => {
+  if (!/\.(html|svg)$/.test(text)) throw wrong('the name of a file that ends in .html or .svg')
+  return text
+}
+
 const byteUnits: Readonly<Record<string, number>> = { K: 1_024, M: 1_048_576, G: 1_073_741_824 }
 
 /** Bytes. There must be a unit. */
@@ -334,9 +341,10 @@ interface Values {
   readonly SIZE: number
   readonly PORT: { readonly host: string; readonly port: number }
   readonly 'text|json': 'text' | 'json'
+  readonly FILE: string
 }
 
 const readers: { readonly [Name in Placeholder]: Reader<Values[Name]> } = {
   TIME: duration, N: count, 'N|max': workerCount, NAME: appName, '/PATH': requestPath, URL: address, 'on|off': onOrOff, SIZE: byteSize,
-  PORT: hostAndPort, 'text|json': logForm
+  PORT: hostAndPort, 'text|json': logForm, FILE: pageFile
 }

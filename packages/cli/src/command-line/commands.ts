@@ -3,7 +3,7 @@
  */
 
 /** What stands after an option. Each has a reader in arguments.ts. */
-export type Placeholder = 'TIME' | 'N' | 'N|max' | 'NAME' | '/PATH' | 'URL' | 'on|off' | 'SIZE' | 'PORT' | 'text|json'
+export type Placeholder = 'TIME' | 'N' | 'N|max' | 'NAME' | '/PATH' | 'URL' | 'on|off' | 'SIZE' | 'PORT' | 'text|json' | 'FILE'
 
 export interface OptionText {
   /** Absent for a flag. */
@@ -109,18 +109,22 @@ Exit status 0 only where nothing was lost.`,
       path: { value: '/PATH', text: 'what is asked for (the path of the URL)' },
       connections: { value: 'N', text: 'how many clients (50)' },
       duration: { value: 'TIME', text: 'how long the load lasts before, and again after (2s)' },
+      report: { value: 'FILE', text: 'the drill as a page (.html) or a picture (.svg)' },
       json: { text: 'the result as JSON' }
     }
   },
   report: {
     usage: '[name|pid] [options]',
-    short: 'the last reload as a page of HTML',
-    about: `Prints one page of HTML that loads nothing: the last reload with its phases and
-what became of its connections, and the generations that live.
+    short: 'the last reloads as a page of HTML',
+    about: `Prints one page of HTML that loads nothing: the last reloads with their phases,
+who accepted when, what became of connections, and the generations that live.
   handover report >report.html`,
     notes: '',
     target: true,
-    options: { svg: { text: 'the picture alone, for a page of your own' } }
+    options: {
+      open: { text: 'in the browser of this desktop, instead' },
+      svg: { text: 'the picture alone, for a page of your own' }
+    }
   },
   completion: {
     usage: 'bash|zsh|fish',

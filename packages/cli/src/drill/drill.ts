@@ -6,7 +6,7 @@
  */
 
 import type { ReloadOutcome } from '@handover/core/internal'
-import type { ClosedByServer, KindStats, LoadResult, LoadStats, Loss } from '@handover/load'
+import type { ClosedByServer, KindStats, LoadResult, LoadStats, Loss, Slices } from '@handover/load'
 import { type Place, type Where, placesOf } from './target.js'
 import { type Connections, type DrillResult, type Phase, describeDrill } from './drill-text.js'
 
@@ -21,10 +21,19 @@ export interface DrillOptions extends Where {
   readonly json?: boolean | undefined
 }
 
+/** What a picture of a drill is made of. Times in milliseconds since the load began, which was at `beganAt` by Date.now(). */
+export interface DrillTimes {
+  readonly beganAt: number
+  readonly slices: Slices
+  readonly reload: { readonly from: number; readonly to: number }
+}
+
 /** What a drill does to the world apart from its requests. */
 export interface DrillWorld {
   /** One reload. Resolves also if it failed; rejects if no process answers. */
   reload(): Promise<ReloadOutcome>
+  /** Where a picture is wanted; `told`: the result for people. Not called where nothing was reloaded. */
+  draw?(result: Reloaded, told: string, times: DrillTimes): Promise<void>
   /** For standard output. */
   print(text: string): void
   /** For standard error. */
@@ -34,7 +43,10 @@ export interface DrillWorld {
 /** 0: reloaded, and nothing was lost. 1: something was lost, or there was no (successful) reload. 2: mistaken options. */
 export type DrillStatus = 0 | 1 | 2
 
+type Reloaded = Extract<DrillResult, { readonly reload: unknown }>
+
 const thinkMs = 100
+const sliceMs = 10
 const mostConnections = 10_000
 
 /** Never rejects for anything that the app does. */
@@ -45,7 +57,8 @@ export async function drill(options: DrillOptions, world: DrillWorld): Promise<D
     world.complain(`handover drill: ${problem}. Nothing was reloaded.`)
     return 2
   }
-  const result = await drillAt(places, options, world)
+  const { result, times } = await drillAt(places, options, world)
+  if (times && result.result !== 'not reloaded') await world.draw?.(result, describeDrill(result), times)
   world.print(options.json === true ? JSON.stringify(result, undefined, 2) : describeDrill(result))
   return result.result === 'reloaded' && result.lost === 0 ? 0 : 1
 }
@@ -70,10 +83,12 @@ async function findPlace(
   return tried
 }
 
-async function drillAt(places: readonly Place[], options: DrillOptions, world: DrillWorld): Promise<DrillResult> {
+async function drillAt(
+  places: readonly Place[], options: DrillOptions, world: DrillWorld
+): Promise<{ readonly result: DrillResult; readonly times?: DrillTimes }> {
   const { connections = 50, durationMs = 2000, answerTimeoutMs = 10_000 } = options
-  const notReloaded = (name: string, what: string, todo: string, losses: readonly Loss[] = []): DrillResult =>
-    ({ result: 'not reloaded', name, because: `${what}. What runs is as it was. ${todo}.`, losses })
+  const notReloaded = (name: string, what: string, todo: string, losses: readonly Loss[] = []): { result: DrillResult } =>
+    ({ result: { result: 'not reloaded', name, because: `${what}. What runs is as it was. ${todo}.`, losses } })
   const found = await findPlace(places, answerTimeoutMs)
   if (Array.isArray(found)) {
     return notReloaded(found[0]!, `the app does not answer GET ${found.join(', ')}`, 'Start the app, or name a URL that answers')
@@ -83,7 +98,9 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
 
   const { startLoad } = await import('@handover/load')
   const fresh = connections > 1 ? Math.max(1, Math.round(connections / 10)) : 0
+  const beganAt = Date.now()
   const load = startLoad(target, {
+    ...(world.draw && { sliceMs }),
     keepAlive: { clients: connections - fresh, thinkMs, path },
     newConnections: { clients: fresh, thinkMs, path },
     connectFirst: true,
@@ -99,17 +116,19 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
   }
 
   await load.mark('reload')
+  const from = Date.now() - beganAt
   const [reload, error] = await world.reload().then(
     (outcome) => [outcome, null] as const,
     (reason: unknown) => [null, reason instanceof Error ? reason.message : String(reason)] as const
   )
   await load.mark()
+  const to = Date.now() - beganAt
   await new Promise((resolve) => setTimeout(resolve, durationMs))
   const result = await load.stop()
 
   const losses = result.losses.map((loss) => ({ ...loss, atMs: loss.atMs - before.seconds * 1000 }))
   const { requests, answers, lost } = result
-  return {
+  const drilled: Reloaded = {
     result: reload?.ok === true ? 'reloaded' : 'reload failed', name, status, requests, answers, lost, reload, error,
     phases: {
       before: phaseOf(result, losses, 'before'), reload: phaseOf(result, losses, 'reload'), after: phaseOf(result, losses, 'outside')
@@ -118,6 +137,7 @@ async function drillAt(places: readonly Place[], options: DrillOptions, world: D
     newEachTime: connectionsOf(before, result, 'new'),
     losses
   }
+  return { result: drilled, ...(result.slices && { times: { beganAt, slices: result.slices, reload: { from, to } } }) }
 }
 
 function phaseOf({ latency, lost }: LoadResult, losses: readonly Loss[], mark: 'before' | 'reload' | 'outside'): Phase {

@@ -3,7 +3,7 @@
  * keeper, a stop. They know only this much of the keeper, so that each can be read by itself. With what a keeper is made of.
  */
 
-import type { Peer, ProcessStatus, ReloadOutcome, Report } from '@handover/core/internal'
+import type { Peer, ProcessStatus, ReloadOutcome, ReloadRecord, Report } from '@handover/core/internal'
 import type { CountStore } from './count-store.js'
 import type { ListenerMembers } from './listener-members.js'
 import type { Slot } from './slot.js'
@@ -51,6 +51,8 @@ export interface Memory {
   readonly lastReload: ReloadOutcome | null
   /** When the service began, as Date.now(). */
   readonly since?: number | undefined
+  /** Oldest first. */
+  readonly reloads?: readonly ReloadRecord[]
 }
 
 export interface SavedHistogram {

@@ -13,8 +13,8 @@
 
 import {
   count, countedByShape, deadlineIn, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number, openChannel, optional,
-  orNull, record, reloadOutcomeShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop, type Channel,
-  type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes
+  orNull, record, reloadOutcomeShape, reloadRecordShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop,
+  type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { SavedCheckpoint } from './checkpoint-store.js'
@@ -41,7 +41,7 @@ type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | ({ reado
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
 const memory = shape({
   name: string, startedAt: number, crashes: count, count,
-  lastReload: orNull(reloadOutcomeShape), since: optional(number), control: orNull(string),
+  lastReload: orNull(reloadOutcomeShape), since: optional(number), reloads: optional(list(reloadRecordShape)), control: orNull(string),
   members: list(shape({ slot: count, key: string, state: string, listener: listenerShape })),
   checkpoints: optional(list(shape({ slot: count, pid: orNull(count), name: string, bytes: count, at: number, crashes: count }))),
   counts: optional(list(shape({ topic: string, slot: count, snapshot: countedByShape })))

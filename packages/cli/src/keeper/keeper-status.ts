@@ -19,7 +19,7 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
   const found = (await Promise.all(looking)).filter(({ place }) => place !== undefined)
   const down = keeper.active.filter(({ index, server }) => !server && !found.some(({ slot }) => slot === index))
   const requests = await counting
-  const { startedAt, crashes, count, lastReload, since } = keeper.memory
+  const { startedAt, crashes, count, lastReload, since, reloads = [] } = keeper.memory
   return {
     name,
     keeper: {
@@ -38,7 +38,8 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
     },
     service: since === undefined ? null : { startedAt: since, generation: newestGeneration(processes), requests },
     processes: processes.sort((a, b) => rank(a.state) - rank(b.state) || (a.slot ?? 0) - (b.slot ?? 0) || a.generation - b.generation),
-    lastReload
+    lastReload,
+    reloads
   }
 }
 

@@ -72,7 +72,7 @@ export class Keeper implements Fleet {
     this.#startedAt = before?.startedAt ?? Date.now()
     this.#crashes = before?.crashes ?? 0
     this.#since = before?.since
-    this.reloads = new Reloads(this, before?.lastReload ?? null)
+    this.reloads = new Reloads(this, before)
     this.spare = new Spare({
       options,
       command: () => options.command(false),
@@ -207,8 +207,8 @@ export class Keeper implements Fleet {
   }
 
   get memory(): Memory {
-    const { options: { name }, reloads: { last } } = this
-    return { name, startedAt: this.#startedAt, crashes: this.#crashes, count: this.count, lastReload: last, since: this.#since }
+    const { options: { name }, count, reloads: { last: lastReload, history: { records: reloads } } } = this
+    return { name, startedAt: this.#startedAt, crashes: this.#crashes, count, lastReload, since: this.#since, reloads }
   }
 
   /** From now on the workers are another keeper's, which goes on from these counts. */

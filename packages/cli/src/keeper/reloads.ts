@@ -6,8 +6,9 @@
 import {
   HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes
 } from '@handover/core/internal'
-import type { Fleet } from './fleet.js'
+import type { Fleet, Memory } from './fleet.js'
 import type { Lookout } from './lookout.js'
+import { ReloadHistory } from './reload-history.js'
 import { reload, type Progress } from './rolling-reload.js'
 import type { Slot } from './slot.js'
 import type { Worker } from './worker.js'
@@ -25,6 +26,7 @@ interface ReloadingFleet extends Fleet {
 
 export class Reloads {
   last: ReloadOutcome | null
+  readonly history: ReloadHistory
   /** How the starts of the reload that runs, or of the last one, differed from what was typed. */
   startNotes: string[] = []
   /** Each hears of every reload that is over, or was refused: how long it took, or the code of its error. */
@@ -32,10 +34,14 @@ export class Reloads {
   readonly #fleet: ReloadingFleet
   #running: { readonly outcome: Promise<ReloadOutcome>; readonly begunAt: number } | undefined
 
-  /** `last`: of the keeper before this one. */
-  constructor(fleet: ReloadingFleet, last: ReloadOutcome | null) {
+  /** `before`: of the keeper before this one. */
+  constructor(fleet: ReloadingFleet, before?: Memory) {
     this.#fleet = fleet
-    this.last = last
+    this.last = before?.lastReload ?? null
+    this.history = new ReloadHistory(before?.reloads)
+    fleet.onReport((report) => {
+      this.history.heard(report, fleet.workers.find(({ pid }) => pid === report.predecessor.pid)?.slot ?? 0)
+    })
   }
 
   get isRunning(): boolean {
@@ -56,6 +62,7 @@ export class Reloads {
       throw error
     }
     this.startNotes = []
+    this.history.begins()
     this.#fleet.options.reloads(true)
     const over = (): void => {
       if (this.#running !== running) return
@@ -66,6 +73,7 @@ export class Reloads {
     const running = this.#running = { outcome, begunAt: performance.now() }
     try {
       this.last = await outcome
+      this.history.ended(this.last)
       const { error, ms } = this.last
       for (const hear of this.heard) hear(error ? { code: error.code } : { ms })
       return this.last

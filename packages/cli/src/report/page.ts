@@ -5,6 +5,7 @@
 
 import type { AppStatus } from '@handover/core/internal'
 import { duration } from '../text.js'
+import { drillSvg, overAll, overSwitch, type DrillFigures } from './drill-picture.js'
 import { escaped, svgOf } from './picture.js'
 
 /** What `handover status` shows of an app. */
@@ -50,6 +51,13 @@ function reloadOf(app: AppStatus): string {
 export function pageOf(apps: readonly AppStatus[], at: number): string {
   const sections = apps.map((app) => `<section><h1>${escaped(app.name ?? 'an app without a name')}</h1>${reloadOf(app)}</section>`)
   return frame('handover report', alone, `${sections.join('')}<p class="dim">As of ${new Date(at).toISOString()}.</p>`)
+}
+
+/** `title`: what was asked and what was lost. `told`: the result as text. */
+export function drillPage(title: string, told: string, figures: DrillFigures, at: number): string {
+  const switched = drillSvg(`${title} Over the switch`, figures, overSwitch(figures))
+  const all = drillSvg(`${title} The whole drill`, figures, overAll(figures))
+  return frame('handover drill', alone, `<h1>${escaped(title)}</h1>${switched}${all}<pre>${escaped(told)}</pre><p class="dim">As of ${new Date(at).toISOString()}.</p>`)
 }
 
 function statusOf({ title, facts, heads, rows }: Sheet): string {

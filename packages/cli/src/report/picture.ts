@@ -1,60 +1,176 @@
-/** The last reload of an app as a picture, an SVG. Whatever comes from the app is escaped. Pure. */
+/**
+ * The last reloads of an app as a picture, an SVG: in each slot who accepted when, by generation, with the phases of the handover and what
+ * became of connections. Whatever comes from the app is escaped. Pure.
+ */
 
-import type { AppStatus, Report } from '@handover/core/internal'
+import type { AppStatus, HandoverRecord, ReloadOutcome, ReloadRecord, Report } from '@handover/core/internal'
 import { duration, number } from '../text.js'
 
 export const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
 
-const width = 900
-const left = 190
-const rowHeight = 34
-const phases = [['launch', '#7aa2c8'], ['prepare', '#5b8db8'], ['commit', '#c86b4a'], ['move', '#8fb573'], ['drain', '#d9c58a']] as const
+export const width = 900
+export const left = 195
+export const right = width - 25
+const laneHeight = 18
+/** Of one reload. */
+const mostHandovers = 16
 
-interface Bar {
-  readonly title: string
-  readonly pieces: readonly { readonly phase: string; readonly colour: string; readonly ms: number }[]
-  readonly beside: string
+const colours = {
+  launch: '#a9c4de', prepare: '#5b8db8', commit: '#c8553d', accepts: '#86b06a', move: '#4f8a4b', drains: '#e3cf95'
+} as const
+type Doing = keyof typeof colours
+
+export const text = (x: number, y: number, of: string, more = ''): string => `<text x="${x}" y="${y}"${more}>${escaped(of)}</text>`
+const dim = ' fill="#667"'
+
+export interface Drawing {
+  readonly svg: string
+  readonly height: number
 }
 
-function barOf({ predecessor, successor, durations, connections, result }: Report): Bar {
-  const to = successor === null ? '' : ` → ${successor.generation} (${successor.pid})`
-  const { moved, drained, closedIdle, cut } = connections
-  const counts = result === 'drained' ? `${number(moved)} moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut` : ''
-  return {
-    title: `${predecessor.generation} (${predecessor.pid})${to}`,
-    pieces: phases.flatMap(([phase, colour]) => {
-      const ms = durations[phase]
-      return ms === null ? [] : [{ phase, colour, ms }]
-    }),
-    beside: counts
+/** Milliseconds on the horizontal axis. */
+export interface Axis {
+  readonly from: number
+  readonly to: number
+  /** Which of them the labels count from. */
+  readonly zero: number
+}
+
+export const xOf = ({ from, to }: Axis, at: number): number =>
+  Math.round((left + Math.min(1, Math.max(0, (at - from) / (to - from))) * (right - left)) * 10) / 10
+
+export function ticks(axis: Axis, top: number, bottom: number): string {
+  const rough = (axis.to - axis.from) / 6
+  const power = 10 ** Math.floor(Math.log10(Math.max(rough, 1)))
+  const step = power * ([1, 2, 5].find((times) => times * power >= rough) ?? 10)
+  const lines: string[] = []
+  for (let ms = Math.ceil((axis.from - axis.zero) / step) * step; axis.zero + ms <= axis.to; ms += step) {
+    const x = xOf(axis, axis.zero + ms)
+    const label = ms === 0 ? '0' : step < 100 ? `${ms} ms` : `${Math.round(ms / 100) / 10} s`
+    lines.push(`<path d="M${x} ${top}V${bottom}" stroke="#e3e5ea"/>`, text(x, bottom + 12, label, `${dim} text-anchor="middle" font-size="10"`))
   }
+  return lines.join('')
 }
 
-const text = (x: number, y: number, of: string): string => `<text x="${x}" y="${y}">${escaped(of)}</text>`
+function bar(axis: Axis, y: number, doing: Doing, from: number, to: number): string {
+  if (to <= axis.from || from >= axis.to || to < from) return ''
+  const x = xOf(axis, from)
+  const wide = Math.max(1, Math.round((xOf(axis, to) - x) * 10) / 10)
+  const long = Number.isFinite(from) && Number.isFinite(to) ? `: ${duration(to - from)}` : ''
+  return `<rect x="${x}" y="${y}" width="${wide}" height="12" fill="${colours[doing]}"><title>${doing}${long}</title></rect>`
+}
+
+export const switchesOf = ({ handovers }: ReloadRecord): number[] => handovers.map(({ at }) => at)
+
+/** Two lanes for each slot, a bar a generation, and a line of figures. */
+export function lanes({ handovers }: ReloadRecord, axis: Axis, top: number): Drawing {
+  let y = top
+  const parts: string[] = []
+  for (const handover of handovers.slice(0, mostHandovers)) {
+    const { slot, from, to, at, undoneAt, endedAt = Infinity, durations: { launch, prepare, commit, move } } = handover
+    const ready = at - (commit ?? 0)
+    const hello = ready - (prepare ?? 0)
+    const drainEnd = undoneAt ?? endedAt
+    const lane = (generation: number, pid: number, bars: readonly string[]): void => {
+      parts.push(text(0, y + 10, `slot ${slot}: generation ${generation} (${pid})`), ...bars)
+      y += laneHeight
+    }
+    lane(from.generation, from.pid, [
+      bar(axis, y, 'accepts', -Infinity, at), bar(axis, y, 'drains', at, drainEnd), bar(axis, y, 'move', at, at + (move ?? 0)),
+      undoneAt === undefined ? '' : bar(axis, y, 'accepts', undoneAt, Infinity)
+    ])
+    if (to) lane(to.generation, to.pid, [
+      bar(axis, y, 'launch', hello - (launch ?? 0), hello), bar(axis, y, 'prepare', hello, ready), bar(axis, y, 'commit', ready, at),
+      bar(axis, y, 'accepts', at, undoneAt ?? Infinity)
+    ])
+    parts.push(text(left, y + 9, figuresOf(handover), `${dim} font-size="11"`))
+    y += laneHeight + 4
+  }
+  if (handovers.length > mostHandovers) {
+    parts.push(text(left, y + 9, `and ${number(handovers.length - mostHandovers)} more handovers`, dim))
+    y += laneHeight
+  }
+  return { svg: parts.join(''), height: y - top }
+}
+
+function figuresOf({ durations, connections, requestsCut = 0, undoneAt }: HandoverRecord): string {
+  const phases = Object.entries(durations).flatMap(([phase, ms]) => (ms === null ? [] : [`${phase} ${duration(ms)}`])).join(' · ')
+  if (undoneAt !== undefined) return `${phases}; it was taken back`
+  if (!connections) return `${phases}; it drains`
+  const { moved, drained, closedIdle, cut } = connections
+  const cuts = requestsCut > 0 ? ` (${number(requestsCut)} requests)` : ''
+  return `${phases}; ${number(moved)} moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut${cuts}`
+}
+
+/** Long drains go beyond the right edge: what is seen is the switch. */
+export function axisOf({ at: zero, ms, handovers }: ReloadRecord): Axis {
+  const last = Math.max(...handovers.map(({ at }) => at), zero)
+  const span = Math.max(last - zero, handovers.length > 0 ? 50 : ms)
+  const ends = Math.max(...handovers.map(({ endedAt = Infinity }) => endedAt))
+  return { zero, from: zero - span * 0.05, to: Math.max(last + span * 0.15, Math.min(ends + span * 0.05, last + span)) }
+}
+
+/**
+ * Of a keeper that keeps no history, and of a process without one. When each slot switched is not known then: all begin with the reload.
+ * `later`: reports that may have come since.
+ */
+export function recordOf({ at: begun, ms, error, reports }: ReloadOutcome, later: readonly Report[] = []): ReloadRecord {
+  // The report of a drain has all that the report of its switch has.
+  const known = new Map(reports.map((report) => [report.predecessor.pid, report]))
+  for (const report of later) {
+    if (report.result === 'drained' && known.has(report.predecessor.pid)) known.set(report.predecessor.pid, report)
+  }
+  const handovers = [...known.values()].map(({ result, predecessor: from, successor: to, durations, connections, requestsCut }, slot) => {
+    const at = begun + (durations.launch ?? 0) + (durations.prepare ?? 0) + (durations.commit ?? 0)
+    const { moved, drained, closedIdle, cut } = connections
+    const became = { connections: { moved, drained, closedIdle, cut }, requestsCut: requestsCut.length }
+    return { slot, from, to, at, durations, ...(result === 'drained' && { endedAt: at + (durations.drain ?? 0), ...became }) }
+  })
+  return { at: begun, ms, ...(error && { code: error.code }), handovers }
+}
+
+/** Newest first. */
+export function recordsOf({ reloads, lastReload, processes }: AppStatus): ReloadRecord[] {
+  if (reloads && (reloads.length > 0 || !lastReload)) return reloads.toReversed()
+  return lastReload ? [recordOf(lastReload, processes.flatMap(({ lastReport }) => lastReport ?? []))] : []
+}
+
+export function legend(y: number): string {
+  return Object.entries(colours).map(([doing, colour], index) => {
+    const x = left + index * 90
+    return `<rect x="${x}" y="${y - 9}" width="10" height="10" fill="${colour}"/>${text(x + 15, y, doing)}`
+  }).join('')
+}
+
+export function svg(title: string, height: number, body: string): string {
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 0 ${width + 10} ${height}" width="${width + 10}" height="${height}" font-family="system-ui, sans-serif" font-size="12" fill="#1f2430" role="img"><title>${escaped(title)}</title><rect x="-10" width="${width + 10}" height="${height}" fill="#fff"/>${body}</svg>`
+}
 
 export function svgOf(app: AppStatus): string {
-  // The report of a drain has all that the report of its switch has.
-  const reports = new Map((app.lastReload?.reports ?? []).map((report) => [report.predecessor.pid, report]))
-  const bars = [...reports.values()].map(barOf)
-  const longest = Math.max(1, ...bars.map(({ pieces }) => pieces.reduce((sum, { ms }) => sum + ms, 0)))
-  const oldest = Math.max(1, ...app.processes.map(({ ageMs }) => ageMs))
-  const scale = (ms: number, most: number): number => Math.round((width - left - 20) * ms / most * 10) / 10
-  const rows = bars.map(({ title, pieces, beside }, index) => {
-    const y = 50 + index * rowHeight
-    let x = left
-    const parts = pieces.map(({ phase, colour, ms }) => {
-      const at = x
-      x += scale(ms, longest)
-      return `<rect x="${at}" y="${y}" width="${Math.max(1, x - at)}" height="14" fill="${colour}"><title>${phase}: ${duration(ms)}</title></rect>`
-    })
-    return `${text(0, y + 11, title)}${parts.join('')}${text(left, y + 27, `${pieces.map(({ phase, ms }) => `${phase} ${duration(ms)}`).join(' · ')}${beside === '' ? '' : `; ${beside}`}`)}`
-  })
-  const generationsAt = 80 + bars.length * rowHeight
-  const generations = app.processes.map(({ pid, generation, state, ageMs }, index) => {
-    const y = generationsAt + index * 22
-    const bar = scale(ageMs, oldest)
-    return `${text(0, y + 11, `generation ${generation} (${pid})`)}<rect x="${width - 20 - bar}" y="${y}" width="${Math.max(1, bar)}" height="14" fill="${state === 'serving' ? '#8fb573' : '#d9c58a'}"><title>${escaped(state)}, ${duration(ageMs)}</title></rect>`
-  })
-  const height = generationsAt + app.processes.length * 22 + 10
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="12" role="img"><title>${escaped(`The last reload of ${app.name ?? 'the app'}`)}</title>${text(0, 24, bars.length > 0 ? 'The last reload: each handover, by its phases' : 'No handover is known')}${rows.join('')}${text(0, generationsAt - 8, 'Generations that live, by their age')}${generations.join('')}</svg>`
+  const records = recordsOf(app)
+  const parts = records.length > 0 ? [legend(20)] : [text(0, 20, 'No reload is known')]
+  let y = 44
+  for (const record of records) {
+    const { at, ms, code, handovers } = record
+    const became = code === undefined ? `reloaded in ${duration(ms)}` : `the reload failed after ${duration(ms)} (${code})`
+    parts.push(text(0, y, `${new Date(at).toISOString().slice(0, 19).replace('T', ' ')} UTC: ${became}`, ' font-weight="bold"'))
+    y += 12
+    if (handovers.length > 0) {
+      const axis = axisOf(record)
+      const drawn = lanes(record, axis, y)
+      parts.push(ticks(axis, y, y + drawn.height), drawn.svg)
+      y += drawn.height + 14
+    }
+    y += 22
+  }
+  const { processes } = app
+  if (processes.length > 0) parts.push(text(0, y, 'Generations that live, by their age', ' font-weight="bold"'))
+  const oldest = Math.max(1, ...processes.map(({ ageMs }) => ageMs))
+  for (const { pid, generation, state, ageMs } of processes) {
+    y += laneHeight
+    const wide = Math.max(1, Math.round((right - left) * ageMs / oldest))
+    const colour = colours[state === 'serving' ? 'accepts' : 'drains']
+    parts.push(text(0, y, `generation ${generation} (${pid})`), `<rect x="${right - wide}" y="${y - 10}" width="${wide}" height="12" fill="${colour}"><title>${escaped(state)}, ${duration(ageMs)}</title></rect>`)
+  }
+  return svg(`The last reloads of ${app.name ?? 'the app'}`, y + 15, parts.join(''))
 }

@@ -7,7 +7,7 @@
 
 import type { Peer } from './handover-messages.js'
 import { boolean, count, list, number, optional, orNull, reader, record, shape, string, type Shapes } from './json-lines.js'
-import { peerShape, reportShape, type Report } from './report.js'
+import { connectionCounts, durationsShape, peerShape, reportShape, type ConnectionCounts, type Report } from './report.js'
 import type { LifecycleState } from './lifecycle.js'
 
 export interface ProcessStatus {
@@ -140,6 +140,32 @@ export interface ServiceStatus {
   readonly requests: number
 }
 
+/** One handover of a reload. Times are those of Date.now(). */
+export interface HandoverRecord {
+  readonly slot: number
+  readonly from: Peer
+  readonly to: Peer | null
+  /** When the successor took over. */
+  readonly at: number
+  /** When it was taken back. */
+  readonly undoneAt?: number
+  /** When the predecessor ended its drain. */
+  readonly endedAt?: number
+  readonly durations: Report['durations']
+  /** What became of the connections of the predecessor; absent while it drains. */
+  readonly connections?: ConnectionCounts
+  readonly requestsCut?: number
+}
+
+/** A reload that is over, in short. */
+export interface ReloadRecord {
+  readonly at: number
+  readonly ms: number
+  /** Of its error; absent where it succeeded. */
+  readonly code?: string
+  readonly handovers: readonly HandoverRecord[]
+}
+
 export interface AppStatus {
   /** Null where it has none. */
   readonly name: string | null
@@ -150,6 +176,8 @@ export interface AppStatus {
   /** Every generation that lives, the serving ones first. */
   readonly processes: readonly ProcessStatus[]
   readonly lastReload: ReloadOutcome | null
+  /** The last ten, oldest first. Absent without a keeper, and in older versions. */
+  readonly reloads?: readonly ReloadRecord[]
 }
 
 /** The options of `handover reload`. Without a keeper all but `wait` and `bakeMs` are refused. */
@@ -269,6 +297,13 @@ export const reloadOutcomeShape = shape({
     code: string, message: string, what: optional(string), serving: optional(string), todo: optional(string), stderr: string
   }))
 })
+export const reloadRecordShape = shape({
+  at: number, ms: number, code: optional(string),
+  handovers: list(shape({
+    slot: count, from: peerShape, to: orNull(peerShape), at: number, undoneAt: optional(number), endedAt: optional(number),
+    durations: durationsShape, connections: optional(shape(connectionCounts)), requestsCut: optional(count)
+  }))
+})
 const keeperStatus = shape({
   pid: count, version: string, node: string, ageMs: number, workers: count, listeners: optional(list(string)), crashes: count,
   down: list(shape({ slot: count, reason: string, nextTryInMs: number, starting: optional(boolean) })),
@@ -278,7 +313,7 @@ const keeperStatus = shape({
 })
 const appStatus = shape({
   name: orNull(string), keeper: orNull(keeperStatus), service: optional(orNull(shape({ ...service, generation: count }))),
-  processes: list(processStatusShape), lastReload: orNull(reloadOutcomeShape)
+  processes: list(processStatusShape), lastReload: orNull(reloadOutcomeShape), reloads: optional(list(reloadRecordShape))
 })
 
 const answers: Shapes<ControlAnswer> = {

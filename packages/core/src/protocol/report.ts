@@ -102,8 +102,9 @@ export interface Report {
 
 const names = list(string)
 export const peerShape = shape({ pid: count, generation: count })
-const connectionCounts = { moved: count, drained: count, closedIdle: count, cut: count }
+export const connectionCounts = { moved: count, drained: count, closedIdle: count, cut: count }
 const phaseMs = orNull(number)
+export const durationsShape = shape({ launch: phaseMs, prepare: phaseMs, commit: phaseMs, move: phaseMs, drain: phaseMs })
 export const stateReportShape = shape({ restored: names, unclaimed: names, failed: list(shape({ name: string, reason: string })) })
 /** Older versions send no `state`. Whatever a later version adds must be optional, too. */
 export const reportShape = shape({
@@ -117,7 +118,7 @@ export const reportShape = shape({
   requestsCut: list(shape({ method: string, path: string, ms: number })),
   requestsCutBeside: optional(count),
   cleanupCut: optional(string),
-  durations: shape({ launch: phaseMs, prepare: phaseMs, commit: phaseMs, move: phaseMs, drain: phaseMs })
+  durations: durationsShape
 })
 
 /** A report must fit into a message. */

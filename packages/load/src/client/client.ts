@@ -84,6 +84,8 @@ export interface LoadOptions {
    * says. For `keep-alive`, `new` and `pipelined`. Without it any status below 400 is right, and the contract counts.
    */
   readonly expectStatus?: number
+  /** Answers, losses and latencies are also counted in slices of so many milliseconds, for a picture: LoadResult.slices. */
+  readonly sliceMs?: number
 }
 
 /** A load that runs. */
@@ -117,7 +119,7 @@ class Run {
   readonly target: Target
   readonly answerTimeoutMs: number
   readonly expectStatus: number | undefined
-  readonly tally = new Tally()
+  readonly tally: Tally
   stopping = false
   readonly #pauses = new Set<() => void>()
   /** Clients that have not tried to connect yet, where all do so before anything is sent. */
@@ -125,8 +127,9 @@ class Run {
   #allConnected: () => void = () => {}
   readonly #whenAllConnected = new Promise<void>((resolve) => { this.#allConnected = resolve })
 
-  constructor(target: Target, { answerTimeoutMs = 30_000, expectStatus }: LoadOptions) {
+  constructor(target: Target, { answerTimeoutMs = 30_000, expectStatus, sliceMs }: LoadOptions) {
     this.target = target
+    this.tally = new Tally(sliceMs)
     this.answerTimeoutMs = answerTimeoutMs
     this.expectStatus = expectStatus
   }

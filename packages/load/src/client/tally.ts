@@ -110,8 +110,24 @@ export interface LoadStats {
   readonly notes: readonly string[]
 }
 
+/** What happened in each slice of time, from the start of the load, in order. */
+export interface Slices {
+  /** How long a slice is, in milliseconds. */
+  readonly ms: number
+  /** Whole and right, by the moment at which they were whole. */
+  readonly answers: readonly number[]
+  /** Requests without one, by the moment at which that was known. */
+  readonly lost: readonly number[]
+  /** The longest time that one of the answers took, in milliseconds. */
+  readonly slowest: readonly number[]
+  /** The sum of the times that they took, in milliseconds. */
+  readonly sums: readonly number[]
+}
+
 /** What a load counted, and each of its losses. */
 export interface LoadResult extends LoadStats {
+  /** Where LoadOptions.sliceMs asked for them: of all kinds of clients. The first hour. */
+  readonly slices?: Slices
   /** The first 1,000. */
   readonly losses: readonly Loss[]
 }
@@ -119,6 +135,33 @@ export interface LoadResult extends LoadStats {
 export const outside = 'outside'
 const mostKept = 1000
 const quickKinds: readonly Kind[] = ['keep-alive', 'new', 'pipelined']
+
+const mostSlicedMs = 3_600_000
+
+class SliceTally implements Slices {
+  readonly ms: number
+  readonly answers: number[] = []
+  readonly lost: number[] = []
+  readonly slowest: number[] = []
+  readonly sums: number[] = []
+
+  constructor(ms: number) {
+    this.ms = ms
+  }
+
+  /** `tookMs`: undefined where it was lost. */
+  add(atMs: number, tookMs?: number): void {
+    if (atMs > mostSlicedMs) return
+    const index = Math.floor(atMs / this.ms)
+    for (const each of [this.answers, this.lost, this.slowest, this.sums]) while (each.length <= index) each.push(0)
+    if (tookMs === undefined) this.lost[index]! += 1
+    else {
+      this.answers[index]! += 1
+      this.slowest[index] = Math.max(this.slowest[index]!, tookMs)
+      this.sums[index]! += tookMs
+    }
+  }
+}
 
 class KindTally {
   clients = 0
@@ -144,8 +187,13 @@ export class Tally {
   /** The mark that ended last, and when. */
   #lastMark = outside
   #lastMarkEnd = 0
+  readonly #slices: SliceTally | undefined
   /** Called when a process answers for the first time. */
   onNewVersion: () => void = () => {}
+
+  constructor(sliceMs?: number) {
+    this.#slices = sliceMs === undefined ? undefined : new SliceTally(sliceMs)
+  }
 
   addClients(kind: Kind, count: number): void {
     this.#of(kind).clients += count
@@ -169,6 +217,7 @@ export class Tally {
     let histogram = tally.latency.get(mark)
     if (histogram === undefined) tally.latency.set(mark, histogram = new Histogram())
     histogram.record(now - startedAt)
+    this.#slices?.add(now - this.#startedAt, now - startedAt)
     this.#sawVersion(answer, now)
   }
 
@@ -235,7 +284,7 @@ export class Tally {
   }
 
   result(): LoadResult {
-    return { ...this.stats(), losses: this.#losses }
+    return { ...this.stats(), losses: this.#losses, ...(this.#slices && { slices: this.#slices }) }
   }
 
   #of(kind: Kind): KindTally {
@@ -254,6 +303,7 @@ export class Tally {
     const tally = this.#of(kind)
     tally.lost += 1
     tally.lostBy[failure.reason] = (tally.lostBy[failure.reason] ?? 0) + 1
+    this.#slices?.add(nowMs() - this.#startedAt)
     if (this.#losses.length >= mostKept) return
     const now = nowMs()
     this.#losses.push(
