@@ -1,10 +1,12 @@
 /**
  * Writes dist/bundle: all of core in one file, and one small file for each entry of the package. A hundred small files cost a program that
- * requires them more time than what is in them. A module is evaluated when the first entry that needs it is loaded.
+ * requires them more time than what is in them. A module is evaluated when the first entry that needs it is loaded. An entry has the code
+ * that looks for V8's compiled form of the one file.
  *
  * `tsc --build` goes first: dist has the types, and the modules one by one for the unit tests.
  */
 
+import { createHash } from 'node:crypto'
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
@@ -45,24 +47,43 @@ const contents = [
   ...Object.entries(entries).map(([name, file]) => `exports.${name} = () => require(${JSON.stringify(file)})`),
   `exports.internal = () => ({ ${Object.values(getters).join(',\n')} })`
 ].join('\n')
-buildSync({
+
+/** The text of a bundle. Comments are a third of it, which stays in memory, and one letter outside of Latin-1 in them doubles it. */
+function bundle(options) {
+  const { outputFiles: [{ text }] } = buildSync({
+    bundle: true, platform: 'node', format: 'cjs', target: 'node20', minifyWhitespace: true, lineLimit: 140, legalComments: 'none', logLevel: 'warning', write: false, ...options
+  })
+  // For a default import esbuild copies all names of a module, forty times. Ours of Node's modules are used by that name alone.
+  const { body, others } = defaultsOfNode(text)
+  if (others.length > 0) throw new Error(`a default import of a module of Node beside names: ${others.join(', ')}`)
+  return body
+}
+
+function defaultsOfNode(text) {
+  const others = []
+  const body = text.replace(/([\w$]+)(\s*=\s*)__toESM\((require\("node:\w+"\))\)/g, (_, name, equals, module) => {
+    others.push(...text.match(new RegExp(`(?<![\\w$])${name.replaceAll('$', '\\$')}\\.\\s*(?!default(?![\\w$]))[\\w$]+`, 'g')) ?? [])
+    return `${name}${equals}{default:${module}}`
+  })
+  return { body, others }
+}
+
+const text = bundle({
   stdin: { contents, resolveDir: here, loader: 'js' },
-  outfile: path.join(out, 'core.js'),
-  bundle: true,
-  platform: 'node',
-  format: 'cjs',
-  target: 'node20',
-  // Comments are a third of the text, which stays in memory, and one letter outside of Latin-1 in them doubles it.
-  minifyWhitespace: true,
-  lineLimit: 140,
-  legalComments: 'none',
   // Not from node_modules: finding and linking an ES module held the loop up for 10 ms, in the middle of each reload.
-  banner: { js: `/*! devalue ${devalue.version}, in this file:\n${readFileSync(path.join(devalue.folder, 'LICENSE'), 'utf8')}*/` },
-  logLevel: 'warning'
+  banner: { js: `/*! devalue ${devalue.version}, in this file:\n${readFileSync(path.join(devalue.folder, 'LICENSE'), 'utf8')}*/` }
 })
+/** Of this build: an entry takes no other file for its own. */
+const mark = `/*! @handover/core ${createHash('sha256').update(text).digest('hex').slice(0, 20)} */`
+writeFileSync(path.join(out, 'core.js'), `${mark}\n${text}`)
+// Without esbuild's list of names for imports: they are not the entry's.
+const compiled = bundle({ entryPoints: [path.join(here, 'src/platform/compiled-code.ts')] }).replace(/0\s*&&\s*\(module\.exports\s*=[^)]*\);?/, '')
 for (const name of [...Object.keys(entries), 'internal']) {
-  // In two steps: where a module of ES imports it, Node looks through all that is re-exported for names, here half a megabyte.
-  writeFileSync(path.join(out, `${name}.js`), `'use strict'\nconst core = require('./core.js')\nmodule.exports = core.${name}()\n`)
+  // In steps: where a module of ES imports it, Node looks through all that is re-exported for names, here half a megabyte.
+  writeFileSync(path.join(out, `${name}.js`),
+    `const compiled = {};((module) => {${compiled}})(compiled)
+const core = compiled.exports.loadCompiled(module, '${mark}') ?? require('./core.js')
+module.exports = core.${name}()\n`)
 }
 // For import of names from it: never run, but read by Node.
 appendFileSync(path.join(out, 'internal.js'), `0 && (module.exports = { ${Object.keys(getters).join(', ')} })\n`)

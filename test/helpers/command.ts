@@ -94,7 +94,7 @@ export class Place implements AsyncDisposable {
   }
 
   get files(): string[] {
-    return readdirSync(this.sockets).sort()
+    return readdirSync(this.sockets).filter((name) => !name.startsWith('.')).sort()
   }
 
   ownFile(pid: number): string {

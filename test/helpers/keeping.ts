@@ -75,7 +75,7 @@ export class Keeping implements AsyncDisposable {
 
   /** Of the sockets, with the workers' own left out. */
   get files(): string[] {
-    return readdirSync(this.sockets).filter((name) => !name.startsWith('@')).sort()
+    return readdirSync(this.sockets).filter((name) => !/^[@.]/.test(name)).sort()
   }
 
   get target(): { host: string; port: number } {

@@ -13,7 +13,7 @@ import { listening, world } from '../../helpers/world.js'
 const host = '127.0.0.1'
 
 /** Of names, without those that every process has for itself. */
-const controlSockets = (folder: Folder): string[] => readdirSync(folder.at('control')).filter((name) => !name.startsWith('@'))
+const controlSockets = (folder: Folder): string[] => readdirSync(folder.at('control')).filter((name) => !/^[@.]/.test(name))
 /** The pids of those. */
 const ownSockets = (folder: Folder): number[] => readdirSync(folder.at('control')).filter((name) => name.startsWith('@')).map((name) => Number(/^@(\d+)-[0-9a-f]{8}\.sock$/.exec(name)?.[1]))
 
@@ -51,7 +51,7 @@ describe('rendezvous', () => {
     expect(await two.ended).toEqual({ code: 0, signal: null })
     process.kill(three.pid, 'SIGTERM')
     await three.ended
-    expect(readdirSync(folder.at('control'))).toEqual([])
+    expect(controlSockets(folder)).toEqual([])
   })
 
   test('a socket file that a killed process left behind is no obstacle', async () => {
