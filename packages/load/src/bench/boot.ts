@@ -7,7 +7,13 @@
  */
 
 import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { count, median, table } from '../table.js'
 import { benchFirstAnswer } from './first-answer.js'
@@ -24,30 +30,49 @@ interface BootCost {
   readonly megabytes: number
 }
 
-/** What Node does at its start, and this program. Only `http`, and how it loads the entry. */
-const programs: Readonly<Record<string, string>> = {
-  'http': '',
-  'http and @handover/core': `require('@handover/core')`,
-  'http and import("@handover/core")': `await import('@handover/core')`,
-  'http and @handover/core/fd': `require('@handover/core/fd')`
+const entryOf = (name: string): string => JSON.stringify(createRequire(import.meta.url).resolve(name))
+const core = `require(${entryOf('@handover/core')})`
+
+/** What Node does at its start, and this program: only `http`, and how it loads the entry. First starts have no compiled form to load. */
+const programs: Readonly<Record<string, { load: string; isFirst?: true }>> = {
+  'http': { load: '' },
+  'http and @handover/core, first start': { load: core, isFirst: true },
+  'later starts': { load: core },
+  'import(), later starts': { load: `await import(${entryOf('@handover/core').replace('index.js', 'index.mjs')})` },
+  'http and @handover/core/fd, later starts': { load: `require(${entryOf('@handover/core/fd')})` }
 }
 
-function boot(load: string): BootCost {
-  const program = `(async () => {
+const programFile = (folder: string): string => path.join(folder, 'program.cjs')
+const worldOf = (folder: string): NodeJS.ProcessEnv => ({ ...process.env, HANDOVER_DIR: folder, NODE_OPTIONS: '' })
+
+/** Until a server has kept what V8 has compiled of the core. */
+async function warm(folder: string): Promise<void> {
+  const file = path.join(folder, 'server.cjs')
+  writeFileSync(file, `${core}.handover(require('http').createServer()).listen(0, '127.0.0.1')`)
+  const server = spawn(process.execPath, [file], { env: worldOf(folder), stdio: 'ignore' })
+  while (!readdirSync(folder).some((name) => name.startsWith('.compiled-'))) await sleep(100)
+  server.kill()
+  await once(server, 'exit')
+}
+
+function boot(folder: string, { load, isFirst }: { load: string; isFirst?: true }): BootCost {
+  const file = programFile(folder)
+  writeFileSync(file, `(async () => {
     require('http')
     ${load}
     const { user, system } = process.cpuUsage()
-    const [files, megabytes] = [Object.keys(require.cache).length, process.memoryUsage().rss / 1e6]
+    const [files, megabytes] = [Object.keys(require.cache).length - 1, process.memoryUsage().rss / 1e6]
     console.log(JSON.stringify({ cpuMs: (user + system) / 1000, files, megabytes }))
     process.exit()
-  })()`
-  return JSON.parse(execFileSync(process.execPath, ['-e', program], { cwd: import.meta.dirname, encoding: 'utf8' })) as BootCost
+  })()`)
+  const env = { ...worldOf(folder), ...(isFirst && { NODE_DISABLE_COMPILE_CACHE: '1' }) }
+  return JSON.parse(execFileSync(process.execPath, [file], { env, encoding: 'utf8' })) as BootCost
 }
 
 /** User and system time of a command, in ms, by the shell's own count. */
-function cpuOf(args: readonly string[]): number {
+function cpuOf(folder: string, args: readonly string[]): number {
   const words = ['-c', '"$@" >/dev/null 2>&1 </dev/null; times', 'bench', process.execPath, ...args]
-  const times = execFileSync('sh', words, { encoding: 'utf8' }).trim().split('\n')[1]!
+  const times = execFileSync('sh', words, { env: worldOf(folder), encoding: 'utf8' }).trim().split('\n')[1]!
   return [...times.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, minutes, seconds]) =>
     sum + Number(minutes) * 60_000 + Number(seconds) * 1000, 0)
 }
@@ -61,9 +86,15 @@ const commands: Readonly<Record<string, readonly string[]>> = {
 export async function benchBoot(): Promise<void> {
   const booted = new Map<string, BootCost[]>()
   const asked = new Map<string, number[]>()
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, load] of Object.entries(programs)) booted.set(name, [...booted.get(name) ?? [], boot(load)])
-    for (const [name, args] of Object.entries(commands)) asked.set(name, [...asked.get(name) ?? [], cpuOf(args)])
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
+  try {
+    await warm(folder)
+    for (let round = 0; round < rounds; round++) {
+      for (const [name, program] of Object.entries(programs)) booted.set(name, [...booted.get(name) ?? [], boot(folder, program)])
+      for (const [name, args] of Object.entries(commands)) asked.set(name, [...asked.get(name) ?? [], cpuOf(folder, args)])
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
   }
   const of = (costs: readonly BootCost[], part: keyof BootCost): number => median(costs.map((cost) => cost[part]))
   const [plain] = booted.values()
