@@ -50,7 +50,7 @@ const completed = {
 
 describe.each(commands.completion.words)('completion of %s', (shell) => {
   it.skipIf(!isHere(shell))(`knows commands, options, values and apps${isHere(shell) ? '' : ` (skipped: no ${shell} here)`}`, () => {
-    for (const [line, found] of [['rel', 'reload'], ['reload --b', '--bake'], ['run --spare o', 'off'], ['completion f', 'fish'], ['reload sh', 'shop'], ['status --w', '--watch']] as const) {
+    for (const [line, found] of [['rel', 'reload'], ['reload --b', '--bake'], ['run --spare o', 'off'], ['completion f', 'fish'], ['reload sh', 'shop'], ['status --w', '--watch'], [`drill --report ${folder}/typ`, 'typing.zsh']] as const) {
       expect(completed[shell](line, found), line).toContain(found)
     }
     expect(completed[shell]('stop ', 'shop')).not.toContain('inner')

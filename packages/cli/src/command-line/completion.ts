@@ -25,10 +25,11 @@ export function completionOf(shell: Shell): string {
 // ---- bash ----
 
 function bash(): string {
-  const values = names.flatMap((name) => optionsOf(name).flatMap(([option, text]) => {
+  const cases = names.flatMap((name) => optionsOf(name).flatMap(([option, text]) => {
     if (text.value === undefined) return []
     const choice = choiceOf(text)
-    return [`    ${name}:--${option}) COMPREPLY=(${choice.length > 0 ? `$(compgen -W '${choice.join(' ')}' -- "$word")` : ''}); return ;;`]
+    const values = text.value === 'FILE' ? '$(compgen -f -- "$word")' : choice.length > 0 ? `$(compgen -W '${choice.join(' ')}' -- "$word")` : ''
+    return [`    ${name}:--${option}) COMPREPLY=(${values}); return ;;`]
   }))
   const options = names.map((name) => `    ${name}) options='${optionWords(name)}'; words='${wordsOf(name).join(' ')}' ;;`)
   return `_handover() {
@@ -39,7 +40,7 @@ function bash(): string {
     return
   fi
   case "$command:\${COMP_WORDS[COMP_CWORD-1]}" in
-${values.join('\n')}
+${cases.join('\n')}
   esac
   case "$command" in
 ${options.join('\n')}
@@ -62,7 +63,7 @@ const zshText = (text: string): string => text.replace(/([[\]:\\])/g, '\\$1').re
 
 function zshOption(name: string, option: OptionText): string {
   const choice = choiceOf(option)
-  const value = option.value === undefined ? '' : `:${zshText(option.value)}:${choice.length > 0 ? `(${choice.join(' ')})` : ''}`
+  const value = option.value === undefined ? '' : `:${zshText(option.value)}:${option.value === 'FILE' ? '_files' : choice.length > 0 ? `(${choice.join(' ')})` : ''}`
   return `'--${name}[${zshText(option.text)}]${value}'`
 }
 
@@ -107,7 +108,7 @@ function fish(): string {
     lines.push(`complete -c handover -n '__fish_use_subcommand' -f -a ${name} -d ${fishText(commands[name].short)}`)
     for (const [option, text] of optionsOf(name)) {
       const choice = choiceOf(text)
-      const value = text.value === undefined ? '' : ` -x${choice.length > 0 ? ` -a ${fishText(choice.join(' '))}` : ''}`
+      const value = text.value === undefined ? '' : ` ${text.value === 'FILE' ? '-rF' : '-x'}${choice.length > 0 ? ` -a ${fishText(choice.join(' '))}` : ''}`
       lines.push(`complete -c handover ${seen} -l ${option}${value} -d ${fishText(text.text)}`)
     }
     if (wordsOf(name).length > 0) lines.push(`complete -c handover ${seen} -f -a ${fishText(wordsOf(name).join(' '))}`)
