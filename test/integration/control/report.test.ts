@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { AppStatus, ReloadRecord } from '@handover/core/internal'
-import { command } from '../../helpers/command.js'
+import { command, Place } from '../../helpers/command.js'
 import { drillPage, drillSvg, overAll, overSwitch, pageOf, svgOf } from '../../helpers/internals.js'
 import { Keeping } from '../../helpers/keeping.js'
 
@@ -91,6 +91,15 @@ describe('handover drill --report', () => {
     const refused = await app.run('drill', '--report', path.join(folder, 'missing', 'drill.svg'))
     expect(refused).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/^handover drill: cannot write .* \(ENOENT\)\. Nothing was reloaded\./) })
     expect(await app.run('drill', '--report', 'drill.pdf')).toMatchObject({ status: 2, stderr: expect.stringContaining('.html or .svg') })
+  })
+
+  it('knows a server without a keeper by its last reload, and draws that', async () => {
+    await using place = new Place()
+    await place.start({ name: 'shop' })
+    const picture = path.join(folderOf('plain'), 'drill.svg')
+    expect(await place.run('drill', '--connections', '5', '--duration', '200ms', '--report', picture)).toMatchObject({ status: 0 })
+    expect(readFileSync(picture, 'utf8')).toMatch(/^<svg [^]*requests answered in each 10 ms[^]*slot 0: generation 1[^]*slot 0: generation 2[^]*0 cut[^]*<\/svg>\n$/)
+    expect((await place.run('report')).stdout).toMatch(/UTC: reloaded in \d[^]*slot 0: generation 2/)
   })
 
   it('draws what was lost, what was taken back, many slots, and a drill whose reload failed', () => {
