@@ -15,7 +15,7 @@ export type LogLevel = 'info' | 'warn' | 'error'
 
 /** The connections beside plain HTTP/1.1 that move. */
 export interface MoveChoice {
-  /** Connections of https servers. false. */
+  /** Connections under TLS. true. */
   readonly tls?: boolean
   /** Sessions of HTTP/2 in the clear. true. */
   readonly http2?: boolean
@@ -42,8 +42,7 @@ export interface HandoverOptions {
   readyWhen?: 'listening' | 'manual'
   /**
    * Whether live connections move to the successor instead of being ended politely; or false for some of them: `{ http2: false }`. true.
-   * HANDOVER_MOVE, where `plain` stands for plain HTTP/1.1 alone. Those of https servers move only with `{ tls: true }`,
-   * or `tls` in HANDOVER_MOVE.
+   * HANDOVER_MOVE, where `plain` stands for plain HTTP/1.1 alone.
    */
   move?: boolean | MoveChoice
   /**
@@ -111,19 +110,18 @@ const yesOrNo = (where: string, value: unknown, expected = 'true or false'): boo
 const choices = [true, false].flatMap((tls) => [true, false].map((http2): Required<MoveChoice> => ({ tls, http2 })))
 
 const whatMoves = (where: string, value: unknown): Settings['move'] => {
-  const word = typeof value === 'string' ? value.trim().toLowerCase() : undefined
-  if (word === 'plain' || word === 'tls') return word === 'tls' ? choices[0]! : choices.at(-1)!
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return yesOrNo(where, value, 'true, false, "plain" or "tls"')
+  if (typeof value === 'string' && value.trim().toLowerCase() === 'plain') return choices.at(-1)!
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return yesOrNo(where, value, 'true, false or "plain"')
   const keys = Object.keys(value)
   if (keys.length === 0 || keys.some((key) => key !== 'tls' && key !== 'http2')) throw optionError(where, value, 'an object of tls and http2')
-  const { tls = false, http2 = true } = value as MoveChoice
+  const { tls = true, http2 = true } = value as MoveChoice
   const wanted = { tls: yesOrNo(`${where}.tls`, tls), http2: yesOrNo(`${where}.http2`, http2) }
-  return choices.find((choice) => choice.tls === wanted.tls && choice.http2 === wanted.http2)!
+  return (wanted.tls && wanted.http2) || choices.find((choice) => choice.tls === wanted.tls && choice.http2 === wanted.http2)!
 }
 
 /** Whether connections of this kind move; without a kind, whether any do. */
 export function movesKind(move: Settings['move'], kind?: keyof MoveChoice): boolean {
-  if (typeof move === 'boolean') return move && kind !== 'tls'
+  if (typeof move === 'boolean') return move
   return kind === undefined || move[kind]
 }
 

@@ -316,8 +316,10 @@ test('a stream of server-sent events stays open in the drain, and ends with a hi
 })
 
 describe('TLS', () => {
-  test('a connection stays, with the reason, and is told to go by its next answer', async () => {
-    const moving = await Moving.start({ kind: 'https' })
+  const options = { move: { tls: false } }
+
+  test('a connection stays where that is off, with the reason, and is told to go by its next answer', async () => {
+    const moving = await Moving.start({ kind: 'https', options })
     const [idle, busy] = [await moving.idleClient(), await moving.client()]
     busy.request('/held')
     await moving.began('/held')
@@ -333,8 +335,8 @@ describe('TLS', () => {
     )
   })
 
-  test('a connection that never began its handshake stays, with the reason', async () => {
-    const moving = await Moving.start({ kind: 'https' })
+  test('a connection that never began its handshake stays where that is off, with the reason', async () => {
+    const moving = await Moving.start({ kind: 'https', options })
     const { address, port } = moving.address as net.AddressInfo
     const plain = net.connect(port, address)
     onTestFinished(() => { plain.destroy() })

@@ -187,7 +187,7 @@ describe('a move resolves false and the connection goes on', () => {
 })
 
 describe.for([
-  ['in the clear', {}], ['under TLS', { TLS: '1', HANDOVER_MOVE: 'tls' }]
+  ['in the clear', {}], ['under TLS', { TLS: '1' }]
 ] as const)('a move %s resolves true', ([, env]) => {
   test('and the successor gets the socket with the state, and answers on the same connection', async () => {
     const sockets = await Sockets.start({ env })

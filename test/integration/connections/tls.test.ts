@@ -1,5 +1,5 @@
 /**
- * Connections of an https server move where HANDOVER_MOVE=tls: the client sees no close, its next answer comes from the successor, and the
+ * Connections of an https server move: the client sees no close, its next answer comes from the successor, and the
  * program sees there what it saw before.
  */
 
@@ -8,14 +8,14 @@ import { once } from 'node:events'
 import https from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
+import { Client } from '../../helpers/client.js'
 import { ask, goesOn, Moving } from '../../helpers/moving.js'
 
-const env = { HANDOVER_MOVE: 'tls' }
 const movedTls = { connections: { kinds: { https: { moved: 1, drained: 0, closedIdle: 0, cut: 0 } }, stayed: {} } }
 
 test('an idle connection goes through four generations', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const idle = await moving.idleClient()
   for (const generation of [2, 3, 4]) {
     await moving.reload()
@@ -26,12 +26,26 @@ test('an idle connection goes through four generations', async () => {
 })
 
 test('a connection on which nothing was sent yet moves', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const fresh = await moving.client()
   await moving.arrived(1, 1)
   await moving.reload()
   await moving.arrived(1)
   await goesOn(fresh)
+  expect(await moving.report()).toMatchObject(movedTls)
+})
+
+test('a connection whose handshake comes while the old process drains moves when it is over', async () => {
+  const moving = await Moving.start({ kind: 'https' })
+  const { address, port } = moving.address as net.AddressInfo
+  const plain = net.connect(port, address)
+  onTestFinished(() => { plain.destroy() })
+  await moving.program.event('connection')
+  await moving.reload()
+  const secure = await Client.secure(plain)
+  onTestFinished(() => { secure[Symbol.dispose]() })
+  await moving.arrived(1)
+  await goesOn(secure)
   expect(await moving.report()).toMatchObject(movedTls)
 })
 
@@ -48,7 +62,7 @@ test.for([['an option', { options: { move: { tls: false } } }], ['HANDOVER_MOVE=
 const suites = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256']
 
 test.for(suites)('clients with %s send bodies of 0 to 200 KB through reloads: none is lost, and no connection is closed', async (ciphers) => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const { port } = moving.addresses[0] as { port: number }
   const clients = 20
   const options = { keepAlive: true, maxSockets: 1, rejectUnauthorized: false, ciphers }
@@ -86,7 +100,7 @@ test.for(suites)('clients with %s send bodies of 0 to 200 KB through reloads: no
 })
 
 test('after a move the program reads of the connection what it read before', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const idle = await moving.idleClient()
   const before = (await ask(idle, '/tls')).body
   expect(JSON.parse(before)).toMatchObject({ encrypted: true, authorized: false, protocol: 'TLSv1.3' })
@@ -97,7 +111,7 @@ test('after a move the program reads of the connection what it read before', asy
 })
 
 test('a record with a wrong MAC closes the connection after the move, and no other', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const { port } = moving.address as { port: number }
   const other = await moving.idleClient()
   const raw = net.connect(port, '127.0.0.1')
@@ -116,7 +130,7 @@ test('a record with a wrong MAC closes the connection after the move, and no oth
 })
 
 test('the debug lines of a move have no key in them', async () => {
-  const moving = await Moving.start({ kind: 'https', env: { ...env, NODE_DEBUG: 'handover' } })
+  const moving = await Moving.start({ kind: 'https', env: { NODE_DEBUG: 'handover' } })
   const idle = await moving.idleClient()
   const { exporter } = JSON.parse((await ask(idle, '/tls')).body) as { exporter: string }
   await moving.reload()

@@ -57,7 +57,7 @@ describe.for([
   { env: { KIND: 'server' }, count: 200, reloads: most },
   { env: { KIND: 'noServer', WSS: '{"allowSynchronousEvents":false}' }, count: 40, reloads: Math.ceil(most / 3) },
   { env: { KIND: 'fastify' }, count: 40, reloads: Math.ceil(most / 3) },
-  { env: { KIND: 'server', TLS: '1', HANDOVER_MOVE: 'tls' }, count: 40, reloads: Math.ceil(most / 3) }
+  { env: { KIND: 'server', TLS: '1' }, count: 40, reloads: Math.ceil(most / 3) }
 ])('over $env', ({ env, count, reloads }) => {
   test(`${count} clients that talk all the time lose no message over ${reloads} reloads, and nobody is disconnected`, { timeout: 240_000 }, async () => {
     const { program, connect } = await start({ ...env, OPTIONS: '{"undoWindow":200,"drainTimeout":60000}' })
@@ -197,7 +197,7 @@ describe.concurrent('a WebSocket stays where it is, works, and is told 1012 in t
     ['the successor does not know WebSockets', { UNKNOWN: 'FILE' }, 'not taken by the successor', /1 not taken by the successor/],
     ['the application has removed all listeners for messages', { MUTE: '1' }, 'a message is not delivered yet', /1 a message is not delivered yet/],
     ['its first message came before its connection event', { KIND: 'noServer', LATE: '1' }, 'not seen from the beginning', /1 not seen from the beginning/],
-    ['it came over TLS', { TLS: '1' }, 'TLS', /1 TLS\n/]
+    ['it came over TLS, and that is off', { TLS: '1', OPTIONS: '{"drainTimeout":5000,"undoWindow":100,"move":{"tls":false}}' }, 'TLS', /1 TLS\n/]
   ] as const)('where %s', async ([, env, stays, logged], context) => {
     const finished = context.onTestFinished
     const directory = mkdtempSync(path.join(tmpdir(), 'handover-ws-'))

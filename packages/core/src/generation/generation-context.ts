@@ -100,6 +100,8 @@ export class GenerationContext implements ProcessContext {
     this.host = host
     this.#log = (level, line) => { host.log(level, line) }
     this.options = new SettingsOfProcess(host.env)
+    // Before the program makes its first SecureContext.
+    if (movesKind(this.settings.move, 'tls')) watchTls()
     this.support = new Support(host.unavailable, (of) => movesKind(this.settings.move, of), this.#warn)
     this.servers = new AdoptedServers(host.unavailable, this.#warn)
     this.statusReader = new StatusReader(host)
@@ -241,7 +243,6 @@ export class GenerationContext implements ProcessContext {
   /** Merges options; throws HANDOVER_OPTION. */
   configure(options: HandoverOptions): void {
     this.options.add(options)
-    if (movesKind(this.settings.move, 'tls')) watchTls()
     if (options.onClose) this.closeHooks.push(options.onClose)
     if (options.log) this.#log = guarded(options.log)
   }

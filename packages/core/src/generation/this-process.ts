@@ -16,7 +16,6 @@ import { endProcess, isAlive } from '../platform/processes.js'
 import { logLine } from '../platform/log-line.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
-import { watchTls } from '../platform/tls-records.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Generation } from './generation.js'
 import { coreLoaded } from './start-times.js'
@@ -28,8 +27,6 @@ function realHost(env: NodeJS.ProcessEnv): Host {
   // Before the program can open or close descriptors.
   activation()
   const off = unavailable()
-  // Before the program makes its first SecureContext.
-  if (env['HANDOVER_MOVE']?.trim().toLowerCase() === 'tls') watchTls()
   let warn: (line: string) => void = () => undefined
   const command = commandLine((line) => { warn(line) })
   const initial = initialEnvironment()
