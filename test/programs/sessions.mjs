@@ -1,5 +1,6 @@
 // A server of HTTP/2 in the clear (KIND h2c) or over TLS (h2) whose answers can be checked: x-hash is of the body that came, and the body
-// is `bytes` long and begins with ?seed. Environment as in protocols.mjs.
+// is `bytes` long and begins with ?seed. With ?trailers the answer has some; CONNECT with a protocol is echoed. Environment as in
+// protocols.mjs; PRINT: each request is printed, with the windows of its session as the server sees them.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import http2 from 'node:http2'
@@ -22,20 +23,33 @@ server.on('session', (session) => {
   if (env.WINDOW) session.setLocalWindowSize(Number(env.WINDOW))
 })
 server.on('stream', (stream, headers) => {
-  const url = new URL(headers[':path'], 'http://localhost')
+  const url = new URL(headers[':path'] ?? '/', 'http://localhost')
   const [bytes, ms, seed] = ['bytes', 'ms', 'seed'].map((name) => Number(url.searchParams.get(name)))
   const hash = createHash('sha256')
-  if (env.PRINT) print('request', { url: headers[':path'] })
+  if (env.PRINT) {
+    // Undefined where the client has reset the stream at once.
+    const { effectiveLocalWindowSize, effectiveRecvDataLength } = stream.session?.state ?? {}
+    print('request', { url: headers[':path'], id: stream.id, clientMaySend: effectiveLocalWindowSize - effectiveRecvDataLength, push: stream.pushAllowed })
+  }
   stream.on('error', (error) => { print('streamError', { message: error.message }) })
+  if (headers[':method'] === 'CONNECT') {
+    stream.respond({ ':status': 200, 'x-version': version, 'x-protocol': headers[':protocol'] })
+    stream.pipe(stream)
+    return
+  }
+  if (url.searchParams.has('push')) stream.pushStream({ ':path': '/pushed' }, (error, pushed) => { if (!error) pushed.end('pushed') })
   stream.on('data', (chunk) => { hash.update(chunk) })
   stream.on('end', () => {
     setTimeout(() => {
       if (stream.destroyed) return
+      const hashed = hash.digest('hex')
       const { remoteAddress, remotePort } = stream.session.socket
+      const waitForTrailers = url.searchParams.has('trailers')
+      if (waitForTrailers) stream.once('wantTrailers', () => { stream.sendTrailers({ 'x-trailer': `${hashed}` }) })
       stream.respond({
-        ':status': 200, 'content-type': 'application/octet-stream', 'x-version': version, 'x-hash': hash.digest('hex'), 'x-echo': headers['x-thing'],
+        ':status': 200, 'content-type': 'application/octet-stream', 'x-version': version, 'x-hash': hashed, 'x-echo': headers['x-thing'],
         'x-peer': `${remoteAddress} ${remotePort}`, 'x-settings': JSON.stringify(stream.session.remoteSettings), 'x-pid': String(process.pid)
-      })
+      }, { waitForTrailers })
       const body = Buffer.alloc(bytes, 'body')
       if (bytes >= 4) body.writeUInt32BE(seed)
       stream.end(body)
