@@ -1,58 +1,36 @@
 /**
- * The types under TypeScript 5.0 and the newest 6, for each way to resolve modules; and every exported name, and each of its members, has a
- * docstring.
+ * The types under TypeScript 5.0 to 6, for each way to resolve modules (tstyche compiles *.tst.*); and every exported name, and each of its
+ * members, has a docstring.
  */
 
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFile } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import type ts from 'typescript'
-import { afterAll, describe, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { root } from '../helpers/world.js'
 
 const require = createRequire(import.meta.url)
 const packages = path.join(root, 'packages')
 
-// In a folder of its own: beside the newest, npm could link `tsc` to this one.
-const folder = mkdtempSync(path.join(tmpdir(), 'handover-types-'))
-execFileSync('npm', ['install', '--prefix', folder, '--no-audit', '--no-fund', '--loglevel=error', 'typescript@~5.0.4'], { stdio: 'ignore' })
-afterAll(() => { rmSync(folder, { recursive: true, force: true }) })
+const run = promisify(execFile)
 
-/** Options as tsconfig.json has them. */
-function compile(compiler: typeof ts, file: string, options: object): ts.Program {
-  const common = { target: 'es2022', strict: true, noEmit: true, esModuleInterop: true, types: ['node'], skipLibCheck: false }
-  const { options: parsed, errors } = compiler.convertCompilerOptionsFromJson({ ...common, ...options }, import.meta.dirname)
-  expect(errors).toEqual([])
-  return compiler.createProgram([path.join(import.meta.dirname, file)], parsed)
-}
-
-/** Of the program, and of what it imports from our packages. */
-function problems(compiler: typeof ts, program: ts.Program): string[] {
-  const ours = program.getSourceFiles().filter(({ fileName }) => !fileName.includes('/node_modules/'))
-  const found = [...program.getOptionsDiagnostics(), ...ours.flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)])]
-  expect(ours.filter(({ fileName }) => fileName.startsWith(packages)).length).toBeGreaterThan(0)
-  return found.map(({ file, messageText }) => `${path.relative(root, file?.fileName ?? '')}: ${compiler.flattenDiagnosticMessageText(messageText, '\n')}`)
-}
-
-describe.each([['TypeScript 5.0', path.join(folder, 'node_modules/typescript')], ['the newest', 'typescript']])('%s', (_name, found) => {
-  const compiler = require(found) as typeof ts
-  const isOld = compiler.version.startsWith('5.')
-
-  test.each<[string, object]>([
-    ['node10', { module: 'commonjs', moduleResolution: 'node10', ...(!isOld && { ignoreDeprecations: '6.0' }) }],
-    // With the newest: types.test.ts.
-    ...(isOld ? [['node16', { module: 'node16', moduleResolution: 'node16' }] satisfies [string, object]] : []),
-    ['bundler', { module: 'es2022', moduleResolution: 'bundler' }]
-  ])('finds the types by %s, and takes them', (_name, options) => {
-    expect(problems(compiler, compile(compiler, 'matrix.ts', options))).toEqual([])
-  })
-
-  test.runIf(isOld)('finds the types of the load client', () => {
-    expect(problems(compiler, compile(compiler, 'load.mts', { module: 'node16', moduleResolution: 'node16' }))).toEqual([])
-  })
-})
+// All programs under the oldest and the newest; in between and for the other resolutions one that imports everything.
+test.each([
+  ['node16', ['5.0', '6.0'], []],
+  ['node16', ['5.4', '5.9'], ['matrix']],
+  ['node10', ['5.0', '5.4', '6.0'], ['matrix']],
+  ['bundler', ['5.0', '5.4', '6.0'], ['matrix']]
+])('the types hold by %s with TypeScript %s, those of programs and our declarations', async (resolution, versions, files) => {
+  const config = `test/types/tsconfig${resolution === 'node16' ? '' : `.${resolution}`}.json`
+  const words = [...files, '--config', 'test/types/tstyche.json', '--tsconfig', config, '--target', versions.join(' || ')]
+  // The last tstyche that knows TypeScript 5.0 and runs on Node 20. It fetches each version once.
+  const { stdout } = await run(process.execPath, ['node_modules/tstyche/build/bin.js', ...words], { cwd: root, env: { ...process.env, NO_COLOR: '1' } })
+    .catch((error: { stdout: string; stderr: string }) => { throw new Error(`${error.stdout}${error.stderr}`) })
+  for (const version of versions) expect(stdout).toMatch(new RegExp(`^uses TypeScript ${version}\\.\\d+ with \\./${config}$`, 'm'))
+  expect(stdout).toMatch(new RegExp(`^Targets: +${versions.length} passed, ${versions.length} total$`, 'm'))
+}, 240_000)
 
 test('every exported name and each of its members has a docstring', () => {
   const compiler = require('typescript') as typeof ts

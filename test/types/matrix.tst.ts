@@ -6,17 +6,19 @@ import { moveWebSockets } from '@handover/core/ws'
 import adoptExpress, { handover as adopt } from '@handover/express'
 import plugin, { handover as named } from '@handover/fastify'
 import inheritByDefault, { inherit, type GaugeRule } from '@handover/prom-client'
+import { expect } from 'tstyche'
 
 const options: HandoverOptions = { name: 'app', drainTimeout: 1_000 }
-const server: http.Server = handover(http.createServer(), options)
-const reports: Promise<Report> = reload()
+const server = handover(http.createServer(), options)
+expect(server).type.toBe<http.Server>()
+expect(reload()).type.toBe<Promise<Report>>()
 share('sessions', { save: () => new Map([['a', 1]]), restore: (saved) => { saved.get('a')?.toFixed() } })
 const wait: ReceiveOptions = { timeoutMs: 1 }
 const rule: GaugeRule = 'sum'
 const code: 'HANDOVER_OPTION' extends HandoverError['code'] ? true : false = true
-const sameExpress: typeof adopt = adoptExpress
-const sameFastify: typeof named = plugin
-const sameInherit: typeof inherit = inheritByDefault
-console.log(server, reports, sendFds, moveWebSockets, wait, rule, code, sameExpress, sameFastify, sameInherit)
+expect(adoptExpress).type.toBe<typeof adopt>()
+expect(plugin).type.toBe<typeof named>()
+expect(inheritByDefault).type.toBe<typeof inherit>()
+console.log(sendFds, moveWebSockets, wait, rule, code)
 // @ts-expect-error -- the types were found: an option that does not exist is refused
-handover(server, { drainTimeouts: 1 })
+handover(http.createServer(), { drainTimeouts: 1 })

@@ -11,13 +11,12 @@ import adopter = require('@handover/express')
 import byName = require('@handover/fastify')
 import metrics = require('@handover/prom-client')
 import prom = require('prom-client')
+import tstyche = require('tstyche')
 import plugin, { handover } from '@handover/fastify'
 
-type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
-const same = <A, B>(_holds: Same<A, B>): void => undefined
 
 const server = core.handover(http.createServer(), { name: 'app' })
-same<typeof server, http.Server>(true)
+tstyche.expect(server).type.toBe<http.Server>()
 const report: Promise<core.Report> = core.reload()
 console.log(report, core.handover.state, fd.sendFds)
 core.handover(http.createServer(), { move: false })
@@ -34,7 +33,7 @@ core.onMoved('word', (_socket, state) => { console.log(state.name) })
 void core.move(new net.Socket(), { state: {} })
 
 const wss = new WebSocket.WebSocketServer({ noServer: true })
-sockets.moveWebSockets(wss, { save: ({ protocol }) => ({ protocol }), restore: (_ws, state) => { same<typeof state, { protocol: string }>(true) } })
+sockets.moveWebSockets(wss, { save: ({ protocol }) => ({ protocol }), restore: (_ws, state) => { tstyche.expect(state).type.toBe<{ protocol: string }>() } })
 // @ts-expect-error -- no restore
 sockets.moveWebSockets(wss, { save: () => null })
 // @ts-expect-error -- not a WebSocketServer
@@ -53,7 +52,7 @@ async function main(): Promise<void> {
 void main()
 
 const web = adopter.handover(express())
-same<typeof web, express.Express & { readonly handover: core.Handover }>(true)
+tstyche.expect(web).type.toBe<express.Express & { readonly handover: core.Handover }>()
 web.listen(3000)
 
 metrics.inherit(prom.register, { gauges: { open: 'reset' } })

@@ -1,4 +1,4 @@
-// What a TypeScript program writes that imports the packages as ES modules. It is compiled, never run: see types.test.ts.
+// What a TypeScript program writes that imports the packages as ES modules. It is compiled, never run: see matrix.test.ts.
 import dgram from 'node:dgram'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -14,21 +14,20 @@ import { handover as adopt } from '@handover/express'
 import plugin, { handover as named } from '@handover/fastify'
 import { inherit, type GaugeRule, type InheritOptions } from '@handover/prom-client'
 import { Registry, type OpenMetricsContentType } from 'prom-client'
+import { expect } from 'tstyche'
 
-type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
-const same = <A, B>(_holds: Same<A, B>): void => undefined
 
 // core: the type of what is given comes back.
 const options: HandoverOptions = { name: 'app', readyTimeout: 1, drainTimeout: 1, undoWindow: 1, linger: 1, reloadSignal: 'SIGHUP', readyWhen: 'manual', onClose: async () => undefined, log: (level, line) => { console.log(level, line) } }
 const server = handover(http.createServer(), options)
-same<typeof server, http.Server>(true)
+expect(server).type.toBe<http.Server>()
 const secure = handover(http2.createSecureServer())
-same<typeof secure, http2.Http2SecureServer>(true)
+expect(secure).type.toBe<http2.Http2SecureServer>()
 const socket = handover(dgram.createSocket('udp4'))
-same<typeof socket, dgram.Socket>(true)
+expect(socket).type.toBe<dgram.Socket>()
 handover(net.createServer()).listen(0).address()
 handover(http.createServer(), { move: false })
-handover(http.createServer(), { canMove: (connection) => { same<typeof connection, net.Socket>(true); return !connection.destroyed } })
+handover(http.createServer(), { canMove: (connection) => { expect(connection).type.toBe<net.Socket>(); return !connection.destroyed } })
 
 const generation: number = handover.generation
 const state: StateName = handover.state
@@ -41,7 +40,7 @@ handover.events.on('report', ({ durations }) => { console.log(durations.drain) }
 ready()
 await stop()
 const error = new HandoverError('HANDOVER_OPTION', 'text')
-same<typeof error.code, ErrorCode>(true)
+expect(error.code).type.toBe<ErrorCode>()
 console.log(generation, state, kept, last, sendFds, receiveFds)
 
 // @ts-expect-error -- not a server
@@ -63,8 +62,8 @@ handover.events.on('draining', ({ successor, endsInMs }: Draining) => {
 const moved: boolean = await handover.move(new net.Socket(), { kind: 'chat', state: { name: 'me', rest: '' } })
 const movedToo: boolean = await move(new net.Socket(), { kind: 'chat' })
 handover.onMoved('chat', (connection, about) => {
-  same<typeof connection, net.Socket>(true)
-  same<typeof about, unknown>(true)
+  expect(connection).type.toBe<net.Socket>()
+  expect(about).type.toBe<unknown>()
 })
 onMoved('line', (_connection, about) => { console.log((about as { name: string }).name, moved, movedToo) })
 // @ts-expect-error -- what comes from another program is to be looked at first
@@ -77,8 +76,8 @@ interface Member { name: string }
 const members = new WeakMap<WebSocket, Member>()
 const wss = new WebSocketServer({ noServer: true })
 moveWebSockets(wss, {
-  save: (ws) => { same<typeof ws, WebSocket>(true); return members.get(ws) ?? null },
-  restore: (ws, member) => { same<typeof member, Member>(true); members.set(ws, member) },
+  save: (ws) => { expect(ws).type.toBe<WebSocket>(); return members.get(ws) ?? null },
+  restore: (ws, member) => { expect(member).type.toBe<Member>(); members.set(ws, member) },
   kind: 'members'
 })
 // @ts-expect-error -- no restore
@@ -90,7 +89,7 @@ moveWebSockets(server, { save: () => null, restore: () => undefined })
 const app = Fastify()
 await app.register(plugin, { drainTimeout: 30_000 })
 await app.register(named)
-same<typeof app.handover, Handover>(true)
+expect(app.handover).type.toBe<Handover>()
 const reloaded: Promise<Report> = app.handover.reload()
 void reloaded
 // @ts-expect-error -- no such option
@@ -106,7 +105,7 @@ console.log(other.handover.generation)
 
 // Express: the app keeps its type.
 const web = adopt(express(), { name: 'web' })
-same<typeof web, Express & { readonly handover: Handover }>(true)
+expect(web).type.toBe<Express & { readonly handover: Handover }>()
 web.get('/', (_request, response) => { response.send('ok') })
 web.listen(3000, (error) => { if (error) throw error })
 // @ts-expect-error -- not an app
@@ -130,17 +129,17 @@ const sessions = new Map<string, { user: string }>()
 share('sessions', {
   save: () => sessions,
   restore: (saved) => { for (const [id, session] of saved) sessions.set(id, session) },
-  merge: (saved, { savedAt }) => { same<typeof saved, Map<string, { user: string }>>(true); same<typeof savedAt, Date>(true) }
+  merge: (saved, { savedAt }) => { expect(saved).type.toBe<Map<string, { user: string }>>(); expect(savedAt).type.toBe<Date>() }
 })
-share('later', { save: async ({ phase, signal }) => ({ phase, late: signal.aborted }), restore: (saved) => { same<typeof saved.late, boolean>(true) } })
-share('stream', { async *save() { yield 'item' }, async restore(items) { for await (const item of items) same<typeof item, string>(true) } })
-share('iterator', { save: () => sessions.entries(), async restore(items) { for await (const [id] of items) same<typeof id, string>(true) } })
+share('later', { save: async ({ phase, signal }) => ({ phase, late: signal.aborted }), restore: (saved) => { expect(saved.late).type.toBe<boolean>() } })
+share('stream', { async *save() { yield 'item' }, async restore(items) { for await (const item of items) expect(item).type.toBe<string>() } })
+share('iterator', { save: () => sessions.entries(), async restore(items) { for await (const [id] of items) expect(id).type.toBe<string>() } })
 share('readable', { save: (): Readable => Readable.from([]), async restore(items) { for await (const item of items) console.log(item) } })
 share('older form', { schema: 2, accepts: [1], save: () => sessions, restore: (saved: Map<string, unknown> | [string, unknown][], { schema }) => { console.log(saved, schema) } })
 share('only restored', { restore: (saved: string[]) => { console.log(saved.length) } })
 share<number>('named', { save: () => 1, restore: (saved) => { saved.toFixed() } })
 share<number>('async', { save: async () => 1, restore: (saved) => { saved.toFixed() } })
-share('either', { save: () => (sessions.size > 0 ? sessions.keys() : undefined), restore: (saved) => { same<typeof saved, AsyncIterable<string> | undefined>(true) } })
+share('either', { save: () => (sessions.size > 0 ? sessions.keys() : undefined), restore: (saved) => { expect(saved).type.toBe<AsyncIterable<string> | undefined>() } })
 const section: Section<number> = { save: () => 1, restore: (saved) => { saved.toFixed() } }
 share('apart', section)
 adopt(express()).handover.share('express', { save: () => sessions, restore: (saved) => { saved.clear() } })
