@@ -97,3 +97,4 @@ export { readSnapshot, writeSnapshot } from '../../packages/prom-client/dist/sna
 export { Example } from '../../packages/load/dist/example.js'
 export { waitWhileItMoves, workOf } from '../../packages/load/dist/client/progress.js'
 export { seededRandom, type Random } from '../../packages/load/dist/client/random.js'
+export { SessionLoad } from '../../packages/load/dist/client/session-load.js'

@@ -16,11 +16,16 @@ import path from 'node:path'
 import readline from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Report } from '@handover/core'
-import type { Load } from './client/client.js'
 import { nowMs, sleep } from './client/clock.js'
 import { waitWhileItMoves, workOf } from './client/progress.js'
 import { reportMarker } from './client/messages.js'
 import type { VersionStats } from './client/tally.js'
+
+type Answered = Pick<VersionStats, 'version' | 'pid' | 'firstAt'>
+/** A load, as far as it says who has answered. */
+export interface Answering {
+  stats(): { readonly versions: readonly Answered[] }
+}
 
 export const apps = ['fastify', 'express', 'http'] as const
 export type App = typeof apps[number]
@@ -35,6 +40,8 @@ export interface ExampleOptions {
   readonly args?: readonly string[]
   readonly version: string
   readonly env?: Readonly<Record<string, string>>
+  /** The Node of the first process, which starts the next by the same name: this one by default. */
+  readonly node?: string
   readonly onStderr?: (line: string) => void
   /** Every report that one of its processes makes. */
   readonly onReport?: (report: Report) => void
@@ -81,12 +88,13 @@ export class Example {
     }
   }
 
-  private constructor({ script, args = [], env, onStderr, onReport }: ExampleOptions, directory: string, port: number) {
+  private constructor(options: ExampleOptions, directory: string, port: number) {
+    const { script, args = [], env, node = process.execPath, onStderr, onReport } = options
     this.#directory = directory
     this.#token = randomUUID()
     this.target = { host: '127.0.0.1', port }
     process.on('exit', this.#onExit)
-    this.#child = spawn(process.execPath, [script, ...args], {
+    this.#child = spawn(node, [script, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       detached: true, // Ctrl-C is for the parent, which ends everything in order
       env: {
@@ -136,11 +144,11 @@ export class Example {
    * New code, then SIGHUP to `pid`; resolves at the first answer of the new version that `load` sees. `timeoutMs`: how long nothing may
    * move on the way there.
    */
-  async reload(load: Load, pid: number, version: string, timeoutMs = 30_000): Promise<Reloaded> {
+  async reload(load: Answering, pid: number, version: string, timeoutMs = 30_000): Promise<Reloaded> {
     await this.writeVersion(version)
     const signalledAt = nowMs()
     if (!this.#signal(pid, 'SIGHUP')) throw new Error(`process ${pid} is not there any more, so it cannot be reloaded`)
-    const first = await waitWhileItMoves<VersionStats>({
+    const first = await waitWhileItMoves<Answered>({
       what: `an answer of version ${version} after SIGHUP to process ${pid}`,
       look: () => {
         const seen = load.stats().versions.find((one) => one.version === version)

@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util'
 import { type LoadOptions } from '../client/client.js'
 import { nowMs, sleep } from '../client/clock.js'
 import { type CacheSummary, cacheReport, runCaches } from './demo-cache.js'
+import { http2Report, type Http2Summary, runHttp2 } from './demo-http2.js'
 import { type App, Example, type Reloaded, apps, scriptOf } from '../example.js'
 import { startLoadProcess } from '../client/process.js'
 import { waitWhileItMoves, workOf } from '../client/progress.js'
@@ -23,6 +24,8 @@ interface Options {
   readonly reloads: number
   readonly seconds: number
   readonly json: boolean
+  /** Only sessions of HTTP/2: how many, and on which versions of Node. */
+  readonly http2: { readonly sessions: number; readonly nodes: readonly string[] } | undefined
 }
 
 /** Connections that are kept for more than one request: how many the clients opened and the server closed, from one reload to the next. */
@@ -51,7 +54,8 @@ interface Summary {
 const quietMs = 30_000
 /** How long none of several processes may end; a drain takes up to 30 s. */
 const endQuietMs = 45_000
-const usage = 'usage: demo [--app fastify|express|http|cache] [--reloads 10] [--seconds 20] [--json]'
+const usage = 'usage: demo [--app fastify|express|http|cache] [--reloads 10] [--seconds 20] [--json]' +
+  '; or demo --http2 [--reloads 10] [--sessions 100] [--nodes NODE:NODE] [--json]'
 
 /** Some of each kind: busy ones, thinking ones, and ones that are mostly idle. */
 const load: LoadOptions = {
@@ -79,6 +83,9 @@ function readOptions(args: string[]): Options {
       reloads: { type: 'string', default: '10' },
       seconds: { type: 'string', default: '20' },
       json: { type: 'boolean', default: false },
+      http2: { type: 'boolean', default: false },
+      sessions: { type: 'string', default: '100' },
+      nodes: { type: 'string', default: '' },
       help: { type: 'boolean', short: 'h', default: false }
     }
   })
@@ -92,7 +99,12 @@ function readOptions(args: string[]): Options {
   if (!/^\d+$/.test(values.reloads) || reloads > 1000) throw new Error(`--reloads must be a whole number up to 1000, not ${values.reloads}`)
   const seconds = Number(values.seconds)
   if (!(seconds > 0 && seconds <= 86_400)) throw new Error(`--seconds must be a number above 0, not ${values.seconds}`)
-  return { app, cache: values.app === undefined || values.app === 'cache', reloads, seconds, json: values.json }
+  if (values.http2) {
+    if (!/^[1-9]\d{0,3}$/.test(values.sessions)) throw new Error(`--sessions must be a whole number up to 9999, not ${values.sessions}`)
+    const nodes = values.nodes.split(':').filter((file) => file !== '')
+    return { app: undefined, cache: false, reloads, seconds, json: values.json, http2: { sessions: Number(values.sessions), nodes } }
+  }
+  return { http2: undefined, app, cache: values.app === undefined || values.app === 'cache', reloads, seconds, json: values.json }
 }
 
 async function run(options: Options & { readonly app: App }, interrupted: Promise<never>): Promise<Summary> {
@@ -274,6 +286,11 @@ function onInterrupt(): Promise<never> {
   })
 }
 
+function http2Verdict({ lost, failures, stderr }: Http2Summary): string {
+  if (lost === 0 && failures.length === 0) return coloured(32, 'No stream was lost, and every session stayed.')
+  return `${failures.map((line) => coloured(31, line)).join('\n')}\nthe last lines of the server:\n${stderr}`
+}
+
 async function main(): Promise<number> {
   let options: Options
   try {
@@ -285,7 +302,12 @@ async function main(): Promise<number> {
   const interrupted = onInterrupt()
   interrupted.catch(() => {})
   try {
-    const { app, json } = options
+    const { app, json, http2 } = options
+    if (http2) {
+      const summary = await runHttp2({ ...options, ...http2 }, interrupted, (line) => { progress(options).line(line) })
+      console.log(json ? JSON.stringify(summary) : `\n${http2Report(summary)}\n\n${http2Verdict(summary)}`)
+      return summary.failures.length > 0 ? 1 : 0
+    }
     const summary = app && await run({ ...options, app }, interrupted)
     if (summary && !json) console.log(`${report(summary)}\n`)
     const tell = progress(options)
