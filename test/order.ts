@@ -7,7 +7,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** As `node test/run.mjs --slowest` names them. A file that is not here is no mistake: it comes a little late. */
 const longest = [
-  'types/matrix', 'integration/packages/pack', 'integration/packages/install', 'integration/packages/release', 'integration/keeper/kept-load', 'integration/sharing/prom-client', 'chaos/chaos', 'integration/keeper/keeper-life', 'faults/bad-builds', 'faults/before-ready', 'integration/sharing/large-values', 'integration/keeper/bad-input',
+  'types/matrix', 'integration/packages/pack', 'integration/keeper/kept-load', 'integration/sharing/prom-client', 'chaos/chaos', 'integration/keeper/keeper-life', 'faults/bad-builds', 'faults/before-ready', 'integration/sharing/large-values', 'integration/keeper/bad-input',
   'integration/adapters/fastify', 'faults/crash', 'integration/connections/http', 'integration/control/reload-plain', 'integration/sharing/examples', 'integration/connections/websockets', 'integration/connections/kinds', 'faults/keeper-faults', 'integration/sharing/hard', 'integration/shutdown/http',
   'fuzz/fuzz', 'integration/handover/launch', 'integration/adapters/preload', 'integration/foreign/fastify', 'integration/connections/modes', 'faults/concurrent', 'integration/keeper/workers', 'integration/control/status', 'faults/bad-checkpoint', 'integration/keeper/run-input',
   'integration/connections/sessions-wire', 'integration/connections/unread', 'faults/moving', 'integration/keeper/pid1', 'peers/tools', 'documents/examples', 'peers/versions'

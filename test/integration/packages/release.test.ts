@@ -3,7 +3,7 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Folder } from '../../helpers/plan.js'
@@ -22,14 +22,14 @@ const release = (...words: string[]) => spawnSync(process.execPath, ['release/re
 beforeAll(() => {
   mkdirSync(top)
   for (const name of ['.gitignore', 'CHANGELOG.md', 'LICENSE', 'binding.gyp', 'examples', 'native', 'package-lock.json', 'package.json', 'packages', 'release']) {
-    cpSync(path.join(root, name), path.join(top, name), { recursive: true, preserveTimestamps: true })
+    cpSync(path.join(root, name), path.join(top, name), { recursive: true, preserveTimestamps: true, filter: (from) => path.basename(from) !== 'prebuilds' })
   }
   symlinkSync(path.join(root, 'node_modules'), path.join(top, 'node_modules'))
-  // Here is the order of a release, not its binaries: where a compiler is missing, a file stands for what it makes.
+  // The way of a release is tried, not its binaries: a file stands for each, which another test may be building.
   for (const name of ['linux-x64', 'linux-x64-musl', 'linux-arm64', 'linux-arm64-musl']) {
     const file = path.join(top, 'packages/core/prebuilds', name, 'handover.node')
     mkdirSync(path.dirname(file), { recursive: true })
-    if (!existsSync(file)) writeFileSync(file, '')
+    writeFileSync(file, '')
   }
   git('init', '--quiet', '--initial-branch', 'main')
   git('config', 'user.name', 'test')
