@@ -131,8 +131,8 @@ function byLinks(physical: string): string | undefined {
       above = path.dirname(above)
       try {
         for (const entry of readdirSync(above, { withFileTypes: true }).slice(0, namesLookedAt)) {
-          const file = path.join(above, entry.name)
-          if (entry.isSymbolicLink() && real(file) === folder) found.push(file)
+          const file = entry.isSymbolicLink() ? path.join(above, entry.name) : undefined
+          if (file !== undefined && real(file) === folder) found.push(file)
         }
       } catch { /* it may not be read */ }
     }

@@ -1,11 +1,11 @@
 /**
  * How long it takes from the signal for a reload until the new version answers for the first time: under `handover run` with a spare and
- * without one, beside the time from `node app.js` to its first answer. In turns, all on one machine at a time.
+ * without one, and without a keeper, beside the time from `node app.js` to its first answer. In turns, all on one machine at a time.
  */
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -79,6 +79,45 @@ async function bootPlainly(file: string): Promise<number> {
   return time
 }
 
+/** Without a keeper. `env`: without the compiled form of the core, it is as after the first start. */
+async function serveByItself(file: string, folder: string, env: NodeJS.ProcessEnv): Promise<KeptServer> {
+  const port = await freePort()
+  const all = { ...process.env, NODE_OPTIONS: '', HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', PORT: String(port), ...env }
+  spawn(process.execPath, [file], { env: all, stdio: 'ignore' })
+  await untilAnswer(port, undefined, () => undefined)
+  return {
+    reload: async () => {
+      const old = await answerer(port)
+      return await untilAnswer(port, old, () => { process.kill(old!, 'SIGHUP') })
+    },
+    end: async () => {
+      process.kill((await answerer(port))!)
+      while (await answerer(port) !== undefined) await sleep(10)
+    }
+  }
+}
+
+async function benchSignal(folder: string): Promise<void> {
+  const [plain, file] = [path.join(folder, 'plain.cjs'), path.join(folder, 'core.cjs')]
+  const place = `listen(+process.env.PORT, '127.0.0.1')`
+  writeFileSync(plain, `${apps['http']!()}.${place}`)
+  writeFileSync(file, `require(${moduleOf('@handover/core')}).handover(${apps['http']!()}).${place}`)
+  const servers = [await serveByItself(file, folder, { NODE_DISABLE_COMPILE_CACHE: '1' }), await serveByItself(file, folder, {})]
+  while (!readdirSync(folder).some((name) => name.startsWith('.compiled-'))) await sleep(100)
+  const times: number[][] = []
+  for (let round = 0; round < rounds; round++) {
+    const boot = await bootPlainly(plain)
+    times.push([boot, ...[await servers[0]!.reload(), await servers[1]!.reload()].map((time) => time - boot)])
+    await sleep(500)
+  }
+  for (const server of servers) await server.end()
+  const [boot = 0, first = 0, later = 0] = [0, 1, 2].map((column) => median(times.map((each) => each[column]!)))
+  console.log(`\nFrom HUP to the first answer without a keeper, http and the core, beside the same without the core, ms, median of ${rounds}:\n`)
+  console.log(table([
+    ['plain boot', 'beyond: first start', 'later', 'ratio'], [ms(boot), ms(first), ms(later), (later / first).toFixed(2)]
+  ]))
+}
+
 export async function benchFirstAnswer(): Promise<void> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
   const rows: string[][] = []
@@ -95,6 +134,7 @@ export async function benchFirstAnswer(): Promise<void> {
       const beyond = (time: number): string[] => [ms(time), ms(time - plain), (time / plain).toFixed(2)]
       rows.push([name, ms(plain), ...beyond(warm), ...beyond(cold)])
     }
+    await benchSignal(folder)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

@@ -11,6 +11,7 @@ import { tables } from '../table.js'
 const benches: Readonly<Record<string, readonly [file: string, run: string]>> = {
   fds: ['./fds.js', 'benchFds'],
   boot: ['./boot.js', 'benchBoot'],
+  dip: ['./dip.js', 'benchDip'],
   counts: ['./counts.js', 'benchCounts'],
   keeper: ['./keeper.js', 'benchKeeper'],
   http: ['./http.js', 'benchHttp'],

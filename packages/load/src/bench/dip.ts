@@ -1,0 +1,213 @@
+/**
+ * What clients notice of a reload: the requests that are answered in the worst 100 ms from the signal on, as a share of the middle 100 ms
+ * before it; with keep-alive connections and with a new one for each request. Handover without a keeper and under one, node:cluster with a
+ * rolling restart, and nginx and HAProxy where they are installed, in turns.
+ *
+ * The clients are in this process, and take a part of the same cores: read the rows beside each other. nginx and HAProxy answer by
+ * themselves, and their new processes have no program to load.
+ */
+
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { freePort } from '../example.js'
+import { median, table } from '../table.js'
+
+const rounds = 5
+const clients = 8
+const [windowMs, steadyMs] = [100, 2_000]
+/** From the signal on, and after the first answer of the new process; nginx and HAProxy do not say who answers. */
+const [reloadMs, afterMs, mostMs] = [1_500, 500, 10_000]
+const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
+const core = JSON.stringify(createRequire(import.meta.url).resolve('@handover/core'))
+
+type Kind = 'keep-alive' | 'new connections'
+
+interface Contender {
+  readonly port: number
+  readonly reload: () => void
+  readonly end: () => Promise<unknown>
+}
+
+/** Answers per window, of clients that always ask. */
+async function answers(
+  { port, reload }: Contender, kind: Kind, saysPid: boolean
+): Promise<{ steady: number; worst: number; lost: number }> {
+  const windows: number[] = []
+  let lost = 0
+  let isOver = false
+  let answering = ''
+  const begun = performance.now()
+  const sockets = new Set<net.Socket>()
+  const request = `GET / HTTP/1.1\r\nHost: x\r\n${kind === 'keep-alive' ? '' : 'Connection: close\r\n'}\r\n`
+  const connect = (): void => {
+    if (isOver) return
+    let answered = false
+    const socket = net.connect(port, '127.0.0.1', () => { socket.write(request) })
+    sockets.add(socket)
+    socket.on('data', (chunk) => {
+      const at = Math.floor((performance.now() - begun) / windowMs)
+      windows[at] = (windows[at] ?? 0) + 1
+      answered = true
+      const text = chunk.toString('latin1')
+      answering = text.slice(text.indexOf('\r\n\r\n'))
+      if (kind === 'keep-alive' && !isOver && !/^connection: close/im.test(text)) {
+        answered = false
+        socket.write(request)
+      }
+    }).on('error', () => undefined).on('close', () => {
+      sockets.delete(socket)
+      if (!answered && !isOver) lost += 1
+      setImmediate(connect)
+    })
+  }
+  for (let client = 0; client < clients; client++) connect()
+  await sleep(steadyMs)
+  const from = Math.floor((performance.now() - begun) / windowMs)
+  const [before, signalled] = [answering, performance.now()]
+  reload()
+  while (saysPid && answering === before && performance.now() - signalled < mostMs) await sleep(10)
+  await sleep(Math.max(afterMs, signalled + reloadMs - performance.now()))
+  isOver = true
+  const to = Math.floor((performance.now() - begun) / windowMs)
+  for (const socket of sockets) socket.destroy()
+  const of = (first: number, last: number): number[] => Array.from({ length: last - first }, (_, at) => windows[first + at] ?? 0)
+  return { steady: median(of(5, from)), worst: Math.min(...of(from, to)), lost }
+}
+
+async function started(child: ChildProcess, port: number, reload: () => void): Promise<Contender> {
+  const ended = once(child, 'exit')
+  for (;;) {
+    const socket = net.connect(port, '127.0.0.1')
+    try {
+      await once(socket, 'connect')
+      break
+    } catch {
+      if (child.exitCode !== null) throw new Error(`it has ended: ${child.exitCode}`)
+      await sleep(50)
+    } finally {
+      socket.destroy()
+    }
+  }
+  return { port, reload, end: async () => { child.kill(); await ended } }
+}
+
+const server = `require('http').createServer((request, response) => { response.end(String(process.pid)) })`
+
+/** The newest process says its pid. */
+async function startPlain(folder: string): Promise<Contender> {
+  const [port, file] = [await freePort(), path.join(folder, 'plain.cjs')]
+  writeFileSync(file, `require(${core}).handover(${server}).listen(${port}, '127.0.0.1', () => { console.log(process.pid) })`)
+  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
+  const child = spawn(process.execPath, [file], { env, stdio: ['ignore', 'pipe', 'ignore'] })
+  let pid = 0
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { pid = Number(text.trim()) })
+  const ended = once(child.stdout, 'close')
+  const contender = await started(child, port, () => { process.kill(pid, 'SIGHUP') })
+  // Of the first start alone, as after a release.
+  while (!readdirSync(folder).some((name) => name.startsWith('.compiled-'))) await sleep(100)
+  return { ...contender, end: async () => { process.kill(pid); await ended } }
+}
+
+async function startKept(folder: string): Promise<Contender> {
+  const [port, file] = [await freePort(), path.join(folder, 'kept.cjs')]
+  writeFileSync(file, `${server}.listen(${port}, '127.0.0.1')`)
+  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
+  const child = spawn(process.execPath, [cli, 'run', '--name', 'dip', file], { env, stdio: 'ignore' })
+  return await started(child, port, () => { child.kill('SIGHUP') })
+}
+
+async function startCluster(folder: string): Promise<Contender> {
+  const [port, file] = [await freePort(), path.join(folder, 'cluster.cjs')]
+  writeFileSync(file, `
+    const cluster = require('cluster')
+    if (!cluster.isPrimary) ${server}.listen(${port}, '127.0.0.1')
+    else {
+      let serving = cluster.fork()
+      process.on('SIGHUP', () => {
+        const next = cluster.fork()
+        next.once('listening', () => { serving.disconnect(); serving = next })
+      })
+    }`)
+  const child = spawn(process.execPath, [file], { stdio: 'ignore' })
+  return await started(child, port, () => { child.kill('SIGHUP') })
+}
+
+async function startNginx(folder: string): Promise<Contender> {
+  const [port, file] = [await freePort(), path.join(folder, 'nginx.conf')]
+  writeFileSync(file, `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log /dev/null;
+    events { worker_connections 256; }
+    http { access_log off; keepalive_requests 1000000; client_body_temp_path ${folder}; proxy_temp_path ${folder};
+      fastcgi_temp_path ${folder}; uwsgi_temp_path ${folder}; scgi_temp_path ${folder};
+      server { listen 127.0.0.1:${port}; return 200 "ok"; } }`)
+  const child = spawn('nginx', ['-p', folder, '-c', file], { stdio: 'ignore' })
+  return await started(child, port, () => { child.kill('SIGHUP') })
+}
+
+async function startHaproxy(folder: string): Promise<Contender> {
+  const [port, file] = [await freePort(), path.join(folder, 'haproxy.cfg')]
+  writeFileSync(file, `global
+  nbthread 1
+  stats socket ${folder}/haproxy.sock expose-fd listeners
+defaults
+  mode http
+  timeout client 10s
+  timeout http-request 10s
+frontend dip
+  bind 127.0.0.1:${port}
+  http-request return status 200 content-type text/plain string ok
+`)
+  const child = spawn('haproxy', ['-W', '-db', '-f', file], { stdio: 'ignore' })
+  return await started(child, port, () => { child.kill('SIGUSR2') })
+}
+
+const contenders: Readonly<Record<string, { start: (folder: string) => Promise<Contender>; needs?: string }>> = {
+  'handover, plain': { start: startPlain },
+  'handover run': { start: startKept },
+  'node:cluster': { start: startCluster },
+  'nginx': { start: startNginx, needs: 'nginx' },
+  'haproxy': { start: startHaproxy, needs: 'haproxy' }
+}
+
+export async function benchDip(): Promise<void> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
+  const running = new Map<string, Contender>()
+  const rows: string[][] = []
+  try {
+    for (const [name, { start, needs }] of Object.entries(contenders)) {
+      if (needs !== undefined && spawnSync(needs, ['-v']).error) {
+        console.log(`${name} is left out: it is not installed`)
+        continue
+      }
+      const own = path.join(folder, name.replace(/\W+/g, '-'))
+      mkdirSync(own, { mode: 0o700 })
+      running.set(name, await start(own))
+    }
+    for (const kind of ['keep-alive', 'new connections'] as const) {
+      const shares = new Map<string, number[]>()
+      const lost = new Map<string, number>()
+      for (let round = 0; round < rounds; round++) {
+        for (const [name, contender] of running) {
+          const found = await answers(contender, kind, contenders[name]!.needs === undefined)
+          shares.set(name, [...shares.get(name) ?? [], 100 * found.worst / found.steady])
+          lost.set(name, (lost.get(name) ?? 0) + found.lost)
+          await sleep(1_500) // for the spare of the keeper, and for what drains
+        }
+      }
+      rows.push(...[...shares].map(([name, all]) => [
+        name, kind, ...[median(all), Math.min(...all), Math.max(...all)].map((share) => `${Math.round(share)} %`), String(lost.get(name))
+      ]))
+    }
+  } finally {
+    for (const { end } of running.values()) await end()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  console.log(`\nWorst ${windowMs} ms around a reload, as a share of steady; ${clients} clients, middle, lowest and highest of ${rounds} reloads:\n`)
+  console.log(table([['', '', 'middle', 'lowest', 'highest', 'lost'], ...rows], [0, 1]))
+}
