@@ -45,10 +45,15 @@ export class Client implements Disposable {
   }
 
   /** Begins TLS on a plain connection on which nothing was sent. */
-  static async secure(socket: net.Socket): Promise<Client> {
-    const secure = tls.connect({ socket, rejectUnauthorized: false })
+  static async secure(socket: net.Socket, options: tls.ConnectionOptions = {}): Promise<Client> {
+    const secure = tls.connect({ ...options, socket, rejectUnauthorized: false })
     await once(secure, 'secureConnect')
     return new Client(secure)
+  }
+
+  /** Of a connection under TLS that is open. */
+  static over(socket: tls.TLSSocket): Client {
+    return new Client(socket)
   }
 
   #changed(): void {

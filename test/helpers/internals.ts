@@ -72,6 +72,8 @@ export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist
 export { native, type Native } from '../../packages/core/dist/platform/native.js'
 export { meansHangup } from '../../packages/core/dist/platform/terminal.js'
 export { checkTls } from '../../packages/core/dist/platform/tls-check.js'
+export { MovedTlsSocket } from '../../packages/core/dist/platform/moved-tls-socket.js'
+export { adoptDescriptor, holdReading, releaseReading } from '../../packages/core/dist/platform/node/connection-handle.js'
 export { snapshotTls, TlsRecordLayer, tlsUnavailable, watchTls, wipeSnapshot, type TlsSnapshot } from '../../packages/core/dist/platform/tls-records.js'
 export { BlockingChannel } from '../../packages/core/dist/protocol/blocking-channel.js'
 export { Channel, openChannel } from '../../packages/core/dist/protocol/channel.js'

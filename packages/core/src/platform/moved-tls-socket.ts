@@ -62,16 +62,17 @@ export class MovedTlsSocket extends net.Socket {
     this.authorizationError = (identity.authorizationError ?? null) as never
     this.alpnProtocol = identity.alpn
     this.servername = identity.servername
-    standOver(this, raw, this.#counts)
+    standOver(this, raw, this.#counts, () => {
+      this.layer.dispose()
+      this.bytes.session?.fill(0)
+    })
     raw.on('data', (chunk: Buffer) => { this.#opened(chunk) })
     raw.on('end', () => { this.#end() })
     raw.on('error', (error) => { this.destroy(error) })
-    raw.on('close', () => { this.destroy() })
-    this.once('close', () => {
-      this.layer.dispose()
-      this.bytes.session?.fill(0)
-      raw.destroy()
-    })
+    // What has come before an end is not lost when both sides have ended.
+    raw.on('close', () => { if (!raw.readableEnded || !raw.writableFinished) this.destroy() })
+    // When the client has ended, this socket decides whether it ends, too.
+    raw.allowHalfOpen = true
   }
 
   #opened(chunk: Buffer): void {

@@ -38,6 +38,8 @@ interface Parser {
 interface ConnectionHandle {
   readonly fd: number
   readonly writeQueueSize: number
+  /** As in standOver(): an object in the place of a handle. */
+  readonly standsIn?: boolean
   reading: boolean
   readStart(): number
   readStop(): number
@@ -138,7 +140,8 @@ export function readingRequests(server: net.Server): Set<net.Socket> | undefined
 export function holdReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
   if (!handle) return
-  socketInside(socket)._paused = true
+  // Where `_paused` is set, HTTP asserts that nothing comes. What a moved TLS socket has decrypted may still come.
+  if (handle.standsIn !== true) socketInside(socket)._paused = true
   handle.reading = false
   handle.readStop()
 }

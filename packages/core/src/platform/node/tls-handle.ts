@@ -40,26 +40,27 @@ export interface MovedCounts {
 }
 
 /** Makes `raw` the socket under `socket`, which has no handle of its own. Node and Handover ask `_handle`, and `plainSocketOf` is `raw`. */
-export function standOver(socket: net.Socket, raw: net.Socket, counts: MovedCounts): void {
+export function standOver(socket: net.Socket, raw: net.Socket, counts: MovedCounts, closing: () => void): void {
   const pass = (name: string) => (...args: unknown[]): unknown => {
     const handle = connectionHandle(raw) as unknown as Record<string, (...args: unknown[]) => unknown> | undefined
     return handle?.[name]?.(...args) ?? 0
   }
-  Object.assign(inside(socket), {
-    _parent: raw, server: serverOf(raw),
-    _handle: {
-      reading: true,
-      get fd() { return connectionHandle(raw)?.fd ?? -1 },
-      get writeQueueSize() { return raw.writableLength + (connectionHandle(raw)?.writeQueueSize ?? 0) },
-      get bytesRead() { return counts.read },
-      get bytesWritten() { return counts.written },
-      readStart() { raw.resume(); releaseReading(raw); return 0 },
-      readStop() { holdReading(raw); return 0 },
-      close(closed?: () => void) { raw.destroy(); if (closed) setImmediate(closed) },
-      getpeername: pass('getpeername'), getsockname: pass('getsockname'), setNoDelay: pass('setNoDelay'),
-      setKeepAlive: pass('setKeepAlive'), ref: pass('ref'), unref: pass('unref'), hasRef: () => true
-    }
-  })
+  const handle = {
+    standsIn: true, reading: true,
+    get fd() { return connectionHandle(raw)?.fd ?? -1 },
+    get writeQueueSize() { return raw.writableLength + (connectionHandle(raw)?.writeQueueSize ?? 0) },
+    get bytesRead() { return counts.read },
+    get bytesWritten() { return counts.written },
+    readStart() { raw.resume(); releaseReading(raw); return 0 },
+    readStop() { holdReading(raw); return 0 },
+    close(closed?: () => void) { closing(); raw.destroy(); if (closed) setImmediate(closed) },
+    getpeername: pass('getpeername'), getsockname: pass('getsockname'), setNoDelay: pass('setNoDelay'),
+    setKeepAlive: pass('setKeepAlive'), ref: pass('ref'), unref: pass('unref'), hasRef: () => true
+  }
+  Object.assign(inside(socket), { _parent: raw, server: serverOf(raw), _handle: handle })
+  // After each chunk a stream reads on by itself, also where the chunk has led to a hold.
+  const read = raw._read.bind(raw)
+  raw._read = (size) => { if (handle.reading) read(size) }
 }
 
 /** The timeout of the socket begins anew: Node does that itself where its own handle reads or writes. */

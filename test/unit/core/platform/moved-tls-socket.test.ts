@@ -1,0 +1,66 @@
+/** The socket of a TLS connection that another process began, against Node's own client. */
+
+import { once } from 'node:events'
+import type net from 'node:net'
+import type tls from 'node:tls'
+import { setImmediate as turn } from 'node:timers/promises'
+import { expect, it, onTestFinished } from 'vitest'
+import { holdReading, MovedTlsSocket, native, adoptDescriptor, releaseReading, snapshotTls } from '../../../helpers/internals.js'
+import { take, talk, tlsPair, type TlsPair } from '../../../helpers/tls-moving.js'
+
+async function moved(options?: tls.TlsOptions): Promise<{ pair: TlsPair; socket: MovedTlsSocket; raw: net.Socket }> {
+  const pair = await tlsPair(options)
+  await talk(pair)
+  const snapshot = snapshotTls(pair.server)
+  if ('stays' in snapshot) throw new Error(snapshot.stays)
+  const raw = adoptDescriptor(native!.duplicate((pair.raw as unknown as { _handle: { fd: number } })._handle.fd), undefined)
+  const cipher = pair.server.getCipher()
+  pair.server.destroy()
+  const socket = new MovedTlsSocket(raw, snapshot, { alpn: false, servername: false, authorized: false, reused: false, cipher }, {})
+  onTestFinished(() => {
+    socket.destroy()
+    pair.end()
+  })
+  return { pair, socket, raw }
+}
+
+it('where it is held while it hears what came, nothing more is read until it is released', async () => {
+  const { pair: { client }, socket, raw } = await moved()
+  socket.once('data', () => { holdReading(socket) })
+  client.write('one')
+  await once(socket, 'data')
+  const { bytesRead } = raw
+  client.write('two')
+  for (let turns = 0; turns < 20; turns++) await turn()
+  expect(raw.bytesRead).toBe(bytesRead)
+  expect(socket.readableLength + raw.readableLength).toBe(0)
+  const rest = take(socket, 3)
+  releaseReading(socket)
+  expect((await rest).toString()).toBe('two')
+})
+
+it('what came before the end of the client is there when this side has ended, too', async () => {
+  const { pair: { client }, socket, raw } = await moved({ allowHalfOpen: true })
+  client.end('there')
+  await once(raw, 'end')
+  socket.end('back')
+  await once(raw, 'close')
+  expect((await take(socket, 5)).toString()).toBe('there')
+})
+
+it('an answer that comes after the client has ended is sent, where this side may stay open', async () => {
+  const { pair: { client }, socket, raw } = await moved({ allowHalfOpen: true })
+  client.end('there')
+  const back = take(client, 4)
+  await once(raw, 'end')
+  socket.end('back')
+  expect((await back).toString()).toBe('back')
+})
+
+it('a destroyed one has wiped its keys, whatever listeners were removed', async () => {
+  const { socket, raw } = await moved()
+  socket.removeAllListeners()
+  socket.destroy()
+  expect(() => socket.layer.write(Buffer.from('x'))).toThrow(/EBADF/)
+  expect(raw.destroyed).toBe(true)
+})
