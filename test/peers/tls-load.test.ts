@@ -47,7 +47,7 @@ test.for(runs)(`%s: over ${reloads} reloads of ${3 * clients} TLS clients nothin
     renameSync(folder.at('new'), folder.at('node'))
   }
   use(through[0]!)
-  const env = { HANDOVER_MOVE: 'tls', PATH: `${folder.path}:${process.env['PATH'] ?? ''}` }
+  const env = { PATH: `${folder.path}:${process.env['PATH'] ?? ''}` }
   await using generations = await startGenerations('https', env, 'node')
   const options = { connectFirst: true, answerTimeoutMs: 60_000, ...traffic }
   const loads = suites.map((ciphers) => startLoadProcess({ ...generations.targets[0]!, tls: true, ciphers }, options))

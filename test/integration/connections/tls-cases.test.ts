@@ -1,5 +1,5 @@
 /**
- * What is hard about moving a connection under TLS (HANDOVER_MOVE=tls): bytes that are on their way, or half there, at the moment of the
+ * What is hard about moving a connection under TLS: bytes that are on their way, or half there, at the moment of the
  * move. The client's bytes go through the hands of the test, which holds some of them back.
  */
 
@@ -12,7 +12,6 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Client } from '../../helpers/client.js'
 import { ask, goesOn, Moving, nextAnswer } from '../../helpers/moving.js'
 
-const env = { HANDOVER_MOVE: 'tls' }
 const port = (moving: Moving): number => (moving.address as { port: number }).port
 
 /** A TCP connection that sends what it gets only as far as it is let. */
@@ -80,7 +79,7 @@ const get = (target: string): string => `GET ${target} HTTP/1.1\r\nHost: test\r\
 const readSoFar = async (witness: Client): Promise<void> => { for (let times = 0; times < 3; times++) await ask(witness, '/') }
 
 test('a record of which 0 to 6 bytes have come at the moment of the move: the rest comes later, and its request is answered once', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const clients = []
   for (let bytes = 0; bytes <= 6; bytes++) {
     const { client, gate } = await gated(moving)
@@ -105,7 +104,7 @@ test('a record of which 0 to 6 bytes have come at the moment of the move: the re
 })
 
 test('half a request in one record and half in the next, on both sides of a reload, and after the move', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const client = await moving.idleClient()
   const text = get('/halves')
   client.send(text.slice(0, 20))
@@ -130,7 +129,7 @@ test('half a request in one record and half in the next, on both sides of a relo
 const hash = (body: Buffer): string => `${body.length} ${createHash('sha256').update(body).digest('hex')}`
 
 test('bodies in records of 16 KB and of 1 byte, which come whole and byte for byte, before and after a move', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const { client, gate } = await gated(moving)
   for (const generation of [1, 2, 3]) {
     for (const [bytes, record, pieces] of [[150_000, 16_384, 16_389], [150_000, 16_384, 1_000], [400, 1, 1], [400, 1, 7]] as const) {
@@ -148,7 +147,7 @@ test('bodies in records of 16 KB and of 1 byte, which come whole and byte for by
 })
 
 test('a close_notify that nobody has read at the move ends the connection in the successor', async () => {
-  const moving = await Moving.start({ kind: 'https', env, blocked: true })
+  const moving = await Moving.start({ kind: 'https', blocked: true })
   const client = await moving.idleClient()
   await moving.reload()
   await moving.blocked()
@@ -159,7 +158,7 @@ test('a close_notify that nobody has read at the move ends the connection in the
 })
 
 test('a request and a close_notify behind it, unread at the move, are answered and closed by the successor', async () => {
-  const moving = await Moving.start({ kind: 'https', env, blocked: true })
+  const moving = await Moving.start({ kind: 'https', blocked: true })
   const client = await moving.idleClient()
   await moving.reload()
   await moving.blocked()
@@ -172,7 +171,7 @@ test('a request and a close_notify behind it, unread at the move, are answered a
 })
 
 test('clients that leave in the middle of a move, with and without a word, disturb no other', async () => {
-  const moving = await Moving.start({ kind: 'https', env, blocked: true })
+  const moving = await Moving.start({ kind: 'https', blocked: true })
   const stays = await moving.idleClient()
   const leave = [
     (socket: net.Socket) => { socket.destroy() }, (socket: net.Socket) => { socket.end() },
@@ -195,7 +194,7 @@ test('clients that leave in the middle of a move, with and without a word, distu
 })
 
 test('five reloads in a row, each before the connections are asked again: they go through all', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const clients = await Promise.all(Array.from({ length: 10 }, () => moving.idleClient()))
   for (let generation = 2; generation <= 6; generation++) {
     await moving.reload()
@@ -207,7 +206,7 @@ test('five reloads in a row, each before the connections are asked again: they g
 })
 
 test('a session is resumed after a move: with a ticket from before it, and with one from after it', async () => {
-  const moving = await Moving.start({ kind: 'https', env })
+  const moving = await Moving.start({ kind: 'https' })
   const connect = async (session?: Buffer): Promise<{ client: Client; tickets: Buffer[]; reused: boolean }> => {
     const socket = tls.connect({ port: port(moving), host: '127.0.0.1', rejectUnauthorized: false, ...(session && { session }) })
     const tickets: Buffer[] = []
@@ -232,7 +231,7 @@ test('a session is resumed after a move: with a ticket from before it, and with 
 
 test.for(['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305'])(
   'TLS 1.2 with %s moves', async (ciphers) => {
-    const moving = await Moving.start({ kind: 'https', env })
+    const moving = await Moving.start({ kind: 'https' })
     const { client } = await gated(moving, { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2', ciphers })
     await ask(client, '/')
     await moving.reload()
