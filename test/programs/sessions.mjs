@@ -9,6 +9,12 @@ import { certificate } from './certificate.mjs'
 import { print, printEvents } from './print.mjs'
 
 const { env } = process
+const tlsOf = ({ encrypted, alpnProtocol: alpn, socket }) => ({
+  encrypted, alpn, socket: {
+    encrypted: socket.encrypted, alpn: socket.alpnProtocol, servername: socket.servername, protocol: socket.getProtocol(), cipher: socket.getCipher(),
+    authorized: socket.authorized, finished: socket.getFinished().toString('hex')
+  }
+})
 const version = env.VERSION_FILE ? readFileSync(env.VERSION_FILE, 'utf8') : '1'
 const options = { undoWindow: 100, ...JSON.parse(env.OPTIONS ?? '{}') }
 const [, host, port] = /^(.*):(\d+)$/.exec(env.LISTEN ?? '127.0.0.1:0')
@@ -48,7 +54,7 @@ server.on('stream', (stream, headers) => {
       if (waitForTrailers) stream.once('wantTrailers', () => { stream.sendTrailers({ 'x-trailer': `${hashed}` }) })
       stream.respond({
         ':status': 200, 'content-type': 'application/octet-stream', 'x-version': version, 'x-hash': hashed, 'x-echo': headers['x-thing'],
-        'x-peer': `${remoteAddress} ${remotePort}`, 'x-settings': JSON.stringify(stream.session.remoteSettings), 'x-pid': String(process.pid)
+        'x-peer': `${remoteAddress} ${remotePort}`, 'x-settings': JSON.stringify(stream.session.remoteSettings), 'x-pid': String(process.pid), 'x-tls': env.KIND === 'h2' && env.PRINT ? JSON.stringify(tlsOf(stream.session)) : undefined
       }, { waitForTrailers })
       const body = Buffer.alloc(bytes, 'body')
       if (bytes >= 4) body.writeUInt32BE(seed)

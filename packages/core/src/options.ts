@@ -17,7 +17,7 @@ export type LogLevel = 'info' | 'warn' | 'error'
 export interface MoveChoice {
   /** Connections under TLS. true. */
   readonly tls?: boolean
-  /** Sessions of HTTP/2 in the clear. true. */
+  /** Sessions of HTTP/2. true. */
   readonly http2?: boolean
 }
 

@@ -395,7 +395,8 @@ describe('TLS', () => {
 })
 
 test.for([
-  ['h2', {}, 'HTTP/2'],
+  ['h2', { move: { tls: false } }, 'HTTP/2'],
+  ['h2', { move: { http2: false } }, 'HTTP/2'],
   ['h2c', { move: { http2: false } }, 'moving is off'],
   ['h2c', { move: false }, 'moving is off']
 ] as const)('a session of HTTP/2 (%s, %j) stays, with the reason, and gets GOAWAY', async ([kind, options, reason]) => {

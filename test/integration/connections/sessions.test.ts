@@ -1,5 +1,6 @@
 /**
- * Sessions of HTTP/2 in the clear move between two streams: their clients notice nothing, whatever their settings and windows are.
+ * Sessions of HTTP/2, in the clear and over TLS, move between two streams: their clients notice nothing, whatever their
+ * settings and windows are.
  */
 
 import { once } from 'node:events'
@@ -16,16 +17,18 @@ const reloads = Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10))
 const sessions = 100
 const script = programPath('sessions.mjs')
 const options = JSON.stringify({ undoWindow: 100, drainTimeout: 60_000 })
-const urlOf = (generations: Generations): string => `http://127.0.0.1:${(generations.targets[0] as { port: number }).port}`
+type Kind = 'h2c' | 'h2'
+const kinds: readonly Kind[] = ['h2c', 'h2']
+const urlOf = (generations: Generations, kind: Kind): string => `http${kind === 'h2' ? 's' : ''}://127.0.0.1:${(generations.targets[0] as { port: number }).port}`
 
-describe(`${sessions} sessions, reloaded ${reloads} times`, { timeout: 300_000 }, () => {
+describe.for(kinds)(`${sessions} sessions of %s, reloaded ${reloads} times`, { timeout: 300_000 }, (kind) => {
   let generations: Generations
   let load: SessionLoad
   let reports: DrainReport[]
 
   beforeAll(async () => {
-    generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: options } })
-    load = new SessionLoad(urlOf(generations), { sessions, thinkMs: [0, 0, 20, 60, 500] })
+    generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: kind, OPTIONS: options } })
+    load = new SessionLoad(urlOf(generations, kind), { sessions, thinkMs: [0, 0, 20, 60, 500] })
     await load.until(() => load.served(1) === sessions)
     for (let index = 0; index < reloads; index++) {
       await generations.reload(index % 2 === 0 ? 'signal' : 'rendezvous')
@@ -56,7 +59,7 @@ describe(`${sessions} sessions, reloaded ${reloads} times`, { timeout: 300_000 }
 
 const nodes = [process.execPath, ...(process.env['HANDOVER_TEST_NODES'] ?? '').split(':').filter((binary) => binary !== '')]
 
-test.skipIf(nodes.length === 1)(`sessions move through ${nodes.length} versions of Node and back`, { timeout: 300_000 }, async () => {
+test.skipIf(nodes.length === 1).for(kinds)(`sessions of %s move through ${nodes.length} versions of Node and back`, { timeout: 300_000 }, async (kind) => {
   using folder = new Folder()
   const use = (binary: string): void => {
     symlinkSync(binary, folder.at('new'))
@@ -64,9 +67,9 @@ test.skipIf(nodes.length === 1)(`sessions move through ${nodes.length} versions 
   }
   use(nodes[0]!)
   await using generations = await Generations.start({
-    script, listen: '127.0.0.1:0', node: 'node', env: { KIND: 'h2c', OPTIONS: options, PATH: `${folder.at('.')}:${process.env['PATH'] ?? ''}` }
+    script, listen: '127.0.0.1:0', node: 'node', env: { KIND: kind, OPTIONS: options, PATH: `${folder.at('.')}:${process.env['PATH'] ?? ''}` }
   })
-  const load = new SessionLoad(urlOf(generations), { sessions: 30, thinkMs: [0, 20, 200] })
+  const load = new SessionLoad(urlOf(generations, kind), { sessions: 30, thinkMs: [0, 20, 200] })
   await load.until(() => load.served(1) === 30)
   for (const node of [...nodes.slice(1), ...nodes.toReversed().slice(1)]) {
     use(node)
@@ -80,14 +83,14 @@ test.skipIf(nodes.length === 1)(`sessions move through ${nodes.length} versions 
 })
 
 /** A server of one generation, and what its drain says in the end. */
-async function start(settings: object): Promise<{ generations: Generations; report: () => Promise<DrainReport> }> {
-  const generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: 'h2c', PRINT: '1', OPTIONS: JSON.stringify({ undoWindow: 100, ...settings }) } })
+async function start(kind: Kind, settings: object): Promise<{ generations: Generations; report: () => Promise<DrainReport> }> {
+  const generations = await Generations.start({ script, listen: '127.0.0.1:0', env: { KIND: kind, PRINT: '1', OPTIONS: JSON.stringify({ undoWindow: 100, ...settings }) } })
   onTestFinished(() => generations[Symbol.asyncDispose]())
   return { generations, report: async () => (await drained(generations))[0]! }
 }
 
 function connect(url: string): http2.ClientHttp2Session {
-  const session = http2.connect(url)
+  const session = http2.connect(url, { rejectUnauthorized: false })
   session.on('error', () => undefined)
   onTestFinished(() => { session.destroy() })
   return session
@@ -100,9 +103,9 @@ async function ask(session: http2.ClientHttp2Session, path: string): Promise<htt
   return (await answered)[0]
 }
 
-test('a session that always has a stream open gets GOAWAY before the deadline', async () => {
-  const { generations, report } = await start({ drainTimeout: 3_000 })
-  const session = connect(urlOf(generations))
+test.for(kinds)('%s: a session that always has a stream open gets GOAWAY before the deadline', async (kind) => {
+  const { generations, report } = await start(kind, { drainTimeout: 3_000 })
+  const session = connect(urlOf(generations, kind))
   const goaway = once(session, 'goaway')
   session.request({ ':path': '/?ms=600000' }).on('error', () => undefined).resume()
   await generations.until(() => generations.events.some(({ event }) => event === 'request'))
@@ -112,9 +115,9 @@ test('a session that always has a stream open gets GOAWAY before the deadline', 
   expect(await report()).toMatchObject({ connections })
 })
 
-test('a session moves when its long stream has ended, and knows its peer', async () => {
-  const { generations, report } = await start({})
-  const session = connect(urlOf(generations))
+test.for(kinds)('%s: a session moves when its long stream has ended, and knows its peer', async (kind) => {
+  const { generations, report } = await start(kind, {})
+  const session = connect(urlOf(generations, kind))
   const stream = ask(session, '/?ms=1000')
   await generations.until(() => generations.events.some(({ event }) => event === 'request'))
   await generations.reload('signal')
@@ -123,9 +126,9 @@ test('a session moves when its long stream has ended, and knows its peer', async
   expect(await ask(session, '/')).toMatchObject({ 'x-version': '2', 'x-peer': `127.0.0.1 ${session.socket.localPort}` })
 })
 
-test('a client that leaves, before the move or after it, ends its session in the process that has it', async () => {
-  const { generations, report } = await start({})
-  const [first, second] = [connect(urlOf(generations)), connect(urlOf(generations))]
+test.for(kinds)('%s: a client that leaves, before the move or after it, ends its session in the process that has it', async (kind) => {
+  const { generations, report } = await start(kind, {})
+  const [first, second] = [connect(urlOf(generations, kind)), connect(urlOf(generations, kind))]
   await Promise.all([ask(first, '/'), ask(second, '/')])
   const reload = generations.reload('signal')
   first.destroy()
@@ -137,9 +140,9 @@ test('a client that leaves, before the move or after it, ends its session in the
   await generations.stop()
 })
 
-test('an undo while a stream is open: the session goes on here', async () => {
-  const { generations } = await start({ undoWindow: 30_000 })
-  const session = connect(urlOf(generations))
+test.for(kinds)('%s: an undo while a stream is open: the session goes on here', async (kind) => {
+  const { generations } = await start(kind, { undoWindow: 30_000 })
+  const session = connect(urlOf(generations, kind))
   await ask(session, '/')
   const stream = ask(session, '/?ms=1500&bytes=100000')
   await generations.until(() => generations.events.filter(({ event }) => event === 'request').length === 2)
@@ -150,4 +153,18 @@ test('an undo while a stream is open: the session goes on here', async () => {
   expect(await stream).toMatchObject({ 'x-version': '1' })
   for (let count = 0; count < 5; count++) expect(await ask(session, '/?bytes=30000')).toMatchObject({ 'x-version': '1' })
   expect(session.destroyed).toBe(false)
+  // It moves at the next reload.
+  process.kill(generations.programs[0]!.pid, 'SIGHUP')
+  await generations.until(() => generations.events.some(({ event, report }) => event === 'report' && (report as DrainReport).result === 'drained'))
+  expect(await ask(session, '/?bytes=30000')).toMatchObject({ 'x-version': '2' })
+})
+
+test('the program reads of a session under TLS what it read before the move', async () => {
+  const { generations, report } = await start('h2', {})
+  const session = connect(urlOf(generations, 'h2'))
+  const { 'x-tls': before } = await ask(session, '/')
+  expect(JSON.parse(String(before))).toMatchObject({ encrypted: true, alpn: 'h2', socket: { encrypted: true, alpn: 'h2', protocol: 'TLSv1.3' } })
+  await generations.reload('signal')
+  await report()
+  expect(await ask(session, '/')).toMatchObject({ 'x-version': '2', 'x-tls': before })
 })

@@ -166,7 +166,7 @@ describe('a move resolves false and the connection goes on', () => {
   })
 
   test('under TLS, where that is off', async () => {
-    const sockets = await Sockets.start({ env: { TLS: '1' } })
+    const sockets = await Sockets.start({ env: { TLS: '1' }, options: { move: { tls: false } } })
     const client = await sockets.client({ id: 'secure' })
     await sockets.program.hangUp()
     expect(await sockets.tried('secure')).toMatchObject({ moved: false })

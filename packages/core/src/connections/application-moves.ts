@@ -191,6 +191,7 @@ export class ApplicationMoves {
 
 /** Of a server that this process does not have. */
 function adoptAlone(fd: number, { tls }: MovedConnection, keys: readonly Buffer[] | undefined): net.Socket {
-  const socket = adoptDescriptor(fd, undefined)
-  return tls ? goOnWith(socket, tls, keys) : socket
+  if (!tls) return adoptDescriptor(fd, undefined)
+  const secure = goOnWith(adoptDescriptor(fd, undefined, (bytes) => { secure.arrived(bytes) }), tls, keys)
+  return secure
 }

@@ -10,7 +10,8 @@ import { acceptorOf, adoptDescriptor, countConnections, plainSocketOf, primePars
 import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
 import { isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
-import type { MovedConnection, MovedSession } from '../protocol/handover-messages.js'
+import type { MovedTlsSocket } from '../platform/moved-tls-socket.js'
+import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 import {
   inactivityMs, keepAliveMs, limitsOf, speaksHttp2, type CanMove, type Connection, type Protocol, type RunningRequest,
@@ -65,6 +66,11 @@ function above(server: net.Server, socket: tls.TLSSocket): Protocol {
   return isHttpsServer(server) ? 'http1' : 'other'
 }
 
+/** Gets what is read of a connection, instead of 'data'. */
+interface Reader {
+  arrived(bytes: Buffer): void
+}
+
 const none: readonly RunningRequest[] = []
 
 export class ConnectionTracker {
@@ -79,7 +85,6 @@ export class ConnectionTracker {
   #receiving: MovedConnection | undefined
   /** Below the session of HTTP/2 that is being received. */
   #continuing: ContinuedSession | undefined
-  readonly #continued = new WeakMap<net.Socket, ContinuedSession>()
 
   constructor(server: net.Server, canMove?: CanMove) {
     this.#server = server
@@ -181,19 +186,24 @@ export class ConnectionTracker {
    */
   receive(fd: number, about: MovedConnection, keys?: readonly Buffer[]): net.Socket {
     const server = this.#server
-    let socket = adoptDescriptor(fd, server, about.http2 && ((bytes) => { this.#continued.get(socket)?.arrived(bytes) }))
+    const { http2: moved, tls: secure } = about
+    let reader: Reader | undefined
+    let socket = adoptDescriptor(fd, server, moved ?? secure ? (bytes) => { reader?.arrived(bytes) } : undefined)
     this.#receiving = about
     try {
       if (about.kind !== 'http') {
         const below = socket
-        if (about.tls) socket = goOnWith(below, about.tls, keys)
+        if (secure) reader = socket = goOnWith(below, secure, keys)
         this.#add(socket, 'other', below)
         this.#drain?.added(socket)
-      } else if (about.http2) {
-        this.#continueSession(socket, about.http2)
+      } else if (moved) {
+        if (secure) reader = socket = this.#goOnSecure(socket, secure, keys)
+        const continuing = new ContinuedSession(socket, moved)
+        reader ??= continuing
+        this.#continueSession(socket, continuing, secure ? 'secureConnection' : 'connection')
       } else {
-        if (about.tls) socket = this.#goOnSecure(socket, about.tls, keys)
-        else server.emit('connection', socket)
+        if (secure) reader = socket = this.#goOnSecure(socket, secure, keys)
+        server.emit(secure ? 'secureConnection' : 'connection', socket)
         if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
         if (!isNodesOwn(server, socket)) throw new Error('the program reads connections itself before it gives them to HTTP')
         if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
@@ -208,25 +218,22 @@ export class ConnectionTracker {
     }
   }
 
-  /** The program's own listeners get the socket below, as at an accept; then all get the secure one, as after a handshake. */
-  #goOnSecure(below: net.Socket, moved: MovedTls, keys: readonly Buffer[] | undefined): net.Socket {
+  /** The program's own listeners get the socket below, as at an accept. Answers the secure one, as after a handshake. */
+  #goOnSecure(below: net.Socket, moved: MovedTls, keys: readonly Buffer[] | undefined): MovedTlsSocket {
     const server = this.#server
     for (const listener of server.rawListeners('connection')) {
       if (listener !== this.#connected && listener !== nodesTlsListener()) listener.call(server, below)
     }
     if (below.destroyed) throw new Error("a listener for 'connection' closed it")
-    const socket = goOnWith(below, moved, keys)
-    server.emit('secureConnection', socket)
-    return socket
+    return goOnWith(below, moved, keys)
   }
 
   /** The program's own listeners get the socket, and Node's the stream on which the session goes on. */
-  #continueSession(socket: net.Socket, moved: MovedSession): void {
-    const continuing = new ContinuedSession(socket, moved)
+  #continueSession(socket: net.Socket, continuing: ContinuedSession, event: 'connection' | 'secureConnection'): void {
+    if (event === 'secureConnection') socket.on('data', (bytes: Buffer) => { continuing.arrived(bytes) })
     this.#continuing = continuing
-    this.#continued.set(socket, continuing)
     try {
-      for (const listener of this.#server.listeners('connection')) {
+      for (const listener of this.#server.listeners(event)) {
         listener.call(this.#server, isSessionMaker(listener, this.#server) ? continuing : socket)
       }
     } finally {

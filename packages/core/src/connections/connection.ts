@@ -62,7 +62,7 @@ export interface Connection {
   leaving?: { readonly kind: string; sent: boolean } | undefined
   /** The program read of it, wrapped it or gave it to a server itself: Handover must not move it (hand-served.ts). */
   byHand: boolean
-  /** It is under TLS, and its drain has a successor that takes such ones. */
+  /** In a drain: under TLS, connections like this one can move. */
   tlsMoves?: boolean
   served?: AnsweringServer
   /** What had been read of it when its last answer was out: an HTTP server that never listened has no list of connections that send. */

@@ -10,7 +10,8 @@
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { Duplex } from 'node:stream'
-import { lendAddresses } from '../platform/node/http2-session.js'
+import { holdReading, releaseReading } from '../platform/node/connection-handle.js'
+import { lendAddresses, makeSecure } from '../platform/node/http2-session.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import {
   beginningOf, changesFrom, endOrAck, firstWindow, flagsOf, FrameSplitter, frameOf, frameTypes, headBytes, lengthOf, padded, settingsOf,
@@ -59,11 +60,16 @@ export class ContinuedSession extends Duplex {
   begin(session: http2.ServerHttp2Session, own: http2.Settings): void {
     const { server, receiveLimit, receiveWindow } = this.#moved
     lendAddresses(session, this.socket)
+    if (this.#isSecure) makeSecure(session, this.socket)
     session.settings(settingsOf(server))
     session.settings(changesFrom(server, own))
     if (receiveLimit > firstWindow) session.setLocalWindowSize(receiveLimit)
     const more = Math.max(receiveLimit, firstWindow) - receiveWindow
     if (more > 0) this.#kept.push(windowUpdate(more))
+  }
+
+  get #isSecure(): boolean {
+    return 'encrypted' in this.socket
   }
 
   /** What the new session believes that it may send, and may not. */
@@ -75,7 +81,8 @@ export class ContinuedSession extends Duplex {
   get isAtRest(): boolean {
     const { settings, acks, resets } = this.#swallowed
     return settings + acks + resets + this.#known === 0 && this.#kept.length === 0 &&
-      this.readableLength === 0 && this.writableLength === 0 && this.#fromClient.rest.length === 0 && this.#toClient.rest.length === 0
+      this.readableLength === 0 && this.writableLength === 0 && this.socket.readableLength === 0 &&
+      this.#fromClient.rest.length === 0 && this.#toClient.rest.length === 0
   }
 
   /** `arrived` gets what was read, and answers what goes on to the session. */
@@ -85,9 +92,12 @@ export class ContinuedSession extends Duplex {
       hold: () => {
         this.#held = true
         this.socket.pause()
+        // There pausing alone does not stop the connection below.
+        if (this.#isSecure) holdReading(this.socket)
       },
       goOn: () => {
         this.#held = false
+        if (this.#isSecure) releaseReading(this.socket)
         this.socket.resume()
       },
       alone: () => undefined,

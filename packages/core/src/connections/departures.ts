@@ -14,10 +14,11 @@ import { readingOf, type SocketSet } from './idle.js'
 import { movabilityOf } from './movability.js'
 import { SessionDeparture } from './session-departure.js'
 import type { StayReason } from './stay-reasons.js'
-import { cargoOf, type TlsCargo } from './tls-cargo.js'
+import { cargoOf, recordsOf, type TlsCargo } from './tls-cargo.js'
 
-/** Where connections can go. */
+/** Where connections can go. `http2`: sessions of HTTP/2, too. */
 export interface Route {
+  readonly http2: boolean
   readonly mover: ConnectionSender
   readonly listener: string
 }
@@ -70,12 +71,15 @@ export class Departures {
     route.mover.add(this.#source)
   }
 
-  /** The session of HTTP/2 on this connection, as far as it can move. */
-  #sessionOf(socket: net.Socket, { protocol, session, wire }: Connection): SessionDeparture | undefined {
+  /** The session of HTTP/2 on this connection, as far as it can move. `later`: half a record of TLS has come, or waits to be written. */
+  #sessionOf(socket: net.Socket, { protocol, session, wire }: Connection): SessionDeparture | 'later' | undefined {
     const known = this.#sessions.get(socket)
     // Another server's connection may have been given to HTTP/2.
-    if (known || protocol !== 'http2' || !session || session.session.destroyed || wire !== socket) return known
-    const departure = new SessionDeparture(session, socket, this.#drain.lingerMs, () => { this.added(socket) })
+    if (known || protocol !== 'http2' || !session || session.session.destroyed) return known
+    const records = wire === socket || session.continued || !this.#route.http2 ? undefined : recordsOf(session.session, socket)
+    if (records === 'later') return 'later'
+    if (records === 'never' || (wire !== socket && !this.#route.http2)) return undefined
+    const departure = new SessionDeparture(session, socket, this.#drain.lingerMs, () => { this.added(socket) }, records)
     this.#sessions.set(socket, departure)
     return departure
   }
@@ -153,20 +157,23 @@ export class Departures {
       const connection = connections.get(socket)
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       this.#drain.looks++
-      // A route for a server of TLS is one for TLS.
-      connection.tlsMoves = true
       const isBetween = this.#between.delete(socket) && socket.bytesRead === connection.bytesRead
       const session = this.#sessionOf(socket, connection)
+      if (session === 'later') {
+        this.#lookAgain(socket, connection)
+        continue
+      }
       const movability = session?.movability() ?? movabilityOf(socket, connection, isBetween ? nobody : reading)
       if (movability === 'now') {
         if (canMove?.(socket) === false) this.#drain.stay(socket, connection, 'vetoed')
         else {
-          const cargo = connection.wire === socket ? undefined : cargoOf(socket)
+          const cargo = connection.wire === socket ? undefined : cargoOf(socket, session?.records)
           if (cargo === 'never') this.#drain.stay(socket, connection, 'tls')
           else if (cargo === 'later') {
-            release(socket, connection)
+            if (session) session.goOn()
+            else release(socket, connection)
             this.#lookAgain(socket, connection)
-          } else yield session ? this.#departSession(socket, connection, session) : this.#depart(socket, connection, cargo)
+          } else yield session ? this.#departSession(socket, connection, session, cargo) : this.#depart(socket, connection, cargo)
         }
       } else if (movability !== 'later') {
         this.#drain.stay(socket, connection, movability.stays)
@@ -230,7 +237,7 @@ export class Departures {
   }
 
   /** Holds the connection of a session of HTTP/2 still. */
-  #departSession(socket: net.Socket, connection: Connection, session: SessionDeparture): OutgoingConnection {
+  #departSession(socket: net.Socket, connection: Connection, session: SessionDeparture, tls?: TlsCargo): OutgoingConnection {
     const leaving = { kind: 'http2', sent: false }
     connection.leaving = leaving
     const http2 = session.leave()
@@ -241,8 +248,10 @@ export class Departures {
         listener: this.#route.listener,
         ageMs: Math.round(performance.now() - connection.openedAt),
         requests: connection.requests,
-        http2
+        http2,
+        ...(tls && { tls: tls.about })
       },
+      tls,
       sent: () => { leaving.sent = true },
       left: () => {
         // At once: Node would send GOAWAY where the program ends the session or its server.

@@ -63,12 +63,14 @@ export class Drain {
   #undone = false
   #timer: NodeJS.Timeout
   readonly #farewell: NodeJS.Timeout
+  readonly #route: Route | undefined
 
   constructor(of: TrackedServer, { lingerMs, deadline, route, stays = 'noSuccessor' }: DrainOptions, forget: () => void) {
     this.#of = of
     this.lingerMs = lingerMs
     this.#stays = stays
     this.#forget = forget
+    this.#route = route
     this.result.open = of.connections.size
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const windowMs = farewellMs(deadline)
@@ -78,7 +80,7 @@ export class Drain {
     }, left(deadline) - windowMs).unref()
     for (const [socket, connection] of of.connections) {
       connection.bytesRead = connection.wire.bytesRead
-      connection.tlsMoves = route !== undefined
+      this.#noteTls(connection)
       if (!route) this.stay(socket, connection)
     }
     if (route) this.#departures = new Departures(of, route, this)
@@ -110,8 +112,11 @@ export class Drain {
   /** Not where nothing moves, and once it is known to stay. */
   #mayMove(connection: Connection): boolean {
     if (this.#departures === undefined || connection.stays !== undefined || connection.protocol !== 'http2') return false
-    // Of a server of TLS only the connections of HTTP/1.1 move.
-    return connection.session?.session.encrypted !== true
+    return connection.session?.session.encrypted !== true || connection.tlsMoves === true
+  }
+
+  #noteTls(connection: Connection): void {
+    connection.tlsMoves = this.#route !== undefined && (connection.protocol !== 'http2' || this.#route.http2)
   }
 
   // ---- what the connections do ----
@@ -127,6 +132,7 @@ export class Drain {
   added(socket: net.Socket): void {
     this.result.open++
     const connection = this.#of.connections.get(socket)
+    if (connection) this.#noteTls(connection)
     if (this.#departures) this.#departures.added(socket)
     // It may have been idle for long where it comes from, but only now does its client hear that it ends.
     else if (connection) this.stay(socket, connection)
@@ -150,6 +156,7 @@ export class Drain {
 
   /** A handshake is over: the secure connection takes the place of the plain one. */
   secured(socket: net.Socket, connection: Connection): void {
+    this.#noteTls(connection)
     if (connection.stays === undefined) return this.#departures?.added(socket)
     connection.quietSince = performance.now()
     this.#rest(socket, connection)

@@ -12,6 +12,7 @@ import type net from 'node:net'
 import { unsentBytes } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { secretWord } from '../platform/on-demand.js'
+import type { TlsRecordLayer } from '../platform/tls-records.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import type { Session } from './connection.js'
 import { emptyTable, FrameEnds, firstTableBytes, pairsOf } from './http2-frames.js'
@@ -27,6 +28,7 @@ const says = ['close', 'destroy', 'goaway', 'ping', 'settings', 'setLocalWindowS
 const unanswered = new WeakMap<http2.ServerHttp2Session, SessionDeparture>()
 
 export class SessionDeparture {
+  readonly records: TlsRecordLayer | undefined
   readonly #session: http2.ServerHttp2Session
   readonly #of: Session
   readonly #changed: () => void
@@ -51,8 +53,9 @@ export class SessionDeparture {
   /** Called while it is on its way. */
   #unsaid: (() => void)[] = []
 
-  /** `changed`: it may be able to leave now. */
-  constructor(of: Session, socket: net.Socket, lingerMs: number, changed: () => void) {
+  /** `changed`: it may be able to leave now. `records`: under TLS, what reads in the place of OpenSSL. */
+  constructor(of: Session, socket: net.Socket, lingerMs: number, changed: () => void, records?: TlsRecordLayer) {
+    this.records = records
     const before = unanswered.get(of.session)
     if (before) before.#finish()
     this.#of = of
@@ -64,7 +67,7 @@ export class SessionDeparture {
     this.#tableBytes = of.session.localSettings.headerTableSize ?? firstTableBytes
     const arrived = (bytes: Buffer): Buffer => this.#arrived(bytes)
     this.#ends = new FrameEnds(Buffer.alloc(8))
-    this.#reading = of.continued ? of.continued.watch(arrived) : SessionReader.of(of.session, socket, arrived)
+    this.#reading = of.continued ? of.continued.watch(arrived) : SessionReader.of(of.session, socket, arrived, records)
     if (!this.#reading) return
     this.#countPings()
     this.#findEnds()

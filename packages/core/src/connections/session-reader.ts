@@ -2,6 +2,9 @@
  * Reads for a session of Node's own in a drain, on a copy of its descriptor: so this process sees where frames end, and reads no byte more
  * once the last stream has ended. All is passed on at once, and nothing is kept: a session that Node lets read again for a moment (after a
  * write that took long) gets what comes next by itself, and no byte is lost or comes twice. That shows in its count of bytes.
+ *
+ * Under TLS the records are opened here, and OpenSSL reads none any more: it would not know their numbers. So the session never reads by
+ * itself again, and a reader stays for as long as its session.
  */
 
 import type http2 from 'node:http2'
@@ -10,6 +13,7 @@ import { native } from '../platform/native.js'
 import { adoptDescriptor, holdReading, releaseReading } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { feedOf } from '../platform/node/http2-session.js'
+import type { TlsRecordLayer } from '../platform/tls-records.js'
 
 /** Who reads for a session, and can be told to wait. */
 export interface Reading {
@@ -21,15 +25,25 @@ export interface Reading {
   end(): void
 }
 
+const secureReaders = new WeakMap<http2.ServerHttp2Session, SessionReader>()
+
 export class SessionReader implements Reading {
   readonly #session: http2.ServerHttp2Session
   readonly #socket: net.Socket
   readonly #copy: net.Socket
   #bytesRead: number
   #isAlone = false
+  #isWaiting = false
   #ended = false
+  /** What was read goes through it on its way to the session. */
+  #arrived: (bytes: Buffer) => Buffer
+  readonly #isSecure: boolean
 
-  private constructor(session: http2.ServerHttp2Session, socket: net.Socket, copy: net.Socket) {
+  private constructor(
+    session: http2.ServerHttp2Session, socket: net.Socket, copy: net.Socket, arrived: (bytes: Buffer) => Buffer, isSecure: boolean
+  ) {
+    this.#arrived = arrived
+    this.#isSecure = isSecure
     this.#session = session
     this.#socket = socket
     this.#copy = copy
@@ -38,20 +52,35 @@ export class SessionReader implements Reading {
   }
 
   /** `arrived` gets what was read, and answers what is passed on. Undefined: this Node, or this connection, has no such way. */
-  static of(session: http2.ServerHttp2Session, socket: net.Socket, arrived: (bytes: Buffer) => Buffer): SessionReader | undefined {
+  static of(
+    session: http2.ServerHttp2Session, socket: net.Socket, arrived: (bytes: Buffer) => Buffer, records?: TlsRecordLayer
+  ): SessionReader | undefined {
+    const known = secureReaders.get(session)
+    if (known) {
+      known.#arrived = arrived
+      return known
+    }
     const feed = feedOf(session)
     const fd = fdOf(socket)
     const copied = feed && fd !== undefined ? native?.duplicate(fd) : undefined
     if (!feed || copied === undefined || copied < 0) return undefined
     const copy = adoptDescriptor(copied, undefined, (bytes) => {
-      const passed = arrived(bytes)
-      if (!session.destroyed) feed(passed)
+      const plain = records ? open(records, bytes, session, socket) : bytes
+      const passed = plain && reader.#arrived(plain)
+      if (passed && !session.destroyed) feed(passed)
       if (!reader.#ended) holdReading(socket)
     })
-    const reader = new SessionReader(session, socket, copy)
+    const reader = new SessionReader(session, socket, copy, arrived, records !== undefined)
     // The session finds the same on its own descriptor.
-    for (const event of ['end', 'error', 'close']) copy.on(event, () => { reader.end() })
-    socket.once('close', () => { reader.end() })
+    for (const event of ['end', 'error', 'close']) copy.on(event, () => { reader.#finish() })
+    socket.once('close', () => {
+      reader.#finish()
+      records?.dispose()
+    })
+    if (records) {
+      secureReaders.set(session, reader)
+      reader.alone(true)
+    }
     return reader
   }
 
@@ -68,10 +97,15 @@ export class SessionReader implements Reading {
    * read. The loop does not turn for it: an immediate that is unreferenced waits for the next turn.
    */
   alone(isAlone: boolean): void {
-    this.#isAlone = isAlone
-    if (!isAlone || this.#ended) return
+    this.#isAlone = isAlone || this.#isSecure
+    if (!this.#isAlone || this.#ended) return
     holdReading(this.#socket)
-    setImmediate(() => { if (this.#isAlone) this.alone(true) }).unref()
+    if (this.#isWaiting) return
+    this.#isWaiting = true
+    setImmediate(() => {
+      this.#isWaiting = false
+      if (this.#isAlone) this.alone(true)
+    }).unref()
   }
 
   hold(): void {
@@ -84,9 +118,28 @@ export class SessionReader implements Reading {
   }
 
   end(): void {
+    if (!this.#isSecure) return this.#finish()
+    this.#arrived = (bytes) => bytes
+    this.goOn()
+  }
+
+  #finish(): void {
     if (this.#ended) return
     this.#ended = true
     this.#copy.destroy()
     if (!this.#session.destroyed && !this.#socket.destroyed) releaseReading(this.#socket)
+  }
+}
+
+/** What the client said. It may be nothing, or the end. */
+function open(records: TlsRecordLayer, bytes: Buffer, session: http2.ServerHttp2Session, socket: net.Socket): Buffer | undefined {
+  try {
+    // The answer to a KeyUpdate would be OpenSSL's to write. No client waits for it.
+    const { data, ended } = records.read(bytes)
+    if (ended === true) session.close()
+    return data
+  } catch (error) {
+    socket.destroy(error as Error)
+    return undefined
   }
 }

@@ -11,7 +11,7 @@ import { openMemoryFile, sealMemoryFile } from '../platform/memory-file.js'
 import { MovedTlsSocket, type TlsBytes, type TlsIdentity } from '../platform/moved-tls-socket.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 import { checkTls } from '../platform/tls-check.js'
-import { snapshotTls, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
+import { snapshotTls, TlsRecordLayer, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 
 export interface TlsCargo {
@@ -23,6 +23,8 @@ const nothing = Buffer.alloc(0)
 /** The self-test, which the first move waits for: why none moves, or undefined. */
 let tested: { readonly obstacle: string | undefined } | undefined
 let testing: Promise<void> | undefined
+/** By session of HTTP/2. */
+const reading = new WeakMap<object, TlsRecordLayer>()
 
 /** Resolves when it is known whether connections under TLS can move from here. */
 export function testTls(): Promise<void> {
@@ -35,23 +37,43 @@ export function testTls(): Promise<void> {
 
 export const isSecure = (socket: net.Socket): boolean => socket instanceof MovedTlsSocket || isTlsSocket(socket)
 
-/** In the same turn of the loop in which the connection is held. Undefined where it is not possible at this moment; or why it never is. */
-export function cargoOf(socket: net.Socket): TlsCargo | 'later' | 'never' {
-  const moved = socket instanceof MovedTlsSocket ? socket : undefined
-  if (moved && !moved.whole) return 'later'
-  if (!moved && !tested) {
-    void testTls()
-    return 'later'
-  }
-  if (!moved && tested?.obstacle !== undefined) return 'never'
+function snapshotOf(socket: net.Socket): TlsSnapshot | 'later' | 'never' {
+  if (!tested) void testTls()
+  if (tested === undefined || tested.obstacle !== undefined) return tested ? 'never' : 'later'
   // A server of TLS has no others.
   // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
-  const own = socket as tls.TLSSocket
-  const snapshot = moved ? moved.layer.snapshot() : snapshotTls(own)
-  if ('stays' in snapshot) {
-    return snapshot.stays === 'half a record' || snapshot.stays === 'bytes to be written' || snapshot.stays === 'handshake' ? 'later' : 'never'
+  const snapshot = snapshotTls(socket as tls.TLSSocket)
+  if (!('stays' in snapshot)) return snapshot
+  return snapshot.stays === 'half a record' || snapshot.stays === 'bytes to be written' || snapshot.stays === 'handshake' ? 'later' : 'never'
+}
+
+/** What reads for a session, from now on, in the place of OpenSSL: this process must see the frames of HTTP/2. */
+export function recordsOf(session: object, socket: net.Socket): TlsRecordLayer | 'later' | 'never' {
+  const known = reading.get(session)
+  if (known) return known
+  const snapshot = snapshotOf(socket)
+  if (typeof snapshot === 'string') return snapshot
+  try {
+    const records = new TlsRecordLayer(snapshot)
+    reading.set(session, records)
+    return records
+  } finally {
+    wipeSnapshot(snapshot)
   }
-  const [identity, bytes] = moved ? [moved.identity, moved.bytes] : identityOf(own)
+}
+
+/**
+ * In the same turn of the loop in which the connection is held. `later`: not at this moment. `records`: what has read for a session; then
+ * OpenSSL knows of what was written alone.
+ */
+export function cargoOf(socket: net.Socket, records?: TlsRecordLayer): TlsCargo | 'later' | 'never' {
+  const moved = socket instanceof MovedTlsSocket ? socket : undefined
+  if (moved?.whole === false || records?.whole === false) return 'later'
+  const snapshot = moved ? moved.layer.snapshot() : records ? withReading(snapshotOf(socket), records) : snapshotOf(socket)
+  if (typeof snapshot === 'string') return snapshot
+  // A server of TLS has no others.
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
+  const [identity, bytes] = moved ? [moved.identity, moved.bytes] : identityOf(socket as tls.TLSSocket)
   const { protocol, cipher, fragment, readSequence, writeSequence } = snapshot
   const secrets = [
     snapshot.read, snapshot.write, snapshot.exporter, bytes.session && Buffer.from(bytes.session), bytes.finished, bytes.peerFinished,
@@ -68,6 +90,13 @@ export function cargoOf(socket: net.Socket): TlsCargo | 'later' | 'never' {
     },
     secrets
   }
+}
+
+function withReading(snapshot: TlsSnapshot | 'later' | 'never', records: TlsRecordLayer): TlsSnapshot | 'later' | 'never' {
+  if (typeof snapshot === 'string') return snapshot
+  const { read, readSequence, write, exporter } = records.snapshot()
+  for (const secret of [snapshot.read, write, exporter]) secret?.fill(0)
+  return { ...snapshot, read, readSequence }
 }
 
 function identityOf(socket: tls.TLSSocket): [TlsIdentity, TlsBytes] {
@@ -132,7 +161,7 @@ export function readSecrets(fd: number, abouts: readonly (MovedTls | undefined)[
   }
 }
 
-/** Goes on with the connection, over a socket that nothing has been read of. Wipes the keys. */
+/** Goes on with the connection, over a socket that nothing has been read of, and whose bytes go to `arrived`. Wipes the keys. */
 export function goOnWith(raw: net.Socket, about: MovedTls, secrets: readonly Buffer[] = []): MovedTlsSocket {
   const [read, write, exporter, session, finished, peerFinished, certificate] = secrets.map((part) => (part.length > 0 ? part : undefined))
   if (!read || !write) throw new Error('the keys of a TLS connection are missing')

@@ -52,7 +52,7 @@ function takes({ support, servers, registry, applicationMoves, settings }: Gener
   if (!support.canMove()) return undefined
   const listeners = registry.listeners.filter(({ owner }) => owner instanceof http.Server)
   const http2 = registry.listeners.filter(
-    ({ owner }) => owner instanceof net.Server && speaksHttp2(owner) && !isTlsServer(owner) && movesKind(settings.move, 'http2')
+    ({ owner }) => owner instanceof net.Server && speaksHttp2(owner) && movesKind(settings.move, 'http2')
   )
   const atOnce = native?.epoll && listeners.every(({ owner }) => servers.connectionsOf(owner)?.takesAll === true)
   const secure = support.canMoveTls() ? registry.listeners.filter(({ owner }) => isTlsServer(owner)) : undefined

@@ -94,7 +94,9 @@ export class Shutdown {
     const listener = registry.of(server)?.about.name
     const way = isTlsServer(server) ? 'tls' : speaksHttp2(server) ? 'http2' : 'listeners'
     const isOn = support.canMove() && (way !== 'http2' || movesKind(settings.move, way))
-    if (isOn && mover && listener !== undefined && mover.takesListener(listener, way)) return { route: { mover, listener } }
+    if (isOn && mover && listener !== undefined && mover.takesListener(listener, way)) {
+      return { route: { mover, listener, http2: movesKind(settings.move, 'http2') && mover.takesListener(listener, 'http2') } }
+    }
     return { stays: !this.#served ? 'noSuccessor' : isOn ? 'notTaken' : 'movingIsOff' }
   }
 

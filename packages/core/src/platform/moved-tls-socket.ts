@@ -49,7 +49,7 @@ export class MovedTlsSocket extends net.Socket {
   readonly #counts = { read: 0, written: 0 }
   #ended = false
 
-  /** Wipes the snapshot. */
+  /** Wipes the snapshot. `raw`: what is read of it goes to `arrived`, so that it reads no more as soon as it is held. */
   constructor(raw: net.Socket, snapshot: TlsSnapshot, identity: TlsIdentity, bytes: TlsBytes) {
     super({ allowHalfOpen: raw.allowHalfOpen, readable: true, writable: true })
     this.layer = new TlsRecordLayer(snapshot)
@@ -66,19 +66,21 @@ export class MovedTlsSocket extends net.Socket {
       this.layer.dispose()
       this.bytes.session?.fill(0)
     })
-    raw.on('data', (chunk: Buffer) => { this.#opened(chunk) })
     raw.on('end', () => { this.#end() })
     raw.on('error', (error) => { this.destroy(error) })
     // What has come before an end is not lost when both sides have ended.
     raw.on('close', () => { if (!raw.readableEnded || !raw.writableFinished) this.destroy() })
     // When the client has ended, this socket decides whether it ends, too.
     raw.allowHalfOpen = true
+    // As an accepted socket does: it reads until its buffer is full, also where nobody listens yet.
+    this.read(0)
   }
 
-  #opened(chunk: Buffer): void {
+  /** The connection was read. The bytes are copied: they are decrypted in place. */
+  arrived(bytes: Buffer): void {
     noteUse(this)
     try {
-      const { data, reply, ended } = this.layer.read(chunk)
+      const { data, reply, ended } = this.layer.read(Buffer.from(bytes))
       if (reply) this.raw.write(reply)
       this.#counts.read += data?.length ?? 0
       if (data && !this.push(data)) this.raw.pause()
@@ -123,7 +125,7 @@ export class MovedTlsSocket extends net.Socket {
 
   /** Nothing of a record is in this process, in either direction. */
   get whole(): boolean {
-    return this.layer.whole && this.raw.readableLength === 0 && this.raw.writableLength === 0 && !this.#ended
+    return this.layer.whole && this.raw.writableLength === 0 && !this.#ended
   }
 
   // ---- what a TLSSocket answers ----

@@ -36,7 +36,7 @@ async function longPolls(count: number) {
   let moved = 0
   const channel = { send: () => { moved++ } } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
   const mover = new ConnectionSender(channel, { listeners: ['tcp'], kinds: [], room: count }, () => undefined)
-  const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
+  const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp', http2: false } })
   onTestFinished(() => { mover.end({ text: 'the test is over' }, true) })
   return { connections, drain, waiting, moved: () => moved }
 }

@@ -39,7 +39,7 @@ function drainInto(from: InstanceType<typeof ConnectionTracker>, to: InstanceTyp
   void (async () => {
     for (let word = await ours.receive(); word?.message.type === 'taken'; word = await ours.receive()) mover.taken(word.message.count)
   })()
-  const drain = from.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp' } })
+  const drain = from.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp', http2: false } })
   onTestFinished(() => {
     mover.end({ text: 'the test is over' })
     drain.undo()

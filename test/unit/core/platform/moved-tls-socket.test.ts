@@ -13,10 +13,12 @@ async function moved(options?: tls.TlsOptions): Promise<{ pair: TlsPair; socket:
   await talk(pair)
   const snapshot = snapshotTls(pair.server)
   if ('stays' in snapshot) throw new Error(snapshot.stays)
-  const raw = adoptDescriptor(native!.duplicate((pair.raw as unknown as { _handle: { fd: number } })._handle.fd), undefined)
+  const fd = native!.duplicate((pair.raw as unknown as { _handle: { fd: number } })._handle.fd)
+  const raw = adoptDescriptor(fd, undefined, (bytes) => { socket.arrived(bytes) })
   const cipher = pair.server.getCipher()
   pair.server.destroy()
-  const socket = new MovedTlsSocket(raw, snapshot, { alpn: false, servername: false, authorized: false, reused: false, cipher }, {})
+  const identity = { alpn: false, servername: false, authorized: false, reused: false, cipher } as const
+  const socket: MovedTlsSocket = new MovedTlsSocket(raw, snapshot, identity, {})
   onTestFinished(() => {
     socket.destroy()
     pair.end()

@@ -9,6 +9,12 @@ import { connectionHandle } from './connection-handle.js'
 
 type AddressedHandle = Partial<Record<'getpeername' | 'getsockname', (out: object) => number>>
 
+/** What a program asks a TLSSocket. */
+const tlsNames = [
+  'encrypted', 'authorized', 'authorizationError', 'alpnProtocol', 'servername', 'getCipher', 'getProtocol', 'getSession', 'getFinished',
+  'getPeerFinished', 'getPeerCertificate', 'getPeerX509Certificate', 'isSessionReused', 'exportKeyingMaterial', 'renegotiate'
+]
+
 function behindSymbol(owner: object, description: string): unknown {
   const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === description)
   return symbol && (owner as Record<symbol, unknown>)[symbol]
@@ -31,6 +37,22 @@ export function feedOf(session: http2.Http2Session): ((bytes: Buffer) => void) |
   const handle = (): { receive?: unknown } => behindSymbol(session, 'kHandle') ?? {}
   if (typeof handle().receive !== 'function') return undefined
   return (bytes) => { (handle() as { receive?(bytes: Buffer): void }).receive?.(bytes) }
+}
+
+/** Makes a session over a stream, and its socket, answer what they would answer over this TLS connection. Call it when it has begun. */
+export function makeSecure(session: http2.Http2Session, connection: net.Socket): void {
+  for (const [name, value] of [['encrypted', true], ['alpnProtocol', 'h2']] as const) {
+    const symbol = Object.getOwnPropertySymbols(session).find(({ description }) => description === name)
+    if (symbol) Object.assign(session, { [symbol]: value })
+  }
+  const socket = socketOfSession(session)
+  if (!socket) return
+  for (const name of tlsNames) {
+    if (name in socket) continue
+    const value: unknown = Reflect.get(connection, name)
+    const own: unknown = typeof value === 'function' ? value.bind(connection) : value
+    Object.defineProperty(socket, name, { value: own, configurable: true })
+  }
 }
 
 /** Lets the socket of a session over a stream say whose it is, as the connection below does. */
