@@ -9,6 +9,7 @@ import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import { ApplicationMoves } from '../connections/application-moves.js'
 import { requestCounts } from '../connections/request-counts.js'
+import { testTls } from '../connections/tls-cargo.js'
 import type { Boot } from '../control/boot-watch.js'
 import type { Caller, CallingKeeper } from '../control/control-connections.js'
 import { ControlSockets } from '../control/control-sockets.js'
@@ -25,6 +26,7 @@ import { ListenerRegistry } from '../listeners/listener-registry.js'
 import { ServedPaths } from '../listeners/served-paths.js'
 import { movesKind, SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
 import { debug } from '../platform/debug.js'
+import { isTlsServer } from '../platform/on-demand.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { Support } from '../platform/support.js'
 import { watchTls } from '../platform/tls-records.js'
@@ -231,11 +233,17 @@ export class GenerationContext implements ProcessContext {
   #moved(from: LifecycleState, to: State): void {
     debug(() => `lifecycle: ${from} to ${to.is}`)
     this.startTimes.moved(to.is)
+    if (to.is === 'launching' || to.is === 'offering') this.#prepareTlsMoves()
     this.watchdog.moved(to)
     this.isTelling = true
     this.keeper?.state(to.is, this.self.generation)
     this.emit('state', { from, to: to.is, generation: this.self.generation })
     this.isTelling = false
+  }
+
+  /** So that the first connection under TLS does not wait for it. */
+  #prepareTlsMoves(): void {
+    if (this.support.canMoveTls() && this.registry.listeners.some(({ owner }) => isTlsServer(owner))) void testTls()
   }
 
   // ---- options ----
