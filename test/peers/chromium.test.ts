@@ -1,5 +1,6 @@
 /**
- * A real browser as the client of a WebSocket that moves: the page of test/programs/ws-page.mjs counts and checks what it sees.
+ * A real browser as the client of a WebSocket that moves, and of HTTPS and HTTP/2 over TLS: the pages of test/programs/ws-page.mjs and
+ * fetch-page.mjs count and check what they see.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -11,6 +12,7 @@ import { Program, programPath, waitFor, type ProgramEvent } from '../helpers/pro
 
 const { error } = spawnSync('chromium', ['--version'])
 const reloads = 5
+const fetchReloads = 3
 
 interface Found {
   readonly sent: number
@@ -23,7 +25,7 @@ interface Found {
 /** Resolves when the whole browser is gone, which goes on writing its profile until then. */
 function openPage(url: string): void {
   const profile = mkdtempSync(path.join(tmpdir(), 'handover-chromium-'))
-  const browser = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', `--user-data-dir=${profile}`, url], { stdio: 'ignore', detached: true })
+  const browser = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors', `--user-data-dir=${profile}`, url], { stdio: 'ignore', detached: true })
   onTestFinished(async () => {
     const group = -browser.pid!
     process.kill(group, 'SIGKILL')
@@ -70,3 +72,34 @@ test.skipIf(error !== undefined)(`Chromium sees nothing of ${reloads} reloads${e
     expect(offered).toContain('permessage-deflate')
   }
 })
+
+interface Fetched {
+  readonly answers: number
+  readonly connects: number
+  readonly protocols: readonly string[]
+  readonly generations: readonly number[]
+  readonly errors: readonly string[]
+}
+
+test.skipIf(error !== undefined).for([['https', 'http/1.1'], ['h2', 'h2']] as const)(
+  `Chromium fetches over the connections that it has, over ${fetchReloads} reloads (%s)${error ? ' (skipped: no chromium here)' : ''}`,
+  { timeout: 180_000 }, async ([kind, protocol]) => {
+    const program = Program.start(programPath('fetch-page.mjs'), { env: { KIND: kind } })
+    onTestFinished(() => program[Symbol.asyncDispose]())
+    const { address } = await program.event('listening')
+    openPage(`https://127.0.0.1:${(address as { port: number }).port}/page`)
+
+    const found = async (holds: (found: Fetched) => boolean): Promise<Fetched> =>
+      (await program.event('found', (event) => holds(event['found'] as Fetched)))['found'] as Fetched
+    const before = await found(({ answers }) => answers > 20)
+    for (let generation = 2; generation <= fetchReloads + 1; generation++) {
+      await program.hangUp()
+      await found(({ generations }) => generations.includes(generation))
+    }
+    const last = await found(({ generations }) => generations.length === fetchReloads + 1)
+    expect(last).toMatchObject({ connects: before.connects, protocols: [protocol], errors: [] })
+    const reports = program.events.filter(({ report }) => (report as { result?: string } | undefined)?.result === 'drained')
+    expect(reports.length).toBeGreaterThan(0)
+    for (const { report } of reports) expect(report).toMatchObject({ connections: { drained: 0, closedIdle: 0, cut: 0, stayed: {} } })
+  }
+)

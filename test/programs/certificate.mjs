@@ -6,7 +6,8 @@ import path from 'node:path'
 
 const der = (tag, ...parts) => {
   const body = Buffer.concat(parts)
-  const size = body.length < 128 ? [body.length] : [0x82, body.length >> 8, body.length & 255]
+  // Browsers insist on the shortest form of a length (X.690, 10.1).
+  const size = body.length < 128 ? [body.length] : body.length < 256 ? [0x81, body.length] : [0x82, body.length >> 8, body.length & 255]
   return Buffer.concat([Buffer.from([tag, ...size]), body])
 }
 const sequence = (...parts) => der(0x30, ...parts)
@@ -27,7 +28,7 @@ function make() {
 }
 
 export function certificate() {
-  const folder = path.join(tmpdir(), `handover-test-certificate-${userInfo().uid}`)
+  const folder = path.join(tmpdir(), `handover-test-certificate-der-${userInfo().uid}`)
   if (!existsSync(folder)) {
     const making = mkdtempSync(`${folder}-`)
     const { key, cert } = make()
