@@ -1,14 +1,19 @@
 // node examples/http/server.mjs
 // kill -HUP <the pid that it prints>
+// With KEY and CERT, two files, it speaks HTTPS.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
+import https from 'node:https'
 import { setTimeout as wait } from 'node:timers/promises'
 import { handover } from '@handover/core'
 
 const version = readFileSync(process.env.APP_VERSION_FILE ?? new URL('../version.txt', import.meta.url), 'utf8').trim()
 
-const server = handover(http.createServer(async (req, res) => {
+const { KEY, CERT } = process.env
+const create = KEY ? (listener) => https.createServer({ key: readFileSync(KEY), cert: readFileSync(CERT) }, listener) : http.createServer
+
+const server = handover(create(async (req, res) => {
   const { pathname, searchParams } = new URL(req.url, 'http://localhost')
   const number = (name, otherwise) => Number(searchParams.get(name) ?? otherwise)
   res.setHeader('x-version', version).setHeader('x-pid', process.pid)

@@ -8,7 +8,7 @@ import { sleep } from '../client/clock.js'
 import { Example } from '../example.js'
 import { startLoadProcess } from '../client/process.js'
 import { count, table } from '../table.js'
-import { withCertificate } from './certificate.js'
+import { withCertificate } from '../certificate.js'
 
 const clients = 1_000
 const thinkMs = 15_000

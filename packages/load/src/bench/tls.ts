@@ -12,7 +12,7 @@ import tls from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { nowMs } from '../client/clock.js'
 import { count, median, table } from '../table.js'
-import { withCertificate } from './certificate.js'
+import { withCertificate } from '../certificate.js'
 import type { TlsServerSays, TlsSide } from './tls-server.js'
 
 const rounds = 16

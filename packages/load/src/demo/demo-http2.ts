@@ -1,5 +1,5 @@
 /**
- * `npm run demo -- --http2`: a server of HTTP/2 in the clear under sessions that are always in use, reloaded again and again, also through
+ * `npm run demo -- --http2`: a server of HTTP/2, in the clear or over TLS, under sessions that are always in use, reloaded again and again, also through
  * several versions of Node. Every body is checked by its hash; a session that is closed or told to go counts as one that did not stay.
  *
  * Real processes and real sessions, as in the other parts; it leaves none of the processes behind.
@@ -9,6 +9,7 @@ import { mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Certificate } from '../certificate.js'
 import { nowMs, sleep } from '../client/clock.js'
 import { waitWhileItMoves } from '../client/progress.js'
 import { SessionLoad } from '../client/session-load.js'
@@ -20,9 +21,12 @@ export interface Http2Options {
   readonly sessions: number
   /** Binaries of Node, which the processes use by turns. Without: this one. */
   readonly nodes: readonly string[]
+  /** Over TLS: files of a key and a certificate. */
+  readonly tls: Certificate | undefined
 }
 
 export interface Http2Summary {
+  readonly tls: boolean
   readonly sessions: number
   readonly nodes: readonly string[]
   /** Of each reload: how many sessions moved, and how long the first answer of the new version took. */
@@ -69,7 +73,7 @@ class NodeName {
 
 /** Rejects when `interrupted` does. */
 export async function runHttp2(
-  { reloads, sessions, nodes }: Http2Options, interrupted: Promise<never>, tell: (line: string) => void
+  { reloads, sessions, nodes, tls }: Http2Options, interrupted: Promise<never>, tell: (line: string) => void
 ): Promise<Http2Summary> {
   const begun = nowMs()
   const name = nodes.length > 0 ? new NodeName(nodes) : undefined
@@ -77,13 +81,13 @@ export async function runHttp2(
   const example = await Example.start({
     script: fileURLToPath(new URL('http2-server.js', import.meta.url)),
     version: '1.0.0',
-    env: { HANDOVER_UNDO_WINDOW: String(undoMs), ...name?.env },
+    env: { HANDOVER_UNDO_WINDOW: String(undoMs), ...name?.env, ...(tls && { KEY: tls.key, CERT: tls.cert }) },
     ...(name && { node: 'node' }),
     onReport: ({ result, predecessor, connections }) => { if (result === 'drained') moved.set(predecessor.pid, connections.moved) }
   })
   const done: Http2Summary['reloads'][number][] = []
   const failures: string[] = []
-  const load = new SessionLoad(`http://127.0.0.1:${example.target.port}`, { sessions, thinkMs })
+  const load = new SessionLoad(`http${tls ? 's' : ''}://127.0.0.1:${example.target.port}`, { sessions, thinkMs })
   const all = async (version: string): Promise<void> => waitWhileItMoves({
     what: `an answer of version ${version} on each session`,
     look: () => load.lost.length > 0 || load.served(version) === sessions || undefined,
@@ -111,7 +115,8 @@ export async function runHttp2(
     if (load.closed + load.goaways.length > 0) failures.push(`${load.closed} sessions were closed, ${load.goaways.length} told to go`)
     failures.push(...load.lost.slice(0, 5))
     return {
-      sessions, nodes, reloads: done, answers: load.answers, pings: load.pings, lost: load.lost.length, closed: load.closed,
+      tls: tls !== undefined, sessions, nodes,
+      reloads: done, answers: load.answers, pings: load.pings, lost: load.lost.length, closed: load.closed,
       goaways: load.goaways.length, seconds: (nowMs() - begun) / 1_000, failures, stderr: example.stderr
     }
   } finally {
@@ -121,10 +126,10 @@ export async function runHttp2(
   }
 }
 
-export function http2Report({ sessions, reloads, answers, pings, lost, closed, goaways, seconds }: Http2Summary): string {
+export function http2Report({ tls, sessions, reloads, answers, pings, lost, closed, goaways, seconds }: Http2Summary): string {
   const moved = reloads.reduce((sum, reload) => sum + reload.moved, 0)
   return table([
-    ['HTTP/2 in the clear', ''],
+    [tls ? 'HTTP/2 over TLS' : 'HTTP/2 in the clear', ''],
     ['sessions', count(sessions)],
     ['reloads', `${count(reloads.length)} in ${seconds.toFixed(0)} s`],
     ['streams answered, every body checked', count(answers)],

@@ -7,6 +7,7 @@
  */
 
 import { parseArgs } from 'node:util'
+import { type Certificate, withCertificate } from '../certificate.js'
 import { type LoadOptions } from '../client/client.js'
 import { nowMs, sleep } from '../client/clock.js'
 import { type CacheSummary, cacheReport, runCaches } from './demo-cache.js'
@@ -24,6 +25,8 @@ interface Options {
   readonly reloads: number
   readonly seconds: number
   readonly json: boolean
+  /** Over TLS. */
+  readonly tls: boolean
   /** Only sessions of HTTP/2: how many, and on which versions of Node. */
   readonly http2: { readonly sessions: number; readonly nodes: readonly string[] } | undefined
 }
@@ -54,8 +57,8 @@ interface Summary {
 const quietMs = 30_000
 /** How long none of several processes may end; a drain takes up to 30 s. */
 const endQuietMs = 45_000
-const usage = 'usage: demo [--app fastify|express|http|cache] [--reloads 10] [--seconds 20] [--json]' +
-  '; or demo --http2 [--reloads 10] [--sessions 100] [--nodes NODE:NODE] [--json]'
+const usage = 'usage: demo [--app fastify|express|http|cache] [--reloads 10] [--seconds 20] [--json]; or demo --tls [--reloads 10] [--seconds 20]' +
+  '; or demo --http2 [--tls] [--reloads 10] [--sessions 100] [--nodes NODE:NODE] [--json]'
 
 /** Some of each kind: busy ones, thinking ones, and ones that are mostly idle. */
 const load: LoadOptions = {
@@ -84,6 +87,7 @@ function readOptions(args: string[]): Options {
       seconds: { type: 'string', default: '20' },
       json: { type: 'boolean', default: false },
       http2: { type: 'boolean', default: false },
+      tls: { type: 'boolean', default: false },
       sessions: { type: 'string', default: '100' },
       nodes: { type: 'string', default: '' },
       help: { type: 'boolean', short: 'h', default: false }
@@ -93,7 +97,9 @@ function readOptions(args: string[]): Options {
     console.log(usage)
     process.exit(0)
   }
-  const app = apps.find((name) => name === (values.app ?? 'fastify'))
+  const { tls } = values
+  if (tls && (values.app ?? 'http') !== 'http') throw new Error(`--tls is for the app http, not ${values.app}`)
+  const app = apps.find((name) => name === (values.app ?? (tls ? 'http' : 'fastify')))
   if (app === undefined && values.app !== 'cache') throw new Error(`--app must be one of ${apps.join(', ')}, cache, not ${values.app}`)
   const reloads = Number(values.reloads)
   if (!/^\d+$/.test(values.reloads) || reloads > 1000) throw new Error(`--reloads must be a whole number up to 1000, not ${values.reloads}`)
@@ -102,12 +108,15 @@ function readOptions(args: string[]): Options {
   if (values.http2) {
     if (!/^[1-9]\d{0,3}$/.test(values.sessions)) throw new Error(`--sessions must be a whole number up to 9999, not ${values.sessions}`)
     const nodes = values.nodes.split(':').filter((file) => file !== '')
-    return { app: undefined, cache: false, reloads, seconds, json: values.json, http2: { sessions: Number(values.sessions), nodes } }
+    return { app: undefined, cache: false, reloads, seconds, tls, json: values.json, http2: { sessions: Number(values.sessions), nodes } }
   }
-  return { http2: undefined, app, cache: values.app === undefined || values.app === 'cache', reloads, seconds, json: values.json }
+  const cache = values.app === 'cache' || (values.app === undefined && !tls)
+  return { http2: undefined, app, cache, reloads, seconds, tls, json: values.json }
 }
 
-async function run(options: Options & { readonly app: App }, interrupted: Promise<never>): Promise<Summary> {
+async function run(
+  options: Options & { readonly app: App }, files: Certificate | undefined, interrupted: Promise<never>
+): Promise<Summary> {
   const tell = progress(options)
   const failures: string[] = []
   const reloaded: Reloaded[] = []
@@ -120,9 +129,12 @@ async function run(options: Options & { readonly app: App }, interrupted: Promis
     onReport: ({ result, predecessor, connections }) => {
       if (result === 'drained') movedBy.set(predecessor.pid, connections.moved)
     },
-    env: { HANDOVER_UNDO_WINDOW: process.env['HANDOVER_UNDO_WINDOW'] ?? '2000' } // so that the end does not wait for it
+    env: {
+      HANDOVER_UNDO_WINDOW: process.env['HANDOVER_UNDO_WINDOW'] ?? '2000', // so that the end does not wait for it
+      ...(files && { KEY: files.key, CERT: files.cert })
+    }
   })])
-  const clients = startLoadProcess(example.target, load)
+  const clients = startLoadProcess({ ...example.target, tls: files !== undefined }, load)
   try {
     let pid = await Promise.race([interrupted, firstPid()])
     const predecessors: number[] = []
@@ -299,16 +311,20 @@ async function main(): Promise<number> {
     console.error(`demo: ${(error as Error).message.split('\n')[0]} (${usage})`)
     return 2
   }
+  return options.tls ? await withCertificate((files) => show(options, files)) : await show(options)
+}
+
+async function show(options: Options, files?: Certificate): Promise<number> {
   const interrupted = onInterrupt()
   interrupted.catch(() => {})
   try {
     const { app, json, http2 } = options
     if (http2) {
-      const summary = await runHttp2({ ...options, ...http2 }, interrupted, (line) => { progress(options).line(line) })
+      const summary = await runHttp2({ ...options, ...http2, tls: files }, interrupted, (line) => { progress(options).line(line) })
       console.log(json ? JSON.stringify(summary) : `\n${http2Report(summary)}\n\n${http2Verdict(summary)}`)
       return summary.failures.length > 0 ? 1 : 0
     }
-    const summary = app && await run({ ...options, app }, interrupted)
+    const summary = app && await run({ ...options, app }, files, interrupted)
     if (summary && !json) console.log(`${report(summary)}\n`)
     const tell = progress(options)
     const cache = options.cache ? await runCaches(options.reloads, interrupted, (line) => { tell.line(line) }) : undefined

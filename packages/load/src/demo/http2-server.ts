@@ -1,6 +1,6 @@
 /**
- * The server of `demo --http2`, in the clear: its answers can be checked. x-hash is of the body that came, and the body of the answer is
- * `bytes` long and begins with ?seed.
+ * The server of `demo --http2`, over TLS with the files KEY and CERT. Its answers can be checked: x-hash is of the body that came, and the
+ * body of the answer is `bytes` long and begins with ?seed.
  */
 
 import { createHash } from 'node:crypto'
@@ -10,7 +10,9 @@ import { handover } from '@handover/core'
 
 const version = readFileSync(process.env['APP_VERSION_FILE']!, 'utf8').trim()
 
-const server = handover(http2.createServer((request, response) => {
+const { KEY, CERT } = process.env
+
+function answer(request: http2.Http2ServerRequest, response: http2.Http2ServerResponse): void {
   const url = new URL(request.url, 'http://localhost')
   const [bytes = 0, ms, seed = 0] = ['bytes', 'ms', 'seed'].map((name) => Number(url.searchParams.get(name)))
   const hash = createHash('sha256')
@@ -23,5 +25,10 @@ const server = handover(http2.createServer((request, response) => {
       response.end(body)
     }, ms)
   })
-}))
+}
+
+const server = KEY === undefined
+  ? http2.createServer(answer)
+  : http2.createSecureServer({ key: readFileSync(KEY), cert: readFileSync(CERT!) }, answer)
+handover(server)
 server.listen(Number(process.env['PORT']), '127.0.0.1')

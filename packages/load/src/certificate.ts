@@ -1,12 +1,18 @@
-/** A certificate for one run of a bench, made by the program openssl. */
+/** A certificate for one run of a bench or of the demo, made by the program openssl. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
-/** Files of a key and a certificate; they are removed after `run`. */
-export async function withCertificate<T>(run: (files: { readonly key: string; readonly cert: string }) => Promise<T>): Promise<T> {
+/** The files. */
+export interface Certificate {
+  readonly key: string
+  readonly cert: string
+}
+
+/** They are removed after `run`. */
+export async function withCertificate<T>(run: (files: Certificate) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-bench-'))
   try {
     const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
