@@ -2,6 +2,7 @@
 //   id       the name of the connection in what is printed: `connected`, `tried` (what move() said), `arrived`, and `socket` for what its copy emits
 //   kind     of the move (default line); `throws` is one whose function throws
 //   now      move it at once, not when the drain begins
+//   inside   move it in the drain, by its listener for 'data', when it says 'now'
 //   every    its state has every type that can be cloned
 //   pause    pause it, so that what comes stays unread;  encoding  as for setEncoding();  write  how many bytes to send to the client before it moves
 // What comes afterwards is answered with `${generation} got ${what}`.
@@ -36,20 +37,25 @@ async function tryToMove(socket, plan) {
   }
 }
 
-function answer(socket, id) {
+function answer(socket, id, inside) {
   for (const event of ['end', 'close', 'error']) socket.on(event, () => { print('socket', { id, name: event }) })
-  socket.on('data', (chunk) => { socket.write(`${handover.generation} got ${chunk}`) })
+  socket.on('data', (chunk) => {
+    if (inside && String(chunk) === 'now') {
+      socket.write('moving')
+      void tryToMove(socket, { id })
+    } else socket.write(`${handover.generation} got ${chunk}`)
+  })
 }
 
 function onConnection(socket) {
   socket.once('data', (line) => {
     const plan = JSON.parse(String(line))
     if (plan.encoding) socket.setEncoding(plan.encoding)
-    answer(socket, plan.id)
+    answer(socket, plan.id, plan.inside)
     if (plan.pause) socket.pause()
     if (plan.write) socket.write('x'.repeat(plan.write))
     if (plan.now) void tryToMove(socket, plan)
-    else waiting.add(() => tryToMove(socket, plan))
+    else if (!plan.inside) waiting.add(() => tryToMove(socket, plan))
     print('connected', { id: plan.id })
   })
 }

@@ -18,6 +18,7 @@ interface Plan {
   readonly now?: boolean
   readonly every?: boolean
   readonly pause?: boolean
+  readonly inside?: boolean
   readonly encoding?: string
   readonly write?: number
 }
@@ -225,6 +226,22 @@ describe.for([
     await sockets.client({ id: 'every', every: true })
     await sockets.program.hangUp()
     expect(await sockets.arrived('every')).toMatchObject({ equal: true, same: true, hole: true, bytes: 'Buffer as bytes' })
+  })
+
+  test('and what comes right behind the message in whose listener it was moved is read by the successor alone', async () => {
+    const sockets = await Sockets.start({ env })
+    const client = await sockets.client({ id: 'inside', inside: true })
+    await sockets.program.hangUp()
+    await sockets.program.event('draining')
+    await client.send('now').received(/moving$/)
+    client.text = ''
+    for (let number = 0; number < 200; number++) {
+      client.send(`${number},`)
+      if (number % 20 === 0) await new Promise((resolve) => { setTimeout(resolve, 1) })
+    }
+    client.send('end')
+    await client.received(/end$/)
+    expect(client.text.replaceAll('2 got ', '').replace('hello from 2\n', '')).toBe(`${Array.from({ length: 200 }, (_, number) => `${number},`).join('')}end`)
   })
 
   test('and what was written before is sent before anything that the successor writes', async () => {

@@ -25,7 +25,7 @@ beforeAll(() => {
   writeFileSync(path.join(folder, 'package.json'), '{"private":true}')
   const { devDependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }
   npm(folder, 'install', '--ignore-scripts', ...tarballs, `fastify@${devDependencies['fastify']}`, `express@${devDependencies['express']}`, `prom-client@${devDependencies['prom-client']}`)
-}, 180_000)
+}, 400_000)
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

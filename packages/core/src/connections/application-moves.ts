@@ -112,6 +112,11 @@ export class ApplicationMoves {
     const connection = connections?.get(socket)
     if (connection) connection.leaving = leaving
     const wasReading = isReading(socket) === true
+    const wasFlowing = socket.readableFlowing === true
+    holdReading(socket)
+    // In a listener for 'data': the stream reads on when it has run, and under TLS more may have been decrypted already.
+    socket.pause()
+    await Promise.resolve()
     holdReading(socket)
     const { unread, putBack } = takeUnread(socket)
     // Taking a full buffer makes the stream read on.
@@ -144,6 +149,7 @@ export class ApplicationMoves {
           if (!socket.destroyed) {
             putBack()
             socket.uncork()
+            if (wasFlowing) socket.resume()
             if (wasReading || readsAgain) releaseReading(socket)
           }
           resolve(false)
