@@ -1,6 +1,5 @@
 // node examples/http/server.mjs
 // kill -HUP <the pid that it prints>
-// With KEY and CERT, two files, it speaks HTTPS.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
@@ -9,11 +8,9 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { handover } from '@handover/core'
 
 const version = readFileSync(process.env.APP_VERSION_FILE ?? new URL('../version.txt', import.meta.url), 'utf8').trim()
-
-const { KEY, CERT } = process.env
-const create = KEY ? (listener) => https.createServer({ key: readFileSync(KEY), cert: readFileSync(CERT) }, listener) : http.createServer
-
-const server = handover(create(async (req, res) => {
+const { KEY, CERT } = process.env // two files: then it speaks HTTPS
+const options = KEY ? { key: readFileSync(KEY), cert: readFileSync(CERT) } : {}
+const server = handover((KEY ? https : http).createServer(options, async (req, res) => {
   const { pathname, searchParams } = new URL(req.url, 'http://localhost')
   const number = (name, otherwise) => Number(searchParams.get(name) ?? otherwise)
   res.setHeader('x-version', version).setHeader('x-pid', process.pid)
