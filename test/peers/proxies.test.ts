@@ -1,6 +1,7 @@
 /**
  * Behind a reverse proxy that keeps its connections to the server: nginx and HAProxy, as they are installed. Neither may try a request
- * twice, so that whatever goes wrong behind them is a 502 or 503 to the strict client. A proxy that is not installed is skipped.
+ * twice, so that whatever goes wrong behind them is a 502 or 503 to the strict client. Each speaks plain HTTP with the server, and HTTPS. A
+ * proxy that is not installed is skipped.
  */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -22,8 +23,8 @@ const traffic: LoadOptions = { keepAlive: thinking, post: thinking.map((group) =
 
 interface Proxy {
   readonly name: string
-  /** Its configuration: it listens on the Unix path `front` and keeps its connections to the TCP port `back`. */
-  config(folder: string, front: string, back: number): string
+  /** Its configuration: it listens on the Unix path `front` and keeps its connections to the TCP port `back`. `secure`: over TLS. */
+  config(folder: string, front: string, back: number, secure: boolean): string
   args(folder: string, config: string): string[]
 }
 
@@ -31,7 +32,7 @@ const proxies: Proxy[] = [
   {
     name: 'nginx',
     // One process, so that its cache of connections is one too, and so that its pid is all there is to end.
-    config: (folder, front, back) => `
+    config: (folder, front, back, secure) => `
       daemon off; master_process off; worker_processes 1; pid ${folder}/pid; error_log stderr warn;
       events { worker_connections 1024; }
       http {
@@ -41,14 +42,14 @@ const proxies: Proxy[] = [
         server {
           listen unix:${front};
           keepalive_requests 100000000; keepalive_timeout 300s;
-          location / { proxy_pass http://server; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_next_upstream off; }
+          location / { proxy_pass http${secure ? 's' : ''}://server; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_next_upstream off; }
         }
       }`,
     args: (folder, config) => ['-p', folder, '-e', 'stderr', '-c', config]
   },
   {
     name: 'haproxy',
-    config: (_folder, front, back) => `
+    config: (_folder, front, back, secure) => `
 global
   nbthread 1
   maxconn 1000
@@ -65,7 +66,7 @@ frontend front
   default_backend back
 backend back
   # What is idle is not closed for its number or its age: every close would be the server's.
-  server one 127.0.0.1:${back} pool-max-conn -1 pool-purge-delay 10m
+  server one 127.0.0.1:${back} pool-max-conn -1 pool-purge-delay 10m${secure ? ' ssl verify none alpn http/1.1' : ''}
 `,
     args: (_folder, config) => ['-db', '-f', config]
   }
@@ -86,15 +87,17 @@ const answers = (socketPath: string): Promise<boolean> => new Promise((resolve) 
   }).once('error', () => { resolve(false) })
 })
 
-test.for(proxies)('behind $name: no 502 or 503, nothing lost, and the connections to the server stay the same over all reloads', { timeout: 300_000 }, async ({ name, config, args }, { skip }) => {
+const runs = proxies.flatMap((proxy) => ['http', 'https'].map((kind) => ({ ...proxy, kind })))
+
+test.for(runs)('behind $name ($kind): no 502 or 503, nothing lost, and the connections to the server stay the same over all reloads', { timeout: 300_000 }, async ({ name, config, args, kind }, { skip }) => {
   const file = installed(name)
   if (file === undefined) return skip(`${name} is not installed`)
   const folder = mkdtempSync(path.join(tmpdir(), `handover-${name}-`))
   onTestFinished(() => { rmSync(folder, { recursive: true, force: true }) })
   const front = path.join(folder, 'front.sock')
 
-  await using generations = await startGenerations('http')
-  writeFileSync(path.join(folder, 'conf'), config(folder, front, portOf(generations)))
+  await using generations = await startGenerations(kind)
+  writeFileSync(path.join(folder, 'conf'), config(folder, front, portOf(generations), kind === 'https'))
   await using proxy = Tool.start(file, args(folder, path.join(folder, 'conf')))
   await waitFor(() => answers(front)).catch((error: unknown) => { throw new Error(`${String(error)}\n${proxy.output}`) })
   while (accepted(generations) < clients) await atOnce(front, clients)
@@ -107,7 +110,7 @@ test.for(proxies)('behind $name: no 502 or 503, nothing lost, and the connection
   await drained(generations)
   const result = await load.stop()
 
-  console.log(`${name}: ${reloads} reloads, ${result.requests} requests, ${result.lost} lost, ${result.closedByServer.total} closed, ` +
+  console.log(`${name} (${kind}): ${reloads} reloads, ${result.requests} requests, ${result.lost} lost, ${result.closedByServer.total} closed, ` +
     `connections to the server: ${before} before the first reload, ${accepted(generations)} in total`)
   nothingLostNothingClosed(result)
   expect(accepted(generations)).toBe(before)
