@@ -3,7 +3,7 @@
  * that is not installed is skipped.
  */
 
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
@@ -72,11 +72,33 @@ for line in sys.stdin:
 print('end', count)
 `
 
-test(`Python's ssl: one connection over ${reloads} reloads`, async ({ skip }) => {
-  const file = installed('python3')
-  if (file === undefined) return skip('python3 is not installed')
-  const moving = await Moving.start({ kind: 'https' })
-  const client = new Talker(file, ['-c', python, String(new URL(urlOf(moving)).port)])
+const go = `
+package main
+import ("bufio"; "bytes"; "crypto/sha256"; "crypto/tls"; "fmt"; "io"; "net"; "net/http"; "os")
+func main() {
+	dials := 0
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxConnsPerHost: 1, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
+	transport.Dial = func(network, address string) (net.Conn, error) { dials++; return net.Dial(network, address) }
+	client := &http.Client{Transport: transport}
+	read := func(answer *http.Response, err error) string {
+		if err != nil { panic(err) }
+		body, err := io.ReadAll(answer.Body)
+		if err != nil { panic(err) }
+		answer.Body.Close()
+		return string(body)
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	for count := 0; lines.Scan(); count++ {
+		body := bytes.Repeat([]byte{byte(count)}, count * 7919 % 100000)
+		if got, want := read(client.Post(os.Args[1] + "/hash", "text/plain", bytes.NewReader(body))), fmt.Sprintf("%d %x", len(body), sha256.Sum256(body)); got != want { panic(got) }
+		fmt.Println(read(client.Get(os.Args[1] + "/")))
+		if dials != 1 { panic(dials) }
+	}
+}
+`
+
+/** Reads a line for each request that it is to make. */
+async function keepsItsConnection(moving: Moving, client: Talker): Promise<void> {
   await overReloads(moving, async (generation) => {
     if (generation > 1) await moving.arrived(1, generation)
     client.write('go\n')
@@ -85,6 +107,24 @@ test(`Python's ssl: one connection over ${reloads} reloads`, async ({ skip }) =>
   client.end()
   expect(await client.ended, client.text).toBe(0)
   expect(await moving.report()).toMatchObject({ connections: { open: 1, moved: 1, drained: 0, stayed: {} } })
+}
+
+test(`Python's ssl: one connection over ${reloads} reloads`, async ({ skip }) => {
+  const file = installed('python3')
+  if (file === undefined) return skip('python3 is not installed')
+  const moving = await Moving.start({ kind: 'https' })
+  await keepsItsConnection(moving, new Talker(file, ['-c', python, String(new URL(urlOf(moving)).port)]))
+})
+
+test(`Go's crypto/tls: one connection over ${reloads} reloads`, { timeout: 180_000 }, async ({ skip }) => {
+  const file = installed('go')
+  if (file === undefined) return skip('go is not installed')
+  using folder = new Folder()
+  writeFileSync(folder.at('client.go'), go)
+  const env = { ...process.env, GO111MODULE: 'off', CGO_ENABLED: '0', GOFLAGS: '' }
+  execFileSync(file, ['build', '-o', folder.at('client'), folder.at('client.go')], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const moving = await Moving.start({ kind: 'https' })
+  await keepsItsConnection(moving, new Talker(folder.at('client'), [urlOf(moving)]))
 })
 
 test('curl: all URLs of one run over one connection, with a reload in each slow answer', async ({ skip }) => {
