@@ -11,8 +11,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Program, programPath, waitFor, type ProgramEvent } from '../helpers/program.js'
 
 const { error } = spawnSync('chromium', ['--version'])
-const reloads = 5
-const fetchReloads = 3
+const reloads = 3
 
 interface Found {
   readonly sent: number
@@ -41,11 +40,11 @@ function openPage(url: string): void {
   })
 }
 
-test.skipIf(error !== undefined)(`Chromium sees nothing of ${reloads} reloads${error ? ' (skipped: no chromium here)' : ''}`, { timeout: 180_000 }, async () => {
-  const program = Program.start(programPath('ws-page.mjs'))
+test.skipIf(error !== undefined).for(['http', 'https'])(`Chromium sees nothing of ${reloads} reloads (WebSocket over %s)${error ? ' (skipped: no chromium here)' : ''}`, { timeout: 180_000 }, async (scheme) => {
+  const program = Program.start(programPath('ws-page.mjs'), { env: scheme === 'https' ? { TLS: '1' } : {} })
   onTestFinished(() => program[Symbol.asyncDispose]())
   const { address } = await program.event('listening')
-  openPage(`http://127.0.0.1:${(address as { port: number }).port}/page`)
+  openPage(`${scheme}://127.0.0.1:${(address as { port: number }).port}/page`)
 
   const found = async (holds: (found: Found) => boolean): Promise<Found> => {
     const { found: last } = await program.event('found', (event) => holds(event['found'] as Found))
@@ -82,7 +81,7 @@ interface Fetched {
 }
 
 test.skipIf(error !== undefined).for([['https', 'http/1.1'], ['h2', 'h2']] as const)(
-  `Chromium fetches over the connections that it has, over ${fetchReloads} reloads (%s)${error ? ' (skipped: no chromium here)' : ''}`,
+  `Chromium fetches over the connections that it has, over ${reloads} reloads (%s)${error ? ' (skipped: no chromium here)' : ''}`,
   { timeout: 180_000 }, async ([kind, protocol]) => {
     const program = Program.start(programPath('fetch-page.mjs'), { env: { KIND: kind } })
     onTestFinished(() => program[Symbol.asyncDispose]())
@@ -92,11 +91,11 @@ test.skipIf(error !== undefined).for([['https', 'http/1.1'], ['h2', 'h2']] as co
     const found = async (holds: (found: Fetched) => boolean): Promise<Fetched> =>
       (await program.event('found', (event) => holds(event['found'] as Fetched)))['found'] as Fetched
     const before = await found(({ answers }) => answers > 20)
-    for (let generation = 2; generation <= fetchReloads + 1; generation++) {
+    for (let generation = 2; generation <= reloads + 1; generation++) {
       await program.hangUp()
       await found(({ generations }) => generations.includes(generation))
     }
-    const last = await found(({ generations }) => generations.length === fetchReloads + 1)
+    const last = await found(({ generations }) => generations.length === reloads + 1)
     expect(last).toMatchObject({ connects: before.connects, protocols: [protocol], errors: [] })
     const reports = program.events.filter(({ report }) => (report as { result?: string } | undefined)?.result === 'drained')
     expect(reports.length).toBeGreaterThan(0)

@@ -1,16 +1,18 @@
 // A page for a browser, and the WebSocket that it opens: it sends numbered messages and checks what comes back and what is pushed. Its findings come
-// over the same WebSocket and are printed. The state that moves holds what the server has counted.
+// over the same WebSocket and are printed. TLS: over TLS. The state that moves holds what the server has counted.
 import http from 'node:http'
+import https from 'node:https'
 import { handover } from '@handover/core'
 import { moveWebSockets } from '@handover/core/ws'
 import { WebSocketServer } from 'ws'
+import { certificate } from './certificate.mjs'
 import { print, printEvents } from './print.mjs'
 
 printEvents(handover)
 
 /* global WebSocket, location, TextDecoder, TextEncoder -- of the browser, where this function runs */
 const page = () => {
-  const ws = new WebSocket(`ws://${location.host}/ws`)
+  const ws = new WebSocket(`${location.protocol.replace('http', 'ws')}//${location.host}/ws`)
   ws.binaryType = 'arraybuffer'
   const found = { sent: 0, came: 0, pushed: 0, errors: [], generations: [] }
   const opened = performance.now()
@@ -39,7 +41,8 @@ const page = () => {
   ws.onclose = ({ code }) => { void fetch(`/closed?code=${code}&after=${Math.round(performance.now() - opened)}`) }
 }
 
-const server = handover(http.createServer((req, res) => {
+const { createServer } = process.env.TLS ? https : http
+const server = handover(createServer(process.env.TLS ? certificate() : {}, (req, res) => {
   if (req.url.startsWith('/closed')) print('closed', { url: req.url })
   res.setHeader('Content-Type', 'text/html').end(`<!doctype html><title>page</title><script>(${page.toString()})()</script>`)
 }), { undoWindow: 100, linger: 500 })
