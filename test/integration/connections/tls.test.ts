@@ -10,6 +10,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { Client } from '../../helpers/client.js'
+import { certificate } from '../../programs/certificate.mjs'
 import { ask, goesOn, Moving } from '../../helpers/moving.js'
 
 const movedTls = { connections: { kinds: { https: { moved: 1, drained: 0, closedIdle: 0, cut: 0 } }, stayed: {} } }
@@ -108,6 +109,27 @@ test('after a move the program reads of the connection what it read before', asy
   await moving.arrived(1)
   expect((await ask(idle, '/tls')).body).toBe(before)
   await goesOn(idle)
+})
+
+test('a client with a certificate is as authorized as before, and its certificate is the same', async () => {
+  const { key, cert } = certificate()
+  const moving = await Moving.start({ kind: 'https', server: { requestCert: true, rejectUnauthorized: false, ca: String(cert) } })
+  const { port } = moving.address as { port: number }
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 1, key, cert, rejectUnauthorized: false, servername: 'localhost' })
+  onTestFinished(() => { agent.destroy() })
+  const tlsOf = (): Promise<string> => new Promise((resolve, reject) => {
+    https.get({ port, host: '127.0.0.1', path: '/tls', agent }, (response) => {
+      response.toArray().then((chunks) => { resolve(chunks.join('')) }, reject)
+    }).on('error', reject)
+  })
+  const before = await tlsOf()
+  const fingerprint256 = expect.stringMatching(/^[0-9A-F:]{95}$/)
+  expect(JSON.parse(before)).toMatchObject({ authorized: true, servername: 'localhost', certificate: { subject: { CN: 'localhost' }, fingerprint256 } })
+  for (const generation of [2, 3]) {
+    await moving.reload()
+    await moving.arrived(1, generation)
+    expect(JSON.parse(await tlsOf())).toEqual(JSON.parse(before))
+  }
 })
 
 test('a record with a wrong MAC closes the connection after the move, and no other', async () => {
