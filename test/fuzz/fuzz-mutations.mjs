@@ -2,7 +2,20 @@
 // core before anything has called them; the core's CommonJS looks each up at every call. `changed` counts how often a rule has answered otherwise.
 import { closeSync } from 'node:fs'
 
+/** Of a connection under TLS. */
+const countOffByOne = (name) => ({ cargo }, changed) => {
+  const { cargoOf } = cargo
+  cargo.cargoOf = (...of) => {
+    const found = cargoOf(...of)
+    if (typeof found === 'string') return found
+    changed()
+    return { ...found, about: { ...found.about, [name]: found.about[name] + 1 } }
+  }
+}
+
 export const mutations = {
+  'the number of the next record that is read is one too high': countOffByOne('readSequence'),
+  'the number of the next record that is written is one too high': countOffByOne('writeSequence'),
   'a request that has half arrived does not hold a connection back': ({ movability }, changed) => {
     const { movabilityOf } = movability
     movability.movabilityOf = (socket, connection, reading) => {

@@ -1,11 +1,12 @@
 // The fuzz of moving connections: two HTTP servers throw every connection that may move at each other, for as long as it lasts, while strict clients
 // send requests in every shape and check every byte that they get. Prints one line of JSON; exits with 0 where nothing was wrong.
-//   npm run fuzz -- [--moves 100000] [--seconds 3600] [--clients 32] [--seed 1] [--stuck 10000] [--mutation 'a name of fuzz-mutations.mjs']
+//   npm run fuzz -- [--moves 100000] [--seconds 3600] [--clients 32] [--seed 1] [--stuck 10000] [--tls] [--mutation 'a name of fuzz-mutations.mjs']
 // The run ends with the first failure, after `moves`, or after `seconds`. The seed gives the requests and their fragments again; when the bytes come, and
 // when a connection moves, is up to the machine.
 // Required, not imported: what a mutation replaces must be what the core itself looks up.
 import { closeSync, mkdtempSync, rmSync } from 'node:fs'
 import http from 'node:http'
+import https from 'node:https'
 import { createRequire } from 'node:module'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
@@ -13,6 +14,7 @@ import path from 'node:path'
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
+import { certificate } from '../programs/certificate.mjs'
 import { mutations } from './fuzz-mutations.mjs'
 import { Random } from './fuzz-random.mjs'
 import { answer } from './fuzz-requests.mjs'
@@ -22,10 +24,10 @@ const core = (file) => load(`../../packages/core/dist/${file}.js`)
 /** The modules in which a mutation replaces functions, by the names that it has for them. */
 const mutable = {
   receiver: 'connections/connection-receiver', tracker: 'connections/connection-tracker', movability: 'connections/movability', sender: 'connections/connection-sender',
-  handle: 'platform/node/connection-handle'
+  handle: 'platform/node/connection-handle', cargo: 'connections/tls-cargo'
 }
 
-const given = parseArgs({ options: { moves: { type: 'string', default: '100000' }, seconds: { type: 'string', default: '3600' }, clients: { type: 'string', default: '32' }, seed: { type: 'string' }, stuck: { type: 'string', default: '10000' }, mutation: { type: 'string' } } }).values
+const given = parseArgs({ options: { moves: { type: 'string', default: '100000' }, seconds: { type: 'string', default: '3600' }, clients: { type: 'string', default: '32' }, seed: { type: 'string' }, stuck: { type: 'string', default: '10000' }, tls: { type: 'boolean', default: false }, mutation: { type: 'string' } } }).values
 const options = { moves: Number(given.moves), seconds: Number(given.seconds), clients: Number(given.clients), stuckMs: Number(given.stuck), seed: Number(given.seed ?? Date.now() % 1_000_000) }
 const random = new Random(options.seed)
 
@@ -43,6 +45,8 @@ const { ConnectionTracker } = core('connections/connection-tracker')
 const { ConnectionSender } = core('connections/connection-sender')
 const { native } = core('platform/native')
 const { cannotMove } = core('platform/node/support-check')
+const secure = given.tls
+if (secure) core('platform/tls-records').watchTls()
 if (given.mutation === undefined && cannotMove() !== undefined) throw new Error(cannotMove())
 
 const folder = mkdtempSync(path.join(tmpdir(), 'handover-fuzz-'))
@@ -66,7 +70,8 @@ class Side {
 
   async listen() {
     for (const [name, where] of [['tcp', { host: '127.0.0.1', port: 0 }], ['unix', { path: this.#place }]]) {
-      const server = http.createServer({ keepAliveTimeout: 120_000, connectionsCheckingInterval: 100 })
+      const settings = { keepAliveTimeout: 120_000, connectionsCheckingInterval: 100 }
+      const server = secure ? https.createServer({ ...settings, ...certificate() }) : http.createServer(settings)
       const connections = new ConnectionTracker(server)
       server.on('request', (request, response) => {
         answer(request, response, connections.get(request.socket)?.requests).catch(() => { response.destroy() })
@@ -86,11 +91,11 @@ class Side {
     return { port: this.listeners.get('tcp').server.address().port, path: this.#place }
   }
 
-  adopt(fd, about) {
+  adopt(fd, about, keys) {
     moves++
     if (native.pollReadable(fd, 0) === 1) movesUnread++
     if (about.idleMs === undefined) movesFresh++
-    this.listeners.get(about.listener).connections.receive(fd, about)
+    this.listeners.get(about.listener).connections.receive(fd, about, keys)
   }
 
   setTimeouts(ms) {
@@ -123,10 +128,11 @@ function shortOf(fds) {
 /** A predecessor drains into a successor, for a moment, and then serves again: what generation.ts does from the commit to the undo. */
 async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
-  const atOnce = random.chance(0.5)
+  const atOnce = random.chance(0.5) && !secure
   const adopter = new ConnectionReceiver(taking, {
-    receive: (fd, about) => { to.adopt(fd, about) },
+    receive: (fd, about, _refusable, keys) => { to.adopt(fd, about, keys) },
     waitsAt: ({ listener }) => {
+      if (secure) return undefined
       const { connections } = to.listeners.get(listener)
       if (!connections.takesAll) throw new Error('the fuzz has no listener of its own')
       return atOnce ? connections : undefined
@@ -143,8 +149,8 @@ async function round(from, to, how = manner()) {
   let drains = []
   const undo = () => { for (const drain of drains.splice(0)) drain.undo() }
   const room = random.chance(0.1) ? random.between(1, 20) : 1_000_000
-  const mover = new ConnectionSender(counting, { listeners: [...from.listeners.keys()], kinds: [], room, atOnce }, undo)
-  drains = [...from.listeners].map(([listener, { connections }]) => connections.drain({ lingerMs: 60_000, deadline: deadlineIn(120_000), route: { mover, listener } }))
+  const mover = new ConnectionSender(counting, { listeners: [...from.listeners.keys()], kinds: [], room, atOnce, ...(secure && { tls: [...from.listeners.keys()] }) }, undo)
+  drains = [...from.listeners].map(([listener, { connections }]) => connections.drain({ lingerMs: 60_000, deadline: deadlineIn(120_000), route: { mover, listener, http2: false } }))
 
   const heard = [
     (async () => {
@@ -194,7 +200,7 @@ const tickMs = 100
 const a = new Side('a')
 const b = new Side('b')
 const places = [await a.listen(), await b.listen()]
-const worker = new Worker(new URL('fuzz-clients.mjs', import.meta.url), { workerData: { places, clients: options.clients, seed: options.seed, stuckMs: options.stuckMs, tickMs } })
+const worker = new Worker(new URL('fuzz-clients.mjs', import.meta.url), { workerData: { places, clients: options.clients, seed: options.seed, stuckMs: options.stuckMs, tickMs, secure } })
 const ticking = setInterval(() => { worker.postMessage('tick') }, tickMs)
 const failures = []
 let quiet = 0

@@ -42,6 +42,14 @@ it('moves connections to and fro thousands of times, while requests come in ever
   expect(result.takenBack).toBeGreaterThan(20)
 }, 600_000)
 
+it('moves connections under TLS to and fro in the same way', async () => {
+  const moves = String(Math.round(Number(process.env.HANDOVER_FUZZ_MOVES ?? '6000') / 2))
+  const result = await fuzz('--tls', '--moves', moves)
+  expect(result, JSON.stringify(result)).toMatchObject({ status: 0, bad: 0, stuck: 0, closed: 0, failures: [] })
+  expect(result.moves).toBeGreaterThanOrEqual(Number(moves))
+  expect(result.takenBack).toBeGreaterThan(20)
+}, 600_000)
+
 type Kind = 'bad' | 'stuck' | 'closed'
 const any: readonly Kind[] = ['bad', 'stuck', 'closed']
 
@@ -62,5 +70,14 @@ describe('the fuzz fails where', () => {
     expect(result.mutated).toBeGreaterThan(0)
     expect(result.status, JSON.stringify(result)).toBe(1)
     expect(as).toContain(result.failures[0]?.kind)
+  })
+
+  it.each([
+    'the number of the next record that is read is one too high', 'the number of the next record that is written is one too high'
+  ])('under TLS %s', async (wrong) => {
+    const result = await fuzz('--tls', '--moves', '20000', '--stuck', '3000', '--mutation', wrong)
+    expect(result.mutated).toBeGreaterThan(0)
+    expect(result.status, JSON.stringify(result)).toBe(1)
+    expect(result.failures[0]?.kind).toBe('closed')
   })
 })

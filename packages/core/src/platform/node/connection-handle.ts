@@ -30,6 +30,7 @@ interface Parser {
   socket: net.Socket | null
   _consumed?: boolean
   execute(data: Buffer): unknown
+  pause?(): void
   resume?(): void
   [slot: number]: unknown
 }
@@ -133,6 +134,19 @@ export function readingRequests(server: net.Server): Set<net.Socket> | undefined
   return list && new Set(list.active().map((parser) => parser.socket))
 }
 
+/** Sockets under TLS that are held. */
+const held = new WeakSet<net.Socket>()
+
+/**
+ * HTTP pauses a parser whose socket has `_paused`, and such a parser takes every byte for an error. Under TLS more may come behind a hold:
+ * what is decrypted already.
+ */
+function keepFromPausing(parser: Parser): void {
+  const pause = parser.pause?.bind(parser)
+  if (!pause || Object.hasOwn(parser, 'pause')) return
+  parser.pause = () => { if (parser.socket === null || !held.has(parser.socket)) pause() }
+}
+
 /**
  * Stops reading at once; the bytes stay in the kernel. pause() does not stop a parser that reads from the handle, and HTTP resumes a socket
  * after each answer unless `_paused` is set.
@@ -142,6 +156,11 @@ export function holdReading(socket: net.Socket): void {
   if (!handle) return
   // Where `_paused` is set, HTTP asserts that nothing comes. What a moved TLS socket has decrypted may still come.
   if (handle.standsIn !== true) socketInside(socket)._paused = true
+  if ('encrypted' in socket) {
+    held.add(socket)
+    const { parser } = socketInside(socket)
+    if (parser) keepFromPausing(parser)
+  }
   handle.reading = false
   handle.readStop()
 }
@@ -150,6 +169,7 @@ export function holdReading(socket: net.Socket): void {
 export function releaseReading(socket: net.Socket): void {
   const handle = connectionHandle(socket)
   if (!handle) return
+  held.delete(socket)
   socketInside(socket)._paused = false
   socketInside(socket).parser?.resume?.()
   handle.reading = true
