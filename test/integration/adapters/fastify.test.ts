@@ -118,6 +118,7 @@ test('close hooks run once, after the drain: a slow request is answered first', 
   expect(isAnswered).toBe(true)
   expect(await slow).toEqual({ status: 200, body: String(pid) })
   await closing
+  await program.event('onClose')
   await waitFor(() => !program.alive.includes(pid))
   expect(program.events.filter((event) => event.pid === pid && event.event.endsWith('Close')).map(({ event }) => event)).toEqual(['preClose', 'onClose'])
   const { report } = await program.event('report', (event) => event.pid === pid && (event['report'] as { result: string }).result === 'drained')
