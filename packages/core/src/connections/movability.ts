@@ -20,8 +20,7 @@ export type Movability = 'now' | 'later' | { readonly stays: StayReason }
 
 /** Why a connection never moves: what it speaks, or that the program had it in its own hands. */
 export function unmovable(socket: net.Socket, { protocol, wire, byHand, tlsMoves }: Connection): StayReason | undefined {
-  if (protocol === 'http2' && wire !== socket && tlsMoves !== true) return 'http2'
-  if ((protocol === 'handshake' || wire !== socket) && tlsMoves !== true) return 'tls'
+  if ((protocol === 'handshake' || wire !== socket) && tlsMoves !== true) return protocol === 'http2' ? 'http2' : 'tls'
   return byHand ? 'byHand' : undefined
 }
 

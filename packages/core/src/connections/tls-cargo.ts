@@ -1,13 +1,13 @@
 /**
  * What a TLS connection takes along in a move: a public part in the message, and the bytes, which are secrets, in a sealed file whose
- * descriptor comes after those of the connections. They are overwritten here as soon as the file has them or they have been used.
+ * descriptor comes before those of the connections. They are overwritten here as soon as the file has them or they have been used.
  */
 
-import { closeSync, fstatSync, readSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, readSync } from 'node:fs'
 import type net from 'node:net'
 import type tls from 'node:tls'
 import { debug } from '../platform/debug.js'
-import { openMemoryFile, sealMemoryFile } from '../platform/memory-file.js'
+import { sealedFile } from '../platform/memory-file.js'
 import { MovedTlsSocket, type TlsBytes, type TlsIdentity } from '../platform/moved-tls-socket.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 import { checkTls } from '../platform/tls-check.js'
@@ -125,14 +125,8 @@ export function secretsFile(cargoes: readonly TlsCargo[]): number {
   const all = Buffer.from(new Uint8Array(size).buffer)
   let at = 0
   for (const { secrets } of cargoes) for (const secret of secrets) at += secret.copy(all, at)
-  const fd = openMemoryFile('handover')
   try {
-    for (let done = 0; done < all.length;) done += writeSync(fd, all, done, all.length - done, done)
-    sealMemoryFile(fd)
-    return fd
-  } catch (error) {
-    closeSync(fd)
-    throw error
+    return sealedFile(all)
   } finally {
     all.fill(0)
   }

@@ -35,11 +35,10 @@ export function sealMemoryFile(fd: number): void {
   if (error && error.code !== 'EINVAL' && error.code !== 'ENOSYS') throw error
 }
 
-/** A sealed file that holds the text. */
-export function textFile(text: string): number {
+/** A sealed file that holds the bytes. Throws the error of the system. */
+export function sealedFile(bytes: Buffer): number {
   const fd = openMemoryFile('handover')
   try {
-    const bytes = Buffer.from(text)
     for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, at)
     sealMemoryFile(fd)
     return fd
@@ -48,6 +47,9 @@ export function textFile(text: string): number {
     throw error
   }
 }
+
+/** A sealed file that holds the text. */
+export const textFile = (text: string): number => sealedFile(Buffer.from(text))
 
 /** A whole file; the caller keeps the descriptor. Throws if it is no regular file. */
 export function readWholeFile(fd: number): Buffer {

@@ -10,9 +10,9 @@ export interface Takes {
   readonly kinds: readonly string[]
   /** How many descriptors it can still open. */
   readonly room: number
-  /** The names of its listeners whose sessions of HTTP/2 in the clear it goes on with. */
+  /** The names of its listeners whose sessions of HTTP/2 it goes on with. */
   readonly http2?: readonly string[]
-  /** The names of its listeners whose HTTP/1.1 connections under TLS it serves. */
+  /** The names of its listeners under TLS. Absent: it goes on with no connection under TLS. */
   readonly tls?: readonly string[]
   /** It makes connections after its answer, so that a message may have many of them. */
   readonly atOnce?: boolean
