@@ -16,7 +16,7 @@ import { exists, Program, type ProgramEvent, programPath } from './program.js'
 /** As move.mjs takes them. */
 export interface Settings {
   readonly kind?: string
-  /** `DIR` stands for a temporary directory. */
+  /** Places, in which `DIR` stands for a temporary directory. */
   readonly listen?: readonly string[]
   readonly options?: Readonly<Record<string, unknown>>
   /** Options of createServer. */
@@ -68,7 +68,9 @@ export class Moving {
   /** A program that ends with the test; resolves when its first generation listens everywhere. */
   static async start({ next, blocked = false, env, ...settings }: MovingOptions = {}): Promise<Moving> {
     const directory = mkdtempSync(path.join(tmpdir(), 'handover-move-'))
-    const text = (value: object): string => JSON.stringify(value).replaceAll('DIR', directory)
+    // In the places alone: three letters stand in some certificate, too.
+    const text = (given: Settings & { block?: string | false }): string =>
+      JSON.stringify({ ...given, ...(given.listen && { listen: given.listen.map((place) => place.replaceAll('DIR', directory)) }) })
     const program = Program.start(programPath('move.mjs'), {
       env: { SETTINGS: text({ ...settings, ...(blocked && { block: path.join(directory, 'go') }) }), NEXT: text(next ?? {}), ...env }
     })
