@@ -199,7 +199,10 @@ void FromMaster(const Connection& connection, const Suite& suite, Secrets* resul
   call.OPENSSL_cleanse(block, sizeof block);
 }
 
-/** (finished) What is known of the connection that sent this Finished message; -ENOENT: nothing. The types are in native.ts. */
+/**
+ * (finished) What is known of the connection that sent this Finished message; -ENOENT: nothing. The caller holds its socket, so that it
+ * is not freed meanwhile. The types are in native.ts.
+ */
 Napi::Value DescribeTls(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   void* finished = nullptr;
@@ -209,12 +212,15 @@ Napi::Value DescribeTls(const Napi::CallbackInfo& info) {
     return {};
   }
   if (sslIndex < 0 || length < kName) return Napi::Number::New(env, -ENOENT);
-  std::lock_guard<std::mutex> guard(lock);
+  std::unique_lock<std::mutex> guard(lock);
   auto found = connections.find(std::string(static_cast<char*>(finished), kName));
-  if (found == connections.end()) return Napi::Number::New(env, -ENOENT);
+  const Connection* listed = found == connections.end() ? nullptr : found->second;
+  // Making a value may collect garbage, which may free another connection: FreeConnection takes the lock.
+  guard.unlock();
+  if (listed == nullptr) return Napi::Number::New(env, -ENOENT);
 
   auto& call = Call();
-  const Connection& connection = *found->second;
+  const Connection& connection = *listed;
   const SSL_CIPHER* cipher = call.SSL_get_current_cipher(connection.ssl);
   const char* name = cipher == nullptr ? nullptr : call.SSL_CIPHER_standard_name(cipher);
   int version = call.SSL_version(connection.ssl);
