@@ -32,8 +32,12 @@ export interface TlsBytes {
 
 type Done = (error?: Error | null) => void
 
-const unsupported = (what: string): Error =>
-  Object.assign(new Error(`${what} is not possible on a TLS connection that was moved from another process`), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' })
+const unsupported = (method: string): Error => Object.assign(
+  new Error(`${method}() is not possible on a TLS connection that was moved from another process`), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' }
+)
+function refuse(method: string): never {
+  throw unsupported(method)
+}
 
 export class MovedTlsSocket extends net.Socket {
   readonly encrypted = true
@@ -172,13 +176,11 @@ export class MovedTlsSocket extends net.Socket {
   }
 
   exportKeyingMaterial(length: number, label: string, context?: Buffer): Buffer {
-    const material = this.layer.exportKeyingMaterial(length, label, context)
-    if (!material) throw unsupported('exportKeyingMaterial()')
-    return material
+    return this.layer.exportKeyingMaterial(length, label, context) ?? refuse('exportKeyingMaterial')
   }
 
   renegotiate(_options: unknown, callback?: (error: Error) => void): boolean {
-    if (callback) process.nextTick(callback, unsupported('renegotiate()'))
+    if (callback) process.nextTick(callback, unsupported('renegotiate'))
     return false
   }
 
@@ -189,4 +191,12 @@ export class MovedTlsSocket extends net.Socket {
   }
 
   enableTrace(): void { /* OpenSSL has no part in it */ }
+
+  // Of the handshake alone, and of this side's certificate.
+  getCertificate(): never { return refuse('getCertificate') }
+  getX509Certificate(): never { return refuse('getX509Certificate') }
+  getSharedSigalgs(): never { return refuse('getSharedSigalgs') }
+  setKeyCert(): never { return refuse('setKeyCert') }
+  setServername(): never { return refuse('setServername') }
+  setSession(): never { return refuse('setSession') }
 }

@@ -2,7 +2,7 @@
 
 import { once } from 'node:events'
 import type net from 'node:net'
-import type tls from 'node:tls'
+import tls from 'node:tls'
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, it, onTestFinished } from 'vitest'
 import { holdReading, MovedTlsSocket, native, adoptDescriptor, releaseReading, snapshotTls } from '../../../helpers/internals.js'
@@ -65,4 +65,15 @@ it('a destroyed one has wiped its keys, whatever listeners were removed', async 
   socket.destroy()
   expect(() => socket.layer.write(Buffer.from('x'))).toThrow(/EBADF/)
   expect(raw.destroyed).toBe(true)
+})
+
+it('has every method of a TLSSocket, and throws a clear error for what only a handshake knows', async () => {
+  const { socket } = await moved()
+  const methods = Object.getOwnPropertyNames(tls.TLSSocket.prototype).filter((name) => !name.startsWith('_') && name !== 'constructor')
+  expect(methods.length).toBeGreaterThan(15)
+  expect(methods.filter((name) => typeof Reflect.get(socket, name) !== 'function')).toEqual([])
+  for (const name of ['getCertificate', 'getX509Certificate', 'getSharedSigalgs', 'setKeyCert'] as const) {
+    const refused = { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM', message: `${name}() is not possible on a TLS connection that was moved from another process` }
+    expect(() => { socket[name]() }, name).toThrow(expect.objectContaining(refused))
+  }
 })
