@@ -58,6 +58,6 @@ const server = handover(http.createServer((req, res) => {
   res.setHeader('x-version', version).setHeader('x-pid', process.pid)
   if (req.url !== '/events') return res.setHeader('content-type', 'text/html').end(page)
   res.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' }).flushHeaders()
-  tell(req.socket, { next: 0, chunked: res.chunkedEncoding, out: res, write: (text) => res.write(text) })
+  tell(req.socket, { next: Number(req.headers['last-event-id'] ?? -1) + 1, chunked: res.chunkedEncoding, out: res, write: (text) => res.write(text) })
 }))
 server.listen(Number(process.env.PORT ?? 3000), () => console.log(`version ${version} listening on`, server.address(), `process ${process.pid}`))

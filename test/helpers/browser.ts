@@ -19,6 +19,8 @@ interface Message {
 export class Browser {
   /** Exceptions of pages, and requests to other places than `origin`. */
   readonly complaints: string[] = []
+  /** Which connection each answer began on. */
+  readonly answers: { readonly path: string; readonly connection: number; readonly protocol: string }[] = []
   readonly #socket: WebSocket
   readonly #end: () => Promise<void>
   readonly #waiting = new Map<number, (message: Message) => void>()
@@ -33,6 +35,10 @@ export class Browser {
       if (id !== undefined) this.#waiting.get(id)?.(rest)
       if (method === 'Page.loadEventFired') this.#loaded()
       if (method === 'Runtime.exceptionThrown') this.complaints.push(JSON.stringify(params))
+      if (method === 'Network.responseReceived') {
+        const { url, connectionId, protocol } = params!['response'] as { url: string; connectionId: number; protocol: string }
+        this.answers.push({ path: new URL(url).pathname, connection: connectionId, protocol })
+      }
       const url = (params?.['request'] as { url: string } | undefined)?.url
       if (method === 'Network.requestWillBeSent' && url !== undefined && !url.startsWith(origin) && !/^(data|blob|about|chrome):/.test(url)) this.complaints.push(url)
     })
@@ -59,6 +65,7 @@ export class Browser {
       await once(socket, 'open')
       const browser = new Browser(socket, origin, end)
       for (const domain of ['Page', 'Runtime', 'Network']) await browser.send(`${domain}.enable`)
+      await browser.send('Security.setIgnoreCertificateErrors', { ignore: true })
       return browser
     } catch (error) {
       await end()

@@ -1,5 +1,5 @@
 // A server of HTTP/2 in the clear (KIND h2c) or over TLS (h2) whose answers can be checked: x-hash is of the body that came, and the body
-// is `bytes` long and begins with ?seed. With ?trailers the answer has some; CONNECT with a protocol is echoed. Environment as in
+// is `bytes` long and begins with ?seed. With ?trailers the answer has some; with ?events it is a stream of them; CONNECT with a protocol is echoed. Environment as in
 // protocols.mjs; PRINT: each request is printed, with the windows of its session as the server sees them.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -41,6 +41,12 @@ server.on('stream', (stream, headers) => {
   if (headers[':method'] === 'CONNECT') {
     stream.respond({ ':status': 200, 'x-version': version, 'x-protocol': headers[':protocol'] })
     stream.pipe(stream)
+    return
+  }
+  if (url.searchParams.has('events')) {
+    stream.respond({ 'Content-Type': 'text/event-stream; charset=utf-8' })
+    const timer = setInterval(() => { if (!stream.writableEnded) stream.write('data: 1\n\n') }, 20)
+    stream.resume().once('close', () => { clearInterval(timer) })
     return
   }
   if (url.searchParams.has('push')) stream.pushStream({ ':path': '/pushed' }, (error, pushed) => { if (!error) pushed.end('pushed') })

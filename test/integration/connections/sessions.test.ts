@@ -115,6 +115,19 @@ test.for(kinds)('%s: a session that always has a stream open gets GOAWAY before 
   expect(await report()).toMatchObject({ connections })
 })
 
+test.for(kinds)('%s: server-sent events end before the deadline, as their client expects it, with a hint when to come back', async (kind) => {
+  const { generations, report } = await start(kind, { drainTimeout: 4_000 })
+  const session = connect(urlOf(generations, kind))
+  const stream = session.request({ ':path': '/?events' })
+  const text = stream.setEncoding('utf8').toArray() as Promise<string[]>
+  await once(stream, 'response')
+  await generations.reload('signal')
+  expect((await text).join('')).toMatch(/^(data: 1\n\n)+retry: 1000\n\n$/)
+  expect(stream.rstCode).toBe(0)
+  expect(await report()).toMatchObject({ connections: { open: 1, cut: 0 }, requestsCut: [] })
+  expect(generations.events.filter(({ event }) => event === 'streamError')).toEqual([])
+})
+
 test.for(kinds)('%s: a session moves when its long stream has ended, and knows its peer', async (kind) => {
   const { generations, report } = await start(kind, {})
   const session = connect(urlOf(generations, kind))

@@ -9,13 +9,12 @@
 
 import type { ServerResponse } from 'node:http'
 import type net from 'node:net'
-import { isEncoded, isEventStream } from '../platform/node/response.js'
 import { left, type Deadline } from '../protocol/deadline.js'
 import { pathOf } from '../protocol/report.js'
 import { kindOf, type Connection, type Request, type Session, type TrackedServer } from './connection.js'
 import { Departures, type Route } from './departures.js'
 import { noCounts, nothingDrained } from './drain-result.js'
-import { farewellMs, retryMs, sayGoaway, sayLast, unsayLast } from './farewell.js'
+import { endingsOf, farewellMs, sayGoaway, sayLast, unsayLast } from './farewell.js'
 import { letClientCloseFirst } from './hand-served.js'
 import { release } from './held-connections.js'
 import { hasUnread, isBetween, readingOf, type SocketSet } from './idle.js'
@@ -274,19 +273,10 @@ export class Drain {
     socket.destroy()
   }
 
-  /** Server-sent events end as their clients expect an end, with a hint when to come back. */
+  /** Server-sent events end, at moments of their own. */
   #endStreams(windowMs: number): void {
     if (this.#undone) return
-    const running = [...this.#of.connections.values()].flatMap((connection) => connection.running)
-    const streams = running.map(({ response }) => response).filter(isEventStream)
-    for (const stream of streams) {
-      setTimeout(() => {
-        if (this.#undone || stream.writableEnded || stream.destroyed) return
-        // In a compressed stream the hint would be no part of it.
-        if (!isEncoded(stream)) stream.write(`retry: ${retryMs}\n\n`)
-        stream.end()
-      }, Math.random() * windowMs * 0.8).unref()
-    }
+    for (const end of endingsOf(this.#of)) setTimeout(() => { if (!this.#undone) end() }, Math.random() * windowMs * 0.8).unref()
   }
 
   /** Sessions of HTTP/2 that always had a stream. */

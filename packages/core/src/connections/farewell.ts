@@ -4,13 +4,15 @@
 
 import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
+import type { Writable } from 'node:stream'
 import { left, type Deadline } from '../protocol/deadline.js'
-import type { Connection } from './connection.js'
+import { isEncoded, isEventStream, sentHeader } from '../platform/node/response.js'
+import type { Connection, TrackedServer } from './connection.js'
 
 /** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
 export const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
 /** How soon a client of server-sent events should come back, in milliseconds. */
-export const retryMs = 1_000
+const retryMs = 1_000
 
 /** The newest answer, and only that, says that the connection ends with it: pipelined requests before it must all be answered. */
 export function sayLast(connection: Connection): void {
@@ -30,6 +32,28 @@ function unmark(response: ServerResponse): void {
 
 export function unsayLast(connection: Connection): void {
   for (const { response } of connection.running) unmark(response)
+}
+
+/** What ends the event streams of a server, each as its client expects an end, with a hint when to come back. */
+export function endingsOf({ connections, sessions }: TrackedServer): (() => void)[] {
+  const responses = [...connections.values()].flatMap(({ running }) => running.map(({ response }) => response)).filter(isEventStream)
+  const streams = [...sessions.values()].flatMap((session) => [...session.streams.keys()])
+    .filter((stream) => sentHeader(stream, 'content-type')?.startsWith('text/event-stream'))
+  return [
+    ...responses.map((response) => () => { endEvents(response, isEncoded(response)) }),
+    ...streams.map((stream) => () => {
+      // The program may write once more before it hears of the end.
+      stream.on('error', () => undefined)
+      endEvents(stream, sentHeader(stream, 'content-encoding') !== undefined)
+    })
+  ]
+}
+
+function endEvents(stream: Writable, isCompressed: boolean): void {
+  if (stream.writableEnded || stream.destroyed) return
+  // In a compressed stream the hint would be no part of it.
+  if (!isCompressed) stream.write(`retry: ${retryMs}\n\n`)
+  stream.end()
 }
 
 /**

@@ -28,7 +28,6 @@ export interface Reading {
 const secureReaders = new WeakMap<http2.ServerHttp2Session, SessionReader>()
 
 export class SessionReader implements Reading {
-  readonly #session: http2.ServerHttp2Session
   readonly #socket: net.Socket
   readonly #copy: net.Socket
   #bytesRead: number
@@ -39,12 +38,9 @@ export class SessionReader implements Reading {
   #arrived: (bytes: Buffer) => Buffer
   readonly #isSecure: boolean
 
-  private constructor(
-    session: http2.ServerHttp2Session, socket: net.Socket, copy: net.Socket, arrived: (bytes: Buffer) => Buffer, isSecure: boolean
-  ) {
+  private constructor(socket: net.Socket, copy: net.Socket, arrived: (bytes: Buffer) => Buffer, isSecure: boolean) {
     this.#arrived = arrived
     this.#isSecure = isSecure
-    this.#session = session
     this.#socket = socket
     this.#copy = copy
     this.#bytesRead = socket.bytesRead
@@ -70,7 +66,7 @@ export class SessionReader implements Reading {
       if (passed && !session.destroyed) feed(passed)
       if (!reader.#ended) holdReading(socket)
     })
-    const reader = new SessionReader(session, socket, copy, arrived, records !== undefined)
+    const reader = new SessionReader(socket, copy, arrived, records !== undefined)
     // The session finds the same on its own descriptor.
     for (const event of ['end', 'error', 'close']) copy.on(event, () => { reader.#finish() })
     socket.once('close', () => {
@@ -127,7 +123,8 @@ export class SessionReader implements Reading {
     if (this.#ended) return
     this.#ended = true
     this.#copy.destroy()
-    if (!this.#session.destroyed && !this.#socket.destroyed) releaseReading(this.#socket)
+    // A session that has closed leaves its socket to wait for the client's end.
+    if (!this.#socket.destroyed) releaseReading(this.#socket)
   }
 }
 
