@@ -67,6 +67,8 @@ export abstract class Service implements AsyncDisposable {
       HANDOVER_DIR: this.sockets,
       HANDOVER_READY_TIMEOUT: String(readyTimeoutMs),
       HANDOVER_UNDO_WINDOW: '400',
+      // Beyond an episode on a slow machine: WebSockets that cannot move are cut at the deadline, and that would be no fault.
+      HANDOVER_DRAIN_TIMEOUT: '170000',
       KEPT_FOLDER: this.folder
     }
   }
