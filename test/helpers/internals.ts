@@ -85,6 +85,7 @@ export { Lifecycle, moves, type LifecycleState, type Next, type State } from '..
 export { decodeState, encodeState } from '../../packages/core/dist/protocol/value-codec.js'
 export { Aggregates, type Aggregate, type Exchange } from '../../packages/core/dist/sharing/aggregates/aggregate.js'
 export type { Snapshot } from '../../packages/core/dist/sharing/aggregates/count-once.js'
+export { before, TimeLimit } from '../../packages/core/dist/sharing/sections/abortable.js'
 export { decodePlain, encodePlain, readsPlain } from '../../packages/core/dist/sharing/sections/plain-value.js'
 export { readSection, writeSection, writeSmallSection } from '../../packages/core/dist/sharing/sections/section-file.js'
 export type { SavedSection } from '../../packages/core/dist/sharing/sections/section-saver.js'

@@ -146,12 +146,13 @@ export class SharedState {
     this.#successorIsFresh = fresh
     this.#successorReadsPlain = false
     const names = this.#sections.saved.map(({ name }) => name)
+    let plain: boolean | undefined
     if (fresh && names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(names)}`)
     return {
       names: fresh ? [] : names,
       save: async (name, signal, { v8, together = false }) => {
-        this.#successorReadsPlain = readsPlain(v8)
-        return await this.#saving.saveForOffer(name, signal, { plain: this.#successorReadsPlain, together })
+        plain = this.#successorReadsPlain = plain ?? readsPlain(v8)
+        return await this.#saving.saveForOffer(name, signal, { plain, together })
       },
       restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
     }

@@ -10,6 +10,7 @@ import { types } from 'node:util'
 import { HandoverError, textOf } from '../../errors.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
 import { isSharedView } from '../../protocol/value-codec.js'
+import type { Abortable } from './abortable.js'
 
 /** Entries of a Map, a Set or an array that are read at a time. */
 const sliceLength = 256
@@ -159,7 +160,7 @@ export function encodePlain(value: unknown, fewest = fewLooks): Buffer | undefin
 }
 
 /** Throws HANDOVER_STATE for what this process cannot read; signal.reason. `of` names the state in the message. */
-export async function decodePlain(bytes: Buffer, of: string, signal: AbortSignal): Promise<unknown> {
+export async function decodePlain(bytes: Buffer, of: string, signal: Abortable): Promise<unknown> {
   const budget = new LoopBudget()
   try {
     const reader = new (classes ??= load()).Reader(bytes)

@@ -10,7 +10,7 @@
 
 import { Readable } from 'node:stream'
 import { HandoverError } from '../../errors.js'
-import { AbortableWait } from './abortable.js'
+import { AbortableWait, type Abortable } from './abortable.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater, openMemoryFile, sealMemoryFile } from '../../platform/memory-file.js'
 import { format, type Frame, type FrameKind, type FrameOptions, frameKinds, FrameReader, FrameWriter } from './section-frames.js'
@@ -73,7 +73,7 @@ type Items = Iterator<unknown> | AsyncIterator<unknown>
 
 const isObject = (value: unknown): value is Record<PropertyKey, unknown> => typeof value === 'object' && value !== null
 const isFunction = (value: unknown): boolean => typeof value === 'function'
-const isPromise = <T>(value: T | Promise<T>): value is Promise<T> => isObject(value) && isFunction(value['then'])
+export const isPromise = <T>(value: T | Promise<T>): value is Promise<T> => isObject(value) && isFunction(value['then'])
 
 /** The items of what is a stream; Array, Map, Set and the like can be iterated, but are values. */
 function itemsOf(value: unknown): Items | undefined {
@@ -121,6 +121,7 @@ async function write(
   let writer: FrameWriter | undefined
   try {
     items = itemsOf(value)
+    if (items) wait.listen()
     signal.throwIfAborted()
     writer = new FrameWriter(() => (fd ??= openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)), of, maxBytes, options)
     const { name, schema, phase, version, generation } = header
@@ -199,8 +200,10 @@ export async function readSection(file: number | Buffer, options: FrameOptions):
   }
 }
 
-async function* itemsIn(reader: FrameReader, signal: AbortSignal): AsyncGenerator {
+async function* itemsIn(reader: FrameReader, signal: Abortable): AsyncGenerator {
   const budget = new LoopBudget()
+  const wait = new AbortableWait(signal)
+  wait.listen()
   try {
     for (;;) {
       const frame = await reader.next()
@@ -214,6 +217,7 @@ async function* itemsIn(reader: FrameReader, signal: AbortSignal): AsyncGenerato
     }
     if (!reader.atEnd) throw damaged(reader, 'goes on after its end')
   } finally {
+    wait.end()
     await reader.close()
   }
 }

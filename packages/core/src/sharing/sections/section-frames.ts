@@ -13,6 +13,7 @@ import { promisify } from 'node:util'
 import { HandoverError, withoutStop } from '../../errors.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
 import { closeLater, smallBytes } from '../../platform/memory-file.js'
+import type { Abortable } from './abortable.js'
 
 export const format = 1
 
@@ -34,7 +35,7 @@ const failed = (what: string, cause: unknown, todo: string): HandoverError =>
   new HandoverError('HANDOVER_STATE', { what: `${what}: ${withoutStop((cause as Error).message)}`, serving: 'Nothing was changed', todo }, { cause })
 
 export interface FrameOptions {
-  readonly signal: AbortSignal
+  readonly signal: Abortable
   /** Called with the bytes that are in the file, or were read, so far. */
   progress?(bytes: number): void
 }
@@ -206,7 +207,6 @@ export class FrameWriter {
 }
 
 const isFirstHalf = (code: number): boolean => code >= 0xd800 && code <= 0xdbff
-
 export interface Frame {
   readonly kind: number
   /** Where it is not `own`, it is memory that the next frame overwrites. */

@@ -13,8 +13,8 @@ import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { MessageOf, SectionPhase } from '../../protocol/handover-messages.js'
 import { listed, type StateReport } from '../../protocol/report.js'
 import type { RestoreInfo } from '../sharing-api.js'
-import { before } from './abortable.js'
-import { readSection, type ReadSection, type SectionHeader } from './section-file.js'
+import { before, TimeLimit } from './abortable.js'
+import { isPromise, readSection, type ReadSection, type SectionHeader } from './section-file.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 const progressMs = 200
@@ -240,14 +240,12 @@ export class SectionRestorer {
   async #restore(section: DeclaredSection, from: number | Buffer, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
     // Small files are read at once: a thousand of them in one turn would hold up those that this process serves.
     await (this.#turn = Promise.resolve(this.#turn).then(() => this.#budget.nextTurn()))
-    const limit = new AbortController()
-    const timer = setTimeout(() => { limit.abort(new Error(`restore() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
+    const limit = new TimeLimit(section.timeoutMs, `restore() took longer than its timeout, ${section.timeoutMs} ms`)
     let told = performance.now()
-    const { signal } = limit
     let file: ReadSection | undefined
     try {
       file = await readSection(from, {
-        signal,
+        signal: limit,
         progress: (bytes) => {
           if (expected) expected.bytes = bytes
           if (performance.now() - told < progressMs) return
@@ -258,16 +256,21 @@ export class SectionRestorer {
       mustKnow(section, file.header)
       const { version, schema, generation, node, savedAt } = file.header
       if (expected) expected.savedAt = savedAt
-      const info: RestoreInfo = { phase, version, schema, generation, node, savedAt: new Date(savedAt), signal }
+      const info: RestoreInfo = {
+        phase, version, schema, generation, node, savedAt: new Date(savedAt), get signal() { return limit.signal }
+      }
       const take = phase === 'final' && section.merge ? 'merge' : 'restore'
       const { value } = file
-      await before(signal, async () => { await section[take]?.(value, info) }).catch((error: unknown) => {
+      try {
+        const done = section[take]?.(value, info)
+        if (isPromise(done)) await before(limit, async () => { await done })
+      } catch (error) {
         // An error of the program: the reload fails with its message, and this log shows where it comes from.
-        if (error !== signal.reason) this.#warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
+        if (error !== limit.reason) this.#warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
         throw error
-      })
+      }
     } finally {
-      clearTimeout(timer)
+      limit.end()
       file?.close()
     }
   }

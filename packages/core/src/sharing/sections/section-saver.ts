@@ -6,10 +6,11 @@
  */
 
 import { HandoverError, textOf } from '../../errors.js'
+import { smallBytes } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
-import { before } from './abortable.js'
-import { writeSection, writeSmallSection, type SectionInFile, type SmallSection, type WriteOptions } from './section-file.js'
+import { before, TimeLimit } from './abortable.js'
+import { isPromise, writeSection, writeSmallSection, type SectionInFile, type SmallSection, type WriteOptions } from './section-file.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 /** A section in a file, which the caller of `save` closes. */
@@ -68,40 +69,40 @@ export class SectionSaver {
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
     const shown = phase !== 'checkpoint'
     if (shown) this.note(name, 'saving', 0)
-    const limit = new AbortController()
-    const timer = setTimeout(() => { limit.abort(new Error(`save() took longer than its timeout, ${section.timeoutMs} ms`)) }, section.timeoutMs)
-    // AbortSignal.any() would leave something behind in a signal that lives on, at each checkpoint.
-    const giveUp = (): void => { limit.abort(signal.reason) }
-    signal.addEventListener('abort', giveUp)
+    const limit = new TimeLimit(section.timeoutMs, `save() took longer than its timeout, ${section.timeoutMs} ms`, signal)
     try {
       signal.throwIfAborted()
-      const progress = (bytes: number): void => { if (shown) this.note(name, 'saving', bytes) }
-      const saved = await this.#write(section, phase, { signal: limit.signal, progress, plain: reads.plain ?? false }, reads)
+      const progress = (bytes: number): void => {
+        if (shown) this.note(name, 'saving', bytes)
+        // It goes on in later turns: from now on the time counts.
+        if (bytes > smallBytes) limit.start()
+      }
+      const saved = await this.#write(section, phase, limit, { progress, plain: reads.plain ?? false }, reads)
       if (shown) this.note(name, 'saved', saved.bytes)
       return saved
     } catch (cause) {
       if (shown) this.note(name, 'failed', 0)
       // An error of the program: the reload fails with its message, and this log shows where it comes from.
-      if (shown && cause !== limit.signal.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
+      if (shown && cause !== limit.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
       throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `it could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
     } finally {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', giveUp)
+      limit.end()
     }
   }
 
   async #write(
-    section: DeclaredSection, phase: SectionPhase, options: Omit<WriteOptions, 'maxBytes'>, { together = false }: ReaderReads
+    section: DeclaredSection, phase: SectionPhase, limit: TimeLimit, options: Pick<WriteOptions, 'progress' | 'plain'>,
+    { together = false }: ReaderReads
   ): Promise<SectionInFile | SmallSection> {
-    const { signal } = options
     const header = { name: section.name, schema: section.schema ?? null, phase, ...this.#author() }
     const writing = together ? writeSmallSection : writeSection
     const write = async (value: unknown): Promise<SectionInFile | SmallSection> =>
-      await writing(header, value, { ...options, maxBytes: section.mostBytes })
-    const value = await before(signal, async () => {
-      const saved = await section.save?.({ phase, signal })
+      await writing(header, value, { ...options, signal: limit, maxBytes: section.mostBytes })
+    const answer = section.save?.({ phase, get signal() { return limit.signal } })
+    const value = !isPromise(answer) ? answer : await before(limit, async () => {
+      const saved = await answer
       // It comes too late. A stream must learn that, and does when it is written.
-      if (signal.aborted) await write(saved)
+      if (limit.aborted) await write(saved)
       return saved
     })
     return await write(value)
