@@ -215,14 +215,15 @@ function chunks(text: string): Body | undefined {
  * Resolves with the next `count` answers when they are whole, and takes them out of `client.text`. Rejects when the connection ends before.
  */
 export async function answers(client: Client, count: number): Promise<Answer[]> {
-  for (;;) {
+  for (let how: string | undefined; ;) {
     const found = answersIn(client.text, count)
     if (found.answers.length === count) {
       client.text = found.rest
       return found.answers
     }
-    const how = await Promise.race([once(client.socket, 'data').then(() => undefined), client.over])
+    // The last bytes may come together with the end.
     if (how !== undefined) throw new Error(`the connection ended (${how}) after ${found.answers.length} of ${count} answers, and then ${JSON.stringify(found.rest.slice(0, 1000))}`)
+    how = await Promise.race([once(client.socket, 'data').then(() => undefined), client.over])
   }
 }
 
