@@ -24,7 +24,9 @@ class Gate extends Duplex {
   constructor(raw: net.Socket) {
     super()
     this.raw = raw
-    raw.on('data', (chunk: Buffer) => { this.push(chunk) }).on('end', () => { this.push(null) }).on('error', (error) => { this.destroy(error) }).on('close', () => { this.destroy() })
+    raw.on('data', (chunk: Buffer) => { this.push(chunk) }).on('end', () => { this.push(null) })
+    // Not at an orderly close: what came right before it may not have been read.
+    raw.on('error', (error) => { this.destroy(error) }).on('close', (failed) => { if (failed) this.destroy() })
   }
 
   holdAfter(bytes: number): void { this.#open = bytes }
@@ -101,6 +103,44 @@ test('a record of which 0 to 6 bytes have come at the moment of the move: the re
   await moving.arrived(8)
   for (const { client } of clients) await goesOn(client)
   expect(await moving.report()).toMatchObject({ connections: { open: 8, moved: 8, drained: 0, closedIdle: 0, cut: 0, stayed: {} } })
+})
+
+const cbc = { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-SHA256' } as const
+
+test('on connections that stay, a record of which a part has come is waited for, longer than an idle connection may stay', async () => {
+  const moving = await Moving.start({ kind: 'https', options: { linger: 200 } })
+  const idle = await gated(moving, cbc)
+  await ask(idle.client, '/')
+  const slow = []
+  for (const bytes of [1, 6]) {
+    const { client, gate } = await gated(moving, cbc)
+    await ask(client, '/')
+    gate.holdAfter(bytes)
+    client.request(`/held-after-${bytes}`)
+    slow.push({ client, gate, bytes })
+  }
+  await readSoFar(await moving.idleClient())
+  await moving.reload()
+  expect(await idle.client.over).toBe('closed')
+  for (const { client, gate, bytes } of slow) {
+    await gate.letGo()
+    expect(await nextAnswer(client)).toMatchObject({ body: `generation 1 answers /held-after-${bytes}` })
+    expect(await client.over).toBe('closed')
+  }
+  expect(await moving.report()).toMatchObject({ connections: { moved: 1, drained: 2, closedIdle: 1, cut: 0, stayed: { TLS: 3 } } })
+})
+
+test('where TLS does not move, a record that begins to come while the process drains is waited for, too', async () => {
+  const moving = await Moving.start({ kind: 'https', options: { linger: 1_500, move: { tls: false } } })
+  const [idle, slow] = [await gated(moving), await gated(moving)]
+  for (const { client } of [idle, slow]) await ask(client, '/')
+  await moving.reload()
+  slow.gate.holdAfter(6)
+  slow.client.request('/slow')
+  expect(await idle.client.over).toBe('closed')
+  await slow.gate.letGo()
+  expect(await nextAnswer(slow.client)).toMatchObject({ body: 'generation 1 answers /slow' })
+  expect(await moving.report()).toMatchObject({ connections: { drained: 1, closedIdle: 1, cut: 0 } })
 })
 
 test('half a request in one record and half in the next, on both sides of a reload, and after the move', async () => {

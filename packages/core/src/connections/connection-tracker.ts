@@ -367,7 +367,7 @@ export class ConnectionTracker {
     connection.running = connection.running.length === 1 ? none : connection.running.filter((other) => other !== request)
     countFailed(request)
     connection.quietSince = coarseNow()
-    if (connection.served) connection.bytesAnswered = connection.wire.bytesRead
+    if (connection.served || this.#drain) connection.bytesAnswered = connection.wire.bytesRead
   }
 }
 

@@ -65,7 +65,7 @@ export interface Connection {
   /** In a drain: under TLS, connections like this one can move. */
   tlsMoves?: boolean
   served?: AnsweringServer
-  /** What had been read of it when its last answer was out: an HTTP server that never listened has no list of connections that send. */
+  /** What had been read of it when its last answer was out, or the drain began: for an HTTP server that never listened, and under TLS. */
   bytesAnswered?: number
   /** In a drain: nothing is read from it, since its answer ends, or its client sends requests before it has the answers. */
   held?: boolean

@@ -115,6 +115,7 @@ export class Drain {
   }
 
   #noteTls(connection: Connection): void {
+    if (!connection.served) connection.bytesAnswered = connection.wire.bytesRead
     connection.tlsMoves = this.#route !== undefined && (connection.protocol !== 'http2' || this.#route.http2)
   }
 

@@ -5,6 +5,7 @@ import { native } from '../platform/native.js'
 import { hasParser, readingRequests } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { Connection } from './connection.js'
+import { holdsHalfRecord } from './tls-cargo.js'
 
 export type SocketSet = Pick<ReadonlySet<net.Socket>, 'has'>
 
@@ -22,10 +23,12 @@ export function readingOf(server: net.Server): SocketSet {
   }
 }
 
-/** No request has begun. A connection that never sent a byte is idle. */
+/** No request has begun, nor a record of TLS that may have one. A connection that never sent a byte is idle. */
 export function isBetween(socket: net.Socket, { protocol, running, served, wire, bytesAnswered }: Connection, reading: SocketSet): boolean {
   if (served) return running.length === 0 && hasParser(served.socket) && wire.bytesRead === bytesAnswered
   if (protocol === 'http2' || protocol === 'other' || running.length > 0) return false
+  // Where records are not counted: something has come since the drain began, or since the last answer in it.
+  if (wire !== socket && (holdsHalfRecord(socket) ?? wire.bytesRead !== bytesAnswered)) return false
   return socket.bytesRead === 0 || (hasParser(socket) && !reading.has(socket))
 }
 

@@ -11,7 +11,7 @@ import { sealedFile } from '../platform/memory-file.js'
 import { MovedTlsSocket, type TlsBytes, type TlsIdentity } from '../platform/moved-tls-socket.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 import { checkTls } from '../platform/tls-check.js'
-import { snapshotTls, TlsRecordLayer, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
+import { hasHalfRecord, snapshotTls, TlsRecordLayer, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 
 export interface TlsCargo {
@@ -20,6 +20,8 @@ export interface TlsCargo {
 }
 
 const nothing = Buffer.alloc(0)
+/** Not in the pool that Buffers share. */
+const copyOf = (bytes: Buffer): Buffer => Buffer.from(new Uint8Array(bytes).buffer)
 /** The self-test, which the first move waits for: why none moves, or undefined. */
 let tested: { readonly obstacle: string | undefined } | undefined
 let testing: Promise<void> | undefined
@@ -36,6 +38,14 @@ export function testTls(): Promise<void> {
 }
 
 export const isSecure = (socket: net.Socket): boolean => socket instanceof MovedTlsSocket || isTlsSocket(socket)
+
+/** Whether a part of a record has come, and so maybe of a request. Undefined: unknown. */
+export function holdsHalfRecord(socket: net.Socket): boolean | undefined {
+  if (socket instanceof MovedTlsSocket) return !socket.layer.whole
+  // A server of TLS has no others.
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
+  return hasHalfRecord(socket as tls.TLSSocket)
+}
 
 function snapshotOf(socket: net.Socket): TlsSnapshot | 'later' | 'never' {
   if (!tested) void testTls()
@@ -76,8 +86,9 @@ export function cargoOf(socket: net.Socket, records?: TlsRecordLayer): TlsCargo 
   const [identity, bytes] = moved ? [moved.identity, moved.bytes] : identityOf(socket as tls.TLSSocket)
   const { protocol, cipher, fragment, readSequence, writeSequence } = snapshot
   const secrets = [
-    snapshot.read, snapshot.write, snapshot.exporter, bytes.session && Buffer.from(bytes.session), bytes.finished, bytes.peerFinished,
-    bytes.certificate
+    // A moved socket that comes back needs its session.
+    snapshot.read, snapshot.write, snapshot.exporter, moved && bytes.session ? copyOf(bytes.session) : bytes.session,
+    bytes.finished, bytes.peerFinished, bytes.certificate
   ].map((part) => part ?? nothing)
   const { alpn, servername, authorized, authorizationError, reused, cipher: { name, standardName, version } } = identity
   return {

@@ -1,7 +1,8 @@
 /**
  * The server's side of a TLS connection whose handshake was made by a predecessor: a socket over the TCP socket, with the record layer in
- * between. It answers what a tls.TLSSocket answers about the connection, from what came along with it. It is no instance of tls.TLSSocket,
- * whose constructor would begin a handshake.
+ * between. It answers what a tls.TLSSocket answers about the connection, from what came along with it. It is an instance of tls.TLSSocket,
+ * since programs ask that before they trust a client (`request.socket instanceof TLSSocket`), but never ran its constructor, which would
+ * begin a handshake: no method of it is left that is not replaced here.
  */
 
 import type { X509Certificate } from 'node:crypto'
@@ -48,27 +49,29 @@ export class MovedTlsSocket extends net.Socket {
   readonly secureConnecting = false
   readonly raw: net.Socket
   readonly identity: TlsIdentity
-  readonly bytes: TlsBytes
-  readonly layer: TlsRecordLayer
+  // Private, so that no log of a socket shows the session, which is a secret.
+  readonly #bytes: TlsBytes
+  readonly #layer: TlsRecordLayer
   readonly #counts = { read: 0, written: 0 }
   #ended = false
 
   /** Wipes the snapshot. `raw`: what is read of it goes to `arrived`, so that it reads no more as soon as it is held. */
   constructor(raw: net.Socket, snapshot: TlsSnapshot, identity: TlsIdentity, bytes: TlsBytes) {
+    inherit()
     super({ allowHalfOpen: raw.allowHalfOpen, readable: true, writable: true })
-    this.layer = new TlsRecordLayer(snapshot)
+    this.#layer = new TlsRecordLayer(snapshot)
     wipeSnapshot(snapshot)
     this.raw = raw
     this.identity = identity
-    this.bytes = bytes
+    this.#bytes = bytes
     this.authorized = identity.authorized
     // Node's types say Error; it is the code.
     this.authorizationError = (identity.authorizationError ?? null) as never
     this.alpnProtocol = identity.alpn
     this.servername = identity.servername
     standOver(this, raw, this.#counts, () => {
-      this.layer.dispose()
-      this.bytes.session?.fill(0)
+      this.#layer.dispose()
+      this.#bytes.session?.fill(0)
     })
     raw.on('end', () => { this.#end() })
     raw.on('error', (error) => { this.destroy(error) })
@@ -84,8 +87,8 @@ export class MovedTlsSocket extends net.Socket {
   arrived(bytes: Buffer): void {
     noteUse(this)
     try {
-      const { data, reply, ended } = this.layer.read(Buffer.from(bytes))
-      if (reply) this.raw.write(reply)
+      const { data, reply, ended } = this.#layer.read(Buffer.from(bytes))
+      if (reply && !this.raw.writableEnded) this.raw.write(reply)
       this.#counts.read += data?.length ?? 0
       if (data && !this.push(data)) this.raw.pause()
       if (ended === true) this.#end()
@@ -119,17 +122,25 @@ export class MovedTlsSocket extends net.Socket {
     noteUse(this)
     if (this.raw.destroyed) return done(new Error('the connection is closed'))
     this.#counts.written += plain.length
-    this.raw.write(plain.length === 0 ? plain : this.layer.write(plain), done)
+    this.raw.write(plain.length === 0 ? plain : this.#layer.write(plain), done)
   }
 
   override _final(done: Done): void {
     if (this.raw.destroyed) return done()
-    this.raw.end(this.layer.end(), () => { done() })
+    this.raw.end(this.#layer.end(), () => { done() })
+  }
+
+  get layer(): TlsRecordLayer {
+    return this.#layer
+  }
+
+  get bytes(): TlsBytes {
+    return this.#bytes
   }
 
   /** Nothing of a record is in this process, in either direction. */
   get whole(): boolean {
-    return this.layer.whole && this.raw.writableLength === 0 && !this.#ended
+    return this.#layer.whole && this.raw.writableLength === 0 && !this.#ended
   }
 
   // ---- what a TLSSocket answers ----
@@ -143,15 +154,15 @@ export class MovedTlsSocket extends net.Socket {
   }
 
   getSession(): Buffer | undefined {
-    return this.bytes.session && Buffer.from(this.bytes.session)
+    return this.#bytes.session && Buffer.from(this.#bytes.session)
   }
 
   getFinished(): Buffer | undefined {
-    return this.bytes.finished
+    return this.#bytes.finished
   }
 
   getPeerFinished(): Buffer | undefined {
-    return this.bytes.peerFinished
+    return this.#bytes.peerFinished
   }
 
   isSessionReused(): boolean {
@@ -159,7 +170,7 @@ export class MovedTlsSocket extends net.Socket {
   }
 
   getPeerX509Certificate(): X509Certificate | undefined {
-    const { certificate } = this.bytes
+    const { certificate } = this.#bytes
     return certificate && new (process.getBuiltinModule('node:crypto').X509Certificate)(certificate)
   }
 
@@ -199,4 +210,13 @@ export class MovedTlsSocket extends net.Socket {
   setKeyCert(): never { return refuse('setKeyCert') }
   setServername(): never { return refuse('setServername') }
   setSession(): never { return refuse('setSession') }
+}
+
+let inherits = false
+
+/** At the first one: a program without TLS does not load it. */
+function inherit(): void {
+  if (inherits) return
+  inherits = true
+  Object.setPrototypeOf(MovedTlsSocket.prototype, process.getBuiltinModule('node:tls').TLSSocket.prototype)
 }

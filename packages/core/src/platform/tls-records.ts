@@ -48,6 +48,15 @@ export function tlsUnavailable(): string | undefined {
 const protocols: Readonly<Record<number, TlsSnapshot['protocol']>> = { 0x0303: 'TLSv1.2', 0x0304: 'TLSv1.3' }
 const versions = { 'TLSv1.2': 0x0303, 'TLSv1.3': 0x0304 } as const
 
+/** Whether a part of a record has come whose rest has not. Of all suites. Undefined: unknown. */
+export function hasHalfRecord(socket: tls.TLSSocket): boolean | undefined {
+  const finished = tlsUnavailable() === undefined ? socket.getFinished() : undefined
+  const about = finished && native!.describeTls!(finished)
+  if (typeof about !== 'object') return undefined
+  wipe(about.read, about.write, about.exporter)
+  return about.half || about.readBytes !== carriedBy(socket)?.bytesRead
+}
+
 /** The snapshot of a connection of a server, or why it has none now. The TLSSocket must not read or write after it. */
 export function snapshotTls(socket: tls.TLSSocket): TlsSnapshot | { readonly stays: NoSnapshot } {
   const carried = carriedBy(socket)
@@ -100,6 +109,8 @@ const handshake = 22
 const applicationData = 23
 const keyUpdate = 24
 const closeNotify = Buffer.from([1, 0])
+const clientHello = 1
+const noRenegotiation = Buffer.from([1, 100])
 const userCanceled = 90
 const warning = 1
 
@@ -179,6 +190,11 @@ export class TlsRecordLayer {
     if (type === alert && content.length === 2) {
       if (content[1] === 0) this.#ended = true
       else if (content[0] !== warning && content[1] !== userCanceled) throw new Error(`the client sent the fatal alert ${content[1]}`)
+      return
+    }
+    // The client may go on without (RFC 5246, 7.2.2).
+    if (type === handshake && this.#about.protocol === 'TLSv1.2' && content[0] === clientHello && ++this.#updates <= mostUpdates) {
+      replies.push(this.#seal(alert, noRenegotiation))
       return
     }
     if (type !== handshake || this.#about.protocol !== 'TLSv1.3') throw new Error(`a record of type ${type} is refused: nothing is negotiated again`)
