@@ -646,10 +646,33 @@ Value SetReusePort(const CallbackInfo& info) {
   return Answer(info, Try([&] { return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); }));
 }
 
-/** Bound where `fd` is bound: the address comes from the kernel, so a scope is part of it. It does not listen. */
+/** A numeric IP address with this port. */
+bool ReadAddress(const CallbackInfo& info, size_t index, in_port_t port, sockaddr_storage* name, socklen_t* size) {
+  char text[INET6_ADDRSTRLEN + 1];
+  size_t length = 0;
+  if (napi_get_value_string_utf8(info.Env(), info[index], text, sizeof text, &length) != napi_ok) return Wrong(info, index, "a string");
+  auto* four = reinterpret_cast<sockaddr_in*>(name);
+  auto* six = reinterpret_cast<sockaddr_in6*>(name);
+  *name = {};
+  if (inet_pton(AF_INET, text, &four->sin_addr) == 1) {
+    four->sin_family = AF_INET;
+    four->sin_port = port;
+    *size = sizeof *four;
+  } else if (inet_pton(AF_INET6, text, &six->sin6_addr) == 1) {
+    six->sin6_family = AF_INET6;
+    six->sin6_port = port;
+    *size = sizeof *six;
+  } else {
+    return Wrong(info, index, "an IP address");
+  }
+  return true;
+}
+
+/** Bound where `fd` is bound: the address comes from the kernel, so a scope is part of it. Or at its port on another address. It does not listen. */
 Value BindBeside(const CallbackInfo& info) {
   int beside = -1, type = 0, protocol = 0, ipv6Only = 0, on = 1;
-  if (!ReadInt(info, 0, &beside)) return {};
+  bool elsewhere = info.Length() > 1;
+  if (!ReadInt(info, 0, &beside) || (elsewhere && !ReadInt(info, 2, &ipv6Only))) return {};
   int error = Option(beside, SOL_SOCKET, SO_TYPE, &type);
   if (error < 0) return Answer(info, error);
   sockaddr_storage name{};
@@ -657,6 +680,8 @@ Value BindBeside(const CallbackInfo& info) {
   error = Try([&] { return getsockname(beside, reinterpret_cast<sockaddr*>(&name), &length); });
   if (error < 0) return Answer(info, error);
   if (type != SOCK_STREAM || (name.ss_family != AF_INET && name.ss_family != AF_INET6)) return Answer(info, -EPROTOTYPE);
+  // Both families have the port at the same place.
+  if (elsewhere && !ReadAddress(info, 1, reinterpret_cast<sockaddr_in*>(&name)->sin_port, &name, &length)) return {};
 #ifdef SO_PROTOCOL
   if (Option(beside, SOL_SOCKET, SO_PROTOCOL, &protocol) < 0) protocol = 0;
 #endif
@@ -665,7 +690,7 @@ Value BindBeside(const CallbackInfo& info) {
   SetCloexec(fd.value);
   error = Try([&] { return setsockopt(fd.value, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); });
   if (error == 0) error = Try([&] { return setsockopt(fd.value, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); });
-  if (error == 0 && name.ss_family == AF_INET6 && (error = Option(beside, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6Only)) == 0) {
+  if (error == 0 && name.ss_family == AF_INET6 && (elsewhere || (error = Option(beside, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6Only)) == 0)) {
     error = Try([&] { return setsockopt(fd.value, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6Only, sizeof ipv6Only); });
   }
 #ifdef SO_BINDTOIFINDEX

@@ -1,7 +1,7 @@
 // Servers that open at different moments, and a process that is ready when it says so.
-//   PLAN_FILE   JSON, read at every boot: { first: [place], gate: path, then: [place], warms: port, fails: true }
+//   PLAN_FILE   JSON, read at every boot: { tries: [place], first: [place], gate: path, then: [place], warms: port, fails: true }
 //   ADAPTER     set: it gives its servers to @handover/core; else it knows nothing of Handover but ready() and share()
-// `first` are opened at once, `then` when there is a file at `gate`; a place is options of listen(), or { udp: port }. With `warms` it asks itself there before
+// `tries` are opened and closed, one after the other. `first` are opened at once, `then` when there is a file at `gate`; a place is options of listen(), or { udp: port }. With `warms` it asks itself there before
 // it says ready(), and answers what it found. `ready` and `fails` happen at SIGUSR2. It prints `open` for each server, and `got` for a datagram.
 const { existsSync, readFileSync, writeSync } = require('node:fs')
 const dgram = require('node:dgram')
@@ -38,6 +38,10 @@ process.on('SIGUSR2', () => {
   handover.ready()
 })
 async function start() {
+  for (const place of plan.tries ?? []) {
+    const server = adopt(http.createServer())
+    await new Promise((resolve) => { server.once('error', (error) => { print('error', { code: error.code, place }), resolve() }).listen(place, () => { server.close(resolve) }) })
+  }
   await Promise.all((plan.first ?? []).map(open))
   if (plan.then) {
     while (!existsSync(plan.gate)) await new Promise((resolve) => setTimeout(resolve, 20))

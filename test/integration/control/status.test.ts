@@ -50,6 +50,14 @@ describe('of a process without a keeper', () => {
     upgraded.destroy()
   })
 
+  it('is answered where Node cannot read its memory: there is no /proc, or no descriptor is free', async () => {
+    await using place = new Place()
+    const preload = path.join(place.folder, 'no-proc.cjs')
+    writeFileSync(preload, "process.memoryUsage.rss = () => { throw new Error('ENOENT: no such file or directory, uv_resident_set_memory') }")
+    const program = await place.start({ name: 'shop', env: { NODE_OPTIONS: `--require ${preload}` } })
+    expect(only(only(await place.status('shop')).processes)).toMatchObject({ pid: program.pid, memory: 0 })
+  })
+
   it('has the version of the package.json next to the script or above, as it was when it began', async () => {
     await using place = new Place()
     const script = path.join(place.folder, 'app.mjs')

@@ -148,7 +148,10 @@ describe('the addon', () => {
       const beside = native.bindBeside(fd)
       expect(native.describe(beside)).toEqual({ ...native.describe(fd) as object, listening: false, backlog: 0 })
       expect(readFileSync(`/proc/self/fdinfo/${beside}`, 'utf8')).toMatch(/flags:\s+02\d{6}$/m) // O_CLOEXEC
-      closeFds([beside])
+      const elsewhere = native.bindBeside(fd, '127.0.0.1', 0)
+      expect(native.describe(elsewhere)).toMatchObject({ address: '127.0.0.1', port: (server.address() as net.AddressInfo).port, listening: false })
+      expect(() => native.bindBeside(fd, 'localhost', 0)).toThrow('argument 2 must be an IP address')
+      closeFds([beside, elsewhere])
       server.close()
     }
     const [a] = pair()

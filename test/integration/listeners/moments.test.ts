@@ -126,6 +126,33 @@ test.for(roofs)('what a new version adds accepts and answers nothing before the 
   socket.close()
 })
 
+test('a program that tries each address of its port first, as detect-port and get-port do, finds it free in every generation', async () => {
+  const [port] = await freePorts(1) as [number]
+  const tries = [{ port }, { port, host: '0.0.0.0' }, { port, host }, { port, host: 'localhost' }]
+  await using app = await App.start('under the command', { tries, first: [{ port }] })
+  await app.opened(1, 1)
+  for (const generation of [2, 3]) {
+    expect(await app.reload()).toEqual({ kept: [expect.stringMatching(new RegExp(`:${port}$`))], added: [], dropped: [] })
+    await app.opened(1, generation)
+  }
+  expect(app.program.events.filter(({ event }) => event === 'error')).toEqual([])
+})
+
+test('a new version may listen on another address of a port that the old one serves, and on addresses of one port that do not overlap', async () => {
+  const [kept, port, other] = await freePorts(3) as [number, number, number]
+  await using app = await App.start('with an adapter', { first: [{ port: kept, host }, { port, host: '0.0.0.0' }] })
+  await app.opened(2, 1)
+  const apart = [{ port: other, host: '::', ipv6Only: true }, { port: other, host: '0.0.0.0' }]
+  app.next({ first: [{ port: kept, host }, { port, host }, ...apart] })
+  const reload = app.reload()
+  const successor = (await app.program.event('open', ({ generation }) => generation === 2)).pid
+  await app.opened(4, 2)
+  process.kill(successor, 'SIGUSR2')
+  expect(await reload).toEqual({ kept: [`tcp ${host}:${kept}`], added: [`tcp ${host}:${port}`, `tcp [::]:${other}`, `tcp 0.0.0.0:${other}`], dropped: [`tcp 0.0.0.0:${port}`] })
+  expect(await Promise.all([answerer(port), answerer(other)])).toEqual([successor, successor])
+  expect(app.program.events.filter(({ event }) => event === 'error')).toEqual([])
+})
+
 test.for([1, 2])('where nobody serves any more, a worker that asks itself before it is ready comes back after a crash, with what was saved (%i workers)', async (workers) => {
   const [port] = await freePorts(1) as [number]
   const plan = { first: [{ port, host }], warms: port, memory: 'new' }

@@ -51,6 +51,21 @@ function asking(port: number): { stop: () => Promise<number> } {
 const envOf = async (program: Program, pid: number): Promise<ProgramEvent> => await program.event('env', (event) => event.pid === pid)
 const own = (pid: number, count = '3', names = 'tcp:unix:udp'): Record<string, string> => ({ LISTEN_PID: String(pid), LISTEN_FDS: count, LISTEN_FDNAMES: names })
 
+it('a program that listens on its sockets late is not said to serve elsewhere', async () => {
+  const at = folder()
+  const file = path.join(at, 'late.cjs')
+  // The keeper has looked before that, and a program in a thread would have been found.
+  writeFileSync(file, `setTimeout(() => require('node:http').createServer((request, response) => { response.end(String(process.pid)) })
+    .listen({ fd: 3 }, () => { console.log(JSON.stringify({ event: 'listening', pid: process.pid, generation: 0 })) }), 1_500)`)
+  mkdirSync(path.join(at, 'control'), { mode: 0o700 })
+  await using app = Program.start(commandFile, { node: 'python3', execArgv: [...activated('tcp').slice(1), process.execPath], args: ['run', file], env: { HANDOVER_DIR: path.join(at, 'control') } })
+  await app.event('listening')
+  await app.stderrMatching(/systemd passes tcp/)
+  process.kill(app.pid, 'SIGTERM')
+  await app.ended
+  expect(app.stderr).not.toContain('cannot be handed over')
+})
+
 it('workers of a keeper get the sockets of systemd under their numbers, over a reload, a crash, another keeper and the stop', async () => {
   const file = path.join(folder(), 'app.sock')
   await using app = await Keeping.start({ workers: 2, program: 'activated.cjs', behaviour: 'fd', through: activated('tcp', `unix:${file}`, 'udp'), env: { UNIX_PATH: file } })

@@ -51,7 +51,8 @@ function connect(file: string): net.Socket {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EACCES' || code === 'EPERM') throw new Failure({ what: `${file} belongs to another user`, serving, todo: 'Run this command as that user, or as root' })
     if (code === 'EAGAIN') throw new NoAnswer({ what: `the process that listens at ${file} does not answer: so many wait already`, todo: seeLoop })
-    throw new Failure({ what: `${file} cannot be asked: ${message}` })
+    // Longer than the address of a socket can be.
+    if (code !== 'ENAMETOOLONG') throw new Failure({ what: `${file} cannot be asked: ${message}` })
   }
   if (!socket) throw new NoListener({ what: `no process listens at ${file} any more`, serving, todo: 'See handover status' })
   return socket

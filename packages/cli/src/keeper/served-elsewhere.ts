@@ -17,7 +17,7 @@ interface ListeningProcess {
 }
 
 export interface OtherListeners {
-  /** What the worker itself listens on, in any thread. */
+  /** What the worker itself has opened and listens on, in any thread: not what its keeper has, too, as sockets of systemd. */
   readonly itself: readonly string[]
   /** Processes that it started, and those that they started. */
   readonly others: readonly ListeningProcess[]
@@ -40,7 +40,8 @@ export function listensElsewhere(pid: number): OtherListeners {
   const others = below(pid)
     .map((child) => ({ pid: child, names: namesOf(inodesOf(child).filter((inode) => !own.includes(inode)), sockets) }))
     .filter(({ names }) => names.length > 0)
-  return { itself: namesOf(own, sockets), others }
+  const passed = inodesOf(process.pid)
+  return { itself: namesOf(own.filter((inode) => !passed.includes(inode)), sockets), others }
 }
 
 const namesOf = (inodes: readonly string[], sockets: ReadonlyMap<string, string>): string[] =>

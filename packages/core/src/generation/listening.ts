@@ -43,8 +43,12 @@ export class Listening implements ListenHook {
     return this.#context.startup.isQuiet
   }
 
-  isBoundQuietly(address: string, port: number): boolean {
-    return this.#context.registry.isBoundQuietly(address, port)
+  isBoundQuietly(address: string, port: number, ipv6Only?: boolean): boolean {
+    return this.#context.registry.isBoundQuietly(address, port, ipv6Only)
+  }
+
+  bindBeside(asked: AskedAddress): number | undefined {
+    return this.#context.registry.bindBeside(asked)
   }
 
   before(_owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined {
@@ -87,7 +91,9 @@ export class Listening implements ListenHook {
     tellKeeper(this.#context)
     if (lifecycle.state.is === 'serving') beAskable(this.#context)
     servers.listens(owner)
-    if (listener && this.#needsSpare(owner, listener, claimed)) this.#context.spares.keep(owner, claimed?.about ?? listener.about)
+    if (listener && this.#needsSpare(owner, listener, claimed)) {
+      this.#context.spares.keep(owner, claimed?.about ?? listener.about, claimed !== undefined)
+    }
     owner.once('close', () => {
       servers.closed(owner)
       host.clock.setImmediate(() => { this.#rest() })

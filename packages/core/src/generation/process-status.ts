@@ -40,6 +40,7 @@ export class StatusReader {
   readonly #host: Host
   #version: string | null | undefined
   #delay: IntervalHistogram | undefined
+  #memory = 0
 
   constructor(host: Host) {
     this.#host = host
@@ -80,7 +81,7 @@ export class StatusReader {
       requests: { inFlight: running.length, total: requestCounts.total, failed: requestCounts.failed },
       waitsFor: is === 'draining' ? waitedFor(running, open.filter(([, { running: { length } }]) => length === 0)) : [],
       endsInMs: shutdown?.endsInMs ?? null,
-      memory: process.memoryUsage.rss(),
+      memory: this.#residentSet(),
       ...(inspectorUrl() !== undefined && { debugged: true }),
       loopDelayMs: this.#longestDelay(),
       lastReport: lastReport ?? null,
@@ -89,6 +90,14 @@ export class StatusReader {
       start: source.startTimes.report,
       sections: state.progress
     }
+  }
+
+  /** Node reads it from /proc: without that, or without a free descriptor, it throws. Then the last one that is known. */
+  #residentSet(): number {
+    try {
+      this.#memory = process.memoryUsage.rss()
+    } catch { /* see above */ }
+    return this.#memory
   }
 
   /** Since the last status: the histogram counts from one tick of its timer to the next. */

@@ -10,7 +10,7 @@ import type { ListenerRegistry, OfferedSocket } from '../listeners/listener-regi
 import { native } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
-import type { Lifecycle } from '../protocol/lifecycle.js'
+import { accepts, type Lifecycle } from '../protocol/lifecycle.js'
 
 export class SpareListeners {
   readonly #registry: ListenerRegistry
@@ -22,14 +22,21 @@ export class SpareListeners {
     this.#lifecycle = lifecycle
   }
 
-  /** Keeps a copy of what this server or socket listens on; it can be claimed when that is closed. */
-  keep(owner: net.Server | dgram.Socket, about: OfferedListener): void {
+  /**
+   * Keeps a copy of what this server or socket listens on; it can be claimed when that is closed. `claimed`: the predecessor has it, too. A
+   * keeper has copies from when this process serves: until then a new listener that is closed leaves its port free.
+   */
+  keep(owner: net.Server | dgram.Socket, about: OfferedListener, claimed: boolean): void {
     const fd = fdOf(owner)
     const copy = native && fd !== undefined ? native.duplicate(fd) : -1
     if (copy < 0) return
     const spare = { about, fd: copy }
     this.#spares.add(spare)
-    owner.once('close', () => { if (this.#spares.delete(spare)) this.#registry.giveBack(spare) })
+    owner.once('close', () => {
+      if (!this.#spares.delete(spare)) return
+      if (claimed || accepts(this.#lifecycle.state.is)) this.#registry.giveBack(spare)
+      else closeSync(copy)
+    })
   }
 
   /** Closes all, also those that can be claimed by now. */

@@ -27,7 +27,9 @@ export interface ListenHook {
   isOurs(owner: Owner, asked?: AskedAddress): boolean
   /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
-  isBoundQuietly(address: string, port: number): boolean
+  isBoundQuietly(address: string, port: number, ipv6Only?: boolean): boolean
+  /** Binds where the process that serves is in the way; undefined where it is not. */
+  bindBeside(asked: AskedAddress): number | undefined
   /** Before an adopted server listens: the offered listener to use, or the error its listen() must fail with. Undefined: bind. */
   before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
   after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void
@@ -102,7 +104,9 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     const fd = hook.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
     if (fd !== undefined) inside.listenQuietly(server, fd, 'unix')
   } else if (isQuiet) {
-    inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port))
+    const fd = hook.bindBeside(asked)
+    if (fd !== undefined) inside.listenQuietly(server, fd, 'tcp')
+    else inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
   }
   return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet }
 }

@@ -5,6 +5,7 @@
  * descriptor), never by position. Pure.
  */
 
+import { isIP } from 'node:net'
 import type { SocketDescription } from '../platform/native.js'
 import { bracket, nameOf } from '../platform/socket-name.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
@@ -36,13 +37,31 @@ export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.sta
 export const unspecified = ['::', '0.0.0.0']
 const localhost = ['127.0.0.1', '::1']
 
+interface Place {
+  readonly address: string
+  readonly ipv6Only: boolean
+}
+
+/** Whether one socket that listens at `a` keeps another one from `b`, at the same port. */
+export function overlap(a: Place, b: Place): boolean {
+  const [six, four] = a.address.includes(':') ? [a, b] : [b, a]
+  const isMixed = six.address.includes(':') && !four.address.includes(':')
+  if (isMixed) return six.address === '::' && !six.ipv6Only
+  return a.address === b.address || unspecified.includes(a.address) || unspecified.includes(b.address)
+}
+
+/** Where a call with this host may be bound, in numbers: of a name only what `localhost` means is known without asking. */
+export function addressesOf(host: string | undefined): readonly string[] {
+  if (host === undefined || host === '') return unspecified
+  return host === 'localhost' ? localhost : isIP(host) > 0 ? [host] : []
+}
+
 function fits(asked: AskedAddress, offered: OfferedListener): boolean {
   if (asked.fd !== undefined || asked.kind !== offered.kind) return false
   if (asked.kind === 'unix') return asked.path === offered.address
   if (asked.port !== offered.port || asked.port === 0) return false
   // On `::`, with and without IPv4 are two different listeners.
-  const hosts = asked.host === undefined || asked.host === '' ? unspecified : asked.host === 'localhost' ? localhost : [asked.host]
-  return hosts.includes(offered.address) &&
+  return addressesOf(asked.host).includes(offered.address) &&
     (offered.address !== '::' || asked.kind === 'udp' || (asked.ipv6Only ?? false) === offered.ipv6Only)
 }
 

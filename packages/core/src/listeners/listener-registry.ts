@@ -17,7 +17,7 @@ import { isTlsServer } from '../platform/on-demand.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
-import { find, isEphemeral, mismatch, unspecified, type AskedAddress } from './listener-match.js'
+import { addressesOf, find, isEphemeral, mismatch, overlap, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
 import { addName, fileId, locate, type SocketFile } from './socket-file-hold.js'
 import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
@@ -367,12 +367,27 @@ export class ListenerRegistry {
   }
 
   /** A TCP or Unix listener that is bound there and does not listen yet. */
-  isBoundQuietly(address: string, port: number): boolean {
+  isBoundQuietly(address: string, port: number, ipv6Only = false): boolean {
     return this.listeners.some(({ owner, about }) => {
       if (!isServer(owner) || inside.quietBacklog(owner) === undefined || about.port !== port) return false
       if (port === 0) return about.kind === 'unix' && path.resolve(about.address) === path.resolve(address)
-      return about.kind === 'tcp' && (about.address === address || [about.address, address].some((each) => unspecified.includes(each)))
+      return about.kind === 'tcp' && overlap(about, { address, ipv6Only })
     })
+  }
+
+  /**
+   * Binds where the process that serves is in the way, by a listener on another address of that port (`::` and `127.0.0.1`): a program may
+   * test each address, or have moved to another one. It does not listen. Undefined: nothing is in the way, or it is bound as usual.
+   */
+  bindBeside({ kind, host, port = 0, ipv6Only = false }: AskedAddress): number | undefined {
+    const address = addressesOf(host)[0]
+    if (kind !== 'tcp' || port === 0 || address === undefined || this.isBoundQuietly(address, port, ipv6Only)) return undefined
+    const there = { address, ipv6Only }
+    const inTheWay = [...this.#offered].filter(({ about }) => about.kind === 'tcp' && about.port === port && overlap(about, there))
+    if (inTheWay.length === 0) return undefined
+    for (const { fd } of inTheWay) addon().setReusePort(fd)
+    const fd = addon().bindBeside(inTheWay[0]!.fd, address, Number(ipv6Only))
+    return fd < 0 ? undefined : fd
   }
 }
 

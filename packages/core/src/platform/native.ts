@@ -140,9 +140,10 @@ export interface Native {
   setReusePort(fd: number): number
   /**
    * Another TCP socket at the address, port, scope and interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; when it listens, both form
-   * one group. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE: a socket there has no SO_REUSEPORT, or another user id.
+   * one group. With `address` (numeric) and `ipv6Only` (1) it is bound there, at the same port. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE:
+   * a socket there has no SO_REUSEPORT, or another user id.
    */
-  bindBeside(fd: number): number
+  bindBeside(fd: number, address?: string, ipv6Only?: number): number
   /**
    * memfd_create(2): an empty file in memory that can be sealed, and not executed (MFD_NOEXEC_SEAL, where the kernel knows it). `name`, at
    * most 249 bytes, is for people (/proc/<pid>/fd). -ENOSYS: macOS.
