@@ -101,8 +101,8 @@ export class Tool implements AsyncDisposable {
   running = true
   readonly #child
 
-  private constructor(file: string, args: readonly string[]) {
-    this.#child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  private constructor(file: string, args: readonly string[], env: Readonly<Record<string, string>>) {
+    this.#child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child.stdout.setEncoding('utf8').on('data', (text: string) => { this.output += text })
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => { this.output += text })
     // 'close' comes after the last of its output.
@@ -112,8 +112,8 @@ export class Tool implements AsyncDisposable {
     })
   }
 
-  static start(file: string, args: readonly string[]): Tool {
-    return new Tool(file, args)
+  static start(file: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Tool {
+    return new Tool(file, args, env)
   }
 
   /** Asks it to sum up; resolves with all that it wrote. */

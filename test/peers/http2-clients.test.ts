@@ -1,5 +1,5 @@
 /**
- * Other people's clients of HTTP/2 in the clear over reloads: gRPC (@grpc/grpc-js on both sides, under `handover run` without a change to
+ * Other people's clients of HTTP/2 over reloads: gRPC (@grpc/grpc-js on both sides, in the clear and over TLS, under `handover run` without a change to
  * the server), curl and nghttp. Their connections stay, nobody hears GOAWAY, and every answer comes. h2load is in tools.test.ts. A client
  * that is not installed is skipped.
  */
@@ -44,15 +44,16 @@ function seenBy({ output }: Tool): GrpcSeen | undefined {
   }
 }
 
-test(`gRPC, both sides @grpc/grpc-js: ${reloads} reloads without a call that fails, a GOAWAY or a second connection`, limit, async ({ skip }) => {
+test.for(['in the clear', 'over TLS, with pings'])(`gRPC %s, both sides @grpc/grpc-js: ${reloads} reloads without a call that fails, a GOAWAY or a second connection`, limit, async (kind, { skip }) => {
+  const secure = kind === 'in the clear' ? {} : { TLS: '1' }
   try {
     createRequire(import.meta.url).resolve('@grpc/grpc-js')
   } catch {
     return skip('@grpc/grpc-js is not installed')
   }
   const port = await freePort()
-  await using app = await Keeping.start({ program: 'grpc.mjs', env: { PORT: String(port), HANDOVER_UNDO_WINDOW: '100' } })
-  await using client = Tool.start(process.execPath, [programPath('grpc.mjs'), 'client', `127.0.0.1:${port}`])
+  await using app = await Keeping.start({ program: 'grpc.mjs', env: { PORT: String(port), HANDOVER_UNDO_WINDOW: '100', ...secure } })
+  await using client = Tool.start(process.execPath, [programPath('grpc.mjs'), 'client', `127.0.0.1:${port}`], secure)
   const until = (isSo: (seen: GrpcSeen) => boolean): Promise<void> => waitFor(() => {
     const seen = seenBy(client)
     if (!client.running || (seen && seen.wrong.length > 0)) throw new Error(client.output.slice(-2_000))
@@ -68,7 +69,7 @@ test(`gRPC, both sides @grpc/grpc-js: ${reloads} reloads without a call that fai
   await until(({ pids }) => pids.includes(pid!))
   await client.interrupt()
   const { answers, cancelled, late, ...seen } = seenBy(client)!
-  console.log(`gRPC: ${reloads} reloads, ${answers} calls answered, ${cancelled} cancelled, ${late} past their deadline, ${JSON.stringify(seen)}`)
+  console.log(`gRPC ${kind}: ${reloads} reloads, ${answers} calls answered, ${cancelled} cancelled, ${late} past their deadline, ${JSON.stringify(seen)}`)
   expect(seen).toMatchObject({ wrong: [], goaways: 0, connects: 8 })
   expect([answers > 100, cancelled > 10, late > 10]).toEqual([true, true, true])
 })

@@ -1,7 +1,12 @@
 // A server of @grpc/grpc-js with the four kinds of calls, as a program that knows nothing of Handover (PORT), or the client that checks them
 // (`client ADDRESS`): it keeps calls of all kinds going, on channels that have a connection each, until SIGINT, and says all the time what it saw.
+// TLS: over TLS, where both sides send pings all the time.
 import http2 from 'node:http2'
 import grpc from '@grpc/grpc-js'
+import { certificate } from './certificate.mjs'
+
+const { key, cert } = process.env.TLS ? certificate() : {}
+const pings = key ? { 'grpc.keepalive_time_ms': 100, 'grpc.keepalive_timeout_ms': 10_000, 'grpc.keepalive_permit_without_calls': 1 } : {}
 
 const method = (path, requestStream, responseStream) => ({
   path: `/test.Numbers/${path}`, requestStream, responseStream, requestSerialize: (value) => Buffer.from(JSON.stringify(value)), requestDeserialize: (bytes) => JSON.parse(bytes),
@@ -13,7 +18,7 @@ const service = {
 const wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms) })
 
 function serve() {
-  const server = new grpc.Server()
+  const server = new grpc.Server(pings)
   server.addService(service, {
     double: async ({ request }, answer) => {
       await wait(request.ms ?? 0)
@@ -32,13 +37,16 @@ function serve() {
     },
     echo: (call) => { call.on('data', (message) => { call.write({ ...message, pid: process.pid }) }).on('end', () => { call.end() }) }
   })
-  server.bindAsync(`127.0.0.1:${process.env.PORT}`, grpc.ServerCredentials.createInsecure(), (error) => { if (error) throw error })
+  const credentials = key ? grpc.ServerCredentials.createSsl(null, [{ private_key: key, cert_chain: cert }]) : grpc.ServerCredentials.createInsecure()
+  server.bindAsync(`127.0.0.1:${process.env.PORT}`, credentials, (error) => { if (error) throw error })
 }
 
 async function call(url) {
   const Client = grpc.makeGenericClientConstructor(service, 'Numbers')
   // A channel of its own each: channels to the same address share their connections otherwise.
-  const channels = Array.from({ length: 8 }, () => new Client(url, grpc.credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1, 'grpc.enable_retries': 0 }))
+  const options = { 'grpc.use_local_subchannel_pool': 1, 'grpc.enable_retries': 0, 'grpc.ssl_target_name_override': 'localhost', ...pings }
+  const credentials = key ? grpc.credentials.createSsl(cert) : grpc.credentials.createInsecure()
+  const channels = Array.from({ length: 8 }, () => new Client(url, credentials, options))
   const seen = { answers: 0, cancelled: 0, late: 0, wrong: [], pids: new Set(), goaways: 0, connects: 0 }
   const connect = http2.connect
   http2.connect = (...args) => {
