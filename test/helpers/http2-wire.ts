@@ -149,11 +149,21 @@ export class WireClient {
 
   /** Throws where the server has closed, or has said that something is wrong. */
   async until<T>(look: () => T | undefined | false): Promise<T> {
+    return await this.look(() => {
+      const found = look()
+      const goaway = this.frames.find(({ type }) => type === types.goaway)
+      if ((found === undefined || found === false) && goaway) {
+        throw new Error(`GOAWAY, code ${goaway.payload.readUInt32BE(4)}: ${goaway.payload.subarray(8).toString()}`)
+      }
+      return found
+    })
+  }
+
+  /** As until(), also behind a GOAWAY. */
+  async look<T>(look: () => T | undefined | false): Promise<T> {
     for (;;) {
       const found = look()
       if (found !== undefined && found !== false) return found
-      const goaway = this.frames.find(({ type }) => type === types.goaway)
-      if (goaway) throw new Error(`GOAWAY, code ${goaway.payload.readUInt32BE(4)}: ${goaway.payload.subarray(8).toString()}`)
       if (this.closed !== undefined) throw new Error(`the server has closed: ${this.closed}`)
       await new Promise<void>((resolve) => {
         const watcher = (): void => {

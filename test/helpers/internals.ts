@@ -51,7 +51,7 @@ export { ConnectionReceiver } from '../../packages/core/dist/connections/connect
 export { ConnectionSender, type OutgoingConnection } from '../../packages/core/dist/connections/connection-sender.js'
 export { stayText } from '../../packages/core/dist/connections/stay-reasons.js'
 export { ConnectionTracker } from '../../packages/core/dist/connections/connection-tracker.js'
-export { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf } from '../../packages/core/dist/connections/http2-frames.js'
+export { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf, TableWatch } from '../../packages/core/dist/connections/http2-frames.js'
 export { Generation } from '../../packages/core/dist/generation/generation.js'
 export { placesIn, type World } from '../../packages/core/dist/control/control-places.js'
 export type { Host } from '../../packages/core/dist/handover/host.js'

@@ -1,15 +1,18 @@
 /**
- * Other people's clients of HTTP/2 over reloads: gRPC (@grpc/grpc-js on both sides, in the clear and over TLS, under `handover run` without a change to
- * the server), curl and nghttp. Their connections stay, nobody hears GOAWAY, and every answer comes. h2load is in tools.test.ts. A client
- * that is not installed is skipped.
+ * Other people's clients of HTTP/2 over reloads: gRPC (@grpc/grpc-js on both sides, in the clear and over TLS, under `handover run` without
+ * a change to the server), curl, nghttp and Go. Their connections stay, nobody hears GOAWAY, and every answer comes. h2load is in
+ * tools.test.ts. A client that is not installed is skipped.
  */
 
+import { execFileSync, spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import net, { type AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
 import { Generations } from '../helpers/generations.js'
 import { Keeping } from '../helpers/keeping.js'
 import { drained, installed, portOf, Tool } from '../helpers/peers.js'
+import { Folder } from '../helpers/plan.js'
 import { programPath, waitFor } from '../helpers/program.js'
 
 const reloads = Math.max(3, Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10)))
@@ -74,8 +77,8 @@ test.for(['in the clear', 'over TLS, with pings'])(`gRPC %s, both sides @grpc/gr
   expect([answers > 100, cancelled > 10, late > 10]).toEqual([true, true, true])
 })
 
-async function start(settings: object): Promise<Generations> {
-  const env = { KIND: 'h2c', PRINT: '1', SETTINGS: JSON.stringify(settings), OPTIONS: JSON.stringify({ undoWindow: 100, drainTimeout: 30_000 }) }
+async function start(settings: object, kind = 'h2c'): Promise<Generations> {
+  const env = { KIND: kind, PRINT: '1', SETTINGS: JSON.stringify(settings), OPTIONS: JSON.stringify({ undoWindow: 100, drainTimeout: 30_000 }) }
   return await Generations.start({ script: programPath('sessions.mjs'), listen: '127.0.0.1:0', env })
 }
 
@@ -117,6 +120,52 @@ test('curl --http2-prior-knowledge: every answer comes whole, also one that take
   await Promise.all(users)
   for (const { connections } of await drained(generations)) expect(connections).toMatchObject({ cut: 0, stayed: {} })
   expect(answers).toBeGreaterThan(20)
+})
+
+const go = `
+package main
+import ("bytes"; "crypto/sha256"; "crypto/tls"; "fmt"; "io"; "net/http"; "os"; "time")
+func main() {
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}, Timeout: 30 * time.Second}
+	stop := make(chan bool)
+	go func() { io.ReadAll(os.Stdin); close(stop) }()
+	for count := 0; ; count++ {
+		select { case <-stop: fmt.Println("answers", count); return; default: }
+		body := bytes.Repeat([]byte{byte(count)}, count * 7919 % 100000)
+		answer, err := client.Post(fmt.Sprintf("%s/?bytes=%d", os.Args[1], count * 997 % 50000), "text/plain", bytes.NewReader(body))
+		if err != nil { panic(err) }
+		found, err := io.ReadAll(answer.Body)
+		if err != nil { panic(err) }
+		answer.Body.Close()
+		hash := fmt.Sprintf("%x", sha256.Sum256(body))
+		if answer.ProtoMajor != 2 || len(found) != count * 997 % 50000 || answer.Header.Get("x-hash") != hash { panic(count) }
+		time.Sleep(time.Duration(count % 3 * 10) * time.Millisecond)
+	}
+}
+`
+
+// Before 1.20 Go goes on with a table that it was told to give up: such a session ends, and no request is lost.
+test("Go's http2 over TLS: every request is answered", { timeout: 180_000 }, async ({ skip }) => {
+  const file = installed('go')
+  if (file === undefined) return skip('go is not installed')
+  using folder = new Folder()
+  writeFileSync(folder.at('client.go'), go)
+  const env = { ...process.env, GO111MODULE: 'off', CGO_ENABLED: '0', GOFLAGS: '' }
+  execFileSync(file, ['build', '-o', folder.at('client'), folder.at('client.go')], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  await using generations = await start({}, 'h2')
+  const client = spawn(folder.at('client'), [`https://127.0.0.1:${portOf(generations)}`], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const output = Promise.all([client.stdout.toArray(), client.stderr.toArray()])
+  const asked = (): number => generations.events.filter(({ event, generation }) => event === 'request' && generation === generations.count).length
+  const running = (): boolean => client.exitCode !== null || asked() > 20
+  await generations.until(running)
+  for (let index = 0; index < 3; index++) {
+    await generations.reload('signal')
+    await generations.until(running)
+  }
+  client.stdin.end()
+  const [said, errors] = await output
+  expect(String(said), String(errors)).toMatch(/^answers \d+$/m)
+  for (const { connections } of await drained(generations)) expect(connections).toMatchObject({ cut: 0 })
 })
 
 test('nghttp: one session, on which every stream is answered through three reloads', limit, async ({ skip }) => {

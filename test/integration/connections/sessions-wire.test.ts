@@ -328,6 +328,45 @@ test.for([
   noErrors(generations)
 })
 
+/** What GOAWAY says: its code, and the last stream that may have been begun. */
+async function goaway(client: WireClient): Promise<{ code: number; last: number }> {
+  const frame = await client.look(() => client.frames.find(({ type }) => type === types.goaway))
+  return { last: frame.payload.readUInt32BE(), code: frame.payload.readUInt32BE(4) }
+}
+
+/** It looks up the newest entry of its table, though it has said that the table is empty, as Go before 1.20 does. */
+const lookedUp = { first: Buffer.from([0xbe]) }
+
+test('a client that goes on with its old table after the move hears that its stream was not begun', limit, async () => {
+  const generations = await start()
+  const client = await connect(generations)
+  const first = client.request('/?one', { indexed: true })
+  await client.answer(first)
+  await move(generations)
+  client.request('/?two', lookedUp)
+  client.request('/?three', lookedUp)
+  expect(await goaway(client)).toEqual({ code: 0, last: first })
+  noErrors(generations)
+})
+
+test('a client that goes on with its old table before the move hears so too, and its older streams are answered', limit, async () => {
+  const generations = await start()
+  const client = await connect(generations)
+  await client.answer(client.request('/?one', { indexed: true }))
+  const slow = client.request('/?ms=1500&bytes=3000')
+  await requested(generations, '/?ms=1500&bytes=3000')
+  await generations.reload('signal')
+  // Its acknowledgement was read before the answer to this ping.
+  await client.until(() => client.settings.some(([id, value]) => id === settingIds.headerTableSize && value === 0))
+  await client.ping()
+  client.request('/?two', lookedUp)
+  client.write(reset(slow + 2), windowUpdate(slow + 2, 5))
+  expect(await goaway(client)).toEqual({ code: 0, last: slow })
+  await client.look(() => client.received(slow) === 3_000)
+  expect((await drained(generations))[0]).toMatchObject({ connections: { moved: 0, drained: 1, cut: 0, stayed: {} } })
+  noErrors(generations)
+})
+
 // ---- clients of Node ----
 
 function connectNode(generations: Generations, settings: http2.Settings = {}): http2.ClientHttp2Session {

@@ -14,8 +14,8 @@ import { holdReading, releaseReading } from '../platform/node/connection-handle.
 import { lendAddresses, makeSecure } from '../platform/node/http2-session.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import {
-  beginningOf, changesFrom, endOrAck, firstWindow, flagsOf, FrameSplitter, frameOf, frameTypes, headBytes, lengthOf, padded, settingsOf,
-  streamOf, typeOf, updateOf, windowUpdate
+  beginningOf, changesFrom, endOrAck, firstWindow, flagsOf, FrameSplitter, frameOf, frameTypes, headBytes, lengthOf, padded, passesBefore,
+  settingsOf, streamOf, TableWatch, typeOf, updateOf, windowUpdate
 } from './http2-frames.js'
 import type { Reading } from './session-reader.js'
 
@@ -36,8 +36,13 @@ export class ContinuedSession extends Duplex {
   #credit: number
   /** At most what is owed, and the few frames that come behind it. */
   #kept: Buffer[] = []
+  /** Of the client, whose table is empty: until it is known to be so for the client, too. */
+  #table: TableWatch | undefined = new TableWatch(true)
+  /** The first stream whose head cannot be read. */
+  #refusedFrom = Infinity
   /** Nothing is read: the session moves on. */
   #held = false
+  #session: http2.ServerHttp2Session | undefined
   #watcher: ((bytes: Buffer) => Buffer) | undefined
 
   /** Nothing is read or written before the next turn of the loop. */
@@ -59,6 +64,7 @@ export class ContinuedSession extends Duplex {
   /** Call it before anything else is done with the new session. `own`: the settings of its server. */
   begin(session: http2.ServerHttp2Session, own: http2.Settings): void {
     const { server, receiveLimit, receiveWindow } = this.#moved
+    this.#session = session
     lendAddresses(session, this.socket)
     if (this.#isSecure) makeSecure(session, this.socket)
     session.settings(settingsOf(server))
@@ -113,9 +119,10 @@ export class ContinuedSession extends Duplex {
 
   /** False: read no more for now. */
   #passesOn(bytes: Buffer): boolean {
-    if (this.#owed === 0 && this.#fromClient.rest.length === 0) return this.push(bytes)
+    if (!this.#seesFrames && this.#fromClient.rest.length === 0) return this.push(bytes)
     const passed: Buffer[] = []
     for (const frame of this.#fromClient.take(bytes)) {
+      if (this.#refuses(frame)) continue
       const update = this.#owed > 0 ? updateOf(frame) : undefined
       if (update === undefined) {
         passed.push(frame)
@@ -127,10 +134,26 @@ export class ContinuedSession extends Duplex {
       if (update > paid) passed.push(windowUpdate(update - paid))
     }
     // Where frames end is of no interest any more.
-    if (this.#owed === 0) passed.push(this.#fromClient.takeRest())
+    if (!this.#seesFrames) passed.push(this.#fromClient.takeRest())
     this.#release()
     const all = Buffer.concat(passed)
     return all.length === 0 || this.push(all)
+  }
+
+  get #seesFrames(): boolean {
+    return this.#owed > 0 || this.#table !== undefined || this.#refusedFrom < Infinity
+  }
+
+  /** The session never hears of a head that it cannot read, and of what comes behind it. So GOAWAY says that it may be sent again. */
+  #refuses(frame: Buffer): boolean {
+    if (this.#table && typeOf(frame) === frameTypes.headers) {
+      if (this.#table.isUnreadable(frame)) {
+        this.#refusedFrom = streamOf(frame)
+        setImmediate(() => { this.#session?.close() })
+      }
+      if (this.#table.isOver || this.#refusedFrom < Infinity) this.#table = undefined
+    }
+    return !passesBefore(this.#refusedFrom)(frame)
   }
 
   override _read(): void {

@@ -127,6 +127,63 @@ export function beginningOf({ client, lastStream, sendWindow, tableStays = false
   ])
 }
 
+const [hasPriority, fixedEntries] = [0x20, 61]
+
+/**
+ * Finds clients that look headers up in a table though they have said that it is empty (Go before 1.20, golang/go#29356): nobody can read
+ * such a head, and its request must be refused. The entries that a client has added since it was emptied are there (RFC 7541, section 6).
+ */
+export class TableWatch {
+  readonly #keepsEntries: boolean
+  #added = 0
+  #heads = 0
+  #isSure = false
+
+  /** `keepsEntries`: the table is empty, and not of size 0. */
+  constructor(keepsEntries: boolean) {
+    this.#keepsEntries = keepsEntries
+  }
+
+  /** The client does as it says, or has looked nothing up for long. */
+  get isOver(): boolean {
+    return this.#isSure || this.#heads >= 16
+  }
+
+  /** `frame`: HEADERS, whole. What a CONTINUATION has is not looked at. */
+  isUnreadable(frame: Buffer): boolean {
+    this.#heads++
+    const flags = flagsOf(frame)
+    let at = headBytes + ((flags & padded) === 0 ? 0 : 1) + ((flags & hasPriority) === 0 ? 0 : 5)
+    const end = frame.length - ((flags & padded) === 0 ? 0 : frame[headBytes]!)
+    const number = (bits: number): number => {
+      const most = 2 ** bits - 1
+      let value = (frame[at++] ?? 0) & most
+      if (value < most) return value
+      for (let factor = 1; at < end; factor *= 128) {
+        const byte = frame[at++]!
+        value += (byte & 0x7f) * factor
+        if (byte < 0x80) break
+      }
+      return value
+    }
+    const skip = (length: number): void => { at += length }
+    while (at < end) {
+      const first = frame[at]!
+      const isIndexed = first >= 0x80
+      const isAdded = !isIndexed && first >= 0x40
+      const index = number(isIndexed ? 7 : isAdded ? 6 : first >= 0x20 ? 5 : 4)
+      if (first >= 0x20 && first < 0x40) this.#isSure = true
+      else if (index > fixedEntries + this.#added) return true
+      else if (!isIndexed) for (let strings = index === 0 ? 2 : 1; strings > 0; strings--) skip(number(7))
+      if (isAdded && this.#keepsEntries) this.#added++
+    }
+    return false
+  }
+}
+
+/** The frames that still pass where the stream `from`, and those behind it, are refused. */
+export const passesBefore = (from: number) => (frame: Buffer): boolean => streamOf(frame) < from
+
 /** Cuts bytes into whole frames; what is left waits for its rest. */
 export class FrameSplitter {
   #rest = Buffer.alloc(0)
@@ -168,6 +225,8 @@ export class FrameEnds {
   /** How many bytes of a frame that has begun are to come. */
   #open = 0
   #inHeaders = false
+  #table: TableWatch | undefined
+  #isTableEmpty = false
 
   /** `payload`: of the ping, 8 bytes. */
   constructor(payload: Buffer) {
@@ -183,15 +242,22 @@ export class FrameEnds {
     return this.#found && this.#open === 0 && this.#seen.length === 0 && !this.#inHeaders
   }
 
-  /** Where in these bytes the first acknowledgement of SETTINGS ends. */
-  add(bytes: Buffer): number | undefined {
+  /** From the next acknowledgement of SETTINGS on the client has no table. */
+  emptiesTable(): void {
+    this.#table = new TableWatch(false)
+    this.#isTableEmpty = false
+  }
+
+  /** Where in these bytes the first acknowledgement of SETTINGS ends, and a head begins that nobody can read. */
+  add(bytes: Buffer): { readonly ackEnd?: number | undefined; readonly unreadableAt?: number | undefined } {
     let all = Buffer.concat([this.#seen, bytes])
     let ackEnd: number | undefined
+    let unreadableAt: number | undefined
     if (!this.#found) {
       const at = all.indexOf(this.#answer)
       if (at < 0) {
         this.#seen = all.subarray(Math.max(0, all.length - this.#answer.length + 1))
-        return undefined
+        return {}
       }
       this.#found = true
       all = all.subarray(at + this.#answer.length)
@@ -204,10 +270,17 @@ export class FrameEnds {
       if (type === frameTypes.headers || type === frameTypes.continuation) this.#inHeaders = (flagsOf(frame) & endHeaders) === 0
       const size = headBytes + lengthOf(frame)
       this.#open = Math.max(0, size - frame.length)
+      // One that comes in parts is not looked at.
+      const begun = bytes.length - frame.length
+      if (type === frameTypes.headers && this.#isTableEmpty && this.#open === 0 && begun >= 0 && unreadableAt === undefined) {
+        if (this.#table?.isUnreadable(frame.subarray(0, size)) === true) unreadableAt = begun
+      }
       at += size - this.#open
-      if (type === frameTypes.settings && (flagsOf(frame) & endOrAck) !== 0) ackEnd ??= bytes.length - (all.length - at)
+      if (type !== frameTypes.settings || (flagsOf(frame) & endOrAck) === 0) continue
+      ackEnd ??= bytes.length - (all.length - at)
+      this.#isTableEmpty = this.#table !== undefined
     }
     this.#seen = all.subarray(at)
-    return ackEnd
+    return { ackEnd, unreadableAt }
   }
 }

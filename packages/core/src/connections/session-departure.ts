@@ -15,7 +15,7 @@ import { secretWord } from '../platform/on-demand.js'
 import type { TlsRecordLayer } from '../platform/tls-records.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import type { Session } from './connection.js'
-import { emptyTable, FrameEnds, firstTableBytes, pairsOf } from './http2-frames.js'
+import { emptyTable, FrameEnds, firstTableBytes, FrameSplitter, pairsOf, passesBefore, streamOf } from './http2-frames.js'
 import type { Movability } from './movability.js'
 import { SessionReader, type Reading } from './session-reader.js'
 
@@ -50,6 +50,8 @@ export class SessionDeparture {
   #silentFrom: number
   /** What the session gets behind the acknowledgement. */
   #behindAck: Buffer | undefined
+  /** The client's table is not what it says, so new streams are refused: the first of them, and what cuts the frames from there on. */
+  #refused: { readonly from: number; readonly frames: FrameSplitter } | undefined
   /** Called while it is on its way. */
   #unsaid: (() => void)[] = []
 
@@ -92,6 +94,7 @@ export class SessionDeparture {
     this.#isTold = true
     this.#silentFrom = performance.now() + this.#lingerMs
     this.#behindAck = emptyTable(closed)
+    this.#ends.emptiesTable()
     this.#reading?.alone(true)
     this.#session.settings({ headerTableSize: 0 }, (error: Error | null) => {
       this.#tableIsEmpty = error === null
@@ -103,11 +106,29 @@ export class SessionDeparture {
 
   /** Answers what the session gets instead. */
   #arrived(bytes: Buffer): Buffer {
-    const ackEnd = this.#ends.add(bytes)
+    if (this.#refused) return this.#before(bytes)
+    const { ackEnd, unreadableAt = bytes.length } = this.#ends.add(bytes)
     const more = this.#behindAck
-    if (more === undefined || ackEnd === undefined) return bytes
-    this.#behindAck = undefined
-    return Buffer.concat([bytes.subarray(0, ackEnd), more, bytes.subarray(ackEnd)])
+    const parts = [bytes.subarray(0, unreadableAt)]
+    if (more !== undefined && ackEnd !== undefined) {
+      this.#behindAck = undefined
+      parts.splice(0, 1, bytes.subarray(0, ackEnd), more, bytes.subarray(ackEnd, unreadableAt))
+    }
+    if (unreadableAt < bytes.length) parts.push(this.#refuse(bytes.subarray(unreadableAt)))
+    return Buffer.concat(parts)
+  }
+
+  /** The session never hears of the head that it cannot read, and of what comes behind it. So GOAWAY says that it may be sent again. */
+  #refuse(bytes: Buffer): Buffer {
+    this.#refused = { from: streamOf(bytes), frames: new FrameSplitter() }
+    this.#reading?.alone(true)
+    setImmediate(() => { this.#session.close() })
+    return this.#before(bytes)
+  }
+
+  #before(bytes: Buffer): Buffer {
+    const { from, frames } = this.#refused!
+    return Buffer.concat(frames.take(bytes).filter(passesBefore(from)))
   }
 
   #findEnds(): void {
@@ -130,10 +151,15 @@ export class SessionDeparture {
     }
   }
 
+  /** It reads on to see its client's end. */
+  get #isClosing(): boolean {
+    return this.#session.closed || this.#session.destroyed
+  }
+
   /** Its last stream has ended: the next one is the successor's, if it can be. */
   rest(): void {
     const isQuiet = this.#of.streams.size === 0 && this.#pings === 0 && !this.#session.pendingSettingsAck
-    if (this.#heldSince !== undefined || !this.#ends.isEnd || !isQuiet || !this.#hasEmptyTable) return
+    if (this.#heldSince !== undefined || this.#isClosing || !this.#ends.isEnd || !isQuiet || !this.#hasEmptyTable) return
     this.#heldSince = performance.now()
     this.#reading?.hold()
   }
@@ -142,7 +168,10 @@ export class SessionDeparture {
   movability(): Movability {
     const socket = this.#socket
     if (!this.#reading) return { stays: 'http2' }
-    if (this.#session.destroyed || this.#session.closed || socket.destroyed || fdOf(socket) === undefined) return 'later'
+    if (this.#isClosing || socket.destroyed || fdOf(socket) === undefined) {
+      this.goOn()
+      return 'later'
+    }
     // The client's stream numbers could not meet those of a push.
     if ((this.#session.state.nextStreamID ?? 2) > 2) return { stays: 'http2' }
     const isAwaited = !this.#ends.isFound || (this.#isTold && !this.#tableIsEmpty)
@@ -169,7 +198,7 @@ export class SessionDeparture {
   goOn(): void {
     if (this.#heldSince === undefined) return
     this.#heldSince = undefined
-    if (!this.#session.destroyed) this.#reading?.goOn()
+    this.#reading?.goOn()
   }
 
   /** What the successor must know. From now on the session says nothing. */
@@ -221,7 +250,7 @@ export class SessionDeparture {
   #finish(): void {
     unanswered.delete(this.#session)
     this.#reading?.end()
-    if (!this.#isTold || this.#session.destroyed || this.#session.closed) return
+    if (!this.#isTold || this.#isClosing) return
     this.#session.settings({ headerTableSize: this.#tableBytes }, () => undefined)
   }
 }

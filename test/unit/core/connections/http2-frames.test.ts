@@ -3,7 +3,7 @@
 import http2 from 'node:http2'
 import { Duplex } from 'node:stream'
 import { expect, it } from 'vitest'
-import { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf } from '../../../helpers/internals.js'
+import { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf, TableWatch } from '../../../helpers/internals.js'
 
 const payload = Buffer.from('a secret')
 const answer = frameOf(6, 1, 0, payload)
@@ -30,6 +30,25 @@ it('is at no end within a head of several frames', () => {
   expect(found.isEnd).toBe(false)
   found.add(frameOf(9, 4, 1, Buffer.alloc(5)))
   expect(found.isEnd).toBe(true)
+})
+
+const plain = [0x82, 0x84] // :method GET, :path /
+const added = [0x40, 1, 0x61, 1, 0x62] // a: b, into the table
+it.for([
+  ['of the fixed table alone', plain, false],
+  ['that looks up what was added before', [...plain, 0xbe], true],
+  ['that looks up what it adds itself', [...added, 0xbe], false],
+  ['that looks up one more than it adds', [...added, 0xbf], true],
+  ['with a name of the table, and a value', [0x7e, 1, 0x62], true],
+  ['with such a name that is never to be added', [0x1f, 47, 1, 0x62], true],
+  ['with a fixed name and a long value', [0x04, 0x7f, 1, ...Array.from({ length: 128 }, () => 0xff), 0x84], false],
+  ['that says that the table is of another size', [0x20, 0x3f, 0xe1, 0x1f, ...plain], false]
+] as const)('knows whether a head %s can be read where the table was emptied', ([, block, isUnreadable]) => {
+  const watch = new TableWatch(true)
+  expect(watch.isUnreadable(frameOf(1, 4, 1, Buffer.from(block)))).toBe(isUnreadable)
+  const padded = Buffer.from([3, 0, 0, 0, 0, 9, ...block, 0xbe, 0xbe, 0xbe])
+  expect(new TableWatch(true).isUnreadable(frameOf(1, 4 | 8 | 0x20, 3, padded))).toBe(isUnreadable)
+  expect(watch.isOver).toBe(block[0] === 0x20)
 })
 
 it('cuts bytes into whole frames', () => {
