@@ -1,0 +1,31 @@
+/** The clock of requests: exact where few ask, the same for all where many ask, and never behind for long. */
+
+import { setTimeout as later } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { coarseNow } from '../../../helpers/internals.js'
+
+/** The time has gone on. */
+function spin(): void {
+  for (const from = performance.now(); performance.now() === from;);
+}
+
+test('where few ask it is read each time', () => {
+  for (let at = 0; at < 10; at++) {
+    const from = performance.now()
+    spin()
+    expect(coarseNow()).toBeGreaterThan(from)
+  }
+})
+
+test('where many ask it is the same for a while, and then goes on', async () => {
+  let last = coarseNow()
+  for (let again = 0; again < 3;) {
+    spin()
+    const now = coarseNow()
+    again = now === last ? again + 1 : 0
+    last = now
+  }
+  while (coarseNow() === last) await later(1)
+  // Few ask now: soon it is read each time again.
+  for (let from = performance.now(); coarseNow() < from; from = performance.now()) await later(1)
+})
