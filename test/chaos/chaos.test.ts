@@ -12,7 +12,7 @@ import { described, planOf } from './plan.js'
 
 const { HANDOVER_CHAOS_SEED: first, HANDOVER_CHAOS_EPISODES: episodes } = process.env
 /** Between them these have every roof and every kind of step. */
-const seeds = first === undefined ? [1, 2, 5, 7, 8, 9, 14, 17, 24, 32, 37] : Array.from(
+const seeds = first === undefined ? [1, 9, 10, 23, 62, 108, 115] : Array.from(
   { length: Number(episodes ?? 1) }, (_, index) => Number(first) + index
 )
 
