@@ -117,7 +117,7 @@ test(`a warm cache stays warm over ${reloads} reloads under load, and no request
     await example.ended(predecessor)
   }
   nothingLost(await clients.stop())
-}, 60_000)
+})
 
 test('without the section the same cache is cold after a reload', async () => {
   await using example = await Example.start('cache', { SHARE: 'off' })
@@ -127,14 +127,14 @@ test('without the section the same cache is cold after a reload', async () => {
   const { successor } = await example.reload()
   using other = example.browser()
   expect(await other.ask('/items/1')).toMatchObject({ pid: successor, headers: { 'x-cache': 'miss' } })
-}, 60_000)
+})
 
 test('the demo ends with status 1 where the cache goes cold, and says so', async () => {
   const demo = spawn(process.execPath, [demoFile, '--app', 'cache', '--reloads', '1'], { cwd: root, env: { ...process.env, SHARE: 'off' } })
   const [output, [status]] = await Promise.all([demo.stdout.toArray(), once(demo, 'exit')])
   expect(Buffer.concat(output as Buffer[]).toString()).toMatch(/^the cache went cold in the reload to 1\.0\.1: hit rate \d+\.\d % before, \d+\.\d % after$/m)
   expect(status).toBe(1)
-}, 60_000)
+})
 
 test('an item of the cache is fresh until the same moment after three reloads', async () => {
   await using example = await Example.start('cache', { TTL_MS: '60000' })
@@ -148,7 +148,7 @@ test('an item of the cache is fresh until the same moment after three reloads', 
   expect((await other.ask('/items/1')).headers['x-cache']).toBe('hit')
   // A time to live that began again at a reload would differ by the start of two processes or more.
   expect(Math.abs(after - before)).toBeLessThan((Date.now() - reloadedAt) / 3)
-}, 60_000)
+})
 
 const limiters = ['rate-limit-fastify', 'rate-limit-express'] as const
 
@@ -169,7 +169,7 @@ test.each(limiters)(`%s counts each request of ${reloads} reloads under load onc
   using browser = example.browser()
   const { headers } = await browser.ask('/limited')
   expect(1_000_000 - Number(headers['x-ratelimit-remaining'])).toBe(result.answers + 1)
-}, 60_000)
+})
 
 test.each(limiters)('a client that %s limits stays limited over a reload, and is free when its window ends', async (name) => {
   using folder = new Folder()
@@ -191,7 +191,7 @@ test.each(limiters)('a client that %s limits stays limited over a reload, and is
   expect(await last.ask('/limited')).toMatchObject({ status: 429, headers: { 'retry-after': '1' } })
   clock(60_000)
   expect(await last.ask('/limited')).toMatchObject({ status: 200, headers: { 'x-ratelimit-remaining': '2' } })
-}, 60_000)
+})
 
 test.each(limiters)('what the predecessor of %s counts after its offer comes on top of what its successor has counted', async (name) => {
   await using example = await Example.start(name, { LIMIT: '20', HANDOVER_MOVE: 'off' })
@@ -204,7 +204,7 @@ test.each(limiters)('what the predecessor of %s counts after its offer comes on 
   for (const browser of stay) expect(await browser.ask('/limited')).toMatchObject({ pid: predecessor, headers: { connection: 'close' } })
   await example.ended(predecessor)
   expect(await other.ask('/limited')).toMatchObject({ pid: successor, headers: { 'x-ratelimit-remaining': '12' } })
-}, 60_000)
+})
 
 test.each(limiters)('of two windows that began on both sides of the switch, %s keeps the one that ends first, with the counts of both', async (name) => {
   using folder = new Folder()
@@ -223,7 +223,7 @@ test.each(limiters)('of two windows that began on both sides of the switch, %s k
   expect(await other.ask('/limited')).toMatchObject({ pid: successor, headers: { 'x-ratelimit-remaining': '17' } })
   clock(60_000)
   expect(await other.ask('/limited')).toMatchObject({ headers: { 'x-ratelimit-remaining': '19' } })
-}, 60_000)
+})
 
 test(`a session stays logged in over ${reloads} reloads under load, and no request is lost`, async () => {
   await using example = await Example.start('session')
@@ -238,7 +238,7 @@ test(`a session stays logged in over ${reloads} reloads under load, and no reque
     expect(await again.ask('/')).toMatchObject({ pid: successor, body: { user: 'ada' } })
   }
   nothingLost(await clients.stop())
-}, 60_000)
+})
 
 test('sessions that are created, changed and destroyed while the predecessor drains are so in the successor', async () => {
   await using example = await Example.start('session', { HANDOVER_MOVE: 'off' })
@@ -270,4 +270,4 @@ test('sessions that are created, changed and destroyed while the predecessor dra
   expect(await people['changed-here'].ask('/')).toMatchObject(at(successor, 'new'))
   expect(await people['seen-here'].ask('/')).toMatchObject(at(successor, 'seen-there'))
   for (const browser of [...Object.values(people), ...Object.values(here)]) browser[Symbol.dispose]()
-}, 60_000)
+})
