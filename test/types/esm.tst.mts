@@ -12,6 +12,7 @@ import { sendFds, receiveFds } from '@handover/core/fd'
 import { moveWebSockets } from '@handover/core/ws'
 import { handover as adopt } from '@handover/express'
 import plugin, { handover as named } from '@handover/fastify'
+import { startLoad, type LoadResult } from '@handover/load'
 import { inherit, type GaugeRule, type InheritOptions } from '@handover/prom-client'
 import { Registry, type OpenMetricsContentType } from 'prom-client'
 import { expect } from 'tstyche'
@@ -150,3 +151,10 @@ share('typo', { save: () => 1, checkpoints: 5_000 })
 const orders = aggregate('orders', { own: () => 1, add: (a, b) => a + b, text: { write: String, read: Number } })
 const total: number = await orders.total()
 console.log(total)
+
+// The load client, which is for ES modules alone.
+const load = startLoad({ host: '127.0.0.1', port: 1 }, { keepAlive: { clients: 1 } })
+const result: LoadResult = await load.stop()
+console.log(result)
+// @ts-expect-error -- no such option
+startLoad({ host: '127.0.0.1', port: 1 }, { keepAlives: 1 })
