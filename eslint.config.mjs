@@ -7,7 +7,7 @@ const hidden = '^(_[a-zA-Z].*|onconnection|getsockname|writeQueueSize|(read|recv
 const hiddenSymbol = '^(k[A-Z][a-z]\\w+|state symbol|http\\.server\\.connections)$'
 
 export default defineConfig(
-  globalIgnores(['**/dist/', 'build/', '**/prebuilds/', 'test/programs/syntax-error.mjs', 'test/types/']),
+  globalIgnores(['**/dist/', 'build/', '**/prebuilds/', 'docs/.vitepress/.temp/', 'docs/.vitepress/cache/', 'test/programs/syntax-error.mjs', 'test/types/']),
   js.configs.recommended,
   {
     languageOptions: {

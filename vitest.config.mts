@@ -9,6 +9,9 @@ import { LongestFirst } from './test/order.js'
 const controlDirectory = mkdtempSync(path.join(tmpdir(), 'handover-control-'))
 process.once('exit', () => { rmSync(controlDirectory, { recursive: true, force: true }) })
 
+// HANDOVER_TEST_COVERAGE names a folder: what the unit tests cover is written there, as c8 reads it.
+const { HANDOVER_TEST_COVERAGE: coverage } = process.env
+
 const built = (file: string): string => fileURLToPath(new URL(`packages/core/dist/${file}.js`, import.meta.url))
 
 export default defineConfig({
@@ -35,7 +38,7 @@ export default defineConfig({
     teardownTimeout: 10_000,
     projects: [
       // Files of one process after the other: nothing is loaded twice, which halves their time.
-      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, setupFiles: ['test/unit-only.ts'] } },
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, setupFiles: ['test/unit-only.ts'], ...(coverage && { env: { NODE_V8_COVERAGE: coverage } }) } },
       { extends: true, test: { name: 'processes', include: ['test/**/*.test.ts'], exclude: ['test/unit/**', '**/node_modules/**'] } }
     ]
   }

@@ -7,10 +7,11 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** As `node test/run.mjs --slowest` names them. A file that is not here is no mistake: it comes a little late. */
 const longest = [
-  'types/matrix', 'integration/packages/pack', 'integration/keeper/kept-load', 'integration/sharing/prom-client', 'chaos/chaos', 'integration/keeper/keeper-life', 'faults/bad-builds', 'faults/before-ready', 'integration/sharing/large-values', 'integration/keeper/bad-input',
-  'integration/adapters/fastify', 'faults/crash', 'integration/connections/http', 'integration/control/reload-plain', 'integration/sharing/examples', 'integration/connections/websockets', 'integration/connections/kinds', 'faults/keeper-faults', 'integration/sharing/hard', 'integration/shutdown/http',
-  'fuzz/fuzz', 'integration/handover/launch', 'integration/adapters/preload', 'integration/foreign/fastify', 'integration/connections/modes', 'faults/concurrent', 'integration/keeper/workers', 'integration/control/status', 'faults/bad-checkpoint', 'integration/keeper/run-input',
-  'integration/connections/sessions-wire', 'integration/connections/unread', 'faults/moving', 'integration/keeper/pid1', 'peers/tools', 'documents/examples', 'peers/versions'
+  'types/matrix', 'chaos/chaos', 'integration/keeper/spare', 'integration/connections/sessions', 'integration/sharing/prom-client', 'faults/before-ready', 'integration/keeper/kept-load', 'faults/bad-builds', 'integration/foreign/fastify', 'integration/packages/pack',
+  'documents/pages', 'integration/connections/websockets', 'integration/connections/kinds', 'faults/crash', 'integration/packages/release', 'integration/control/reload-plain', 'integration/connections/http', 'integration/connections/sessions-wire', 'integration/keeper/keeper-life', 'integration/sharing/examples',
+  'integration/sharing/large-values', 'documents/readme', 'integration/adapters/fastify', 'integration/shutdown/http', 'integration/sharing/share', 'integration/adapters/unaware', 'integration/sharing/hard', 'integration/sharing/between-versions', 'integration/keeper/bad-input', 'faults/moving',
+  'integration/keeper/releases', 'faults/bad-checkpoint', 'faults/blocked', 'integration/keeper/workers', 'integration/adapters/preload', 'integration/packages/binaries', 'integration/control/healing', 'integration/connections/timers', 'peers/tools', 'integration/keeper/pid1',
+  'faults/undo', 'fuzz/fuzz', 'integration/keeper/run-input', 'integration/shutdown/endings', 'integration/connections/sockets', 'integration/control/status', 'peers/rolling', 'integration/adapters/express', 'integration/keeper/checkpoint', 'documents/site'
 ]
 
 export class LongestFirst extends BaseSequencer {

@@ -1,6 +1,7 @@
 // `npm test`: runs vitest and closes with one line that says how many tests passed and failed. Arguments go to vitest.
 //   --slowest                    names the files and the tests that took longest
 //   HANDOVER_TEST_COUNTS=FILE    the counts are added to FILE, for a run over several versions of Node
+//   HANDOVER_TEST_COVERAGE=DIR   what the unit tests cover is written to DIR, as c8 reads it
 //   HANDOVER_TEST_REMARKS=FILE   what the end says of failed tests and of those in test/known-flaky.json is added to FILE too
 // A test that fails has failed: there is no second run. Only those that test/known-flaky.json lists ({ file, test, reason, since }) are run once more, by
 // themselves, and the end names each of them that ran, with its reason, and whether it needed the second run. That list is best empty.
