@@ -1,10 +1,13 @@
-/** The spare of `handover run`: when it is used and when not, that a program cannot see it, and that it never outlives its keeper. */
+/**
+ * The spare of `handover run`: when it is used and when not, that a program cannot see it, and that it never outlives its keeper. The tests
+ * run side by side: a spare starts when its keeper has been quiet for seconds.
+ */
 
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { SpareStatus } from '@handover/core/internal'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Keeping, serving, type KeepingOptions } from '../../helpers/keeping.js'
 import { exists, programPath, waitFor } from '../../helpers/program.js'
 
@@ -37,7 +40,7 @@ const seenBy = async (app: Keeping, pid: number): Promise<unknown> => await app.
   return JSON.parse(JSON.stringify(seen).replaceAll(app.folder, 'FOLDER')) as unknown
 })
 
-describe('a program', () => {
+describe.concurrent('a program', () => {
   test.each(['sees.cjs', 'sees.mjs'])('sees nothing of it: %s', async (program) => {
     const seen: unknown[] = []
     for (const spare of ['on', 'off']) {
@@ -54,7 +57,7 @@ describe('a program', () => {
   })
 })
 
-describe('a spare', () => {
+describe.concurrent('a spare', () => {
   test('is the next worker of a reload and of a crash, for whichever slot, and no worker before that', async () => {
     await using app = await startWithSpare({ workers: 2 })
     const first = await waiting(app)
@@ -82,7 +85,7 @@ describe('a spare', () => {
     expect(app.program.stderr).not.toContain(String(first))
   })
 
-  test('is not used after a file has changed that Node reads when it boots', async () => {
+  test('is not used after a file has changed that Node reads when it boots', async ({ onTestFinished }) => {
     const folder = mkdtempSync(path.join(tmpdir(), 'handover-spare-'))
     onTestFinished(() => { rmSync(folder, { recursive: true }) })
     const file = path.join(folder, 'certificates.pem')
