@@ -52,6 +52,8 @@ export { ConnectionSender, type OutgoingConnection } from '../../packages/core/d
 export { stayText } from '../../packages/core/dist/connections/stay-reasons.js'
 export { ConnectionTracker } from '../../packages/core/dist/connections/connection-tracker.js'
 export { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf, TableWatch } from '../../packages/core/dist/connections/http2-frames.js'
+export { requestCounts } from '../../packages/core/dist/connections/request-counts.js'
+export { warmUp } from '../../packages/core/dist/connections/warm-up.js'
 export { Generation } from '../../packages/core/dist/generation/generation.js'
 export { placesIn, type World } from '../../packages/core/dist/control/control-places.js'
 export type { Host } from '../../packages/core/dist/handover/host.js'

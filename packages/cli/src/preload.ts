@@ -14,9 +14,11 @@ const marked = marks.some((mark) => (process.env[mark] ?? '') !== '')
 Reflect.deleteProperty(process.env, 'HANDOVER_PRELOAD')
 // Loaded only where it acts, and at once: import() would come after the first listen() of the program.
 if (marked) {
+  // Another preload may have put its functions into Node's, or have ticks that are due.
+  const isFirst = Object.keys(require.cache).length === 1
   // A name loads its modules when it is read: a spare has them before it waits.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- see above
-  const { adoptEverything, awaitTurn } = require('@handover/core/internal') as typeof Keeper
-  awaitTurn(process.env, Object.keys(require.cache))
+  const { adoptEverything, awaitTurn, warmUp } = require('@handover/core/internal') as typeof Keeper
+  awaitTurn(process.env, () => Object.keys(require.cache), () => { if (isFirst) warmUp() })
   adoptEverything()
 }

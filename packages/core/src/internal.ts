@@ -8,6 +8,7 @@ export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } 
 export type { Client } from './control/control-connections.js'
 export { hiddenHolder } from './control/control-files.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
+export { warmUp } from './connections/warm-up.js'
 export { ControlSocket, type ControlSide } from './control/control-socket.js'
 export { HandoverError, partsOf, withoutStop } from './errors.js'
 export { adoptEverything } from './generation/adopt-everything.js'

@@ -17,14 +17,18 @@ export interface SpareTurn {
   readonly paths: string
 }
 
-/** Returns at once in a process that is no spare. `files`: what is loaded; the keeper does not use the spare after one has changed. */
-export function awaitTurn(env: NodeJS.ProcessEnv, files: readonly string[]): void {
+/**
+ * Returns at once in a process that is no spare. `files`: what is loaded; the keeper does not use the spare after one has changed.
+ * `prepare`: what a spare does before it says that it waits.
+ */
+export function awaitTurn(env: NodeJS.ProcessEnv, files: () => readonly string[], prepare: () => void): void {
   const isSpare = env[spareMark] !== undefined
   Reflect.deleteProperty(env, spareMark)
   const place = parseKeeperMark(env[keeperMark] ?? '')
   if (!isSpare || !place) return
   const begun = performance.now()
-  const { slot, paths } = turn(place.messages, files)
+  prepare()
+  const { slot, paths } = turn(place.messages, files())
   env[keeperMark] = [place.messages, place.descriptors, ...workerWords({ ...place, slot })].join(',')
   env[pathsMark] = paths
   // Of the worker: health checks and metrics show it.

@@ -5,7 +5,7 @@ import net from 'node:net'
 import type tls from 'node:tls'
 import { native, systemError } from '../native.js'
 import { fdOf } from './descriptor-of.js'
-import { inside } from './inside.js'
+import { inside, type ListenHandle } from './inside.js'
 
 /**
  * Whether Node reads from the socket: then the kernel closes descriptors that come with the bytes. `isPaused()` does not tell: a socket
@@ -272,5 +272,31 @@ export function primeParser(socket: net.Socket): void {
     parser.execute(dummyRequest)
   } finally {
     for (const [index, slot] of callbackSlots.entries()) parser[slot] = callbacks[index]
+  }
+}
+
+/** As if these bytes had been read: as the handle gives them to the parser, without a turn of the event loop. */
+export function readAsIf(socket: net.Socket, bytes: Buffer): void {
+  socketInside(socket).parser?.execute(bytes)
+}
+
+/** `process._tickCallback`: what is due between two callbacks of the event loop, where that does not run yet. Throws without it. */
+export function runTicks(): void {
+  (process as unknown as { _tickCallback(): void })._tickCallback()
+}
+
+/**
+ * A handle of TCP that is bound and does not listen, as that of a server: adoptDescriptor() takes its class, and an HTTP server treats
+ * sockets of another class by other code. Only Node can make one without listen(). Throws where it cannot. Call the result to take it back.
+ */
+export function lendHandle(server: net.Server): () => void {
+  const maker = net as unknown as { _createServerHandle: (address: string, port: number, family: 4) => ListenHandle | number }
+  const handle = maker._createServerHandle('127.0.0.1', 0, 4)
+  if (typeof handle === 'number') throw systemError(handle, 'bind')
+  inside(server)._handle = handle
+  return () => {
+    inside(server)._handle = null
+    handle.unref?.()
+    handle.close()
   }
 }
