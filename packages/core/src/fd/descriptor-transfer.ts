@@ -92,17 +92,20 @@ function checkDescriptors(fds: readonly number[]): void {
   }
 }
 
-/** Does a transfer at once where it can; otherwise waits for its turn and for the socket. */
-async function perform<T>(connection: Connection, transfer: Transfer<T>, options: WaitOptions): Promise<T> {
+/** Does a transfer at once where it can: undefined where it must wait for its turn or for the socket. */
+function atOnce<T>(connection: Connection, transfer: Transfer<T>, options: WaitOptions): T | undefined {
   checkWait(options)
   options.signal?.throwIfAborted()
   const { direction } = transfer
   const fd = descriptorOf(connection, direction)
-  if (queues[direction].size === 0 || !queues[direction].has(fstatSync(fd).ino)) {
-    const result = transfer.attempt(fd)
-    if (result !== undefined) return result
-  }
+  if (queues[direction].size > 0 && queues[direction].has(fstatSync(fd).ino)) return undefined
+  return transfer.attempt(fd)
+}
 
+/** After `atOnce` in the same turn. */
+async function inTurn<T>(connection: Connection, transfer: Transfer<T>, options: WaitOptions): Promise<T> {
+  const { direction } = transfer
+  const fd = descriptorOf(connection, direction)
   const queue = enter(fd, direction)
   const before = queue.last
   let finish = (): void => undefined
@@ -184,7 +187,7 @@ export async function sendFds(
   const api = addon()
   let sent = 0
   const soFar = (): string => (sent === 0 ? 'Nothing was sent.' : `${sent} of ${bytes.length} bytes and the descriptors were sent, so the connection ends within a message.`)
-  await perform(connection, {
+  const transfer: Transfer<true> = {
     direction: 'writable',
     soFar,
     attempt(fd) {
@@ -197,7 +200,8 @@ export async function sendFds(
       }
       return true
     }
-  }, options)
+  }
+  if (atOnce(connection, transfer, options) === undefined) await inTurn(connection, transfer, options)
 }
 
 export function bytesOf(data: string | Uint8Array): Uint8Array {
@@ -221,11 +225,12 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
     throw wrongArgument(`maxBytes is ${maxBytes}`, `Give a whole number from 1 to ${largestRead}`)
   }
   const api = addon()
-  return perform(connection, {
+  const transfer: Transfer<Received> = {
     direction: 'readable',
     soFar: () => 'Nothing was received.',
     attempt(fd) {
-      const into = maxBytes <= scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
+      const into = maxBytes === scratch.length ? scratch
+        : maxBytes < scratch.length ? scratch.subarray(0, maxBytes) : Buffer.allocUnsafe(maxBytes)
       const answer = api.receiveMessage(fd, into)
       if (answer === -EAGAIN) return undefined
       if (typeof answer === 'number') throw complaint(connection, fd) ?? receiveFailure(answer)
@@ -239,10 +244,12 @@ export async function receiveFds(connection: Connection, options: ReceiveOptions
       }
       if (bytes === 0 && fds.length === 0) throw closed('Nothing was received')
       const data = Buffer.allocUnsafe(bytes)
-      into.copy(data, 0, 0, bytes)
+      if (bytes === 1) data[0] = into[0]!
+      else into.copy(data, 0, 0, bytes)
       return { data, fds }
     }
-  }, options)
+  }
+  return atOnce(connection, transfer, options) ?? await inTurn(connection, transfer, options)
 }
 
 function receiveFailure(errno: number): HandoverError {
@@ -271,10 +278,11 @@ export function socketPair(): [mine: number, theirs: number] {
  * @throws HANDOVER_FD_ARGUMENT that names those which were not open, with the system error as cause.
  */
 export function closeFds(fds: readonly number[]): void {
-  const failed: number[] = []
+  let failed: number[] = []
   for (let at = 0; at < fds.length; at += maxFdsPerMessage) {
     const some = fds.length <= maxFdsPerMessage ? fds : fds.slice(at, at + maxFdsPerMessage)
-    failed.push(...(native ? native.close(some) : some.filter((fd) => !works(() => { closeSync(fd) }))))
+    const these = native ? native.close(some) : some.filter((fd) => !works(() => { closeSync(fd) }))
+    if (these.length > 0) failed = [...failed, ...these]
   }
   if (failed.length > 0) {
     throw new HandoverError('HANDOVER_FD_ARGUMENT', {
