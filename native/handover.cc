@@ -646,11 +646,8 @@ Value SetReusePort(const CallbackInfo& info) {
   return Answer(info, Try([&] { return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); }));
 }
 
-/** A numeric IP address with this port. */
-bool ReadAddress(const CallbackInfo& info, size_t index, in_port_t port, sockaddr_storage* name, socklen_t* size) {
-  char text[INET6_ADDRSTRLEN + 1];
-  size_t length = 0;
-  if (napi_get_value_string_utf8(info.Env(), info[index], text, sizeof text, &length) != napi_ok) return Wrong(info, index, "a string");
+/** A numeric IP address, without a scope, with this port. */
+bool AddressOf(const char* text, in_port_t port, sockaddr_storage* name, socklen_t* size) {
   auto* four = reinterpret_cast<sockaddr_in*>(name);
   auto* six = reinterpret_cast<sockaddr_in6*>(name);
   *name = {};
@@ -663,16 +660,22 @@ bool ReadAddress(const CallbackInfo& info, size_t index, in_port_t port, sockadd
     six->sin6_port = port;
     *size = sizeof *six;
   } else {
-    return Wrong(info, index, "an IP address");
+    return false;
   }
   return true;
 }
 
-/** Bound where `fd` is bound: the address comes from the kernel, so a scope is part of it. Or at its port on another address. It does not listen. */
+/** Bound where `fd` is bound (the address comes from the kernel, so a scope is part of it), or at its port on another address. */
 Value BindBeside(const CallbackInfo& info) {
   int beside = -1, type = 0, protocol = 0, ipv6Only = 0, on = 1;
+  char address[INET6_ADDRSTRLEN + 1];
+  size_t size = 0;
   bool elsewhere = info.Length() > 1;
   if (!ReadInt(info, 0, &beside) || (elsewhere && !ReadInt(info, 2, &ipv6Only))) return {};
+  if (elsewhere && napi_get_value_string_utf8(info.Env(), info[1], address, sizeof address, &size) != napi_ok) {
+    Wrong(info, 1, "a string");
+    return {};
+  }
   int error = Option(beside, SOL_SOCKET, SO_TYPE, &type);
   if (error < 0) return Answer(info, error);
   sockaddr_storage name{};
@@ -681,7 +684,7 @@ Value BindBeside(const CallbackInfo& info) {
   if (error < 0) return Answer(info, error);
   if (type != SOCK_STREAM || (name.ss_family != AF_INET && name.ss_family != AF_INET6)) return Answer(info, -EPROTOTYPE);
   // Both families have the port at the same place.
-  if (elsewhere && !ReadAddress(info, 1, reinterpret_cast<sockaddr_in*>(&name)->sin_port, &name, &length)) return {};
+  if (elsewhere && !AddressOf(address, reinterpret_cast<sockaddr_in*>(&name)->sin_port, &name, &length)) return Answer(info, -EINVAL);
 #ifdef SO_PROTOCOL
   if (Option(beside, SOL_SOCKET, SO_PROTOCOL, &protocol) < 0) protocol = 0;
 #endif

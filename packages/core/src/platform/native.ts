@@ -140,8 +140,8 @@ export interface Native {
   setReusePort(fd: number): number
   /**
    * Another TCP socket at the address, port, scope and interface of `fd`, with SO_REUSEADDR and SO_REUSEPORT; when it listens, both form
-   * one group. With `address` (numeric) and `ipv6Only` (1) it is bound there, at the same port. -EPROTOTYPE: `fd` is not TCP. -EADDRINUSE:
-   * a socket there has no SO_REUSEPORT, or another user id.
+   * one group. With `address` (numeric) and `ipv6Only` (1) it is bound there, at the same port. -EPROTOTYPE: `fd` is not TCP. -EINVAL: the
+   * address is not numeric, or has a scope. -EADDRINUSE: a socket there has no SO_REUSEPORT, or another user id.
    */
   bindBeside(fd: number, address?: string, ipv6Only?: number): number
   /**
