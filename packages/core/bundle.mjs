@@ -8,18 +8,13 @@
 
 import { createHash } from 'node:crypto'
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import path from 'node:path'
 import { buildSync } from 'esbuild'
+import { license, withoutCopies } from './bundle-text.mjs'
 
 const here = import.meta.dirname
 const out = path.join(here, 'dist', 'bundle')
 const entries = { index: './src/index.ts', fd: './src/fd/index.ts', ws: './src/websocket/index.ts', guard: './src/platform/guard.ts' }
-
-function packageOf(name) {
-  const folder = path.dirname(path.dirname(createRequire(import.meta.url).resolve(name)))
-  return { folder, version: JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')).version }
-}
 
 /** The command loads a few words of `internal` to ask a question, and all of it to be a keeper: each comes from its module when it is used. */
 function internal() {
@@ -36,7 +31,6 @@ function internal() {
   return getters
 }
 
-const devalue = packageOf('devalue')
 const getters = internal()
 
 rmSync(out, { recursive: true, force: true })
@@ -53,25 +47,13 @@ function bundle(options) {
   const { outputFiles: [{ text }] } = buildSync({
     bundle: true, platform: 'node', format: 'cjs', target: 'node20', minifyWhitespace: true, lineLimit: 140, legalComments: 'none', logLevel: 'warning', write: false, ...options
   })
-  // For a default import esbuild copies all names of a module, forty times. Ours of Node's modules are used by that name alone.
-  const { body, others } = defaultsOfNode(text)
-  if (others.length > 0) throw new Error(`a default import of a module of Node beside names: ${others.join(', ')}`)
-  return body
-}
-
-function defaultsOfNode(text) {
-  const others = []
-  const body = text.replace(/([\w$]+)(\s*=\s*)__toESM\((require\("node:\w+"\))\)/g, (_, name, equals, module) => {
-    others.push(...text.match(new RegExp(`(?<![\\w$])${name.replaceAll('$', '\\$')}\\.\\s*(?!default(?![\\w$]))[\\w$]+`, 'g')) ?? [])
-    return `${name}${equals}{default:${module}}`
-  })
-  return { body, others }
+  return withoutCopies(text)
 }
 
 const text = bundle({
   stdin: { contents, resolveDir: here, loader: 'js' },
   // Not from node_modules: finding and linking an ES module held the loop up for 10 ms, in the middle of each reload.
-  banner: { js: `/*! devalue ${devalue.version}, in this file:\n${readFileSync(path.join(devalue.folder, 'LICENSE'), 'utf8')}*/` }
+  banner: { js: license('devalue') }
 })
 /** Of this build: an entry takes no other file for its own. */
 const mark = `/*! @handover/core ${createHash('sha256').update(text).digest('hex').slice(0, 20)} */`

@@ -2,7 +2,7 @@
 /** The command `handover`. Exit status: 0 done, 1 it could not be done, 2 it was asked wrongly. */
 
 import { parseCommand, type Command } from './command-line/arguments.js'
-import { Failure } from './failure.js'
+import type { Failure } from './failure.js'
 import { version } from './command-line/version.js'
 
 async function run(command: Command): Promise<number> {
@@ -28,6 +28,9 @@ async function run(command: Command): Promise<number> {
   }
 }
 
+/** That of the keeper, whose bundle is a file of its own, is of another class. */
+const isFailure = (error: unknown): error is Failure => error instanceof Error && 'json' in error && 'status' in error
+
 // What reads the output, head(1) or a pager, may end early: what was asked for is still done, and the exit status says how.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 
@@ -37,8 +40,8 @@ async function main(): Promise<void> {
     command = parseCommand(process.argv.slice(2))
     process.exitCode = await run(command)
   } catch (error) {
-    process.exitCode = error instanceof Failure ? error.status : 1
-    if (!(error instanceof Failure)) {
+    process.exitCode = isFailure(error) ? error.status : 1
+    if (!isFailure(error)) {
       process.stderr.write(`handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
       return
     }

@@ -88,7 +88,7 @@ test('npx handover of the packed package runs an app that knows nothing of it, r
 test('the tarball of the command has its bin, its preload and what stands in its exports, and no source', () => {
   const cli = path.join(folder, 'node_modules', 'handover')
   expect(readdirSync(cli).sort()).toEqual(['LICENSE', 'README.md', 'bin', 'dist', 'man', 'package.json'])
-  expect(readdirSync(path.join(cli, 'dist'), { recursive: true }).sort()).toEqual(['bundle', 'bundle/main.js', 'bundle/preload.js'])
+  expect(readdirSync(path.join(cli, 'dist'), { recursive: true }).sort()).toEqual(['bundle', 'bundle/main.js', 'bundle/preload.js', 'bundle/run.js'])
   const { scripts, dependencies } = JSON.parse(readFileSync(path.join(cli, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>
   expect(scripts).toBeUndefined()
   expect(Object.keys(dependencies ?? {})).toEqual(['@handover/core', '@handover/load'])

@@ -1,0 +1,23 @@
+/** What the bundles of core and of the command have in common. */
+
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+
+/** For a default import esbuild copies all names of a module, forty times. Ours of Node's modules are used by that name alone. */
+export function withoutCopies(text) {
+  const others = []
+  const body = text.replace(/([\w$]+)(\s*=\s*)__toESM\((require\("node:[\w/]+"\))\)/g, (_, name, equals, module) => {
+    others.push(...text.match(new RegExp(`(?<![\\w$])${name.replaceAll('$', '\\$')}\\.\\s*(?!default(?![\\w$]))[\\w$]+`, 'g')) ?? [])
+    return `${name}${equals}{default:${module}}`
+  })
+  if (others.length > 0) throw new Error(`a default import of a module of Node beside names: ${others.join(', ')}`)
+  return body
+}
+
+/** A comment for a file that has this package in it. */
+export function license(name) {
+  const folder = path.dirname(path.dirname(createRequire(import.meta.url).resolve(name)))
+  const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'))
+  return `/*! ${name} ${version}, in this file:\n${readFileSync(path.join(folder, 'LICENSE'), 'utf8')}*/`
+}
