@@ -38,6 +38,7 @@ const programs: Readonly<Record<string, { load: string; isFirst?: true }>> = {
   'http': { load: '' },
   'http and @handover/core, first start': { load: core, isFirst: true },
   'later starts': { load: core },
+  'import() of an empty module': { load: `await import('data:text/javascript,')` },
   'import(), later starts': { load: `await import(${entryOf('@handover/core').replace('index.js', 'index.mjs')})` },
   'http and @handover/core/fd, later starts': { load: `require(${entryOf('@handover/core/fd')})` }
 }
