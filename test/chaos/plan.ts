@@ -3,7 +3,7 @@
  * When a byte comes and where a process stands at that moment is up to the machine.
  */
 
-import { type Random, seededRandom } from '../helpers/internals.js'
+import { type Random, seededRandom } from '../helpers/built.js'
 
 /** `keeper`: under `handover run`. */
 export interface Roof {

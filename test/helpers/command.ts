@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { AppStatus, ReloadOutcome } from '@handover/core/internal'
-import { commandFile } from './internals.js'
+import { commandFile } from './built.js'
 import { Program, programPath } from './program.js'
 
 export interface Ran {

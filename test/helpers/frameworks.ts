@@ -3,7 +3,7 @@
  * `reload` alone.
  */
 
-import { preloadFile } from './internals.js'
+import { preloadFile } from './built.js'
 import { freePorts } from './ask.js'
 import { Program, type ProgramEvent, programPath, waitFor } from './program.js'
 

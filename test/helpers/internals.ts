@@ -2,18 +2,10 @@
  * The internal modules that tests use, each named once: a module that moves or changes its name costs one line here.
  * vitest.config.mts lets Node load them, so that a test has the same copy as the modules that it tests: those that `npm run build` made.
  * What is public (`@handover/core`, `/fd`, `/ws`, `@handover/load`, …) has an address of its own and does not belong here.
+ * A test that needs only what built.ts has imports that: all of these modules take half a second to load.
  */
 
-import { fileURLToPath } from 'node:url'
-
-const built = (file: string): string => fileURLToPath(new URL(`../../packages/${file}`, import.meta.url))
-
-/** What tests start, by its path. */
-export const commandFile = built('cli/dist/bundle/main.js')
-export const preloadFile = built('cli/dist/bundle/preload.js')
-export const coreFile = built('core/dist/bundle/index.mjs')
-export const demoFile = built('load/dist/demo/demo.js')
-export const benchFile = built('load/dist/bench/main.js')
+export * from './built.js'
 
 export { group } from '../../packages/cli/dist/client/group-apps.js'
 export { parseCommand } from '../../packages/cli/dist/command-line/arguments.js'
@@ -24,7 +16,6 @@ export { manPage } from '../../packages/cli/dist/command-line/man-page.js'
 export { describeTiming, phasesOf } from '../../packages/cli/dist/commands/reload-timing.js'
 export { fitted, jsonView, linesView, liveView, ReloadPicture } from '../../packages/cli/dist/commands/reload-view.js'
 export { describeApps } from '../../packages/cli/dist/commands/status-text.js'
-export { NoAnswer, statusOf } from '../../packages/cli/dist/control/ask.js'
 export type { DrillResult } from '../../packages/cli/dist/drill/drill-text.js'
 export { drill, type DrillOptions, type DrillStatus } from '../../packages/cli/dist/drill/drill.js'
 export { placesOf } from '../../packages/cli/dist/drill/target.js'
@@ -102,5 +93,3 @@ export { keyOf, type Labels } from '../../packages/prom-client/dist/metrics.js'
 export { readSnapshot, writeSnapshot } from '../../packages/prom-client/dist/snapshot-text.js'
 export { Example } from '../../packages/load/dist/example.js'
 export { waitWhileItMoves, workOf } from '../../packages/load/dist/client/progress.js'
-export { seededRandom, type Random } from '../../packages/load/dist/client/random.js'
-export { SessionLoad } from '../../packages/load/dist/client/session-load.js'

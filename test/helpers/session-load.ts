@@ -1,3 +1,3 @@
 /** The load of `npm run demo -- --http2`. */
 
-export { SessionLoad } from './internals.js'
+export { SessionLoad } from './built.js'

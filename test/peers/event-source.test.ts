@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
 import { Browser } from '../helpers/browser.js'
-import { coreFile } from '../helpers/internals.js'
+import { coreFile } from '../helpers/built.js'
 import { Folder } from '../helpers/plan.js'
 import { Program, programPath, waitFor } from '../helpers/program.js'
 

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
-import { coreFile } from '../../helpers/internals.js'
+import { coreFile } from '../../helpers/built.js'
 import { Client } from '../../helpers/client.js'
 import { Program, waitFor } from '../../helpers/program.js'
 

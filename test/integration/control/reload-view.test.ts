@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { expect, it } from 'vitest'
 import type { ReloadEvent } from '@handover/core/internal'
-import { commandFile } from '../../helpers/internals.js'
+import { commandFile } from '../../helpers/built.js'
 import { Keeping } from '../../helpers/keeping.js'
 import { Place } from '../../helpers/command.js'
 

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
-import { preloadFile } from '../../helpers/internals.js'
+import { preloadFile } from '../../helpers/built.js'
 
 export interface Ran {
   readonly stdout: string

@@ -5,7 +5,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { commandFile } from '../../helpers/internals.js'
+import { commandFile } from '../../helpers/built.js'
 import { get } from '../../helpers/ask.js'
 import { Folder } from '../../helpers/plan.js'
 import { command, type Ran } from '../../helpers/command.js'

@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { commandFile, statusOf } from '../../helpers/internals.js'
+import { commandFile, statusOf } from '../../helpers/built.js'
 import { connects, freePorts, get } from '../../helpers/ask.js'
 import { Program, programPath, waitFor } from '../../helpers/program.js'
 

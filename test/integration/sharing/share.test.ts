@@ -1,7 +1,7 @@
 /** share(): what the predecessor knew, the successor knows before it serves; and what cannot go along changes nothing. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { statusOf } from '../../helpers/internals.js'
+import { statusOf } from '../../helpers/built.js'
 import { nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, waitFor } from '../../helpers/program.js'
 import { readdirSync } from 'node:fs'
