@@ -4,74 +4,21 @@
  */
 
 import { createHash } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { Generations } from '../helpers/generations.js'
-import { drained, installed, portOf, Tool } from '../helpers/peers.js'
+import { drained, installed, portOf } from '../helpers/peers.js'
 import { programPath, waitFor } from '../helpers/program.js'
+import { startProxy } from '../helpers/proxies.js'
 
 const reloads = Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10))
 
-interface Proxy {
-  readonly name: string
-  /** HAProxy has one session for all of them, which should have a gap. */
-  readonly users: number
-  /** nginx itself closes a connection that is idle when something comes, be it only a ping, and opens the next. */
-  readonly closes: boolean
-  /** It listens on the Unix path `front` and speaks HTTP/2 with the TCP port `back`. */
-  config(folder: string, front: string, back: number): string
-  args(folder: string, config: string): string[]
-}
-
-const proxies: Proxy[] = [
-  {
-    name: 'nginx',
-    users: 12,
-    closes: true,
-    config: (folder, front, back) => `
-      daemon off; master_process off; worker_processes 1; pid ${folder}/pid; error_log stderr warn;
-      events { worker_connections 1024; }
-      http {
-        access_log off;
-        client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/fastcgi; uwsgi_temp_path ${folder}/uwsgi; scgi_temp_path ${folder}/scgi;
-        upstream server { server 127.0.0.1:${back}; keepalive 64; keepalive_requests 100000000; keepalive_timeout 300s; }
-        server {
-          listen unix:${front};
-          keepalive_requests 100000000; keepalive_timeout 300s;
-          location / { grpc_pass grpc://server; grpc_next_upstream off; }
-        }
-      }`,
-    args: (folder, config) => ['-p', folder, '-e', 'stderr', '-c', config]
-  },
-  {
-    name: 'haproxy',
-    users: 3,
-    closes: false,
-    config: (_folder, front, back) => `
-global
-  nbthread 1
-  maxconn 1000
-defaults
-  mode http
-  timeout connect 30s
-  timeout client 300s
-  timeout server 60s
-  timeout http-keep-alive 300s
-  retries 0
-  http-reuse always
-frontend front
-  bind unix@${front}
-  default_backend back
-backend back
-  server one 127.0.0.1:${back} proto h2 pool-max-conn -1 pool-purge-delay 10m
-`,
-    args: (_folder, config) => ['-db', '-f', config]
-  }
-]
+/**
+ * HAProxy has one session for all users, which should have a gap. nginx itself closes a connection that is idle when something comes, be it
+ * only a ping, and opens the next.
+ */
+const proxies = [{ name: 'nginx', users: 12, closes: true }, { name: 'haproxy', users: 3, closes: false }] as const
 
 const hashOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -119,24 +66,12 @@ class Users {
   }
 }
 
-const opens = (socketPath: string): Promise<boolean> => new Promise((resolve) => {
-  http.get({ socketPath, path: '/', agent: false }, (answer) => {
-    answer.resume()
-    resolve(answer.statusCode === 200)
-  }).once('error', () => { resolve(false) })
-})
-
-test.for(proxies)('behind $name, whose sessions move: no answer is lost, and none is closed by the server', { timeout: 120_000 }, async ({ name, users, closes, config, args }, { skip }) => {
+test.for(proxies)('behind $name, whose sessions move: no answer is lost, and none is closed by the server', { timeout: 120_000 }, async ({ name, users, closes }, { skip }) => {
   const file = installed(name)
   if (file === undefined) return skip(`${name} is not installed`)
-  const folder = mkdtempSync(path.join(tmpdir(), `handover-${name}-`))
-  onTestFinished(() => { rmSync(folder, { recursive: true, force: true }) })
-  const front = path.join(folder, 'front.sock')
   const options = JSON.stringify({ undoWindow: 100, drainTimeout: 30_000 })
   await using generations = await Generations.start({ script: programPath('sessions.mjs'), listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: options } })
-  writeFileSync(path.join(folder, 'conf'), config(folder, front, portOf(generations)))
-  await using proxy = Tool.start(file, args(folder, path.join(folder, 'conf')))
-  await waitFor(() => opens(front)).catch((error: unknown) => { throw new Error(`${String(error)}\n${proxy.output}`) })
+  const { proxy, front } = await startProxy(name, file, portOf(generations), 'h2c')
 
   const load = new Users(front, users)
   await load.until(() => load.answers > 200)
