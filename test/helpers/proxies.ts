@@ -9,7 +9,7 @@ import { Tool } from './peers.js'
 import { waitFor } from './program.js'
 
 /** What a proxy speaks with the server. */
-export type Speaks = 'http' | 'https' | 'h2c'
+export type Speaks = 'http' | 'https' | 'h2c' | 'h2'
 
 export const proxyNames = ['nginx', 'haproxy'] as const
 export type ProxyName = typeof proxyNames[number]
@@ -17,7 +17,8 @@ export type ProxyName = typeof proxyNames[number]
 const locations: Readonly<Record<Speaks, string>> = {
   http: 'proxy_pass http://server; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_next_upstream off;',
   https: 'proxy_pass https://server; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_next_upstream off;',
-  h2c: 'grpc_pass grpc://server; grpc_next_upstream off;'
+  h2c: 'grpc_pass grpc://server; grpc_next_upstream off;',
+  h2: 'grpc_pass grpcs://server; grpc_next_upstream off;'
 }
 
 // One process, so that its cache of connections is one too, and so that its pid is all there is to end.
@@ -35,7 +36,7 @@ const nginx = (folder: string, front: string, back: number, speaks: Speaks): str
     }
   }`
 
-const backends: Readonly<Record<Speaks, string>> = { http: '', https: ' ssl verify none alpn http/1.1', h2c: ' proto h2' }
+const backends: Readonly<Record<Speaks, string>> = { http: '', https: ' ssl verify none alpn http/1.1', h2c: ' proto h2', h2: ' ssl verify none alpn h2' }
 
 // What is idle is not closed for its number or its age: every close would be the server's.
 const haproxy = (_folder: string, front: string, back: number, speaks: Speaks): string => `

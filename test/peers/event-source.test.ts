@@ -14,7 +14,6 @@ import { Program, programPath, waitFor } from '../helpers/program.js'
 
 const { error } = spawnSync('chromium', ['--version'])
 const example = fileURLToPath(new URL('../../examples/events/server.mjs', import.meta.url))
-const reloads = 2
 
 /** The example, on another kind of server. The setHeader() of http2 does not answer the response. */
 const chained = 'const { prototype } = http.Http2ServerResponse, { setHeader } = prototype; prototype.setHeader = function (...header) { setHeader.apply(this, header); return this }'
@@ -52,6 +51,7 @@ test.skipIf(error !== undefined).for(['http', 'https', 'h2'] as const)(`EventSou
   const folder = new Folder()
   onTestFinished(() => { folder[Symbol.dispose]() })
   const [module, maker, more] = makers[kind]
+  const reloads = kind === 'h2' ? 1 : 2
   const text = readFileSync(example, 'utf8').replace("'node:http'", `'node:${module}'\nimport { certificate } from ${certificateFile}\n${more}`)
     .replace('http.createServer(', maker).replace("'@handover/core'", JSON.stringify(pathToFileURL(coreFile).href))
   writeFileSync(folder.at('server.mjs'), text)

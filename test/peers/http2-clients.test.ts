@@ -15,7 +15,7 @@ import { drained, installed, portOf, Tool } from '../helpers/peers.js'
 import { Folder } from '../helpers/plan.js'
 import { programPath, waitFor } from '../helpers/program.js'
 
-const reloads = Math.max(3, Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10)))
+const reloads = Math.max(2, Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10)))
 const limit = { timeout: 120_000 }
 
 async function freePort(): Promise<number> {

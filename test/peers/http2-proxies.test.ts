@@ -18,7 +18,10 @@ const reloads = Math.min(10, Number(process.env['HANDOVER_TEST_RELOADS'] ?? 10))
  * HAProxy has one session for all users, which should have a gap. nginx itself closes a connection that is idle when something comes, be it
  * only a ping, and opens the next.
  */
-const proxies = [{ name: 'nginx', users: 12, closes: true }, { name: 'haproxy', users: 3, closes: false }] as const
+const proxies = [
+  { name: 'nginx', kind: 'h2c', users: 12, closes: true },
+  { name: 'haproxy', kind: 'h2c', users: 3, closes: false }, { name: 'haproxy', kind: 'h2', users: 3, closes: false }
+] as const
 
 const hashOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -66,12 +69,12 @@ class Users {
   }
 }
 
-test.for(proxies)('behind $name, whose sessions move: no answer is lost, and none is closed by the server', { timeout: 120_000 }, async ({ name, users, closes }, { skip }) => {
+test.for(proxies)('behind $name ($kind), whose sessions move: no answer is lost, and none is closed by the server', { timeout: 120_000 }, async ({ name, kind, users, closes }, { skip }) => {
   const file = installed(name)
   if (file === undefined) return skip(`${name} is not installed`)
   const options = JSON.stringify({ undoWindow: 100, drainTimeout: 30_000 })
-  await using generations = await Generations.start({ script: programPath('sessions.mjs'), listen: '127.0.0.1:0', env: { KIND: 'h2c', OPTIONS: options } })
-  const { proxy, front } = await startProxy(name, file, portOf(generations), 'h2c')
+  await using generations = await Generations.start({ script: programPath('sessions.mjs'), listen: '127.0.0.1:0', env: { KIND: kind, OPTIONS: options } })
+  const { proxy, front } = await startProxy(name, file, portOf(generations), kind)
 
   const load = new Users(front, users)
   await load.until(() => load.answers > 200)
