@@ -367,6 +367,24 @@ test('a client that goes on with its old table before the move hears so too, and
   noErrors(generations)
 })
 
+test.for([
+  ['an update of the window by nothing', windowUpdate(0, 0)],
+  ['one that is too short', frameOf(types.windowUpdate, 0, 0, Buffer.alloc(3))],
+  ['the head of a frame that is too long', Buffer.from('GET / HTTP/1.1\r\n\r\n')]
+] as const)('%s is the same error after the move as before it', limit, async ([, wrong]) => {
+  const generations = await start()
+  const [before, after] = [await connect(generations), await connect(generations)]
+  for (const client of [before, after]) await client.answer(client.request('/?bytes=10'))
+  before.write(wrong)
+  const expected = await goaway(before)
+  before.destroy()
+  await generations.reload('signal')
+  await drained(generations)
+  after.write(wrong)
+  expect(await goaway(after)).toEqual(expected)
+  expect(generations.alive).toHaveLength(1)
+})
+
 // ---- clients of Node ----
 
 function connectNode(generations: Generations, settings: http2.Settings = {}): http2.ClientHttp2Session {

@@ -14,8 +14,8 @@ import { holdReading, releaseReading } from '../platform/node/connection-handle.
 import { lendAddresses, makeSecure } from '../platform/node/http2-session.js'
 import type { MovedSession } from '../protocol/moved-connection.js'
 import {
-  beginningOf, changesFrom, endOrAck, firstWindow, flagsOf, FrameSplitter, frameOf, frameTypes, headBytes, lengthOf, padded, passesBefore,
-  settingsOf, streamOf, TableWatch, typeOf, updateOf, windowUpdate
+  beginningOf, changesFrom, endOrAck, firstWindow, flagsOf, FrameSplitter, frameOf, frameTypes, headBytes, lengthOf, mostBytesOf, padded,
+  passesBefore, settingsOf, streamOf, TableWatch, typeOf, updateOf, windowUpdate
 } from './http2-frames.js'
 import type { Reading } from './session-reader.js'
 
@@ -25,7 +25,7 @@ const overtaking: ReadonlySet<number> = new Set([frameTypes.settings, frameTypes
 export class ContinuedSession extends Duplex {
   readonly socket: net.Socket
   readonly #moved: MovedSession
-  readonly #fromClient = new FrameSplitter()
+  readonly #fromClient: FrameSplitter
   readonly #toClient = new FrameSplitter()
   /** Answers of the new session to its beginning that are to come, by type. */
   readonly #swallowed: { settings: number; acks: number; resets: number }
@@ -50,6 +50,7 @@ export class ContinuedSession extends Duplex {
     super({ allowHalfOpen: true })
     this.socket = socket
     this.#moved = moved
+    this.#fromClient = new FrameSplitter(mostBytesOf(moved.server))
     this.#owed = Math.max(0, firstWindow - moved.sendWindow)
     this.#credit = moved.sendWindow
     this.#known = Math.max(0, moved.receiveLimit - firstWindow)

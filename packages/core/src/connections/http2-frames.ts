@@ -13,6 +13,10 @@ const endHeaders = 0x4
 export const padded = 0x8
 export const headBytes = 9
 
+/** Longer frames than these, and than the server allows, are not waited for: a session ends at their heads. */
+const mostWaitedFor = 2 ** 20
+export const mostBytesOf = (server: readonly number[]): number => Math.max(mostWaitedFor, valueOf(server, 'maxFrameSize') ?? 0)
+
 /** The window of a connection that begins (section 6.9.2). */
 export const firstWindow = 65_535
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
@@ -37,9 +41,12 @@ export function windowUpdate(bytes: number): Buffer {
   return frameOf(frameTypes.windowUpdate, 0, 0, payload)
 }
 
-/** By how much an update of the connection's window raises it; undefined: the frame is something else. */
-export const updateOf = (frame: Buffer): number | undefined =>
-  typeOf(frame) === frameTypes.windowUpdate && streamOf(frame) === 0 ? frame.readUInt32BE(headBytes) & 0x7fffffff : undefined
+/** By how much an update of the connection's window raises it; undefined: the frame is something else, or breaks the protocol. */
+export function updateOf(frame: Buffer): number | undefined {
+  if (typeOf(frame) !== frameTypes.windowUpdate || streamOf(frame) !== 0 || lengthOf(frame) !== 4) return undefined
+  const bytes = frame.readUInt32BE(headBytes) & 0x7fffffff
+  return bytes === 0 ? undefined : bytes
+}
 
 function settingsFrame(pairs: readonly number[]): Buffer {
   const payload = Buffer.alloc(pairs.length * 3)
@@ -184,9 +191,14 @@ export class TableWatch {
 /** The frames that still pass where the stream `from`, and those behind it, are refused. */
 export const passesBefore = (from: number) => (frame: Buffer): boolean => streamOf(frame) < from
 
-/** Cuts bytes into whole frames; what is left waits for its rest. */
+/** Cuts bytes into whole frames; what is left waits for its rest. Behind a frame that is longer than may be, all is one. */
 export class FrameSplitter {
+  readonly #mostBytes: number
   #rest = Buffer.alloc(0)
+
+  constructor(mostBytes = Infinity) {
+    this.#mostBytes = mostBytes
+  }
 
   get rest(): Buffer {
     return this.#rest
@@ -203,7 +215,8 @@ export class FrameSplitter {
     const frames: Buffer[] = []
     let at = 0
     while (all.length - at >= headBytes) {
-      const end = at + headBytes + all.readUIntBE(at, 3)
+      const length = all.readUIntBE(at, 3)
+      const end = length > this.#mostBytes ? all.length : at + headBytes + length
       if (end > all.length) break
       frames.push(all.subarray(at, end))
       at = end
