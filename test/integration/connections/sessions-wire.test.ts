@@ -353,8 +353,8 @@ test('a client that goes on with its old table before the move hears so too, and
   const generations = await start()
   const client = await connect(generations)
   await client.answer(client.request('/?one', { indexed: true }))
-  const slow = client.request('/?ms=1500&bytes=3000')
-  await requested(generations, '/?ms=1500&bytes=3000')
+  const slow = client.request('/?bytes=3000', { end: false })
+  await requested(generations, '/?bytes=3000')
   await generations.reload('signal')
   // Its acknowledgement was read before the answer to this ping.
   await client.until(() => client.settings.some(([id, value]) => id === settingIds.headerTableSize && value === 0))
@@ -362,6 +362,7 @@ test('a client that goes on with its old table before the move hears so too, and
   client.request('/?two', lookedUp)
   client.write(reset(slow + 2), windowUpdate(slow + 2, 5))
   expect(await goaway(client)).toEqual({ code: 0, last: slow })
+  client.data(slow, 10, true)
   await client.look(() => client.received(slow) === 3_000)
   expect((await drained(generations))[0]).toMatchObject({ connections: { moved: 0, drained: 1, cut: 0, stayed: {} } })
   noErrors(generations)
