@@ -14,7 +14,7 @@ import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
-import { readSecrets } from './tls-cargo.js'
+import { readSecrets, wipeSecrets } from './tls-cargo.js'
 import { WaitingArrivals } from './waiting-arrivals.js'
 
 /**
@@ -87,12 +87,17 @@ export class ConnectionReceiver {
     const keys = this.#keysOf(connections, fds)
     closeAll(fds.splice(keys ? this.#keeps(fds) : 0))
     if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
+    for (const { tls } of connections.slice(fds.length)) wipeSecrets(tls && keys?.get(tls))
     const waits = this.#letWait(connections, fds)
     const back: number[] = []
     for (const [index, fd] of fds.entries()) {
       if (waits.has(fd)) continue
       const about = connections[index]!
-      if (this.#arrivals.receive(fd, about, refusable, about.tls && keys?.get(about.tls)) === false) back.push(index)
+      const secrets = about.tls && keys?.get(about.tls)
+      if (this.#arrivals.receive(fd, about, refusable, secrets) === false) {
+        back.push(index)
+        wipeSecrets(secrets)
+      }
       // Not where the answer is still to come: another turn would read.
       if (!refusable) await this.#turnIfLate()
     }

@@ -14,7 +14,7 @@ import { withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { MovedConnection, Takes } from '../protocol/handover-messages.js'
 import { maxLineBytes } from '../protocol/json-lines.js'
 import type { StayReason } from './stay-reasons.js'
-import { secretsFile, wipeCargo, type TlsCargo } from './tls-cargo.js'
+import { secretsFile, wipeSecrets, type TlsCargo } from './tls-cargo.js'
 
 /** A connection that is held still. Exactly one of `left` and `back` is called. */
 export interface OutgoingConnection {
@@ -185,7 +185,7 @@ export class ConnectionSender {
       return
     } finally {
       if (keys !== undefined) closeSync(keys)
-      for (const cargo of cargoes) wipeCargo(cargo)
+      for (const cargo of cargoes) wipeSecrets(cargo.secrets)
     }
     this.#inFlight += batch.length
     this.#room -= batch.length
@@ -246,6 +246,6 @@ export class ConnectionSender {
 }
 
 function giveBack(connection: OutgoingConnection): void {
-  if (connection.tls) wipeCargo(connection.tls)
+  if (connection.tls) wipeSecrets(connection.tls.secrets)
   connection.back()
 }

@@ -126,7 +126,7 @@ function identityOf(socket: tls.TLSSocket): [TlsIdentity, TlsBytes] {
 }
 
 /** Keys and session; Finished and certificate are no secrets, and a moved socket still needs them. */
-export function wipeCargo({ secrets }: TlsCargo): void {
+export function wipeSecrets(secrets: readonly Buffer[] = []): void {
   for (const secret of secrets.slice(0, 4)) secret.fill(0)
 }
 
