@@ -5,6 +5,7 @@
 
 import { once } from 'node:events'
 import net from 'node:net'
+import tls from 'node:tls'
 import { expect } from 'vitest'
 import { FrameSplitter, frameOf } from './internals.js'
 
@@ -47,6 +48,9 @@ export function headersFrame(stream: number, path: string, { end = true, indexed
   return frameOf(types.headers, endHeaders | (end ? endStream : 0), stream, Buffer.concat(block))
 }
 
+/** The path and authority of the client's first request, which was `indexed`, looked up in its table. */
+export const sameAgain = (stream: number): Buffer => frameOf(types.headers, endHeaders, stream, Buffer.from([0x83, 0x86, 0xbf, 0xbe]))
+
 export class WireClient {
   readonly frames: Frame[] = []
   /** What the server lets this client send on the connection. */
@@ -84,6 +88,16 @@ export class WireClient {
   static async connect(port: number, settings: Readonly<Record<number, number>> = {}, window = firstWindow): Promise<WireClient> {
     const socket = net.connect(port, '127.0.0.1')
     await once(socket, 'connect')
+    return WireClient.#begin(socket, settings, window)
+  }
+
+  static async connectSecurely(port: number): Promise<WireClient> {
+    const socket = tls.connect({ port, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false })
+    await once(socket, 'secureConnect')
+    return WireClient.#begin(socket)
+  }
+
+  static #begin(socket: net.Socket, settings: Readonly<Record<number, number>> = {}, window = firstWindow): WireClient {
     const client = new WireClient(socket)
     client.write(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), settingsFrame(settings))
     if (window > firstWindow) client.allow(0, window - firstWindow)

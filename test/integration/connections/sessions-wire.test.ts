@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import http2 from 'node:http2'
 import { expect, onTestFinished, test } from 'vitest'
 import { Generations } from '../../helpers/generations.js'
-import { firstWindow, headersFrame, reset, settingIds, settingsFrame, types, windowUpdate, WireClient } from '../../helpers/http2-wire.js'
+import { firstWindow, headersFrame, reset, sameAgain, settingIds, settingsFrame, types, windowUpdate, WireClient } from '../../helpers/http2-wire.js'
 import { frameOf } from '../../helpers/internals.js'
 import { drained, portOf, type DrainReport } from '../../helpers/peers.js'
 import { programPath, type ProgramEvent } from '../../helpers/program.js'
@@ -365,6 +365,51 @@ test('a client that goes on with its old table before the move hears so too, and
   client.data(slow, 10, true)
   await client.look(() => client.received(slow) === 3_000)
   expect((await drained(generations))[0]).toMatchObject({ connections: { moved: 0, drained: 1, cut: 0, stayed: {} } })
+  noErrors(generations)
+})
+
+test.for(['h2c', 'h2'])('%s: of clients that always go on with their old table, each request is answered, or its stream was not begun', limit, async (kind) => {
+  const generations = await start({ KIND: kind })
+  const port = portOf(generations)
+  let isOver = false
+  const seen = { answered: 0, again: 0, lost: [] as string[] }
+
+  /** One session; until it is told to go. */
+  async function session(): Promise<void> {
+    const client = await (kind === 'h2' ? WireClient.connectSecurely(port) : WireClient.connect(port))
+    try {
+      while (!isOver) {
+        const stream = client.nextStream
+        if (stream === 1) client.request('/?bytes=30', { indexed: true, end: false })
+        else client.write(sameAgain(stream))
+        client.nextStream = stream + 2
+        client.data(stream, 14_000, true)
+        await client.look(() => client.received(stream) === 30 || client.goaways > 0 || client.closed !== undefined)
+        if (client.received(stream) === 30) {
+          client.allow(0, 30)
+          seen.answered++
+          continue
+        }
+        seen.again++
+        const last = client.frames.findLast(({ type }) => type === types.goaway)?.payload.readUInt32BE()
+        if (last === undefined || last >= stream) seen.lost.push(`stream ${stream}, last ${last}, ${client.closed}`)
+        return
+      }
+    } finally {
+      client.destroy()
+    }
+  }
+  const users = Array.from({ length: 12 }, async () => { while (!isOver) await session() })
+  for (let round = 0; round < 4; round++) {
+    const before = seen.answered
+    await generations.until(() => seen.answered > before + 100)
+    await generations.reload('signal')
+  }
+  await drained(generations)
+  isOver = true
+  await Promise.all(users)
+  expect(seen.lost).toEqual([])
+  expect(seen.again).toBeGreaterThan(0)
   noErrors(generations)
 })
 

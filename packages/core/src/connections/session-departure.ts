@@ -151,9 +151,9 @@ export class SessionDeparture {
     }
   }
 
-  /** It reads on to see its client's end. */
+  /** Its client is told to go, or will be in this turn of the loop. It reads on to see the client's end. */
   get #isClosing(): boolean {
-    return this.#session.closed || this.#session.destroyed
+    return this.#refused !== undefined || this.#session.closed || this.#session.destroyed
   }
 
   /** Its last stream has ended: the next one is the successor's, if it can be. */
