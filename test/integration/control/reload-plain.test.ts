@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { get } from '../../helpers/ask.js'
 import { lastLine, Place, portOf } from '../../helpers/command.js'
-import type { Program } from '../../helpers/program.js'
+import { type Program, waitFor } from '../../helpers/program.js'
 
 const answering = async (program: Program): Promise<number> => Number((await get({ port: portOf(program) })).body)
 const one = async (place: Place) => (await place.status())[0]!
@@ -121,7 +121,9 @@ describe('handover stop', () => {
     await place.run('reload', '--bake', '0')
     const second = program.serving
     const stop = place.begin('stop', 'shop')
-    await program.event('state', ({ pid, to }) => pid === second && to === 'draining')
+    let said = ''
+    stop.child.stdout?.on('data', (text) => { said += String(text) })
+    await waitFor(() => [first, second].every((pid) => said.includes(`process ${pid} drains and ends\n`)))
     expect(stop.child.exitCode).toBeNull()
     process.kill(first, 'SIGUSR1')
     const { stdout, stderr, status } = await stop.ended

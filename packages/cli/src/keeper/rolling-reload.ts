@@ -25,6 +25,8 @@ const statusMs = 1_000
 const drainsMs = 1_000
 /** How long a worker that only has to live may be silent. */
 const silentMs = 3_000
+/** How long it may take until it is known why a worker has ended. */
+const reasonMs = 1_000
 const hangs = 'it does not answer: its event loop is blocked'
 
 type Replacement = SlotReplacement & { readonly slot: Slot }
@@ -180,15 +182,24 @@ function check(done: readonly Replacement[]): void {
   if (failed) throw new LateFailure(failed)
 }
 
+/** One that has ended does not answer either, and did not hang: who serves in its place says why it ended. */
+async function reasonOfEnd(replacement: Replacement): Promise<void> {
+  const { to } = replacement
+  const until = performance.now() + reasonMs
+  while ((to.hungUp || to.how) && replacement.failure() === undefined && performance.now() < until) await sleep(10)
+}
+
 /** Watches the workers that went first. Throws what speaks against going on. `before`: the failure rate of those that they replaced. */
 async function bake(done: readonly Replacement[], bakeMs: number, request: ReloadRequest, before: number): Promise<void> {
   const { canary, probe } = request
   const until = performance.now() + bakeMs
   const isCounted = canary !== undefined || request.bakeMs !== undefined
-  const problemOf = async ({ slot, to }: Replacement): Promise<string | undefined> => {
+  const problemOf = async (replacement: Replacement): Promise<string | undefined> => {
+    const { slot, to } = replacement
     const problem = probe === undefined ? undefined : await slot.probe(to, probe)
     if (problem !== undefined) return problem
     const status = await to.ask(isCounted ? statusMs : silentMs)
+    if (!status) await reasonOfEnd(replacement)
     return !status ? hangs : isCounted ? failing(status, before) : undefined
   }
   for (let left = bakeMs; left > 0; left = until - performance.now()) {
