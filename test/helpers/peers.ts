@@ -3,14 +3,15 @@
  * hold then, and other people's programs (proxies, load tools) as processes that are ended by their pid.
  */
 
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { LoadResult } from '@handover/load'
 import { expect } from 'vitest'
 import { programPath, waitFor } from './program.js'
 import { Generations, type Trigger } from './generations.js'
+import type { Folder } from './plan.js'
 
 /** A server of test/programs/peer-server.mjs on one TCP port. `node`: as in GenerationsOptions. */
 export async function startGenerations(kind: string, env: Readonly<Record<string, string>> = {}, node?: string): Promise<Generations> {
@@ -93,6 +94,15 @@ export function installed(name: string): string | undefined {
       return false
     }
   })
+}
+
+/** Compiles a program of Go that needs the standard library alone; answers its file. */
+export function compileGo(go: string, source: string, folder: Folder): string {
+  const [from, to] = [folder.at('client.go'), folder.at('client')]
+  writeFileSync(from, source)
+  const env = { ...process.env, GO111MODULE: 'off', CGO_ENABLED: '0', GOFLAGS: '' }
+  execFileSync(go, ['build', '-o', to, from], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  return to
 }
 
 export class Tool implements AsyncDisposable {

@@ -4,14 +4,13 @@
  * tools.test.ts. A client that is not installed is skipped.
  */
 
-import { execFileSync, spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
 import net, { type AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
 import { Generations } from '../helpers/generations.js'
 import { Keeping } from '../helpers/keeping.js'
-import { drained, installed, portOf, Tool } from '../helpers/peers.js'
+import { compileGo, drained, installed, portOf, Tool } from '../helpers/peers.js'
 import { Folder } from '../helpers/plan.js'
 import { programPath, waitFor } from '../helpers/program.js'
 
@@ -149,11 +148,9 @@ test("Go's http2 over TLS: every request is answered", { timeout: 180_000 }, asy
   const file = installed('go')
   if (file === undefined) return skip('go is not installed')
   using folder = new Folder()
-  writeFileSync(folder.at('client.go'), go)
-  const env = { ...process.env, GO111MODULE: 'off', CGO_ENABLED: '0', GOFLAGS: '' }
-  execFileSync(file, ['build', '-o', folder.at('client'), folder.at('client.go')], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const program = compileGo(file, go, folder)
   await using generations = await start({}, 'h2')
-  const client = spawn(folder.at('client'), [`https://127.0.0.1:${portOf(generations)}`], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const client = spawn(program, [`https://127.0.0.1:${portOf(generations)}`], { stdio: ['pipe', 'pipe', 'pipe'] })
   const output = Promise.all([client.stdout.toArray(), client.stderr.toArray()])
   const asked = (): number => generations.events.filter(({ event, generation }) => event === 'request' && generation === generations.count).length
   // A client that has failed ends, and the server may have nothing more to say.

@@ -3,12 +3,12 @@
  * that is not installed is skipped.
  */
 
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
 import { Moving } from '../helpers/moving.js'
-import { installed } from '../helpers/peers.js'
+import { compileGo, installed } from '../helpers/peers.js'
 import { Folder } from '../helpers/plan.js'
 import { waitFor } from '../helpers/program.js'
 
@@ -120,11 +120,9 @@ test(`Go's crypto/tls: one connection over ${reloads} reloads`, { timeout: 180_0
   const file = installed('go')
   if (file === undefined) return skip('go is not installed')
   using folder = new Folder()
-  writeFileSync(folder.at('client.go'), go)
-  const env = { ...process.env, GO111MODULE: 'off', CGO_ENABLED: '0', GOFLAGS: '' }
-  execFileSync(file, ['build', '-o', folder.at('client'), folder.at('client.go')], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const program = compileGo(file, go, folder)
   const moving = await Moving.start({ kind: 'https' })
-  await keepsItsConnection(moving, new Talker(folder.at('client'), [urlOf(moving)]))
+  await keepsItsConnection(moving, new Talker(program, [urlOf(moving)]))
 })
 
 test('curl: all URLs of one run over one connection, with a reload in each slow answer', async ({ skip }) => {
