@@ -349,6 +349,19 @@ test('a client that goes on with its old table after the move hears that its str
   noErrors(generations)
 })
 
+test('a client that fills its old table anew after the move hears at its next stream that this one was not begun', limit, async () => {
+  const generations = await start()
+  const client = await connect(generations)
+  await client.answer(client.request('/?one', { indexed: true }))
+  await move(generations)
+  // Its entries were dropped one by one (the path of each request is new), so it looks up none of them.
+  const second = client.request('/?two', { indexed: true })
+  await client.answer(second)
+  client.write(sameAgain(client.nextStream))
+  expect(await goaway(client)).toEqual({ code: 0, last: second })
+  noErrors(generations)
+})
+
 test('a client that goes on with its old table before the move hears so too, and its older streams are answered', limit, async () => {
   const generations = await start()
   const client = await connect(generations)

@@ -37,7 +37,7 @@ export class ContinuedSession extends Duplex {
   /** At most what is owed, and the few frames that come behind it. */
   #kept: Buffer[] = []
   /** Of the client, whose table is empty: until it is known to be so for the client, too. */
-  #table: TableWatch | undefined = new TableWatch(true)
+  #table: TableWatch | undefined
   /** The first stream whose head cannot be read. */
   #refusedFrom = Infinity
   /** Nothing is read: the session moves on. */
@@ -50,6 +50,7 @@ export class ContinuedSession extends Duplex {
     super({ allowHalfOpen: true })
     this.socket = socket
     this.#moved = moved
+    this.#table = new TableWatch(moved.tableStays === true)
     this.#fromClient = new FrameSplitter(mostBytesOf(moved.server))
     this.#owed = Math.max(0, firstWindow - moved.sendWindow)
     this.#credit = moved.sendWindow

@@ -138,7 +138,8 @@ const [hasPriority, fixedEntries] = [0x20, 61]
 
 /**
  * Finds clients that look headers up in a table though they have said that it is empty (Go before 1.20, golang/go#29356): nobody can read
- * such a head, and its request must be refused. The entries that a client has added since it was emptied are there (RFC 7541, section 6).
+ * such a head, and its request must be refused. Where the table is empty and still of its size, the entries that a client adds are there (RFC
+ * 7541, section 6). Where it was made empty by a size of 0, they are not until the client says a size again (section 4.2).
  */
 export class TableWatch {
   readonly #keepsEntries: boolean
@@ -146,7 +147,7 @@ export class TableWatch {
   #heads = 0
   #isSure = false
 
-  /** `keepsEntries`: the table is empty, and not of size 0. */
+  /** `keepsEntries`: the table is empty, and of a size that is not 0. */
   constructor(keepsEntries: boolean) {
     this.#keepsEntries = keepsEntries
   }
@@ -158,6 +159,7 @@ export class TableWatch {
 
   /** `frame`: HEADERS, whole. What a CONTINUATION has is not looked at. */
   isUnreadable(frame: Buffer): boolean {
+    if (this.#isSure) return false
     this.#heads++
     const flags = flagsOf(frame)
     let at = headBytes + ((flags & padded) === 0 ? 0 : 1) + ((flags & hasPriority) === 0 ? 0 : 5)
@@ -179,9 +181,12 @@ export class TableWatch {
       const isIndexed = first >= 0x80
       const isAdded = !isIndexed && first >= 0x40
       const index = number(isIndexed ? 7 : isAdded ? 6 : first >= 0x20 ? 5 : 4)
-      if (first >= 0x20 && first < 0x40) this.#isSure = true
-      else if (index > fixedEntries + this.#added) return true
-      else if (!isIndexed) for (let strings = index === 0 ? 2 : 1; strings > 0; strings--) skip(number(7))
+      if (first >= 0x20 && first < 0x40) {
+        this.#isSure = true
+        return false
+      }
+      if (index > fixedEntries + this.#added) return true
+      if (!isIndexed) for (let strings = index === 0 ? 2 : 1; strings > 0; strings--) skip(number(7))
       if (isAdded && this.#keepsEntries) this.#added++
     }
     return false

@@ -51,6 +51,16 @@ it.for([
   expect(watch.isOver).toBe(block[0] === 0x20)
 })
 
+it('knows that a table of size 0 keeps no entry, until the client says another size', () => {
+  const head = (...block: readonly number[]): Buffer => frameOf(1, 4, 1, Buffer.from(block))
+  const silent = new TableWatch(false)
+  expect(silent.isUnreadable(head(...plain, ...added))).toBe(false)
+  expect(silent.isUnreadable(head(...plain, 0xbe))).toBe(true)
+  const saying = new TableWatch(false)
+  expect(saying.isUnreadable(head(0x3f, 0xe1, 0x1f, ...plain, ...added, 0xbe))).toBe(false)
+  expect(saying.isUnreadable(head(...plain, 0xbe))).toBe(false)
+})
+
 it('cuts bytes into whole frames', () => {
   const splitter = new FrameSplitter()
   const all = Buffer.concat(frames)
