@@ -138,8 +138,8 @@ const [hasPriority, fixedEntries] = [0x20, 61]
 
 /**
  * Finds clients that look headers up in a table though they have said that it is empty (Go before 1.20, golang/go#29356): nobody can read
- * such a head, and its request must be refused. Where the table is empty and still of its size, the entries that a client adds are there (RFC
- * 7541, section 6). Where it was made empty by a size of 0, they are not until the client says a size again (section 4.2).
+ * such a head, and its request must be refused. Where the table is empty and still of its size, the entries that a client adds are there
+ * (RFC 7541, section 6). Where it was made empty by a size of 0, they are not until the client says a size again (section 4.2).
  */
 export class TableWatch {
   readonly #keepsEntries: boolean
