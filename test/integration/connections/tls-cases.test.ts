@@ -280,3 +280,62 @@ test.for(['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384', 'ECD
     expect(await moving.report()).toMatchObject({ connections: { open: 1, moved: 1, drained: 0, cut: 0, stayed: {} } })
   }
 )
+
+/** Begins to renegotiate. Resolves with the answer to the request behind it, or with the error that ended it. */
+async function renegotiate({ client }: { readonly client: Client }): Promise<string> {
+  const error = await new Promise<unknown>((resolve) => {
+    (client.socket as tls.TLSSocket).renegotiate({}, resolve)
+    void client.over.then(resolve)
+  })
+  return error === null ? (await ask(client, '/behind')).body : String(error)
+}
+
+const [finished, refused] = ['generation 1 answers /behind', 'ERR_SSL_NO_RENEGOTIATION']
+
+test('TLS 1.2 is renegotiated in the moment of a move: the old process finishes it, or the new one refuses it, and nothing else happens', async () => {
+  const moving = await Moving.start({ kind: 'https', blocked: true, options: { linger: 1_000 } })
+  const connect = async (): Promise<{ client: Client; gate: Gate }> => {
+    const gatedClient = await gated(moving, { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256' })
+    await ask(gatedClient.client, '/')
+    return gatedClient
+  }
+  const [parts, halfWay, unread, late] = [[], [], [], []] as { gate: Gate; end: Promise<string> }[][]
+  // Of the client's first message, these bytes are read before the reload.
+  for (const bytes of [1, 4, 5, 6, 40]) {
+    const { client, gate } = await connect()
+    gate.holdAfter(bytes)
+    parts!.push({ gate, end: renegotiate({ client }) })
+  }
+  // The first message is read and answered, the second waits.
+  for (let times = 0; times < 2; times++) {
+    const { client, gate } = await connect()
+    gate.holdAfter(0)
+    const end = renegotiate({ client })
+    while (gate.held === 0) await new Promise(setImmediate)
+    await gate.letGo()
+    gate.holdAfter(0)
+    halfWay!.push({ gate, end })
+  }
+  const [idle, ...others] = await Promise.all(Array.from({ length: 7 }, connect))
+  await readSoFar(idle!.client)
+  await moving.reload()
+  await moving.blocked()
+  // The process reads nothing now: it finds these when it begins to move connections.
+  for (const { client, gate } of others.slice(0, 3)) unread!.push({ gate, end: renegotiate({ client }) })
+  for (const { client, gate } of others.slice(3)) {
+    gate.holdAfter(0)
+    late!.push({ gate, end: renegotiate({ client }) })
+  }
+  moving.unblock()
+  const ends = async (clients: { end: Promise<string> }[]): Promise<string[]> => await Promise.all(clients.map(({ end }) => end))
+  const found = await ends(unread!)
+  for (const end of found) expect([finished, refused]).toContain(end)
+  // The idle one, those whose message is late, and of the others those that had moved.
+  await moving.arrived(4 + found.filter((end) => end === refused).length)
+  for (const { gate } of [...parts!, ...halfWay!, ...late!]) await gate.letGo()
+  expect(await ends(parts!)).toEqual(parts!.map(() => finished))
+  expect(await ends(halfWay!)).toEqual(halfWay!.map(() => finished))
+  expect(await ends(late!)).toEqual(late!.map(() => refused))
+  await goesOn(idle!.client)
+  expect((await moving.report()).connections).toMatchObject({ open: 14, cut: 0 })
+})
