@@ -1,8 +1,10 @@
 /**
- * A server of `bench tls`: `node` is Node's own TLS, `watched` the same while the addon counts, and in `moved` the record layer of moved
- * connections takes over each connection after its handshake, in the same process. It answers with as many bytes as the path says.
+ * The servers of `bench tls`: `node` is Node's own TLS, `watched` the same while the addon counts, and in `moved` the record layer of moved
+ * connections takes over each connection after its handshake, in the same process. They answer with as many bytes as the path says.
+ * Several sides are servers of one process: the addon counts for the contexts that were made after it began to.
  */
 
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
@@ -15,12 +17,13 @@ import { snapshotTls, TlsRecordLayer, watchTls, wipeSnapshot } from '../../../co
 export type TlsSide = 'node' | 'watched' | 'moved'
 /** Asked by any message. */
 export interface TlsServerSays {
-  readonly port?: number
+  /** Of each side, once all listen. */
+  readonly ports?: readonly number[]
   readonly cpuUs: number
   readonly rss: number
 }
 
-const [side, key, cert] = process.argv.slice(2) as [TlsSide, string, string]
+const [key, cert, ...sides] = process.argv.slice(2) as [string, string, ...TlsSide[]]
 
 class Moved extends Duplex {
   readonly #raw: net.Socket
@@ -62,10 +65,13 @@ const answer: http.RequestListener = ({ url = '/0' }, response) => {
   response.end(bodies.get(url))
 }
 
-if (side !== 'node') watchTls()
 const options = { key: readFileSync(key), cert: readFileSync(cert), keepAliveTimeout: 60_000 }
-const server = side === 'moved' ? tls.createServer(options, takeOver) : https.createServer(options, answer)
 const plain = http.createServer({ keepAliveTimeout: 60_000 }, answer)
+
+function serverOf(side: TlsSide): tls.Server {
+  if (side !== 'node') watchTls()
+  return side === 'moved' ? tls.createServer(options, takeOver) : https.createServer(options, answer)
+}
 
 function takeOver(socket: tls.TLSSocket): void {
   setImmediate(() => {
@@ -82,11 +88,13 @@ function takeOver(socket: tls.TLSSocket): void {
   })
 }
 
-const say = (port?: number): void => {
+const say = (ports?: readonly number[]): void => {
   globalThis.gc?.()
   const { user, system } = process.cpuUsage()
-  process.send!({ ...(port !== undefined && { port }), cpuUs: user + system, rss: process.memoryUsage().rss } satisfies TlsServerSays)
+  process.send!({ ...(ports && { ports }), cpuUs: user + system, rss: process.memoryUsage().rss } satisfies TlsServerSays)
 }
 process.on('message', () => { say() })
 process.on('disconnect', () => process.exit())
-server.listen(0, '127.0.0.1', () => { say((server.address() as AddressInfo).port) })
+const servers = sides.map((side) => serverOf(side).listen(0, '127.0.0.1'))
+await Promise.all(servers.map((server) => once(server, 'listening')))
+say(servers.map((server) => (server.address() as AddressInfo).port))
