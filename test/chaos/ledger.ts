@@ -29,6 +29,8 @@ export interface Lost {
 
 const inDeath = new Set(['reset', 'closed', 'cut', 'ECONNRESET', 'EPIPE', '1006', 'socket hang up'])
 const inOutage = new Set(['refused', 'connect', 'reset', 'closed', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE', '1001', '1006', '1012', 'socket hang up'])
+/** So many with the same result, in a row: on a busy machine a process may hear of an end late. */
+const looks = 5
 /** The clocks of the load and of this file are read some microseconds apart. */
 const slackMs = 5
 
@@ -47,8 +49,10 @@ export class Ledger {
     process.kill(pid, 'SIGKILL')
     await waitFor(() => stateOf(pid) === undefined || stateOf(pid) === 'Z')
     // Its predecessor may have copies, and closes them when it has heard of the end: from then on as many stay open as it serves itself.
-    for (let [before, open] = [-1, 0]; before !== open; before = open) {
-      open = established(server.port, death.ports)
+    for (let [same, before] = [0, -1]; same < looks;) {
+      const open = established(server.port, death.ports)
+      same = open === before ? same + 1 : 0
+      before = open
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
     // What the kernel told the clients of this process is read in the next turn of the loop.

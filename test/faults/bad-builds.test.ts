@@ -38,9 +38,9 @@ const builds: Bad[] = [
 ]
 
 const slow: Bad[] = [
-  { what: 'that never listens', behaviour: 'never-listens', says: /did not become ready within 4000 ms and was (killed|told to end)\./ },
-  { what: 'that blocks its event loop at boot', behaviour: 'hang', says: /did not become ready within 4000 ms and was (killed|told to end)\./ },
-  { what: 'that never says it is ready', behaviour: 'manual', says: /did not become ready within 4000 ms and was (killed|told to end)\./ }
+  { what: 'that never listens', behaviour: 'never-listens', says: /did not become ready within 7000 ms and was (killed|told to end)\./ },
+  { what: 'that blocks its event loop at boot', behaviour: 'hang', says: /did not become ready within 7000 ms and was (killed|told to end)\./ },
+  { what: 'that never says it is ready', behaviour: 'manual', says: /did not become ready within 7000 ms and was (killed|told to end)\./ }
 ]
 
 /** Under this load, which must not notice. Where a successor has served, what it had begun may be lost with it. */
@@ -106,7 +106,7 @@ describe.each([1, 4])('with %i workers', (workers) => {
 // These wait for something, most of the time: they do it together.
 describe.concurrent('past readyTimeout', () => {
   it.each([...slow.map((bad) => ({ workers: 1, ...bad })), { workers: 4, ...slow[0]! }])('a reload of $workers to a build $what is given up; those who served serve on, and no client notices', async ({ workers, ...bad }) => {
-    await using app = await Keeping.start({ workers, options: { readyTimeout: 4_000 } })
+    await using app = await Keeping.start({ workers, options: { readyTimeout: 7_000 } })
     const load = app.load()
     await load.until(({ answers }) => answers > 50)
     await changesNothing(app, load, bad)

@@ -25,7 +25,7 @@ describe.for([
   ['ends the process', 'process.exit(3)', {}],
   ['throws where nobody catches it', `setImmediate(() => { throw new Error('stray') }); await new Promise(() => undefined)`, {}],
   ['kills the process', `process.kill(process.pid, 'SIGKILL')`, {}],
-  ['blocks the event loop', 'for (;;);', { HANDOVER_READY_TIMEOUT: '3000' }]
+  ['blocks the event loop', 'for (;;);', { HANDOVER_READY_TIMEOUT: '5000' }]
 ] as const)('a checkpoint whose restore %s', ([, how, env]) => {
   it('is given to two starts; the third one serves without it, and the log says so', { timeout: 120_000 }, async () => {
     await using scene = await Checkpointed.start(1, dying(how), env)

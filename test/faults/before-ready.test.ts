@@ -67,8 +67,8 @@ describe('before it is ready', () => {
 
 describe('past readyTimeout', () => {
   it('kills a successor that blocks its event loop, and changes nothing', async () => {
-    await using scene = await Scene.start({ options: { readyTimeout: 4_000, undoWindow: 100 } })
-    await aFailedReloadChangesNothing(scene, scene.program.pid, { code: 'HANDOVER_SUCCESSOR_TIMEOUT', says: /did not become ready within 4000 ms and was killed/ }, async () => {
+    await using scene = await Scene.start({ options: { readyTimeout: 8_000, undoWindow: 100 } })
+    await aFailedReloadChangesNothing(scene, scene.program.pid, { code: 'HANDOVER_SUCCESSOR_TIMEOUT', says: /did not become ready within 8000 ms and was killed/ }, async () => {
       scene.behave('hang')
       return await scene.hangUp(scene.program.pid)
     })

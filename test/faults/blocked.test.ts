@@ -5,7 +5,7 @@ import { get } from '../helpers/ask.js'
 import { programPath, waitFor } from '../helpers/program.js'
 import { KeptApp } from '../helpers/kept-app.js'
 
-const soon = { HANDOVER_READY_TIMEOUT: '3000' }
+const soon = { HANDOVER_READY_TIMEOUT: '5000' }
 
 test.each(['loops', 'is stopped by a signal'])('a reload of a worker that %s says so and replaces it, with its losses named', async (how) => {
   await using app = await KeptApp.start(programPath('kept.mjs'), { env: soon })
@@ -36,11 +36,11 @@ test('a new version that blocks while it is watched is taken back: the one befor
 })
 
 test('a worker is not taken for blocked while a debugger can attach to it', async () => {
-  await using app = await KeptApp.start(programPath('kept.mjs'), { run: ['--hang-timeout', '300ms', '--inspect=127.0.0.1:0'] })
+  await using app = await KeptApp.start(programPath('kept.mjs'), { run: ['--hang-timeout', '600ms', '--inspect=127.0.0.1:0'] })
   const [before] = await app.servers()
   await waitFor(async () => (await app.findStatus())?.processes[0]?.debugged === true)
   process.kill(before!.pid, 'SIGSTOP')
-  await new Promise((resolve) => setTimeout(resolve, 1_500))
+  await new Promise((resolve) => setTimeout(resolve, 2_500))
   process.kill(before!.pid, 'SIGCONT')
   expect((await app.serving(1))[0]?.pid).toBe(before!.pid)
   expect(app.stderr).not.toContain('is blocked')

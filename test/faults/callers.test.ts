@@ -10,7 +10,7 @@ let scene: Scene
 let serving: number
 
 beforeAll(async () => {
-  scene = await Scene.start({ options: { undoWindow: 100, readyTimeout: 3_000 } })
+  scene = await Scene.start({ options: { undoWindow: 100, readyTimeout: 6_000 } })
   serving = scene.program.pid
 })
 afterAll(async () => { await scene[Symbol.asyncDispose]() })
@@ -100,7 +100,7 @@ describe('a caller', () => {
   })
 
   it('that is not ready in time is told to end, and is heard no more', async () => {
-    serving = await aFailedReloadChangesNothing(scene, serving, { code: 'HANDOVER_SUCCESSOR_TIMEOUT', says: /within 3000 ms and was told to end/ }, async () => {
+    serving = await aFailedReloadChangesNothing(scene, serving, { code: 'HANDOVER_SUCCESSOR_TIMEOUT', says: /within 6000 ms and was told to end/ }, async () => {
       const failed = failure()
       const caller = await Caller.greeted()
       caller.say(hello)

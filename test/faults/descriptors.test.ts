@@ -4,7 +4,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
-import { Scene, aFailedReloadChangesNothing, isAsBefore, kindsOf, standing } from '../helpers/invariants.js'
+import { Scene, aFailedReloadChangesNothing, isAsBefore, kindsOf, nothingIsWritten, settled } from '../helpers/invariants.js'
 import { descriptorsOf, waitFor } from '../helpers/program.js'
 
 /** What a child gets of which the program knows nothing: standard input, output and error, and what the test runner itself was given. */
@@ -31,9 +31,11 @@ it('a process that serves after ten reloads holds what one held after the first'
   await using scene = await Scene.start({ listen: '127.0.0.1:0,unix:DIR/app.sock', options: { undoWindow: 50 } })
   let serving = await scene.reload(scene.program.pid)
   await waitFor(() => scene.alive.length === 1)
+  await nothingIsWritten(serving)
   const after = { first: kindsOf(serving), count: descriptorsOf(serving).size }
   for (let reload = 2; reload <= 10; reload++) serving = await scene.reload(serving)
   await waitFor(() => scene.alive.length === 1)
+  await nothingIsWritten(serving)
   await waitFor(() => descriptorsOf(serving).size === after.count).catch(() => undefined)
   expect(kindsOf(serving)).toEqual(after.first)
 })
@@ -60,7 +62,7 @@ it('a successor into which not all descriptors fit says so, and the predecessor 
 it('a predecessor that is out of descriptors says so, holds none more than before, and reloads when it has some again', async () => {
   await using scene = await Scene.start({ options: { undoWindow: 100 } })
   const { pid } = scene.program
-  const before = standing(scene, pid)
+  const before = await settled(scene, pid)
   const limit = (files: number | string): void => { execFileSync('prlimit', ['--pid', String(pid), `--nofile=${files}:`]) }
   const usual = /^Max open files +(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1] ?? ''
   const open = descriptorsOf(pid)

@@ -10,7 +10,7 @@ import { describe, expect, it } from 'vitest'
 import type { Report } from '@handover/core'
 import { socketPair } from '@handover/core/fd'
 import { native } from '../helpers/internals.js'
-import { KeptConnection, Scene, answersOf, holdsListener, resultOf, type SceneOptions } from '../helpers/invariants.js'
+import { KeptConnection, Scene, answersOf, holdsListener, nothingIsWritten, resultOf, type SceneOptions } from '../helpers/invariants.js'
 import { Program, descriptorsOf, programPath, waitFor, type ProgramEvent } from '../helpers/program.js'
 
 /** A drain does not end before its undo window. */
@@ -76,7 +76,7 @@ describe('a successor that is killed in the middle', () => {
   })
 
   it('takes no more with it outside of the undo window: the predecessor answers the rest, says that it ends, and closes the idle late', async () => {
-    const { scene, first, clients } = await idle(1_000, 'at-adopted:300:kill', { options: { undoWindow: 0, drainTimeout: 20_000, linger: 1_000 } })
+    const { scene, first, clients } = await idle(1_000, 'at-adopted:300:kill', { options: { undoWindow: 0, drainTimeout: 20_000, linger: 3_000 } })
     await using _ = scene
     const slow = await KeptConnection.open(20, scene.targets[0]!)
     const answers = answersOf(slow, '/slow?ms=1500')
@@ -149,7 +149,7 @@ describe('a predecessor that is killed in the middle', () => {
 })
 
 describe.concurrent('descriptors that run out', () => {
-  const stays = { options: { ...brief, linger: 500 } }
+  const stays = { options: { ...brief, linger: 3_000 } }
 
   /** Those that stay are answered, told to go, and closed when they are idle; then new clients are served. */
   async function politely(scene: Scene, clients: readonly KeptConnection[], first: number, second: number): Promise<Report> {
@@ -239,6 +239,7 @@ describe('reloads on each other\'s heels', () => {
     let serving = await scene.reload(scene.program.pid)
     await waitFor(() => scene.alive.length === 1)
     await waitFor(() => descriptorsOf(serving).size < 260)
+    await nothingIsWritten(serving)
     const before = descriptorsOf(serving).size
     for (let reload = 0; reload < many; reload++) serving = await scene.reload(serving)
     await waitFor(() => scene.alive.length === 1)
@@ -251,7 +252,7 @@ describe('reloads on each other\'s heels', () => {
 
 describe.concurrent('a stop in the middle', () => {
   it.each(['term', 'stop'])('of the successor (%s): what it has and what the predecessor keeps is answered and told to go, nothing is reset', async (how) => {
-    const { scene, first, clients } = await idle(600, `at-adopted:200:${how}`, { options: { ...brief, linger: 1_500 } })
+    const { scene, first, clients } = await idle(600, `at-adopted:200:${how}`, { options: { ...brief, linger: 4_000 } })
     await using _ = scene
     const slow = await KeptConnection.open(20, scene.targets[0]!)
     const answers = answersOf(slow, '/slow?ms=1000')
@@ -304,7 +305,7 @@ describe.concurrent('a stop in the middle', () => {
 
 describe('the other side', () => {
   it('that says nothing of what it takes gets no connection, and all are drained politely', async () => {
-    const { scene, first, clients } = await idle(100, `fake ${JSON.stringify({ until: 'serving', then: 'wait' })}`, { options: { ...brief, linger: 500 } })
+    const { scene, first, clients } = await idle(100, `fake ${JSON.stringify({ until: 'serving', then: 'wait' })}`, { options: { ...brief, linger: 2_000 } })
     await using _ = scene
     await scene.hangUp(first)
     expect(await answersOf(clients.slice(0, 50))).toEqual({ [first]: 50 })

@@ -4,13 +4,10 @@
 
 import dgram from 'node:dgram'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
-import { tmpdir, userInfo } from 'node:os'
-import path from 'node:path'
 
 export type Kind = 'net' | 'http' | 'https' | 'http2' | 'http2-clear' | 'udp4' | 'udp6'
 
@@ -81,33 +78,23 @@ export async function ask(kind: Kind, place: Place): Promise<number> {
 const firstPort = 10_000
 const portsInBlock = 50
 const blocks = 440
-const claims = path.join(tmpdir(), `handover-test-ports-${userInfo().uid}`)
 let ownPorts: number[] = []
 
-const isRunning = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
+/** Undefined where somebody listens there. */
+async function listenOn(port: number): Promise<net.Server | undefined> {
+  const server = net.createServer().listen(port)
+  return await once(server, 'listening').then(() => server, () => undefined)
 }
 
-/** A block of ports that no other test process has: a file with the pid of its owner, which is good for as long as the owner runs. */
-function claimBlock(): number[] {
-  mkdirSync(claims, { recursive: true })
+/** A block of ports that no other test process has: whoever listens on the first of them, which the kernel ends with the process. */
+async function claimBlock(): Promise<number[]> {
   for (let tried = 0; tried < 10 * blocks; tried++) {
-    const block = Math.floor(Math.random() * blocks)
-    const claim = path.join(claims, String(block))
-    try {
-      writeFileSync(claim, String(process.pid), { flag: 'wx' })
-      return Array.from({ length: portsInBlock }, (_, index) => firstPort + block * portsInBlock + index)
-    } catch {
-      try {
-        if (!isRunning(Number(readFileSync(claim, 'utf8')))) rmSync(claim)
-      } catch { /* another process has taken it meanwhile */ }
-    }
+    const first = firstPort + Math.floor(Math.random() * blocks) * portsInBlock
+    const claim = await listenOn(first)
+    claim?.unref()
+    if (claim) return Array.from({ length: portsInBlock - 1 }, (_, index) => first + 1 + index)
   }
-  throw new Error(`no free block of ports in ${claims}`)
+  throw new Error('no free block of ports')
 }
 
 /**
@@ -117,10 +104,10 @@ function claimBlock(): number[] {
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = []
   while (ports.length < count) {
-    if (ownPorts.length === 0) ownPorts = claimBlock()
+    if (ownPorts.length === 0) ownPorts = await claimBlock()
     const port = ownPorts.shift()!
-    const server = net.createServer().listen(port)
-    if (!await once(server, 'listening').then(() => true, () => false)) continue
+    const server = await listenOn(port)
+    if (!server) continue
     await once(server.close(), 'close')
     ports.push(port)
   }

@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { WebSocket } from 'ws'
-import { waitFor } from './program.js'
+import { endGroup, waitFor } from './program.js'
 
 interface Message {
   readonly id?: number
@@ -25,7 +25,8 @@ export class Browser {
   readonly #end: () => Promise<void>
   readonly #waiting = new Map<number, (message: Message) => void>()
   #ids = 0
-  #loaded = (): void => {}
+  /** The documents that are there with all that belongs to them. */
+  readonly #loaded = new Set<unknown>()
 
   constructor(socket: WebSocket, origin: string, end: () => Promise<void>) {
     this.#socket = socket
@@ -33,7 +34,7 @@ export class Browser {
     socket.on('message', (data: Buffer) => {
       const { id, method, params, ...rest } = JSON.parse(data.toString()) as Message
       if (id !== undefined) this.#waiting.get(id)?.(rest)
-      if (method === 'Page.loadEventFired') this.#loaded()
+      if (method === 'Page.lifecycleEvent' && params!['name'] === 'load') this.#loaded.add(params!['loaderId'])
       if (method === 'Runtime.exceptionThrown') this.complaints.push(JSON.stringify(params))
       if (method === 'Network.responseReceived') {
         const { url, connectionId, protocol } = params!['response'] as { url: string; connectionId: number; protocol: string }
@@ -48,23 +49,24 @@ export class Browser {
     const profile = mkdtempSync(path.join(tmpdir(), 'handover-chromium-'))
     const options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--remote-debugging-port=0', `--user-data-dir=${profile}`]
     const child = spawn('chromium', [...options, 'about:blank'], { stdio: 'ignore', detached: true })
-    const gone = (): boolean => {
-      try { return !process.kill(-child.pid!, 0) } catch { return true }
-    }
     /** The browser goes on writing its profile until its last process is gone. */
     const end = async (): Promise<void> => {
-      if (!gone()) process.kill(-child.pid!, 'SIGKILL')
-      await waitFor(gone)
+      await endGroup(child.pid!)
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     }
     try {
       const portFile = path.join(profile, 'DevToolsActivePort')
       await waitFor(() => existsSync(portFile) && readFileSync(portFile, 'utf8').includes('\n'))
-      const targets = await (await fetch(`http://127.0.0.1:${readFileSync(portFile, 'utf8').split('\n')[0]}/json/list`)).json() as { type: string; webSocketDebuggerUrl: string }[]
-      const socket = new WebSocket(targets.find(({ type }) => type === 'page')!.webSocketDebuggerUrl)
+      let page: { type: string; webSocketDebuggerUrl: string } | undefined
+      await waitFor(async () => {
+        const targets = await (await fetch(`http://127.0.0.1:${readFileSync(portFile, 'utf8').split('\n')[0]}/json/list`)).json() as NonNullable<typeof page>[]
+        return (page = targets.find(({ type }) => type === 'page')) !== undefined
+      })
+      const socket = new WebSocket(page!.webSocketDebuggerUrl)
       await once(socket, 'open')
       const browser = new Browser(socket, origin, end)
       for (const domain of ['Page', 'Runtime', 'Network']) await browser.send(`${domain}.enable`)
+      await browser.send('Page.setLifecycleEventsEnabled', { enabled: true })
       await browser.send('Security.setIgnoreCertificateErrors', { ignore: true })
       return browser
     } catch (error) {
@@ -84,9 +86,9 @@ export class Browser {
   }
 
   async goTo(url: string): Promise<void> {
-    const loaded = new Promise<void>((resolve) => { this.#loaded = resolve })
-    await this.send('Page.navigate', { url })
-    await loaded
+    // The page before may still be loading.
+    const { loaderId } = await this.send('Page.navigate', { url })
+    await waitFor(() => this.#loaded.has(loaderId))
   }
 
   async evaluate<T>(expression: string): Promise<T> {

@@ -300,6 +300,7 @@ export async function settled(scene: Scene, pid: number): Promise<Standing> {
   await waitFor(() => scene.alive.length === 1)
   // It has closed its ends too when it has answered twice: what was at its end before the first was seen by then.
   for (let turns = 0; turns < 2; turns++) await scene.answering()
+  await nothingIsWritten(pid)
   return standing(scene, pid)
 }
 
@@ -356,6 +357,11 @@ export function saysWhatServesAndWhatToDo(failed: ProgramEvent, pid: number, { c
 }
 
 // ---- /proc ----
+
+/** Some seconds after its start a process writes down the code that Node has compiled, which may take as long as the disk likes. */
+export async function nothingIsWritten(pid: number): Promise<void> {
+  await waitFor(() => ![...descriptorsOf(pid).values()].some((link) => link.includes('/.compiled-')))
+}
 
 /** The descriptors of a process by kind; connections of clients, which come and go, and what ended meanwhile are left out. */
 export function kindsOf(pid: number): Record<string, number> {

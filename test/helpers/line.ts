@@ -38,8 +38,11 @@ export function readAndClose(fd: number): string {
   return text.toString()
 }
 
-/** No process has such a pid: Linux has 4,194,304 at most. */
-let pids = 5_000_000
+/**
+ * No process has such a pid: Linux has 4,194,304 at most. None of a fake machine has one either (fake-host.ts): a worker that hung up is
+ * killed after two seconds, which may be in the next test file.
+ */
+let pids = 7_000_000
 
 /** The process at the other end of the line of `worker`. It hears nothing by itself: `said` is what has arrived. */
 export class FarEnd {

@@ -137,12 +137,17 @@ export class Program implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      process.kill(-this.pid, 'SIGKILL')
-    } catch { /* all have ended */ }
+    await endGroup(this.pid)
     await this.ended
-    await waitFor(() => this.alive.length === 0)
   }
+}
+
+/** Kills a process group; resolves when none of it lives. What a process writes at its end has been written then. */
+export async function endGroup(pgid: number): Promise<void> {
+  try {
+    process.kill(-pgid, 'SIGKILL')
+  } catch { /* all have ended */ }
+  await waitFor(() => processGroup(pgid).length === 0)
 }
 
 /**

@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { Program, programPath, waitFor, type ProgramEvent } from '../helpers/program.js'
+import { endGroup, Program, programPath, type ProgramEvent } from '../helpers/program.js'
 
 const { error } = spawnSync('chromium', ['--version'])
 const reloads = 3
@@ -26,16 +26,7 @@ function openPage(url: string): void {
   const profile = mkdtempSync(path.join(tmpdir(), 'handover-chromium-'))
   const browser = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors', `--user-data-dir=${profile}`, url], { stdio: 'ignore', detached: true })
   onTestFinished(async () => {
-    const group = -browser.pid!
-    process.kill(group, 'SIGKILL')
-    await waitFor(() => {
-      try {
-        process.kill(group, 0)
-        return false
-      } catch {
-        return true
-      }
-    })
+    await endGroup(browser.pid!)
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
   })
 }

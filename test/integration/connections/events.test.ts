@@ -123,7 +123,7 @@ function expectEnded(streams: readonly Stream[]): void {
 }
 
 test('where nobody can take them the streams go on, and end with a hint when to come back before the drain deadline', async () => {
-  const { program, stream, reload } = await start({ HANDOVER_DRAIN_TIMEOUT: '2000', HANDOVER_MOVE: 'false' })
+  const { program, stream, reload } = await start({ HANDOVER_DRAIN_TIMEOUT: '4000', HANDOVER_MOVE: 'false' })
   const streams = await Promise.all([stream(), stream(), stream()])
   await reload(2)
   const before = streams.map(({ events }) => events.length)
@@ -156,7 +156,7 @@ test('those that have moved end with a hint too when their new process is stoppe
 })
 
 test('those that have moved end with a hint too before the drain deadline, where the process after that cannot take them', async () => {
-  const { program, stream, change, reload } = await start({ HANDOVER_DRAIN_TIMEOUT: '2000' })
+  const { program, stream, change, reload } = await start({ HANDOVER_DRAIN_TIMEOUT: '4000' })
   const streams = await Promise.all([stream(), stream(), stream()])
   const second = await reload(2)
   await waitFor(() => streams.every(({ events }) => events.at(-1)?.pid === second))

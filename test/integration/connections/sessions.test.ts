@@ -157,13 +157,18 @@ test.for(kinds)('%s: an undo while a stream is open: the session goes on here', 
   const { generations } = await start(kind, { undoWindow: 30_000 })
   const session = connect(urlOf(generations, kind))
   await ask(session, '/')
-  const stream = ask(session, '/?ms=1500&bytes=100000')
+  // It is answered when it has been sent whole.
+  const stream = session.request({ ':path': '/?bytes=100000', ':method': 'POST' })
+  const answered = once(stream, 'response') as Promise<[http2.IncomingHttpHeaders]>
+  stream.write('begun')
   await generations.until(() => generations.events.filter(({ event }) => event === 'request').length === 2)
   await generations.reload('signal')
   await new Promise((resolve) => { session.ping(resolve) })
   process.kill(generations.serving, 'SIGKILL')
   await generations.until(() => generations.events.some(({ event, report }) => event === 'report' && (report as DrainReport).result === 'undone'))
-  expect(await stream).toMatchObject({ 'x-version': '1' })
+  stream.end()
+  const [[headers]] = await Promise.all([answered, stream.toArray()])
+  expect(headers).toMatchObject({ 'x-version': '1' })
   for (let count = 0; count < 5; count++) expect(await ask(session, '/?bytes=30000')).toMatchObject({ 'x-version': '1' })
   expect(session.destroyed).toBe(false)
   // It moves at the next reload.

@@ -9,7 +9,7 @@ import type { Client } from '../../helpers/client.js'
 import { answers, ask, goesOn, isOpen, Moving, nextAnswer, oneMoved } from '../../helpers/moving.js'
 
 /** Long enough that a reload fits in, on a busy machine too; Node adds a second to what it promises. */
-const keepAliveTimeout = 3_000
+const keepAliveTimeout = 4_000
 const soon = { headersTimeout: 1_000, requestTimeout: 1_000, connectionsCheckingInterval: 100 }
 
 /** Puts down the names of clients in the order in which their connections end. */
@@ -86,7 +86,7 @@ test('half a head that was read in the predecessor is answered 408 there', async
 })
 
 test('a connection that never sent a byte is answered 408, at the time that counts from when it connected', async () => {
-  const limit = 3_000
+  const limit = 4_000
   const moving = await Moving.start({ blocked: true, server: { ...soon, headersTimeout: limit, requestTimeout: limit } })
   const first = await moving.client()
   await moving.program.event('connection')
@@ -105,7 +105,7 @@ test('a connection that never sent a byte is answered 408, at the time that coun
 })
 
 test('a connection that had sent nothing when it moved, and then sends in time, is not answered 408', async () => {
-  const limit = 2_000
+  const limit = 5_000
   const moving = await Moving.start({ server: { ...soon, headersTimeout: limit, requestTimeout: limit } })
   const [asking, silent] = [await moving.client(), await moving.client()]
   await moving.arrived(2, 1)

@@ -5,7 +5,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync } from 'node:fs'
+import { chmodSync, writeSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -71,10 +71,18 @@ describe.each(['named', 'own'] as const)('the %s socket', (which) => {
   it('does not wait for ever for a line that comes byte by byte', async () => {
     const socket = net.connect(files[which])
     socket.on('error', () => undefined)
-    const drip = setInterval(() => { socket.write('{') }, 100)
+    await once(socket, 'connect')
+    // A write of the stream that fails would end it before it has read the answer.
+    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle
+    const drip = setInterval(() => {
+      try {
+        if (!socket.destroyed) writeSync(fd, '{')
+      } catch { /* the other side has closed it */ }
+    }, 100)
     try {
       let heard = ''
-      for await (const chunk of socket.setEncoding('utf8')) heard += String(chunk)
+      socket.setEncoding('utf8').on('data', (chunk: string) => { heard += chunk })
+      await once(socket, 'close')
       expect(answers(heard)[0]).toMatchObject({ type: 'refused', reason: 'no whole line was said within 5000 ms' })
     } finally {
       clearInterval(drip)

@@ -4,7 +4,7 @@
  */
 
 import { once } from 'node:events'
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -102,7 +102,6 @@ it.runIf(process.getuid?.() === 0)('another user who takes the directory first k
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-taken-'))
   const temporary = path.join(folder, 'tmp')
   const shared = `/tmp/handover-${uid}`
-  const wasThere = existsSync(shared)
   mkdirSync(temporary)
   chmodSync(temporary, 0o1777)
   chmodSync(folder, 0o755)
@@ -111,15 +110,18 @@ it.runIf(process.getuid?.() === 0)('another user who takes the directory first k
   const file = path.join(folder, 'server.cjs')
   writeFileSync(file, "require('node:http').createServer().listen(0, '127.0.0.1')")
   const env = { HANDOVER_DIR: '', XDG_RUNTIME_DIR: '', TMPDIR: temporary }
-  const keeper = command(['run', '--name', 'mine', file], env, uid)
+  const name = path.basename(folder)
+  const keeper = command(['run', '--name', name, file], env, uid)
   try {
-    await waitFor(() => /belongs to uid 12345, expected 65534: the control socket of mine is .* instead/.test(keeper.output.stderr))
-    await waitFor(async () => (await command(['status', 'mine'], env, uid).ended).stdout.includes('serving'))
-    expect(await command(['reload', 'mine', '--bake', '0'], env, uid).ended).toMatchObject({ stderr: '', status: 0 })
+    await waitFor(() => new RegExp(`belongs to uid 12345, expected 65534: the control socket of ${name} is .* instead`).test(keeper.output.stderr))
+    await waitFor(async () => (await command(['status', name], env, uid).ended).stdout.includes('serving'))
+    expect(await command(['reload', name, '--bake', '0'], env, uid).ended).toMatchObject({ stderr: '', status: 0 })
   } finally {
     keeper.child.kill()
     await keeper.ended
     rmSync(folder, { recursive: true })
-    if (!wasThere) rmSync(shared, { recursive: true, force: true })
+    try {
+      rmdirSync(shared)
+    } catch { /* another run has sockets there */ }
   }
 })

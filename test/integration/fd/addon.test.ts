@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads'
 import { closeFds } from '@handover/core/fd'
 import { describe, expect, it } from 'vitest'
 import type { Native } from '../../helpers/internals.js'
+import { freePorts } from '../../helpers/ask.js'
 import { directory, openFds, pair } from '../../helpers/fd-peer/support.js'
 
 interface Binary extends Omit<Required<Native>, 'sendMessage' | 'receiveMessage' | 'close' | 'sendDatagram' | 'spawn'> {
@@ -140,7 +141,9 @@ describe('the addon', () => {
 
   it.runIf(process.platform === 'linux')('lets a socket join the group of one that listens already, at the same address, and not without SO_REUSEPORT', async () => {
     for (const host of ['127.0.0.1', '::1', '::'].slice(0, existsSync('/proc/net/if_inet6') ? 3 : 1)) {
-      const server = net.createServer().listen({ port: 0, host, ipv6Only: host === '::' })
+      // One that is free for every address.
+      const [port] = await freePorts(1)
+      const server = net.createServer().listen({ port, host, ipv6Only: host === '::' })
       await once(server, 'listening')
       const { fd } = (server as unknown as { _handle: { fd: number } })._handle
       expect(native.bindBeside(fd)).toBe(-98)

@@ -110,7 +110,7 @@ it.runIf(process.getuid?.() === 0)('root may ask the processes of another user, 
 it('ctrl-C ends a command that waits for a reload, and not the reload', async () => {
   await using place = new Place()
   const program = await place.start({ name: 'shop' })
-  const reload = place.begin('reload', '--bake', '500ms')
+  const reload = place.begin('reload', '--bake', '3s')
   await waitFor(() => reload.output.stdout.includes('is watched for'))
   reload.child.kill('SIGINT')
   expect(oneLine((await reload.ended).stderr)).toMatch(/the reload goes on without this command/)

@@ -2,7 +2,7 @@
 
 import { afterEach, describe, expect, it } from 'vitest'
 import { startLoad } from '@handover/load'
-import { holdsListener, nothingLost } from '../../helpers/invariants.js'
+import { holdsListener, nothingIsWritten, nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, Program, programPath, waitFor } from '../../helpers/program.js'
 import { Sharing } from '../../helpers/sharing.js'
 
@@ -281,6 +281,7 @@ describe('one reload after the other', () => {
     const count = (from: string): number => app!.program.events.filter((event) => event.event === 'large' && event['from'] === from).length
     expect({ predecessor: count('predecessor'), successor: count('successor') }).toEqual({ predecessor: 160, successor: 160 })
     await waitFor(() => [...descriptorsOf(app!.program.serving).values()].filter((to) => !to.startsWith('socket')).length <= first! + 1)
+    await nothingIsWritten(app.program.serving)
     const memory = [...descriptorsOf(app.program.serving).values()].filter((to) => to.includes('memfd') || to.includes('handover'))
     expect(memory).toEqual([])
   })

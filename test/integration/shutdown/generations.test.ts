@@ -16,7 +16,7 @@ test('a log of the program that throws stops neither the reload nor the drain', 
   await program.hangUp()
   expect(await program.ended).toEqual({ code: 0, signal: null })
   expect(await ask('http', { port, host })).toBe(program.serving)
-  expect(program.stderr).toMatch(/generation 2 \(process \d+\) serves.*\n.*the option log threw: Error: the log is closed/)
+  await program.stderrMatching(/generation 2 \(process \d+\) serves.*\n.*the option log threw: Error: the log is closed/)
 })
 
 test('a pipelined answer that is ready before the slow one in front of it is not lost in a drain', async () => {

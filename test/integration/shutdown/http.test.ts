@@ -296,7 +296,7 @@ describe('an upgraded connection', () => {
   const upgrade = 'Connection: Upgrade\r\nUpgrade: echo\r\n'
 
   test('lives until the deadline', async () => {
-    const { program, client, idleClient, stop } = await start({ options: { linger: 100, drainTimeout: 2_000 } })
+    const { program, client, idleClient, stop } = await start({ options: { linger: 100, drainTimeout: 4_000 } })
     const upgraded = await client()
     await upgraded.request('/echo', { headers: upgrade }).received(/\r\n\r\n$/)
     const idle = await idleClient()
@@ -308,7 +308,7 @@ describe('an upgraded connection', () => {
   })
 
   test('lives until the deadline also where it was upgraded in the same write as an earlier request', async () => {
-    const { program, client, idleClient, stop } = await start({ options: { linger: 100, drainTimeout: 2_000 } })
+    const { program, client, idleClient, stop } = await start({ options: { linger: 100, drainTimeout: 4_000 } })
     const upgraded = await client()
     await upgraded.send(`GET / HTTP/1.1\r\nHost: test\r\n\r\nGET /echo HTTP/1.1\r\nHost: test\r\n${upgrade}\r\n`).received(/ 101 [^]*\r\n\r\n$/)
     const idle = await idleClient()

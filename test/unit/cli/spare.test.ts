@@ -70,7 +70,7 @@ beforeEach(() => {
   env = { A: '1' }
   const options = { name: 'shop', get env() { return env } }
   spare = new Spare({ options, command: () => command, isQuiet: () => isQuiet }, (_command, itsEnv) => {
-    const process = new FakeSpare(5_000_000 + started.length, itsEnv)
+    const process = new FakeSpare(8_000_000 + started.length, itsEnv)
     started.push(process)
     const [messages, descriptors] = process.line.map((fd) => addon().duplicate(fd)) as [number, number]
     const child = { ended: process.ended, stderr: () => '', kill: () => { process.dies() }, unref: () => undefined }
