@@ -52,11 +52,15 @@ export interface StartOptions {
   readonly withoutFork?: boolean
 }
 
+/** The start itself takes some milliseconds: what comes before and behind it is done in other turns of the event loop. */
+const nextTurn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve) })
+
 /** Starts `command` as a successor. Throws HANDOVER_SPAWN. */
 export async function start(
   command: CommandLine, env: NodeJS.ProcessEnv, { inherited, withoutFork = false }: StartOptions = {}
 ): Promise<SpawnedProcess> {
   if (!native) throw new Error('the addon is not loaded')
+  await nextTurn()
   // Not on a terminal: its lines are seen there, and isTTY must stay true.
   const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
   const relay = relayed && new StderrRelay(relayed)
@@ -87,6 +91,7 @@ export async function start(
       throw spawnError(command, cause)
     })
   void child.ended.then(() => relay?.unref())
+  await nextTurn()
   const unref = (): void => {
     child.unref?.()
     relay?.unref()
