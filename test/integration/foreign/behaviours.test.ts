@@ -6,7 +6,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { certificate } from '../../programs/certificate.mjs'
-import { runPlainAndPreloaded } from './plain-and-preloaded.js'
+import { runPlain, runPreloaded } from './plain-and-preloaded.js'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'handover-foreign-'))
 let plain: Record<string, unknown>
@@ -16,7 +16,9 @@ beforeAll(async () => {
   const { key, cert } = certificate() as { key: string | Buffer; cert: string | Buffer }
   const file = path.join(folder, 'certificate.json')
   writeFileSync(file, JSON.stringify({ key: String(key), cert: String(cert) }))
-  const ran = await runPlainAndPreloaded([fileURLToPath(new URL('behaviours.cjs', import.meta.url))], { cwd: import.meta.dirname, env: { CERTIFICATE: file } })
+  const words = [fileURLToPath(new URL('behaviours.cjs', import.meta.url))]
+  const where = { cwd: import.meta.dirname, env: { CERTIFICATE: file } }
+  const ran = { plain: await runPlain(words, where), preloaded: await runPreloaded(words, where) }
   for (const { status, stderr } of Object.values(ran)) expect(status, stderr).toBe(0)
   plain = JSON.parse(ran.plain.stdout) as Record<string, unknown>
   preloaded = JSON.parse(ran.preloaded.stdout) as Record<string, unknown>

@@ -1,6 +1,5 @@
 /**
- * Runs a file of somebody else's twice, one after the other, since it may have ports of its own: as it is, and with the preload, as under
- * `handover run`.
+ * Runs a file of somebody else's as it is, or with the preload, as under `handover run`. Not both at a time: it may have ports of its own.
  */
 
 import { spawn } from 'node:child_process'
@@ -21,10 +20,14 @@ async function run(words: readonly string[], cwd: string, env: Readonly<Record<s
   return { stdout, stderr, status }
 }
 
-/** `words`: of node. */
-export async function runPlainAndPreloaded(
-  words: readonly string[], { cwd, env = {} }: { cwd: string; env?: Readonly<Record<string, string>> }
-): Promise<{ plain: Ran; preloaded: Ran }> {
-  const plain = await run(words, cwd, env)
-  return { plain, preloaded: await run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preloadFile}` }) }
+export interface Where {
+  readonly cwd: string
+  readonly env?: Readonly<Record<string, string>>
 }
+
+/** `words`: of node. */
+export const runPlain = async (words: readonly string[], { cwd, env = {} }: Where): Promise<Ran> => await run(words, cwd, env)
+
+/** `words`: of node. */
+export const runPreloaded = async (words: readonly string[], { cwd, env = {} }: Where): Promise<Ran> =>
+  await run(words, cwd, { ...env, HANDOVER_PRELOAD: '1', NODE_OPTIONS: `--require ${preloadFile}` })
