@@ -39,7 +39,9 @@ export default defineConfig({
     projects: [
       // Files of one process after the other: nothing is loaded twice, which halves their time.
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, setupFiles: ['test/unit-only.ts'], ...(coverage && { env: { NODE_V8_COVERAGE: coverage } }) } },
-      { extends: true, test: { name: 'processes', include: ['test/**/*.test.ts'], exclude: ['test/unit/**', '**/node_modules/**'] } }
+      { extends: true, test: { name: 'processes', include: ['test/**/*.test.ts'], exclude: ['test/unit/**', 'test/types/**', '**/node_modules/**'] } },
+      // It computes, and waits for nothing: .ci/run has it beside the others.
+      { extends: true, test: { name: 'types', include: ['test/types/**/*.test.ts'] } }
     ]
   }
 })

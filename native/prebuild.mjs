@@ -89,15 +89,12 @@ async function build(target) {
   }
 }
 
-for (const target of targets.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
-  if (isFresh(target)) continue
+await Promise.all(targets.filter(({ name }) => wanted.length === 0 || wanted.includes(name)).map(async (target) => {
+  if (isFresh(target)) return
   const missing = await lacks(target)
-  if (missing === undefined) {
-    await build(target)
-    continue
-  }
+  if (missing === undefined) return await build(target)
   // Nor is one that was built from other sources left.
   rmSync(fileOf(target), { force: true })
   console.error(`prebuild: ${target.name} is not built: there is no ${missing} here`)
   if (!words.includes('--available') || target.arch === process.arch && !target.headers) process.exitCode = 1
-}
+}))
