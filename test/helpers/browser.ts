@@ -51,7 +51,7 @@ export class Browser {
     const child = spawn('chromium', [...options, 'about:blank'], { stdio: 'ignore', detached: true })
     /** The browser goes on writing its profile until its last process is gone. */
     const end = async (): Promise<void> => {
-      await endGroup(child.pid!)
+      await endGroup(child)
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     }
     try {

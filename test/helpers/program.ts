@@ -133,21 +133,34 @@ export class Program implements AsyncDisposable {
 
   /** Everything in the process group that still lives. */
   get alive(): number[] {
-    return processGroup(this.pid)
+    return groupOf(this.#child)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await endGroup(this.pid)
+    await endGroup(this.#child)
     await this.ended
   }
 }
 
-/** Kills a process group; resolves when none of it lives. What a process writes at its end has been written then. */
-export async function endGroup(pgid: number): Promise<void> {
-  try {
-    process.kill(-pgid, 'SIGKILL')
-  } catch { /* all have ended */ }
-  await waitFor(() => processGroup(pgid).length === 0)
+/** Kills a process that was started as a group of its own, with all of the group; resolves when none of it lives. */
+export async function endGroup(child: ChildProcess): Promise<void> {
+  await waitFor(() => {
+    if (groupOf(child).length === 0) return true
+    try {
+      process.kill(-child.pid!, 'SIGKILL')
+    } catch { /* all have ended */ }
+    return false
+  })
+}
+
+/**
+ * Those of its group that live. Where it has ended and its pid is in use again, the group is another one: no process gets the number of a
+ * group that is there.
+ */
+function groupOf(child: ChildProcess): number[] {
+  const { pid = 0, exitCode, signalCode } = child
+  const members = processGroup(pid)
+  return (exitCode !== null || signalCode !== null) && members.includes(pid) ? [] : members
 }
 
 /**

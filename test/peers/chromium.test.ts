@@ -26,7 +26,7 @@ function openPage(url: string): void {
   const profile = mkdtempSync(path.join(tmpdir(), 'handover-chromium-'))
   const browser = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors', `--user-data-dir=${profile}`, url], { stdio: 'ignore', detached: true })
   onTestFinished(async () => {
-    await endGroup(browser.pid!)
+    await endGroup(browser)
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
   })
 }

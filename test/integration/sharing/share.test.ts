@@ -204,7 +204,7 @@ describe('a section that cannot go along', () => {
   let serving: number
   let descriptors: number
   beforeAll(async () => {
-    bad = await Sharing.start(`memory.kept = 'still here'; handover.share('thing', { save: (info) => says('save', info), timeout: 400, maxBytes: 100_000 })`, { options: { readyTimeout: 20_000 }, load: light })
+    bad = await Sharing.start(`memory.kept = 'still here'; handover.share('thing', { save: (info) => says('save', info), timeout: 1500, maxBytes: 100_000 })`, { options: { readyTimeout: 20_000 }, load: light })
     serving = bad.program.pid
     descriptors = descriptorsOf(serving).size
   })
@@ -222,12 +222,12 @@ describe('a section that cannot go along', () => {
   it.each([
     ['save throws', `throw new Error('no memory of it')`, wants, /section "thing".*no memory of it/s],
     ['save rejects', `return Promise.reject(new Error('the database is gone'))`, wants, /the database is gone/],
-    ['save hangs', `return new Promise(() => undefined)`, wants, /cannot be restored: it could not be saved: save\(\) took longer than its timeout, 400 ms/],
+    ['save hangs', `return new Promise(() => undefined)`, wants, /cannot be restored: it could not be saved: save\(\) took longer than its timeout, 1500 ms/],
     ['save answers a function', `return { users: new Map([['ann', { hooks: [1, () => 2] }]]) }`, wants, /a function at users\.get\("ann"\)\.hooks\[1\]/],
     ['save answers a socket', `const net = require('node:net'); return { deep: { socket: new net.Socket() } }`, wants, /instance of Socket at deep\.socket/],
     ['save answers more than the limit', `return 'x'.repeat(200_000)`, wants, /200[_,]?\d*.*100[_,]?000/s],
     ['its stream throws in the middle', `return (async function* () { yield 1; throw new Error('half way') })()`, wants, /half way/],
-    ['its stream hangs in the middle', `return (async function* () { yield 1; await new Promise(() => undefined) })()`, wants, /took longer than its timeout, 400 ms/],
+    ['its stream hangs in the middle', `return (async function* () { yield 1; await new Promise(() => undefined) })()`, wants, /took longer than its timeout, 1500 ms/],
     ['restore throws', `return 1`, `handover.share('thing', { restore() { throw new Error('I cannot read that') } })`, /restored: I cannot read that/],
     ['restore rejects', `return 1`, `handover.share('thing', { async restore() { throw new Error('I cannot read that') } })`, /restored: I cannot read that/],
     ['restore hangs', `return 1`, `handover.share('thing', { timeout: 300, restore: () => new Promise(() => undefined) })`, /restore\(\) took longer than its timeout, 300 ms/],
