@@ -286,6 +286,14 @@ export function nothingLost(result: LoadResult): void {
   expect(result.losses).toEqual([])
 }
 
+/** 3 and 4. No request is lost, and no connection is closed by the server. */
+export function nothingLostNothingClosed({ lost, losses, notes, closedByServer, kinds }: LoadResult): void {
+  expect({ lost, losses, notes, closed: closedByServer }).toEqual(
+    { lost: 0, losses: [], notes: [], closed: { total: 0, announced: 0, idle: 0, idleReset: 0 } }
+  )
+  for (const { answers } of Object.values(kinds)) expect(answers).toBeGreaterThan(0)
+}
+
 /** What a failed reload must leave as it was. */
 export interface Standing {
   readonly pid: number

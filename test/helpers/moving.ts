@@ -6,6 +6,7 @@
 
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -108,6 +109,18 @@ export class Moving {
   /** Reloads; resolves when the next generation serves. */
   async reload(): Promise<void> {
     await this.program.hangUp()
+  }
+
+  /** Reloads while a connection is open that has not begun its handshake, which it makes then. */
+  async handshakeAfterReload(): Promise<Client> {
+    const { address, port } = this.address as net.AddressInfo
+    const plain = net.connect(port, address)
+    onTestFinished(() => { plain.destroy() })
+    await this.program.event('connection')
+    await this.reload()
+    const secure = await Client.secure(plain)
+    onTestFinished(() => { secure[Symbol.dispose]() })
+    return secure
   }
 
   /** Resolves when this many connections have come to a generation, moved or new. */

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type LoadOptions, startLoadProcess } from '@handover/load'
 import { expect, onTestFinished, test } from 'vitest'
-import { accepted, drained, everyConnectionMoved, nothingLostNothingClosed, startGenerations } from '../helpers/peers.js'
+import { accepted, drained, everyConnectionMoved, eachClientKeptItsConnection, startGenerations } from '../helpers/peers.js'
 
 const others = (process.env['HANDOVER_TEST_NODES'] ?? '').split(':').filter((binary) => binary !== '')
 const binaries = [process.execPath, ...others]
@@ -63,7 +63,7 @@ test.skipIf(others.length === 0)(`${title} nothing is lost, nothing is closed an
   const boots = generations.events.filter(({ event }) => event === 'boot').map(({ node }) => node as string)
   console.log(`${boots.join(' → ')}: ${result.requests} requests, ${result.lost} lost, ${result.closedByServer.total} closed, ${result.opened} opened`)
   expect(boots).toEqual(steps.map((step) => versions[step]))
-  nothingLostNothingClosed(result)
+  eachClientKeptItsConnection(result)
   everyConnectionMoved(generations, 200)
   expect(accepted(generations)).toBe(200)
 })

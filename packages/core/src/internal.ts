@@ -53,6 +53,7 @@ export {
   countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
 } from './protocol/keeper-messages.js'
 export { accepts, isLeaving, isStarting, Lifecycle, type LifecycleState } from './protocol/lifecycle.js'
+export { StateMachine } from './protocol/state-machine.js'
 export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/reload-outcome.js'
 export { describeProcess, listed, type Report } from './protocol/report.js'
 export { mergedIds } from './sharing/aggregates/count-once.js'

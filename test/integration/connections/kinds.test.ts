@@ -337,14 +337,7 @@ describe('TLS', () => {
 
   test('a connection that never began its handshake stays where that is off, with the reason', async () => {
     const moving = await Moving.start({ kind: 'https', options })
-    const { address, port } = moving.address as net.AddressInfo
-    const plain = net.connect(port, address)
-    onTestFinished(() => { plain.destroy() })
-    await moving.program.event('connection')
-    await moving.reload()
-    const secure = await Client.secure(plain)
-    onTestFinished(() => { secure[Symbol.dispose]() })
-    await isToldToGo(secure)
+    await isToldToGo(await moving.handshakeAfterReload())
     expect(await moving.report()).toMatchObject(
       { connections: { open: 1, moved: 0, drained: 1, kinds: { https: { drained: 1 } }, stayed: { TLS: 1 } } }
     )

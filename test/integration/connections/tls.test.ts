@@ -9,7 +9,6 @@ import https from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
-import { Client } from '../../helpers/client.js'
 import { certificate } from '../../programs/certificate.mjs'
 import { ask, goesOn, Moving } from '../../helpers/moving.js'
 
@@ -38,13 +37,7 @@ test('a connection on which nothing was sent yet moves', async () => {
 
 test('a connection whose handshake comes while the old process drains moves when it is over', async () => {
   const moving = await Moving.start({ kind: 'https' })
-  const { address, port } = moving.address as net.AddressInfo
-  const plain = net.connect(port, address)
-  onTestFinished(() => { plain.destroy() })
-  await moving.program.event('connection')
-  await moving.reload()
-  const secure = await Client.secure(plain)
-  onTestFinished(() => { secure[Symbol.dispose]() })
+  const secure = await moving.handshakeAfterReload()
   await moving.arrived(1)
   await goesOn(secure)
   expect(await moving.report()).toMatchObject(movedTls)

@@ -21,7 +21,7 @@ function move(slot: SlotLifecycle, from: SlotStateName, to: SlotStateName): void
   (slot.move as (from: SlotStateName, to: SlotState) => void).call(slot, from, stateOf(to))
 }
 
-function slotIn(state: SlotStateName, moved?: (from: SlotStateName, to: SlotStateName) => void): SlotLifecycle {
+function slotIn(state: SlotStateName, moved?: (from: SlotStateName, to: SlotState) => void): SlotLifecycle {
   const slot = new SlotLifecycle(moved)
   const way = wayTo(state)
   way.slice(1).forEach((to, index) => { move(slot, way[index]!, to) })
@@ -35,7 +35,7 @@ describe('the state of a slot', () => {
 
   it.each(names.flatMap((from) => allowed(from).map((to) => [from, to] as const)))('moves from %s to %s and says so', (from, to) => {
     const seen: (readonly [SlotStateName, SlotStateName])[] = []
-    const slot = slotIn(from, (before, after) => { seen.push([before, after]) })
+    const slot = slotIn(from, (before, after) => { seen.push([before, after.is]) })
     move(slot, from, to)
     expect(slot.state).toEqual(stateOf(to))
     expect(seen.at(-1)).toEqual([from, to])

@@ -2,10 +2,10 @@
  * The states of one slot of the keeper, and the moves between them.
  *
  * A state's data lives only in that state. `slotMoves` is the one table: the table in PROTOCOL.md and the tests are checked against it, and
- * a move that is not in it does not compile. Pure: imports types alone.
+ * a move that is not in it does not compile. Pure.
  */
 
-import type { HandoverError, ProcessEnd, WorkerMessage } from '@handover/core/internal'
+import { StateMachine, type HandoverError, type ProcessEnd, type WorkerMessage } from '@handover/core/internal'
 import type { Worker } from './worker.js'
 
 /** A worker to which the keeper itself makes the offer. */
@@ -80,9 +80,6 @@ export const slotMoves = {
   undone: ['serving', 'empty']
 } as const satisfies Record<SlotStateName, readonly SlotStateName[]>
 
-/** What may follow `From`. */
-export type NextSlotState<From extends SlotStateName> = Extract<SlotState, { is: (typeof slotMoves)[From][number] }>
-
 /** The worker that accepts. */
 export function serverOf(state: SlotState): Worker | undefined {
   switch (state.is) {
@@ -109,25 +106,9 @@ export const handoverOf = (state: SlotState): Handover | undefined => ('handover
 /** The handover that is not settled. */
 export const undoOf = (state: SlotState): Undo | undefined => ('undo' in state ? state.undo : undefined)
 
-/** Holds the state of one slot. `move` names where it comes from, so that the compiler can check the way. */
-export class SlotLifecycle {
-  #state: SlotState = { is: 'empty' }
-  readonly #moved: (from: SlotStateName, to: SlotStateName) => void
-
-  constructor(moved: (from: SlotStateName, to: SlotStateName) => void = () => undefined) {
-    this.#moved = moved
-  }
-
-  get state(): SlotState {
-    return this.#state
-  }
-
-  /** Throws when the slot is not in `from`, or where a cast hid the move from the compiler: a defect of ours, never of a user's. */
-  move<From extends SlotStateName>(from: From, to: NextSlotState<From>): void {
-    const next: SlotState = to
-    const allowed: readonly SlotStateName[] = slotMoves[from]
-    if (this.#state.is !== from || !allowed.includes(next.is)) throw new Error(`illegal move of a slot: ${from} to ${next.is} while ${this.#state.is}`)
-    this.#state = next
-    this.#moved(from, next.is)
+/** The state of one slot. */
+export class SlotLifecycle extends StateMachine<SlotState, typeof slotMoves> {
+  constructor(moved: (from: SlotStateName, to: SlotState) => void = () => undefined) {
+    super('move of a slot', slotMoves, { is: 'empty' }, moved)
   }
 }

@@ -37,7 +37,7 @@ export class Slot {
     this.index = index
     this.#side = side
     this.#startWorker = start
-    this.#lifecycle = new SlotLifecycle((from, to) => { debug(() => `slot ${index}: ${from} to ${to}`) })
+    this.#lifecycle = new SlotLifecycle((from, to) => { debug(() => `slot ${index}: ${from} to ${to.is}`) })
     this.#context = {
       index,
       side,

@@ -2,10 +2,11 @@
  * The states of one process and the moves between them. A state's data lives only in that state.
  *
  * `moves` is the one table: the picture in docs/reload.md, the table in PROTOCOL.md and the tests are checked against it, and a move that
- * is not in it does not compile. Pure: imports nothing.
+ * is not in it does not compile. Pure.
  */
 
 import type { Peer } from './handover-messages.js'
+import { StateMachine } from './state-machine.js'
 
 export type State =
   /** Nothing listens yet. */
@@ -56,28 +57,9 @@ export const isStarting = (state: LifecycleState): boolean =>
 /** Whether it has accepted its last connection, unless an undo makes it serve again. */
 export const isLeaving = (state: LifecycleState): boolean => state === 'draining' || state === 'closing' || state === 'ended'
 
-/** What may follow `From`. */
-export type Next<From extends LifecycleState> = Extract<State, { is: (typeof moves)[From][number] }>
-
-/** The lifecycle of this process. `move` names the current state, so that the compiler checks the move. */
-export class Lifecycle {
-  #state: State = { is: 'idle' }
-  readonly #moved: (from: LifecycleState, to: State) => void
-
+/** The lifecycle of this process. */
+export class Lifecycle extends StateMachine<State, typeof moves> {
   constructor(moved: (from: LifecycleState, to: State) => void) {
-    this.#moved = moved
-  }
-
-  get state(): State {
-    return this.#state
-  }
-
-  /** Throws when the process is not in `from`, or where a cast hid the move from the compiler: a defect of ours, never of a user's. */
-  move<From extends LifecycleState>(from: From, to: Next<From>): void {
-    const next: State = to
-    const allowed: readonly LifecycleState[] = moves[from]
-    if (this.#state.is !== from || !allowed.includes(next.is)) throw new Error(`illegal move: ${from} to ${next.is} while ${this.#state.is}`)
-    this.#state = next
-    this.#moved(from, next)
+    super('move', moves, { is: 'idle' }, moved)
   }
 }

@@ -1,7 +1,7 @@
 /** The table of moves: what is in it happens, what is not does not, neither in the compiler's eyes nor at run time. */
 
 import { describe, expect, it } from 'vitest'
-import { Lifecycle, type LifecycleState, moves, type Next, type State } from '../../../helpers/internals.js'
+import { Lifecycle, type LifecycleState, moves, type State } from '../../../helpers/internals.js'
 
 const names = Object.keys(moves) as LifecycleState[]
 const peer = { pid: 2, generation: 2 }
@@ -80,10 +80,9 @@ describe('the compiler', () => {
       machine.move('committing', { is: 'serving', successor: peer })
       // @ts-expect-error no such state
       machine.move('serving', { is: 'upgrading' })
-      const next: Next<'ready'>['is'] = 'serving'
+      machine.move('ready', { is: 'serving' })
       // @ts-expect-error ready comes after preparing
-      const before: Next<'ready'>['is'] = 'preparing'
-      return void [next, before]
+      machine.move('ready', { is: 'preparing', predecessor: peer })
     }
     expect(check).toBeTypeOf('function')
   })
