@@ -4,6 +4,8 @@
  * nothing ticks: a timer that wakes the loop costs as much as many reads.
  */
 
+/** Node's own: a test of a program puts another in its place, which may never fire. */
+const { setTimeout } = globalThis
 const staleMs = 20
 /** Reads within staleMs from which on a timer is cheaper. */
 const manyReads = 64
