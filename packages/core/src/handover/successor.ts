@@ -31,7 +31,7 @@ export interface TakenOffer {
 export function takeOffer(contact: BlockingChannel, registry: ListenerRegistry, waitMs: number, pid = process.pid): TakenOffer | undefined {
   let unused: readonly number[] = []
   try {
-    contact.say({ type: 'hello', protocol, pid, v8: process.versions.v8, together: true })
+    contact.say({ type: 'hello', protocol, pid, v8: process.versions.v8, lists: true })
     const received = contact.hear(deadlineIn(waitMs))
     if (received === undefined) {
       contact.close()

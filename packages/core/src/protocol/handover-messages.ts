@@ -46,8 +46,8 @@ export interface OfferedListener {
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
-  /** S → P, first. `v8`: its version, where S reads sections in V8's own format. `together`: S reads the `parts` of a section. */
-  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string; readonly together?: boolean }
+  /** S → P, first. `v8`: its version, where S reads sections in V8's own format. `lists`: S reads lists of sections. */
+  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string; readonly lists?: boolean }
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
    * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
@@ -58,9 +58,9 @@ export type Message =
     readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]
     readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
   }
-  /** P → S, after its descriptor (section-file.ts). Before `ready`; as `final` before `end`. `parts`: small ones in one file. */
+  /** P → S, after its descriptor (section-file.ts). Before `ready`; as `final` before `end`. `listed`: small ones (section-list.ts). */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number
-    readonly parts?: readonly { readonly name: string; readonly bytes: number }[] }
+    readonly listed?: readonly { readonly name: string; readonly bytes: number }[] }
   /** P → S instead of a section. */
   | { readonly type: 'unsaved'; readonly name: string; readonly phase: SectionPhase; readonly reason: string }
   /** S → P, now and then before `ready`: how many bytes of the section are read. */
@@ -105,12 +105,12 @@ export const listenerShape = shape({
 })
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
 export const shapes: Shapes<Message> = {
-  hello: { protocol: count, pid: count, v8: optional(string), together: optional(boolean) },
+  hello: { protocol: count, pid: count, v8: optional(string), lists: optional(boolean) },
   offer: {
     protocol: count, pid: count, generation: count, listeners: list(listenerShape), sections: optional(list(string)),
     since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)
   },
-  section: { name: string, phase: sectionPhase, bytes: count, parts: optional(list(shape({ name: string, bytes: count }))) },
+  section: { name: string, phase: sectionPhase, bytes: count, listed: optional(list(shape({ name: string, bytes: count }))) },
   unsaved: { name: string, phase: sectionPhase, reason: string },
   restoring: { name: string, bytes: count },
   peer: { name: string, text: optional(string) },

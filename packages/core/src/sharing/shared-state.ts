@@ -150,9 +150,9 @@ export class SharedState {
     if (fresh && names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(names)}`)
     return {
       names: fresh ? [] : names,
-      save: async (name, signal, { v8, together = false }) => {
+      save: (name, signal, { v8, lists = false }) => {
         plain = this.#successorReadsPlain = plain ?? readsPlain(v8)
-        return await this.#saving.saveForOffer(name, signal, { plain, together })
+        return this.#saving.saveForOffer(name, signal, { plain, lists })
       },
       restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
     }

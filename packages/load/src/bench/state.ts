@@ -89,33 +89,43 @@ export async function benchState(): Promise<void> {
   await benchSections()
 }
 
-/** Of whole reloads, between fresh processes: `prepare`, and the stall of the old process from the request until the switch. */
-async function benchSections(): Promise<void> {
-  const found: { readonly count: number; readonly prepareMs: number; readonly stallMs: number }[] = []
-  for (let round = 0; round < rounds; round++) {
-    for (const sections of [1, 100, 1_000]) found.push({ count: sections, ...await reloadWith(sections) })
-  }
-  const rows = [1, 100, 1_000].map((sections) => {
-    const all = found.filter((one) => one.count === sections)
-    const prepared = all.map(({ prepareMs }) => prepareMs)
-    return [count(sections), ms(median(prepared)), ms(Math.max(...prepared)), ms(median(all.map(({ stallMs }) => stallMs)))]
-  })
-  console.log(`\n${table([['small sections in a reload', 'prepare ms', 'most', 'stall'], ...rows])}`)
+interface ReloadFigures {
+  readonly prepareMs: number
+  /** Of the old process, from the request until the switch. */
+  readonly stallMs: number
+  /** Of the reload. */
+  readonly oldCpuMs: number
+  /** From its start until it serves. */
+  readonly newCpuMs: number
 }
 
-async function reloadWith(sections: number): Promise<{ prepareMs: number; stallMs: number }> {
+/** Of whole reloads, between fresh processes, in turns. Their aim is what a thousand take beyond one. */
+async function benchSections(): Promise<void> {
+  const found: (ReloadFigures & { readonly count: number })[] = []
+  for (let round = 0; round < 2 * rounds + 1; round++) {
+    for (const sections of [1, 100, 1_000]) found.push({ count: sections, ...await reloadWith(sections) })
+  }
+  const middleOf = (sections: number, key: keyof ReloadFigures): number =>
+    median(found.filter(({ count: of }) => of === sections).map((one) => one[key]))
+  const keys = ['prepareMs', 'stallMs', 'oldCpuMs', 'newCpuMs'] as const
+  const rows = [1, 100, 1_000].map((sections) => [count(sections), ...keys.map((key) => ms(middleOf(sections, key)))])
+  const beyond = ['1,000 beyond 1', ...keys.map((key) => ms(middleOf(1_000, key) - middleOf(1, key)))]
+  console.log(`\n${table([['small sections in a reload', 'prepare ms', 'stall of the old', 'CPU of the old', 'CPU of the new'], ...rows, beyond])}`)
+}
+
+async function reloadWith(sections: number): Promise<ReloadFigures> {
   const server = spawn(process.execPath, [fileURLToPath(new URL('sections-server.js', import.meta.url))], {
     env: { ...process.env, SECTIONS: String(sections) }, stdio: ['ignore', 'pipe', 'ignore']
   })
-  let result: { prepareMs: number; stallMs: number } | undefined
-  const served: number[] = []
+  let result: { prepareMs: number; stallMs: number; cpuMs: number } | undefined
+  const served: { serving: number; cpuMs: number }[] = []
   for await (const line of createInterface({ input: server.stdout })) {
-    const said = JSON.parse(line) as { serving: number } | { prepareMs: number; stallMs: number }
+    const said = JSON.parse(line) as { serving: number; cpuMs: number } | { prepareMs: number; stallMs: number; cpuMs: number }
     if ('prepareMs' in said) result = said
-    else if (served.push(said.serving) === 1) process.kill(said.serving, 'SIGUSR2')
+    else if (served.push(said) === 1) process.kill(said.serving, 'SIGUSR2')
     if (result && served.length > 1) break
   }
-  for (const pid of served.slice(1)) process.kill(pid)
+  for (const { serving } of served.slice(1)) process.kill(serving)
   if (!result) throw new Error('the reload failed')
-  return result
+  return { prepareMs: result.prepareMs, stallMs: result.stallMs, oldCpuMs: result.cpuMs, newCpuMs: served[1]!.cpuMs }
 }

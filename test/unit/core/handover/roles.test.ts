@@ -126,7 +126,7 @@ describe('the predecessor', () => {
     expect(peer.heard.map(({ type }) => type)).toEqual(['offer', 'commit'])
   })
 
-  it.each([['what it said', { v8: '99.1.2', together: true }], ['nothing, where it is older', {}]])('saves for what the successor reads: %s', async (_, reads) => {
+  it.each([['what it said', { v8: '99.1.2', lists: true }], ['nothing, where it is older', {}]])('saves for what the successor reads: %s', async (_, reads) => {
     const save = vi.fn((..._: Parameters<SectionsToSend['save']>) => Promise.reject(new Error('no')))
     const { peer, stop } = handing({ sections: { names: ['first'], save } })
     peer.say({ type: 'hello', protocol: 1, pid: 77, ...reads })

@@ -55,8 +55,8 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
     Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)
   ),
   state: (value) => value === undefined,
-  together: (value) => value === undefined || typeof value === 'boolean',
-  parts: (value) => value === undefined || (Array.isArray(value) && value.length === 0),
+  lists: (value) => value === undefined || typeof value === 'boolean',
+  listed: (value) => value === undefined || (Array.isArray(value) && value.length === 0),
   v8: (value) => value === undefined || typeof value === 'string',
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }

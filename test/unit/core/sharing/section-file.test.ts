@@ -12,7 +12,7 @@ import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { openMemoryFile, readSection, takeTextFile, textFile, writeSection, writeSmallSection } from '../../../helpers/internals.js'
+import { openMemoryFile, readSection, takeTextFile, textFile, writeSection } from '../../../helpers/internals.js'
 import { pair } from '../../../helpers/fd-peer/support.js'
 import { assertSame, state } from '../../../helpers/values.mjs'
 
@@ -74,29 +74,6 @@ describe('a round trip', () => {
       expect(section.header).toEqual({ ...header, format: 1, node: process.versions.node, savedAt: section.header.savedAt, items: false })
       expect(Math.abs(section.header.savedAt - Date.now())).toBeLessThan(3_600_000)
     }), { numRuns: 100 })
-  })
-
-  test('what is small is answered as the bytes of its file where that is asked for, and read from them', async () => {
-    await fc.assert(fc.asyncProperty(state, fc.boolean(), async (value, plain) => {
-      const written = await writeSmallSection(header, value, { maxBytes, signal: never, plain })
-      const { content } = written as { content: Buffer }
-      expect([content.length, openFds()]).toEqual([written.bytes, before])
-      const section = await readSection(content, { signal: never })
-      assertSame(section.value, value instanceof Uint8Array && !Buffer.isBuffer(value) ? new Uint8Array(value) : value)
-      // As a file it is the same.
-      assertSame(await readAll(fileOf(content)), section.value)
-    }), { numRuns: 100 })
-    const large = await writeSmallSection(header, Buffer.alloc(20_000), { maxBytes, signal: never })
-    expect(((await readAll((large as { fd: number }).fd)) as Buffer).length).toBe(20_000)
-  })
-
-  test('bytes that are cut anywhere, or go on, are refused', async () => {
-    const { content } = await writeSmallSection(header, { a: [1, 2] }, { maxBytes, signal: never }) as { content: Buffer }
-    const longer = Buffer.concat([content, Buffer.alloc(1)])
-    for (const bytes of [...Array.from(content, (_, size) => content.subarray(0, size)), longer]) {
-      await expect(readSection(bytes, { signal: never })).rejects.toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('is cut short') })
-    }
-    await readSection(content, { signal: never })
   })
 
   test('any items come back the same, bytes as Buffers', async () => {

@@ -17,7 +17,7 @@ export class TimeLimit implements Abortable {
   #own: AbortController | undefined
   #timer: NodeJS.Timeout | undefined
   #isOver = false
-  readonly #giveUp = (): void => { this.#own?.abort(this.#outer?.reason) }
+  #giveUp: (() => void) | undefined
 
   /** `late`: what is said when the time is over. */
   constructor(ms: number, late: string, outer?: AbortSignal) {
@@ -34,12 +34,13 @@ export class TimeLimit implements Abortable {
   start(): AbortSignal {
     if (this.#own) return this.#own.signal
     const own = this.#own = new AbortController()
-    if (this.#outer?.aborted) this.#giveUp()
+    const giveUp = this.#giveUp = () => { own.abort(this.#outer?.reason) }
+    if (this.#outer?.aborted) giveUp()
     // Who asks after the end gets one that is never aborted.
     if (this.#isOver) return own.signal
     this.#timer = setTimeout(() => { own.abort(new Error(this.#late)) }, Math.max(1, this.#until - performance.now()))
     // AbortSignal.any() would leave something behind in a signal that lives on, at each checkpoint.
-    this.#outer?.addEventListener('abort', this.#giveUp)
+    this.#outer?.addEventListener('abort', giveUp)
     return own.signal
   }
 
@@ -70,7 +71,7 @@ export class TimeLimit implements Abortable {
   end(): void {
     this.#isOver = true
     clearTimeout(this.#timer)
-    this.#outer?.removeEventListener('abort', this.#giveUp)
+    if (this.#giveUp) this.#outer?.removeEventListener('abort', this.#giveUp)
   }
 }
 

@@ -36,9 +36,12 @@ export interface SectionHeader {
   readonly items: boolean
 }
 
-type HeaderToWrite = Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>
+/** What a section says of itself. */
+export type SectionAbout = Omit<SectionHeader, 'format'>
 
-const headerShape = shape({
+export type HeaderToWrite = Omit<SectionHeader, 'format' | 'items' | 'node' | 'savedAt'>
+
+export const isHeader = shape({
   name: string, schema: orNull(number), phase: sectionPhase, version: orNull(string),
   node: string, generation: count, savedAt: number, items: boolean
 })
@@ -48,6 +51,14 @@ export interface WriteOptions extends FrameOptions {
   readonly maxBytes: number
   /** Its reader is known, and reads plain-value.ts. */
   readonly plain?: boolean
+  /** The value as encodeValue() has encoded it, where that was done. */
+  readonly encoded?: EncodedValue | undefined
+}
+
+/** One value, as it is written. */
+export interface EncodedValue {
+  readonly kind: FrameKind
+  readonly content: string | Uint8Array
 }
 
 export interface ReadSection {
@@ -63,24 +74,24 @@ export interface SectionInFile {
   readonly bytes: number
 }
 
-/** What is in the file of a small section. */
-export interface SmallSection {
-  readonly content: Buffer
-  readonly bytes: number
-}
-
 type Items = Iterator<unknown> | AsyncIterator<unknown>
 
 const isObject = (value: unknown): value is Record<PropertyKey, unknown> => typeof value === 'object' && value !== null
 const isFunction = (value: unknown): boolean => typeof value === 'function'
 export const isPromise = <T>(value: T | Promise<T>): value is Promise<T> => isObject(value) && isFunction(value['then'])
 
-/** The items of what is a stream; Array, Map, Set and the like can be iterated, but are values. */
-function itemsOf(value: unknown): Items | undefined {
-  if (!isObject(value)) return undefined
-  if (isFunction(value[Symbol.asyncIterator])) return (value as unknown as AsyncIterable<unknown>)[Symbol.asyncIterator]()
-  return isFunction(value['next']) && isFunction(value[Symbol.iterator]) ? value as unknown as Iterator<unknown> : undefined
-}
+const isAsync = (value: object): value is AsyncIterable<unknown> =>
+  isFunction((value as Record<PropertyKey, unknown>)[Symbol.asyncIterator])
+
+/** Array, Map, Set and the like can be iterated, but are values. */
+export const isStream = (value: unknown): value is AsyncIterable<unknown> | Iterator<unknown> =>
+  isObject(value) && (isAsync(value) || (isFunction(value['next']) && isFunction(value[Symbol.iterator])))
+
+const itemsOf = (value: AsyncIterable<unknown> | Iterator<unknown>): Items =>
+  isAsync(value) ? value[Symbol.asyncIterator]() : value
+
+export const about = ({ name, schema, phase, version, generation }: HeaderToWrite, items: boolean): SectionAbout =>
+  ({ name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items })
 
 /** Ends a stream before its end, and waits until it has cleaned up, unless the time is over. */
 async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promise<void> {
@@ -99,20 +110,9 @@ async function giveUp(items: Items, value: unknown, wait: AbortableWait): Promis
  * path to what cannot be written; above maxBytes, with both sizes), what the iterable throws, or signal.reason; then nothing is left open,
  * and return() of the iterable was called.
  */
-export async function writeSection(header: HeaderToWrite, value: unknown, options: WriteOptions): Promise<SectionInFile> {
-  return await write(header, value, options, false) as SectionInFile
-}
-
-/** The same, but what is small is answered, and not written into a file. */
-export async function writeSmallSection(
-  header: HeaderToWrite, value: unknown, options: WriteOptions
-): Promise<SectionInFile | SmallSection> {
-  return await write(header, value, options, true)
-}
-
-async function write(
-  header: HeaderToWrite, value: unknown, { maxBytes, plain, ...options }: WriteOptions, smallAsBytes: boolean
-): Promise<SectionInFile | SmallSection> {
+export async function writeSection(
+  header: HeaderToWrite, value: unknown, { maxBytes, plain = false, encoded, ...options }: WriteOptions
+): Promise<SectionInFile> {
   const { signal } = options
   const of = `section ${JSON.stringify(header.name)}`
   const wait = new AbortableWait(signal)
@@ -120,13 +120,13 @@ async function write(
   let fd: number | undefined
   let writer: FrameWriter | undefined
   try {
-    items = itemsOf(value)
-    if (items) wait.listen()
+    if (isStream(value)) {
+      items = itemsOf(value)
+      wait.listen()
+    }
     signal.throwIfAborted()
     writer = new FrameWriter(() => (fd ??= openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)), of, maxBytes, options)
-    const { name, schema, phase, version, generation } = header
-    const about = { name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items: items !== undefined }
-    await writer.write(frameKinds.header, JSON.stringify(about))
+    await writer.write(frameKinds.header, JSON.stringify(about(header, items !== undefined)))
     if (items) {
       const budget = new LoopBudget()
       for (let index = 0; ; index++) {
@@ -151,11 +151,10 @@ async function write(
         }
       }
     } else {
-      const bytes = plain && !(value instanceof Uint8Array) ? encodePlain(value) : undefined
-      await (bytes ? writer.write(frameKinds.plain, bytes) : writeItem(writer, value, of))
+      const { kind, content } = encoded ?? encodeValue(value, of, plain)
+      await writer.write(kind, content)
     }
-    const content = await writer.finish(smallAsBytes)
-    if (content) return { content, bytes: content.length }
+    await writer.finish()
     sealMemoryFile(fd!)
     return { fd: fd!, bytes: writer.bytes }
   } catch (error) {
@@ -168,21 +167,28 @@ async function write(
   }
 }
 
-function writeItem(writer: FrameWriter, item: unknown, of: string, index?: number): Promise<void> | undefined {
-  // Memory that is shared is refused there, with its path.
-  if (!(item instanceof Uint8Array) || isSharedView(item)) {
-    return writer.write(frameKinds.text, encodeState(item, of, index === undefined ? '' : `[${index}]`))
+/** Throws HANDOVER_STATE with the path to what cannot be written. `plain`: the reader reads plain-value.ts. */
+export function encodeValue(value: unknown, of: string, plain: boolean): EncodedValue {
+  // Memory that is shared is refused as text, with its path.
+  if (value instanceof Uint8Array && !isSharedView(value)) {
+    return { kind: Buffer.isBuffer(value) ? frameKinds.buffer : frameKinds.bytes, content: value }
   }
+  const bytes = plain ? encodePlain(value) : undefined
+  return bytes ? { kind: frameKinds.plain, content: bytes } : { kind: frameKinds.text, content: encodeState(value, of) }
+}
+
+function writeItem(writer: FrameWriter, item: unknown, of: string, index: number): Promise<void> | undefined {
   // In a stream all bytes are alike; a single value comes back as what it was.
-  return writer.write(index !== undefined || Buffer.isBuffer(item) ? frameKinds.buffer : frameKinds.bytes, item)
+  if (item instanceof Uint8Array && !isSharedView(item)) return writer.write(frameKinds.buffer, item)
+  return writer.write(frameKinds.text, encodeState(item, of, `[${index}]`))
 }
 
 /**
  * Owns a descriptor from now on. Throws HANDOVER_STATE for one that is no file, or whose file is cut short or of an unknown format; or
  * signal.reason, also from the iterable of a stream. A stream closes the file at its end, when it is left, at an error, or at the signal.
  */
-export async function readSection(file: number | Buffer, options: FrameOptions): Promise<ReadSection> {
-  const reader = await FrameReader.open(file, options)
+export async function readSection(fd: number, options: FrameOptions): Promise<ReadSection> {
+  const reader = await FrameReader.open(fd, options)
   try {
     const header = readHeader(await reader.next(), reader)
     reader.of = `section ${JSON.stringify(header.name)}`
@@ -253,6 +259,6 @@ function readHeader({ kind, content }: Frame, reader: FrameReader): SectionHeade
   } catch {
     // Said below, with what was found.
   }
-  if (!headerShape(found)) throw damaged(reader, `does not begin with a header: found ${content.subarray(0, 200).toString()}`)
+  if (!isHeader(found)) throw damaged(reader, `does not begin with a header: found ${content.subarray(0, 200).toString()}`)
   return { ...found as SectionHeader, format }
 }

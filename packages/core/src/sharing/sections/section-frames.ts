@@ -90,15 +90,17 @@ export class FrameWriter {
     return undefined
   }
 
-  /** Writes the last frame and waits until all is in the file; or answers the bytes of the whole, where that is wanted and they are few. */
-  async finish(asBytes: boolean): Promise<Buffer | undefined> {
+  /** Writes the last frame and waits until all is in the file. */
+  async finish(): Promise<void> {
     const size = Buffer.alloc(endBytes - headBytes)
     size.writeBigUInt64LE(BigInt(this.bytes + endBytes))
     await this.write(frameKinds.end, size)
-    if (this.bytes <= smallBytes) return this.#finishSmall(asBytes)
+    if (this.bytes <= smallBytes) {
+      this.#finishSmall()
+      return
+    }
     await this.#flush()
     await this.#written()
-    return undefined
   }
 
   /** Waits until nothing is being written any more, however it went: then the file may be closed. */
@@ -169,17 +171,16 @@ export class FrameWriter {
   }
 
   /** The whole file. */
-  #finishSmall(asBytes: boolean): Buffer | undefined {
+  #finishSmall(): void {
     const whole = this.#batch.subarray(0, this.#used)
     try {
-      const written = asBytes ? whole.length : writeSync(this.#open(), whole, 0, whole.length, 0)
+      const written = writeSync(this.#open(), whole, 0, whole.length, 0)
       if (written < whole.length) throw new Error(`only ${written} bytes of ${whole.length} can be written to the file`)
     } catch (cause) {
       throw this.#unwritten(0, cause)
     }
     this.#options.progress?.(whole.length)
     spareBatch = this.#batch
-    return asBytes ? Buffer.from(whole) : undefined
   }
 
   async #written(): Promise<void> {
@@ -220,8 +221,7 @@ const unusable = (of: string, what: string, todo = lookForWriter, serving = 'It 
 
 /** Reads frames; it owns the descriptor. One call at a time. */
 export class FrameReader {
-  /** None where all its bytes are there. */
-  readonly #fd: number | undefined
+  readonly #fd: number
   readonly #size: number
   readonly #options: FrameOptions
   /** Names the section in messages; set it when it is known. */
@@ -238,34 +238,27 @@ export class FrameReader {
   #closing: Promise<void> | undefined
   readonly #onAbort = (): void => { void this.close() }
 
-  private constructor(fd: number | undefined, size: number, options: FrameOptions, whole?: Buffer) {
+  private constructor(fd: number, size: number, options: FrameOptions) {
     this.#fd = fd
     this.#size = size
     this.#options = options
-    if (whole) {
-      this.#chunk = whole.subarray(startBytes)
-      this.#position = size
-    } else {
-      options.signal.addEventListener('abort', this.#onAbort)
-    }
+    options.signal.addEventListener('abort', this.#onAbort)
   }
 
   /** Owns a descriptor from now on. Throws HANDOVER_STATE where it is no file of ours, of another format, or not whole; signal.reason. */
-  static async open(file: number | Buffer, options: FrameOptions): Promise<FrameReader> {
+  static async open(fd: number, options: FrameOptions): Promise<FrameReader> {
     let about
     try {
       options.signal.throwIfAborted()
-      about = typeof file === 'number' ? fstatSync(file) : undefined
+      about = fstatSync(fd)
     } catch (error) {
-      if (typeof file === 'number') await closeLater(file)
+      await closeLater(fd)
       if (options.signal.aborted) throw error
-      throw failed(`descriptor ${file as number} holds no section of the state`, error, 'Nothing was restored from it')
+      throw failed(`descriptor ${fd} holds no section of the state`, error, 'Nothing was restored from it')
     }
-    const whole = typeof file === 'number' ? undefined : file
-    const size = whole?.length ?? (about?.isFile() ? about.size : -1)
-    const reader = new FrameReader(whole ? undefined : file as number, size, options, whole)
+    const reader = new FrameReader(fd, about.isFile() ? about.size : -1, options)
     try {
-      await reader.#checkEnds(whole)
+      await reader.#checkEnds()
       return reader
     } catch (error) {
       await reader.close()
@@ -296,7 +289,7 @@ export class FrameReader {
   /** Closes the file, when nothing reads from it any more. Calls of next() throw from now on. */
   close(): Promise<void> {
     this.#options.signal.removeEventListener('abort', this.#onAbort)
-    const over = async (): Promise<void> => { if (this.#fd !== undefined) await closeLater(this.#fd, this.#size) }
+    const over = (): Promise<void> => closeLater(this.#fd, this.#size)
     return (this.#closing ??= this.#inFlight ? this.#inFlight.then(over, over) : over())
   }
 
@@ -305,19 +298,19 @@ export class FrameReader {
     if (this.#closing) throw unusable(this.of, 'was closed before it was read', 'Read it before the call that it was given to is over, and once', '')
   }
 
-  async #checkEnds(known?: Buffer): Promise<void> {
+  async #checkEnds(): Promise<void> {
     const size = this.#size
     if (size < 0) throw unusable(this.of, 'is no file, but a socket, a directory or a device')
     if (size < startBytes + endBytes) throw unusable(this.of, `is cut short: it has ${size} bytes, expected at least ${startBytes + endBytes}`)
-    const start = known ?? Buffer.alloc(startBytes)
-    if (!known) await this.#read(start, 0, startBytes, 0)
+    const start = Buffer.alloc(startBytes)
+    await this.#read(start, 0, startBytes, 0)
     if (!start.subarray(0, magic.length).equals(magic)) throw unusable(this.of, `does not begin as one: found ${start.subarray(0, magic.length).toString('hex')}, expected ${magic.toString('hex')}`)
     const found = start.readUInt32LE(8)
     if (found !== format) {
       throw unusable(this.of, `has the format ${found}, expected ${format}`, 'Go through a version of Handover that knows both')
     }
-    const end = known?.subarray(size - endBytes) ?? Buffer.alloc(endBytes)
-    if (!known) await this.#read(end, 0, endBytes, size - endBytes)
+    const end = Buffer.alloc(endBytes)
+    await this.#read(end, 0, endBytes, size - endBytes)
     const whole = end.readBigUInt64LE(headBytes)
     if (end[0] !== frameKinds.end || end[1] !== 0 || end.readUIntLE(2, 6) !== endBytes - headBytes || whole !== BigInt(size)) {
       throw unusable(this.of, `is cut short, or damaged: its ${size} bytes do not end as its writer ends a file`)
@@ -387,13 +380,13 @@ export class FrameReader {
   #wholeFile(): Buffer {
     if (!this.#whole) {
       const bytes = Buffer.allocUnsafe(this.#size)
-      this.#whole = bytes.subarray(0, readSync(this.#fd!, bytes, 0, bytes.length, 0))
+      this.#whole = bytes.subarray(0, readSync(this.#fd, bytes, 0, bytes.length, 0))
     }
     return this.#whole
   }
 
   async #readLater(into: Buffer, offset: number, length: number, position: number): Promise<number> {
-    const reading = readAt(this.#fd!, into, offset, length, position)
+    const reading = readAt(this.#fd, into, offset, length, position)
     this.#inFlight = reading
     return (await reading.finally(() => { this.#inFlight = undefined })).bytesRead
   }

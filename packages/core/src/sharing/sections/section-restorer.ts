@@ -8,46 +8,36 @@
 
 import { reasonOf, textOf, withoutStop } from '../../errors.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
-import { closeLater, readWholeFile } from '../../platform/memory-file.js'
+import { closeLater, takeTextFile } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { MessageOf, SectionPhase } from '../../protocol/handover-messages.js'
 import { listed, type StateReport } from '../../protocol/report.js'
 import type { RestoreInfo } from '../sharing-api.js'
 import { before, TimeLimit } from './abortable.js'
-import { isPromise, readSection, type ReadSection, type SectionHeader } from './section-file.js'
+import { isPromise, readSection, type ReadSection, type SectionAbout } from './section-file.js'
+import { readList, valueOf, type ListItem } from './section-list.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 const progressMs = 200
 /** Characters. */
 const mostReasons = 200_000
 
+type Doing = 'awaited' | SectionStatus['doing'] | 'unclaimed'
+
 /** A section that the offer names. */
 class ExpectedSection {
   readonly name: string
   phase: SectionPhase = 'offer'
-  doing: 'awaited' | SectionStatus['doing'] | 'unclaimed' = 'awaited'
-  /** A descriptor, or its bytes, while it is `saved`: then it waits for the program to declare it. */
-  file: number | Buffer | undefined
+  doing: Doing = 'awaited'
+  /** A descriptor, or its place in a list, while it is `saved`: then it waits for the program to declare it. */
+  from: number | ListItem | undefined
   bytes = 0
   reason = ''
   /** As Date.now(). */
-  savedAt = Date.now()
-  arrive = (): void => undefined
-  /** Resolves when it has come, or never will. */
-  readonly arrived = new Promise<void>((resolve) => { this.arrive = resolve })
-  end = (): void => undefined
-  /** Resolves when it is restored, or cannot be. */
-  readonly over = new Promise<void>((resolve) => { this.end = resolve })
+  savedAt = 0
 
   constructor(name: string) {
     this.name = name
-  }
-
-  failed(reason: string): void {
-    this.doing = 'failed'
-    this.reason = reason
-    this.arrive()
-    this.end()
   }
 }
 
@@ -55,12 +45,17 @@ export class SectionRestorer {
   readonly #sections: Sections
   readonly #warn: (line: string) => void
   readonly #expected = new Map<string, ExpectedSection>()
+  /** How many of them do what. */
+  readonly #doing = new Map<Doing, number>()
+  #wakes: (() => void)[] = []
   readonly #finals = new Set<Promise<void>>()
   #tellProgress = (_name: string, _bytes: number): void => undefined
   #alone = false
   #finished = false
   readonly #budget = new LoopBudget()
-  #turn: Promise<void> | undefined
+  /** Declared, and not begun. */
+  #next: (readonly [DeclaredSection, ExpectedSection])[] = []
+  #works = false
 
   constructor(sections: Sections, warn: (line: string) => void) {
     this.#sections = sections
@@ -71,56 +66,72 @@ export class SectionRestorer {
   expect(names: readonly string[], progress: (name: string, bytes: number) => void): void {
     this.#tellProgress = progress
     for (const name of names) this.#expected.set(name, new ExpectedSection(name))
+    this.#doing.set('awaited', this.#expected.size)
+  }
+
+  #now(expected: ExpectedSection, doing: Doing): void {
+    this.#doing.set(expected.doing, this.#doing.get(expected.doing)! - 1)
+    this.#doing.set(doing, (this.#doing.get(doing) ?? 0) + 1)
+    expected.doing = doing
+    for (const wake of this.#wakes.splice(0)) wake()
+  }
+
+  #failed(expected: ExpectedSection, reason: string): void {
+    expected.reason = reason
+    this.#now(expected, 'failed')
+  }
+
+  #changed(): Promise<void> {
+    return new Promise((resolve) => { this.#wakes.push(resolve) })
+  }
+
+  /** Resolves when none does any of that. */
+  async #none(...doing: readonly Doing[]): Promise<void> {
+    while (doing.some((each) => (this.#doing.get(each) ?? 0) > 0)) await this.#changed()
   }
 
   /** Owns the descriptor of the file; undefined where that did not arrive. */
-  arrived({ name, phase, bytes, parts }: MessageOf<'section'>, fd: number | undefined): void {
-    if (parts) this.#arrivedTogether(parts, phase, fd)
+  arrived({ name, phase, bytes, listed: parts }: MessageOf<'section'>, fd: number | undefined): void {
+    if (parts) this.#listArrived(parts, fd)
+    else if (phase === 'final') this.#final(name, fd)
     else this.#arrived(name, phase, bytes, fd)
   }
 
-  #arrivedTogether(parts: readonly { readonly name: string; readonly bytes: number }[], phase: SectionPhase, fd: number | undefined): void {
-    let whole
+  #listArrived(parts: readonly { readonly name: string; readonly bytes: number }[], fd: number | undefined): void {
+    let items: ListItem[] | undefined
     let reason = 'the file that it is in did not arrive: raise the limit of open files (ulimit -n)'
     try {
-      if (fd !== undefined) whole = readWholeFile(fd)
+      if (fd !== undefined) items = readList(takeTextFile(fd), parts.map(({ name }) => name))
     } catch (error) {
       reason = `the file that it is in cannot be read: ${reasonOf(error)}`
-    } finally {
-      if (fd !== undefined) void closeLater(fd)
     }
-    let at = 0
-    for (const { name, bytes } of parts) {
-      if (whole) this.#arrived(name, phase, bytes, whole.subarray(at, at + bytes))
-      else this.unsaved({ type: 'unsaved', name, phase, reason })
-      at += bytes
-    }
+    parts.forEach(({ name, bytes }, index) => {
+      if (items) this.#arrived(name, 'offer', bytes, items[index])
+      else this.unsaved({ type: 'unsaved', name, phase: 'offer', reason })
+    })
   }
 
-  #arrived(name: string, phase: SectionPhase, bytes: number, file: number | Buffer | undefined): void {
-    if (phase === 'final') {
-      this.#final(name, file)
-      return
-    }
+  #arrived(name: string, phase: SectionPhase, bytes: number, from: number | ListItem | undefined): void {
     const expected = this.#expected.get(name)
     if (expected?.doing !== 'awaited' || this.#finished) {
-      letGo(file)
+      letGo(from)
       return
     }
-    Object.assign(expected, { phase, bytes })
-    if (file === undefined) {
-      expected.failed('its descriptor did not arrive: raise the limit of open files (ulimit -n)')
+    expected.phase = phase
+    expected.bytes = bytes
+    if (from === undefined) {
+      this.#failed(expected, 'its descriptor did not arrive: raise the limit of open files (ulimit -n)')
       return
     }
-    Object.assign(expected, { file, doing: 'saved' })
+    expected.from = from
+    this.#now(expected, 'saved')
     this.declared(name)
-    expected.arrive()
   }
 
   unsaved({ name, phase, reason }: MessageOf<'unsaved'>): void {
     const expected = this.#expected.get(name)
     if (phase === 'final') this.#finalLost(name, reason)
-    else if (expected?.doing === 'awaited') expected.failed(reason)
+    else if (expected?.doing === 'awaited') this.#failed(expected, reason)
   }
 
   /** The offer is a keeper's, or this process's own: no other process would serve. */
@@ -132,7 +143,7 @@ export class SectionRestorer {
   predecessorGone(): void {
     this.#alone = true
     for (const expected of this.#expected.values()) {
-      if (expected.doing === 'awaited') expected.failed('the predecessor ended before it was sent')
+      if (expected.doing === 'awaited') this.#failed(expected, 'the predecessor ended before it was sent')
     }
   }
 
@@ -141,27 +152,53 @@ export class SectionRestorer {
     const expected = this.#expected.get(name)
     const section = this.#sections.get(name)
     if (expected?.doing !== 'saved' || !section?.restore) return
-    expected.doing = 'restoring'
-    this.#restore(section, expected.file!, expected.phase, expected).then(
-      () => {
-        expected.doing = 'restored'
-        expected.end()
-      },
-      (error: unknown) => { expected.failed(reasonOf(error)) }
-    )
+    this.#now(expected, 'restoring')
+    this.#next.push([section, expected])
+    if (this.#works) return
+    this.#works = true
+    // Not within share().
+    queueMicrotask(() => { void this.#work() })
+  }
+
+  /** Begins one after the other: a thousand of them in one turn would hold up those that this process serves. */
+  async #work(): Promise<void> {
+    // More may be added meanwhile.
+    for (const [section, expected] of this.#next) {
+      const turn = this.#budget.nextTurn()
+      if (turn) await turn
+      this.#begin(section, expected)
+    }
+    this.#next = []
+    this.#works = false
+  }
+
+  #begin(section: DeclaredSection, expected: ExpectedSection): void {
+    const { from, phase } = expected
+    expected.from = undefined
+    const failed = (error: unknown): void => { this.#failed(expected, reasonOf(error)) }
+    try {
+      const later = typeof from === 'number'
+        ? this.#restoreFile(section, from, phase, expected)
+        : this.#restoreItem(section, from!, expected)
+      if (later) later.then(() => { this.#now(expected, 'restored') }, failed)
+      else this.#now(expected, 'restored')
+    } catch (error) {
+      failed(error)
+    }
   }
 
   /** The program has declared all that it will. Resolves when all is restored; with a reason where this process must not serve. */
   async finish(): Promise<string | undefined> {
     const all = [...this.#expected.values()]
-    await Promise.all(all.map(({ arrived }) => arrived))
+    await this.#none('awaited')
     this.#finished = true
     for (const expected of all) {
       if (expected.doing !== 'saved') continue
-      letGo(expected.file)
-      expected.doing = 'unclaimed'
+      letGo(expected.from)
+      expected.from = undefined
+      this.#now(expected, 'unclaimed')
     }
-    await Promise.all(all.filter(({ doing }) => doing === 'restoring').map(({ over }) => over))
+    await this.#none('restoring')
     for (const { name, phase, reason } of all.filter(({ doing }) => doing === 'failed')) {
       const section = this.#sections.get(name)
       // No part of this program wants it.
@@ -182,7 +219,7 @@ export class SectionRestorer {
 
   /** Resolves when each section of the offer is restored or cannot be, however late the program declares it. */
   async allRestored(): Promise<void> {
-    await Promise.all([...this.#expected.values()].map(({ over }) => over))
+    await this.#none('awaited', 'saved', 'restoring')
   }
 
   /** share() comes too late for it. */
@@ -214,7 +251,7 @@ export class SectionRestorer {
     )
   }
 
-  #final(name: string, file: number | Buffer | undefined): void {
+  #final(name: string, file: number | undefined): void {
     const section = this.#sections.get(name)
     // restore() of a section that is not final here would replace what this process has done since.
     const takes = section && (section.merge ?? (section.final ? section.restore : undefined))
@@ -224,27 +261,33 @@ export class SectionRestorer {
       this.#finalLost(name, why)
       return
     }
-    const expected = this.#expected.get(name)
-    const done = (expected?.doing === 'restoring' ? expected.over : Promise.resolve())
-      .then(async () => { await this.#restore(section, file, 'final') })
+    const done = this.#restoreFinal(section, file)
       .catch((error: unknown) => { this.#finalLost(name, reasonOf(error)) })
       .then(() => { this.#finals.delete(done) })
     this.#finals.add(done)
+  }
+
+  async #restoreFinal(section: DeclaredSection, fd: number): Promise<void> {
+    while (this.#expected.get(section.name)?.doing === 'restoring') await this.#changed()
+    await this.#budget.nextTurn()
+    await this.#restoreFile(section, fd, 'final')
   }
 
   #finalLost(name: string, reason: string): void {
     this.#warn(`what the predecessor added to section "${name}" at last is lost: ${reason}`)
   }
 
+  #limitOf({ timeoutMs }: DeclaredSection): TimeLimit {
+    return new TimeLimit(timeoutMs, `restore() took longer than its timeout, ${timeoutMs} ms`)
+  }
+
   /** Owns the file. */
-  async #restore(section: DeclaredSection, from: number | Buffer, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
-    // Small files are read at once: a thousand of them in one turn would hold up those that this process serves.
-    await (this.#turn = Promise.resolve(this.#turn).then(() => this.#budget.nextTurn()))
-    const limit = new TimeLimit(section.timeoutMs, `restore() took longer than its timeout, ${section.timeoutMs} ms`)
+  async #restoreFile(section: DeclaredSection, fd: number, phase: SectionPhase, expected?: ExpectedSection): Promise<void> {
+    const limit = this.#limitOf(section)
     let told = performance.now()
     let file: ReadSection | undefined
     try {
-      file = await readSection(from, {
+      file = await readSection(fd, {
         signal: limit,
         progress: (bytes) => {
           if (expected) expected.bytes = bytes
@@ -253,37 +296,58 @@ export class SectionRestorer {
           this.#tellProgress(section.name, bytes)
         }
       })
-      mustKnow(section, file.header)
-      const { version, schema, generation, node, savedAt } = file.header
-      if (expected) expected.savedAt = savedAt
-      const info: RestoreInfo = {
-        phase, version, schema, generation, node, savedAt: new Date(savedAt), get signal() { return limit.signal }
-      }
-      const take = phase === 'final' && section.merge ? 'merge' : 'restore'
-      const { value } = file
-      try {
-        const done = section[take]?.(value, info)
-        if (isPromise(done)) await before(limit, async () => { await done })
-      } catch (error) {
-        // An error of the program: the reload fails with its message, and this log shows where it comes from.
-        if (error !== limit.reason) this.#warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
-        throw error
-      }
+      await this.#give(section, file.header, file.value, phase, limit, expected)
     } finally {
       limit.end()
       file?.close()
     }
   }
+
+  #restoreItem(section: DeclaredSection, item: ListItem, expected: ExpectedSection): Promise<void> | undefined {
+    const limit = this.#limitOf(section)
+    let later
+    try {
+      later = this.#give(section, item.header, valueOf(item), 'offer', limit, expected)
+      return later?.finally(() => { limit.end() })
+    } finally {
+      if (!later) limit.end()
+    }
+  }
+
+  /** Calls restore(), or merge(). Undefined where that is done at once. */
+  #give(
+    section: DeclaredSection, header: SectionAbout, value: unknown, phase: SectionPhase, limit: TimeLimit, expected?: ExpectedSection
+  ): Promise<void> | undefined {
+    mustKnow(section, header)
+    const { version, schema, generation, node, savedAt } = header
+    if (expected) expected.savedAt = savedAt
+    const info: RestoreInfo = {
+      phase, version, schema, generation, node, savedAt: new Date(savedAt), get signal() { return limit.signal }
+    }
+    const take = phase === 'final' && section.merge ? 'merge' : 'restore'
+    const threw = (error: unknown): never => {
+      // An error of the program: the reload fails with its message, and this log shows where it comes from.
+      if (error !== limit.reason) this.#warn(`${take}() of section "${section.name}" threw ${textOf(error)}`)
+      throw error
+    }
+    try {
+      const done = section[take]?.(value, info)
+      return isPromise(done) ? before(limit, async () => { await done }).catch(threw) : undefined
+    } catch (error) {
+      return threw(error)
+    }
+  }
 }
 
-function letGo(file: number | Buffer | undefined): void {
-  if (typeof file === 'number') void closeLater(file)
+function letGo(from: number | ListItem | undefined): void {
+  if (typeof from === 'number') void closeLater(from)
 }
 
 /** Throws where the section is of a form that the program does not read. */
-function mustKnow(section: DeclaredSection, { name, schema }: SectionHeader): void {
-  if (name !== section.name) throw new Error(`the file holds section "${name}"`)
-  const known = [...new Set([section.schema ?? 0, ...(section.accepts ?? [])])].sort((a, b) => a - b)
-  if (known.includes(schema ?? 0)) return
-  throw new Error(`it has ${schema === null ? 'no schema (0)' : `schema ${schema}`}, and this program reads ${known.join(', ')}. Name it in accepts, where restore can read it`)
+function mustKnow({ name, schema = 0, accepts = [] }: DeclaredSection, header: SectionAbout): void {
+  if (name !== header.name) throw new Error(`the file holds section "${header.name}"`)
+  const found = header.schema ?? 0
+  if (found === schema || accepts.includes(found)) return
+  const known = [...new Set([schema, ...accepts])].sort((a, b) => a - b)
+  throw new Error(`it has ${header.schema === null ? 'no schema (0)' : `schema ${found}`}, and this program reads ${known.join(', ')}. Name it in accepts, where restore can read it`)
 }

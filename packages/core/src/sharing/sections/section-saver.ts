@@ -10,7 +10,8 @@ import { smallBytes } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { before, TimeLimit } from './abortable.js'
-import { isPromise, writeSection, writeSmallSection, type SectionInFile, type SmallSection, type WriteOptions } from './section-file.js'
+import { isPromise, writeSection, type EncodedValue, type HeaderToWrite, type SectionInFile, type WriteOptions } from './section-file.js'
+import { leastLimit, listed, type ListedSection } from './section-list.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 /** A section in a file, which the caller of `save` closes. */
@@ -18,10 +19,12 @@ export interface SavedSection extends SectionInFile {
   readonly phase: SectionPhase
 }
 
-/** What is known of the process that reads it: whether it takes the bytes of small sections together. */
+/** What is known of the process that reads it: also whether it reads small sections in a list. */
 export interface ReaderReads extends Pick<WriteOptions, 'plain'> {
-  readonly together?: boolean
+  readonly lists?: boolean
 }
+
+export type Saved = SavedSection | ListedSection
 
 /** The program that saves. */
 export interface Author {
@@ -55,56 +58,82 @@ export class SectionSaver {
   }
 
   /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. */
-  async save(name: string, phase: SectionPhase, signal: AbortSignal, reads: { readonly plain?: boolean } = {}): Promise<SavedSection> {
-    return { ...await this.#save(name, phase, signal, reads) as SectionInFile, phase }
+  async save(name: string, phase: SectionPhase, signal: AbortSignal, reads: Pick<ReaderReads, 'plain'> = {}): Promise<SavedSection> {
+    return await this.#save(name, phase, signal, reads) as SavedSection
   }
 
-  /** The same for an offer. */
-  async saveForOffer(name: string, signal: AbortSignal, reads: ReaderReads): Promise<SavedSection | SmallSection> {
-    return { ...await this.#save(name, 'offer', signal, reads), phase: 'offer' }
+  /** The same for an offer. At once where save() does not wait and the section goes into a list: there may be a thousand of them. */
+  saveForOffer(name: string, signal: AbortSignal, reads: ReaderReads): Saved | Promise<Saved> {
+    return this.#save(name, 'offer', signal, reads)
   }
 
-  async #save(name: string, phase: SectionPhase, signal: AbortSignal, reads: ReaderReads): Promise<SectionInFile | SmallSection> {
+  #save(name: string, phase: SectionPhase, signal: AbortSignal, reads: ReaderReads): Saved | Promise<Saved> {
     const section = this.#sections.get(name)
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
-    const shown = phase !== 'checkpoint'
-    if (shown) this.note(name, 'saving', 0)
     const limit = new TimeLimit(section.timeoutMs, `save() took longer than its timeout, ${section.timeoutMs} ms`, signal)
     try {
       signal.throwIfAborted()
-      const progress = (bytes: number): void => {
-        if (shown) this.note(name, 'saving', bytes)
-        // It goes on in later turns: from now on the time counts.
-        if (bytes > smallBytes) limit.start()
-      }
-      const saved = await this.#write(section, phase, limit, { progress, plain: reads.plain ?? false }, reads)
-      if (shown) this.note(name, 'saved', saved.bytes)
-      return saved
+      const answer = section.save({ phase, get signal() { return limit.signal } })
+      const small = isPromise(answer) ? undefined : this.#listed(section, phase, answer, reads)
+      if (!small || !('entry' in small)) return this.#write(section, phase, answer, limit, reads, small)
+      limit.end()
+      return small
     } catch (cause) {
-      if (shown) this.note(name, 'failed', 0)
-      // An error of the program: the reload fails with its message, and this log shows where it comes from.
-      if (shown && cause !== limit.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
-      throw cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `it could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+      limit.end()
+      throw this.#failure(name, phase, limit, cause)
+    }
+  }
+
+  /** Ends the limit. `encoded`: what it answers, where that is known. */
+  async #write(
+    section: DeclaredSection, phase: SectionPhase, answer: unknown, limit: TimeLimit, reads: ReaderReads, encoded?: EncodedValue
+  ): Promise<Saved> {
+    const { name } = section
+    const shown = phase !== 'checkpoint'
+    if (shown) this.note(name, 'saving', 0)
+    const progress = (bytes: number): void => {
+      if (shown) this.note(name, 'saving', bytes)
+      // It goes on in later turns: from now on the time counts.
+      if (bytes > smallBytes) limit.start()
+    }
+    const write = (value: unknown, known?: EncodedValue): Promise<SectionInFile> => writeSection(this.#header(section, phase), value, {
+      progress, plain: reads.plain ?? false, encoded: known, signal: limit, maxBytes: section.mostBytes
+    })
+    try {
+      const value = !isPromise(answer) ? answer : await before(limit, async () => {
+        const saved = await answer
+        // It comes too late. A stream must learn that, and does when it is written.
+        if (limit.aborted) await write(saved)
+        return saved
+      })
+      const small = isPromise(answer) ? this.#listed(section, phase, value, reads) : encoded
+      if (small && 'entry' in small) return small
+      const saved = await write(value, small)
+      if (shown) this.note(name, 'saved', saved.bytes)
+      return { ...saved, phase }
+    } catch (cause) {
+      throw this.#failure(name, phase, limit, cause)
     } finally {
       limit.end()
     }
   }
 
-  async #write(
-    section: DeclaredSection, phase: SectionPhase, limit: TimeLimit, options: Pick<WriteOptions, 'progress' | 'plain'>,
-    { together = false }: ReaderReads
-  ): Promise<SectionInFile | SmallSection> {
-    const header = { name: section.name, schema: section.schema ?? null, phase, ...this.#author() }
-    const writing = together ? writeSmallSection : writeSection
-    const write = async (value: unknown): Promise<SectionInFile | SmallSection> =>
-      await writing(header, value, { ...options, signal: limit, maxBytes: section.mostBytes })
-    const answer = section.save?.({ phase, get signal() { return limit.signal } })
-    const value = !isPromise(answer) ? answer : await before(limit, async () => {
-      const saved = await answer
-      // It comes too late. A stream must learn that, and does when it is written.
-      if (limit.aborted) await write(saved)
-      return saved
-    })
-    return await write(value)
+  #listed(section: DeclaredSection, phase: SectionPhase, value: unknown, reads: ReaderReads): ListedSection | EncodedValue | undefined {
+    if (!reads.lists || section.mostBytes < leastLimit) return undefined
+    const small = listed(this.#header(section, phase), value, reads.plain ?? false)
+    if (small && 'entry' in small) this.note(section.name, 'saved', small.entry.length)
+    return small
+  }
+
+  #header({ name, schema }: DeclaredSection, phase: SectionPhase): HeaderToWrite {
+    return { name, schema: schema ?? null, phase, ...this.#author() }
+  }
+
+  #failure(name: string, phase: SectionPhase, limit: TimeLimit, cause: unknown): HandoverError {
+    const shown = phase !== 'checkpoint'
+    if (shown) this.note(name, 'failed', 0)
+    // An error of the program: the reload fails with its message, and this log shows where it comes from.
+    if (shown && cause !== limit.reason && !(cause instanceof HandoverError)) this.#warn(`save() of section "${name}" threw ${textOf(cause)}`)
+    return cause instanceof HandoverError ? cause : new HandoverError('HANDOVER_STATE', `it could not be saved: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
   }
 }

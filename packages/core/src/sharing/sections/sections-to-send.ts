@@ -1,24 +1,24 @@
 /** The sections that a predecessor sends after its offer. */
 
-import { writeSync } from 'node:fs'
 import { reasonOf } from '../../errors.js'
 import { LoopBudget } from '../../platform/loop-budget.js'
-import { closeLater, openMemoryFile, sealMemoryFile } from '../../platform/memory-file.js'
+import { closeLater, sealedFile, smallBytes } from '../../platform/memory-file.js'
 import type { Channel } from '../../protocol/channel.js'
 import type { MessageOf } from '../../protocol/handover-messages.js'
-import type { SmallSection } from './section-file.js'
-import type { SavedSection } from './section-saver.js'
+import { isPromise } from './section-file.js'
+import { listOf, type ListedSection } from './section-list.js'
+import type { Saved, SavedSection } from './section-saver.js'
 
-type Greeting = Pick<MessageOf<'hello'>, 'v8' | 'together'>
+type Greeting = Pick<MessageOf<'hello'>, 'v8' | 'lists'>
 
 /** The shared state that goes along with the listeners. */
 export interface SectionsToSend {
   readonly names: readonly string[]
   /**
-   * The file of one section, which is closed when it has been sent. The successor hears what it throws, and decides whether to go on.
-   * `hello`: what the successor has said of itself.
+   * One section: in a file, which is closed when it has been sent, or for a list. The successor hears what it throws, and decides whether
+   * to go on. `hello`: what the successor has said of itself.
    */
-  save(name: string, signal: AbortSignal, hello: Greeting): Promise<SavedSection | SmallSection>
+  save(name: string, signal: AbortSignal, hello: Greeting): Saved | Promise<Saved>
   /** The successor has read so much of it. */
   restoring?(name: string, bytes: number): void
 }
@@ -31,11 +31,13 @@ export async function sendSections(sections: SectionsToSend, channel: Channel, s
   const budget = new LoopBudget()
   const small = new SmallSections(channel, signal)
   for (const name of sections.names) {
-    await budget.nextTurn()
+    const turn = budget.nextTurn()
+    if (turn) await turn
     try {
-      const saved = await sections.save(name, signal, hello)
-      if ('content' in saved) {
-        small.add(name, saved.content)
+      const answer = sections.save(name, signal, hello)
+      const saved = isPromise(answer) ? await answer : answer
+      if ('entry' in saved) {
+        small.add(name, saved)
         if (sections.names.length < fewSections) await small.send()
       } else await sendSection(name, saved, channel, signal)
     } catch (error) {
@@ -54,24 +56,24 @@ export async function sendSection(name: string, { fd, bytes, phase }: SavedSecti
   }
 }
 
-/** In one file: each costs system calls in both processes. */
+/** In one file: so that the successor restores them while the next are saved. */
 const mostTogether = 250
 
-/** Sends small sections in one file: when they are many, or when a turn of the event loop has added none. */
+/** Sends small sections as lists: when they are many, or when a turn of the event loop has added none. */
 class SmallSections {
   readonly #channel: Channel
   readonly #signal: AbortSignal
-  #added: { readonly name: string; readonly content: Buffer }[] = []
+  #added: (ListedSection & { readonly name: string })[] = []
 
   constructor(channel: Channel, signal: AbortSignal) {
     this.#channel = channel
     this.#signal = signal
   }
 
-  add(name: string, content: Buffer): void {
-    this.#added.push({ name, content })
-    if (this.#added.length === 1) this.#wait(1)
-    else if (this.#added.length === mostTogether) void this.send()
+  add(name: string, { entry, by }: ListedSection): void {
+    const length = this.#added.push({ name, entry, by })
+    if (length === 1) this.#wait(1)
+    else if (length === mostTogether) void this.send()
   }
 
   #wait(known: number): void {
@@ -87,18 +89,15 @@ class SmallSections {
     this.#added = []
     let fd
     try {
-      fd = openMemoryFile('handover:sections')
-      const whole = Buffer.concat(added.map(({ content }) => content))
-      const written = writeSync(fd, whole, 0, whole.length, 0)
-      if (written < whole.length) throw new Error(`only ${written} bytes of ${whole.length} can be written to the file`)
-      sealMemoryFile(fd)
-      const parts = added.map(({ name, content }) => ({ name, bytes: content.length }))
-      await this.#channel.sendWhenRoom({ type: 'section', name: '', phase: 'offer', bytes: whole.length, parts }, [fd], this.#signal)
+      const bytes = Buffer.from(listOf(added[0]!.by, added.map(({ entry }) => entry)))
+      fd = sealedFile(bytes)
+      const listed = added.map(({ name, entry }) => ({ name, bytes: entry.length }))
+      await this.#channel.sendWhenRoom({ type: 'section', name: '', phase: 'offer', bytes: bytes.length, listed }, [fd], this.#signal)
     } catch (error) {
       if (this.#signal.aborted) return
       for (const { name } of added) this.#channel.send({ type: 'unsaved', name, phase: 'offer', reason: reasonOf(error) })
     } finally {
-      if (fd !== undefined) void closeLater(fd)
+      if (fd !== undefined) void closeLater(fd, smallBytes)
     }
   }
 }
