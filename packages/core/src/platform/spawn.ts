@@ -91,7 +91,8 @@ export async function start(
       throw spawnError(command, cause)
     })
   void child.ended.then(() => relay?.unref())
-  await nextTurn()
+  // Not in a keeper, which serves no request: it hears of an end in the order of its promises.
+  if (withoutFork) await nextTurn()
   const unref = (): void => {
     child.unref?.()
     relay?.unref()
