@@ -166,19 +166,26 @@ export async function decodePlain(bytes: Buffer, of: string, signal: Abortable):
     const reader = new (classes ??= load()).Reader(bytes)
     reader.readHeader()
     const kind = reader.readValue() as Kind
-    const [map, set, array] = [new Map<unknown, unknown>(), new Set(), [] as unknown[]]
-    for (let slice; (slice = reader.readValue() as unknown[] | null) !== null;) {
-      if (!Array.isArray(slice)) throw new TypeError('a slice of it is no list')
-      if (kind === 'Map') {
-        const values = reader.readValue() as unknown[]
-        for (let at = 0; at < slice.length; at++) map.set(slice[at], values[at])
-      }
-      else if (kind === 'Set') for (const entry of slice) set.add(entry)
-      else for (const item of slice) array.push(item)
-      const turn = budget.nextTurn()
-      if (!turn) continue
-      await turn
+    const lists: (readonly unknown[])[] = []
+    const nextTurn = async (): Promise<void> => {
+      await budget.nextTurn()
       signal.throwIfAborted()
+    }
+    for (let list; (list = reader.readValue() as unknown[] | null) !== null;) {
+      if (!Array.isArray(list)) throw new TypeError('a slice of it is no list')
+      lists.push(list)
+      if (budget.isSpent) await nextTurn()
+    }
+    // Only now: while it is read, each collection of garbage would look through the whole table.
+    const [map, set, array] = [new Map<unknown, unknown>(), new Set(), [] as unknown[]]
+    for (let at = 0; at < lists.length; at++) {
+      const list = lists[at]!
+      if (kind === 'Map') {
+        const values = lists[++at]!
+        for (let index = 0; index < list.length; index++) map.set(list[index], values[index])
+      } else if (kind === 'Set') for (const entry of list) set.add(entry)
+      else for (const item of list) array.push(item)
+      if (budget.isSpent) await nextTurn()
     }
     return kind === 'Map' ? map : kind === 'Set' ? set : kind === 'Array' ? array : array[0]
   } catch (cause) {
