@@ -80,7 +80,7 @@ export class Slot {
     const launched = await this.#startWorker(this.#side.command(inPlace), env, this.index, name, this.#workerSide)
     // As it will call itself when it has its offer; it may not live that long.
     launched.worker.generation = this.#context.generation + 1
-    this.workers.add(launched.worker)
+    this.#know(launched.worker)
     return launched
   }
 
@@ -90,8 +90,7 @@ export class Slot {
   async start(first = false, withoutState = false): Promise<Worker> {
     const { state } = this.#lifecycle
     const start: Start = { givenUp: false, server: this.server, returning: state.is === 'returning' ? state.undo.from : undefined }
-    if (state.is === 'serving') this.#lifecycle.move('serving', { is: 'starting', start })
-    else if (state.is === 'returning') this.#lifecycle.move('returning', { is: 'starting', start })
+    if (state.is === 'serving' || state.is === 'returning') this.#lifecycle.move(state.is, { is: 'starting', start })
     else this.#lifecycle.move('empty', { is: 'starting', start })
     start.over = this.#start(start, first, withoutState)
     return await start.over
@@ -149,8 +148,7 @@ export class Slot {
     const { server } = this
     const { state } = this.#lifecycle
     if (state.is === 'starting') state.start.server = worker
-    else if (state.is === 'serving') this.#lifecycle.move('serving', { is: 'serving', server: worker })
-    else if (state.is === 'empty') this.#lifecycle.move('empty', { is: 'serving', server: worker })
+    else if (state.is === 'serving' || state.is === 'empty') this.#lifecycle.move(state.is, { is: 'serving', server: worker })
     else return false
     this.#stopOther(server)
     this.#serverChanged(worker)
@@ -332,10 +330,13 @@ export class Slot {
     this.#context.generation = worker.generation
     this.#side.checkpoints.served(this.index)
     this.#side.changed(worker)
-    if (!worker.how) return
-    // It died in this very moment: its end may have been noticed before it was known to serve.
+    if (worker.how) this.#know(worker)
+  }
+
+  /** It may have ended already: that was noticed before it was known, and nothing was done. */
+  #know(worker: Worker): void {
     this.workers.add(worker)
-    this.#ended(worker, worker.how)
+    if (worker.how) this.#ended(worker, worker.how)
   }
 
   /** The worker that served does not any more. */
