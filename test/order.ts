@@ -7,11 +7,12 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** As `node test/run.mjs --slowest` names them. A file that is not here is no mistake: it comes a little late. */
 const longest = [
-  'types/matrix', 'chaos/chaos', 'integration/keeper/spare', 'integration/connections/sessions', 'integration/sharing/prom-client', 'faults/before-ready', 'integration/keeper/kept-load', 'faults/bad-builds', 'integration/foreign/fastify', 'integration/packages/pack',
-  'documents/pages', 'integration/connections/websockets', 'integration/connections/kinds', 'faults/crash', 'integration/packages/release', 'integration/control/reload-plain', 'integration/connections/http', 'integration/connections/sessions-wire', 'integration/keeper/keeper-life', 'integration/sharing/examples',
-  'integration/sharing/large-values', 'documents/readme', 'integration/adapters/fastify', 'integration/shutdown/http', 'integration/sharing/share', 'integration/adapters/unaware', 'integration/sharing/hard', 'integration/sharing/between-versions', 'integration/keeper/bad-input', 'faults/moving',
-  'integration/keeper/releases', 'faults/bad-checkpoint', 'faults/blocked', 'integration/keeper/workers', 'integration/adapters/preload', 'integration/packages/binaries', 'integration/control/healing', 'integration/connections/timers', 'peers/tools', 'integration/keeper/pid1',
-  'faults/undo', 'fuzz/fuzz', 'integration/keeper/run-input', 'integration/shutdown/endings', 'integration/connections/sockets', 'integration/control/status', 'peers/rolling', 'integration/adapters/express', 'integration/keeper/checkpoint', 'documents/site'
+  'types/matrix', 'chaos/chaos', 'faults/before-ready', 'integration/sharing/prom-client', 'fuzz/fuzz', 'integration/connections/sessions-wire', 'documents/pages', 'faults/bad-builds', 'integration/foreign/fastify', 'integration/connections/websockets',
+  'integration/keeper/kept-load', 'integration/connections/sessions', 'integration/sharing/examples', 'integration/sharing/between-versions', 'integration/connections/kinds', 'integration/packages/pack', 'integration/keeper/keeper-life', 'faults/crash', 'integration/adapters/fastify', 'integration/packages/release',
+  'integration/control/reload-plain', 'documents/readme', 'integration/packages/install', 'integration/shutdown/http', 'integration/connections/http', 'integration/keeper/run-input', 'integration/keeper/releases', 'integration/keeper/spare', 'integration/sharing/share', 'integration/keeper/bad-input',
+  'peers/chromium', 'integration/sharing/large-values', 'integration/connections/sockets', 'integration/sharing/hard', 'faults/moving', 'peers/tools', 'faults/blocked', 'integration/adapters/preload', 'integration/adapters/express', 'peers/http2-clients',
+  'integration/keeper/checkpoint', 'integration/connections/timers', 'integration/keeper/workers', 'faults/bad-checkpoint', 'integration/keeper/elsewhere', 'integration/control/healing', 'integration/control/status', 'integration/handover/servers', 'faults/undo', 'integration/shutdown/endings',
+  'integration/keeper/metrics', 'integration/adapters/socketio', 'peers/event-source', 'integration/shutdown/activation', 'documents/site', 'integration/packages/binaries', 'integration/load/example', 'integration/control/report', 'integration/connections/tls', 'integration/connections/unread'
 ]
 
 export class LongestFirst extends BaseSequencer {
