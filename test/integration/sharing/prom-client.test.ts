@@ -66,7 +66,7 @@ test('with 4 workers under handover run /metrics of any of them is the sum, over
   expect(await app.stop()).toEqual({ code: 0, signal: null })
 })
 
-test('no scraper sees a value go down while workers are killed or blocked, reloads are taken back, their number changes and the keeper is another one', async () => {
+test('no scraper sees a value go down while workers are killed or blocked, reloads are taken back, their number changes and the keeper is another one', { timeout: 300_000 }, async () => {
   // So that what each process counts is larger than what fits into a pipe at once.
   await using app = await KeptApp.start(programPath('metrics.mjs'), { workers: 4, env: { SERIES: '300' } })
   const traffic = new Traffic(app.port)
