@@ -357,16 +357,17 @@ describe('the end of a process', () => {
     expect(await next.sum()).toBe(6)
   })
 
-  it.each([64, 200])('holds no more than so many descriptors, after %i processes that nobody inherits', async (count) => {
+  it('holds no more than so many descriptors, after 64 and after 200 processes that nobody inherits', async () => {
     app = new App()
-    for (let made = 0; made < count; made++) {
+    for (let made = 1; made <= 200; made++) {
       const one = app.process(0, 1)
       one.end.sayWith({ type: 'tally', topic, snapshot: one.snapshot }, app.files, text(1))
       await one.end.ends()
       await waitFor(() => app.orphans.includes(one.id))
+      if (made !== 64 && made !== 200) continue
+      expect(app.orphans).toHaveLength(64)
+      expect(app.files.open).toBe(64)
     }
-    expect(app.orphans).toHaveLength(64)
-    expect(app.files.open).toBe(64)
   }, 60_000)
 })
 
