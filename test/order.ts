@@ -12,7 +12,8 @@ const longest = [
   'integration/control/reload-plain', 'documents/readme', 'integration/packages/install', 'integration/shutdown/http', 'integration/connections/http', 'integration/keeper/run-input', 'integration/keeper/releases', 'integration/keeper/spare', 'integration/sharing/share', 'integration/keeper/bad-input',
   'peers/chromium', 'integration/sharing/large-values', 'integration/connections/sockets', 'integration/sharing/hard', 'faults/moving', 'peers/tools', 'faults/blocked', 'integration/adapters/preload', 'integration/adapters/express', 'peers/http2-clients',
   'integration/keeper/checkpoint', 'integration/connections/timers', 'integration/keeper/workers', 'faults/bad-checkpoint', 'integration/keeper/elsewhere', 'integration/control/healing', 'integration/control/status', 'integration/handover/servers', 'faults/undo', 'integration/shutdown/endings',
-  'integration/keeper/metrics', 'integration/adapters/socketio', 'peers/event-source', 'integration/shutdown/activation', 'documents/site', 'integration/packages/binaries', 'integration/load/example', 'integration/control/report', 'integration/connections/tls', 'integration/connections/unread'
+  'integration/keeper/metrics', 'integration/adapters/socketio', 'peers/event-source', 'integration/shutdown/activation', 'documents/site', 'integration/packages/binaries', 'integration/load/example', 'integration/control/report', 'integration/connections/tls', 'integration/connections/unread',
+  'unit/cli/memory-watch', 'unit/load/losses', 'unit/cli/drill', 'unit/core/sharing/section-file', 'unit/core/platform/tls-records', 'unit/core/sharing/plain-value', 'unit/cli/keeper', 'unit/core/sharing/aggregate', 'unit/cli/count-store', 'unit/cli/listener-members', 'unit/load/client'
 ]
 
 export class LongestFirst extends BaseSequencer {
