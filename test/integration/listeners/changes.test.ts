@@ -40,6 +40,16 @@ test('a new version that listens twice on what it adds fails as in Node, and lea
   expect([await connects(at(b)), await ask('http', at(a))]).toEqual(['ECONNREFUSED', pid])
 })
 
+test('a new version that cannot listen where the old one could not either is no worse, and takes over', async () => {
+  const [a] = await freePorts(1)
+  const listen = [at(a), { path: '/nowhere/to/be/found.sock' }]
+  await using planned = new Planned({ listen })
+  await planned.addresses(1)
+  for (let reloads = 0; reloads < 2; reloads++) expect(await planned.reload()).toEqual({ kept: [`tcp ${host}:${a}`], added: [], dropped: [] })
+  planned.next({ listen: [...listen, { path: '/nowhere/else.sock' }] })
+  await expect(planned.reload()).rejects.toThrow(/cannot serve: listen EACCES: permission denied \/nowhere\/else\.sock/)
+})
+
 test('a dropped listener refuses connects from the commit on', async () => {
   const [a, b] = await freePorts(2)
   await using planned = new Planned(plan(a, b))

@@ -1,5 +1,6 @@
 # Runs a command on a terminal of its own, as a shell would: standard input and error are the terminal, standard output is descriptor 3.
 # Prints how the command ended. A line on standard input hangs up, and is answered; the end of standard input ends the shell.
+# With ENDS_SHELL such a line ends the shell, and the terminal stays open.
 # With KEEPS_HANGUP the command is in the background, and the shell does not pass the hangup on to it: `disown` of bash.
 import json, os, pty, signal, subprocess, sys
 
@@ -13,7 +14,7 @@ if shell == 0:
     signal.pause()
 
 sys.stdin.readline()
-os.close(terminal)
+os.kill(shell, signal.SIGKILL) if 'ENDS_SHELL' in os.environ else os.close(terminal)
 os.write(answers, json.dumps({'hungUp': True}).encode() + b'\n')
 sys.stdin.read()
 os.kill(shell, signal.SIGKILL)

@@ -68,6 +68,14 @@ test('when its terminal goes away a program drains and ends with status 0, witho
   expect(new Set(lines.filter(({ event }) => event !== undefined).map(({ generation }) => generation))).toEqual(new Set([1]))
 })
 
+test('when the first process of its session ends a program ends, too, though the terminal is still open', async () => {
+  const { until, hangUp, lines } = onTerminal({ linger: 100 }, { ENDS_SHELL: '1' })
+  await until(({ event }) => event === 'listening')
+  hangUp()
+  expect(await until(({ event }) => event === 'exit')).toMatchObject({ code: 0 })
+  expect(lines.filter(({ generation }) => generation === 2)).toEqual([])
+})
+
 test('SIGHUP from anybody else reloads a program on a terminal that is still there', async () => {
   const { until } = onTerminal({ linger: 100 })
   const { pid } = await until(({ event }) => event === 'listening')

@@ -12,12 +12,12 @@ export const statusAfterStop = (state: LifecycleState, how: ProcessEnd): number 
 
 /** The first worker did not come to serve: says why, and answers the exit status. */
 export function firstStartFailed(error: unknown, how: ProcessEnd | undefined, say: (line: string) => void): number {
+  // It said that it cannot serve. If it stayed, the keeper has killed it.
+  const saidSo = error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
   // A program that did its work and never listened.
-  if (how?.code === 0) return 0
+  if (how?.code === 0 && !saidSo) return 0
   say(`${firstLine(error)}. Nobody serves. ${todoAfter(error, how)}`)
-  // A worker that said that it cannot serve, and stayed, was killed by the keeper.
-  const wasKilled = how?.signal && error instanceof HandoverError && error.code === 'HANDOVER_SUCCESSOR_FAILED'
-  return how && !wasKilled ? statusOf(how) : 1
+  return how && !(saidSo && (how.signal || how.code === 0)) ? statusOf(how) : 1
 }
 
 /** The error of the system, in the successor, is the cause of ours. */

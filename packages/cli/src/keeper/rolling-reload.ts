@@ -48,6 +48,8 @@ export async function reload(
   const reports: Report[] = []
   const forget = fleet.onReport((report) => { reports.push(report) })
   const watched = request.events ? watchBoots(() => fleet.slots.flatMap(bootOf), (event) => { tell('', event) }) : undefined
+  // What a worker has closed since may be open in the next version: its port must be free.
+  fleet.settleMembers()
   const error = await replaceAll(fleet, request, tell, done, only).then(() => undefined, (cause: unknown) => takeBack(fleet, done, cause))
   watched?.()
   if (!error) {

@@ -6,7 +6,7 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import type tls from 'node:tls'
-import { acceptorOf, adoptDescriptor, countConnections, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
+import { acceptorOf, adoptDescriptor, countConnections, isSentAway, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
 import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
 import { isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
@@ -72,6 +72,8 @@ interface Reader {
 }
 
 const none: readonly RunningRequest[] = []
+/** How often a drain looks for connections that the program has sent to another process. */
+const lookMs = 250
 
 export class ConnectionTracker {
   readonly #connections = new Map<net.Socket, Connection>()
@@ -80,6 +82,8 @@ export class ConnectionTracker {
   readonly #of: TrackedServer
   readonly #connected: (socket: net.Socket) => void
   #arriving = 0
+  /** At how many connections those that the program has sent to another process are looked for. */
+  #lookAt = 64
   #drain: Drain | undefined
   /** The connection that is being received, whose 'connection' event comes from here. */
   #receiving: MovedConnection | undefined
@@ -130,6 +134,7 @@ export class ConnectionTracker {
   }
 
   get open(): number {
+    this.#forgetSentAway()
     return this.#connections.size + this.#arriving
   }
 
@@ -170,11 +175,20 @@ export class ConnectionTracker {
       timerInherited: false, byHand: false, stays
     }
     this.#connections.set(socket, connection)
+    if (this.#connections.size >= this.#lookAt) this.#forgetSentAway()
     socket.once('close', () => {
       for (const request of connection.running) if (!request.isWatched) countFailed(request)
       if (this.#connections.get(socket) === connection && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
     })
     return connection
+  }
+
+  /** Those of another process are its own. Nothing of Node reports them. */
+  #forgetSentAway(): void {
+    for (const [socket, connection] of this.#connections) {
+      if (isSentAway(socket) && this.#connections.delete(socket)) this.#drain?.ended(socket, connection)
+    }
+    this.#lookAt = 64 + 2 * this.#connections.size
   }
 
   // ---- moves ----
@@ -279,8 +293,14 @@ export class ConnectionTracker {
   /** Begins the drain; `cut()` ends it before all connections have left, `undo()` gives it up. */
   drain(options: DrainOptions): Drain {
     this.#drain?.undo()
+    this.#forgetSentAway()
     for (const [socket, connection] of this.#connections) for (const request of connection.running) this.#watch(socket, connection, request)
-    return this.#drain = new Drain(this.#of, options, () => { this.#drain = undefined })
+    const drain = new Drain(this.#of, options, () => { this.#drain = undefined })
+    const looking = setInterval(() => {
+      if (this.#drain === drain) this.#forgetSentAway()
+      else clearInterval(looking)
+    }, lookMs).unref()
+    return this.#drain = drain
   }
 
   // ---- requests ----

@@ -68,6 +68,8 @@ export class GenerationContext implements ProcessContext {
   readonly support: Support
   readonly lifecycle = new Lifecycle((from, to) => { this.#moved(from, to) })
   readonly registry = new ListenerRegistry()
+  /** Why a listen() failed. Where this process serves all the same, the next version may lack the same. */
+  readonly failures = new Set<string>()
   readonly startTimes = new StartTimes()
   readonly spares = new SpareListeners(this.registry, this.lifecycle)
   readonly covered = new CoveredListeners(this.registry, (line) => { this.log('warn', line) })

@@ -12,6 +12,7 @@ import type { HandoverError } from '../errors.js'
 import type { ListenHook } from '../listeners/listen-hook.js'
 import { isByDescriptor, isEphemeral, type AskedAddress } from '../listeners/listener-match.js'
 import type { Listener, OfferedSocket } from '../listeners/listener-registry.js'
+import { listensAnew, onceClosed } from '../listeners/listening-end.js'
 import { native } from '../platform/native.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -20,6 +21,9 @@ import { findPredecessor } from './find-predecessor.js'
 import type { GenerationContext } from './generation-context.js'
 
 type Owner = net.Server | dgram.Socket
+
+/** Of those that the next version is told of. A program may try one port after the other. */
+const mostFailures = 100
 
 export class Listening implements ListenHook {
   readonly #context: GenerationContext
@@ -51,8 +55,9 @@ export class Listening implements ListenHook {
     return this.#context.registry.bindBeside(asked)
   }
 
-  before(_owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined {
+  before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined {
     const { startup, paths, registry } = this.#context
+    listensAnew(owner)
     this.#enter()
     if (asked?.kind === 'unix') paths.guard()
     if (this.#refusal) return this.#refusal
@@ -79,6 +84,7 @@ export class Listening implements ListenHook {
   after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void {
     const { host, startup, registry, lifecycle, state, servers } = this.#context
     startup.readiness.listened()
+    if (lifecycle.state.is === 'preparing') startup.predecessor?.channel.ref()
     const listener = registry.add(owner, asked, claimed?.about, backlog)
     if (listener && claimed && !startup.isQuiet) registry.acceptOn(listener)
     if (!host.signals.listeners('exit').includes(this.#onExit)) host.signals.once('exit', this.#onExit)
@@ -94,7 +100,7 @@ export class Listening implements ListenHook {
     if (listener && this.#needsSpare(owner, listener, claimed)) {
       this.#context.spares.keep(owner, claimed?.about ?? listener.about, claimed !== undefined)
     }
-    owner.once('close', () => {
+    onceClosed(owner, () => {
       servers.closed(owner)
       host.clock.setImmediate(() => { this.#rest() })
     })
@@ -127,8 +133,29 @@ export class Listening implements ListenHook {
     const { startup, registry, servers, host } = this.#context
     startup.readiness.listened()
     if (claimed) registry.giveBack(claimed)
-    if (error && !servers.mayFail(owner) && !(servers.isStranger(owner) && this.#listensOn(asked?.port))) startup.failed(error)
+    const isNothing = !error || servers.mayFail(owner) || (servers.isStranger(owner) && this.#listensOn(asked?.port))
+    if (!isNothing && !this.#mayGoOnWithout(error)) startup.failed(error)
     else host.clock.setImmediate(() => { startup.readiness.settle() })
+  }
+
+  /** Where no other process serves, or where that one serves without it as well, the program decides, as it does without Handover. */
+  #mayGoOnWithout(error: Error): boolean {
+    const { startup, host, keeper, failures, registry, log } = this.#context
+    const isFirst = failures.size === 0
+    if (failures.size < mostFailures) failures.add(error.message)
+    const { predecessor, offer } = startup.predecessor ?? {}
+    const nobodyServes = !predecessor || [keeper?.keeper, host.pid].includes(predecessor.pid)
+    if (!nobodyServes && !offer?.lacks?.includes(error.message)) return false
+    // Nothing of ours keeps a program alive that has nothing more to do.
+    if (registry.listeners.length === 0) startup.predecessor?.channel.unref()
+    if (isFirst && registry.listeners.length === 0) {
+      // If the program ends for that reason, this is what the keeper says.
+      host.signals.once('exit', () => { if (registry.listeners.length === 0) startup.failed(error) })
+      host.clock.setImmediate(() => {
+        if (nobodyServes && registry.listeners.length === 0) log('warn', `${error.message}. The program goes on; nobody serves until it listens.`)
+      })
+    }
+    return true
   }
 
   /** Another server has this port: a framework may have a second one for `localhost`, and hides its error. */

@@ -31,7 +31,7 @@ export interface PredecessorSide extends Pick<MessageOf<'offer'>, 'mayDrop' | 'a
   readonly readyTimeoutMs: number
   /** Gives the handover up while it still can be. Where its reason is a HandoverError, the reload fails with that. */
   readonly stopped: AbortSignal
-  offer(): { listeners: OfferedListener[]; fds: number[] }
+  offer(): { listeners: OfferedListener[]; fds: number[]; lacks?: readonly string[] }
   /** The shared state, which follows the offer. */
   readonly sections: SectionsToSend
   /** When the first generation began, in milliseconds since the epoch. */
@@ -75,12 +75,12 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
     const known: Peer = { ...successor, pid: successor.pid || hello.pid }
 
     machine.move('launching', { is: 'offering', successor: known })
-    const { listeners, fds } = side.offer()
+    const { listeners, fds, lacks = [] } = side.offer()
     const { names } = side.sections
     const readyMs = Math.round(left(deadline))
     channel.send({
       type: 'offer', protocol, pid: self.pid, generation: self.generation, listeners,
-      ...(names.length > 0 && { sections: names }), ...(side.since !== undefined && { since: side.since }),
+      ...(names.length > 0 && { sections: names }), ...(lacks[0] && { lacks }), ...(side.since !== undefined && { since: side.since }),
       ...(Number.isFinite(readyMs) && { readyMs }), ...(side.mayDrop && { mayDrop: true }), ...(side.alone && { alone: true })
     }, fds)
     void sendSections(side.sections, channel, enough.signal, hello)

@@ -57,6 +57,8 @@ interface ListenCall {
   readonly backlog: number
   /** The server only binds. */
   readonly isQuiet: boolean
+  /** Of the server: close() changes it. */
+  readonly turn: number
 }
 
 function isPort(port: number | string): boolean {
@@ -108,7 +110,7 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     if (fd !== undefined) inside.listenQuietly(server, fd, 'tcp')
     else inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
   }
-  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet }
+  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, turn: inside.nextTurn(server) }
 }
 
 /** From now on every listen() of an adopted server goes through `hook`. */
@@ -122,7 +124,7 @@ export function installListenHook(hook: ListenHook): void {
     if (!call) return
     calls.set(server, call)
     // Only the event reports a host name that cannot be resolved.
-    emitter(server).once(errorMonitor, onError).once('close', onClose)
+    emitter(server).once(errorMonitor, onError).on('close', onClose)
   })
 
   subscribe('tracing:net.server.listen:asyncEnd', (message) => {
@@ -157,9 +159,10 @@ export function installListenHook(hook: ListenHook): void {
 
   /** The program closed the server, and what it had claimed, while its host name was looked up. */
   function onClose(this: net.Server): void {
-    if (!calls.delete(this)) return
+    // The event may belong to a close() before this listen().
+    if (calls.get(this)?.turn === inside.nextTurn(this) - 1 || !calls.delete(this)) return
     inside.listenAsUsual(this)
-    emitter(this).off(errorMonitor, onError)
+    emitter(this).off(errorMonitor, onError).off('close', onClose)
     hook.failed(this, undefined, undefined, undefined)
   }
 

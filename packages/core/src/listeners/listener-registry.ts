@@ -18,6 +18,7 @@ import { asKnown, unguarded } from '../platform/path-guard.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
 import { addressesOf, find, isEphemeral, mismatch, overlap, type AskedAddress } from './listener-match.js'
+import { onceClosed } from './listening-end.js'
 import { meaningOf } from './socket-activation.js'
 import { addName, fileId, locate, type SocketFile } from './socket-file-hold.js'
 import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
@@ -141,7 +142,7 @@ export class ListenerRegistry {
     // A client that reconnects resumes its TLS session.
     const keys = claimed?.ticketKeys
     if (keys !== undefined && isTlsServer(owner) && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
-    owner.once('close', () => {
+    onceClosed(owner, () => {
       if (this.#listeners.delete(listener)) this.#unlink(listener)
     })
     return listener

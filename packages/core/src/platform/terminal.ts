@@ -51,7 +51,8 @@ export class Terminal {
     const senders = native?.takeSenders?.() ?? []
     const names = new Set(senders.map(programOf).filter((name) => name !== undefined))
     const by = names.size > 0 ? ` by ${[...names].join(', ')}` : ''
-    if (!terminalIsGone()) return { isHangup: false, by }
+    // disassociate_ctty() of Linux: when the first process of the session ends, the kernel hangs up on a pseudo terminal that stays open.
+    if (!terminalIsGone()) return { isHangup: onTerminal.length > 0 && senders.includes(kernel), by }
     const isHangup = meansHangup(senders, this.#leader, this.#lostAt === undefined || performance.now() - this.#lostAt < momentMs)
     this.#look()
     if (isHangup) leaveTerminal()

@@ -51,12 +51,12 @@ export type Message =
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
    * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
-   * `mayDrop`: S is meant to drop listeners. `alone`: no process serves meanwhile.
+   * `mayDrop`: S is meant to drop listeners. `alone`: no process serves meanwhile. `lacks`: with what errors listen() failed in P.
    */
   | {
     readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number
     readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]
-    readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
+    readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean; readonly lacks?: readonly string[]
   }
   /** P → S, after its descriptor (section-file.ts). Before `ready`; as `final` before `end`. `listed`: small ones (section-list.ts). */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number
@@ -108,7 +108,7 @@ export const shapes: Shapes<Message> = {
   hello: { protocol: count, pid: count, v8: optional(string), lists: optional(boolean) },
   offer: {
     protocol: count, pid: count, generation: count, listeners: list(listenerShape), sections: optional(list(string)),
-    since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean)
+    since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean), lacks: optional(list(string))
   },
   section: { name: string, phase: sectionPhase, bytes: count, listed: optional(list(shape({ name: string, bytes: count }))) },
   unsaved: { name: string, phase: sectionPhase, reason: string },

@@ -10,7 +10,7 @@ const connection = { kind: 'http', listener: 'tcp 0.0.0.0:3000', ageMs: 61_000, 
 
 const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } = {
   hello: { type: 'hello', protocol: 1, pid: 4312 },
-  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2', path: '/run/app.sock' }, { ...listener, bound: true }], sections: ['sessions'], since: 1_700_000_000_000, readyMs: 60_000, mayDrop: true, alone: false },
+  offer: { type: 'offer', protocol: 1, pid: 4120, generation: 2, listeners: [listener, { ...listener, name: 'unix /run/app.sock', kind: 'unix', file: '1:2', path: '/run/app.sock' }, { ...listener, bound: true }], sections: ['sessions'], since: 1_700_000_000_000, readyMs: 60_000, mayDrop: true, alone: false, lacks: ['listen EACCES: permission denied /run/app.sock'] },
   section: { type: 'section', name: 'sessions', phase: 'offer', bytes: 4096 },
   unsaved: { type: 'unsaved', name: 'sessions', phase: 'final', reason: 'save() threw' },
   restoring: { type: 'restoring', name: 'sessions', bytes: 4096 },
@@ -60,7 +60,7 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   v8: (value) => value === undefined || typeof value === 'string',
   'failed.code': (value) => value === undefined || typeof value === 'string'
 }
-Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], dropped: right['kept'], connections: right['listeners'], count: right['protocol'] })
+Object.assign(right, { pid: right['protocol'], generation: right['protocol'], code: right['reason'], added: right['kept'], lacks: right['sections'], dropped: right['kept'], connections: right['listeners'], count: right['protocol'] })
 
 const wrongFields = types.flatMap((type) => Object.keys(shapes[type]).flatMap((field) =>
   values.filter((value) => !(right[`${type}.${field}`] ?? right[field]!)(value)).map((value) => [type, field, JSON.stringify(value) ?? 'nothing', value] as const)))

@@ -16,6 +16,12 @@ export function isReading(socket: net.Socket): boolean | undefined {
   return typeof reading === 'boolean' ? reading : undefined
 }
 
+/**
+ * `send(message, socket)` of child_process has given it to another process: it has no handle any more, is not destroyed, and never emits
+ * 'close'.
+ */
+export const isSentAway = (socket: net.Socket): boolean => inside(socket)._handle === null && !socket.destroyed
+
 /** The plain socket under a TLS socket that a server accepted, so that the two count as one connection. */
 export function plainSocketOf(socket: tls.TLSSocket): net.Socket | undefined {
   return inside(socket)._parent

@@ -1,0 +1,124 @@
+/**
+ * A listen() that fails, and one that comes right after close(), under `handover run`: a program goes on as it does with node, and is
+ * reloaded.
+ */
+
+import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import net from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { freePorts, get } from '../../helpers/ask.js'
+import { commandFile } from '../../helpers/built.js'
+import { command, type Ran } from '../../helpers/command.js'
+import { Folder } from '../../helpers/plan.js'
+import { Program, waitFor } from '../../helpers/program.js'
+
+const host = '127.0.0.1'
+const serves = `http.createServer((request, response) => { response.end(String(process.pid)) }).listen(port, '${host}')`
+const programs = {
+  without: `${serves}
+    for (const place of ['/nowhere/to/be/found.sock', { port: 9, host: '203.0.113.1' }]) http.createServer().on('error', () => {}).listen(place)`,
+  instead: `http.createServer().on('error', () => { ${serves} }).listen({ port, host: '203.0.113.1' })`,
+  again: `const server = ${serves}.on('error', () => { console.error('in use'); setTimeout(() => { server.close(); server.listen(port, '${host}') }, 50) })`,
+  anew: `const server = ${serves}.once('listening', () => { server.close(); server.listen(port, '${host}') })`,
+  moves: `const server = ${serves}.on('request', ({ url }) => { if (url === '/move') { server.close(); server.listen(port + 1) } })`,
+  closes: `const other = http.createServer().listen(port + 1, '${host}')
+    ${serves}.on('request', ({ url }) => { if (url === '/close') other.close() })`,
+  given: `http.createServer().on('error', () => { process.exitCode = 0 }).listen(port, '${host}')`
+}
+
+class Run implements AsyncDisposable {
+  readonly #folder = new Folder()
+  readonly program: Program
+
+  readonly #port: number
+
+  constructor(kind: keyof typeof programs, port: number) {
+    this.#port = port
+    mkdirSync(this.#folder.at('control'), { mode: 0o700 })
+    writeFileSync(this.#folder.at('app.cjs'), `const http = require('node:http'), port = ${port}; ${programs[kind]}`)
+    this.program = Program.start(commandFile, { args: ['run', '--spare', 'off', '--name', 'app', 'app.cjs'], cwd: this.#folder.path, env: this.#env })
+  }
+
+  get #env(): Record<string, string> {
+    return { HANDOVER_DIR: this.#folder.at('control') }
+  }
+
+  async answer(port = this.#port): Promise<string> {
+    let answer = ''
+    await waitFor(async () => (answer = (await get({ port, host }).catch(() => undefined))?.body ?? '') !== '')
+    return answer
+  }
+
+  async reload(...words: string[]): Promise<Ran> {
+    await waitFor(async () => (await command(['status', '--json', 'app'], this.#env).ended).stdout.includes('"serving"'))
+    return await command(['reload', '--bake', '0', ...words, 'app'], this.#env).ended
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.program[Symbol.asyncDispose]()
+    this.#folder[Symbol.dispose]()
+  }
+}
+
+test.each(['without', 'instead'] as const)('a program that goes on %s what it cannot listen on serves, and is reloaded', async (kind) => {
+  const [port = 0] = await freePorts(1)
+  await using run = new Run(kind, port)
+  const first = await run.answer()
+  expect(await run.reload()).toMatchObject({ status: 0, stderr: '' })
+  expect(await run.answer()).not.toBe(first)
+})
+
+test('a program that tries a port again until it is free serves then; what it waits for is said once', async () => {
+  const busy = net.createServer().listen(0, host)
+  await once(busy, 'listening')
+  const { port } = busy.address() as net.AddressInfo
+  await using run = new Run('again', port)
+  await waitFor(() => (run.program.stderr.match(/in use/g)?.length ?? 0) > 2)
+  busy.close()
+  await run.answer()
+  expect(run.program.stderr.match(/^handover: .*$/gm)).toEqual([`handover: warn: listen EADDRINUSE: address already in use ${host}:${port}. The program goes on; nobody serves until it listens.`])
+  expect(await run.reload()).toMatchObject({ status: 0, stderr: '' })
+})
+
+test('a program that closes its server and listens again in the same moment serves, and is reloaded', async () => {
+  const [port = 0] = await freePorts(1)
+  await using run = new Run('anew', port)
+  await run.answer()
+  expect(await run.reload()).toMatchObject({ status: 0, stderr: '' })
+  await run.answer()
+  expect(run.program.stderr).not.toMatch(/EADDRINUSE|crash|the next one is started/)
+})
+
+test('a server that moves to another port while it has connections is reloaded there', async () => {
+  const [port = 0] = await freePorts(1)
+  await using run = new Run('moves', port)
+  const pid = await run.answer()
+  const agent = new http.Agent({ keepAlive: true })
+  onTestFinished(() => { agent.destroy() })
+  const client = http.get({ port, host, path: '/move', agent })
+  await once(client, 'response').then(([response]) => (response as http.IncomingMessage).resume())
+  expect(await run.answer(port + 1)).toBe(pid)
+  expect(await run.reload('--allow-drop')).toMatchObject({ status: 0, stderr: '' })
+  expect(await run.answer()).not.toBe(pid)
+})
+
+test('a listener that a program has closed since does not keep the next version from opening it', async () => {
+  const [port = 0] = await freePorts(1)
+  await using run = new Run('closes', port)
+  const pid = await run.answer()
+  await get({ port, host }, '/close')
+  expect(await run.reload()).toMatchObject({ status: 0, stderr: '' })
+  expect(await run.answer()).not.toBe(pid)
+})
+
+test('a program that gives up without a word is not taken for one that did its work', async () => {
+  const busy = net.createServer().listen(0, host)
+  await once(busy, 'listening')
+  const { port } = busy.address() as net.AddressInfo
+  await using run = new Run('given', port)
+  await waitFor(() => /Nobody serves/.test(run.program.stderr))
+  busy.close()
+  expect(run.program.stderr).toMatch(new RegExp(`cannot serve: listen EADDRINUSE: address already in use ${host}:${port}\\. Nobody serves\\. End the program that has the port`))
+})
