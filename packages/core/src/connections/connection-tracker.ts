@@ -6,7 +6,9 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import type tls from 'node:tls'
-import { acceptorOf, adoptDescriptor, countConnections, isSentAway, plainSocketOf, primeParser } from '../platform/node/connection-handle.js'
+import {
+  acceptorOf, adoptDescriptor, countConnections, isSentAway, plainSocketOf, primeParser
+} from '../platform/node/connection-handle.js'
 import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
 import { isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'

@@ -161,13 +161,17 @@ async function switchTo(
   }, launched, begun)
 }
 
-function offer({ registry, controlSockets, failures }: GenerationContext, more: readonly PassedListener[]): ReturnType<PredecessorSide['offer']> {
+function offer(
+  { registry, controlSockets, failures }: GenerationContext, more: readonly PassedListener[]
+): ReturnType<PredecessorSide['offer']> {
   // What the program has closed may be open in the next version: its port must be free.
   registry.drop()
   const { listeners, fds } = registry.offer()
   const control = controlSockets.offered
   const beside = [...(control ? [control] : []), ...more]
-  return { listeners: [...listeners, ...beside.map(({ about }) => about)], fds: [...fds, ...beside.map(({ fd }) => fd)], lacks: [...failures] }
+  return {
+    listeners: [...listeners, ...beside.map(({ about }) => about)], fds: [...fds, ...beside.map(({ fd }) => fd)], lacks: [...failures]
+  }
 }
 
 /** Right after the point of no return. Answers the names of listeners that the successor does not know. */

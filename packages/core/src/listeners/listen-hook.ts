@@ -110,7 +110,8 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     if (fd !== undefined) inside.listenQuietly(server, fd, 'tcp')
     else inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
   }
-  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, turn: inside.nextTurn(server) }
+  const turn = inside.nextTurn(server)
+  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, turn }
 }
 
 /** From now on every listen() of an adopted server goes through `hook`. */

@@ -1,6 +1,6 @@
 /**
- * When a server listens no more: it emits 'close', or it listens again before that event. `server.close(); server.listen(port)` comes first,
- * and where the server has connections, Node emits no 'close' at all.
+ * When a server listens no more: it emits 'close', or it listens again before that event. `server.close(); server.listen(port)` comes
+ * first, and where the server has connections, Node emits no 'close' at all.
  */
 
 import type { EventEmitter } from 'node:events'

@@ -56,7 +56,8 @@ export type Message =
   | {
     readonly type: 'offer'; readonly protocol: number; readonly pid: number; readonly generation: number
     readonly listeners: readonly OfferedListener[]; readonly sections?: readonly string[]
-    readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean; readonly lacks?: readonly string[]
+    readonly since?: number; readonly readyMs?: number; readonly mayDrop?: boolean; readonly alone?: boolean
+    readonly lacks?: readonly string[]
   }
   /** P → S, after its descriptor (section-file.ts). Before `ready`; as `final` before `end`. `listed`: small ones (section-list.ts). */
   | { readonly type: 'section'; readonly name: string; readonly phase: SectionPhase; readonly bytes: number
