@@ -3,11 +3,11 @@
  * every process.
  */
 
-import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { get } from '../helpers/ask.js'
-import { programPath, waitFor } from '../helpers/program.js'
+import { exists, programPath, waitFor } from '../helpers/program.js'
 import { KeptApp } from '../helpers/kept-app.js'
 
 const kept = programPath('kept.mjs')
@@ -54,6 +54,25 @@ test('a successor that must not serve and whose predecessor has died is ended, a
   expect(await reload).toMatchObject({ ok: false, error: { code: 'HANDOVER_SUCCESSOR_FAILED', message: expect.stringContaining('--allow-drop') } })
   const [next] = await app.serving(1)
   expect(next!.listeners).toHaveLength(2)
+  expect(await app.stop()).toEqual({ code: 0, signal: null })
+})
+
+test('a predecessor that dies before its offer, of which the keeper hears late, leaves no successor that serves without it', async () => {
+  await using app = await KeptApp.start(kept, { workers: 1, env: { LISTEN: '127.0.0.1:0' } })
+  const [worker] = await app.servers()
+  const gate = path.join(app.folder, 'boot')
+  behave(app, { gate })
+  const reload = app.reload()
+  await starts(app, 2)
+  const successor = (await app.status()).processes.find(({ pid }) => pid !== worker!.pid)!
+  process.kill(app.program.pid, 'SIGSTOP')
+  process.kill(worker!.pid, 'SIGKILL')
+  rmSync(gate)
+  await waitFor(() => !exists(successor.pid))
+  process.kill(app.program.pid, 'SIGCONT')
+  expect(await reload).toMatchObject({ ok: false, error: { message: expect.stringContaining('Nobody serves: the keeper') } })
+  const [next] = await app.serving(1)
+  expect(next).toMatchObject({ generation: 2, listeners: worker!.listeners })
   expect(await app.stop()).toEqual({ code: 0, signal: null })
 })
 

@@ -145,7 +145,8 @@ export class Keeper implements Fleet {
     this.files.check()
     const { unreachable } = this.members
     const names = this.members.names.filter((name) => !unreachable.includes(name))
-    const { servers } = this
+    // The end of one may not be dealt with yet.
+    const servers = this.servers.filter(({ how }) => how === undefined)
     const lost = unreachable.length > 0 ? ` NOT served, because nobody can connect to it: ${listed(unreachable)}.` : ''
     if (names.length === 0) return `Nobody serves.${lost}`
     return (servers.length === 0

@@ -15,10 +15,17 @@ const betweenTriesMs = 50
 
 /** Takes the offer of the process that serves, if there is one. Answers why this process must not listen, where that fails. */
 export function findPredecessor(context: GenerationContext): HandoverError | undefined {
-  const { host: { inherited }, controlSockets, startup, log } = context
+  const { host: { inherited }, controlSockets, startup, keeper, log } = context
   try {
     let contact = inherited.contact ?? controlSockets.find() ?? storedBySystemd(context)
     for (let tries = 1; contact && !startup.take(contact); tries++) {
+      if (keeper && inherited.contact) {
+        throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', {
+          what: 'the predecessor ended before it made its offer',
+          serving: 'This process listens to nothing: the keeper has the listeners and the state',
+          todo: 'The keeper starts another process with them'
+        })
+      }
       if (tries === mostTries) {
         throw new HandoverError('HANDOVER_PREDECESSOR_SILENT', {
           what: `the process that holds the control socket hung up ${tries} times`,
