@@ -75,6 +75,7 @@ function makeSlot(): Slot {
     command: () => ({ file: 'node', args: [], cwd: '/' }),
     readyTimeoutMs: () => readyTimeoutMs,
     nobodyServes: () => Promise.resolve(true),
+    hasServer: () => false,
     serves: () => 'Nobody serves.',
     changed: () => undefined,
     crashed: (worker) => { crashes.push(worker.pid) },

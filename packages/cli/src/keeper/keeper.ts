@@ -113,6 +113,7 @@ export class Keeper implements Fleet {
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
     nobodyServes: async () =>
       (await Promise.all(this.servers.map((worker) => worker.ask(statusMs)))).every((status) => status === undefined),
+    hasServer: () => this.servers.some(({ how }) => how === undefined),
     serves: () => this.serves(),
     changed: (server) => {
       // It may have closed the orphans meanwhile, in a handover that was undone.

@@ -23,6 +23,8 @@ export interface SlotSide {
   readyTimeoutMs(first: boolean): number
   /** Whether no worker serves in any slot. Asks them: the end of one that was just killed may not have been noticed yet. */
   nobodyServes(): Promise<boolean>
+  /** A worker serves, as far as is known. */
+  hasServer(): boolean
   /** Who serves while this slot does not, for the second part of an error. */
   serves(): string
   /** What serves in the slot, or what it listens on, has changed. */

@@ -27,8 +27,10 @@ export async function startWithoutPredecessor(context: SlotContext, start: Start
   const offered = sections.names.length > 0 ? ` The one that failed was started${side.checkpoints.nextStart(index)}: handover reload --without-state starts one without.` : ''
   let gotOffer = false
   try {
+    const nobodyServed = await side.nobodyServes()
     await handOver({
-      alone: await side.nobodyServes(),
+      // At the offer: a worker whose last answer was on its way may have ended meanwhile.
+      get alone() { return nobodyServed || !side.hasServer() },
       machine: launchingLifecycle(),
       self: { pid: process.pid, generation: context.generation },
       readyTimeoutMs: side.readyTimeoutMs(first),
