@@ -73,10 +73,19 @@ export class Client implements Disposable {
 
   /** Resolves when the pattern has come. Rejects when the connection ends before. */
   async received(pattern: RegExp): Promise<RegExpExecArray> {
+    return await this.#until(() => pattern.exec(this.text), pattern.source)
+  }
+
+  /** Resolves when what has come ends so: for megabytes, through which a pattern would look at each piece. Rejects as `received` does. */
+  async receivedEnd(end: string): Promise<void> {
+    await this.#until(() => this.text.endsWith(end) || null, end)
+  }
+
+  async #until<T>(find: () => T | null, what: string): Promise<T> {
     for (;;) {
-      const found = pattern.exec(this.text)
-      if (found) return found
-      if (this.#over !== undefined) throw new Error(`the connection ended (${this.#over}) without ${pattern.source}; it sent ${JSON.stringify(this.text)}`)
+      const found = find()
+      if (found !== null) return found
+      if (this.#over !== undefined) throw new Error(`the connection ended (${this.#over}) without ${what}; it sent ${JSON.stringify(this.text.slice(0, 10_000))}`)
       await new Promise<void>((resolve) => {
         const watcher = (): void => {
           this.#watchers.delete(watcher)

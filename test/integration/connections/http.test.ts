@@ -201,7 +201,7 @@ test.for([['an answer of 8 MB', '/big', 1], ['an answer and 8 MB that the applic
   await goesOn(witness)
   expect(isOpen(reader)).toBe(true)
   reader.socket.resume()
-  await reader.received(/1048575\n$/)
+  await reader.receivedEnd('1048575\n')
   const answer = (await answers(reader, count)).at(-1)
   expect(answer!.body === Array.from({ length: 1_048_576 }, (_, index) => `${index.toString().padStart(7, '0')}\n`).join('')).toBe(true)
   await bothMove(moving, reader, witness)

@@ -255,7 +255,7 @@ describe.for([
     // A kernel holds some of it, and it can not go before that is read.
     await isStillOpen(sockets, 'backlog')
     client.socket.resume()
-    await client.received(/hello from 2\n$/)
+    await client.receivedEnd('hello from 2\n')
     expect(client.text).toHaveLength(size + 'hello from 2\n'.length)
     expect(client.text.slice(0, size)).toBe('x'.repeat(size))
     await isAnsweredBy(client, 2)

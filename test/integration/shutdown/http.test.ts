@@ -65,7 +65,7 @@ test('an answer whose head went out before the stop is finished', async () => {
   await reader.received(/first\n/)
   await stop()
   release()
-  await reader.received(/last\n\r\n0\r\n\r\n$/)
+  await reader.receivedEnd('last\n\r\n0\r\n\r\n')
   expect(await reader.over).toBe('closed')
   expect(await endsWell(program)).toMatchObject({ connections: { open: 1, closedIdle: 1 } })
 })
@@ -79,7 +79,7 @@ test('a connection whose answer ended in the drain stays open for linger from th
   await stop()
   await idle.over // linger is over for those that were idle from the beginning
   release()
-  await reader.received(/0\r\n\r\n$/)
+  await reader.receivedEnd('0\r\n\r\n')
   await wait(500) // the client thinks, for less than linger
   reader.request('/')
   await reader.received(/Connection: close[^]*answer to \/$/)
