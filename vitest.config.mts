@@ -40,7 +40,7 @@ export default defineConfig({
       // Files of one process after the other: nothing is loaded twice, which halves their time.
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, setupFiles: ['test/unit-only.ts'], ...(coverage && { env: { NODE_V8_COVERAGE: coverage } }) } },
       { extends: true, test: { name: 'processes', include: ['test/**/*.test.ts'], exclude: ['test/unit/**', 'test/types/**', '**/node_modules/**'] } },
-      // It computes, and waits for nothing: .ci/run has it beside the others.
+      // It computes, and waits for nothing: .ci/run has it before the others.
       { extends: true, test: { name: 'types', include: ['test/types/**/*.test.ts'] } }
     ]
   }
