@@ -299,12 +299,13 @@ test('TLS 1.2 is renegotiated in the moment of a move: the old process finishes 
     await ask(gatedClient.client, '/')
     return gatedClient
   }
-  const [parts, halfWay, unread, late] = [[], [], [], []] as { gate: Gate; end: Promise<string> }[][]
+  interface Begun { readonly gate: Gate; readonly end: Promise<string> }
+  const parts: Begun[] = [], halfWay: Begun[] = [], unread: Begun[] = [], late: Begun[] = []
   // Of the client's first message, these bytes are read before the reload.
   for (const bytes of [1, 4, 5, 6, 40]) {
     const { client, gate } = await connect()
     gate.holdAfter(bytes)
-    parts!.push({ gate, end: renegotiate({ client }) })
+    parts.push({ gate, end: renegotiate({ client }) })
   }
   // The first message is read and answered, the second waits.
   for (let times = 0; times < 2; times++) {
@@ -314,28 +315,28 @@ test('TLS 1.2 is renegotiated in the moment of a move: the old process finishes 
     while (gate.held === 0) await new Promise(setImmediate)
     await gate.letGo()
     gate.holdAfter(0)
-    halfWay!.push({ gate, end })
+    halfWay.push({ gate, end })
   }
   const [idle, ...others] = await Promise.all(Array.from({ length: 7 }, connect))
   await readSoFar(idle!.client)
   await moving.reload()
   await moving.blocked()
   // The process reads nothing now: it finds these when it begins to move connections.
-  for (const { client, gate } of others.slice(0, 3)) unread!.push({ gate, end: renegotiate({ client }) })
+  for (const { client, gate } of others.slice(0, 3)) unread.push({ gate, end: renegotiate({ client }) })
   for (const { client, gate } of others.slice(3)) {
     gate.holdAfter(0)
-    late!.push({ gate, end: renegotiate({ client }) })
+    late.push({ gate, end: renegotiate({ client }) })
   }
   moving.unblock()
-  const ends = async (clients: { end: Promise<string> }[]): Promise<string[]> => await Promise.all(clients.map(({ end }) => end))
-  const found = await ends(unread!)
+  const ends = async (clients: readonly Begun[]): Promise<string[]> => await Promise.all(clients.map(({ end }) => end))
+  const found = await ends(unread)
   for (const end of found) expect([finished, refused]).toContain(end)
   // The idle one, those whose message is late, and of the others those that had moved.
   await moving.arrived(4 + found.filter((end) => end === refused).length)
-  for (const { gate } of [...parts!, ...halfWay!, ...late!]) await gate.letGo()
-  expect(await ends(parts!)).toEqual(parts!.map(() => finished))
-  expect(await ends(halfWay!)).toEqual(halfWay!.map(() => finished))
-  expect(await ends(late!)).toEqual(late!.map(() => refused))
+  for (const { gate } of [...parts, ...halfWay, ...late]) await gate.letGo()
+  expect(await ends(parts)).toEqual(parts.map(() => finished))
+  expect(await ends(halfWay)).toEqual(halfWay.map(() => finished))
+  expect(await ends(late)).toEqual(late.map(() => refused))
   await goesOn(idle!.client)
   expect((await moving.report()).connections).toMatchObject({ open: 14, cut: 0 })
 })

@@ -62,6 +62,13 @@ class Run implements AsyncDisposable {
   }
 }
 
+/** A port on which another server listens. */
+async function takePort(): Promise<{ busy: net.Server; port: number }> {
+  const busy = net.createServer().listen(0, host)
+  await once(busy, 'listening')
+  return { busy, port: (busy.address() as net.AddressInfo).port }
+}
+
 test.each(['without', 'instead'] as const)('a program that goes on %s what it cannot listen on serves, and is reloaded', async (kind) => {
   const [port = 0] = await freePorts(1)
   await using run = new Run(kind, port)
@@ -71,9 +78,7 @@ test.each(['without', 'instead'] as const)('a program that goes on %s what it ca
 })
 
 test('a program that tries a port again until it is free serves then; what it waits for is said once', async () => {
-  const busy = net.createServer().listen(0, host)
-  await once(busy, 'listening')
-  const { port } = busy.address() as net.AddressInfo
+  const { busy, port } = await takePort()
   await using run = new Run('again', port)
   await waitFor(() => (run.program.stderr.match(/in use/g)?.length ?? 0) > 2)
   busy.close()
@@ -114,9 +119,7 @@ test('a listener that a program has closed since does not keep the next version 
 })
 
 test('a program that gives up without a word is not taken for one that did its work', async () => {
-  const busy = net.createServer().listen(0, host)
-  await once(busy, 'listening')
-  const { port } = busy.address() as net.AddressInfo
+  const { busy, port } = await takePort()
   await using run = new Run('given', port)
   await waitFor(() => /Nobody serves/.test(run.program.stderr))
   busy.close()

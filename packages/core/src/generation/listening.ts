@@ -140,12 +140,11 @@ export class Listening implements ListenHook {
 
   /** Where no other process serves, or where that one serves without it as well, the program decides, as it does without Handover. */
   #mayGoOnWithout(error: Error): boolean {
-    const { startup, host, keeper, failures, registry, log } = this.#context
+    const { startup, host, failures, registry, log } = this.#context
     const isFirst = failures.size === 0
     if (failures.size < mostFailures) failures.add(error.message)
-    const { predecessor, offer } = startup.predecessor ?? {}
-    const nobodyServes = !predecessor || [keeper?.keeper, host.pid].includes(predecessor.pid)
-    if (!nobodyServes && !offer?.lacks?.includes(error.message)) return false
+    const { nobodyServes } = startup
+    if (!nobodyServes && !startup.predecessor?.offer.lacks?.includes(error.message)) return false
     // Nothing of ours keeps a program alive that has nothing more to do.
     if (registry.listeners.length === 0) startup.predecessor?.channel.unref()
     if (isFirst && registry.listeners.length === 0) {

@@ -60,6 +60,12 @@ export class Startup {
     return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
   }
 
+  /** There is no predecessor, or the offer is the keeper's own, or what systemd held. */
+  get nobodyServes(): boolean {
+    const { host, keeper } = this.#context
+    return !this.predecessor || [keeper?.keeper, host.pid].includes(this.predecessor.predecessor.pid)
+  }
+
   /** A listen() of now must not accept: another process serves, or the state of a crashed one is not restored yet. */
   get isQuiet(): boolean {
     const { is } = this.#context.lifecycle.state
@@ -85,7 +91,7 @@ export class Startup {
 
   /** Takes the offer of the predecessor. Blocks this thread. False where it died before it offered anything. Throws a HandoverError. */
   take(contact: BlockingChannel): boolean {
-    const { lifecycle, registry, state, host, keeper, support, settings: { readyTimeout } } = this.#context
+    const { lifecycle, registry, state, host, support, settings: { readyTimeout } } = this.#context
     lifecycle.move('idle', { is: 'taking' })
     contact.meanwhile = () => { support.prepare() }
     const taken = takeOffer(contact, registry, Math.min(offerMs, readyTimeout), host.pid)
@@ -99,8 +105,7 @@ export class Startup {
     this.#predecessor = { taken, adopter, gone: false }
     lifecycle.move('taking', { is: 'preparing', predecessor })
     state.expect(sections, since, channel)
-    // The offer is the keeper's own, or what systemd held: no process serves.
-    if ([keeper?.keeper, host.pid].includes(predecessor.pid)) state.restoring.nobodyElseServes()
+    if (this.nobodyServes) state.restoring.nobodyElseServes()
     this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop)
     if (alone) void this.#acceptSoon()
     void succeed(channel, {

@@ -58,7 +58,7 @@ interface ListenCall {
   /** The server only binds. */
   readonly isQuiet: boolean
   /** Of the server: close() changes it. */
-  readonly turn: number
+  readonly listeningId: number
 }
 
 function isPort(port: number | string): boolean {
@@ -110,8 +110,8 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     if (fd !== undefined) inside.listenQuietly(server, fd, 'tcp')
     else inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
   }
-  const turn = inside.nextTurn(server)
-  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, turn }
+  const listeningId = inside.listeningId(server) + 1
+  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, listeningId }
 }
 
 /** From now on every listen() of an adopted server goes through `hook`. */
@@ -161,7 +161,7 @@ export function installListenHook(hook: ListenHook): void {
   /** The program closed the server, and what it had claimed, while its host name was looked up. */
   function onClose(this: net.Server): void {
     // The event may belong to a close() before this listen().
-    if (calls.get(this)?.turn === inside.nextTurn(this) - 1 || !calls.delete(this)) return
+    if (calls.get(this)?.listeningId === inside.listeningId(this) || !calls.delete(this)) return
     inside.listenAsUsual(this)
     emitter(this).off(errorMonitor, onError).off('close', onClose)
     hook.failed(this, undefined, undefined, undefined)

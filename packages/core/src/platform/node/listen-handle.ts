@@ -18,8 +18,8 @@ export function setPipeName(server: net.Server, path: string): void {
   inside(server)._pipeName = path
 }
 
-/** The number of the next listen() or close(): while Node looks a host name up, it shows that the program has closed the server. */
-export const nextTurn = (server: net.Server): number => ((server as unknown as { _listeningId?: number })._listeningId ?? NaN) + 1
+/** The number of the last listen() or close(): while Node looks a host name up, it shows that the program has closed the server. */
+export const listeningId = (server: net.Server): number => (server as unknown as { _listeningId?: number })._listeningId ?? NaN
 
 /** Whether listen() got a handle, or another server, in the place of options: Node then listens on that. */
 export function isHandle(options: object): boolean {
