@@ -46,6 +46,7 @@ export { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, s
 export { requestCounts } from '../../packages/core/dist/connections/request-counts.js'
 export { warmUp } from '../../packages/core/dist/connections/warm-up.js'
 export { Generation } from '../../packages/core/dist/generation/generation.js'
+export { watchBoots, type Boot } from '../../packages/core/dist/control/boot-watch.js'
 export { placesIn, type World } from '../../packages/core/dist/control/control-places.js'
 export type { Host } from '../../packages/core/dist/handover/host.js'
 export type { LaunchedSuccessor } from '../../packages/core/dist/handover/launch.js'

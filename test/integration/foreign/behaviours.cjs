@@ -319,8 +319,9 @@ const ofHttp = {
     const returned = server.setTimeout(30, (socket) => { socket.destroy() }) === server
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    const answer = await outcomeOf(() => get(server))
-    return { returned, answer, seen, error: await closed(server) }
+    // Whether its request was read before says if it sees an end or a reset: the message has it, the code has not.
+    const { error: { code } = {} } = await outcomeOf(() => get(server))
+    return { returned, code, seen, error: await closed(server) }
   }
 }
 

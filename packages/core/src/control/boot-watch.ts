@@ -5,17 +5,18 @@ import type { ReloadEvent } from '../protocol/control-messages.js'
 export interface Boot {
   readonly slot?: number
   readonly pid: number
-  readonly step: 'boots' | 'prepares' | 'ready'
+  readonly step: (typeof steps)[number]
   /** The last lines of its stderr. */
   readonly stderr: string
 }
 
 type BootEvent = Omit<ReloadEvent, 'ms'>
 
-const lookMs = 100
+const lookMs = 25
+const steps = ['boots', 'prepares', 'ready'] as const
 const longestLine = 500
 
-/** Looks now and then, and tells what has changed. Answers a function that ends that. */
+/** Looks now and then, and tells what has changed: a step that was over before a look, too. Answers a function that ends that. */
 export function watchBoots(boots: () => readonly Boot[], tell: (event: BootEvent) => void): () => void {
   const known = new Map<number, Boot>()
   const look = (): void => {
@@ -24,7 +25,7 @@ export function watchBoots(boots: () => readonly Boot[], tell: (event: BootEvent
       const before = known.get(pid)
       known.set(pid, boot)
       const about = { pid, ...(slot !== undefined && { slot }) }
-      if (before?.step !== step) tell({ event: step, ...about })
+      for (const event of steps.slice(before ? steps.indexOf(before.step) + 1 : 0, steps.indexOf(step) + 1)) tell({ event, ...about })
       const line = stderr.slice(stderr.lastIndexOf('\n') + 1).slice(0, longestLine)
       if (line !== '' && stderr !== before?.stderr) tell({ event: 'stderr', ...about, line })
     }
