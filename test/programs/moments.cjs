@@ -1,7 +1,7 @@
 // Servers that open at different moments, and a process that is ready when it says so.
 //   PLAN_FILE   JSON, read at every boot: { tries: [place], first: [place], gate: path, then: [place], warms: port, fails: true }
 //   ADAPTER     set: it gives its servers to @handover/core; else it knows nothing of Handover but ready() and share()
-// `tries` are opened and closed, one after the other. `first` are opened at once, `then` when there is a file at `gate`; a place is options of listen(), or { udp: port }. With `warms` it asks itself there before
+// `tries` are opened and closed, one after the other. `first` are opened at once, `then` when there is a file at `gate`; a place is options of listen(), or { udp: port, group }. With `warms` it asks itself there before
 // it says ready(), and answers what it found. `ready` and `fails` happen at SIGUSR2. It prints `open` for each server, and `got` for a datagram.
 const { existsSync, readFileSync, writeSync } = require('node:fs')
 const dgram = require('node:dgram')
@@ -25,7 +25,9 @@ function open(place) {
     if (!isDatagram) server.listen(place)
     else {
       server.on('message', (message) => { print('got', { message: message.toString(), state: handover.handover.state }) })
-      server.bind(place.udp, '127.0.0.1')
+      // Of a multicast group nothing comes to a socket that is bound to an address.
+      server.bind(place.udp, place.group ? undefined : '127.0.0.1', () => { if (place.group) server.addMembership(place.group, '127.0.0.1') })
+      handover.events.on('draining', () => { if (place.group) server.dropMembership(place.group, '127.0.0.1') })
     }
   })
 }

@@ -5,7 +5,7 @@
 
 import dgram from 'node:dgram'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { Keeping } from '../../helpers/keeping.js'
 import { connects, freePorts, get } from '../../helpers/ask.js'
 import { Folder } from '../../helpers/plan.js'
@@ -124,6 +124,23 @@ test.for(roofs)('what a new version adds accepts and answers nothing before the 
     expect(await app.program.event('got')).toMatchObject({ pid, message: 'fails: false', state: 'serving' })
   }
   socket.close()
+})
+
+test.for(roofs)('a UDP socket joins its multicast group in every generation and hears it, whatever the one before leaves, %s', async (roof) => {
+  const [port, datagrams] = await freePorts(2) as [number, number]
+  const group = '239.7.7.7'
+  await using app = await App.start(roof, { first: [{ port, host }, { udp: datagrams, group }] })
+  const sender = dgram.createSocket('udp4')
+  onTestFinished(() => { sender.close() })
+  await new Promise<void>((resolve) => { sender.bind(0, host, resolve) })
+  sender.setMulticastInterface(host)
+  for (const generation of [1, 2, 3]) {
+    if (generation > 1) expect(await app.reload()).toEqual({ kept: expect.arrayContaining([`tcp ${host}:${port}`, `udp 0.0.0.0:${datagrams}`]) as unknown, added: [], dropped: [] })
+    const pid = await app.opened(2, generation)
+    if (generation > 1) await app.program.event('state', (event) => event.generation === generation - 1 && event['to'] === 'draining')
+    sender.send(`to generation ${generation}`, datagrams, group)
+    expect(await app.program.event('got', ({ message }) => message === `to generation ${generation}`)).toMatchObject({ pid })
+  }
 })
 
 test('a program that tries each address of its port first, as detect-port and get-port do, finds it free in every generation', async () => {

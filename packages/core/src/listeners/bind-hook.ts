@@ -8,7 +8,7 @@ import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor } from 'node:events'
 import { HandoverError } from '../errors.js'
-import { bindAsUsual, bindQuietly, isIPv6, receive } from '../platform/node/datagram-handle.js'
+import { bindAsUsual, bindQuietly, isIPv6, joinAgain, receive } from '../platform/node/datagram-handle.js'
 import { emitter, type ListenHook } from './listen-hook.js'
 import type { AskedAddress } from './listener-match.js'
 import { openActivated } from './socket-activation.js'
@@ -74,6 +74,7 @@ export function hookBind(hook: ListenHook, socket: dgram.Socket): void {
     try {
       if (answer) {
         bindQuietly(socket)
+        joinAgain(socket)
         // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
         postponing(socket, 'listening', () => bind({ fd: answer.fd }, listening))
         bound()

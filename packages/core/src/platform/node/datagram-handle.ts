@@ -2,6 +2,9 @@
 
 import type dgram from 'node:dgram'
 
+/** Membership belongs to the socket, not to a process that has it. */
+const leaves = ['dropMembership', 'dropSourceSpecificMembership'] as const
+
 interface DatagramHandle {
   readonly fd: number
   recvStart(): number
@@ -45,10 +48,27 @@ export function bindAsUsual(socket: dgram.Socket): void {
 export function receive(socket: dgram.Socket): number | undefined {
   const handle = datagramHandle(socket)
   if (!handle) return undefined
+  for (const leave of leaves) Reflect.deleteProperty(socket, leave)
   if (Object.hasOwn(handle, 'recvStart')) Reflect.deleteProperty(handle, 'recvStart')
   return handle.recvStart()
 }
 
+/** Another process may receive on the same socket from now on, also what is sent to multicast groups: the program leaves none of them. */
 export function stopReceiving(socket: dgram.Socket): void {
   datagramHandle(socket)?.recvStop()
+  for (const leave of leaves) Object.defineProperty(socket, leave, { value: () => undefined, configurable: true, writable: true })
+}
+
+/** A claimed socket is in the multicast groups of the process before: joining one of them succeeds as on a new socket. ip(7) */
+export function joinAgain(socket: dgram.Socket): void {
+  for (const name of ['addMembership', 'addSourceSpecificMembership'] as const) {
+    const join: (...args: [string, string]) => void = socket[name].bind(socket)
+    socket[name] = (...args: [string, string]): void => {
+      try {
+        join(...args)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+      }
+    }
+  }
 }
