@@ -18,6 +18,7 @@ const programs = {
   thread: `const { Worker, isMainThread } = require('node:worker_threads'); if (isMainThread) new Worker(__filename); else ${listen}`,
   child: `if (process.argv[2] === 'child') ${listen}; else require('node:child_process').fork(__filename, ['child', 'secret-argument'], { stdio: 'inherit' })`,
   cluster: `const cluster = require('node:cluster'); if (cluster.isPrimary) cluster.fork(); else ${listen}`,
+  both: `const cluster = require('node:cluster'); if (cluster.isPrimary) require('node:http').createServer().listen(0, '127.0.0.1', () => { cluster.fork() }); else ${listen}`,
   main: listen,
   launcher: `if (process.argv[2] === 'child') ${listen}; else {
     require('node:net').createServer().listen(process.env.PIPE)
@@ -84,6 +85,15 @@ describe('an app that serves', () => {
     // As without Handover, but for what listens in the main thread: that is drained.
     process.kill(app.program.pid, 'SIGTERM')
     expect(await app.program.ended).toEqual({ code: kind === 'main' ? 0 : 143, signal: null })
+  })
+
+  it('with node:cluster, and in the main process before it forks, is not reloaded: the end of that process would be the end of its workers', async () => {
+    await using app = new Started('both')
+    const port = await app.port()
+    const reload = await app.run('reload')
+    expect(reload.status).toBe(1)
+    expect(flat(reload.stderr)).toMatch(/this program has cluster workers, .+ keeps serving .+ \(HANDOVER_UNAVAILABLE\)|HANDOVER_UNAVAILABLE.+this program has cluster workers, .+ keeps serving /)
+    expect((await get({ port, host: '127.0.0.1' })).body).toBe('ok')
   })
 
   it('from what a launcher starts, which itself listens on a path alone, is told as that', async () => {

@@ -48,11 +48,12 @@ export async function reload(context: GenerationContext, order: ReloadOrder): Pr
 // ---- whether it may begin ----
 
 function whyRefused(context: GenerationContext, caller: Caller | undefined): HandoverError | undefined {
-  const { support, lostKeeper, reloading, host, lifecycle: { state }, stopRequested } = context
+  const { support, servers, lostKeeper, reloading, host, lifecycle: { state }, stopRequested } = context
   const error = (code: 'HANDOVER_UNAVAILABLE' | 'HANDOVER_RELOAD_RUNNING', what: string, todo: string): HandoverError =>
     new HandoverError(code, { what, serving: keepsServing(context), todo }, errorContext(context))
 
-  const cannot = support.cannotReload()
+  // A successor would find in use what was left to Node, and this process would take it along at its end.
+  const cannot = support.cannotReload() ?? servers.plain
   if (cannot !== undefined) return error('HANDOVER_UNAVAILABLE', cannot, 'Restart it to load new code')
   if (lostKeeper) {
     // A successor would belong to no keeper: the next keeper would not find it, and would find its port taken.
