@@ -1,8 +1,9 @@
 // A Fastify or Express program in the shape that a test asks for.
 //   APP       fastify, express5, express4
-//   SHAPE     JSON; Fastify: { listen, callback, late, required, server: 'https'|'http2'|'http2s'|'factory', close, warmUp }
-//             Express: { required, forms: [{ listen: [arguments], callback: 'none'|'plain'|'error', own: 'http'|'https', onError }], once, next }
-//   OPTIONS   JSON of HandoverOptions
+//   SHAPE     JSON; Fastify: { listen, callback, late, required, server: 'https'|'http2'|'http2s'|'factory', close, warmUp, before, beside: [arguments], fails }
+//             Express: { required, forms: [{ listen: [arguments], callback: 'none'|'plain'|'error', own: 'http'|'https', onError, before }], once, next }
+//             before: which package gets the server before it listens, and answers in the place of the app; beside: of another HTTP server; fails: onClose
+//   OPTIONS   JSON of HandoverOptions; canMove: what that function answers
 import { existsSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
@@ -14,8 +15,19 @@ import { print, printEvents } from './print.mjs'
 
 const shape = JSON.parse(process.env.SHAPE ?? '{}')
 const options = { undoWindow: 50, linger: 100, ...JSON.parse(process.env.OPTIONS ?? '{}') }
+const { canMove } = options
+if (canMove !== undefined) options.canMove = () => canMove
 const require = createRequire(import.meta.url)
 printEvents(core)
+
+const stands = {
+  'socket.io': async (server) => { new (await import('socket.io')).Server(server) },
+  '@godaddy/terminus': async (server) => { (await import('@godaddy/terminus')).default.createTerminus(server, { signals: [], healthChecks: { '/health': async () => undefined } }) },
+  'a function': async (server) => {
+    const [app] = server.listeners('request')
+    server.removeAllListeners('request').on('request', (request, response) => { app(request, response) })
+  }
+}
 
 async function fastify() {
   const { default: Fastify } = await import('fastify')
@@ -33,10 +45,15 @@ async function fastify() {
     app.get('/close', async () => { setImmediate(() => { void app.close().then(() => { print('closed') }) }); return String(process.pid) })
   }
   if (shape.late) routes()
-  await app.register(plugin, options)
+  if (shape.before) await stands[shape.before](app.server)
+  await app.register(plugin, shape.fails ? { ...options, onClose: () => { print('own onClose') } } : options)
+  if (shape.beside) http.createServer((request, response) => { response.end(String(process.pid)) }).listen(...shape.beside)
   if (!shape.late) routes()
   app.addHook('preClose', async () => { print('preClose') })
-  app.addHook('onClose', async () => { print('onClose') })
+  app.addHook('onClose', async () => {
+    print('onClose')
+    if (shape.fails) throw new Error('the hook failed')
+  })
   await app.ready()
   print('decorated', { same: app.handover === core, plugin: app.hasPlugin('@handover/fastify') })
 
@@ -68,7 +85,9 @@ async function express(name) {
   for (const [index, form] of (second ? shape.next : shape.forms).entries()) {
     const callbacks = { none: [], plain: [() => { print('callback', { index }) }], error: [(error) => { print('callback', { index, error: error?.code }) }] }
     const args = [...form.listen, ...callbacks[form.callback ?? 'none']]
-    const server = form.own ? (form.own === 'https' ? https.createServer(certificate(), app) : http.createServer(app)).listen(...args) : app.listen(...args)
+    const own = form.own && (form.own === 'https' ? https.createServer(certificate(), app) : http.createServer(app))
+    if (form.before) await stands[form.before](own)
+    const server = (own ?? app).listen(...args)
     if (form.onError) server.on('error', (error) => { print('error', { index, error: error.code }) })
     if (!server.listening) await new Promise((resolve) => server.once('listening', resolve))
     print('listening', { index, address: server.address() })

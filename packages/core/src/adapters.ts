@@ -10,8 +10,8 @@ import type { HandoverOptions, LogLevel } from './options.js'
 const generation = generationOfProcess()
 
 /**
- * Makes every server reloadable that answers with `listener`, no matter where and when it is created. With `mayFail` a
- * successor can serve although one of them does not listen. Throws HANDOVER_OPTION.
+ * Makes every HTTP server of the process reloadable that listens from now on: `listener` is the function by which an app answers, and
+ * others may stand before it. With `mayFail` a successor can serve although a server with it does not listen. Throws HANDOVER_OPTION.
  */
 export function adoptRequestListener(
   listener: (...args: never[]) => unknown, options: HandoverOptions = {}, { mayFail = false } = {}

@@ -1,10 +1,11 @@
 /**
  * @handover/express: makes an Express 4 or 5 app reloadable, whether `app.listen` or the user makes the server.
  *
- * Every http or https server that answers with this app is adopted when it listens.
+ * Every HTTP server of the program is adopted when it listens.
  */
 
-import { handover as core, type Handover, type HandoverOptions } from '@handover/core'
+import { inspect } from 'node:util'
+import { handover as core, HandoverError, type Handover, type HandoverOptions } from '@handover/core'
 import { adoptRequestListener } from '@handover/core/internal'
 import type { Server } from 'node:http'
 
@@ -22,6 +23,12 @@ interface ExpressApp {
  * process; times are in milliseconds. Throws HANDOVER_OPTION.
  */
 function handover<T extends ExpressApp>(app: T, options: HandoverOptions = {}): T & { readonly handover: Handover } {
+  if (typeof app !== 'function') {
+    throw new HandoverError('HANDOVER_OPTION', {
+      what: `handover() of @handover/express was given ${inspect(app, { depth: -1 })}, which is no Express app`,
+      serving: 'Nothing was changed', todo: 'Give it express(). A server goes to handover() of @handover/core'
+    })
+  }
   adoptRequestListener(app, options)
   const { listen } = app as unknown as { listen: (this: unknown, ...args: unknown[]) => Server }
   const express5 = app.lazyrouter === undefined

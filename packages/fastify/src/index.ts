@@ -1,8 +1,8 @@
 /**
  * @handover/fastify: the plugin that makes `app.listen` inherit or bind.
  *
- * It adopts the app's server and, by their request listener, the hidden second server that Fastify makes for `localhost`. It never closes
- * the app before the drain is over, because fastify.close() answers 503 from its first moment.
+ * It adopts the app's server, the hidden second server that Fastify makes for `localhost`, and other HTTP servers of the program. It never
+ * closes the app before the drain is over, because fastify.close() answers 503 from its first moment.
  */
 
 import { handover as core, type Handover, type HandoverOptions } from '@handover/core'
@@ -26,8 +26,11 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
     ...(logs && { log: (level, line) => { app.log[level](`handover: ${line}`) } }),
     ...own,
     onClose: async () => {
-      await app.close()
-      await options.onClose?.()
+      try {
+        await app.close()
+      } finally {
+        await options.onClose?.()
+      }
     }
   }
   core(app.server, all)

@@ -2,12 +2,15 @@
  * @handover/express with Express 5 and 4: app.listen in each form, and servers that the program makes itself.
  */
 
+import { once } from 'node:events'
+import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { listening, startAdapter } from '../../helpers/adapted.js'
 import { ask, freePorts } from '../../helpers/ask.js'
 import { Folder } from '../../helpers/plan.js'
 import type { Program } from '../../helpers/program.js'
+import { runModule } from '../../helpers/script.js'
 
 const host = '127.0.0.1'
 
@@ -20,7 +23,10 @@ const forms = [
   ['only a callback', { listen: [], callback: 'plain' }],
   ['nothing', { listen: [] }],
   ['an http.Server of the program', { listen: [0, host], own: 'http', callback: 'plain' }],
-  ['an https.Server of the program', { listen: [0, host], own: 'https' }]
+  ['an https.Server of the program', { listen: [0, host], own: 'https' }],
+  ['a server that socket.io has before it listens', { listen: [0, host], own: 'http', before: 'socket.io' }],
+  ['a server that @godaddy/terminus has before it listens', { listen: [0, host], own: 'http', before: '@godaddy/terminus' }],
+  ['a server that answers by a function before the app', { listen: [0, host], own: 'https', before: 'a function' }]
 ] as const
 
 describe.each(['express5', 'express4'] as const)('%s', (express) => {
@@ -94,4 +100,24 @@ test('in Express 5 a callback that takes an error gets it', async () => {
   const { address } = await listening(busy)
   await using program = startAdapter('express5', { forms: [{ listen: [(address as AddressInfo).port, host], callback: 'error', onError: true }] })
   expect((await program.event('callback')).error).toBe('EADDRINUSE')
+})
+
+test('canMove of the app counts for a server on which socket.io answers before it', async () => {
+  await using program = startAdapter('express5', { forms: [{ listen: [0, host], own: 'http', before: 'socket.io' }] }, { canMove: false })
+  const { address, pid } = await listening(program)
+  const agent = new http.Agent({ keepAlive: true })
+  onTestFinished(() => { agent.destroy() })
+  const [response] = await once(http.get({ port: (address as AddressInfo).port, host, agent }), 'response') as [http.IncomingMessage]
+  await once(response.resume(), 'end')
+  await program.hangUp()
+  const { report } = await program.event('report', (event) => event.pid === pid && (event['report'] as { result: string }).result === 'drained')
+  expect(report).toMatchObject({ connections: { open: 1, moved: 0, stayed: { 'vetoed by canMove': 1 } } })
+})
+
+test.each([['a server', 'http.createServer()'], ['an app of Koa', 'new Koa()'], ['nothing', 'undefined']])('what is no Express app is refused, and the words say where it goes: %s', (_name, given) => {
+  const { stdout } = runModule(`import http from 'node:http'
+    import Koa from 'koa'
+    import { handover } from '@handover/express'
+    try { handover(${given}) } catch ({ code, message }) { console.log(code, message) }`)
+  expect(stdout).toMatch(/^HANDOVER_OPTION handover\(\) of @handover\/express was given .+, which is no Express app\. Nothing was changed\. Give it express\(\)\. A server goes to handover\(\) of @handover\/core\.\n$/)
 })

@@ -76,6 +76,21 @@ test(`on localhost both 127.0.0.1 and ::1 answer after ${reloads} reloads`, asyn
   expect([await ask('http', { port, host }), await ask('http', { port, host: '::1' })]).toEqual([pid, pid])
 })
 
+test('both are kept, and another HTTP server of the program is, where socket.io has the server before the plugin', async () => {
+  const [port = 0, metrics = 0] = await freePorts(2)
+  const shape = { listen: { port, host: 'localhost' }, before: 'socket.io', beside: [metrics, host] }
+  await using program = startAdapter('fastify', shape, {}, bothLocalhosts)
+  await listening(program)
+  for (const generation of [2, 3]) {
+    const { report } = await program.hangUp()
+    const kept = expect.arrayContaining([`tcp 127.0.0.1:${port}`, `tcp [::1]:${port}`, `tcp ${host}:${metrics}`]) as unknown
+    expect((report as { listeners: object }).listeners).toEqual({ kept, added: [], dropped: [] })
+    const { pid } = await listening(program, generation)
+    const places = [{ port, host }, { port, host: '::1' }, { port: metrics, host }]
+    for (const place of places) expect(await ask('http', place)).toBe(pid)
+  }
+})
+
 test('without a host, and on port 0, it is localhost and keeps its port', async () => {
   await using program = startAdapter('fastify', { listen: { port: 0 } }, {}, bothLocalhosts)
   const { addresses } = await listening(program)
@@ -131,6 +146,15 @@ test('SIGTERM runs the close hooks once and ends with status 0', async () => {
   process.kill(program.pid, 'SIGTERM')
   expect(await program.ended).toEqual({ code: 0, signal: null })
   expect(program.events.filter(({ event }) => event.endsWith('Close')).map(({ event }) => event)).toEqual(['preClose', 'onClose'])
+})
+
+test('the option onClose runs, and the process ends with status 0, where a hook of the app fails', async () => {
+  await using program = startAdapter('fastify', { listen: { port: 0, host }, fails: true })
+  await listening(program)
+  process.kill(program.pid, 'SIGTERM')
+  expect(await program.ended).toEqual({ code: 0, signal: null })
+  expect(program.events.filter(({ event }) => event.endsWith('Close')).map(({ event }) => event)).toEqual(['preClose', 'onClose', 'own onClose'])
+  expect(program.stderr).toMatch(/a close hook failed: Error: the hook failed/)
 })
 
 test('app.close() by the program closes the port, runs the hooks once, and the process ends by itself', async () => {

@@ -1,6 +1,9 @@
 /**
  * Which servers and UDP sockets are handed over, how they were adopted, and the connections of those that listen. Where listeners belong to
  * another process (a cluster) or another runtime, everything is left to Node, and the log says so once.
+ *
+ * Where an adapter has an app, all HTTP servers of the process are: packages such as socket.io put a function of their own in the place of
+ * the app before listen(), and a server beside it (metrics) keeps its port from the successor.
  */
 
 import type dgram from 'node:dgram'
@@ -26,9 +29,11 @@ export class AdoptedServers {
   readonly #ours = new WeakSet<Owner>()
   readonly #requestListeners = new WeakMap<object, { readonly mayFail: boolean; readonly canMove: CanMove | undefined }>()
   readonly #mayFail = new WeakSet<Owner>()
-  /** Not given to handover(): they are adopted because everything is. */
+  /** Not given to handover(): they are adopted because everything is, or all that speaks HTTP. */
   readonly #strangers = new WeakSet<Owner>()
   #everything = false
+  /** An adapter has an app. `canMove`: the first that was given with one. */
+  #app: { readonly canMove: CanMove | undefined } | undefined
   readonly #trackers = new WeakMap<net.Server, ConnectionTracker>()
   /** Of the servers that listen, or still have connections. */
   readonly #connections = new Map<net.Server, ConnectionTracker>()
@@ -62,12 +67,13 @@ export class AdoptedServers {
   }
 
   /**
-   * Every server, of now or later, that answers with this function. `mayFail`: a successor can serve although one of them does not listen.
-   * False where it is left to Node.
+   * The function by which an app answers. From now on every HTTP server that listens is adopted. `mayFail`: a successor can serve although
+   * a server with this function does not listen. False where it is left to Node.
    */
   adoptRequestListener(listener: object, mayFail: boolean, canMove: CanMove | undefined): boolean {
     if (this.#isOff()) return false
     this.#requestListeners.set(listener, { mayFail, canMove })
+    this.#app = { canMove: this.#app?.canMove ?? canMove }
     return true
   }
 
@@ -91,12 +97,14 @@ export class AdoptedServers {
   /** `asked`: of a UDP socket, of which many belong to clients. */
   isOurs(owner: Owner, asked: AskedAddress | undefined): boolean {
     if (this.#ours.has(owner)) return !this.#listensPlainly()
-    const found = owner.listeners('request').map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
-    if (!found && !(this.#everything && (owner instanceof net.Server || isServing(owner, asked)))) return false
+    const answers = owner.listeners('request')
+    const found = answers.map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)
+    const app = found ?? (answers.length > 0 ? this.#app : undefined)
+    if (!app && !(this.#everything && (owner instanceof net.Server || isServing(owner, asked)))) return false
     if (this.#listensPlainly()) return false
     if (!found) this.#strangers.add(owner)
     else if (found.mayFail) this.#mayFail.add(owner)
-    this.#take(owner, found?.canMove)
+    this.#take(owner, app?.canMove)
     return true
   }
 

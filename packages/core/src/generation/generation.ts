@@ -92,7 +92,7 @@ export class Generation implements Handover {
     if (!(owner instanceof net.Server)) hookBind(this.#listening, owner)
   }
 
-  /** Adopts every server, of now or later, that answers with this function. */
+  /** Adopts every HTTP server that listens from now on; an app answers with this function. */
   adoptRequestListener(listener: (...args: never[]) => unknown, mayFail: boolean, canMove?: CanMove): void {
     if (this.#context.servers.adoptRequestListener(listener, mayFail, canMove)) this.#installHook()
   }
