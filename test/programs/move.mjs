@@ -6,7 +6,7 @@
 //   veto      true: canMove says no to the connections that asked for /stay, and throws for those that asked for /throw
 //   block     a file: at its drain the first generation stands still, its event loop too, until that file exists
 // Routes: /  /held  /slow?ms=  /never  /streaming  /events  /body /hash /unread /tls /early (POST)  /big  /raw  /hijack  /listen  /stay  /throw  /keep-alive
-//         /count (open connections)  /ticket-keys  and an echo for upgraded connections.
+//         /count (open connections)  /ticket-keys  /after (asks for its client when it is released)  and an echo for upgraded connections.
 import { settings } from './move-settings.mjs'
 import { existsSync } from 'node:fs'
 import { createHash } from 'node:crypto'
@@ -119,6 +119,11 @@ async function answer(req, res) {
     case '/throw': throwing.add(socket); break
     case '/keep-alive': res.setHeader('Connection', 'keep-alive'); break
     case '/count': text = `generation ${handover.generation} has ${await new Promise((resolve) => { server.getConnections((error, count) => { resolve(count) }) })} connections`; break
+    case '/after':
+      res.end(text)
+      await released()
+      print('after', { remote: [socket.remoteAddress, socket.remotePort] })
+      return
     case '/ticket-keys': text = server.getTicketKeys().toString('base64'); break
   }
   res.setHeader('Content-Length', text.length).end(text)

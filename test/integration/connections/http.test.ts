@@ -3,11 +3,14 @@
  * sees no close, every answer is whole and in order, and the next one comes from the successor.
  */
 
+import { setTimeout as wait } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import {
-  answers, answersBeforeTheEnd, bothMove, goesOn, isOpen, Moving, nextAnswer, oneMoved, switched, untilOnly
+  answers, answersBeforeTheEnd, ask, bothMove, goesOn, isOpen, Moving, nextAnswer, oneMoved, switched, untilOnly
 } from '../../helpers/moving.js'
 
+/** The old copy of a connection that has moved is closed by then. */
+const closedBy = 500
 const places = [['TCP over IPv4', '127.0.0.1:0'], ['TCP over IPv6', '[::1]:0'], ['a Unix socket', 'unix:DIR/server.sock']] as const
 
 describe.for(places)('on %s', ([, place]) => {
@@ -280,4 +283,20 @@ describe('a client that does not wait for answers', () => {
     if (how === 'an end') expect((await answersBeforeTheEnd(leaving)).map(({ body }) => body)).toEqual(['generation 1 answers /held', 'generation 1 answers /held?2'])
     await untilOnly(witness, 1)
   })
+})
+
+test('a program that goes on after its answer can still ask whose request it was', async () => {
+  const moving = await Moving.start()
+  const [client, busy] = [await moving.client(), await moving.client()]
+  expect((await ask(client, '/after')).body).toBe('generation 1 answers /after')
+  busy.request('/held')
+  await moving.began('/held')
+  await moving.reload()
+  await moving.arrived(1)
+  await goesOn(client)
+  await wait(closedBy)
+  moving.release()
+  expect(await moving.program.event('after')).toMatchObject({ remote: ['127.0.0.1', client.socket.localPort] })
+  await nextAnswer(busy)
+  expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 2 } })
 })

@@ -154,3 +154,33 @@ test('maxRequestsPerSocket goes on counting', async () => {
   expect(await client.over).toBe('closed')
   expect(await moving.report()).toMatchObject(oneMoved)
 })
+
+test('a head of which a part comes in what is left of the keep-alive time has as long for its rest as with Node alone', async () => {
+  const moving = await Moving.start({ blocked: true, server: { keepAliveTimeout } })
+  const client = await moving.idleClient()
+  const answered = performance.now()
+  await moving.reload()
+  await moving.blocked()
+  await wait(keepAliveTimeout + 500 - (performance.now() - answered))
+  moving.unblock()
+  await moving.arrived(1)
+  client.send('GET / HTTP/1.1\r\nHost: te')
+  await wait(1_500)
+  client.send('st\r\n\r\n')
+  expect(await nextAnswer(client)).toMatchObject({ status: 200, body: 'generation 2 answers /' })
+  await goesOn(client)
+})
+
+test('an idle connection keeps the time that its client was told of, where the new version gives less', async () => {
+  const moving = await Moving.start({ next: { server: { keepAliveTimeout: 200 } } })
+  const client = await moving.idleClient()
+  const witness = await moving.idleClient()
+  await wait(1_500)
+  await moving.reload()
+  await moving.arrived(2)
+  await ask(witness, '/')
+  // The new version's time begins with its first answer.
+  expect(await witness.over).toBe('closed')
+  expect(client.text).toBe('')
+  await goesOn(client)
+})

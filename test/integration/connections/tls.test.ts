@@ -125,6 +125,27 @@ test('a client with a certificate is as authorized as before, and its certificat
   }
 })
 
+test('a client that was never asked for a certificate does not move to a version that asks for one, and is told to go', async () => {
+  const { cert } = certificate()
+  const moving = await Moving.start({ kind: 'https', next: { kind: 'https', server: { requestCert: true, ca: String(cert) } } })
+  const client = await moving.idleClient()
+  await moving.reload()
+  const last = await ask(client, '/')
+  expect(last).toMatchObject({ status: 200, body: 'generation 1 answers /' })
+  expect(last.headers.get('connection')).toBe('close')
+  expect(await moving.report({ complains: true })).toMatchObject({ connections: { open: 1, moved: 0, stayed: { 'given back by the successor': 1 } } })
+})
+
+test('a client that was asked for a certificate, has none and was let in moves', async () => {
+  const { cert } = certificate()
+  const moving = await Moving.start({ kind: 'https', server: { requestCert: true, rejectUnauthorized: false, ca: String(cert) } })
+  const client = await moving.idleClient()
+  await moving.reload()
+  await moving.arrived(1)
+  await goesOn(client)
+  expect(await moving.report()).toMatchObject({ connections: { open: 1, moved: 1 } })
+})
+
 test('a record with a wrong MAC closes the connection after the move, and no other', async () => {
   const moving = await Moving.start({ kind: 'https' })
   const { port } = moving.address as { port: number }

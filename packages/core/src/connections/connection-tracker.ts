@@ -16,16 +16,17 @@ import type { MovedTlsSocket } from '../platform/moved-tls-socket.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 import {
-  inactivityMs, keepAliveMs, limitsOf, speaksHttp2, type CanMove, type Connection, type Protocol, type RunningRequest,
+  inactivityMs, limitsOf, speaksHttp2, type CanMove, type Connection, type Protocol, type RunningRequest,
   type Session, type Streams, type TrackedServer
 } from './connection.js'
 import { ContinuedSession } from './continued-session.js'
 import { Drain, type DrainOptions } from './drain.js'
 import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from './hand-served.js'
+import { goOnIdle } from './keep-alive.js'
 import { keepHere } from './movability.js'
 import { requestCounts } from './request-counts.js'
 import { isApplications, type StayReason } from './stay-reasons.js'
-import { goOnWith } from './tls-cargo.js'
+import { checkCertificate, goOnWith } from './tls-cargo.js'
 
 /** What Node's HTTP server does with a connection. */
 const [nodesListener] = http.createServer().listeners('connection')
@@ -174,7 +175,7 @@ export class ConnectionTracker {
     const now = performance.now()
     const connection: Connection = {
       running: none, protocol, wire, openedAt: now - ageMs, requestsBefore: requests, requests, bytesRead: 0, quietSince: now - idleMs,
-      timerInherited: false, byHand: false, stays
+      byHand: false, stays
     }
     this.#connections.set(socket, connection)
     if (this.#connections.size >= this.#lookAt) this.#forgetSentAway()
@@ -207,6 +208,7 @@ export class ConnectionTracker {
     let socket = adoptDescriptor(fd, server, moved ?? secure ? (bytes) => { reader?.arrived(bytes) } : undefined)
     this.#receiving = about
     try {
+      if (secure) checkCertificate(server, secure)
       if (about.kind !== 'http') {
         const below = socket
         if (secure) reader = socket = goOnWith(below, secure, keys)
@@ -223,7 +225,7 @@ export class ConnectionTracker {
         if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
         if (!isNodesOwn(server, socket)) throw new Error('the program reads connections itself before it gives them to HTTP')
         if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
-        else this.#goOnIdle(socket, about.idleMs)
+        else this.#goOnIdle(socket, about.keepMs)
       }
       return socket
     } catch (error) {
@@ -260,13 +262,10 @@ export class ConnectionTracker {
   }
 
   /** Between two requests: the keep-alive timer has run for a while already. */
-  #goOnIdle(socket: net.Socket, idleMs: number): void {
+  #goOnIdle(socket: net.Socket, promisedMs: number | undefined): void {
     primeParser(socket)
-    const timeoutMs = keepAliveMs(this.#server)
     const connection = this.#connections.get(socket)
-    if (timeoutMs === undefined || !connection) return
-    connection.timerInherited = true
-    socket.setTimeout(Math.max(1, timeoutMs - idleMs))
+    if (connection) goOnIdle(this.#server, socket, connection, promisedMs)
   }
 
   /** `headersTimeout` of a connection that has sent nothing: Node counts from now, the client from when it connected. */
@@ -334,8 +333,8 @@ export class ConnectionTracker {
   began(socket: net.Socket, request: IncomingMessage, response: ServerResponse): boolean {
     const connection = this.#connections.get(socket)
     if (!connection) return false
-    if (connection.timerInherited) {
-      connection.timerInherited = false
+    if (connection.inheritedMs !== undefined) {
+      connection.inheritedMs = undefined
       socket.setTimeout(inactivityMs(this.#server))
     }
     // Node counts the requests of a connection from when it came into this process.

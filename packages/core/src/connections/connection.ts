@@ -54,8 +54,8 @@ export interface Connection {
   bytesRead: number
   /** When the last response was out, or bytes were last seen to have come in a drain. */
   quietSince: number
-  /** Its keep-alive timer was set when it was moved here. Node does not know that, so the next request must end the timer. */
-  timerInherited: boolean
+  /** How long it is kept, where its keep-alive timer is not Node's own (keep-alive.ts): the next request must end that. */
+  inheritedMs?: number | undefined
   /** In a drain: why it does not move. It is then drained politely. */
   stays?: StayReason | undefined
   /** In a drain: held for a move of this kind, and whether it is on its way already. */
@@ -112,8 +112,11 @@ export const speaksHttp2 = (server: net.Server): boolean => 'updateSettings' in 
 /** How long nothing may happen on a connection; 0: any time. */
 export const inactivityMs = (server: net.Server): number => limitsOf(server).timeout ?? 0
 
+/** Of a timer (setTimeout). */
+const mostMs = 2 ** 31 - 1
+
 /** How long an idle connection may stay, as Node counts it; undefined: any time. */
 export function keepAliveMs(server: net.Server): number | undefined {
   const { keepAliveTimeout = 0, keepAliveTimeoutBuffer = 1_000 } = limitsOf(server)
-  return keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : undefined
+  return keepAliveTimeout > 0 ? Math.min(mostMs, Math.round(keepAliveTimeout + keepAliveTimeoutBuffer)) : undefined
 }

@@ -6,10 +6,11 @@
 import type { ServerResponse } from 'node:http'
 import type net from 'node:net'
 import type { LoopBudget } from '../platform/loop-budget.js'
+import { rememberPeer } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
-import { inactivityMs, keepAliveMs, kindOf, type Connection, type TrackedServer } from './connection.js'
-import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
+import { keepAliveMs, kindOf, type Connection, type TrackedServer } from './connection.js'
+import { hold, holdAfter, onRestOfRequest, release, stopIdle, watchAnswer } from './held-connections.js'
 import { readingOf, type SocketSet } from './idle.js'
 import { movabilityOf } from './movability.js'
 import { SessionDeparture } from './session-departure.js'
@@ -135,9 +136,11 @@ export class Departures {
   answered(socket: net.Socket, connection: Connection, response: ServerResponse): boolean {
     if (!this.#moves(connection)) return false
     holdAfter(socket, connection, response)
+    stopIdle(socket, connection)
     onRestOfRequest(response, () => {
       if (!this.#moves(connection) || connection.running.length > 0) return
       hold(socket, connection)
+      stopIdle(socket, connection)
       this.added(socket)
     })
     this.added(socket)
@@ -204,13 +207,14 @@ export class Departures {
     socket.setTimeout(0)
     socket.cork()
     const idleMs = connection.requests === 0 && socket.bytesRead === 0 ? undefined : Math.max(0, Math.round(now - connection.quietSince))
+    const keepMs = connection.inheritedMs ?? keepAliveMs(this.#of.server)
     return {
       fd: () => fdOf(socket),
       about: {
         kind: 'http',
         listener: this.#route.listener,
         ageMs: Math.round(now - connection.openedAt),
-        ...(idleMs !== undefined && { idleMs }),
+        ...(idleMs !== undefined && { idleMs, ...(keepMs !== undefined && { keepMs }) }),
         requests: connection.requests,
         ...(tls && { tls: tls.about })
       },
@@ -219,6 +223,7 @@ export class Departures {
       left: () => {
         if (!this.#of.connections.delete(socket)) return
         this.#drain.moved(leaving.kind)
+        rememberPeer(socket)
         // The program may end it before it is closed: a FIN would reach the client.
         socket.end = destroyed
       },
@@ -228,7 +233,8 @@ export class Departures {
         // The deadline may have counted it as moved already.
         if (!this.#of.connections.has(socket)) socket.destroy()
         if (socket.destroyed) return
-        this.#goOn(socket, connection, idleMs !== undefined)
+        socket.uncork()
+        release(socket, connection)
         if (this.#over) this.#drain.stay(socket, connection)
         else if (refused === true) this.#drain.stay(socket, connection, 'givenBack')
         else this.#lookAgain(socket, connection)
@@ -273,14 +279,5 @@ export class Departures {
         else this.#lookAgain(socket, connection)
       }
     }
-  }
-
-  #goOn(socket: net.Socket, connection: Connection, wasIdle: boolean): void {
-    const { server } = this.#of
-    const keepMs = wasIdle ? keepAliveMs(server) : undefined
-    socket.uncork()
-    connection.timerInherited = keepMs !== undefined
-    socket.setTimeout(keepMs === undefined ? inactivityMs(server) : Math.max(1, keepMs - (performance.now() - connection.quietSince)))
-    release(socket, connection)
   }
 }

@@ -14,6 +14,7 @@ import type net from 'node:net'
 import { discardUnread, holdReading, isReading, releaseReading } from '../platform/node/connection-handle.js'
 import { endsConnection, hasLength } from '../platform/node/response.js'
 import type { Connection } from './connection.js'
+import { restartIdle } from './keep-alive.js'
 
 /** Answers that are watched, for the drain that asked last: an answer may outlive several drains that are undone. */
 const watched = new WeakMap<ServerResponse, { moves: () => boolean }>()
@@ -74,5 +75,11 @@ export function release(socket: net.Socket, connection: Connection): void {
   if (connection.held !== true) return
   connection.held = false
   if (connection.holdAgain) socket.off('drain', connection.holdAgain)
+  restartIdle(socket, connection)
   releaseReading(socket)
+}
+
+/** A connection that is held is not closed for being idle: its client may have asked already. release() begins that time anew. */
+export function stopIdle(socket: net.Socket, connection: Connection): void {
+  if (connection.held === true && connection.running.length === 0) socket.setTimeout(0)
 }

@@ -9,6 +9,7 @@ import type tls from 'node:tls'
 import { debug } from '../platform/debug.js'
 import { sealedFile } from '../platform/memory-file.js'
 import { MovedTlsSocket, type TlsBytes, type TlsIdentity } from '../platform/moved-tls-socket.js'
+import { asksForCertificates } from '../platform/node/tls-handle.js'
 import { isTlsSocket } from '../platform/on-demand.js'
 import { checkTls } from '../platform/tls-check.js'
 import { hasHalfRecord, snapshotTls, TlsRecordLayer, wipeSnapshot, type TlsSnapshot } from '../platform/tls-records.js'
@@ -164,6 +165,16 @@ export function readSecrets(fd: number, abouts: readonly (MovedTls | undefined)[
   } finally {
     closeSync(fd)
   }
+}
+
+/**
+ * Throws where the server asks for certificates, and this client was never asked for one, or has none that is valid and would be refused:
+ * only a new handshake can settle that.
+ */
+export function checkCertificate(server: object, { authorized, authorizationError }: MovedTls): void {
+  const { asks, insists } = asksForCertificates(server)
+  if (authorized || !(insists || (asks && authorizationError === undefined))) return
+  throw new Error('the server asks for certificates, and the client of this connection has shown none that is valid')
 }
 
 /** Goes on with the connection, over a socket that nothing has been read of, and whose bytes go to `arrived`. Wipes the keys. */

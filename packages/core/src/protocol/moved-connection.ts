@@ -33,6 +33,8 @@ export interface MovedConnection {
   readonly ageMs: number
   /** How long it has been idle between two requests, in milliseconds. Absent: nothing was ever read from it, or it is not HTTP. */
   readonly idleMs?: number
+  /** How long it is kept idle, in milliseconds, as its client may have been told. Absent: for any time, or it is not idle. */
+  readonly keepMs?: number
   /** How many requests it has carried. */
   readonly requests: number
   /** The state that the application gave to move(), as text of the package devalue. */
@@ -93,6 +95,6 @@ const session = shape({
   tableStays: optional(boolean)
 })
 export const movedConnectionShape = shape({
-  kind: string, listener: string, ageMs: count, idleMs: optional(count), requests: count, state: optional(string), unread: optional(string),
-  http2: optional(session), tls: optional(movedTlsShape)
+  kind: string, listener: string, ageMs: count, idleMs: optional(count), keepMs: optional(count), requests: count, state: optional(string),
+  unread: optional(string), http2: optional(session), tls: optional(movedTlsShape)
 })

@@ -77,6 +77,11 @@ export function hasParser(socket: net.Socket): boolean {
   return socketInside(socket).parser?.socket === socket
 }
 
+/** Of a socket that is closed Node knows whom it was connected to, if that was asked before: a program may ask later. */
+export function rememberPeer(socket: net.Socket): boolean {
+  return socket.remoteAddress !== undefined
+}
+
 /** Whether a response is attached to the socket. */
 export function isAnswering(socket: net.Socket): boolean {
   return socketInside(socket)._httpMessage != null

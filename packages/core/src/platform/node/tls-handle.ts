@@ -33,6 +33,12 @@ export function carriedBy(socket: tls.TLSSocket): Carried | undefined {
   return { bytesRead, bytesWritten, queued }
 }
 
+/** Whether a server of TLS asks for the certificates of its clients, and refuses those that have none that is valid. */
+export function asksForCertificates(server: object): { readonly asks: boolean; readonly insists: boolean } {
+  const { requestCert, rejectUnauthorized } = server as { requestCert?: unknown; rejectUnauthorized?: unknown }
+  return { asks: requestCert === true, insists: requestCert === true && rejectUnauthorized !== false }
+}
+
 /** What a moved connection has carried, decrypted. */
 export interface MovedCounts {
   read: number
