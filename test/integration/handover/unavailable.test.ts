@@ -1,16 +1,45 @@
 /** Where a process cannot be handed over it listens and drains as usual, and says why; and what is no server is refused in plain words. */
 
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, cpSync, readFileSync } from 'node:fs'
+import { copyFileSync, cpSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { ask, connects, get } from '../../helpers/ask.js'
+import { childrenOf } from '../../helpers/invariants.js'
+import { namespace } from '../../helpers/keeping.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, programPath } from '../../helpers/program.js'
 import { runModule } from '../../helpers/script.js'
 import { listening, root, world } from '../../helpers/world.js'
 
 const host = '127.0.0.1'
+
+const refused = process.platform !== 'linux' ? 'no Linux' : (spawnSync('unshare', [...namespace, 'true'], { encoding: 'utf8' }).stderr ?? 'no unshare')
+
+describe('where its end would end the container', () => {
+  beforeEach(({ skip }) => { skip(refused !== '', `a PID namespace cannot be made here: ${refused}`) })
+
+  test('PID 1 refuses to reload, says why, and serves on', async () => {
+    await using program = world({ node: 'unshare', execArgv: [...namespace, process.execPath] })
+    const { port, pid } = await listening(program)
+    expect(pid).toBe(1)
+    process.kill(childrenOf(program.pid)[0]!, 'SIGHUP')
+    await program.stderrMatching(/HANDOVER_UNAVAILABLE.*PID 1.*keeps serving/s)
+    expect(await ask('http', { port, host })).toBe(1)
+  })
+
+  test.each(['tini', 'docker-init', 'dumb-init', 'catatonit'])('what %s has started refuses to reload, since that ends with it, and serves on', async (init) => {
+    using folder = new Folder()
+    // Waits for its first child, and ends: so does the container.
+    writeFileSync(folder.at(init), '#!/bin/sh\n"$@"\nexit $?\n', { mode: 0o755 })
+    await using program = world({ node: 'unshare', execArgv: [...namespace, folder.at(init), process.execPath] })
+    const { port, pid } = await listening(program)
+    const [first] = childrenOf(program.pid)
+    process.kill(childrenOf(first!)[0]!, 'SIGHUP')
+    await program.stderrMatching(new RegExp(`HANDOVER_UNAVAILABLE.*this process was started by ${init}, which ends with it, and the container with both.*keeps serving`, 's'))
+    expect(await ask('http', { port, host })).toBe(pid)
+  })
+})
 
 describe('where a process cannot be handed over', () => {
   test('HANDOVER=off: no signal handler, and SIGHUP means what it means in Node', async () => {
@@ -49,22 +78,6 @@ describe('where a process cannot be handed over', () => {
     expect(JSON.parse(run.stdout)).toEqual({ tcp: 'ok', signals: 0 })
     expect(run.stderr).toMatch(/worker thread/)
     expect(run.status).toBe(0)
-  })
-
-  test('PID 1 refuses to reload, says why, and serves on', async (context) => {
-    const unshare = ['--pid', '--fork', '--mount-proc']
-    const allowed = spawnSync('unshare', [...unshare, 'true'], { encoding: 'utf8' })
-    if (allowed.status !== 0) {
-      context.skip(`unshare is not permitted here: ${allowed.stderr}`)
-      return
-    }
-    await using program = world({ node: 'unshare', execArgv: [...unshare, process.execPath] })
-    const { port, pid } = await listening(program)
-    expect(pid).toBe(1)
-    const outside = Number(readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8'))
-    process.kill(outside, 'SIGHUP')
-    await program.stderrMatching(/HANDOVER_UNAVAILABLE.*PID 1.*keeps serving/s)
-    expect(await ask('http', { port, host })).toBe(1)
   })
 
   test('without the addon it says what is missing, listens, refuses to reload and drains politely', async () => {

@@ -12,8 +12,9 @@
  */
 
 import {
-  count, countedByShape, deadlineIn, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number, openChannel, optional,
-  orNull, record, reloadOutcomeShape, reloadRecordShape, shape, start, string, takeInheritance, vocabulary, watchdogBeatMs, withoutStop,
+  count, countedByShape, deadlineIn, endsContainer, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number,
+  openChannel, optional, orNull, record, reloadOutcomeShape, reloadRecordShape, shape, start, string, takeInheritance, vocabulary,
+  watchdogBeatMs, withoutStop,
   type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
@@ -63,9 +64,10 @@ const adoptMs = 10_000
 
 /** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError if that failed; then it goes on. */
 export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: ControlSocket | undefined): Promise<Peer> {
-  if (process.pid === 1) {
+  const obstacle = endsContainer('the keeper')
+  if (obstacle !== undefined) {
     const todo = 'Start a new container for a new Node or a new version of handover; handover reload loads new code of the app'
-    throw new HandoverError('HANDOVER_UNAVAILABLE', { what: 'the keeper is PID 1: its end would end the container', serving: 'It goes on', todo })
+    throw new HandoverError('HANDOVER_UNAVAILABLE', { what: obstacle, serving: 'It goes on', todo })
   }
   keeper.noteStart(command.notes)
   const started = await start(command, initialEnvironment())

@@ -13,6 +13,7 @@ import { announce, keepsServing } from '../handover/announcements.js'
 import type { LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, type PredecessorSide, type SwitchResult } from '../handover/predecessor.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
+import { endsContainer } from '../platform/processes.js'
 import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
 import { describeProcess, noState, processFirst, type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
@@ -66,9 +67,10 @@ function whyRefused(context: GenerationContext, caller: Caller | undefined): Han
   }
   if (reloading) return error('HANDOVER_RELOAD_RUNNING', 'a reload already runs', 'Wait for its report')
   if (state.is !== 'serving' || stopRequested) return notServing(context)
-  if (host.pid !== 1 || caller) return undefined
-  return error('HANDOVER_UNAVAILABLE', 'this is PID 1: its end would end the container',
-    'Start a second container with the same name and a shared HANDOVER_DIR, or restart this one')
+  const obstacle = caller ? undefined : endsContainer('this process', host.pid)
+  if (obstacle === undefined) return undefined
+  return error('HANDOVER_UNAVAILABLE', obstacle,
+    'Let `handover run` be what the container starts, or start a second container with the same name and a shared HANDOVER_DIR')
 }
 
 function notServing(context: GenerationContext): HandoverError {

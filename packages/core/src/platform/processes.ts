@@ -1,4 +1,4 @@
-/** What the system knows of a process that does not answer: whether it lives, and whether it is stopped. proc(5), else kill(2) alone. */
+/** What the system knows of a process: whether it lives, is stopped or traced, and what ends with it. proc(5), else kill(2) alone. */
 
 import { readFileSync } from 'node:fs'
 
@@ -19,6 +19,25 @@ function stateOf(pid: number): string | undefined {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
     // The name before it is in parentheses, and may hold any character.
     return text.slice(text.lastIndexOf(')') + 2).split(' ', 1)[0]
+  } catch {
+    return undefined
+  }
+}
+
+/** Inits of containers that end with the first process that they start; docker-init is the tini of `docker run --init`. */
+const endsWithItsFirst = /^(tini|docker-init|dumb-init|catatonit)\b/
+
+/** Why the end of this process, which `who` names, would end its container; undefined where it would not. */
+export function endsContainer(who: string, pid = process.pid): string | undefined {
+  if (pid === 1) return `${who} is PID 1: its end would end the container`
+  const init = process.ppid === 1 ? nameOfProcess(1) ?? '' : ''
+  return endsWithItsFirst.test(init) ? `${who} was started by ${init}, which ends with it, and the container with both` : undefined
+}
+
+/** The name of a process; undefined where it has ended. proc(5) */
+export function nameOfProcess(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
   } catch {
     return undefined
   }

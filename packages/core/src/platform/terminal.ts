@@ -10,6 +10,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 import { native } from './native.js'
+import { nameOfProcess } from './processes.js'
 
 const kernel = -1
 const lookMs = 1_000
@@ -49,7 +50,8 @@ export class Terminal {
   /** What the SIGHUP meant that has just come, and which programs sent it (`by`). After a hangup the terminal is released. */
   hangup(): { readonly isHangup: boolean; readonly by: string } {
     const senders = native?.takeSenders?.() ?? []
-    const names = new Set(senders.map(programOf).filter((name) => name !== undefined))
+    // A kill(1) lives for a moment, a shell mostly longer.
+    const names = new Set(senders.map(nameOfProcess).filter((name) => name !== undefined))
     const by = names.size > 0 ? ` by ${[...names].join(', ')}` : ''
     // disassociate_ctty() of Linux: when the first process of the session ends, the kernel hangs up on a pseudo terminal that stays open.
     if (!terminalIsGone()) return { isHangup: onTerminal.length > 0 && senders.includes(kernel), by }
@@ -57,15 +59,6 @@ export class Terminal {
     this.#look()
     if (isHangup) leaveTerminal()
     return { isHangup, by }
-  }
-}
-
-/** The name of a process; undefined where it has ended. A kill(1) lives for a moment, a shell mostly longer. proc(5) */
-function programOf(pid: number): string | undefined {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
-  } catch {
-    return undefined
   }
 }
 
