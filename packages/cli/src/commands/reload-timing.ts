@@ -40,7 +40,8 @@ export async function timingOf({ at, switched }: ReloadOutcome): Promise<Timing[
       const start = statusOf(to)?.start
       return start ? [{ slot, pid: to.pid, phases: phasesOf(start, at) }] : []
     })
-    if (performance.now() > until || found.every((each) => each.phases.answer !== null)) return found
+    const isWhole = found.length === switched.length && found.every((each) => each.phases.answer !== null)
+    if (isWhole || performance.now() > until) return found
     await sleep(lookMs)
   }
 }
