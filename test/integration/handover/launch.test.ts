@@ -63,6 +63,20 @@ describe('a reload starts what is there now', () => {
   })
 })
 
+test.each([
+  ['takes a command of its own out of it', "if (process.argv.splice(2, 1)[0] !== 'serve') process.exit(2)"],
+  ['takes itself out of it, and pushes itself to process.execArgv, as ts-node does', 'process.execArgv.push(__filename, process.argv[2]); process.argv.splice(1, 2)']
+])('what has changed process.argv is started again by the words that were typed: it %s', async (_name, change) => {
+  using folder = new Folder()
+  writeFileSync(folder.at('cli.cjs'), `${change}\nif (process.argv.at(-1) !== 'last') process.exit(3)\nimport(${JSON.stringify(programPath('world.mjs'))})`)
+  await using program = Program.start('cli.cjs', { cwd: folder.path, args: ['serve', 'x', 'last'] })
+  for (const generation of [1, 2]) {
+    await listening(program, generation)
+    await program.hangUp()
+  }
+  await listening(program, 3)
+})
+
 test('standard output and error go on to the same places, and what a successor writes to stderr arrives', async () => {
   await using program = world()
   const streams = (pid: number): string[] => [1, 2].map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))

@@ -63,15 +63,21 @@ function isDirectory(file: string): boolean {
 
 const isInside = (file: string, folder: string): boolean => file === folder || file.startsWith(folder.endsWith('/') ? folder : `${folder}/`)
 
-/** The words of the command line as they were typed, or undefined (not Linux, or process.title was set before). */
-export function typedArguments(): string[] | undefined {
+/** The words that this process was started with, or undefined (not Linux, or process.title, which takes their place, was set before). */
+function wordsOfStart(): string[] | undefined {
   try {
     const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0')
     words.pop()
-    return words.length === 1 + hiddenWords() + process.execArgv.length + process.argv.length - 1 ? words : undefined
+    return words[0] === process.argv0 && (words.length === 1 || words.some((word, at) => at > 0 && word !== '')) ? words : undefined
   } catch {
     return undefined
   }
+}
+
+/** The words of the command line as they were typed, or undefined (as above, or process.argv was changed). */
+export function typedArguments(): string[] | undefined {
+  const words = wordsOfStart()
+  return words?.length === 1 + hiddenWords() + process.execArgv.length + process.argv.length - 1 ? words : undefined
 }
 
 /** Call it at the start of the process: the links still lead to what runs now. */
@@ -189,16 +195,26 @@ export function requireDirectory({ cwd }: Pick<StartingPoint, 'cwd'>): void {
 /** Call it at the start of the process: the function that it returns says how to start the program again. `note` hears of differences. */
 export function commandLine(note: (text: string) => void = () => undefined): () => CommandLine {
   const point = startingPoint()
-  const script = typedScript(point)
-  const args = [...process.execArgv, ...(script === undefined ? [] : [script, ...process.argv.slice(2)])]
-  const nodeOptions = process.execArgv.length
+  const words = wordsFor(point)
   return () => {
     requireDirectory(point)
     if (point.note !== undefined) note(point.note)
     const node = nodeNow(point)
     if (node.note !== undefined) note(node.note)
-    return { file: node.file, args, cwd: point.cwd, nodeOptions }
+    return { file: node.file, ...words, cwd: point.cwd }
   }
+}
+
+function wordsFor(point: StartingPoint): Pick<CommandLine, 'args' | 'nodeOptions'> {
+  const { argv, execArgv } = process
+  const words = hiddenWords() === 0 && !typedArguments() ? wordsOfStart() : undefined
+  if (words) {
+    // The program has taken words out of process.argv (a command of its own, what loads another script), and expects them again.
+    const areFirst = execArgv.every((option, at) => words[1 + at] === option)
+    return { args: words.slice(1), ...(areFirst && { nodeOptions: execArgv.length }) }
+  }
+  const script = typedScript(point)
+  return { args: [...execArgv, ...(script === undefined ? [] : [script, ...argv.slice(2)])], nodeOptions: execArgv.length }
 }
 
 /** A command and the environment that it is to be started with. */
