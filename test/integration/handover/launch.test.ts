@@ -8,6 +8,7 @@ import { copyFileSync, mkdirSync, readlinkSync, renameSync, symlinkSync, writeFi
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { describe, expect, test } from 'vitest'
+import { coreFile } from '../../helpers/built.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, type ProgramEvent, programPath, waitFor } from '../../helpers/program.js'
 import { listening, release, world } from '../../helpers/world.js'
@@ -68,7 +69,11 @@ test.each([
   ['takes itself out of it, and pushes itself to process.execArgv, as ts-node does', 'process.execArgv.push(__filename, process.argv[2]); process.argv.splice(1, 2)']
 ])('what has changed process.argv is started again by the words that were typed: it %s', async (_name, change) => {
   using folder = new Folder()
-  writeFileSync(folder.at('cli.cjs'), `${change}\nif (process.argv.at(-1) !== 'last') process.exit(3)\nimport(${JSON.stringify(programPath('world.mjs'))})`)
+  // With a Unix path, whose guard is among the words of a successor.
+  writeFileSync(folder.at('cli.cjs'), `${change}
+    if (process.argv.at(-1) !== 'last') process.exit(3)
+    import(${JSON.stringify(coreFile)}).then(({ handover }) => { handover(require('node:http').createServer()).listen('app.sock') })
+      .then(() => import(${JSON.stringify(programPath('world.mjs'))}))`)
   await using program = Program.start('cli.cjs', { cwd: folder.path, args: ['serve', 'x', 'last'] })
   for (const generation of [1, 2]) {
     await listening(program, generation)

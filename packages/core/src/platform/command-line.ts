@@ -7,7 +7,7 @@ import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSy
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
 import { builtFile } from './native-binary.js'
-import { hiddenWords, pathsMark } from './path-guard.js'
+import { hiddenWords, pathsMark, withoutHidden } from './path-guard.js'
 
 /** What a person would type to start this program again, so that symlinks that have moved are followed anew. */
 export interface CommandLine {
@@ -207,8 +207,8 @@ export function commandLine(note: (text: string) => void = () => undefined): () 
 
 function wordsFor(point: StartingPoint): Pick<CommandLine, 'args' | 'nodeOptions'> {
   const { argv, execArgv } = process
-  const words = hiddenWords() === 0 && !typedArguments() ? wordsOfStart() : undefined
-  if (words) {
+  const words = typedArguments() ? undefined : withoutHidden(wordsOfStart() ?? [])
+  if (words && words.length > 0) {
     // The program has taken words out of process.argv (a command of its own, what loads another script), and expects them again.
     const areFirst = execArgv.every((option, at) => words[1 + at] === option)
     return { args: words.slice(1), ...(areFirst && { nodeOptions: execArgv.length }) }

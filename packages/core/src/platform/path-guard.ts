@@ -26,6 +26,8 @@ interface Guard {
   readonly removed: Set<string>
   /** How many words of the command line were taken out of process.execArgv. */
   words: number
+  /** Those words, as far as they are known: an older copy of this file made the guard without. */
+  hidden?: (readonly string[])[]
   isOn: boolean
   /** What the mark named. */
   readonly marked: Set<string>
@@ -55,12 +57,26 @@ export function protect(isProtected: Guard['isProtected'], renamed: Guard['renam
 /** How many words of the command line are missing from process.execArgv. */
 export const hiddenWords = (): number => guard.words
 
+const placeOf = (words: readonly string[], all: readonly string[]): number =>
+  all.findIndex((_, index) => words.every((word, offset) => all[index + offset] === word))
+
 /** Takes these words out of process.execArgv, so that what the program forks does not get them. */
 export function hideWords(words: readonly string[]): void {
-  const at = process.execArgv.findIndex((_, index) => words.every((word, offset) => process.execArgv[index + offset] === word))
+  const at = placeOf(words, process.execArgv)
   if (at < 0) return
   process.execArgv.splice(at, words.length)
   guard.words += words.length
+  guard.hidden = [...(guard.hidden ?? []), words]
+}
+
+/** The command line without the words that were taken out; undefined where they are not known. */
+export function withoutHidden(all: readonly string[]): string[] | undefined {
+  const left = [...all]
+  for (const words of guard.hidden ?? []) {
+    const at = placeOf(words, left)
+    if (at >= 0) left.splice(at, words.length)
+  }
+  return left.length === all.length - guard.words ? left : undefined
 }
 
 /** Reads and removes the mark. Returns all that was ever read from it. */
