@@ -28,6 +28,18 @@ describe('where its end would end the container', () => {
     expect(await ask('http', { port, host })).toBe(1)
   })
 
+  test('PID 1 hands over to nothing in its own container: that would end as well', async () => {
+    using folder = new Folder()
+    const env = { HANDOVER_DIR: folder.at('control'), NAME: 'app' }
+    await using program = world({ node: 'unshare', execArgv: [...namespace, process.execPath], env })
+    const { port } = await listening(program)
+    const inside = ['--pid', '--mount', '--target', String(childrenOf(program.pid)[0])]
+    await using second = world({ node: 'nsenter', execArgv: [...inside, process.execPath], env: { ...env, PORT: String(port) } })
+    expect(await second.ended).toEqual({ code: 1, signal: null })
+    expect(second.stderr).toMatch(/HANDOVER_REFUSED.*this process is PID 1: its end would end the container/s)
+    expect(await ask('http', { port, host })).toBe(1)
+  })
+
   test.each(['tini', 'docker-init', 'dumb-init', 'catatonit'])('what %s has started refuses to reload, since that ends with it, and serves on', async (init) => {
     using folder = new Folder()
     // Waits for its first child, and ends: so does the container.

@@ -67,7 +67,8 @@ function whyRefused(context: GenerationContext, caller: Caller | undefined): Han
   }
   if (reloading) return error('HANDOVER_RELOAD_RUNNING', 'a reload already runs', 'Wait for its report')
   if (state.is !== 'serving' || stopRequested) return notServing(context)
-  const obstacle = caller ? undefined : endsContainer('this process', host.pid)
+  // A caller without a pid is in another container, and lives on.
+  const obstacle = caller?.pid === 0 ? undefined : endsContainer('this process', host.pid)
   if (obstacle === undefined) return undefined
   return error('HANDOVER_UNAVAILABLE', obstacle,
     'Let `handover run` be what the container starts, or start a second container with the same name and a shared HANDOVER_DIR')
