@@ -123,11 +123,11 @@ export class WireClient {
     else this.write(frame)
   }
 
-  /** Writes a frame in two parts, with a pause behind its first `at` bytes. */
-  async writeCut(frame: Buffer, at: number, pauseMs: number): Promise<void> {
+  /** Writes a frame in two parts, with a pause behind its first `at` bytes: so many milliseconds, or until the promise resolves. */
+  async writeCut(frame: Buffer, at: number, pause: number | Promise<unknown>): Promise<void> {
     this.#later = []
     this.write(frame.subarray(0, at))
-    await new Promise((resolve) => setTimeout(resolve, pauseMs))
+    await (typeof pause === 'number' ? new Promise((resolve) => setTimeout(resolve, pause)) : pause)
     this.write(frame.subarray(at), ...this.#later)
     this.#later = undefined
   }

@@ -362,9 +362,12 @@ test('a client that fills its old table anew after the move hears at its next st
   noErrors(generations)
 })
 
-test('a client that goes on with its old table before the move hears so too, and its older streams are answered', limit, async () => {
-  const generations = await start()
-  const client = await connect(generations)
+test.for([
+  ['h2c', 'in one piece', Infinity], ['h2c', 'of which 5 bytes come first', 5], ['h2c', 'of which 12 bytes come first', 12],
+  ['h2', 'of which 12 bytes come first', 12]
+] as const)('%s: a client that goes on with its old table before the move, by a head %s, hears so too, and its older streams are answered', limit, async ([kind, , cut]) => {
+  const generations = await start({ KIND: kind })
+  const client = await (kind === 'h2' ? WireClient.connectSecurely(portOf(generations)) : connect(generations))
   await client.answer(client.request('/?one', { indexed: true }))
   const slow = client.request('/?bytes=3000', { end: false })
   await requested(generations, '/?bytes=3000')
@@ -372,13 +375,32 @@ test('a client that goes on with its old table before the move hears so too, and
   // Its acknowledgement was read before the answer to this ping.
   await client.until(() => client.settings.some(([id, value]) => id === settingIds.headerTableSize && value === 0))
   await client.ping()
-  client.request('/?two', lookedUp)
+  await client.writeCut(headersFrame(slow + 2, '/?two', lookedUp), cut, 60)
   client.write(reset(slow + 2), windowUpdate(slow + 2, 5))
   expect(await goaway(client)).toEqual({ code: 0, last: slow })
   client.data(slow, 10, true)
   await client.look(() => client.received(slow) === 3_000)
   expect((await drained(generations))[0]).toMatchObject({ connections: { moved: 0, drained: 1, cut: 0, stayed: {} } })
   noErrors(generations)
+})
+
+test.for(['h2c', 'h2'])('%s: half a head that has come while the session waited for its move is read whole where the old process serves again', limit, async (kind) => {
+  const generations = await start({ KIND: kind }, { undoWindow: 20_000 })
+  const client = await (kind === 'h2' ? WireClient.connectSecurely(portOf(generations)) : connect(generations))
+  await client.answer(client.request('/?one', { indexed: true }))
+  const slow = client.request('/?bytes=3000', { end: false })
+  await requested(generations, '/?bytes=3000')
+  await generations.reload('signal')
+  await client.until(() => client.settings.some(([id, value]) => id === settingIds.headerTableSize && value === 0))
+  await client.ping()
+  const undone = generations.until(() => generations.events.some(({ event, report }) => event === 'report' && (report as DrainReport).result === 'undone'))
+  const whole = client.writeCut(headersFrame(slow + 2, '/?two'), 12, undone)
+  process.kill(generations.serving, 'SIGKILL')
+  await whole
+  await client.answer(slow + 2)
+  client.data(slow, 10, true)
+  expect(await client.answer(slow)).toBe(3_000)
+  expect(client.goaways).toBe(0)
 })
 
 test.for(['h2c', 'h2'])('%s: of clients that always go on with their old table, each request is answered, or its stream was not begun', limit, async (kind) => {

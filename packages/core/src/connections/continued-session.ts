@@ -109,6 +109,7 @@ export class ContinuedSession extends Duplex {
         this.socket.resume()
       },
       alone: () => undefined,
+      pass: (bytes) => { this.#passesOn(bytes) },
       end: () => { this.#watcher = undefined }
     }
   }

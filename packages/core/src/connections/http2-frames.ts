@@ -243,8 +243,10 @@ export class FrameEnds {
   /** How many bytes of a frame that has begun are to come. */
   #open = 0
   #inHeaders = false
+  /** Looks at the heads that come, once the table is empty. */
   #table: TableWatch | undefined
   #isTableEmpty = false
+  #keeps = false
 
   /** `payload`: of the ping, 8 bytes. */
   constructor(payload: Buffer) {
@@ -257,7 +259,11 @@ export class FrameEnds {
 
   /** All that has come are whole frames, and whole heads of requests. */
   get isEnd(): boolean {
-    return this.#found && this.#open === 0 && this.#seen.length === 0 && !this.#inHeaders
+    return this.#found && this.#open === 0 && this.#seen.length === 0 && !this.#inHeaders && !this.#keeps
+  }
+
+  get looksAtHeads(): boolean {
+    return this.#table !== undefined
   }
 
   /** From the next acknowledgement of SETTINGS on the client has no table. */
@@ -266,8 +272,11 @@ export class FrameEnds {
     this.#isTableEmpty = false
   }
 
-  /** Where in these bytes the first acknowledgement of SETTINGS ends, and a head begins that nobody can read. */
-  add(bytes: Buffer): { readonly ackEnd?: number | undefined; readonly unreadableAt?: number | undefined } {
+  /**
+   * Where in these bytes the first acknowledgement of SETTINGS ends, and a head begins that nobody can read. From `keptFrom` on they may be
+   * the beginning of such a head: they must not be passed on, and come again in front of the next ones.
+   */
+  add(bytes: Buffer): { readonly ackEnd?: number | undefined; readonly unreadableAt?: number | undefined; readonly keptFrom?: number } {
     let all = Buffer.concat([this.#seen, bytes])
     let ackEnd: number | undefined
     let unreadableAt: number | undefined
@@ -285,20 +294,20 @@ export class FrameEnds {
     while (this.#open === 0 && all.length - at >= headBytes) {
       const frame = all.subarray(at)
       const type = typeOf(frame)
-      if (type === frameTypes.headers || type === frameTypes.continuation) this.#inHeaders = (flagsOf(frame) & endHeaders) === 0
       const size = headBytes + lengthOf(frame)
+      const table = type === frameTypes.headers && this.#isTableEmpty && size <= mostWaitedFor ? this.#table : undefined
+      if (table && size > frame.length) break
+      if (type === frameTypes.headers || type === frameTypes.continuation) this.#inHeaders = (flagsOf(frame) & endHeaders) === 0
       this.#open = Math.max(0, size - frame.length)
-      // One that comes in parts is not looked at.
-      const begun = bytes.length - frame.length
-      if (type === frameTypes.headers && this.#isTableEmpty && this.#open === 0 && begun >= 0 && unreadableAt === undefined) {
-        if (this.#table?.isUnreadable(frame.subarray(0, size)) === true) unreadableAt = begun
-      }
+      if (unreadableAt === undefined && table?.isUnreadable(frame.subarray(0, size)) === true) unreadableAt = bytes.length - frame.length
+      if (table?.isOver === true) this.#table = undefined
       at += size - this.#open
       if (type !== frameTypes.settings || (flagsOf(frame) & endOrAck) === 0) continue
       ackEnd ??= bytes.length - (all.length - at)
       this.#isTableEmpty = this.#table !== undefined
     }
-    this.#seen = all.subarray(at)
-    return { ackEnd, unreadableAt }
+    this.#keeps = this.#isTableEmpty && this.#table !== undefined && at < all.length
+    this.#seen = all.subarray(this.#keeps ? all.length : at)
+    return { ackEnd, unreadableAt, ...(this.#keeps && { keptFrom: bytes.length - (all.length - at) }) }
   }
 }

@@ -50,6 +50,8 @@ export class SessionDeparture {
   #silentFrom: number
   /** What the session gets behind the acknowledgement. */
   #behindAck: Buffer | undefined
+  /** Of a head that may be one that nobody can read: its rest is to come. */
+  #kept: Buffer = Buffer.alloc(0)
   /** The client's table is not what it says, so new streams are refused: the first of them, and what cuts the frames from there on. */
   #refused: { readonly from: number; readonly frames: FrameSplitter } | undefined
   /** Called while it is on its way. */
@@ -98,23 +100,27 @@ export class SessionDeparture {
     this.#reading?.alone(true)
     this.#session.settings({ headerTableSize: 0 }, (error: Error | null) => {
       this.#tableIsEmpty = error === null
-      this.#reading?.alone(false)
-      if (unanswered.get(this.#session) === this) this.#finish()
-      else this.#changed()
+      if (unanswered.get(this.#session) !== this) return this.#changed()
+      // The session is in the middle of what it reads.
+      setImmediate(() => { if (unanswered.get(this.#session) === this) this.#finish() })
     })
   }
 
   /** Answers what the session gets instead. */
   #arrived(bytes: Buffer): Buffer {
     if (this.#refused) return this.#before(bytes)
-    const { ackEnd, unreadableAt = bytes.length } = this.#ends.add(bytes)
+    const all = this.#kept.length === 0 ? bytes : Buffer.concat([this.#kept, bytes])
+    const { ackEnd, unreadableAt, keptFrom = all.length } = this.#ends.add(all)
+    const end = unreadableAt ?? keptFrom
+    this.#kept = Buffer.from(all.subarray(unreadableAt === undefined ? keptFrom : all.length))
+    if (this.#isTold) this.#reading?.alone(this.#ends.looksAtHeads)
     const more = this.#behindAck
-    const parts = [bytes.subarray(0, unreadableAt)]
+    const parts: Buffer[] = [all.subarray(0, end)]
     if (more !== undefined && ackEnd !== undefined) {
       this.#behindAck = undefined
-      parts.splice(0, 1, bytes.subarray(0, ackEnd), more, bytes.subarray(ackEnd, unreadableAt))
+      parts.splice(0, 1, all.subarray(0, ackEnd), more, all.subarray(ackEnd, end))
     }
-    if (unreadableAt < bytes.length) parts.push(this.#refuse(bytes.subarray(unreadableAt)))
+    if (unreadableAt !== undefined) parts.push(this.#refuse(all.subarray(unreadableAt)))
     return Buffer.concat(parts)
   }
 
@@ -249,6 +255,8 @@ export class SessionDeparture {
 
   #finish(): void {
     unanswered.delete(this.#session)
+    if (this.#kept.length > 0) this.#reading?.pass(this.#kept)
+    this.#kept = Buffer.alloc(0)
     this.#reading?.end()
     if (!this.#isTold || this.#isClosing) return
     this.#session.settings({ headerTableSize: this.#tableBytes }, () => undefined)

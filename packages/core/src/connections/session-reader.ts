@@ -21,6 +21,8 @@ export interface Reading {
   goOn(): void
   /** Whether every byte must come this way. */
   alone(isAlone: boolean): void
+  /** Passes on what was kept back. */
+  pass(bytes: Buffer): void
   /** The session reads by itself again. */
   end(): void
 }
@@ -37,9 +39,13 @@ export class SessionReader implements Reading {
   /** What was read goes through it on its way to the session. */
   #arrived: (bytes: Buffer) => Buffer
   readonly #isSecure: boolean
+  readonly pass: (bytes: Buffer) => void
 
-  private constructor(socket: net.Socket, copy: net.Socket, arrived: (bytes: Buffer) => Buffer, isSecure: boolean) {
+  private constructor(
+    socket: net.Socket, copy: net.Socket, arrived: (bytes: Buffer) => Buffer, pass: (bytes: Buffer) => void, isSecure: boolean
+  ) {
     this.#arrived = arrived
+    this.pass = pass
     this.#isSecure = isSecure
     this.#socket = socket
     this.#copy = copy
@@ -62,11 +68,10 @@ export class SessionReader implements Reading {
     if (!feed || copied === undefined || copied < 0) return undefined
     const copy = adoptDescriptor(copied, undefined, (bytes) => {
       const plain = records ? open(records, bytes, session, socket) : bytes
-      const passed = plain && reader.#arrived(plain)
-      if (passed && !session.destroyed) feed(passed)
+      if (plain) reader.pass(reader.#arrived(plain))
       if (!reader.#ended) holdReading(socket)
     })
-    const reader = new SessionReader(socket, copy, arrived, records !== undefined)
+    const reader = new SessionReader(socket, copy, arrived, (bytes) => { if (!session.destroyed) feed(bytes) }, records !== undefined)
     // The session finds the same on its own descriptor.
     for (const event of ['end', 'error', 'close']) copy.on(event, () => { reader.#finish() })
     socket.once('close', () => {

@@ -61,6 +61,32 @@ it('knows that a table of size 0 keeps no entry, until the client says another s
   expect(saying.isUnreadable(head(...plain, 0xbe))).toBe(false)
 })
 
+const settingsAck = frameOf(4, 1, 0)
+it.for([
+  ['that nobody can read', [...plain, 0xbe], true],
+  ['like others', plain, false],
+  ['that says that the table is of another size', [0x20, ...plain], false]
+] as const)('behind the acknowledgement passes on no part of a head %s before all of it has come, however the bytes come', ([, block, isUnreadable]) => {
+  const last = frameOf(1, 5, 5, Buffer.from(block))
+  const before = Buffer.concat([answer, frameOf(0, 0, 1, Buffer.alloc(40)), settingsAck, ...frames.slice(0, 1)])
+  const all = Buffer.concat([before, last, ...frames])
+  for (let size = 1; size <= all.length; size++) {
+    const ends = new FrameEnds(payload)
+    ends.emptiesTable()
+    let [kept, passed, unreadable] = [Buffer.alloc(0), 0, -1]
+    for (let at = 0; at < all.length && unreadable < 0; at += size) {
+      const bytes = Buffer.concat([kept, all.subarray(at, at + size)])
+      const { unreadableAt, keptFrom = bytes.length } = ends.add(bytes)
+      if (unreadableAt !== undefined) unreadable = passed + unreadableAt
+      kept = Buffer.from(bytes.subarray(keptFrom))
+      passed += keptFrom
+      if (passed > before.length) expect(passed).toBeGreaterThanOrEqual(before.length + last.length)
+    }
+    expect([size, unreadable]).toEqual([size, isUnreadable ? before.length : -1])
+    if (!isUnreadable) expect([passed, ends.isEnd]).toEqual([all.length, true])
+  }
+})
+
 it('cuts bytes into whole frames', () => {
   const splitter = new FrameSplitter()
   const all = Buffer.concat(frames)
