@@ -16,6 +16,20 @@ const host = '127.0.0.1'
 
 const refused = process.platform !== 'linux' ? 'no Linux' : (spawnSync('unshare', [...namespace, 'true'], { encoding: 'utf8' }).stderr ?? 'no unshare')
 
+/** As this process knows its pid. */
+const nodeIn = (program: Program): number => {
+  let pid = program.pid
+  for (let [child] = childrenOf(pid); child !== undefined; [child] = childrenOf(pid)) pid = child
+  return pid
+}
+
+async function refuses(program: Program, first: string): Promise<void> {
+  const { port, pid } = await listening(program)
+  process.kill(nodeIn(program), 'SIGHUP')
+  await program.stderrMatching(new RegExp(`HANDOVER_UNAVAILABLE.*this process was started by ${first} \\(PID 1\\), which ends with it, and the container with both.*keeps serving`, 's'))
+  expect(await ask('http', { port, host })).toBe(pid)
+}
+
 describe('where its end would end the container', () => {
   beforeEach(({ skip }) => { skip(refused !== '', `a PID namespace cannot be made here: ${refused}`) })
 
@@ -45,10 +59,28 @@ describe('where its end would end the container', () => {
     // Waits for its first child, and ends: so does the container.
     writeFileSync(folder.at(init), '#!/bin/sh\n"$@"\nexit $?\n', { mode: 0o755 })
     await using program = world({ node: 'unshare', execArgv: [...namespace, folder.at(init), process.execPath] })
-    const { port, pid } = await listening(program)
-    const [first] = childrenOf(program.pid)
-    process.kill(childrenOf(first!)[0]!, 'SIGHUP')
-    await program.stderrMatching(new RegExp(`HANDOVER_UNAVAILABLE.*this process was started by ${init}, which ends with it, and the container with both.*keeps serving`, 's'))
+    await refuses(program, init)
+  })
+
+  test.each([
+    ['sh', 'CMD node server.js', (command: string) => ['sh', '-c', `${command} && true`]],
+    ['npm start', 'CMD ["npm", "start"]', (_command: string, folder: string) => ['npm', '--prefix', folder, 'start']]
+  ])('what %s has started as PID 1 does so as well: %s', async (first, _docker, commandOf) => {
+    using folder = new Folder()
+    const command = `${process.execPath} ${programPath('world.mjs')}`
+    writeFileSync(folder.at('package.json'), JSON.stringify({ name: 'app', version: '1.0.0', scripts: { start: command } }))
+    const [word = '', ...words] = commandOf(command, folder.path)
+    await using program = Program.start(word, { node: 'unshare', execArgv: [...namespace], args: words })
+    await refuses(program, first)
+  })
+
+  test('what a script of PID 1 has started beside other things is reloaded', async () => {
+    const command = `${process.execPath} ${programPath('world.mjs')} & sleep 1000`
+    await using program = Program.start('sh', { node: 'unshare', execArgv: [...namespace], args: ['-c', command] })
+    const { port } = await listening(program)
+    process.kill(nodeIn(program), 'SIGHUP')
+    const { pid } = await listening(program, 2)
+    await program.event('report', ({ report }) => (report as { result: string }).result === 'drained')
     expect(await ask('http', { port, host })).toBe(pid)
   })
 })

@@ -12,7 +12,7 @@ import { systemClock } from '../platform/clock.js'
 import { commandLine } from '../platform/command-line.js'
 import { initialEnvironment, takeInheritance } from '../platform/environment.js'
 import { takeInspectorMark } from '../platform/inspector-port.js'
-import { endProcess, isAlive } from '../platform/processes.js'
+import { endProcess, isAlive, noteStarter } from '../platform/processes.js'
 import { logLine } from '../platform/log-line.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
@@ -26,6 +26,7 @@ function realHost(env: NodeJS.ProcessEnv): Host {
   const inspectorWanted = takeInspectorMark(env)
   // Before the program can open or close descriptors.
   activation()
+  noteStarter()
   const off = unavailable()
   let warn: (line: string) => void = () => undefined
   const command = commandLine((line) => { warn(line) })

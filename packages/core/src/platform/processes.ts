@@ -13,25 +13,63 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The letter of its state; undefined: unknown. */
-function stateOf(pid: number): string | undefined {
+/** Of /proc/PID/stat, from the third field on. */
+function statOf(pid: number): string[] {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
     // The name before it is in parentheses, and may hold any character.
-    return text.slice(text.lastIndexOf(')') + 2).split(' ', 1)[0]
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')
   } catch {
-    return undefined
+    return []
   }
 }
 
-/** Inits of containers that end with the first process that they start; docker-init is the tini of `docker run --init`. */
-const endsWithItsFirst = /^(tini|docker-init|dumb-init|catatonit)\b/
+/** The letter of its state; undefined: unknown. */
+const stateOf = (pid: number): string | undefined => statOf(pid)[0]
+/** 0: unknown, or none. */
+const parentOf = (pid: number): number => Number(statOf(pid)[1] ?? 0)
 
-/** Why the end of this process, which `who` names, would end its container; undefined where it would not. */
+/** Inits of containers that end with the first process that they start; docker-init is the tini of `docker run --init`. */
+const init = /^(tini|docker-init|dumb-init|catatonit)\b/
+const shell = /(^|\/)(sh|bash|dash|ash)$/
+/** With one of these a shell may have more to do. */
+const severalCommands = /[;|\n]|(^|[^&])&([^&]|$)/
+const packageManager = /(^|\/)(npm|yarn|pnpm)(-cli)?(\.c?js)?( |$)/
+
+/** It waits for the one command that it has started, and ends with that: `sh -c 'node server.js'`, `npm start`. */
+function endsWithItsCommand(pid: number): boolean {
+  const words = wordsOf(pid)
+  const [program = '', option, command = ''] = words
+  if (shell.test(program)) return option === '-c' && !severalCommands.test(command)
+  return words.slice(0, 2).some((word) => packageManager.test(word))
+}
+
+/** The parent of this process at its start. Later PID 1 may be its parent only because that one has ended. */
+let starter: number | undefined
+
+/** Call it at the start of the process. */
+export function noteStarter(): void {
+  starter = process.ppid
+}
+
+/** Why the end of this process, which `who` names, would end its container; undefined where it would not, or that is not known. */
 export function endsContainer(who: string, pid = process.pid): string | undefined {
   if (pid === 1) return `${who} is PID 1: its end would end the container`
-  const init = process.ppid === 1 ? nameOfProcess(1) ?? '' : ''
-  return endsWithItsFirst.test(init) ? `${who} was started by ${init}, which ends with it, and the container with both` : undefined
+  const { ppid } = process
+  if (starter !== undefined && starter !== ppid) return undefined
+  let parent = ppid
+  if (starter !== undefined) while (parent > 1 && endsWithItsCommand(parent)) parent = parentOf(parent)
+  const first = parent === 1 ? nameOfProcess(1) ?? '' : ''
+  const isOver = first !== '' && ((ppid === 1 && init.test(first)) || (starter !== undefined && endsWithItsCommand(1)))
+  return isOver ? `${who} was started by ${first} (PID 1), which ends with it, and the container with both` : undefined
+}
+
+function wordsOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+  } catch {
+    return []
+  }
 }
 
 /** The name of a process; undefined where it has ended. proc(5) */
