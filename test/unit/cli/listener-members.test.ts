@@ -304,6 +304,24 @@ describe('a listener', () => {
     expect(members.names).toEqual([`tcp 127.0.0.1:${port}`])
   })
 
+  it.runIf(linux)('that a program has closed is a spare for the next worker of each slot, until the next reload', async () => {
+    countsDescriptors()
+    const members = keeper()
+    const first = new Worker(0)
+    const { port } = (await first.listen({ host: '127.0.0.1', port: 0 })).address() as net.AddressInfo
+    const other = await first.listen({ host: '127.0.0.1', port: 0 })
+    first.heldBy(members)
+    first.servers.splice(0, 1)[0]!.close()
+    first.heldBy(members)
+    const kept = (other.address() as net.AddressInfo).port
+    const spares = (slot: number): object =>
+      Object.fromEntries(members.offerFor(slot).listeners.map((listener) => [listener.port, listener.spare ?? false]))
+    for (const slot of [0, 1, 1]) expect(spares(slot)).toEqual({ [kept]: false, [port]: true })
+    expect(members.orphans([0, 1])).toEqual([])
+    expect(members.settle([0, 1])).toEqual([`tcp 127.0.0.1:${port}`])
+    expect(spares(1)).toEqual({ [kept]: false })
+  })
+
   it.runIf(linux)('that the new version of one slot adds is offered to the others, once to each', async () => {
     const members = keeper()
     const { workers } = await four(members)

@@ -116,8 +116,8 @@ export class Keeper implements Fleet {
     hasServer: () => this.servers.some(({ how }) => how === undefined),
     serves: () => this.serves(),
     changed: (server) => {
-      // It may have closed the orphans meanwhile, in a handover that was undone.
-      if (server) this.#covered.delete(server)
+      // It may have closed the orphans meanwhile, in a handover that was undone; or there are none any more.
+      if (server && this.#covered.get(server)) this.#covered.set(server, 'told again')
       if (!this.reloads.isRunning && this.isKeeping) this.members.closePassed()
       this.#changed()
       if (server) this.counts.settle()

@@ -8,7 +8,7 @@
  */
 
 import { closeSync, fstatSync } from 'node:fs'
-import { addon, fileId, isEphemeral, systemError, type OfferedListener, type SocketFile } from '@handover/core/internal'
+import { addon, fileId, isEphemeral, isInTheWay, systemError, type OfferedListener, type SocketFile } from '@handover/core/internal'
 
 /**
  * `prepared`: made for this slot; its worker has not said yet that it serves on it. `served`: by the worker of this slot, or by the next
@@ -142,16 +142,17 @@ export class ListenerMembers {
   }
 
   /**
-   * What the next process of this slot is offered: its own members, new members of what only other slots serve, and copies of what all
-   * slots share.
+   * What the next process of this slot is offered: its own members, new members of what only other slots have, and copies of what all
+   * slots share. What no slot serves is a spare: the program may open it again.
    */
   offerFor(slot: number): Offer {
-    return this.#offer(slot, this.#members.filter((member) => member.slot === slot))
+    const own = this.#members.filter((member) => member.slot === slot)
+    return this.#offer(slot, own, ['served', 'dropped'])
   }
 
   /** What a new version in another slot added, and this slot has never been offered. */
   extrasFor(slot: number): Offer {
-    return this.#offer(slot, this.#members.filter((member) => member.slot === slot && member.state === 'prepared'))
+    return this.#offer(slot, this.#members.filter((member) => member.slot === slot && member.state === 'prepared'), ['served'])
   }
 
   /**
@@ -183,12 +184,14 @@ export class ListenerMembers {
   }
 
   /**
-   * Closes listeners on ports that the system chose and that no slot serves any more: such a listener comes back on another port. Not to be
-   * called while a reload may be undone.
+   * Closes what no slot serves any more and does not come back: a port that the system chose, and an address of a port that is served at
+   * another one. Not to be called while a reload may be undone.
    */
   closePassed(): void {
-    const served = new Set(this.#members.filter(({ state }) => state === 'served').map(({ key }) => key))
-    this.#close(({ key, listener }) => !served.has(key) && isEphemeral(listener))
+    const served = this.#members.filter(({ state }) => state === 'served')
+    const keys = new Set(served.map(({ key }) => key))
+    this.#close(({ key, listener }) =>
+      !keys.has(key) && (isEphemeral(listener) || served.some((other) => isInTheWay(listener, other.listener))))
   }
 
   /** For the next keeper: what `restore` takes. */
@@ -221,17 +224,20 @@ export class ListenerMembers {
     return gone
   }
 
-  #offer(slot: number, own: readonly Member[]): Offer {
+  /** `of`: which members of other slots, the first ones before the others. */
+  #offer(slot: number, own: readonly Member[], of: readonly MemberState[]): Offer {
     const listeners: OfferedListener[] = []
     const fds: number[] = []
-    const add = ({ listener, fd }: Member): void => {
-      listeners.push(listener.kind === 'tcp' && !listens(fd) ? { ...listener, bound: true } : listener)
+    const add = ({ listener, fd, state }: Member): void => {
+      const isBound = listener.kind === 'tcp' && !listens(fd)
+      listeners.push({ ...listener, ...(isBound && { bound: true }), ...(state === 'dropped' && { spare: true }) })
       fds.push(fd)
     }
     own.forEach(add)
     const known = new Set(this.#members.filter((member) => member.slot === slot).map(({ key }) => key))
-    for (const member of [...this.#members]) {
-      if (member.state !== 'served' || known.has(member.key)) continue
+    for (const member of of.flatMap((state) => this.#members.filter((each) => each.state === state))) {
+      // A port that the system chose does not come back.
+      if (known.has(member.key) || (member.state === 'dropped' && isEphemeral(member.listener))) continue
       known.add(member.key)
       const isAlone = member.listener.kind === 'tcp' && !this.#shared && !this.#isShared(member.fd)
       add((isAlone ? this.#join(slot, member) : undefined) ?? member)
@@ -244,14 +250,14 @@ export class ListenerMembers {
    * then its socket need not have SO_REUSEPORT.
    */
   #join(slot: number, beside: Member): Member | undefined {
-    const { key, listener } = beside
+    const { key, listener, state } = beside
     const set = addon().setReusePort(beside.fd)
     const fd = set < 0 ? set : addon().bindBeside(beside.fd)
     if (fd < 0) {
       this.#warnOfSharing(listener.name, systemError(fd, set < 0 ? 'setsockopt' : 'bind').message)
       return undefined
     }
-    const member: Member = { slot, key, state: 'prepared', listener, fd, socket: socketOf(fd) }
+    const member: Member = { slot, key, state: state === 'dropped' ? state : 'prepared', listener, fd, socket: socketOf(fd) }
     this.#members.push(member)
     return member
   }

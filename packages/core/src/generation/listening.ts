@@ -58,6 +58,7 @@ export class Listening implements ListenHook {
   before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined {
     const { startup, paths, registry } = this.#context
     listensAnew(owner)
+    registry.forgetClosed()
     this.#enter()
     if (asked?.kind === 'unix') paths.guard()
     if (this.#refusal) return this.#refusal
@@ -86,7 +87,10 @@ export class Listening implements ListenHook {
     startup.readiness.listened()
     if (lifecycle.state.is === 'preparing') startup.predecessor?.channel.ref()
     const listener = registry.add(owner, asked, claimed?.about, backlog)
-    if (listener && claimed && !startup.isQuiet) registry.acceptOn(listener)
+    if (listener && !startup.isQuiet) {
+      if (claimed) registry.acceptOn(listener)
+      else registry.dropInTheWay(listener)
+    }
     if (!host.signals.listeners('exit').includes(this.#onExit)) host.signals.once('exit', this.#onExit)
     if (lifecycle.state.is === 'idle') {
       lifecycle.move('idle', { is: 'serving' })
@@ -124,8 +128,7 @@ export class Listening implements ListenHook {
   /** A server that was not given to handover() may only test, before this process serves, whether the port is free. A keeper has copies. */
   #needsSpare(owner: Owner, { about }: Listener, claimed: OfferedSocket | undefined): boolean {
     const { keeper, servers, lifecycle } = this.#context
-    const isKept = keeper !== undefined && owner instanceof net.Server && about.kind === 'tcp' && !isByDescriptor(about) &&
-      !isEphemeral(about)
+    const isKept = keeper !== undefined && !isByDescriptor(about) && !isEphemeral(about)
     return isKept || (claimed !== undefined && servers.isStranger(owner) && lifecycle.state.is === 'preparing')
   }
 

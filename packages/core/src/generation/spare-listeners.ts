@@ -7,7 +7,7 @@ import type dgram from 'node:dgram'
 import { closeSync } from 'node:fs'
 import type net from 'node:net'
 import type { ListenerRegistry, OfferedSocket } from '../listeners/listener-registry.js'
-import { onceClosed } from '../listeners/listening-end.js'
+import { onceListensNoMore } from '../listeners/listening-end.js'
 import { native } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
@@ -33,7 +33,7 @@ export class SpareListeners {
     if (copy < 0) return
     const spare = { about, fd: copy }
     this.#spares.add(spare)
-    onceClosed(owner, () => {
+    onceListensNoMore(owner, () => {
       if (!this.#spares.delete(spare)) return
       if (claimed || accepts(this.#lifecycle.state.is)) this.#registry.giveBack(spare)
       else closeSync(copy)

@@ -176,7 +176,7 @@ export class Startup {
     if (!keeper) this.#actions.closeSpares()
     controlSockets.inherit((isMeant) => registry.takeControl(isMeant))
     const claims = this.#claims
-    const dropped = registry.drop()
+    const dropped = registry.dropUnclaimed()
     lifecycle.move('preparing', { is: 'ready', predecessor: lifecycle.state.predecessor })
     this.#prepared({ type: 'ready', ...claims, dropped, ...(state.restored && { state: state.restored }) })
   }

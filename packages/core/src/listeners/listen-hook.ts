@@ -28,7 +28,7 @@ export interface ListenHook {
   /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
   isBoundQuietly(address: string, port: number, ipv6Only?: boolean): boolean
-  /** Binds where the process that serves is in the way; undefined where it is not. */
+  /** Binds where the process that serves is in the way, or what this one has closed; undefined where nothing is. */
   bindBeside(asked: AskedAddress): number | undefined
   /** Before an adopted server listens: the offered listener to use, or the error its listen() must fail with. Undefined: bind. */
   before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
@@ -105,10 +105,10 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     // Not the abstract namespace. Where another server of this process is about to listen at this path, Node reports EADDRINUSE.
     const fd = hook.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
     if (fd !== undefined) inside.listenQuietly(server, fd, 'unix')
-  } else if (isQuiet) {
+  } else if (asked && asked.fd === undefined) {
     const fd = hook.bindBeside(asked)
     if (fd !== undefined) inside.listenQuietly(server, fd, 'tcp')
-    else inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
+    else if (isQuiet) inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
   }
   const listeningId = inside.listeningId(server) + 1
   return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, listeningId }

@@ -50,6 +50,10 @@ export function overlap(a: Place, b: Place): boolean {
   return a.address === b.address || unspecified.includes(a.address) || unspecified.includes(b.address)
 }
 
+/** The two are at addresses of one port of which only one can be listened on. */
+export const isInTheWay = (one: OfferedListener, other: OfferedListener): boolean =>
+  one.kind === 'tcp' && other.kind === 'tcp' && one.port === other.port && overlap(one, other)
+
 /** Where a call with this host may be bound, in numbers: of a name only what `localhost` means is known without asking. */
 export function addressesOf(host: string | undefined): readonly string[] {
   if (host === undefined || host === '') return unspecified

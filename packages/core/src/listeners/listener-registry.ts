@@ -1,14 +1,13 @@
 /**
- * The listeners of this process, and what was offered to it and is not claimed yet.
+ * The listeners of this process, and what was offered to it and is not claimed yet (offered-sockets.ts).
  *
  * Offering, silencing and accepting act on all of them together. Only the last process that serves on a Unix path removes its file.
  */
 
-import { chmodSync, closeSync } from 'node:fs'
+import { chmodSync } from 'node:fs'
 import type net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
-import { HandoverError } from '../errors.js'
 import { addon, check, native, systemError } from '../platform/native.js'
 import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
@@ -17,22 +16,18 @@ import { isTlsServer } from '../platform/on-demand.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
-import { addressesOf, find, isEphemeral, mismatch, overlap, type AskedAddress } from './listener-match.js'
-import { onceClosed } from './listening-end.js'
-import { meaningOf } from './socket-activation.js'
-import { addName, fileId, locate, type SocketFile } from './socket-file-hold.js'
+import { addressesOf, isEphemeral, isInTheWay, overlap, type AskedAddress } from './listener-match.js'
+import { listensNoMore, onceListensNoMore } from './listening-end.js'
+import { OfferedSockets, type OfferedSocket } from './offered-sockets.js'
+import { fileId, locate, type SocketFile } from './socket-file-hold.js'
 import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
 
 export type { Listener } from './listener.js'
-
-export interface OfferedSocket {
-  readonly about: OfferedListener
-  readonly fd: number
-}
+export type { OfferedSocket } from './offered-sockets.js'
 
 export class ListenerRegistry {
   readonly #listeners = new Set<Listener>()
-  readonly #offered = new Set<OfferedSocket>()
+  readonly #offered = new OfferedSockets()
   /** What the last offer had. */
   #known: ReadonlySet<Listener> = new Set()
   /** Closed without a silent copy, after a commit that can still be undone. */
@@ -50,29 +45,14 @@ export class ListenerRegistry {
     return this.listeners.map((listener) => listener.about.name)
   }
 
-  /** What was offered to listen() and is not claimed. */
+  /** What was offered to listen() and is not claimed, without the spares. */
   get unclaimed(): OfferedListener[] {
-    return [...this.#offered].map(({ about }) => about).filter(({ kind }) => kind !== 'control')
+    return this.#offered.all.map(({ about }) => about).filter(({ kind, spare }) => kind !== 'control' && spare !== true)
   }
 
   /** Takes what the predecessor offered. Throws HANDOVER_LISTENER_MISMATCH; the descriptors are closed then. */
   take(listeners: readonly OfferedListener[], fds: readonly number[]): void {
-    try {
-      listeners.forEach((about, index) => {
-        const fd = fds[index] ?? -1
-        const found = addon().describe(fd)
-        const difference = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
-        if (difference === undefined) return
-        const what = `the descriptor for "${about.name}" is ${difference}`
-        throw new HandoverError('HANDOVER_LISTENER_MISMATCH', {
-          what, serving: 'The predecessor goes on serving', todo: 'Nothing was taken over'
-        })
-      })
-    } catch (error) {
-      fds.forEach((fd) => { closeSync(fd) })
-      throw error
-    }
-    listeners.forEach((about, index) => this.#offered.add({ about, fd: fds[index] ?? -1 }))
+    this.#offered.take(listeners, fds)
     this.ownsFiles = false
     this.#waits = true
   }
@@ -86,29 +66,15 @@ export class ListenerRegistry {
 
   /** Takes the offered listener that a listen() call means out of the offer; undefined where there is none. */
   claim(asked: AskedAddress): OfferedSocket | undefined {
-    // Of two on one path, the one that the path leads to goes first.
-    const leadsElsewhere = ({ about: { kind, file, address } }: OfferedSocket): boolean =>
-      kind === 'unix' && file !== undefined && file !== fileId(address)
-    const usable = [...this.#offered]
-    if (asked.kind === 'unix') usable.sort((a, b) => Number(leadsElsewhere(a)) - Number(leadsElsewhere(b)))
-    const about = find(meaningOf(asked), usable.map((offered) => offered.about))
-    const offered = usable.find((candidate) => candidate.about === about)
-    if (!offered) return undefined
-    this.#offered.delete(offered)
-    // The program has removed or renamed the path: it finds its socket there again.
-    if (about?.kind === 'unix' && about.file !== undefined && leadsElsewhere(offered)) {
-      const where = about.path ?? locate(path.resolve(about.address), about.file)
-      if (where !== undefined && where !== path.resolve(about.address)) addName(where, about.address)
-    }
-    return offered
+    return this.#offered.claim(asked, this.#waits)
   }
 
   /** The program renames `from`, the file of a new socket, to the path of an offered one: its server then listens on the offered one. */
   claimRenamed(from: string, to: string): boolean {
     const listener = this.listeners.find(({ kept, file }) => !kept && file !== undefined && asKnown(file) === from)
-    const offered = [...this.#offered].find(({ about }) => about.kind === 'unix' && pathOf(about) === to)
-    if (!this.#waits || !listener || !offered || !isServer(listener.owner)) return false
-    this.#offered.delete(offered)
+    if (!this.#waits || !listener || !isServer(listener.owner)) return false
+    const offered = this.#offered.takeOne((about) => about.kind === 'unix' && pathOf(about) === to)
+    if (!offered) return false
     inside.replaceListener(listener.owner, offered.fd, offered.about.backlog)
     Object.assign(listener, { about: offered.about, kept: true, file: to, where: to })
     return true
@@ -116,24 +82,34 @@ export class ListenerRegistry {
 
   /** The offered control socket, if it is the right one. */
   takeControl(isMeant: (about: OfferedListener) => boolean): OfferedSocket | undefined {
-    const offered = [...this.#offered].find(({ about }) => about.kind === 'control' && isMeant(about))
-    if (offered) this.#offered.delete(offered)
-    return offered
+    return this.#offered.takeOne((about) => about.kind === 'control' && isMeant(about))
   }
 
   giveBack(offered: OfferedSocket): void {
-    this.#offered.add(offered)
+    this.#offered.giveBack(offered)
   }
 
   /** Closes what was not claimed, and returns the names. */
   drop(): string[] {
-    const names = [...this.#offered].map(({ about }) => about.name)
-    for (const { fd } of this.#offered) closeSync(fd)
-    this.#offered.clear()
-    return names
+    return this.#offered.drop()
   }
 
-  /** Records a new listener, until its owner emits `close`. */
+  /** The same; the spares stay, and can be claimed later. */
+  dropUnclaimed(): string[] {
+    return this.#offered.drop(({ spare }) => spare !== true)
+  }
+
+  /** Closes what keeps clients from a new listener at another address of its port. */
+  dropInTheWay({ about }: Listener): void {
+    this.#offered.drop((offered) => isInTheWay(offered, about))
+  }
+
+  /** What the program has closed is no listener any more, although its 'close' is still to come. */
+  forgetClosed(): void {
+    for (const { owner } of this.#listeners) if (isServer(owner) ? !owner.listening : fdOf(owner) === undefined) listensNoMore(owner)
+  }
+
+  /** Records a new listener, until its owner listens no more. */
   add(...what: Parameters<typeof listenerOf>): Listener | undefined {
     const [owner, , claimed] = what
     const listener = listenerOf(...what)
@@ -142,7 +118,7 @@ export class ListenerRegistry {
     // A client that reconnects resumes its TLS session.
     const keys = claimed?.ticketKeys
     if (keys !== undefined && isTlsServer(owner) && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
-    onceClosed(owner, () => {
+    onceListensNoMore(owner, () => {
       if (this.#listeners.delete(listener)) this.#unlink(listener)
     })
     return listener
@@ -319,7 +295,7 @@ export class ListenerRegistry {
       case 'passed on': return this.#passedOn
       case 'mine': return paths(this.listeners)
       case 'offered': {
-        const offered = [...this.#offered].filter(({ about }) => about.kind === 'unix').map(({ about }) => pathOf(about))
+        const offered = this.#offered.all.filter(({ about }) => about.kind === 'unix').map(({ about }) => pathOf(about))
         return [...offered, ...paths(this.listeners.filter(({ kept }) => kept))]
       }
     }
@@ -378,13 +354,14 @@ export class ListenerRegistry {
 
   /**
    * Binds where the process that serves is in the way, by a listener on another address of that port (`::` and `127.0.0.1`): a program may
-   * test each address, or have moved to another one. It does not listen. Undefined: nothing is in the way, or it is bound as usual.
+   * test each address, or have moved to another one. So may a spare be. It does not listen. Undefined: nothing is in the way, or the call
+   * binds as usual.
    */
   bindBeside({ kind, host, port = 0, ipv6Only = false }: AskedAddress): number | undefined {
     const address = addressesOf(host)[0]
     if (kind !== 'tcp' || port === 0 || address === undefined || this.isBoundQuietly(address, port, ipv6Only)) return undefined
     const there = { address, ipv6Only }
-    const inTheWay = [...this.#offered].filter(({ about }) => about.kind === 'tcp' && about.port === port && overlap(about, there))
+    const inTheWay = this.#offered.all.filter(({ about }) => about.kind === 'tcp' && about.port === port && overlap(about, there))
     if (inTheWay.length === 0) return undefined
     for (const { fd } of inTheWay) addon().setReusePort(fd)
     const fd = addon().bindBeside(inTheWay[0]!.fd, address, Number(ipv6Only))

@@ -1,26 +1,50 @@
 /**
- * When a server listens no more: it emits 'close', or it listens again before that event. `server.close(); server.listen(port)` comes
- * first, and where the server has connections, Node emits no 'close' at all.
+ * When a server or a UDP socket listens no more, and when it has closed.
+ *
+ * A program that closes a server may listen on its port at once, by the same server or by another one. Node emits 'close' later: in another
+ * tick, and where the server has connections, when these have ended.
  */
 
 import type { EventEmitter } from 'node:events'
 
-const acts = new WeakMap<EventEmitter, Set<() => void>>()
+type Acts = WeakMap<EventEmitter, Set<() => void>>
 
-function end(this: EventEmitter): void {
-  const waiting = acts.get(this)
-  acts.delete(this)
-  this.off('close', end)
+const atEnd: Acts = new WeakMap()
+const atClose: Acts = new WeakMap()
+
+function run(acts: Acts, owner: EventEmitter): void {
+  const waiting = acts.get(owner)
+  acts.delete(owner)
   for (const act of waiting ?? []) act()
 }
 
+function closed(this: EventEmitter): void {
+  this.off('close', closed)
+  run(atEnd, this)
+  run(atClose, this)
+}
+
+function add(acts: Acts, owner: EventEmitter, act: () => void): void {
+  if (!owner.listeners('close').includes(closed)) owner.on('close', closed)
+  acts.set(owner, (acts.get(owner) ?? new Set()).add(act))
+}
+
+/** `act` is called when the owner is seen not to listen any more, and at its 'close' at the latest. */
+export function onceListensNoMore(owner: EventEmitter, act: () => void): void {
+  add(atEnd, owner, act)
+}
+
+/** `act` is called when the owner has closed, with all its connections, or listens again. */
 export function onceClosed(owner: EventEmitter, act: () => void): void {
-  const waiting = acts.get(owner) ?? new Set()
-  if (waiting.size === 0) owner.on('close', end)
-  acts.set(owner, waiting.add(act))
+  add(atClose, owner, act)
+}
+
+/** Its listener is closed; it may have connections. */
+export function listensNoMore(owner: EventEmitter): void {
+  run(atEnd, owner)
 }
 
 /** It is about to listen: whatever it listened on is closed. */
 export function listensAnew(owner: EventEmitter): void {
-  end.call(owner)
+  closed.call(owner)
 }

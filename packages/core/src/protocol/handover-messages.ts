@@ -40,6 +40,8 @@ export interface OfferedListener {
   readonly bound?: boolean
   /** The absolute path of a Unix socket's file, which a program may have renamed. */
   readonly path?: string
+  /** From a keeper: the program has closed it, and may listen on it again, now or later. */
+  readonly spare?: boolean
 }
 
 /** `offer`: when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed. */
@@ -102,7 +104,7 @@ export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
 
 export const listenerShape = shape({
   name: string, kind: oneOf('tcp', 'unix', 'udp', 'control'), asked: string, ephemeral: optional(boolean), address: string, port: count,
-  backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string)
+  backlog: count, ticketKeys: optional(string), bound: optional(boolean), path: optional(string), spare: optional(boolean)
 })
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
 export const shapes: Shapes<Message> = {
