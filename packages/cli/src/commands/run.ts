@@ -18,7 +18,7 @@ import { findLateWorkers, findWorkers } from '../keeper/find-workers.js'
 import type { KeeperOptions } from '../keeper/fleet.js'
 import { follow, handKeeperOver, type KeeperSuccession } from '../keeper/keeper-handover.js'
 import { takeKeeperName } from '../keeper/keeper-name.js'
-import { controlSide, listenForSignals, log, ownChildren, warn } from '../keeper/keeper-process.js'
+import { controlSide, exitWhenWritten, listenForSignals, log, ownChildren, warn } from '../keeper/keeper-process.js'
 import { Keeper } from '../keeper/keeper.js'
 import { ListenerMembers } from '../keeper/listener-members.js'
 import { reapOrphans } from '../keeper/reap-orphans.js'
@@ -105,9 +105,10 @@ function keeperOptions(
     },
     ended: (status) => {
       control.socket?.close(true)
+      control.socket = undefined
       paths.forget()
       if (terminalIsGone()) leaveTerminal()
-      process.exit(status)
+      exitWhenWritten(status)
     }
   }
 }

@@ -18,6 +18,16 @@ export function log(level: 'info' | 'warn' | 'error', line: string): void {
 
 export const warn = (line: string): void => { log('warn', line) }
 
+/** How long the reader of standard error may take. */
+const lastLinesMs = 5_000
+
+/** Ends this process when the last lines are written, its own and those that its workers wrote by way of it. */
+export function exitWhenWritten(status: number): void {
+  setTimeout(() => { process.exit(status) }, lastLinesMs)
+  // What a worker wrote before it ended is still on its way.
+  setImmediate(() => { process.stderr.write('', () => { process.exit(status) }) })
+}
+
 /** Every process that this one starts, from the first moment on. */
 export function ownChildren(): ReadonlySet<ChildProcess> {
   const children = new Set<ChildProcess>()

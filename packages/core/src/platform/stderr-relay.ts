@@ -54,10 +54,17 @@ export class StderrRelay {
   }
 }
 
+/** Something waits for room in the pipe. Node makes `process.stderr` when it is asked for, so that is asked only where anything waits. */
+const isWriting = (): boolean =>
+  process.getActiveResourcesInfo().some((name) => name.endsWith('WriteWrap')) && process.stderr.writableLength > 0
+
 /** The successor's end: the real standard error, and the reading end of the relay. */
 export class InheritedStderr {
   #original: number | undefined
   #relay: number | undefined
+  #isWaiting = false
+  /** What was read from the relay before this process wrote to the real standard error. */
+  #unsent: Uint8Array[] = []
 
   constructor(original: number, relay: number) {
     this.#original = original
@@ -66,10 +73,20 @@ export class InheritedStderr {
 
   /** The successor serves: from now on it writes to the real standard error. */
   restore(): void {
-    if (this.#original === undefined || !native) return
+    if (this.#original === undefined || this.#isWaiting || !native) return
+    // libuv would wait for room in the pipe, and never hear of the file that is at descriptor 2 by then.
+    if (isWriting()) {
+      this.#isWaiting = true
+      process.stderr.write('', () => {
+        this.#isWaiting = false
+        this.restore()
+      })
+      return
+    }
     native.duplicateTo(this.#original, 2)
     closeSync(this.#original)
     this.#original = undefined
+    for (const chunk of this.#unsent.splice(0)) writeStderr(chunk)
   }
 
   /** The predecessor has ended: this process passes on what it left, and what children still write. */
@@ -79,7 +96,10 @@ export class InheritedStderr {
     this.#relay = undefined
     if (relay === undefined) return
     const socket = new net.Socket({ fd: relay, writable: false })
-    socket.on('data', writeStderr)
+    socket.on('data', (chunk) => {
+      if (this.#original === undefined) writeStderr(chunk)
+      else this.#unsent.push(chunk)
+    })
     socket.on('error', () => undefined)
     socket.unref()
   }

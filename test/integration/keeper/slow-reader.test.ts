@@ -1,0 +1,66 @@
+/** What programs write to standard error under `handover run`, where its reader is slow: the pipes between fill up. */
+
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { commandFile } from '../../helpers/built.js'
+import { Folder } from '../../helpers/plan.js'
+import { waitFor } from '../../helpers/program.js'
+
+const many = 1_000_000
+
+/** Nobody reads its standard error before `read`. */
+class Silent implements AsyncDisposable {
+  readonly #folder = new Folder()
+  readonly child: ChildProcessByStdio<null, Readable, Readable>
+  out = ''
+  text = ''
+
+  constructor(program: string) {
+    mkdirSync(this.#folder.at('control'), { mode: 0o700 })
+    writeFileSync(this.#folder.at('app.cjs'), program)
+    this.child = spawn(process.execPath, [commandFile, 'run', '--spare', 'off', '--name', 'app', 'app.cjs'], {
+      cwd: this.#folder.path, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, HANDOVER_DIR: this.#folder.at('control'), NODE_OPTIONS: '' }
+    })
+    this.child.stdout.setEncoding('utf8').on('data', (text: string) => { this.out += text })
+  }
+
+  read(): void {
+    this.child.stderr.setEncoding('utf8').on('data', (text: string) => { this.text += text })
+  }
+
+  get letters(): number {
+    return this.text.match(/x/g)?.length ?? 0
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.child.exitCode === null) {
+      this.child.kill('SIGTERM')
+      await once(this.child, 'exit')
+    }
+    this.#folder[Symbol.dispose]()
+  }
+}
+
+test('a server that writes much as it begins to serve is heard then and later', async () => {
+  await using app = new Silent(`require('node:http').createServer().listen(0, '127.0.0.1', () => {
+    process.stderr.write('x'.repeat(${many}))
+    setTimeout(() => { console.log('later'); setInterval(() => { process.stderr.write('later') }, 50) }, 500)
+  })`)
+  await waitFor(() => app.out === 'later\n')
+  app.read()
+  await waitFor(() => app.letters === many && app.text.includes('later'))
+})
+
+test('the last lines of a program that ends are read to their end, and the status is its own', async () => {
+  await using app = new Silent(`process.stderr.write('x'.repeat(${many}) + 'the end', () => { console.log('written'); process.exitCode = 3 })`)
+  await waitFor(() => app.out === 'written\n')
+  // The keeper has nothing more to do than to write.
+  await sleep(300)
+  app.read()
+  await once(app.child, 'close')
+  expect([app.letters, app.text.includes('the end'), app.child.exitCode]).toEqual([many, true, 3])
+})
