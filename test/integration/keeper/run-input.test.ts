@@ -137,12 +137,17 @@ describe('handover run', () => {
     expect(place.files).toEqual([])
   })
 
-  it.each([['without a listener for it', '', 143], ['with a listener for it', 'process.on("SIGTERM", () => { process.exit(5) });', 5]])('of a job that never listens, %s, passes SIGTERM on and ends with its status', async (_what, listener, expected) => {
+  it.each([
+    ['SIGTERM', 'without a listener for it', '', 143], ['SIGTERM', 'with a listener for it', 'process.on("SIGTERM", () => { process.exit(5) })', 5],
+    ['SIGINT', 'without a listener for it', '', 130], ['SIGINT', 'with a listener for it', 'process.once("SIGINT", () => { setTimeout(() => { process.exit(5) }, 300) })', 5]
+  ] as const)('passes %s on to a job that never listens, %s, once, and ends with its status', async (signal, _what, listener, expected) => {
     await using place = new Place()
-    writeFileSync(path.join(place.folder, 'job.mjs'), `${listener} setInterval(() => {}, 1000); console.log('begun')`)
+    writeFileSync(path.join(place.folder, 'job.mjs'), `${listener}; setInterval(() => {}, 1000); console.log(process.pid)`)
     const job = place.begin('run', '--name', 'job', path.join(place.folder, 'job.mjs'))
-    await waitFor(() => job.output.stdout === 'begun\n')
-    job.child.kill('SIGTERM')
+    await waitFor(() => job.output.stdout.endsWith('\n'))
+    // A terminal sends it to both.
+    if (signal === 'SIGINT') process.kill(Number(job.output.stdout), signal)
+    job.child.kill(signal)
     const { stderr, status } = await job.ended
     expect({ stderr, status }).toEqual({ stderr: '', status: expected })
     expect(place.files).toEqual([])

@@ -203,7 +203,7 @@ export class Worker {
     this.retiring = true
     if (this.#isGreeted && this.state !== 'idle') this.say({ type: 'stop', last, ...(signal !== undefined && { signal }) })
     // It has not loaded this package yet, or never listened: then only its own listeners for the signal can end it.
-    else this.signal('SIGTERM')
+    else this.signal(signal === 'SIGINT' ? signal : 'SIGTERM')
   }
 }
 

@@ -119,6 +119,7 @@ export class GenerationContext implements ProcessContext {
     this.controlSockets = this.#makeControlSockets(entries)
     this.signals = new Signals(host, {
       warnsOfOthers: () => !this.servers.everything,
+      isKept: () => this.keeper !== undefined,
       reload: () => { entries.reload('signal').catch((error: unknown) => { this.log('error', String(error)) }) },
       stop: (signal) => { entries.stopBySignal(signal) },
       log: this.log

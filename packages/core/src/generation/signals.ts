@@ -15,6 +15,8 @@ const sameSignalMs = 500
 interface SignalsSide {
   /** Whether to warn of the program's own listeners for the same signals. A program that does not use this package needs them. */
   warnsOfOthers(): boolean
+  /** A keeper passes the signals of its stop on to a process that does not listen yet. */
+  isKept(): boolean
   reload(): void
   stop(signal: NodeJS.Signals): void
   log(level: LogLevel, line: string): void
@@ -94,8 +96,12 @@ export class Signals {
 
   #hold(signal: StopSignal): boolean {
     if (this.#told) return this.#held.isEcho
-    if (this.#reloadSignal === undefined) return false
-    this.#onStop(signal)
+    if (this.#reloadSignal !== undefined) {
+      this.#onStop(signal)
+      return true
+    }
+    if (!this.#side.isKept()) return false
+    if (!this.#held.isEcho) this.#held.tell(signal, sameSignalMs)
     return true
   }
 
