@@ -34,7 +34,7 @@ export { endsContainer, isAlive, isTraced, whyDeaf } from './platform/processes.
 export { openPairs } from './platform/socket-pairs.js'
 export { awaitTurn, type SpareTurn } from './platform/spare.js'
 export { start, startInspected, type ProcessEnd, type SpawnedProcess } from './platform/spawn.js'
-export { monotonicMicroseconds, notifySystemd } from './platform/systemd-notify.js'
+export { notifySystemd, reloadNotice } from './platform/systemd-notify.js'
 export { leaveTerminal, terminalIsGone } from './platform/terminal.js'
 export { Terminal } from './platform/terminal.js'
 export { Channel, openChannel } from './protocol/channel.js'

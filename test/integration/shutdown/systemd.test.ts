@@ -10,11 +10,12 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect, onTestFinished, test } from 'vitest'
 import { ask } from '../../helpers/ask.js'
+import { coreFile } from '../../helpers/built.js'
 import { forgetCheckpoint } from '../../helpers/internals.js'
 import { startHardy } from '../../helpers/hardy.js'
 import { Keeping } from '../../helpers/keeping.js'
 import { Folder } from '../../helpers/plan.js'
-import { waitFor } from '../../helpers/program.js'
+import { Program, waitFor } from '../../helpers/program.js'
 import { start } from '../../helpers/draining.js'
 
 interface Notice {
@@ -87,6 +88,27 @@ test('systemd is told that the reload is over when it failed', async () => {
   await until(3)
   expect(notices.map(({ pid, fields }) => [pid, Object.keys(fields)])).toEqual([
     [program.pid, ['READY', 'MAINPID']],
+    [program.pid, ['RELOADING', 'MONOTONIC_USEC']],
+    [program.pid, ['READY']]
+  ])
+})
+
+test('systemd does not wait for a reload that is refused', async () => {
+  const { socket, notices, until } = await systemd()
+  using folder = new Folder()
+  // As a Node that is not supported: the server that is looked at has no handle.
+  writeFileSync(folder.at('server.cjs'), `
+    const net = require('node:net'), { createServer } = net
+    net.createServer = () => { net.createServer = createServer; return {} }
+    require(${JSON.stringify(coreFile)}).handover(require('node:http').createServer())
+      .listen(0, '127.0.0.1', () => { console.log('{"event":"ready"}') })`)
+  await using program = Program.start(folder.at('server.cjs'), { env: { NOTIFY_SOCKET: socket } })
+  await program.until(() => program.events.some(({ event }) => event === 'ready'))
+  const before = await heardSoFar(socket, notices)
+  process.kill(program.pid, 'SIGHUP')
+  await until(before + 2)
+  await program.stderrMatching(/HANDOVER_UNAVAILABLE/)
+  expect(notices.slice(before).map(({ pid, fields }) => [pid, Object.keys(fields)])).toEqual([
     [program.pid, ['RELOADING', 'MONOTONIC_USEC']],
     [program.pid, ['READY']]
   ])

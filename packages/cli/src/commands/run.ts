@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
-  activation, ControlSocket, initialEnvironment, leaveTerminal, monotonicMicroseconds, native, nativeMissing, notifySystemd,
+  activation, ControlSocket, initialEnvironment, leaveTerminal, native, nativeMissing, notifySystemd, reloadNotice,
   terminalIsGone, unavailable
 } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
@@ -101,7 +101,7 @@ function keeperOptions(
     served: () => { notifySystemd({ READY: 1, MAINPID: process.pid }) },
     reloads: (running) => {
       control.socket?.heal()
-      notifySystemd(running ? { RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() } : { READY: 1 })
+      notifySystemd(running ? reloadNotice() : { READY: 1 })
     },
     ended: (status) => {
       control.socket?.close(true)

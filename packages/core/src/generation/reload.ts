@@ -14,7 +14,7 @@ import type { LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, type PredecessorSide, type SwitchResult } from '../handover/predecessor.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
 import { endsContainer } from '../platform/processes.js'
-import { monotonicMicroseconds, notifySystemd } from '../platform/systemd-notify.js'
+import { notifySystemd, reloadNotice } from '../platform/systemd-notify.js'
 import { describeProcess, noState, processFirst, type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
 import type { ReloadOptions } from './handover-api.js'
@@ -37,6 +37,12 @@ export async function reload(context: GenerationContext, order: ReloadOrder): Pr
     for (const { fd } of more) closeSync(fd)
     caller?.channel.send({ type: 'refused', code: refusal.code, reason: refusal.message })
     caller?.channel.close()
+    const { reloading, stopRequested, lifecycle: { state } } = context
+    if (!caller && !reloading && !stopRequested && state.is === 'serving') {
+      // Where systemd has asked (Type=notify-reload), it waits for both.
+      notifySystemd(reloadNotice())
+      notifySystemd({ READY: 1 })
+    }
     throw refusal
   }
   context.reloading = true
@@ -96,7 +102,7 @@ async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp
   const { host, paths, controlSockets, lifecycle, state, startup } = context
   const begun = host.clock.now()
   paths.hold()
-  notifySystemd({ RELOADING: 1, MONOTONIC_USEC: monotonicMicroseconds() })
+  notifySystemd(reloadNotice())
   controlSockets.heal()
   lifecycle.move('serving', { is: 'launching' })
   let launched: LaunchedSuccessor

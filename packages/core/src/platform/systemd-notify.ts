@@ -14,8 +14,9 @@ export function notifySystemd(fields: Readonly<Record<string, string | number>>)
   native.sendDatagram(path, Buffer.from(text))
 }
 
-/** CLOCK_MONOTONIC in microseconds, which Type=notify-reload wants beside RELOADING=1. */
-export const monotonicMicroseconds = (): string => String(process.hrtime.bigint() / 1000n)
+/** Type=notify-reload wants CLOCK_MONOTONIC in microseconds beside RELOADING=1. */
+export const reloadNotice = (): Record<string, string | number> =>
+  ({ RELOADING: 1, MONOTONIC_USEC: String(process.hrtime.bigint() / 1000n) })
 
 // ---- the store of descriptors ----
 
