@@ -161,6 +161,9 @@ function refuseToDropAll(listeners: readonly OfferedListener[], { kept, added }:
 const cannotServe = (cause: unknown): boolean =>
   cause instanceof HandoverError && (cause.code === 'HANDOVER_SUCCESSOR_FAILED' || cause.code === 'HANDOVER_STATE')
 
+/** No build ends itself by one of these. */
+const sentByOthers: readonly NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGTERM', 'SIGKILL']
+
 /** Ends the successor, and says what happened, who serves, and what to do. */
 async function takeBack(
   side: PredecessorSide, clock: Clock, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown
@@ -185,8 +188,11 @@ async function takeBack(
         : 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']
     }
     if (cause instanceof Gone) {
-      const how = !ended ? '' : ended.signal === null ? ` with status ${ended.code}` : ` by ${ended.signal}`
-      return ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, 'Repair the build and reload again']
+      const signal = ended?.signal ?? undefined
+      const how = !ended ? '' : signal === undefined ? ` with status ${ended.code}` : ` by ${signal}`
+      const todo = signal === undefined || ended?.isKilled === true || !sentByOthers.includes(signal) ? 'Repair the build and reload again'
+        : `Find out what sent ${signal}${signal === 'SIGKILL' ? ' (the kernel does where memory is short)' : ''}, and reload again`
+      return ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, todo]
     }
     if (!(cause instanceof HandoverError)) {
       return ['HANDOVER_PROTOCOL', `the handover to ${who} failed: ${reason}`, 'Reload again; if it stays so, report it']
@@ -206,15 +212,18 @@ async function takeBack(
   }, { role: 'predecessor', state, generation: self.generation, cause, stderr })
 }
 
-/** Resolves with how it ended; undefined where that cannot be seen in time. `byItself`: it gets some time for that, else it is killed. */
-async function end(child: SpawnedChild, byItself: boolean, clock: Clock): Promise<ProcessEnd | undefined> {
+/**
+ * Resolves with how it ended; undefined where that cannot be seen in time. `byItself`: it gets some time for that, else it is killed at
+ * once. `isKilled`: this process had to do that.
+ */
+async function end(child: SpawnedChild, byItself: boolean, clock: Clock): Promise<ProcessEnd & { readonly isKilled: boolean } | undefined> {
   if (!byItself) child.kill()
-  let ended = await withDeadline(child.ended, deadlineIn(exitMs, clock))
+  const inTime = await withDeadline(child.ended, deadlineIn(exitMs, clock))
   child.kill()
-  ended ??= await withDeadline(child.ended, deadlineIn(exitMs, clock))
+  const ended = inTime ?? await withDeadline(child.ended, deadlineIn(exitMs, clock))
   // What it wrote last is still on its way.
   await new Promise<void>((resolve) => { clock.setImmediate(resolve) })
-  return ended
+  return ended && { ...ended, isKilled: !byItself || inTime === undefined }
 }
 
 /** What the successor may say after the switch. */
