@@ -1,8 +1,8 @@
 /** Which apps run: asks every control socket for its status, and removes those that killed processes left. */
 
-import { readdirSync, readFileSync, unlinkSync } from 'node:fs'
+import { readdirSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
-import { findPlaces, HandoverError, isAlive, listenerPid, whyDeaf } from '@handover/core/internal'
+import { findPlaces, HandoverError, isAlive, listenerPid, statOf, whyDeaf, wordsOf } from '@handover/core/internal'
 import { NoListener, NoAnswer, statusOf } from '../control/ask.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
@@ -73,13 +73,8 @@ export function keeperOf(keeper: number, worker: number, ownFile: string | undef
 
 /** The pid may be another process's by now. */
 function isKeeper(pid: number, worker: number): boolean {
-  try {
-    const text = readFileSync(`/proc/${worker}/stat`, 'utf8')
-    const parent = Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
-    return parent === pid || readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('run')
-  } catch {
-    return process.platform !== 'linux'
-  }
+  const [, parent] = statOf(worker)
+  return parent === undefined ? process.platform !== 'linux' : Number(parent) === pid || wordsOf(pid).includes('run')
 }
 
 function remove(file: string): void {

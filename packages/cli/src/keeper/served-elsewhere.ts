@@ -7,7 +7,7 @@
 
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
 import path from 'node:path'
-import { listed } from '@handover/core/internal'
+import { listed, wordsOf } from '@handover/core/internal'
 import { cut, printable } from '../text.js'
 
 /** Names as in reports. */
@@ -127,10 +127,7 @@ const optionsWithValue = ['--require', '-r', '--import', '--loader', '--experime
 
 /** A process, for people. Arguments may be secrets: only the program is shown. */
 function whoOf(pid: number): string {
-  let words: string[] = []
-  try {
-    words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1)
-  } catch { /* it has ended */ }
+  const words = wordsOf(pid).slice(0, -1)
   const script = words.slice(1).find((word, at, rest) => !word.startsWith('-') && !optionsWithValue.includes(rest[at - 1] ?? ''))
   const shown = [path.basename(words[0] ?? ''), script].filter(Boolean).join(' ')
   return `process ${pid}${shown === '' ? '' : ` (${printable(cut(shown, longestCommand))})`}`

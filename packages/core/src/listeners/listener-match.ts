@@ -42,6 +42,8 @@ interface Place {
   readonly ipv6Only: boolean
 }
 
+type PortPlace = Place & Pick<OfferedListener, 'kind' | 'port'>
+
 /** Whether one socket that listens at `a` keeps another one from `b`, at the same port. */
 export function overlap(a: Place, b: Place): boolean {
   const [six, four] = a.address.includes(':') ? [a, b] : [b, a]
@@ -51,7 +53,7 @@ export function overlap(a: Place, b: Place): boolean {
 }
 
 /** The two are at addresses of one port of which only one can be listened on. */
-export const isInTheWay = (one: OfferedListener, other: OfferedListener): boolean =>
+export const isInTheWay = (one: PortPlace, other: PortPlace): boolean =>
   one.kind === 'tcp' && other.kind === 'tcp' && one.port === other.port && overlap(one, other)
 
 /** Where a call with this host may be bound, in numbers: of a name only what `localhost` means is known without asking. */

@@ -360,8 +360,8 @@ export class ListenerRegistry {
   bindBeside({ kind, host, port = 0, ipv6Only = false }: AskedAddress): number | undefined {
     const address = addressesOf(host)[0]
     if (kind !== 'tcp' || port === 0 || address === undefined || this.isBoundQuietly(address, port, ipv6Only)) return undefined
-    const there = { address, ipv6Only }
-    const inTheWay = this.#offered.all.filter(({ about }) => about.kind === 'tcp' && about.port === port && overlap(about, there))
+    const there = { kind, address, port, ipv6Only }
+    const inTheWay = this.#offered.all.filter(({ about }) => isInTheWay(about, there))
     if (inTheWay.length === 0) return undefined
     for (const { fd } of inTheWay) addon().setReusePort(fd)
     const fd = addon().bindBeside(inTheWay[0]!.fd, address, Number(ipv6Only))

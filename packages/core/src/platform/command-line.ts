@@ -3,11 +3,12 @@
  * and removes the old release. So the paths are learnt at the start, as they were typed, and followed anew for each new process.
  */
 
-import { accessSync, constants, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
+import { accessSync, constants, lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
 import { builtFile } from './native-binary.js'
 import { hiddenWords, pathsMark, withoutHidden } from './path-guard.js'
+import { wordsOf } from './processes.js'
 
 /** What a person would type to start this program again, so that symlinks that have moved are followed anew. */
 export interface CommandLine {
@@ -65,13 +66,8 @@ const isInside = (file: string, folder: string): boolean => file === folder || f
 
 /** The words that this process was started with, or undefined (not Linux, or process.title, which takes their place, was set before). */
 function wordsOfStart(): string[] | undefined {
-  try {
-    const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0')
-    words.pop()
-    return words[0] === process.argv0 && (words.length === 1 || words.some((word, at) => at > 0 && word !== '')) ? words : undefined
-  } catch {
-    return undefined
-  }
+  const words = wordsOf('self').slice(0, -1)
+  return words[0] === process.argv0 && (words.length === 1 || words.some((word, at) => at > 0 && word !== '')) ? words : undefined
 }
 
 /** The words of the command line as they were typed, or undefined (as above, or process.argv was changed). */

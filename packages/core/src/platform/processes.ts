@@ -13,8 +13,8 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** Of /proc/PID/stat, from the third field on. */
-function statOf(pid: number): string[] {
+/** Of /proc/PID/stat, from the third field on: state, parent, group, session. Empty where it cannot be read. proc(5) */
+export function statOf(pid: number | 'self'): string[] {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
     // The name before it is in parentheses, and may hold any character.
@@ -44,6 +44,9 @@ function endsWithItsCommand(pid: number): boolean {
   return words.slice(0, 2).some((word) => packageManager.test(word))
 }
 
+/** Whether the end of this process is the end of PID 1 by way of all between them. */
+const endsFirst = (pid: number): boolean => endsWithItsCommand(pid) && (pid === 1 || endsFirst(parentOf(pid)))
+
 /** The parent of this process at its start. Later PID 1 may be its parent only because that one has ended. */
 let starter: number | undefined
 
@@ -57,14 +60,13 @@ export function endsContainer(who: string, pid = process.pid): string | undefine
   if (pid === 1) return `${who} is PID 1: its end would end the container`
   const { ppid } = process
   if (starter !== undefined && starter !== ppid) return undefined
-  let parent = ppid
-  if (starter !== undefined) while (parent > 1 && endsWithItsCommand(parent)) parent = parentOf(parent)
-  const first = parent === 1 ? nameOfProcess(1) ?? '' : ''
-  const isOver = first !== '' && ((ppid === 1 && init.test(first)) || (starter !== undefined && endsWithItsCommand(1)))
+  const first = nameOfProcess(1) ?? ''
+  const isOver = (ppid === 1 && init.test(first)) || (starter !== undefined && first !== '' && endsFirst(ppid))
   return isOver ? `${who} was started by ${first} (PID 1), which ends with it, and the container with both` : undefined
 }
 
-function wordsOf(pid: number): string[] {
+/** Its command line; an empty word is at the end. Empty where it cannot be read. proc(5) */
+export function wordsOf(pid: number | 'self'): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
   } catch {

@@ -6,11 +6,11 @@
  * known, it is a hangup if the terminal was lost a moment ago.
  */
 
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 import { native } from './native.js'
-import { nameOfProcess } from './processes.js'
+import { nameOfProcess, statOf } from './processes.js'
 
 const kernel = -1
 const lookMs = 1_000
@@ -62,15 +62,9 @@ export class Terminal {
   }
 }
 
-/** proc(5): the sixth field of stat. */
 function leaderOfSession(): number | undefined {
-  try {
-    const stat = readFileSync('/proc/self/stat', 'utf8')
-    const session = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3])
-    return session === process.pid || session === 0 ? undefined : session
-  } catch {
-    return undefined
-  }
+  const session = Number(statOf('self')[3] ?? 0)
+  return session === process.pid || session === 0 ? undefined : session
 }
 
 // Asked now: a terminal that has gone away answers no.
