@@ -118,14 +118,13 @@ export async function writeSection(
   const wait = new AbortableWait(signal)
   let items: Items | undefined
   let fd: number | undefined
-  let writer: FrameWriter | undefined
   try {
     if (isStream(value)) {
       items = itemsOf(value)
       wait.listen()
     }
     signal.throwIfAborted()
-    writer = new FrameWriter(() => (fd ??= openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)), of, maxBytes, options)
+    const writer = new FrameWriter(() => (fd ??= openMemoryFile(`handover:${header.name.replaceAll('\0', '')}`)), of, maxBytes, options)
     await writer.write(frameKinds.header, JSON.stringify(about(header, items !== undefined)))
     if (items) {
       const budget = new LoopBudget()
@@ -154,11 +153,10 @@ export async function writeSection(
       const { kind, content } = encoded ?? encodeValue(value, of, plain)
       await writer.write(kind, content)
     }
-    await writer.finish()
+    writer.finish()
     sealMemoryFile(fd!)
     return { fd: fd!, bytes: writer.bytes }
   } catch (error) {
-    await writer?.settled()
     if (fd !== undefined) await closeLater(fd)
     if (items) await giveUp(items, value, wait)
     throw signal.aborted ? signal.reason : error
