@@ -6,7 +6,7 @@
 //   BEHAVIOUR_FILE  one word of behaviour.mjs
 //   SIGNALS    a signal that the program itself listens for: SIGTERM, or SIGTERM:later to add the listener after listen()
 // Routes: /  /held (and below)  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
-//         /keep-alive (says so itself)  /stop (calls handover.stop())  and an echo for upgraded connections.
+//         /keep-alive (says so itself)  /list  /pairs (headers as lists)  /stop (calls handover.stop())  and an echo for upgraded connections.
 import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
@@ -58,6 +58,8 @@ async function answer(req, res) {
       return
     }
     case '/keep-alive': res.setHeader('Connection', 'keep-alive'); break
+    case '/list': res.writeHead(200, ['Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'Content-Length', '2']).end('ok'); return
+    case '/pairs': res.writeHead(200, [['Set-Cookie', 'a=1'], ['Set-Cookie', 'b=2'], ['Connection', 'keep-alive'], ['Content-Length', '2']]).end('ok'); return
     case '/stop': void handover.stop(); break
   }
   const text = `answer to ${req.url}`

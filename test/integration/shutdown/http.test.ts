@@ -96,13 +96,19 @@ test('a client that never stops asking is told to go by its first answer in the 
   await endsWell(program)
 })
 
-test('a program that sets Connection: keep-alive itself is stopped all the same', async () => {
-  const { program, idleClient, stop } = await start({ options: { linger: 300, drainTimeout: 60_000 } })
+test.for(['/keep-alive', '/list', '/pairs'])('a program that writes the head of an answer in its own way is heard, and its client is told to go: %s', async (path) => {
+  const { program, idleClient, stop } = await start()
   const idle = await idleClient()
+  await idle.request(path).received(/(ok|answer to \/keep-alive)$/)
+  const before = idle.text
+  idle.text = ''
   await stop()
-  await idle.request('/keep-alive').received(/answer to \/keep-alive/)
-  await idle.over
-  expect((await endsWell(program)).durations.drain).toBeLessThan(30_000)
+  idle.request(path)
+  expect(await idle.over).toBe('closed')
+  const lines = (text: string): string[] => text.split('\r\n').filter((line) => !/^(date|connection|keep-alive):/i.test(line))
+  expect(lines(idle.text)).toEqual(lines(before))
+  expect(idle.text.match(/^connection:.*|^keep-alive:.*/gim)).toEqual(['Connection: close'])
+  expect(await endsWell(program)).toMatchObject({ connections: { open: 1, drained: 1, closedIdle: 0, cut: 0 } })
 })
 
 test('a connection that never sent a byte is closed after linger', async () => {

@@ -339,7 +339,7 @@ export class ConnectionTracker {
     }
     // Node counts the requests of a connection from when it came into this process.
     const most = limitsOf(this.#server).maxRequestsPerSocket ?? 0
-    if (most > 0 && connection.requestsBefore > 0 && connection.requests + 1 >= most) response.setHeader('Connection', 'close')
+    if (most > 0 && connection.requestsBefore > 0 && connection.requests + 1 >= most) response.shouldKeepAlive = false
     this.#run(socket, connection, request, response)
     return true
   }

@@ -6,7 +6,7 @@ import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type { Writable } from 'node:stream'
 import { left, type Deadline } from '../protocol/deadline.js'
-import { isEncoded, isEventStream, sentHeader } from '../platform/node/response.js'
+import { endConnectionWith, isEncoded, isEventStream, sentHeader } from '../platform/node/response.js'
 import type { Connection, TrackedServer } from './connection.js'
 
 /** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
@@ -18,16 +18,15 @@ const retryMs = 1_000
 export function sayLast(connection: Connection): void {
   const newest = connection.running.at(-1)?.response
   for (const { response } of connection.running) if (response !== newest) unmark(response)
-  if (!newest || newest.headersSent || newest.getHeader('connection') === 'close') return
-  newest.setHeader('Connection', 'close')
-  marked.add(newest)
+  if (newest && !newest.headersSent && !marked.has(newest)) marked.set(newest, endConnectionWith(newest))
 }
 
-/** The answers that say so because of the drain, and not because of the application. */
-const marked = new WeakSet<ServerResponse>()
+/** The answers that say so because of the drain, and what takes it back. */
+const marked = new WeakMap<ServerResponse, () => void>()
 
 function unmark(response: ServerResponse): void {
-  if (marked.delete(response) && !response.headersSent) response.removeHeader('Connection')
+  if (!response.headersSent) marked.get(response)?.()
+  marked.delete(response)
 }
 
 export function unsayLast(connection: Connection): void {
