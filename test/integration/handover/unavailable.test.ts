@@ -6,7 +6,8 @@ import path from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { ask, connects, get } from '../../helpers/ask.js'
 import { childrenOf } from '../../helpers/invariants.js'
-import { namespace } from '../../helpers/keeping.js'
+import { endsService } from '../../helpers/internals.js'
+import { Keeping, namespace } from '../../helpers/keeping.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, programPath } from '../../helpers/program.js'
 import { runModule } from '../../helpers/script.js'
@@ -74,6 +75,31 @@ describe('where its end would end the container', () => {
     await refuses(program, first)
   })
 
+  test('the first process of a container that shares the pids of its pod refuses, too, since its end would end that', async () => {
+    using folder = new Folder()
+    writeFileSync(folder.at('pause'), '#!/bin/sh\necho \'{"event":"paused"}\'\nsleep 1000\n', { mode: 0o755 })
+    await using pod = Program.start(folder.at('pause'), { node: 'unshare', execArgv: [...namespace] })
+    await pod.event('paused')
+    const inside = ['--pid', '--mount', '--target', String(childrenOf(pod.pid)[0])]
+    await using program = world({ node: 'nsenter', execArgv: [...inside, process.execPath] })
+    const { port, pid } = await listening(program)
+    process.kill(nodeIn(program), 'SIGHUP')
+    await program.stderrMatching(/HANDOVER_UNAVAILABLE.*this process is the first of its container.*keeps serving/s)
+    expect(await ask('http', { port, host })).toBe(pid)
+    // Before the program: nobody but the kernel waits for its end.
+    await pod[Symbol.asyncDispose]()
+  })
+
+  test.each(['containerd-shim', 'conmon'])('so does that of a container that has the pids of the machine, and was started by %s', async (runtime) => {
+    using folder = new Folder()
+    writeFileSync(folder.at(runtime), '#!/bin/sh\n"$@"\nexit $?\n', { mode: 0o755 })
+    await using program = world({ node: folder.at(runtime), execArgv: [process.execPath] })
+    const { port, pid } = await listening(program)
+    process.kill(pid, 'SIGHUP')
+    await program.stderrMatching(/HANDOVER_UNAVAILABLE.*this process is the first of its container.*keeps serving/s)
+    expect(await ask('http', { port, host })).toBe(pid)
+  })
+
   test('what a script of PID 1 has started beside other things is reloaded', async () => {
     const command = `${process.execPath} ${programPath('world.mjs')} & sleep 1000`
     await using program = Program.start('sh', { node: 'unshare', execArgv: [...namespace], args: ['-c', command] })
@@ -82,6 +108,36 @@ describe('where its end would end the container', () => {
     const { pid } = await listening(program, 2)
     await program.event('report', ({ report }) => (report as { result: string }).result === 'drained')
     expect(await ask('http', { port, host })).toBe(pid)
+  })
+})
+
+describe('where systemd would end the service with it', () => {
+  // As systemd does it.
+  const asMain = ['-c', 'SYSTEMD_EXEC_PID=$$ exec "$0" "$@"', process.execPath]
+
+  test('the main process of a unit of Type=simple refuses to reload, says why, and serves on', async () => {
+    await using program = world({ node: 'sh', execArgv: asMain, env: { NOTIFY_SOCKET: undefined } })
+    const { port, pid } = await listening(program)
+    process.kill(pid, 'SIGHUP')
+    await program.stderrMatching(/HANDOVER_UNAVAILABLE.*systemd would end the service with this process.*keeps serving.*Set Type=notify in the unit/s)
+    expect(await ask('http', { port, host })).toBe(pid)
+  })
+
+  test('and its keeper is not replaced, while its workers are', async () => {
+    await using app = await Keeping.start({ through: ['sh', ...asMain.slice(0, 2)], env: { NOTIFY_SOCKET: undefined } })
+    const before = await app.serves()
+    const { status, stderr } = await app.run('reload', '--keeper')
+    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(/HANDOVER_UNAVAILABLE.*systemd would end the service with the keeper.*It goes on\. Set Type=notify/s) })
+    expect(await app.serves()).toEqual(before)
+    expect(await app.reload('--bake', '0')).toMatchObject({ ok: true })
+  })
+
+  test('a unit of Type=notify follows; a service that only started what started it does not end', () => {
+    const SYSTEMD_EXEC_PID = '7'
+    expect(endsService('it', 7, { SYSTEMD_EXEC_PID })).toMatch(/systemd would end the service with it/)
+    expect(endsService('it', 7, { SYSTEMD_EXEC_PID, NOTIFY_SOCKET: '/run/systemd/notify' })).toBeUndefined()
+    expect(endsService('it', 8, { SYSTEMD_EXEC_PID })).toBeUndefined()
+    expect(endsService('it', 7, {})).toBeUndefined()
   })
 })
 

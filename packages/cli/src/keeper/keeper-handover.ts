@@ -12,8 +12,8 @@
  */
 
 import {
-  count, countedByShape, deadlineIn, endsContainer, HandoverError, initialEnvironment, list, listenerShape, notifySystemd, number,
-  openChannel, optional, orNull, record, reloadOutcomeShape, reloadRecordShape, shape, start, string, takeInheritance, vocabulary,
+  count, countedByShape, deadlineIn, endsContainer, endsService, HandoverError, initialEnvironment, list, listenerShape, notifySystemd,
+  number, openChannel, optional, orNull, record, reloadOutcomeShape, reloadRecordShape, shape, start, string, takeInheritance, vocabulary,
   watchdogBeatMs, withoutStop,
   type Channel, type ControlSocket, type Deadline, type Inheritance, type Peer, type Received, type Shapes
 } from '@handover/core/internal'
@@ -64,11 +64,7 @@ const adoptMs = 10_000
 
 /** Resolves when the next keeper has everything; then this process must end. Throws a HandoverError if that failed; then it goes on. */
 export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: ControlSocket | undefined): Promise<Peer> {
-  const obstacle = endsContainer('the keeper')
-  if (obstacle !== undefined) {
-    const todo = 'Start a new container for a new Node or a new version of handover; handover reload loads new code of the app'
-    throw new HandoverError('HANDOVER_UNAVAILABLE', { what: obstacle, serving: 'It goes on', todo })
-  }
+  refuseToEndAll()
   keeper.noteStart(command.notes)
   const started = await start(command, initialEnvironment())
   const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, fromNew)
@@ -105,6 +101,16 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
   } finally {
     channel.close()
   }
+}
+
+/** Throws HANDOVER_UNAVAILABLE where the end of this process would be that of the workers, too. */
+function refuseToEndAll(): void {
+  const [container, service] = [endsContainer('the keeper'), endsService('the keeper')]
+  const what = container ?? service
+  if (what === undefined) return
+  const instead = container === undefined ? 'Set Type=notify in the unit, or restart the service' : 'Start a new container'
+  const todo = `${instead} for a new Node or a new version of handover; handover reload loads new code of the app`
+  throw new HandoverError('HANDOVER_UNAVAILABLE', { what, serving: 'It goes on', todo })
 }
 
 async function expect<Hears extends { readonly type: string }>(

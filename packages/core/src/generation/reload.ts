@@ -13,7 +13,7 @@ import { announce, keepsServing } from '../handover/announcements.js'
 import type { LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, type PredecessorSide, type SwitchResult } from '../handover/predecessor.js'
 import type { PassedListener } from '../keeper-link/passed-listener.js'
-import { endsContainer } from '../platform/processes.js'
+import { endsContainer, endsService } from '../platform/processes.js'
 import { notifySystemd, reloadNotice } from '../platform/systemd-notify.js'
 import { describeProcess, noState, processFirst, type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
@@ -74,10 +74,14 @@ function whyRefused(context: GenerationContext, caller: Caller | undefined): Han
   if (reloading) return error('HANDOVER_RELOAD_RUNNING', 'a reload already runs', 'Wait for its report')
   if (state.is !== 'serving' || stopRequested) return notServing(context)
   // A caller without a pid is in another container, and lives on.
-  const obstacle = caller?.pid === 0 ? undefined : endsContainer('this process', host.pid)
-  if (obstacle === undefined) return undefined
-  return error('HANDOVER_UNAVAILABLE', obstacle,
-    'Let `handover run` be what the container starts, or start a second container with the same name and a shared HANDOVER_DIR')
+  const obstacle = caller?.pid === 0 ? undefined : endsContainer('this process', host.pid, caller !== undefined)
+  if (obstacle !== undefined) {
+    return error('HANDOVER_UNAVAILABLE', obstacle,
+      'Let `handover run` be what the container starts, or start a second container with the same name and a shared HANDOVER_DIR')
+  }
+  // What called may belong to another service.
+  const service = caller ? undefined : endsService('this process', host.pid, host.env)
+  return service === undefined ? undefined : error('HANDOVER_UNAVAILABLE', service, 'Set Type=notify in the unit, or let `handover run` be its ExecStart')
 }
 
 function notServing(context: GenerationContext): HandoverError {

@@ -44,8 +44,8 @@ function endsWithItsCommand(pid: number): boolean {
   return words.slice(0, 2).some((word) => packageManager.test(word))
 }
 
-/** Whether the end of this process is the end of PID 1 by way of all between them. */
-const endsFirst = (pid: number): boolean => endsWithItsCommand(pid) && (pid === 1 || endsFirst(parentOf(pid)))
+/** Whether the end of this process is the end of `first`, by way of all between them. */
+const endsFirst = (pid: number, first = 1): boolean => endsWithItsCommand(pid) && (pid === first || endsFirst(parentOf(pid), first))
 
 /** The parent of this process at its start. Later PID 1 may be its parent only because that one has ended. */
 let starter: number | undefined
@@ -55,14 +55,36 @@ export function noteStarter(): void {
   starter = process.ppid
 }
 
-/** Why the end of this process, which `who` names, would end its container; undefined where it would not, or that is not known. */
-export function endsContainer(who: string, pid = process.pid): string | undefined {
+/** What starts the first process of a container, where that sees the pids of the machine. */
+const runtime = /^(containerd-shim|conmon)/
+/** PID 1 of a pod whose containers share their pids; what starts their first processes is outside. */
+const podInit = 'pause'
+
+/**
+ * Why the end of this process, which `who` names, would end its container; undefined where it would not, or that is not known. `beside`:
+ * its successor was started by something else, and may run in another container, also where the two share their pids.
+ */
+export function endsContainer(who: string, pid = process.pid, beside = false): string | undefined {
   if (pid === 1) return `${who} is PID 1: its end would end the container`
   const { ppid } = process
   if (starter !== undefined && starter !== ppid) return undefined
   const first = nameOfProcess(1) ?? ''
+  const isFirst = ppid === 0 ? first === podInit : runtime.test(nameOfProcess(ppid) ?? '')
+  if (isFirst && !beside) return `${who} is the first of its container: its end would end the container`
   const isOver = (ppid === 1 && init.test(first)) || (starter !== undefined && first !== '' && endsFirst(ppid))
   return isOver ? `${who} was started by ${first} (PID 1), which ends with it, and the container with both` : undefined
+}
+
+/**
+ * Why the end of this process, which `who` names, would end its service of systemd: that has not heard who the main process is then.
+ * Undefined where it would not, or that is not known. systemd.exec(5)
+ */
+export function endsService(who: string, pid = process.pid, env = process.env): string | undefined {
+  const { SYSTEMD_EXEC_PID: main = '', NOTIFY_SOCKET: socket = '' } = env
+  if (main === '' || socket !== '') return undefined
+  const { ppid } = process
+  const isMain = main === String(pid) || ((starter ?? ppid) === ppid && endsFirst(ppid, Number(main)))
+  return isMain ? `systemd would end the service with ${who}, since its unit (Type=simple, or exec) does not let it say who follows` : undefined
 }
 
 /** Its command line; an empty word is at the end. Empty where it cannot be read. proc(5) */
