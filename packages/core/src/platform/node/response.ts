@@ -64,6 +64,6 @@ export function endConnectionWith(response: http.ServerResponse): () => void {
   if (typeof store === 'function') maker._storeHeader = storeLast
   return () => {
     response.shouldKeepAlive = shouldKeepAlive
-    if (maker._storeHeader === storeLast) maker._storeHeader = store
+    if (store && maker._storeHeader === storeLast) maker._storeHeader = store
   }
 }
