@@ -312,9 +312,9 @@ export class Drain {
       setImmediate(() => { this.#cutSome(rest, since, turn + 1) })
       return
     }
-    for (const { session, streams } of this.#of.sessions.values()) {
-      for (const request of streams.values()) this.#nameCut(request, now)
-      session.destroy()
+    for (const known of this.#of.sessions.values()) {
+      this.#nameStreams(known, now)
+      known.session.destroy()
     }
     this.#forced = true
     this.#cutting = false
@@ -334,7 +334,14 @@ export class Drain {
     // Held until the kernel takes what was written to it before.
     if (connection.leaving) keepHere(socket, connection, 'clientDoesNotRead')
     for (const request of connection.running) this.#nameCut(request, now)
+    if (connection.session) this.#nameStreams(connection.session, now)
     this.#close(socket, connection, isBetween(socket, connection, reading) && !hasUnread(socket) ? 'closedIdle' : 'cut')
+  }
+
+  /** Now: the session ends with its socket, before the next turn of the loop. */
+  #nameStreams({ streams }: Session, now: number): void {
+    for (const request of streams.values()) this.#nameCut(request, now)
+    streams.clear()
   }
 
   #nameCut({ method, target, since }: Request, now: number): void {

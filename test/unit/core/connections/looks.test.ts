@@ -7,6 +7,8 @@
 import { socketPair } from '@handover/core/fd'
 import { closeSync, writeSync } from 'node:fs'
 import http from 'node:http'
+import http2 from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { ConnectionSender, ConnectionTracker, deadlineIn } from '../../../helpers/internals.js'
@@ -85,4 +87,25 @@ test('where turns are slow more is cut in each, but never all that is left', asy
   expect(Math.max(...turns)).toBeGreaterThan(100)
   expect(Math.max(...turns)).toBeLessThan(many / 2)
   expect(held.drain.result).toMatchObject({ cut: many, closedIdle: 0 })
+})
+
+test('a request of HTTP/2 is named, too, in whatever turn its session is cut', async () => {
+  const waiting: http2.Http2ServerRequest[] = []
+  const server = http2.createServer((request) => { waiting.push(request) })
+  const connections = new ConnectionTracker(server)
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const { port } = server.address() as AddressInfo
+  const clients = Array.from({ length: count }, () => http2.connect(`http://127.0.0.1:${port}`).on('error', () => undefined))
+  onTestFinished(() => {
+    for (const client of clients) client.destroy()
+    server.close()
+  })
+  for (const client of clients) client.request({ ':path': '/poll' }).on('error', () => undefined)
+  await waitFor(() => waiting.length === count)
+  const drain = connections.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000), stays: 'movingIsOff' })
+  drain.cut()
+  await drain.empty()
+  expect(drain.result.cut).toBe(count)
+  expect(drain.result.requestsCut.map(({ path }) => path)).toEqual(Array<string>(count).fill('/poll'))
+  drain.end()
 })
