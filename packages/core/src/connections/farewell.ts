@@ -40,16 +40,14 @@ export function endingsOf({ connections, sessions }: TrackedServer): (() => void
     .filter((stream) => sentHeader(stream, 'content-type')?.startsWith('text/event-stream'))
   return [
     ...responses.map((response) => () => { endEvents(response, isEncoded(response)) }),
-    ...streams.map((stream) => () => {
-      // The program may write once more before it hears of the end.
-      stream.on('error', () => undefined)
-      endEvents(stream, sentHeader(stream, 'content-encoding') !== undefined)
-    })
+    ...streams.map((stream) => () => { endEvents(stream, sentHeader(stream, 'content-encoding') !== undefined) })
   ]
 }
 
 function endEvents(stream: Writable, isCompressed: boolean): void {
   if (stream.writableEnded || stream.destroyed) return
+  // The program may write more before it hears of the end: of a client that reads slowly, that may be much later.
+  stream.on('error', () => undefined)
   // In a compressed stream the hint would be no part of it.
   if (!isCompressed) stream.write(`retry: ${retryMs}\n\n`)
   stream.end()

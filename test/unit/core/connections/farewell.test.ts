@@ -1,0 +1,47 @@
+/** An event stream that a drain ends: its program goes on writing until it hears of that. */
+
+import { socketPair } from '@handover/core/fd'
+import { closeSync, readSync, writeSync } from 'node:fs'
+import http from 'node:http'
+import { expect, onTestFinished, test } from 'vitest'
+import { ConnectionTracker, deadlineIn } from '../../../helpers/internals.js'
+import { waitFor } from '../../../helpers/program.js'
+
+test('events that a program writes behind the end of a stream do not end the process, however late a slow client lets it hear', async () => {
+  const [client, accepted] = socketPair()
+  let stream: http.ServerResponse | undefined
+  const server = http.createServer((_request, response) => { stream = response })
+  const connections = new ConnectionTracker(server)
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const socket = connections.receive(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+  onTestFinished(() => {
+    socket.destroy()
+    server.close()
+    closeSync(client)
+  })
+  writeSync(client, 'GET /events HTTP/1.1\r\nHost: a\r\n\r\n')
+  await waitFor(() => stream !== undefined)
+  const response = stream!
+  let closed = false
+  response.on('close', () => { closed = true })
+  response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+  // More than the kernel takes.
+  response.write(`data: ${'x'.repeat(4_194_304)}\n\n`)
+  const drain = connections.drain({ lingerMs: 60_000, deadline: deadlineIn(1_000) })
+  onTestFinished(() => { drain.end() })
+  await waitFor(() => response.writableEnded)
+  expect(closed).toBe(false)
+  const error = await new Promise((resolve) => { response.write('data: one more\n\n', resolve) })
+  expect(error).toMatchObject({ code: 'ERR_STREAM_WRITE_AFTER_END' })
+  // Node tells the response after the callback: with nobody to hear it, the process ends.
+  await new Promise(setImmediate)
+  const bytes = Buffer.alloc(1_048_576)
+  let last = ''
+  await waitFor(() => {
+    try {
+      last = (last + bytes.toString('latin1', 0, readSync(client, bytes))).slice(-100)
+    } catch { /* it has nothing for now */ }
+    return closed
+  })
+  expect(last).toContain('retry: 1000\n\n')
+})
