@@ -38,6 +38,7 @@ export { SlotLifecycle, slotMoves, type SlotState, type SlotStateName } from '..
 export { Slot } from '../../packages/cli/dist/keeper/slot.js'
 export { Spare } from '../../packages/cli/dist/keeper/spare.js'
 export { Worker, type Line, type WorkerSide } from '../../packages/cli/dist/keeper/worker.js'
+export { ApplicationMoves } from '../../packages/core/dist/connections/application-moves.js'
 export { ConnectionReceiver } from '../../packages/core/dist/connections/connection-receiver.js'
 export { ConnectionSender, type OutgoingConnection } from '../../packages/core/dist/connections/connection-sender.js'
 export { stayText } from '../../packages/core/dist/connections/stay-reasons.js'

@@ -10,7 +10,7 @@ import net from 'node:net'
 import { inspect } from 'node:util'
 import { HandoverError, optionError } from '../errors.js'
 import {
-  adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes
+  adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, rememberPeer, unsentBytes
 } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
@@ -54,6 +54,54 @@ function takeUnread(socket: net.Socket): { unread: Buffer; putBack: () => void }
       socket.unshift(unread)
       for (const listener of listeners) socket.on('data', listener)
     }
+  }
+}
+
+/** Nothing is read any more. `unread`: what the stream still had. */
+async function stopReading(socket: net.Socket): Promise<{ unread: Buffer; readOn: () => void }> {
+  const wasReading = isReading(socket) === true
+  const wasFlowing = socket.readableFlowing === true
+  holdReading(socket)
+  // In a listener for 'data': the stream reads on when it has run, and under TLS more may have been decrypted already.
+  socket.pause()
+  await Promise.resolve()
+  holdReading(socket)
+  const { unread, putBack } = takeUnread(socket)
+  // Taking a full buffer makes the stream read on.
+  const readsAgain = isReading(socket) === true
+  if (readsAgain) holdReading(socket)
+  return {
+    unread,
+    readOn: () => {
+      putBack()
+      if (wasFlowing) socket.resume()
+      if (wasReading || readsAgain) releaseReading(socket)
+    }
+  }
+}
+
+/** What would leave at once, also from a socket that is corked. */
+const says = ['write', 'end', 'destroySoon'] as const
+
+/** What the program says from now on waits. Answers what does it: where the socket has left, its callbacks hear of an error. */
+function holdBack(socket: net.Socket): () => void {
+  const calls: (() => unknown)[] = []
+  const own = says.map((name) => [name, Object.getOwnPropertyDescriptor(socket, name)] as const)
+  for (const name of says) {
+    const value = (...args: unknown[]): unknown => {
+      calls.push(() => (socket[name] as (...args: unknown[]) => unknown)(...args))
+      return name === 'write' ? false : socket
+    }
+    Object.defineProperty(socket, name, { value, configurable: true, writable: true })
+  }
+  return () => {
+    for (const [name, descriptor] of own) {
+      Reflect.deleteProperty(socket, name)
+      if (descriptor) Object.defineProperty(socket, name, descriptor)
+    }
+    const answers = calls.map((call) => call())
+    // Who was told to wait hears when to go on. Where the socket is full, Node says so.
+    if (answers.length > 0 && !answers.includes(false) && !socket.destroyed) socket.emit('drain')
   }
 }
 
@@ -111,18 +159,10 @@ export class ApplicationMoves {
     const leaving = { kind, sent: false }
     const connection = connections?.get(socket)
     if (connection) connection.leaving = leaving
-    const wasReading = isReading(socket) === true
-    const wasFlowing = socket.readableFlowing === true
-    holdReading(socket)
-    // In a listener for 'data': the stream reads on when it has run, and under TLS more may have been decrypted already.
-    socket.pause()
-    await Promise.resolve()
-    holdReading(socket)
-    const { unread, putBack } = takeUnread(socket)
-    // Taking a full buffer makes the stream read on.
-    const readsAgain = isReading(socket) === true
-    if (readsAgain) holdReading(socket)
-    const [flushed] = await Promise.all([this.#flush(socket), secure && testTls()])
+    const write = socket.write.bind(socket)
+    const letGo = holdBack(socket)
+    const { unread, readOn } = await stopReading(socket)
+    const [flushed] = await Promise.all([this.#flush(socket, write), secure && testTls()])
     const tls = flushed && secure ? cargoOf(socket) : undefined
     const stays = !flushed || typeof tls === 'string'
     return await new Promise<boolean>((resolve) => {
@@ -138,28 +178,29 @@ export class ApplicationMoves {
         sent: () => { leaving.sent = true },
         left: () => {
           connections?.moved(socket, kind)
+          rememberPeer(socket)
           // Its 'close' would say that the client has gone.
           socket.removeAllListeners().on('error', () => undefined)
           socket.destroy()
+          letGo()
           resolve(true)
         },
         back: () => {
           this.#leaving.delete(socket)
           if (connection) connection.leaving = undefined
           if (!socket.destroyed) {
-            putBack()
             socket.uncork()
-            if (wasFlowing) socket.resume()
-            if (wasReading || readsAgain) releaseReading(socket)
+            readOn()
           }
+          letGo()
           resolve(false)
         }
       })
     })
   }
 
-  /** Waits until the kernel has all that was written; what is written from then on stays here. False where the connection ends first. */
-  async #flush(socket: net.Socket): Promise<boolean> {
+  /** Waits until the kernel has all that was written. False where the connection ends first. */
+  async #flush(socket: net.Socket, write: net.Socket['write']): Promise<boolean> {
     while (unsentBytes(socket) > 0 && !socket.destroyed) {
       await new Promise<void>((resolve) => {
         const done = (): void => {
@@ -167,7 +208,7 @@ export class ApplicationMoves {
           resolve()
         }
         socket.once('close', done)
-        socket.write('', done)
+        write('', done)
       })
     }
     if (socket.destroyed) return false
