@@ -305,6 +305,21 @@ test('WebSockets that are on their way when the successor dies come back, go on,
   expect(eventsOf(program, 'bad')).toEqual([])
 })
 
+test('WebSockets that had moved to a successor that dies are told to the application as closed, once the process serves again', async () => {
+  const { program, connect } = await start({ PUSH_MS: '20', OPTIONS: '{"undoWindow":30000,"drainTimeout":60000}' })
+  const clients = await Promise.all(Array.from({ length: 5 }, () => connect()))
+  await program.hangUp()
+  await Promise.all(clients.map((client) => servedBy(client, program.serving)))
+  expect(eventsOf(program, 'close')).toEqual([])
+  process.kill(program.serving, 'SIGKILL')
+  await program.event('failed', ({ code }) => code === 'HANDOVER_UNDONE')
+  await waitFor(() => eventsOf(program, 'close').length === clients.length)
+  expect(eventsOf(program, 'close').map(({ pid, code }) => ({ pid, code }))).toEqual(clients.map(() => ({ pid: program.pid, code: 1006 })))
+  const again = await connect()
+  await servedBy(again, program.pid)
+  expect(eventsOf(program, 'close')).toHaveLength(clients.length)
+})
+
 test.for(['throw', 'reject'])('a client whose state cannot be restored is told 1011: restore() does %s', async (how) => {
   const { program, connect } = await start({ RESTORE: how })
   const client = await connect()

@@ -23,6 +23,8 @@ const mostHeld = 256
 const mostFarewellMs = 5_000
 /** In a stop, which should not take long. */
 const mostStopFarewellMs = 2_000
+/** RFC 6455, section 7.4.1: the connection was lost without a close frame. */
+const abnormalClosure = 1006
 /** This part of the farewell tells WebSockets to go. The rest is for the answers of their clients. */
 const tellingPart = 0.6
 
@@ -35,6 +37,7 @@ export class WebSocketDrain<W extends MovableWebSocket> {
   readonly #looking: NodeJS.Timeout
   readonly #farewells = new Map<W, NodeJS.Timeout>()
   readonly #complaints = new Set<string>()
+  #moved: W[] = []
   /** To be looked at, whether they can move. */
   readonly #candidates = new Set<TrackedWebSocket<W>>()
   #pumping = false
@@ -55,11 +58,18 @@ export class WebSocketDrain<W extends MovableWebSocket> {
     this.#look()
   }
 
-  /** The process serves again, or has no WebSocket any more. */
+  /** The process has no WebSocket any more. */
   end(): void {
     this.#over = true
     clearInterval(this.#looking)
     for (const timer of this.#farewells.values()) clearTimeout(timer)
+  }
+
+  /** The process serves again: whoever had moved is gone with the successor, and no other process tells the application. */
+  undo(): void {
+    this.end()
+    // Each by itself, as ws would: a listener may throw.
+    for (const ws of this.#moved.splice(0)) process.nextTick(() => { ws.emit('close', abnormalClosure, Buffer.alloc(0)) })
   }
 
   /** Something has come, which ends between two messages. */
@@ -124,6 +134,7 @@ export class WebSocketDrain<W extends MovableWebSocket> {
       if (moved) {
         this.#of.held--
         this.#of.counted.delete(ws)
+        this.#moved.push(ws)
         this.#left()
       } else {
         release(this.#of, connection)

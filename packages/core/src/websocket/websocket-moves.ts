@@ -112,17 +112,18 @@ class WebSockets<W extends MovableWebSocket, State> implements WebSocketReceiver
   /** Its last WebSockets may outlive a server that does not track them. */
   #leaveWhenEmpty(): void {
     if (!this.#isClosed || this.#of.counted.size > 0) return
-    this.undo()
+    this.#drain?.end()
+    this.#drain = undefined
     unregister(this.#of.kind, this)
   }
 
   drain(draining: Draining): void {
-    this.undo()
+    this.#drain?.end()
     this.#drain = new WebSocketDrain(this.#of, () => { this.#leaveWhenEmpty() }, draining)
   }
 
   undo(): void {
-    this.#drain?.end()
+    this.#drain?.undo()
     this.#drain = undefined
   }
 
