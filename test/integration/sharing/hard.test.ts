@@ -76,6 +76,28 @@ describe('a final section', () => {
   })
 })
 
+describe('a sum whose own() hangs', () => {
+  const hangs = `let asked = 0; handover.aggregate('hung', { own: () => ++asked > 1 ? new Promise(() => undefined) : 7, add: (a, b) => a + b })`
+
+  it('ends with the drain deadline, goes on as it was last known, and holds up no other', async () => {
+    app = await Sharing.start(`${hangs}; let other = 1; handover.aggregate('other', { own: () => other++, add: (a, b) => a + b })`, { load: false, options: { drainTimeout: 1500 } })
+    const { pid } = app.program
+    await app.reload(`
+      const [hung, other] = ['hung', 'other'].map((name) => handover.aggregate(name, { own: () => 100, add: (a, b) => a + b }))
+      routes['/totals'] = async () => ({ hung: await hung.total(), other: await other.total() })`)
+    await app.program.stderrMatching(/what this process counted as "hung" since it was last asked is lost: own\(\) of aggregate\(\) did not answer before the drain deadline/)
+    await waitFor(() => !app!.program.alive.includes(pid))
+    expect((await app.get('/totals')).body).toMatchObject({ hung: 107, other: 102 })
+    expect(app.program.stderr).not.toContain('"other"')
+  })
+
+  it('does not keep a process from its end that nobody comes after', async () => {
+    app = await Sharing.start(hangs.replace('> 1', '> 0'), { load: false })
+    process.kill(app.program.pid, 'SIGTERM')
+    expect(await app.program.ended).toEqual({ code: 0, signal: null })
+  })
+})
+
 describe('many sections', () => {
   it('go to a successor that does not read for a while', async () => {
     app = await Sharing.start(`

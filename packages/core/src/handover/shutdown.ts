@@ -179,7 +179,7 @@ export class Shutdown {
     const { state, log } = this.#context
     const late = new AbortController()
     const timer = deadline.clock.setTimeout(() => { late.abort(new Error('the drain deadline came first')) }, left(deadline))
-    await state.sendLast(this.#served?.launched.channel, late.signal)
+    await state.sendLast(this.#served?.launched.channel, late.signal, left(deadline))
       .catch((error: unknown) => { log('warn', `what was counted at last is lost: ${textOf(error)}`) })
     deadline.clock.clear(timer)
     state.disconnect('successor', false)

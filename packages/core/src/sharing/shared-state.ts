@@ -162,8 +162,12 @@ export class SharedState {
     this.#saving.forget()
   }
 
-  /** After the last request: the sections that are `final`, and what was counted. */
-  async sendLast(channel: Channel | undefined, signal: AbortSignal): Promise<void> {
+  /** After the last request: the sections that are `final`, and what was counted. `leftMs`: until `signal` is aborted. */
+  async sendLast(channel: Channel | undefined, signal: AbortSignal, leftMs: number): Promise<void> {
+    await Promise.all([this.#exchange.sayLast(leftMs), this.#sendFinals(channel, signal)])
+  }
+
+  async #sendFinals(channel: Channel | undefined, signal: AbortSignal): Promise<void> {
     if (channel) {
       const finals = this.#successorIsFresh ? [] : this.#sections.saved.filter(({ final }) => final)
       for (const { name } of finals) await this.#sendFinal(name, channel, signal)
@@ -171,7 +175,6 @@ export class SharedState {
       // An orderly end: what was stored for a crash is of no use to the next start.
       for (const { name, checkpoint } of this.#sections.saved) if (checkpoint !== undefined) forgetCheckpoint(name)
     }
-    await this.#exchange.sayLast()
   }
 
   async #sendFinal(name: string, channel: Channel, signal: AbortSignal): Promise<void> {

@@ -4,8 +4,8 @@
  */
 
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
-import { type Aggregate, Aggregates, decodeState, encodeState, type Exchange, type Snapshot } from '../../../helpers/internals.js'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { type Aggregate, Aggregates, decodeState, encodeState, TimeLimit, type Exchange, type Snapshot } from '../../../helpers/internals.js'
 
 const add = (a: number, b: number): number => a + b
 const alone: Exchange = { ask: () => Promise.resolve([]) }
@@ -146,6 +146,27 @@ describe('a total', () => {
     expect(await next.sum.total()).toBe(111)
     fails = false
     expect(await sum.total()).toBe(11)
+  })
+
+  it('is there again after an own() that never answered, which is given up; until then it goes to others as it was last known', async () => {
+    vi.useFakeTimers()
+    onTestFinished(() => { vi.useRealTimers() })
+    let hangs = false
+    const aggregates = new Aggregates(alone, 'a')
+    const sum = aggregates.aggregate('n', { own: () => (hangs ? new Promise<number>(() => undefined) : 10), add })
+    expect(await sum.total()).toBe(10)
+    hangs = true
+    const hung = sum.total()
+    const given = expect(hung).rejects.toThrow('own() of aggregate() has not answered for 60000 ms')
+    const limit = new TimeLimit(1_000, 'late')
+    const last = aggregates.snapshot('n', limit)
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(await last).toMatchObject({ value: [{ id: 'a', value: 10 }] })
+    hangs = false
+    const next = sum.total()
+    await vi.advanceTimersByTimeAsync(59_000)
+    await given
+    expect(await next).toBe(10)
   })
 
   it('has of those that are gone only what remains() leaves, at once and after long', async () => {

@@ -13,6 +13,7 @@ import { count, list, number, optional, shape, string } from '../../protocol/jso
 import type { CountedBy } from '../../protocol/keeper-messages.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
 import type { PeerMessages } from '../peer-messages.js'
+import { TimeLimit } from '../sections/abortable.js'
 import type { Neighbour } from '../sharing-api.js'
 import { decodeState, encodeState } from '../../protocol/value-codec.js'
 
@@ -154,29 +155,37 @@ export class ProcessExchange implements Exchange {
     this.#say('@answer', { id, topic, own, beyond }, from)
   }
 
-  /** To the successor and to the keeper, before this process ends. */
-  async sayLast(): Promise<void> {
-    for (const topic of this.aggregates.topics) {
-      const snapshot = await this.#snapshot(topic)
-      if (!snapshot) continue
+  /** To the successor and to the keeper, before this process ends. `ms`: how long the program may take to count, at least a second. */
+  async sayLast(ms: number): Promise<void> {
+    if (!this.#peers.neighbours.includes('successor') && !this.#side.kept()) return
+    const limit = new TimeLimit(Math.max(answerMs, ms), 'own() of aggregate() did not answer before the drain deadline')
+    await this.#each(async (topic) => {
+      const snapshot = await this.#snapshot(topic, limit)
+      if (limit.aborted) this.#side.warn(`what this process counted as "${topic}" since it was last asked is lost: ${(limit.reason as Error).message}`)
+      if (!snapshot) return
       if (this.#peers.neighbours.includes('successor')) this.#say('@count', { topic, snapshot }, 'successor')
       // Also where there is a successor: it may die before it has read the message.
       if (this.#side.kept()) withFile(snapshot, (by, fd) => this.#side.kept()?.tally(topic, by, fd))
-    }
+    }).finally(() => { limit.end() })
   }
 
   /** At the switch: a predecessor that is silent later must not be missing in the first sum of its successor. */
   async introduce(): Promise<void> {
-    for (const topic of this.aggregates.topics) {
+    await this.#each(async (topic) => {
       const snapshot = await this.#snapshot(topic)
       if (snapshot) this.#say('@known', { topic, snapshot }, 'successor')
-    }
+    })
+  }
+
+  /** At the same time: one that waits for the program holds up no other. */
+  async #each(tell: (topic: string) => Promise<void>): Promise<void> {
+    await Promise.all(this.aggregates.topics.map(tell))
   }
 
   /** Undefined also where a function of the program throws. */
-  async #snapshot(topic: string): Promise<Snapshot | undefined> {
+  async #snapshot(topic: string, limit?: TimeLimit): Promise<Snapshot | undefined> {
     try {
-      return await this.aggregates.snapshot(topic)
+      return await this.aggregates.snapshot(topic, limit)
     } catch (error) {
       this.#side.warn(`what this process counts as "${topic}" cannot be told: ${(error as Error).message}`)
       return undefined

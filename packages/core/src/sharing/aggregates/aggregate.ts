@@ -7,11 +7,15 @@
  */
 
 import { HandoverError, optionError, textOf } from '../../errors.js'
+import { before, TimeLimit, type Abortable } from '../sections/abortable.js'
 import { countsOf, once, type Count, type Snapshot, type SnapshotPart } from './count-once.js'
 
 /** What a program gives to aggregate(). `T`: plain data, as for share(); with `text` anything. */
 export interface AggregateOptions<T> {
-  /** What this process has counted since it began. Only ever grows, or a total would run backwards. Never called twice at a time. */
+  /**
+   * What this process has counted since it began. Only ever grows, or a total would run backwards. Never called twice at a time; one that
+   * has not answered within a minute is given up.
+   */
   own(): T | Promise<T>
   /** The sum of two; changes neither. */
   add(a: T, b: T): T
@@ -41,6 +45,8 @@ export interface Exchange {
   ask(topic: string, mine: Snapshot): Promise<readonly SnapshotPart[]>
 }
 
+/** One that never answers must not keep all later ones waiting. */
+const ownMs = 60_000
 /** How long inherited counts stay apart, at least: by then a later version, or a second copy on another way, has arrived. */
 const settledMs = 60_000
 /** More than this stay apart only where this process cannot add them. */
@@ -108,9 +114,9 @@ class Sum {
     return this.#add(await this.#look(), [])
   }
 
-  async snapshot(): Promise<Snapshot | undefined> {
-    // What it has inherited must not be lost because own() throws.
-    if (this.#options !== undefined) await this.#look().catch(() => undefined)
+  async snapshot(limit?: Abortable): Promise<Snapshot | undefined> {
+    // What it has inherited must not be lost because own() throws, or hangs.
+    if (this.#options !== undefined) await (limit ? before(limit, () => this.#look()) : this.#look()).catch(() => undefined)
     const snapshot = this.#snapshot(this.#own)
     return countsOf(snapshot).length === 0 ? undefined : snapshot
   }
@@ -129,7 +135,12 @@ class Sum {
   #look(): Promise<Box> {
     this.#next ??= this.#looking = this.#looking.catch(() => undefined).then(async () => {
       this.#next = undefined
-      this.#own = { value: await this.#options!.own() }
+      const limit = new TimeLimit(ownMs, `own() of aggregate() has not answered for ${ownMs} ms`)
+      try {
+        this.#own = { value: await before(limit, async () => await this.#options!.own()) }
+      } finally {
+        limit.end()
+      }
     })
     return this.#next.then(() => this.#own!)
   }
@@ -256,9 +267,12 @@ export class Aggregates {
     }
   }
 
-  /** What others get when they ask, and what stays when this process ends. Undefined where there is nothing. */
-  snapshot(topic: string): Promise<Snapshot | undefined> {
-    return this.#sums.get(topic)?.snapshot() ?? Promise.resolve(undefined)
+  /**
+   * What others get when they ask, and what stays when this process ends. Undefined where there is nothing. Where `limit` is aborted: as it
+   * was last known.
+   */
+  snapshot(topic: string, limit?: Abortable): Promise<Snapshot | undefined> {
+    return this.#sums.get(topic)?.snapshot(limit) ?? Promise.resolve(undefined)
   }
 
   /**
