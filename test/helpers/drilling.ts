@@ -1,34 +1,31 @@
-/** handover drill, run inside a test: what it prints, what it complains of, and how often it reloads. */
+/** handover drill, run inside a test: what it prints, and how often it reloads. */
 
 import type { ReloadOutcome } from '@handover/core/internal'
-import { drill, type DrillOptions, type DrillResult, type DrillStatus } from './internals.js'
+import { drill, type DrillOptions, type DrillResult } from './internals.js'
 
 type Reloaded = Extract<DrillResult, { reload: unknown }>
 
 interface Drilled {
-  readonly status: DrillStatus
+  readonly status: number
   readonly text: string
-  readonly complaints: string
   readonly reloads: number
 }
 
-export async function drilled(options: DrillOptions, reload: () => Promise<ReloadOutcome>): Promise<Drilled> {
+export async function drilled(options: Partial<DrillOptions>, reload: () => Promise<ReloadOutcome>): Promise<Drilled> {
   const printed: string[] = []
-  const complained: string[] = []
   let reloads = 0
-  const status = await drill({ durationMs: 400, connections: 20, ...options }, {
+  const status = await drill({ listeners: [], durationMs: 400, connections: 20, ...options }, {
     reload: () => {
       reloads += 1
       return reload()
     },
-    print: (text) => printed.push(text),
-    complain: (text) => complained.push(text)
+    print: (text) => printed.push(text)
   })
-  return { status, text: printed.join('\n'), complaints: complained.join('\n'), reloads }
+  return { status, text: printed.join('\n'), reloads }
 }
 
-export async function drilledJson(options: DrillOptions, reload: () => Promise<ReloadOutcome>): Promise<{
-  status: DrillStatus; result: Reloaded
+export async function drilledJson(options: Partial<DrillOptions>, reload: () => Promise<ReloadOutcome>): Promise<{
+  status: number; result: Reloaded
 }> {
   const { status, text } = await drilled({ ...options, json: true }, reload)
   return { status, result: JSON.parse(text) as Reloaded }

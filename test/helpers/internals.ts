@@ -17,7 +17,7 @@ export { describeTiming, phasesOf } from '../../packages/cli/dist/commands/reloa
 export { fitted, jsonView, linesView, liveView, ReloadPicture } from '../../packages/cli/dist/commands/reload-view.js'
 export { describeApps } from '../../packages/cli/dist/commands/status-text.js'
 export type { DrillResult } from '../../packages/cli/dist/drill/drill-text.js'
-export { drill, type DrillOptions, type DrillStatus } from '../../packages/cli/dist/drill/drill.js'
+export { drill, type DrillOptions } from '../../packages/cli/dist/drill/drill.js'
 export { placesOf } from '../../packages/cli/dist/drill/target.js'
 export { Failure } from '../../packages/cli/dist/failure.js'
 export { drillSvg, overAll, overSwitch } from '../../packages/cli/dist/report/drill-picture.js'

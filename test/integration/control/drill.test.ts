@@ -51,7 +51,7 @@ test('a reload on a Unix socket loses nothing', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-drill-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const { listener, reload } = await reloadable({ LISTEN: `unix:${path.join(folder, 'app.sock')}` })
-  const { status, text } = await drilled({ listeners: [listener], https: false }, reload)
+  const { status, text } = await drilled({ listeners: [listener] }, reload)
   expect(text).toContain(`GET / by unix ${path.join(folder, 'app.sock')}: `)
   expect(text).toMatch(/^Reloaded in [\d,]+ ms: process \d+ \(generation 2\) serves now\.$/m)
   expect(status).toBe(0)

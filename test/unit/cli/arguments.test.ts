@@ -90,7 +90,13 @@ it('status, stop and drill know their options', () => {
   expect(parsed('drill')).toEqual({ is: 'drill', options: { connections: 50, durationMs: 2_000, json: false } })
   expect(parsed('drill shop --url http://127.0.0.1:3000/ --path /a --connections 9 --duration 5s --json'))
     .toEqual({ is: 'drill', options: { target: 'shop', url: 'http://127.0.0.1:3000/', path: '/a', connections: 9, durationMs: 5_000, json: true } })
-  expect(failure('drill --url 3000').message).toMatch(/--url is "3000", expected an address/)
+})
+
+it.each([
+  ['--url 3000', /--url is "3000", expected an address/], ['--url ftp://localhost/', /--url is "ftp:/], ['--path no-slash', /expected a path that begins with "\/"/],
+  ['--connections 0', /whole number from 1/], ['--duration=-1s', /with its unit/]
+])('handover drill says what is wrong with %j', (line, says) => {
+  expect(failure(`drill ${line}`)).toMatchObject({ message: expect.stringMatching(says) as string, status: 2 })
 })
 
 it('no command shows the overview; one that does not exist is an error that says where to look', () => {

@@ -29,8 +29,7 @@ export async function drillApp({ target, report, ...options }: DrillOptions): Pr
       return outcome
     },
     ...(report !== undefined && { draw: drawTo(report, target) }),
-    print: (text) => { process.stdout.write(`${text}\n`) },
-    complain: (text) => { process.stderr.write(`${text}\n`) }
+    print: (text) => { process.stdout.write(`${text}\n`) }
   })
 }
 

@@ -5,20 +5,22 @@
  * does not answer, or loses requests before any reload: then the drill would say nothing about reloads.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ReloadOutcome } from '@handover/core/internal'
 import type { ClosedByServer, KindStats, LoadResult, LoadStats, Loss, Slices } from '@handover/load'
+import { Failure } from '../failure.js'
 import { type Place, type Where, placesOf } from './target.js'
 import { type Connections, type DrillResult, type Phase, describeDrill } from './drill-text.js'
 
 export interface DrillOptions extends Where {
-  /** How many clients; a tenth of them open a new connection for each request. 50. */
-  readonly connections?: number | undefined
-  /** How long the load runs before the reload and how long after it, each, in milliseconds. 2,000. */
-  readonly durationMs?: number | undefined
+  /** How many clients; a tenth of them open a new connection for each request. */
+  readonly connections: number
+  /** How long the load runs before the reload and how long after it, each, in milliseconds. */
+  readonly durationMs: number
   /** A request without a whole answer is lost after this, in milliseconds. 10,000. */
-  readonly answerTimeoutMs?: number | undefined
+  readonly answerTimeoutMs?: number
   /** Prints the DrillResult as JSON instead of text. */
-  readonly json?: boolean | undefined
+  readonly json?: boolean
 }
 
 /** What a picture of a drill is made of. Times in milliseconds since the load began, which was at `beganAt` by Date.now(). */
@@ -36,12 +38,7 @@ export interface DrillWorld {
   draw?(result: Reloaded, told: string, times: DrillTimes): Promise<void>
   /** For standard output. */
   print(text: string): void
-  /** For standard error. */
-  complain(text: string): void
 }
-
-/** 0: reloaded, and nothing was lost. 1: something was lost, or there was no (successful) reload. 2: mistaken options. */
-export type DrillStatus = 0 | 1 | 2
 
 type Reloaded = Extract<DrillResult, { readonly reload: unknown }>
 
@@ -49,25 +46,23 @@ const thinkMs = 100
 const sliceMs = 10
 const mostConnections = 10_000
 
-/** Never rejects for anything that the app does. */
-export async function drill(options: DrillOptions, world: DrillWorld): Promise<DrillStatus> {
+/**
+ * Answers the exit status: 0 where nothing was lost; 1 where something was, or where there was no (successful) reload. Throws a Failure
+ * with status 2 for options that cannot be followed. Never rejects for anything that the app does.
+ */
+export async function drill(options: DrillOptions, world: DrillWorld): Promise<0 | 1> {
   const places = placesOf(options)
-  const problem = typeof places === 'string' ? places : wrongNumber(options)
-  if (typeof places === 'string' || problem !== undefined) {
-    world.complain(`handover drill: ${problem}. Nothing was reloaded.`)
-    return 2
-  }
+  const { listeners, connections } = options
+  const among = listeners.length > 0 ? ` among ${listeners.join(', ')}` : ''
+  if (places.length === 0) throw mistaken(`there is no listener to send requests to${among}: name a URL`)
+  if (connections > mostConnections) throw mistaken(`the number of connections is from 1 to ${mostConnections}, not ${connections}`)
   const { result, times } = await drillAt(places, options, world)
   if (times && result.result !== 'not reloaded') await world.draw?.(result, describeDrill(result), times)
   world.print(options.json === true ? JSON.stringify(result, undefined, 2) : describeDrill(result))
   return result.result === 'reloaded' && result.lost === 0 ? 0 : 1
 }
 
-function wrongNumber({ connections = 1, durationMs = 0, answerTimeoutMs = 1 }: DrillOptions): string | undefined {
-  if (!Number.isInteger(connections) || connections < 1 || connections > mostConnections) return `the number of connections is from 1 to ${mostConnections}, not ${connections}`
-  if (!(durationMs >= 0 && durationMs < 2 ** 31)) return `the duration is a number of milliseconds, not ${durationMs}`
-  return answerTimeoutMs > 0 && answerTimeoutMs < 2 ** 31 ? undefined : `the time for an answer is a number of milliseconds, not ${answerTimeoutMs}`
-}
+const mistaken = (what: string): Failure => new Failure({ what, serving: 'Nothing was reloaded' }, { status: 2, command: 'drill' })
 
 /** The first place that answers, and with which status; else what was tried, and why it failed. */
 async function findPlace(
@@ -86,7 +81,7 @@ async function findPlace(
 async function drillAt(
   places: readonly Place[], options: DrillOptions, world: DrillWorld
 ): Promise<{ readonly result: DrillResult; readonly times?: DrillTimes }> {
-  const { connections = 50, durationMs = 2000, answerTimeoutMs = 10_000 } = options
+  const { connections, durationMs, answerTimeoutMs = 10_000 } = options
   const notReloaded = (name: string, what: string, todo: string, losses: readonly Loss[] = []): { result: DrillResult } =>
     ({ result: { result: 'not reloaded', name, because: `${what}. What runs is as it was. ${todo}.`, losses } })
   const found = await findPlace(places, answerTimeoutMs)
@@ -108,7 +103,7 @@ async function drillAt(
     expectStatus: status
   })
   await load.mark('before')
-  await new Promise((resolve) => setTimeout(resolve, durationMs))
+  await sleep(durationMs)
   const before = await load.until(({ answers, lost }) => answers > 0 || lost > 0, 2 * answerTimeoutMs + 1000)
   if (before.lost > 0) {
     const { lost, requests, losses } = await load.stop()
@@ -123,7 +118,7 @@ async function drillAt(
   )
   await load.mark()
   const to = Date.now() - beganAt
-  await new Promise((resolve) => setTimeout(resolve, durationMs))
+  await sleep(durationMs)
   const result = await load.stop()
 
   const losses = result.losses.map((loss) => ({ ...loss, atMs: loss.atMs - before.seconds * 1000 }))

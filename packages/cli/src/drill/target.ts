@@ -11,28 +11,23 @@ export interface Place {
 
 export interface Where {
   /** `http://…` or `https://…`. Without it the listeners say where. */
-  readonly url?: string | undefined
+  readonly url?: string
   /** Names as in ProcessStatus.listeners: `tcp 0.0.0.0:3000`, `unix /run/app.sock`. */
-  readonly listeners?: readonly string[] | undefined
+  readonly listeners: readonly string[]
   /** Goes before the path of `url`. Default `/`. */
-  readonly path?: string | undefined
-  /** Whether the listeners speak TLS. Without it both are tried. */
-  readonly https?: boolean | undefined
+  readonly path?: string
 }
 
-/** All places that may be meant, the likeliest first, or what is wrong with the arguments. */
-export function placesOf({ url, listeners = [], path, https }: Where): readonly Place[] | string {
-  if (path !== undefined && !/^\/[\x21-\x7e]*$/.test(path)) return `the path ${JSON.stringify(path)} is not one: it begins with / and has no spaces`
+/** All places that may be meant, the likeliest first. Whether a listener speaks TLS is not known: both are tried. */
+export function placesOf({ url, listeners, path }: Where): readonly Place[] {
   if (url !== undefined) {
-    const parsed = URL.canParse(url) ? new URL(url) : undefined
-    if (parsed === undefined || !['http:', 'https:'].includes(parsed.protocol)) return `${JSON.stringify(url)} is not a URL that begins with http:// or https://`
-    const tls = parsed.protocol === 'https:'
-    const port = Number(parsed.port === '' ? (tls ? 443 : 80) : parsed.port)
-    return [placeOf({ host: parsed.hostname.replace(/^\[|\]$/g, ''), port }, tls, path ?? `${parsed.pathname}${parsed.search}`)]
+    const { protocol, hostname, port, pathname, search } = new URL(url)
+    const tls = protocol === 'https:'
+    const target = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port === '' ? (tls ? 443 : 80) : port) }
+    return [placeOf(target, tls, path ?? `${pathname}${search}`)]
   }
-  const targets = listeners.flatMap((listener) => targetOf(listener) ?? [])
-  if (targets.length === 0) return `there is no listener to send requests to${listeners.length > 0 ? ` among ${listeners.join(', ')}` : ''}: name a URL`
-  return targets.flatMap((target) => (https === undefined ? [false, true] : [https]).map((tls) => placeOf(target, tls, path ?? '/')))
+  return listeners.flatMap((listener) => targetOf(listener) ?? [])
+    .flatMap((target) => [false, true].map((tls) => placeOf(target, tls, path ?? '/')))
 }
 
 function placeOf(where: Target, tls: boolean, path: string): Place {
