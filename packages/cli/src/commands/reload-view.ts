@@ -10,8 +10,8 @@ import type { ReloadEvent } from '@handover/core/internal'
 import { duration, printable } from '../text.js'
 
 export interface ReloadView {
-  /** `event` is absent where the process is of an older version. */
-  hear(text: string, event?: ReloadEvent): void
+  /** `text`: for people; empty where the event has no line of its own. */
+  hear(text: string, event: ReloadEvent): void
   end(): void
 }
 
@@ -23,7 +23,7 @@ export interface Screen {
 }
 
 export const jsonView = (print: (text: string) => void): ReloadView => ({
-  hear: (text, event) => { print(`${JSON.stringify({ event: 'progress', ...event, ...(text !== '' && { text }) })}\n`) },
+  hear: (text, event) => { print(`${JSON.stringify({ ...event, ...(text !== '' && { text }) })}\n`) },
   end: () => undefined
 })
 
@@ -32,7 +32,7 @@ export function linesView(print: (text: string) => void): ReloadView {
   const said = new Set<string>()
   return {
     hear: (text, event) => {
-      const line = text === '' && event ? stepLine(event) : text
+      const line = text === '' ? stepLine(event) : text
       if (line !== '' && !said.has(line)) print(`${line}\n`)
       said.add(line)
     },
@@ -68,8 +68,6 @@ export class ReloadPicture {
   readonly #title: string
   readonly #colours: boolean
   readonly #rows = new Map<number | undefined, Row>()
-  /** What an older version says, in its own words. */
-  note = ''
   #slots = 1
   #bake: { readonly sinceMs: number; readonly forMs: number } | undefined
 
@@ -108,8 +106,7 @@ export class ReloadPicture {
     const room = Math.max(1, most - 1 - bake.length)
     const busy = rows.filter(({ step }) => step !== 'serves')
     const shown = rows.length <= room ? rows : busy.slice(-room)
-    return [this.#style('bold', head), ...shown.map((row) => this.#row(row, ms)), ...bake.map((text) => this.#style('cyan', text)),
-      ...(this.note === '' ? [] : [`  ${this.note}`])]
+    return [this.#style('bold', head), ...shown.map((row) => this.#row(row, ms)), ...bake.map((text) => this.#style('cyan', text))]
   }
 
   #row({ slot, step, pid, generation, sinceMs, line, forMs }: Row, ms: number): string {
@@ -173,9 +170,8 @@ export function liveView(title: string, screen: Screen, colours: boolean): Reloa
   }
   const timer = setInterval(draw, drawMs)
   return {
-    hear: (text, event) => {
-      if (event) picture.hear(event)
-      else picture.note = printable(text)
+    hear: (_text, event) => {
+      picture.hear(event)
       draw()
     },
     end: () => {

@@ -1,7 +1,7 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
 import {
-  describeProcess, type ControlAnswer, type ControlRequest, type Peer, type ReloadOutcome, type ReloadRequest
+  describeProcess, type ControlAnswer, type Peer, type ReloadOutcome, type ReloadRequest
 } from '@handover/core/internal'
 import { chooseApp, fileOf } from '../client/choose-app.js'
 import { findApps } from '../client/find-apps.js'
@@ -55,22 +55,12 @@ export async function outcomeOf(
   file: string, options: ReloadRequest, timeoutMs: number, view?: Pick<ReloadView, 'hear'>
 ): Promise<ReloadOutcome | undefined> {
   const deadline = performance.now() + timeoutMs
-  // A reload of the keeper takes no other option, and has no steps.
-  let withEvents = view !== undefined && !options.keeper
-  for (;;) {
-    const request: ControlRequest = { type: 'request', verb: 'reload', options: { ...options, ...(withEvents && { events: true }) } }
-    let isRefused = false
-    for await (const answer of ask(file, request, () => Math.max(0, deadline - performance.now()))) {
-      if (answer.type === 'reload') return answer.outcome
-      // An older version does not know the events, and has done nothing.
-      isRefused = withEvents && answer.type === 'refused' && answer.code === 'HANDOVER_PROTOCOL'
-      if (isRefused) break
-      if (answer.type !== 'progress') throw refusal(answer)
-      view?.hear(answer.text, answer.event)
-    }
-    if (!isRefused) return undefined
-    withEvents = false
+  for await (const answer of ask(file, { type: 'request', verb: 'reload', options }, () => Math.max(0, deadline - performance.now()))) {
+    if (answer.type === 'reload') return answer.outcome
+    if (answer.type !== 'progress') throw refusal(answer)
+    view?.hear(answer.text, answer.event)
   }
+  return undefined
 }
 
 /** Why a request was not done, or what else came in its place. */

@@ -56,11 +56,8 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
         client.answer({ type: 'status', app: await statusOfApp(keeper) })
         break
       case 'reload': {
-        const { events, ...options } = request.options
-        const progress: Progress = (text, event) => {
-          if (text !== '' || events) client.answer({ type: 'progress', text, ...(events && { event }) })
-        }
-        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(events ? request.options : options, progress) })
+        const progress: Progress = (text, event) => { client.answer({ type: 'progress', text, event }) }
+        client.answer({ type: 'reload', outcome: await keeper.reloads.begin(request.options, progress) })
         break
       }
       case 'stop':

@@ -30,7 +30,7 @@ const reasonMs = 1_000
 const hangs = 'it does not answer: its event loop is blocked'
 
 type Replacement = SlotReplacement & { readonly slot: Slot }
-/** `text`: for people; empty where the event is only for those who want all of them. */
+/** `text`: for people; empty where the event has no line of its own. */
 export type Progress = (text: string, event: ReloadEvent) => void
 /** Fills in when it was. */
 type Tell = (text: string, event: Omit<ReloadEvent, 'ms'>) => void
@@ -47,11 +47,11 @@ export async function reload(
   const done: Replacement[] = []
   const reports: Report[] = []
   const forget = fleet.onReport((report) => { reports.push(report) })
-  const watched = request.events ? watchBoots(() => fleet.slots.flatMap(bootOf), (event) => { tell('', event) }) : undefined
+  const endWatch = watchBoots(() => fleet.slots.flatMap(bootOf), (event) => { tell('', event) })
   // What a worker has closed since may be open in the next version: its port must be free.
   fleet.settleMembers()
   const error = await replaceAll(fleet, request, tell, done, only).then(() => undefined, (cause: unknown) => takeBack(fleet, done, cause))
-  watched?.()
+  endWatch()
   if (!error) {
     for (const { slot } of done) slot.settle()
     if (request.workers !== undefined && request.workers !== fleet.count) fleet.setCount(request.workers)
@@ -61,8 +61,7 @@ export async function reload(
   over()
   if (!error && request.wait) {
     tell('waiting until the old generations have ended', { event: 'drains' })
-    const tellDrains = (): void => { for (const replacement of done) void tellDrain(replacement, tell) }
-    const timer = request.events ? setInterval(tellDrains, drainsMs) : undefined
+    const timer = setInterval(() => { for (const replacement of done) void tellDrain(replacement, tell) }, drainsMs)
     await Promise.all(done.map(async ({ from }) => { await from?.ended }))
     clearInterval(timer)
   }

@@ -34,8 +34,7 @@ const reloadOptions: { readonly [Option in keyof Required<ReloadRequest>]: reado
   workers: [from(1, 1_024), 'a whole number from 1 to 1024'],
   allowDrop: [boolean, 'true or false'],
   withoutState: [boolean, 'true or false'],
-  keeper: [boolean, 'true or false'],
-  events: [boolean, 'true or false']
+  keeper: [boolean, 'true or false']
 }
 
 const lineError = (what: string): HandoverError => new HandoverError('HANDOVER_PROTOCOL', what)

@@ -112,18 +112,17 @@ export class RequestHandler {
     }
     const begun = reloadBegins()
     const progress = (text: string, about: Omit<ReloadEvent, 'ms'>): void => {
-      const event = options.events === true ? { event: { ...about, ms: Math.round(performance.now() - begun.since) } } : undefined
-      if (text !== '' || event) client.answer({ type: 'progress', text, ...event })
+      client.answer({ type: 'progress', text, event: { ...about, ms: Math.round(performance.now() - begun.since) } })
     }
     progress(`process ${process.pid} starts a successor`, { event: 'starts' })
-    const watched = options.events === true ? watchBoots(() => this.#side.booting(), (event) => { progress('', event) }) : undefined
+    const endWatch = watchBoots(() => this.#side.booting(), (event) => { progress('', event) })
     let report: Report
     try {
       report = await this.#side.reload({ withoutState: options.withoutState ?? false, allowDrop: options.allowDrop ?? false })
     } catch (error) {
       return this.#failed(begun, error)
     } finally {
-      watched?.()
+      endWatch()
     }
     const outcome = this.#done(begun, report)
     const watchedMs = Math.min(options.bakeMs ?? bakeMs, this.#side.undoWindowMs())
@@ -136,7 +135,7 @@ export class RequestHandler {
         progress(text, { event: 'drains', ...report.predecessor, ...(endsInMs !== null && { forMs: endsInMs }) })
       }
       drains(`${named(report.predecessor)} drains`)
-      const timer = options.events === true ? setInterval(() => { drains() }, drainsMs).unref() : undefined
+      const timer = setInterval(() => { drains() }, drainsMs).unref()
       fate = await this.#fate()
       clearInterval(timer)
     }

@@ -200,8 +200,6 @@ export interface ReloadRequest {
   readonly withoutState?: boolean
   /** Not the app: the keeper itself. */
   readonly keeper?: boolean
-  /** Each step is told as a ReloadEvent. Older versions refuse it: ask again without. */
-  readonly events?: boolean
 }
 
 /** One step of a reload that runs. */
@@ -266,8 +264,8 @@ export type ControlRequest =
   | { readonly type: 'request'; readonly verb: 'stop' }
 
 export type ControlAnswer =
-  /** `text` is empty where only the event says something; that is sent only where it was asked for. */
-  | { readonly type: 'progress'; readonly text: string; readonly event?: ReloadEvent }
+  /** `text` is for people; empty where the event has no line of its own. */
+  | { readonly type: 'progress'; readonly text: string; readonly event: ReloadEvent }
   | { readonly type: 'status'; readonly app: AppStatus }
   | { readonly type: 'reload'; readonly outcome: ReloadOutcome }
   | { readonly type: 'stopping'; readonly pids: readonly number[] }
@@ -317,10 +315,10 @@ const appStatus = shape({
 })
 
 const answers: Shapes<ControlAnswer> = {
-  progress: { text: string, event: optional(shape({
+  progress: { text: string, event: shape({
     event: string, ms: number, slot: optional(count), slots: optional(count), pid: optional(count), generation: optional(count),
     line: optional(string), forMs: optional(number)
-  })) },
+  }) },
   status: { app: appStatus },
   reload: { outcome: reloadOutcomeShape },
   stopping: { pids: list(count) },
