@@ -3,6 +3,7 @@
  * belong to this user or to root.
  */
 
+import { on } from 'node:events'
 import type net from 'node:net'
 import {
   connectControl, deadlineIn, LineReader, parseControlAnswer, withDeadline, type AppStatus, type ControlAnswer, type ControlRequest
@@ -60,33 +61,21 @@ function connect(file: string): net.Socket {
 
 async function* answers(socket: net.Socket, file: string, answerMs: AnswerMs | undefined): AsyncGenerator<ControlAnswer> {
   const lines = new LineReader(longestLine)
-  const over = new AbortController()
-  let wake = (): void => undefined
-  const end = (): void => {
-    over.abort()
-    wake()
-  }
-  // A process that ends with something unread resets the connection. What it sent before has arrived.
-  socket.on('error', end).on('end', end).on('close', end)
-  socket.on('data', (chunk: Buffer) => {
-    lines.add(chunk)
-    wake()
-  })
+  const chunks = on(socket, 'data', { close: ['end', 'close'] }) as AsyncIterator<[Buffer], undefined>
+  // A process that ends with something unread resets the connection. What it sent before comes first.
+  const over = { done: true, value: undefined } as const
+  socket.on('error', () => undefined)
   for (let told = 0; ; told++) {
     const ms = answerMs?.(told)
     const deadline = ms === undefined ? undefined : deadlineIn(ms)
-    for (;;) {
-      const line = nextOf(lines, file)
-      if (line !== undefined) {
-        yield parse(line, file)
-        break
-      }
-      if (over.signal.aborted) return
-      const woken = new Promise<true>((resolve) => { wake = () => { resolve(true) } })
-      if (await withDeadline(woken, deadline) === undefined) {
-        throw new NoAnswer({ what: `the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms`, todo: seeLoop })
-      }
+    let line: string | undefined
+    while ((line = nextOf(lines, file)) === undefined) {
+      const chunk = await withDeadline(chunks.next().catch(() => over), deadline)
+      if (!chunk) throw new NoAnswer({ what: `the process that listens at ${file} did not answer within ${Math.round(ms ?? 0)} ms`, todo: seeLoop })
+      if (chunk.done === true) return
+      lines.add(chunk.value[0])
     }
+    yield parse(line, file)
   }
 }
 
