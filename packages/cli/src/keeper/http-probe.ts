@@ -19,24 +19,23 @@ export interface ProbeRequest {
   readonly protocol: ProbeProtocol
   /** With the query: `/healthz?deep=1`. */
   readonly path: string
-  /** The Host header, with a port or without; for TLS its name is the server name. */
-  readonly host: string
   /** From now until the end of the answer, in milliseconds. */
   readonly deadlineMs: number
 }
 
-/** `reason` follows "the probe GET /healthz ". */
-export type ProbeResult = { readonly ok: true; readonly status: number } | { readonly ok: false; readonly reason: string }
-
+/** Of the request, and of the server that a client of TLS asks for. */
+const host = 'localhost'
 /** So much of an answer is enough: it may never end. */
 const enoughBytes = 1_048_576
 
-type End = (result: ProbeResult) => void
+/** The first call counts. Without a `reason` the answer was as it should be. */
+type End = (reason?: string) => void
 
-const failed = (reason: string): ProbeResult => ({ ok: false, reason })
-
-/** Asks over `fd`, one end of a Unix socket pair, which is closed when the promise resolves. */
-export function probe(fd: number, request: ProbeRequest): Promise<ProbeResult> {
+/**
+ * Asks over `fd`, one end of a Unix socket pair, which is closed when the promise resolves: with what was wrong, to follow "the probe GET
+ * /healthz "; undefined where nothing was.
+ */
+export function probe(fd: number, request: ProbeRequest): Promise<string | undefined> {
   return new Promise((resolve) => {
     let socket: net.Socket
     try {
@@ -45,75 +44,71 @@ export function probe(fd: number, request: ProbeRequest): Promise<ProbeResult> {
       try {
         closeSync(fd)
       } catch { /* it was not open */ }
-      resolve(failed(`could not be sent (${(error as Error).message})`))
+      resolve(`could not be sent (${(error as Error).message})`)
       return
     }
     let ended = false
-    const end: End = (result) => {
+    const end: End = (reason) => {
       if (ended) return
       ended = true
       clearTimeout(timer)
-      if (socket.closed) resolve(result)
-      else socket.once('close', () => { resolve(result) }).destroy()
+      if (socket.closed) resolve(reason)
+      else socket.once('close', () => { resolve(reason) }).destroy()
     }
-    const timer = setTimeout(() => { end(failed(`was not answered within ${request.deadlineMs} ms`)) }, request.deadlineMs)
-    socket.on('error', (error: Error) => { end(failed(reasonOf(error))) })
+    const timer = setTimeout(() => { end(`was not answered within ${request.deadlineMs} ms`) }, request.deadlineMs)
+    socket.on('error', (error: Error) => { end(reasonOf(error)) })
     try {
       const stream = request.protocol === 'https' || request.protocol === 'http2-tls' ? encrypt(socket, request, end) : socket
       if (request.protocol === 'http' || request.protocol === 'https') askHttp1(stream, request, end)
       else askHttp2(stream, request, end)
     } catch (error) {
-      end(failed(`could not be sent (${(error as Error).message})`))
+      end(`could not be sent (${(error as Error).message})`)
     }
   })
 }
 
-function encrypt(socket: net.Socket, { protocol, host }: ProbeRequest, end: End): tls.TLSSocket {
-  const name = host.replace(/:\d*$/, '')
-  const named = name !== '' && !name.startsWith('[') && net.isIP(name) === 0 // RFC 6066: never an address
-  return tls.connect({
-    socket, rejectUnauthorized: false, ALPNProtocols: [protocol === 'https' ? 'http/1.1' : 'h2'], ...(named && { servername: name })
-  })
-    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
+function encrypt(socket: net.Socket, { protocol }: ProbeRequest, end: End): tls.TLSSocket {
+  return tls.connect({ socket, rejectUnauthorized: false, ALPNProtocols: [protocol === 'https' ? 'http/1.1' : 'h2'], servername: host })
+    .on('error', (error: Error) => { end(reasonOf(error)) })
 }
 
-function askHttp1(stream: Duplex, { path, host }: ProbeRequest, end: End): void {
+function askHttp1(stream: Duplex, { path }: ProbeRequest, end: End): void {
   http.request({ path, headers: { host, 'user-agent': 'handover', connection: 'close' }, createConnection: () => stream })
     .on('response', (response) => { readAnswer(response, response.statusCode, end) })
     .on('upgrade', (response) => { readAnswer(response, response.statusCode, end) })
-    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
-    .on('close', () => { end(failed('was closed without an answer')) })
+    .on('error', (error: Error) => { end(reasonOf(error)) })
+    .on('close', () => { end('was closed without an answer') })
     .end()
 }
 
-function askHttp2(stream: Duplex, { protocol, path, host }: ProbeRequest, end: End): void {
+function askHttp2(stream: Duplex, { protocol, path }: ProbeRequest, end: End): void {
   const session = http2.connect(`${protocol === 'http2' ? 'http' : 'https'}://${host}`, { createConnection: () => stream })
-    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
-    .on('close', () => { end(failed('was closed without an answer')) })
+    .on('error', (error: Error) => { end(reasonOf(error)) })
+    .on('close', () => { end('was closed without an answer') })
   const request = session.request({ ':path': path, 'user-agent': 'handover' })
   request
     .on('response', (headers) => { readAnswer(request, headers[':status'], end) })
-    .on('error', (error: Error) => { end(failed(reasonOf(error))) })
-    .on('close', () => { end(failed('was closed without an answer')) })
+    .on('error', (error: Error) => { end(reasonOf(error)) })
+    .on('close', () => { end('was closed without an answer') })
     .end()
 }
 
 /** Reads the body of a 2xx to its end. An answer that breaks off does not count. */
 function readAnswer(body: NodeJS.ReadableStream, status = 0, end: End): void {
   if (status < 200 || status > 299) {
-    end(failed(`was answered ${status}, which is not 2xx`))
+    end(`was answered ${status}, which is not 2xx`)
     return
   }
   let bytes = 0
-  const brokenOff = (): void => { end(failed(`was answered ${status}, but the body broke off after ${bytes} bytes`)) }
+  const brokenOff = (): void => { end(`was answered ${status}, but the body broke off after ${bytes} bytes`) }
   body.on('data', (chunk: Buffer) => {
     bytes += chunk.length
-    if (bytes >= enoughBytes) end({ ok: true, status })
+    if (bytes >= enoughBytes) end()
   })
     // Before 'end', which HTTP/2 also emits for a stream that was reset.
     .on('aborted', brokenOff)
     .on('error', brokenOff)
-    .on('end', () => { end({ ok: true, status }) })
+    .on('end', () => { end() })
     .on('close', brokenOff)
 }
 

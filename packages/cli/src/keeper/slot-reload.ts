@@ -232,6 +232,6 @@ export async function probeWorker({ side, lifecycle }: SlotContext, worker: Work
   const deadlineMs = Math.round(Math.max(probeReserveMs, Math.min(probeMs, leftMs)))
   // http, http2 and tls are 5 MB, which a keeper without probes need not have.
   const { probe } = await import('./http-probe.js')
-  const answer = await probe(ours, { protocol: spoken.protocol, path, host: 'localhost', deadlineMs })
-  return answer.ok ? undefined : `the probe GET ${path} ${answer.reason}`
+  const problem = await probe(ours, { protocol: spoken.protocol, path, deadlineMs })
+  return problem && `the probe GET ${path} ${problem}`
 }
