@@ -12,7 +12,7 @@ import {
 import { byWhat } from '../text.js'
 import type { Fleet } from './fleet.js'
 import type { Slot } from './slot.js'
-import type { Demands, Replacement as SlotReplacement } from './slot-reload.js'
+import { probeWorker, type Demands, type Replacement as SlotReplacement } from './slot-reload.js'
 import type { Worker } from './worker.js'
 
 const defaultBakeMs = 3_000
@@ -197,7 +197,7 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
   const isCounted = canary !== undefined || request.bakeMs !== undefined
   const problemOf = async (replacement: Replacement): Promise<string | undefined> => {
     const { slot, to } = replacement
-    const problem = probe === undefined ? undefined : await slot.probe(to, probe)
+    const problem = probe === undefined ? undefined : await probeWorker(slot, to, probe)
     if (problem !== undefined) return problem
     const status = await to.ask(isCounted ? statusMs : silentMs)
     if (!status) await reasonOfEnd(replacement)

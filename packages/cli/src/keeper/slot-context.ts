@@ -42,6 +42,7 @@ export interface SlotSide {
   warn(line: string): void
 }
 
+/** A slot, as far as a start and a reload in it need it. */
 export interface SlotContext {
   readonly index: number
   readonly side: SlotSide
@@ -50,8 +51,8 @@ export interface SlotContext {
   generation: number
   /** The keeper stops. */
   isStopping: boolean
-  /** Gives up what is being started. */
-  readonly startsStopped: AbortSignal
+  /** Aborted: what is being started is given up. */
+  readonly starts: AbortController
   /** Starts a process; `inPlace`: no worker serves. */
   launch(inPlace: boolean): Promise<LaunchedWorker>
   /** The slot has just moved to a state in which this worker serves. */

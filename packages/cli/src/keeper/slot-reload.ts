@@ -6,12 +6,12 @@
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd
+  addon, check, deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import { answerMs, diedTodo, noticeMs, withStderr, workerGone, type SlotContext } from './slot-context.js'
 import { handoverOf, serverOf, type Claims, type Handover, type Undo } from './slot-state.js'
-import { socketPair, type LaunchedWorker, type Worker } from './worker.js'
+import type { LaunchedWorker, Worker } from './worker.js'
 
 /** How often a predecessor that hands over is asked whether its event loop turns. */
 const lookMs = 1_000
@@ -221,7 +221,7 @@ export async function probeWorker({ side, lifecycle }: SlotContext, worker: Work
   if (!spoken || spoken.protocol === 'other') return `the probe GET ${path} has nowhere to go: no listener speaks HTTP`
   let ours: number, theirs: number
   try {
-    [ours, theirs] = socketPair()
+    [ours, theirs] = check(addon().socketPair(), 'socketpair')
   } catch (error) {
     return `the probe GET ${path} could not be sent: ${(error as Error).message}`
   }

@@ -34,7 +34,7 @@ export async function startWithoutPredecessor(context: SlotContext, start: Start
       machine: launchingLifecycle(),
       self: { pid: process.pid, generation: context.generation },
       readyTimeoutMs: side.readyTimeoutMs(first),
-      stopped: context.startsStopped,
+      stopped: context.starts.signal,
       offer: () => {
         gotOffer = true
         return side.members.offerFor(index)

@@ -10,10 +10,10 @@ import {
   type LifecycleState, type OfferedListener, type ProcessEnd, type ProcessStatus, type Report
 } from '@handover/core/internal'
 import { answerMs, noticeMs, workerGone, type SlotContext, type SlotSide } from './slot-context.js'
-import { handoverLost, probeWorker, replaceServer, type Demands, type Replacement } from './slot-reload.js'
+import { handoverLost, replaceServer, type Demands, type Replacement } from './slot-reload.js'
 import { startWithoutPredecessor } from './slot-start.js'
 import { bootingOf, handoverOf, serverOf, SlotLifecycle, undoOf, type Claims, type Start } from './slot-state.js'
-import { startWorker, Worker, type LaunchedWorker, type Line, type WorkerNews, type WorkerSide } from './worker.js'
+import { Worker, type LaunchedWorker, type Line, type StartWorker, type WorkerNews, type WorkerSide } from './worker.js'
 
 export type { SlotSide }
 
@@ -21,65 +21,56 @@ export type { SlotSide }
 const lookMs = 1_000
 const endedSoon = 'ended soon after it had begun to serve'
 
-export class Slot {
+export class Slot implements SlotContext {
   readonly index: number
   readonly workers = new Set<Worker>()
   /** How the last worker that ended did so. */
   lastEnd: ProcessEnd | undefined
-  readonly #side: SlotSide
-  readonly #startWorker: typeof startWorker
-  readonly #lifecycle: SlotLifecycle
-  readonly #context: SlotContext
-  readonly #startsStopped = new AbortController()
+  generation = 0
+  isStopping = false
+  readonly starts = new AbortController()
+  readonly side: SlotSide
+  readonly lifecycle: SlotLifecycle
+  readonly #startWorker: StartWorker
 
   /** `start`: how a process is started. */
-  constructor(index: number, side: SlotSide, start = startWorker) {
+  constructor(index: number, side: SlotSide, start: StartWorker) {
     this.index = index
-    this.#side = side
+    this.side = side
     this.#startWorker = start
-    this.#lifecycle = new SlotLifecycle((from, to) => { debug(() => `slot ${index}: ${from} to ${to.is}`) })
-    this.#context = {
-      index,
-      side,
-      lifecycle: this.#lifecycle,
-      generation: 0,
-      isStopping: false,
-      startsStopped: this.#startsStopped.signal,
-      launch: (inPlace) => this.#launch(inPlace),
-      serverChanged: (worker) => { this.#serverChanged(worker) }
-    }
+    this.lifecycle = new SlotLifecycle((from, to) => { debug(() => `slot ${index}: ${from} to ${to.is}`) })
   }
 
   /** The worker that accepts. */
   get server(): Worker | undefined {
-    return serverOf(this.#lifecycle.state)
+    return serverOf(this.lifecycle.state)
   }
 
   /** The worker that is being started. */
   get booting(): Worker | undefined {
-    return bootingOf(this.#lifecycle.state)
+    return bootingOf(this.lifecycle.state)
   }
 
   /** A worker boots that has no predecessor. */
   get isStarting(): boolean {
-    const { is } = this.#lifecycle.state
+    const { is } = this.lifecycle.state
     return is === 'starting' || is === 'alone'
   }
 
   /** The keeper stops: what is being started is given up. */
   abort(): void {
-    this.#context.isStopping = true
-    const { state } = this.#lifecycle
+    this.isStopping = true
+    const { state } = this.lifecycle
     // What has not listened yet may be a job that never will: it hears the signal, and ends in its own way.
-    if (state.is !== 'starting' || state.start.worker?.state !== 'idle') this.#startsStopped.abort()
+    if (state.is !== 'starting' || state.start.worker?.state !== 'idle') this.starts.abort()
   }
 
-  async #launch(inPlace: boolean): Promise<LaunchedWorker> {
-    const { name, files } = this.#side
-    const env = { ...this.#side.env, [pathsMark]: JSON.stringify(files.paths) }
-    const launched = await this.#startWorker(this.#side.command(inPlace), env, this.index, name, this.#workerSide)
+  async launch(inPlace: boolean): Promise<LaunchedWorker> {
+    const { name, files } = this.side
+    const env = { ...this.side.env, [pathsMark]: JSON.stringify(files.paths) }
+    const launched = await this.#startWorker(this.side.command(inPlace), env, this.index, name, this.#workerSide)
     // As it will call itself when it has its offer; it may not live that long.
-    launched.worker.generation = this.#context.generation + 1
+    launched.worker.generation = this.generation + 1
     this.#know(launched.worker)
     return launched
   }
@@ -88,10 +79,10 @@ export class Slot {
 
   /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
   async start(first = false, withoutState = false): Promise<Worker> {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const start: Start = { givenUp: false, server: this.server, returning: state.is === 'returning' ? state.undo.from : undefined }
-    if (state.is === 'serving' || state.is === 'returning') this.#lifecycle.move(state.is, { is: 'starting', start })
-    else this.#lifecycle.move('empty', { is: 'starting', start })
+    if (state.is === 'serving' || state.is === 'returning') this.lifecycle.move(state.is, { is: 'starting', start })
+    else this.lifecycle.move('empty', { is: 'starting', start })
     start.over = this.#start(start, first, withoutState)
     return await start.over
   }
@@ -99,20 +90,20 @@ export class Slot {
   async #start(start: Start, first: boolean, withoutState: boolean): Promise<Worker> {
     let worker: Worker
     try {
-      worker = await startWithoutPredecessor(this.#context, start, first, withoutState)
+      worker = await startWithoutPredecessor(this, start, first, withoutState)
     } catch (cause) {
-      this.#lifecycle.move('starting', start.server ? { is: 'serving', server: start.server } : { is: 'empty' })
+      this.lifecycle.move('starting', start.server ? { is: 'serving', server: start.server } : { is: 'empty' })
       throw start.givenUp ? new HandoverError('HANDOVER_STOPPED', { what: 'the start was given up' }, { cause }) : cause
     }
-    this.#lifecycle.move('starting', { is: 'serving', server: worker })
+    this.lifecycle.move('starting', { is: 'serving', server: worker })
     this.#stopOther(start.server)
-    this.#serverChanged(worker)
+    this.serverChanged(worker)
     return worker
   }
 
   /** What is being started is of a build that is replaced. Resolves when it is gone, or serves: it may have accepted already. */
   async giveUpStart(): Promise<void> {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     if (state.is !== 'starting') return
     const { start } = state
     start.givenUp = true
@@ -146,12 +137,12 @@ export class Slot {
   /** A worker that was found serves here from now on. False in a reload, whose workers go first. */
   #takePlace(worker: Worker): boolean {
     const { server } = this
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     if (state.is === 'starting') state.start.server = worker
-    else if (state.is === 'serving' || state.is === 'empty') this.#lifecycle.move(state.is, { is: 'serving', server: worker })
+    else if (state.is === 'serving' || state.is === 'empty') this.lifecycle.move(state.is, { is: 'serving', server: worker })
     else return false
     this.#stopOther(server)
-    this.#serverChanged(worker)
+    this.serverChanged(worker)
     return true
   }
 
@@ -163,22 +154,22 @@ export class Slot {
   /** Forgets workers that ended while another keeper had them. */
   forgetGone(): void {
     for (const worker of this.workers) if (worker.how) this.workers.delete(worker)
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     if (state.is !== 'serving' || this.workers.has(state.server)) return
     const server = [...this.workers].find(({ retiring }) => !retiring)
-    this.#lifecycle.move('serving', server ? { is: 'serving', server } : { is: 'empty' })
+    this.lifecycle.move('serving', server ? { is: 'serving', server } : { is: 'empty' })
   }
 
   // ---- handing over ----
 
   /** Replaces the worker that serves, or starts one. Resolves when the new one serves. Throws a HandoverError: then all is as before. */
   async replace(demands: Demands): Promise<Replacement> {
-    const release = this.#side.files.hold()
+    const release = this.side.files.hold()
     try {
       await this.giveUpStart()
       const from = this.server
-      if (from) return await replaceServer(this.#context, from, demands) ?? await this.#replaceBlocked(from, demands)
-      this.#side.checkpoints.offerAgain(this.index)
+      if (from) return await replaceServer(this, from, demands) ?? await this.#replaceBlocked(from, demands)
+      this.side.checkpoints.offerAgain(this.index)
       return this.#started(null, await this.start(false, demands.withoutState))
     } finally {
       release()
@@ -187,7 +178,7 @@ export class Slot {
 
   /** The keeper makes the offer in the place of `from`, and ends that when another worker serves. */
   async #replaceBlocked(from: Worker, demands: Demands): Promise<Replacement> {
-    this.#side.warn(`${from.who} does not answer: its event loop is blocked, or it was stopped. A successor is started without it; when that serves it is ended, and its connections and what it did not save are lost`)
+    this.side.warn(`${from.who} does not answer: its event loop is blocked, or it was stopped. A successor is started without it; when that serves it is ended, and its connections and what it did not save are lost`)
     from.retiring = true
     let to: Worker
     try {
@@ -204,33 +195,28 @@ export class Slot {
   }
 
   #started(from: Worker | null, to: Worker): Replacement {
-    return { from, to, failure: () => (this.server === to ? undefined : workerGone(this.#side, to, endedSoon)) }
-  }
-
-  /** Why the worker does not answer GET `path` as it should; undefined where it does. */
-  async probe(worker: Worker, path: string): Promise<string | undefined> {
-    return await probeWorker(this.#context, worker, path)
+    return { from, to, failure: () => (this.server === to ? undefined : workerGone(this.side, to, endedSoon)) }
   }
 
   /** The reload is over: no worker needs to come back any more. */
   settle(): void {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const undo = undoOf(state)
     if (!undo) return
     const { from, to, died } = undo
     // The state of before lives in the worker that serves. Where one of the two died, what it left is all there is.
-    if (!died && !to.how) this.#side.checkpoints.forgetLeft(this.index)
-    if (state.is !== 'undone') this.#side.checkpoints.forget(this.index, from.pid)
-    if (state.is === 'undoable') this.#lifecycle.move('undoable', { is: 'serving', server: to })
-    else if (state.is === 'undone') this.#lifecycle.move('undone', { is: 'serving', server: from })
-    else if (state.is === 'returning') this.#lifecycle.move('returning', { is: 'empty' })
+    if (!died && !to.how) this.side.checkpoints.forgetLeft(this.index)
+    if (state.is !== 'undone') this.side.checkpoints.forget(this.index, from.pid)
+    if (state.is === 'undoable') this.lifecycle.move('undoable', { is: 'serving', server: to })
+    else if (state.is === 'undone') this.lifecycle.move('undone', { is: 'serving', server: from })
+    else if (state.is === 'returning') this.lifecycle.move('returning', { is: 'empty' })
     from.say({ type: 'settle' })
     to.say({ type: 'settle' })
   }
 
   /** The generation before serves again, and the new one leaves. False where that cannot be. */
   async recall(reason: string): Promise<boolean> {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const undo = undoOf(state)
     if (!undo) return false
     const { from, to } = undo
@@ -252,13 +238,13 @@ export class Slot {
 
   readonly #workerSide: WorkerSide = {
     heard: (worker, news, fds) => { this.#heard(worker, news, fds) },
-    leaving: () => this.#side.leaving(),
+    leaving: () => this.side.leaving(),
     ended: (worker, how) => { this.#ended(worker, how) },
-    warn: (line) => { this.#side.warn(line) }
+    warn: (line) => { this.side.warn(line) }
   }
 
   #heard(worker: Worker, news: WorkerNews, fds: readonly number[]): void {
-    const { counts } = this.#side
+    const { counts } = this.side
     const [fd] = fds
     switch (news.type) {
       case 'state': this.#heardState(worker, news.state); break
@@ -266,7 +252,7 @@ export class Slot {
       case 'serves': this.#holdListeners(worker, news.listeners, fds); break
       case 'report': this.#reported(worker, news.report); break
       case 'failed': this.#failed(worker, news); break
-      case 'wants': this.#side.wants(worker, { withoutState: news.withoutState ?? false, allowDrop: news.allowDrop ?? false }); break
+      case 'wants': this.side.wants(worker, { withoutState: news.withoutState ?? false, allowDrop: news.allowDrop ?? false }); break
       case 'checkpoint': this.#holdCheckpoint(worker, news.name, news.bytes, fd!); break
       case 'gather': void counts.gather(worker, news.id, news.topic, fd === undefined ? undefined : { snapshot: news.snapshot, fd }); break
       case 'told':
@@ -275,9 +261,9 @@ export class Slot {
   }
 
   #booted(worker: Worker, claims: Claims): void {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const handover = handoverOf(state)
-    const isGivenUp = this.#context.isStopping && state.is === 'starting' && state.start.worker === worker
+    const isGivenUp = this.isStopping && state.is === 'starting' && state.start.worker === worker
     if (handover?.to === worker) handover.booted(claims)
     else worker.say(isGivenUp ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' })
   }
@@ -285,14 +271,14 @@ export class Slot {
   #reported(worker: Worker, report: Report): void {
     // Both sides of a handover have its report.
     if (report.predecessor.pid !== worker.pid) return
-    this.#side.report(report)
-    const handover = handoverOf(this.#lifecycle.state)
+    this.side.report(report)
+    const handover = handoverOf(this.lifecycle.state)
     if (report.result === 'switched' && handover?.from === worker) handover.end()
   }
 
   #failed(worker: Worker, { successor, ...told }: Extract<WorkerNews, { type: 'failed' }>): void {
     const error = errorOf(told)
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const [handover, undo] = [handoverOf(state), undoOf(state)]
     // A worker whose event loop was blocked may speak of a handover that was given up long ago.
     if (handover?.from === worker && handover.to.pid === successor) handover.end(error)
@@ -300,14 +286,14 @@ export class Slot {
   }
 
   #heardState(worker: Worker, heard: LifecycleState): void {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const handover = handoverOf(state)
     if (heard === 'launching' && handover?.from === worker) handover.began()
     if (heard === 'draining' && worker === this.server && !handover) {
       const asked = worker.retiring
       worker.retiring = true
       this.#withoutServer()
-      if (!asked) this.#side.left(worker)
+      if (!asked) this.side.left(worker)
     }
     if (heard !== 'serving') return
     if (state.is === 'alone' && state.handover.to === worker) state.handover.end()
@@ -315,8 +301,8 @@ export class Slot {
       const { undo } = state
       worker.retiring = false
       undo.to.retiring = true
-      this.#lifecycle.move(state.is, { is: 'undone', undo })
-      this.#serverChanged(worker)
+      this.lifecycle.move(state.is, { is: 'undone', undo })
+      this.serverChanged(worker)
       undo.over?.()
     } else if (state.is === 'starting' && state.start.returning === worker) {
       worker.retiring = false
@@ -325,11 +311,10 @@ export class Slot {
     } else if (worker.retiring && worker !== this.server) worker.stop(false)
   }
 
-  /** The slot has just moved to a state in which this worker serves. */
-  #serverChanged(worker: Worker): void {
-    this.#context.generation = worker.generation
-    this.#side.checkpoints.served(this.index)
-    this.#side.changed(worker)
+  serverChanged(worker: Worker): void {
+    this.generation = worker.generation
+    this.side.checkpoints.served(this.index)
+    this.side.changed(worker)
     if (worker.how) this.#know(worker)
   }
 
@@ -341,16 +326,16 @@ export class Slot {
 
   /** The worker that served does not any more. */
   #withoutServer(): void {
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     if (state.is === 'starting') state.start.server = undefined
-    else if (state.is === 'undoable' && !state.undo.from.how) this.#lifecycle.move('undoable', { is: 'returning', undo: state.undo })
-    else if (state.is === 'undoable' || state.is === 'undone' || state.is === 'serving') this.#lifecycle.move(state.is, { is: 'empty' })
-    this.#side.changed(undefined)
+    else if (state.is === 'undoable' && !state.undo.from.how) this.lifecycle.move('undoable', { is: 'returning', undo: state.undo })
+    else if (state.is === 'undoable' || state.is === 'undone' || state.is === 'serving') this.lifecycle.move(state.is, { is: 'empty' })
+    this.side.changed(undefined)
   }
 
   /** What the worker sends belongs to the past: it handed over, or was told to stop, and will not serve again. */
   #isOver(worker: Worker): boolean {
-    return worker.retiring && undoOf(this.#lifecycle.state)?.from !== worker
+    return worker.retiring && undoOf(this.lifecycle.state)?.from !== worker
   }
 
   #holdListeners(worker: Worker, listeners: readonly OfferedListener[], fds: readonly number[]): void {
@@ -358,12 +343,12 @@ export class Slot {
       for (const fd of fds) closeSync(fd)
       return
     }
-    this.#side.members.hold(this.index, listeners, fds)
-    if (worker === this.server) this.#side.changed(worker)
+    this.side.members.hold(this.index, listeners, fds)
+    if (worker === this.server) this.side.changed(worker)
   }
 
   #holdCheckpoint(worker: Worker, name: string, bytes: number, fd: number): void {
-    const { checkpoints } = this.#side
+    const { checkpoints } = this.side
     if (this.#isOver(worker)) {
       closeSync(fd)
       return
@@ -375,26 +360,26 @@ export class Slot {
 
   #ended(worker: Worker, how: ProcessEnd): void {
     // If the worker has been connected anew, its new line reports its end.
-    if (!this.workers.delete(worker) || this.#side.leaving()) return
+    if (!this.workers.delete(worker) || this.side.leaving()) return
     this.lastEnd = how
-    const { state } = this.#lifecycle
+    const { state } = this.lifecycle
     const [handover, undo] = [handoverOf(state), undoOf(state)]
     const isServer = worker === this.server
     const mayComeBack = undo?.to === worker && !undo.from.how
-    if (isServer && !worker.retiring && !mayComeBack) this.#side.checkpoints.crashed(this.index, worker.pid)
-    else this.#side.checkpoints.forget(this.index, worker.pid)
-    this.#side.counts.ended(worker)
+    if (isServer && !worker.retiring && !mayComeBack) this.side.checkpoints.crashed(this.index, worker.pid)
+    else this.side.checkpoints.forget(this.index, worker.pid)
+    this.side.counts.ended(worker)
     if (handover?.to === worker || handover?.from === worker) {
-      handoverLost(this.#context, handover, worker)
+      handoverLost(this, handover, worker)
       return
     }
     if (undo?.from === worker) undo.over?.()
-    if (state.is === 'returning' && state.undo.from === worker) this.#lifecycle.move('returning', { is: 'empty' })
+    if (state.is === 'returning' && state.undo.from === worker) this.lifecycle.move('returning', { is: 'empty' })
     if (!isServer) return
-    if (undo?.to === worker) undo.failure ??= () => workerGone(this.#side, worker, endedSoon)
+    if (undo?.to === worker) undo.failure ??= () => workerGone(this.side, worker, endedSoon)
     this.#withoutServer()
-    if (!mayComeBack) this.#side.crashed(worker, how)
+    if (!mayComeBack) this.side.crashed(worker, how)
     // The generation before notices by itself, and serves again within milliseconds.
-    else setTimeout(() => { if (!this.server) this.#side.crashed(worker, how) }, noticeMs)
+    else setTimeout(() => { if (!this.server) this.side.crashed(worker, how) }, noticeMs)
   }
 }

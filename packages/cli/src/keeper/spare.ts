@@ -9,7 +9,7 @@
 import { closeSync, readSync, realpathSync, statSync, writeSync } from 'node:fs'
 import os from 'node:os'
 import { activation, addon, pathsMark, spareMark, type CommandLine, type SpareStatus, type SpareTurn } from '@handover/core/internal'
-import { startProcess, startWorker, workerOf, type StartedProcess } from './worker.js'
+import { startProcess, workerOf, type StartedProcess, type StartWorker } from './worker.js'
 
 /** Nothing was started for so long. */
 const quietMs = 2_000
@@ -74,8 +74,8 @@ export class Spare {
     this.#discard()
   }
 
-  /** As startWorker: the spare where it may be used, else a new process. */
-  readonly startWorker: typeof startWorker = async (command, env, slot, name, side) => {
+  /** Takes the spare where it may be used, else starts a process. */
+  readonly startWorker: StartWorker = async (command, env, slot, name, side) => {
     this.#quietSince = undefined
     this.#deaths = 0
     const spare = this.#take(command, env, slot)

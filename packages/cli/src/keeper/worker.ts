@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs'
 import {
-  addon, check, deadlineIn, describeProcess, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector,
+  addon, deadlineIn, describeProcess, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector,
   workerMessages, workerWords, type Channel, type CommandLine, type KeeperMessage, type LifecycleState, type Peer, type ProcessEnd,
   type ProcessStatus, type Received, type SpawnedProcess, type Spoken, type WorkerMessage
 } from '@handover/core/internal'
@@ -53,6 +53,8 @@ export class Worker {
   isDebugged = false
   /** The worker has been connected anew: its other line reports its end. */
   replaced = false
+  /** Its line is closed: it is gone, or about to be. */
+  hungUp = false
   /** How it ended; undefined while it lives. */
   how: ProcessEnd | undefined
   readonly ended: Promise<ProcessEnd>
@@ -66,7 +68,6 @@ export class Worker {
   #asks = 0
   #greet: (greeted: boolean) => void = () => undefined
   #isGreeted = false
-  #hungUp = false
 
   constructor(line: Line, about: AboutWorker, side: WorkerSide) {
     this.#line = line
@@ -103,14 +104,9 @@ export class Worker {
     return this.#stderr()
   }
 
-  /** Its line is closed: it is gone, or about to be. */
-  get hungUp(): boolean {
-    return this.#hungUp
-  }
-
   async #hear(): Promise<void> {
     await this.#line.hearAll((received) => { this.#heard(received) }, (what) => { this.#side.warn(`process ${this.pid} said ${what}`) })
-    this.#hungUp = true
+    this.hungUp = true
     this.#line.close()
   }
 
@@ -153,7 +149,7 @@ export class Worker {
   /** False where it hung up, or the system refuses. */
   say(message: KeeperMessage, fds: readonly number[] = []): boolean {
     // The descriptor of its line is closed, and the number may be reused.
-    if (this.#hungUp) return false
+    if (this.hungUp) return false
     try {
       this.#line.send(message, fds)
       return true
@@ -175,7 +171,7 @@ export class Worker {
   }
 
   async #question(message: (id: number) => KeeperMessage, timeoutMs: number): Promise<WorkerMessage | undefined> {
-    if (this.#hungUp) return undefined
+    if (this.hungUp) return undefined
     const id = ++this.#asks
     const answer = new Promise<WorkerMessage | undefined>((resolve) => { this.#questions.set(id, resolve) })
     this.say(message(id))
@@ -247,11 +243,5 @@ export function workerOf({ started, line: [messages, descriptors] }: StartedProc
 }
 
 /** Starts a worker of this slot; `name`: of the app. Throws as `startProcess` does. */
-export async function startWorker(
-  command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide
-): Promise<LaunchedWorker> {
-  return workerOf(await startProcess(command, env, slot, name), slot, side)
-}
-
-/** A connected pair: one end for a worker, one for the keeper. Throws the system's error. */
-export const socketPair = (): readonly [number, number] => check(addon().socketPair(), 'socketpair')
+export type StartWorker =
+  (command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string, side: WorkerSide) => Promise<LaunchedWorker>
