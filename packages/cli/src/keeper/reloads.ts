@@ -90,9 +90,10 @@ export class Reloads {
 
   /** A worker asks for a reload, and hears what became of it. */
   async wanted(worker: Worker, wishes: Wishes): Promise<void> {
+    const { withoutState, allowDrop } = wishes
     let error: Pick<ErrorReport, 'code' | 'message'> | undefined
     try {
-      error = (wishes.withoutState || wishes.allowDrop ? await this.begin(wishes) : await this.together()).error
+      error = (withoutState || allowDrop ? await this.begin({ withoutState, allowDrop }) : await this.together()).error
     } catch (cause) {
       error = cause as HandoverError
     }

@@ -6,7 +6,8 @@
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  addon, check, deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd
+  addon, check, deadlineIn, HandoverError, isEphemeral, listed, withDeadline, withoutStop, type OfferedListener, type ProcessEnd,
+  type Wishes
 } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import { answerMs, diedTodo, noticeMs, withStderr, workerGone, type SlotContext } from './slot-context.js'
@@ -20,10 +21,7 @@ const probeMs = 10_000
 const probeReserveMs = 500
 
 /** What a new generation must be before it may serve. */
-export interface Demands {
-  readonly allowDrop: boolean
-  /** It begins without the shared state of its predecessor. */
-  readonly withoutState: boolean
+export interface Demands extends Wishes {
   /** The path of the probe. */
   readonly probe: string | undefined
 }
@@ -71,8 +69,7 @@ async function handOver(context: SlotContext, from: Worker, { worker: to, starte
     const { listeners, fds } = side.members.extrasFor(index)
     over = begin(context, from, to, demands)
     const { withoutState, allowDrop } = demands
-    const wishes = { ...(withoutState && { withoutState }), ...(allowDrop && { allowDrop }) }
-    from.say({ type: 'reload', pid: to.pid, listeners, ...wishes }, [...channel, ...fds])
+    from.say({ type: 'reload', pid: to.pid, listeners, withoutState, allowDrop }, [...channel, ...fds])
   } finally {
     for (const fd of channel) closeSync(fd)
   }

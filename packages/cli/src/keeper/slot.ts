@@ -252,7 +252,7 @@ export class Slot implements SlotContext {
       case 'serves': this.#holdListeners(worker, news.listeners, fds); break
       case 'report': this.#reported(worker, news.report); break
       case 'failed': this.#failed(worker, news); break
-      case 'wants': this.side.wants(worker, { withoutState: news.withoutState ?? false, allowDrop: news.allowDrop ?? false }); break
+      case 'wants': this.side.wants(worker, news); break
       case 'checkpoint': this.#holdCheckpoint(worker, news.name, news.bytes, fd!); break
       case 'gather': void counts.gather(worker, news.id, news.topic, fd === undefined ? undefined : { snapshot: news.snapshot, fd }); break
       case 'told':

@@ -122,7 +122,7 @@ export class KeeperLink {
     proceed: () => { this.#gate?.(undefined) },
     veto: ({ reason }) => { this.#gate?.(reason) },
     probe: ({ listener }, fds) => { this.#side.probe(listener, fds[0]!) },
-    reload: ({ pid, listeners, withoutState = false, allowDrop = false }, fds) => {
+    reload: ({ pid, listeners, withoutState, allowDrop }, fds) => {
       this.#side.reload(pid, [fds[0]!, fds[1]!], passed(listeners, fds.slice(2)), { withoutState, allowDrop })
     },
     recall: ({ reason }) => { this.#side.recall(reason) },
@@ -231,10 +231,10 @@ export class KeeperLink {
   }
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
-  async wants({ withoutState, allowDrop }: Wishes): Promise<HandoverError | undefined> {
+  async wants(wishes: Wishes): Promise<HandoverError | undefined> {
     return await new Promise((resolve) => {
       this.#wanting.push(resolve)
-      this.#line.send({ type: 'wants', ...(withoutState && { withoutState }), ...(allowDrop && { allowDrop }) })
+      this.#line.send({ type: 'wants', ...wishes })
     })
   }
 }

@@ -50,7 +50,7 @@ export type WorkerMessage =
   /** A handover to process `successor` failed, or was undone: this process serves. */
   | ({ readonly type: 'failed'; readonly successor: number } & ErrorReport)
   /** Its signal, or its program, asks for a reload. Waits for `outcome`. */
-  | { readonly type: 'wants'; readonly withoutState?: boolean; readonly allowDrop?: boolean }
+  | ({ readonly type: 'wants' } & Wishes)
   | { readonly type: 'status'; readonly id: number; readonly status: ProcessStatus }
   /** After one descriptor: a file of this section (section-file.ts). The next process of this slot gets it if this one dies. */
   | { readonly type: 'checkpoint'; readonly name: string; readonly bytes: number }
@@ -71,7 +71,7 @@ export type KeeperMessage =
    * Hand over to process `pid`, without state if `withoutState`; if `allowDrop`, it may listen on less. After the two descriptors of its
    * channel, and those of `listeners`, which are offered as well.
    */
-  | ({ readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[] } & Partial<Wishes>)
+  | ({ readonly type: 'reload'; readonly pid: number; readonly listeners: readonly OfferedListener[] } & Wishes)
   /** Serve again: the successor, which lives, is rejected and told to end. */
   | { readonly type: 'recall'; readonly reason: string }
   /** The reload is done: a predecessor need not come back, and a successor gets the real standard error. */
@@ -104,7 +104,7 @@ export const workerShapes: Shapes<WorkerMessage> = {
     successor: count, code: string, message: string,
     what: optional(string), serving: optional(string), todo: optional(string), stderr: string
   },
-  wants: { withoutState: optional(boolean), allowDrop: optional(boolean) },
+  wants: { withoutState: boolean, allowDrop: boolean },
   status: { id: count, status: processStatusShape },
   checkpoint: { name: string, bytes: count },
   gather: { id: count, topic: string, snapshot: countedByShape },
@@ -116,7 +116,7 @@ export const keeperShapes: Shapes<KeeperMessage> = {
   proceed: {},
   veto: { reason: string },
   probe: { listener: string },
-  reload: { pid: count, listeners: list(listenerShape), withoutState: optional(boolean), allowDrop: optional(boolean) },
+  reload: { pid: count, listeners: list(listenerShape), withoutState: boolean, allowDrop: boolean },
   recall: { reason: string },
   settle: {},
   cover: { listeners: list(listenerShape) },

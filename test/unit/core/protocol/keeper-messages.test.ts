@@ -19,7 +19,7 @@ const fromWorker: Examples<WorkerMessage> = {
   serves: { type: 'serves', listeners },
   report: { type: 'report', report: exampleReport },
   failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended. Process 4120 serves. Repair it.', what: 'it ended', serving: 'Process 4120 serves', todo: 'Repair it', stderr: '' },
-  wants: { type: 'wants' },
+  wants: { type: 'wants', withoutState: false, allowDrop: true },
   status: { type: 'status', id: 7, status: exampleStatus },
   checkpoint: { type: 'checkpoint', name: 'sessions', bytes: 4096 },
   gather: { type: 'gather', id: 7, topic: 'metrics', snapshot },
@@ -31,7 +31,7 @@ const fromKeeper: Examples<KeeperMessage> = {
   proceed: { type: 'proceed' },
   veto: { type: 'veto', reason: 'it listens no more on tcp 0.0.0.0:3000' },
   probe: { type: 'probe', listener: 'tcp 0.0.0.0:3000' },
-  reload: { type: 'reload', pid: 4313, listeners, allowDrop: true },
+  reload: { type: 'reload', pid: 4313, listeners, withoutState: false, allowDrop: true },
   recall: { type: 'recall', reason: 'the reload failed' },
   settle: { type: 'settle' },
   cover: { type: 'cover', listeners },
@@ -52,8 +52,7 @@ const isNames = (value: unknown): boolean => Array.isArray(value) && value.every
 const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.length === 0
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
-  withoutState: (value) => value === undefined || isBoolean(value),
-  allowDrop: (value) => value === undefined || isBoolean(value),
+  withoutState: isBoolean, allowDrop: isBoolean,
   signal: (value) => value === undefined || isText(value),
   what: (value) => value === undefined || isText(value),
   serving: (value) => value === undefined || isText(value),
