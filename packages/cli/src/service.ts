@@ -4,9 +4,9 @@
 
 import { accepts, mergedIds, type ProcessStatus, type ServiceStatus } from '@handover/core/internal'
 
-/** Null where no process says anything: of an older version, or silent. */
+/** Null where no process answers. */
 export function serviceOf(processes: readonly ProcessStatus[]): ServiceStatus | null {
-  const services = processes.flatMap(({ service }: Partial<ProcessStatus>) => (service && service.id !== '' ? [service] : []))
+  const services = processes.map(({ service }) => service).filter(({ id }) => id !== '')
   if (services.length === 0) return null
   const merged = mergedIds(services)
   const requests = services.reduce((sum, { id, requests }) => (merged.has(id) ? sum : sum + requests), 0)

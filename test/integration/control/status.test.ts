@@ -223,9 +223,9 @@ describe('the service', () => {
     expect(only(apps).service).toEqual(service)
   })
 
-  it('is unknown where only processes of a version answer that says nothing of it', () => {
-    const { service: _, ...old } = processOf(1)
-    expect(only(group([answer('@1-00000000.sock', [old as ProcessStatus])])).service).toBeNull()
+  it('is unknown where no process answers', () => {
+    const silent = processOf(1, { service: { id: '', startedAt: 0, requests: 0, includes: [] } })
+    expect(only(group([answer('@1-00000000.sock', [silent])])).service).toBeNull()
   })
 })
 

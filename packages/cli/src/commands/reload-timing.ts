@@ -29,7 +29,7 @@ const phases = {
 }
 type Phase = keyof typeof phases
 
-/** Of each process that serves now. A process of an older version, or one that is gone, is left out. */
+/** Of each process that serves now. One that is gone, or does not answer, is left out. */
 export async function timingOf({ at, switched }: ReloadOutcome): Promise<Timing[]> {
   const until = performance.now() + answerMs
   for (;;) {

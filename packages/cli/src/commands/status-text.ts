@@ -100,7 +100,6 @@ function sheetOf(app: App, now: number): Sheet {
       fact('down', `slot ${slot}: ${reason}${next}`, 'red')
     }
   }
-  // A keeper of an older version says nothing of them.
   const checkpoints = keeper?.checkpoints ?? []
   if (checkpoints.length > 0) {
     const said = checkpoints.slice(0, mostShown).map(({ slot, name, bytes, ageMs }) => whole(`${keeper?.workers === 1 ? '' : `slot ${slot}: `}${cut(name, longestSection)} (${size(bytes)}, ${duration(ageMs)} ago)`))
@@ -125,7 +124,7 @@ function sheetOf(app: App, now: number): Sheet {
 
 /** What the table has no room for. */
 function detailsOf(process: ProcessStatus): string[] {
-  const { connections, requests, waitsFor, endsInMs, version, node, state, pid } = process
+  const { connections, requests, sections, waitsFor, endsInMs, version, node, state, pid } = process
   if (isDeaf(process)) return state === 'idle' ? ['does not answer yet'] : [`does not answer: its event loop is blocked. If that lasts, kill -9 ${pid}`]
   const kinds = Object.entries(connections).filter(([, count]) => count > 0).sort()
     .map(([kind, count]) => whole(`${number(count)} ${kind}`))
@@ -138,8 +137,6 @@ function detailsOf(process: ProcessStatus): string[] {
   ]
   const drains = state === 'draining' || state === 'closing'
   const waits = waitsFor.length > 0 ? `waits for ${waitsFor.map((each) => whole(cut(each, longestWait))).join(', ')}` : 'waits for nothing but its undo window'
-  // A process of an older version says nothing of them.
-  const sections = (process.sections as ProcessStatus['sections'] | undefined) ?? []
   const moving = sections.slice(0, mostShown).map(({ name, doing, bytes }) => whole(`${cut(name, longestSection)} ${doing} (${size(bytes)})`))
   const underway = moving.length > 0 ? [`state: ${moving.join(', ')}${sections.length > mostShown ? ` and ${number(sections.length - mostShown)} more` : ''}`] : []
   const ends = endsInMs === null ? '' : `; ${whole(`ends in ${duration(endsInMs)} at the latest`)}`

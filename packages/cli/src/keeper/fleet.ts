@@ -49,10 +49,10 @@ export interface Memory {
   readonly crashes: number
   readonly count: number
   readonly lastReload: ReloadOutcome | null
-  /** When the service began, as Date.now(). */
+  /** When the service began, as Date.now(); absent before it did. */
   readonly since?: number | undefined
   /** Oldest first. */
-  readonly reloads?: readonly ReloadRecord[]
+  readonly reloads: readonly ReloadRecord[]
 }
 
 export interface SavedHistogram {
@@ -72,9 +72,10 @@ export interface SavedMetrics {
   readonly durations: Readonly<Record<string, SavedHistogram>>
 }
 
-/** What goes on in the next keeper. Absent in what older versions say. */
+/** What goes on in the next keeper. */
 export interface LastCounts {
-  readonly crashes?: number
+  readonly crashes: number
+  /** Absent without --metrics. */
   readonly metrics?: SavedMetrics
 }
 

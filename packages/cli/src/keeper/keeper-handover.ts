@@ -30,31 +30,28 @@ export interface KeeperMemory extends Memory {
   readonly members: readonly SavedMember[]
   /** Whether there is a control socket: then its descriptor comes first. */
   readonly control: string | null
-  /**
-   * Absent where the keeper that leaves is of an older version; so with the counts. Their descriptors come after those of the members, in
-   * this order.
-   */
-  readonly checkpoints?: readonly SavedCheckpoint[]
-  readonly counts?: readonly SavedCount[]
+  /** Their descriptors come after those of the members, in this order. */
+  readonly checkpoints: readonly SavedCheckpoint[]
+  readonly counts: readonly SavedCount[]
 }
 
 type FromOld = { readonly type: 'keep'; readonly kept: KeeperMemory } | ({ readonly type: 'go' } & LastCounts)
 type FromNew = { readonly type: 'prepared' } | { readonly type: 'ready' }
 const memory = shape({
   name: string, startedAt: number, crashes: count, count,
-  lastReload: orNull(reloadOutcomeShape), since: optional(number), reloads: optional(list(reloadRecordShape)), control: orNull(string),
+  lastReload: orNull(reloadOutcomeShape), since: optional(number), reloads: list(reloadRecordShape), control: orNull(string),
   members: list(shape({ slot: count, key: string, state: string, listener: listenerShape })),
-  checkpoints: optional(list(shape({ slot: count, pid: orNull(count), name: string, bytes: count, at: number, crashes: count }))),
-  counts: optional(list(shape({ topic: string, slot: count, snapshot: countedByShape })))
+  checkpoints: list(shape({ slot: count, pid: orNull(count), name: string, bytes: count, at: number, crashes: count })),
+  counts: list(shape({ topic: string, slot: count, snapshot: countedByShape }))
 })
 const metricsShape = shape({
   reloads: count, requestsCut: count, failures: record(count), fates: record(count),
   durations: record(shape({ below: record(count), count, sum: number }))
 })
-const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: { crashes: optional(count), metrics: optional(metricsShape) } }
+const oldShapes: Shapes<FromOld> = { keep: { kept: memory }, go: { crashes: count, metrics: optional(metricsShape) } }
 const newShapes: Shapes<FromNew> = { prepared: {}, ready: {} }
 const fromOld = vocabulary<FromOld>('old keeper', oldShapes, {
-  keep: ({ kept: { members, control, checkpoints = [], counts = [] } }) =>
+  keep: ({ kept: { members, control, checkpoints, counts } }) =>
     (control === null ? 0 : 1) + members.length + checkpoints.length + counts.length
 })
 const fromNew = vocabulary<FromNew>('new keeper', newShapes, {})
@@ -147,7 +144,7 @@ export async function follow(): Promise<KeeperSuccession | undefined> {
   if (received?.message.type !== 'keep') throw new Error('the keeper that started this one said nothing')
   const { message: { kept }, fds, missing } = received as Received<Extract<FromOld, { type: 'keep' }>>
   if (missing) throw new Error(`${missing.arrived} of ${missing.counted} descriptors arrived: raise the limit of open files (ulimit -n)`)
-  const { checkpoints = [], counts = [] } = kept
+  const { checkpoints, counts } = kept
   const listeners = kept.members.length + (kept.control === null ? 0 : 1)
   return {
     kept,

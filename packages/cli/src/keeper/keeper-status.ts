@@ -19,7 +19,7 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
   const found = (await Promise.all(looking)).filter(({ place }) => place !== undefined)
   const down = keeper.active.filter(({ index, server }) => !server && !found.some(({ slot }) => slot === index))
   const requests = await counting
-  const { startedAt, crashes, count, lastReload, since, reloads = [] } = keeper.memory
+  const { startedAt, crashes, count, lastReload, since, reloads } = keeper.memory
   return {
     name,
     keeper: {

@@ -225,7 +225,7 @@ export class Keeper implements Fleet {
   }
 
   /** Before it has the workers. */
-  async countOn({ crashes = this.#crashes, metrics }: LastCounts): Promise<void> {
+  async countOn({ crashes, metrics }: LastCounts): Promise<void> {
     this.#crashes = crashes
     await this.#count(metrics)
   }

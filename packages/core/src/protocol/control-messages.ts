@@ -44,7 +44,7 @@ export interface ProcessStatus {
   /** Why something that listens in this process is left to Node: it is neither drained nor reloaded. Absent where nothing is. */
   readonly plain?: string
   readonly service: ServiceCount
-  /** Older versions send none. */
+  /** Absent where the keeper answers for a process that does not. */
   readonly start?: StartReport
   /** The state on its way to this process or from it, while a handover runs; else empty. */
   readonly sections: readonly SectionStatus[]
@@ -126,7 +126,7 @@ export interface KeeperStatus {
   readonly elsewhere?: readonly string[]
   /** Listeners that several workers accept from together, instead of one each, and why. May be absent. */
   readonly shared?: readonly string[]
-  /** Absent where none is wanted, and in older versions. */
+  /** Absent where none is wanted. */
   readonly spare?: SpareStatus
 }
 
@@ -176,7 +176,7 @@ export interface AppStatus {
   /** Every generation that lives, the serving ones first. */
   readonly processes: readonly ProcessStatus[]
   readonly lastReload: ReloadOutcome | null
-  /** The last ten, oldest first. Absent without a keeper, and in older versions. */
+  /** The last ten, oldest first. Absent without a keeper. */
   readonly reloads?: readonly ReloadRecord[]
 }
 
@@ -274,18 +274,18 @@ export type ControlAnswer =
     readonly what?: string; readonly serving?: string; readonly todo?: string }
 
 const service = { startedAt: number, requests: count }
-/** Older versions send no `service` and no `sections`. Whatever a later version adds must be optional, too. */
+/** Whatever a later version adds must be optional. */
 export const processStatusShape = shape({
   pid: count, generation: count, state: string, name: orNull(string), keeper: orNull(count), slot: orNull(count),
   version: orNull(string), node: string, ageMs: number, listeners: list(string), connections: record(count),
   requests: shape({ inFlight: count, total: count, failed: count }), waitsFor: list(string), endsInMs: orNull(number),
   memory: count, debugged: optional(boolean), loopDelayMs: orNull(number), lastReport: orNull(reportShape), plain: optional(string),
-  service: optional(shape({ ...service, id: string, includes: list(string) })),
+  service: shape({ ...service, id: string, includes: list(string) }),
   start: optional(shape({
     at: number, node: number, load: number, loaded: number, hello: optional(number), offered: optional(number), ready: optional(number),
     serving: optional(number), answered: optional(number)
   })),
-  sections: optional(list(shape({ name: string, doing: string, bytes: count })))
+  sections: list(shape({ name: string, doing: string, bytes: count }))
 })
 export const reloadOutcomeShape = shape({
   ok: boolean, at: number, ms: number,
@@ -303,14 +303,14 @@ export const reloadRecordShape = shape({
   }))
 })
 const keeperStatus = shape({
-  pid: count, version: string, node: string, ageMs: number, workers: count, listeners: optional(list(string)), crashes: count,
+  pid: count, version: string, node: string, ageMs: number, workers: count, listeners: list(string), crashes: count,
   down: list(shape({ slot: count, reason: string, nextTryInMs: number, starting: optional(boolean) })),
-  checkpoints: optional(list(shape({ slot: count, name: string, bytes: count, ageMs: number }))),
+  checkpoints: list(shape({ slot: count, name: string, bytes: count, ageMs: number })),
   elsewhere: optional(list(string)), shared: optional(list(string)),
   spare: optional(shape({ pid: orNull(count), ready: boolean, used: count, off: optional(string) }))
 })
 const appStatus = shape({
-  name: orNull(string), keeper: orNull(keeperStatus), service: optional(orNull(shape({ ...service, generation: count }))),
+  name: orNull(string), keeper: orNull(keeperStatus), service: orNull(shape({ ...service, generation: count })),
   processes: list(processStatusShape), lastReload: orNull(reloadOutcomeShape), reloads: optional(list(reloadRecordShape))
 })
 

@@ -106,14 +106,14 @@ export const connectionCounts = { moved: count, drained: count, closedIdle: coun
 const phaseMs = orNull(number)
 export const durationsShape = shape({ launch: phaseMs, prepare: phaseMs, commit: phaseMs, move: phaseMs, drain: phaseMs })
 export const stateReportShape = shape({ restored: names, unclaimed: names, failed: list(shape({ name: string, reason: string })) })
-/** Older versions send no `state`. Whatever a later version adds must be optional, too. */
+/** Whatever a later version adds must be optional. */
 export const reportShape = shape({
   result: oneOf('switched', 'drained', 'undone', 'stopped'),
   trigger: string,
   predecessor: peerShape,
   successor: orNull(peerShape),
   listeners: shape({ kept: names, added: names, dropped: names }),
-  state: optional(stateReportShape),
+  state: stateReportShape,
   connections: shape({ ...connectionCounts, open: count, kinds: record(shape(connectionCounts)), stayed: record(count) }),
   requestsCut: list(shape({ method: string, path: string, ms: number })),
   requestsCutBeside: optional(count),
