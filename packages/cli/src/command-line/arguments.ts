@@ -13,24 +13,30 @@ import {
 import { helpOf, overview } from './help.js'
 import { nearest } from './suggest.js'
 
+export interface HostAndPort {
+  readonly host: string
+  readonly port: number
+}
+
+/** What is undefined was not given. */
 export interface RunOptions {
   readonly workers: number
-  readonly name?: string
-  /** In milliseconds; absent: 30 s. 0: without a limit. */
-  readonly hangTimeoutMs?: number
+  readonly name: string | undefined
+  /** In milliseconds; undefined: 30 s. 0: without a limit. */
+  readonly hangTimeoutMs: number | undefined
   /** One queue for all workers. */
   readonly shared: boolean
   /** Keep the next worker booted. */
   readonly spare: boolean
-  readonly maxMemoryBytes?: number
-  readonly metrics?: { readonly host: string; readonly port: number }
-  readonly log?: 'text' | 'json'
+  readonly maxMemoryBytes: number | undefined
+  readonly metrics: HostAndPort | undefined
+  readonly log: 'text' | 'json' | undefined
   /** Options of Node, as they were typed. */
   readonly nodeOptions: readonly string[]
   readonly script: string
   readonly args: readonly string[]
   /** An option of ours among the arguments of the script, without a -- before the script. */
-  readonly misplaced?: string
+  readonly misplaced: string | undefined
 }
 
 export interface DrillOptions {
@@ -60,7 +66,7 @@ export type Command =
   | {
     readonly is: 'status'; readonly target?: string; readonly watch: boolean; readonly json: boolean
     /** Where a page is served. */
-    readonly web?: { readonly host: string; readonly port: number }
+    readonly web?: HostAndPort
   }
   | { readonly is: 'report'; readonly target?: string; readonly svg: boolean; readonly open: boolean }
   | { readonly is: 'stop'; readonly target?: string; readonly json: boolean }
@@ -192,59 +198,41 @@ const withoutScript = new Set([
   '-v8-options', '--v8-options', '--build-snapshot'
 ])
 
+/** Ours and those of Node may stand in any order. Everything behind the first other word belongs to the script. */
 function parseRun(words: readonly string[]): Command {
+  const own = new Map(optionsOf('run').map(([name, option]) => [`--${name}`, option]))
+  const ours: string[] = []
   const nodeOptions: string[] = []
-  const given: Record<string, unknown> = {}
-  const own = new Map(optionsOf('run'))
-  const names = [...own.keys()].map((name) => `--${name}`)
-  let isMeant = false
   let at = 0
-  for (; at < words.length; at++) {
-    const word = words[at] ?? ''
-    if (!word.startsWith('-') || word === '-') break
-    if (word === '--') {
-      isMeant = true
-      at++
-      break
-    }
+  for (; at < words.length && /^-./.test(words[at]!) && words[at] !== '--'; at++) {
+    const word = words[at]!
     const [option = '', inline] = word.split(/=(.*)/s)
-    const value = (): string => {
-      const found = inline ?? words[++at]
-      if (found === undefined || found === '' || (inline === undefined && found.startsWith('-'))) {
-        throw misused(`${option} needs a value`, 'run')
-      }
-      return found
-    }
-    if (option === '--help' || option === '-h') return { is: 'print', text: helpOf.run }
-    const ours = option.startsWith('--') ? own.get(option.slice(2)) : undefined
-    if (ours?.value !== undefined) {
-      const [reader, text]: [Reader<unknown>, string] = [readers[ours.value], value()]
-      given[option.slice(2)] = reader(text, (expected) => usageError('run', option, text, expected))
-    } else if (ours) {
-      if (inline !== undefined) throw misused(`${option} takes no value, found ${shown(inline)}`, 'run')
-      given[option.slice(2)] = true
-    } else {
-      if (withoutScript.has(option)) throw misused(`${option} of Node does not start a server from a script. Give a script`, 'run')
-      const meant = process.allowedNodeEnvironmentFlags.has(option) ? undefined : nearest(option, names)
-      if (meant !== undefined) throw misused(`${option} is an option neither of handover nor of Node`, 'run', meant)
-      nodeOptions.push(word)
-      if (inline === undefined && withValue.has(option)) nodeOptions.push(value())
-    }
+    const isOurs = own.has(option) || option === '--help' || option === '-h'
+    if (!isOurs) refuseForRun(option, [...own.keys()])
+    const list = isOurs ? ours : nodeOptions
+    list.push(word)
+    if (inline !== undefined || !(own.get(option)?.value ?? withValue.has(option))) continue
+    const value = words[++at] ?? ''
+    if (value === '' || value.startsWith('-')) throw misused(`${option} needs a value`, 'run')
+    list.push(value)
   }
-  const [script, ...args] = words.slice(at)
+  const { given, help } = parse('run', ours)
+  if (help) return help
+  const isMeant = words[at] === '--'
+  const [script, ...args] = words.slice(isMeant ? at + 1 : at)
   if (script === undefined || script === '' || script === '-') throw misused('no script was given, as in: handover run server.js', 'run')
-  const misplaced = isMeant ? undefined : args.find((word) => word.startsWith('--') && own.has(word.slice(2).replace(/=.*/s, '')))
+  const misplaced = isMeant ? undefined : args.find((word) => own.has(word.replace(/=.*/s, '')))
   const {
-    workers = 1, shared = false, spare = true, name, 'hang-timeout': hangTimeoutMs, 'max-memory': maxMemoryBytes, metrics, log
-  } = given as GivenOptions<'run'>
-  return {
-    is: 'run',
-    options: {
-      workers, shared, spare, ...(name !== undefined && { name }), ...(hangTimeoutMs !== undefined && { hangTimeoutMs }),
-      ...(maxMemoryBytes !== undefined && { maxMemoryBytes }), ...(metrics && { metrics }), ...(log && { log }),
-      ...(misplaced !== undefined && { misplaced }), nodeOptions, script, args
-    }
-  }
+    workers = 1, shared = false, spare = 'on', name, 'hang-timeout': hangTimeoutMs, 'max-memory': maxMemoryBytes, metrics, log
+  } = given
+  const ourOptions = { workers, shared, spare: spare === 'on', name, hangTimeoutMs, maxMemoryBytes, metrics, log }
+  return { is: 'run', options: { ...ourOptions, misplaced, nodeOptions, script, args } }
+}
+
+function refuseForRun(option: string, own: readonly string[]): void {
+  if (withoutScript.has(option)) throw misused(`${option} of Node does not start a server from a script. Give a script`, 'run')
+  const meant = process.allowedNodeEnvironmentFlags.has(option) ? undefined : nearest(option, own)
+  if (meant !== undefined) throw misused(`${option} is an option neither of handover nor of Node`, 'run', meant)
 }
 
 // ---- values ----
@@ -259,39 +247,25 @@ const misused = (what: string, command?: CommandName, meant?: string): Failure =
 const usageError = (command: CommandName, option: string, found: string, expected: string): Failure =>
   misused(`${option} is ${shown(found)}, expected ${expected}`, command)
 
-const count: Reader<number> = (text, wrong) => {
+const matching = (pattern: RegExp, expected: string): Reader<string> => (text, wrong) => {
+  if (!pattern.test(text)) throw wrong(expected)
+  return text
+}
+
+const oneOf = <const Word extends string>(first: Word, second: Word): Reader<Word> => (text, wrong) => {
+  const meant = [first, second].find((word) => word === text)
+  if (meant === undefined) throw wrong(`${first} or ${second}`)
+  return meant
+}
+
+const wholeNumber = (most: number, expected: string): Reader<number> => (text, wrong) => {
   const number = /^\d{1,6}$/.test(text) ? Number(text) : 0
-  if (number < 1) throw wrong('a whole number from 1')
+  if (number < 1 || number > most) throw wrong(expected)
   return number
 }
 
 const mostWorkers = 1_024
-
-const workerCount: Reader<number> = (text, wrong) => {
-  const number = text === 'max' ? availableParallelism() : /^\d{1,4}$/.test(text) ? Number(text) : 0
-  if (number < 1 || number > mostWorkers) throw wrong(`a whole number from 1 to ${mostWorkers}, or max (one for each processor)`)
-  return number
-}
-
-const appName: Reader<string> = (text, wrong) => {
-  if (!/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/.test(text)) throw wrong('1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
-  return text
-}
-
-const onOrOff: Reader<boolean> = (text, wrong) => {
-  if (text !== 'on' && text !== 'off') throw wrong('on or off')
-  return text === 'on'
-}
-
-const logForm: Reader<'text' | 'json'> = (text, wrong) => {
-  if (text !== 'text' && text !== 'json') throw wrong('text or json')
-  return text
-}
-
-const pageFile: Reader<string> = (text, wrong) => {
-  if (!/\.(html|svg)$/.test(text)) throw wrong('the name of a file that ends in .html or .svg')
-  return text
-}
+const workers = wholeNumber(mostWorkers, `a whole number from 1 to ${mostWorkers}, or max (one for each processor)`)
 
 const byteUnits: Readonly<Record<string, number>> = { K: 1_024, M: 1_048_576, G: 1_073_741_824 }
 
@@ -303,15 +277,10 @@ const byteSize: Reader<number> = (text, wrong) => {
   return bytes
 }
 
-const hostAndPort: Reader<{ readonly host: string; readonly port: number }> = (text, wrong) => {
+const hostAndPort: Reader<HostAndPort> = (text, wrong) => {
   const [, bracketed, plain, digits = ''] = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):)?(\d{1,5})$/.exec(text) ?? []
   if (digits === '' || Number(digits) > 65_535) throw wrong('a port, or an address and a port: 9100, 0.0.0.0:9100, [::]:9100')
   return { host: bracketed ?? plain ?? '127.0.0.1', port: Number(digits) }
-}
-
-const requestPath: Reader<string> = (text, wrong) => {
-  if (!/^\/[\x21-\x7e]*$/.test(text)) throw wrong('a path that begins with "/"')
-  return text
 }
 
 const address: Reader<string> = (text, wrong) => {
@@ -337,14 +306,23 @@ interface Values {
   readonly NAME: string
   readonly '/PATH': string
   readonly URL: string
-  readonly 'on|off': boolean
+  readonly 'on|off': 'on' | 'off'
   readonly SIZE: number
-  readonly PORT: { readonly host: string; readonly port: number }
+  readonly PORT: HostAndPort
   readonly 'text|json': 'text' | 'json'
   readonly FILE: string
 }
 
 const readers: { readonly [Name in Placeholder]: Reader<Values[Name]> } = {
-  TIME: duration, N: count, 'N|max': workerCount, NAME: appName, '/PATH': requestPath, URL: address, 'on|off': onOrOff, SIZE: byteSize,
-  PORT: hostAndPort, 'text|json': logForm, FILE: pageFile
+  TIME: duration,
+  N: wholeNumber(999_999, 'a whole number from 1'),
+  'N|max': (text, wrong) => (text === 'max' ? availableParallelism() : workers(text, wrong)),
+  NAME: matching(/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."'),
+  '/PATH': matching(/^\/[\x21-\x7e]*$/, 'a path that begins with "/"'),
+  URL: address,
+  'on|off': oneOf('on', 'off'),
+  SIZE: byteSize,
+  PORT: hostAndPort,
+  'text|json': oneOf('text', 'json'),
+  FILE: matching(/\.(html|svg)$/, 'the name of a file that ends in .html or .svg')
 }

@@ -9,6 +9,7 @@ import http from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { chooseApp } from '../client/choose-app.js'
 import { findApps, silencesBeside } from '../client/find-apps.js'
+import type { HostAndPort } from '../command-line/arguments.js'
 import { Failure } from '../failure.js'
 import { livePage, livePart, liveScript } from '../report/page.js'
 import { sheetsOf } from './status-text.js'
@@ -27,13 +28,8 @@ const fields = {
 
 const refused = 'This page is for processes of the same user on this machine, or with the token that handover status --web printed.\n'
 
-export interface WebAddress {
-  readonly host: string
-  readonly port: number
-}
-
 /** Answers the exit status when ctrl-C ends it. Throws a Failure if it cannot listen there. */
-export async function serveStatus(address: WebAddress, target: string | undefined): Promise<number> {
+export async function serveStatus(address: HostAndPort, target: string | undefined): Promise<number> {
   const token = randomBytes(24).toString('base64url')
   const isAllowed = gate(token)
   const look = looker(target)
