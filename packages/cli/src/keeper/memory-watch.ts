@@ -3,7 +3,7 @@
  * limit as well, or does not start, it waits longer each time.
  */
 
-import { readFile } from 'node:fs/promises'
+import { memoryOf } from '@handover/core/internal'
 import { megabytes } from '../text.js'
 import type { Worker } from './worker.js'
 
@@ -27,13 +27,13 @@ const statusMs = 1_000
 
 /** Answers a function that ends the watch. */
 export function watchMemory(mostBytes: number, side: MemorySide): () => void {
-  const memoryOf = side.memoryOf?.bind(side) ?? residentSet
+  const memoryOfWorker = side.memoryOf?.bind(side) ?? residentSet
   const above = new WeakMap<Worker, number>()
   const waits = new Map<number, { readonly at: number; readonly ms: number }>()
   let isLooking = false
   const look = async (): Promise<void> => {
     for (const worker of side.servers()) {
-      const bytes = await memoryOf(worker) ?? 0
+      const bytes = await memoryOfWorker(worker) ?? 0
       const times = bytes > mostBytes ? (above.get(worker) ?? 0) + 1 : 0
       above.set(worker, times)
       const last = waits.get(worker.slot)
@@ -54,12 +54,5 @@ export function watchMemory(mostBytes: number, side: MemorySide): () => void {
   return () => { clearInterval(timer) }
 }
 
-async function residentSet(worker: Worker): Promise<number | undefined> {
-  try {
-    const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(await readFile(`/proc/${worker.pid}/status`, 'utf8')) ?? []
-    return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024
-  } catch {
-    // There is no /proc, or the process is gone.
-    return (await worker.ask(statusMs))?.memory
-  }
-}
+/** Where there is no /proc the worker is asked. */
+const residentSet = async (worker: Worker): Promise<number | undefined> => memoryOf(worker.pid) ?? (await worker.ask(statusMs))?.memory

@@ -5,9 +5,9 @@
  * Read from proc(5), since such a process says nothing of it. Without it (macOS) nothing is found.
  */
 
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
 import path from 'node:path'
-import { listed, wordsOf } from '@handover/core/internal'
+import { listed, socketsOf, wordsOf } from '@handover/core/internal'
 import { cut, printable } from '../text.js'
 
 /** Names as in reports. */
@@ -36,11 +36,11 @@ const pieceBytes = 32_768
 export function listensElsewhere(pid: number): OtherListeners {
   const sockets = listeningSockets(pid)
   if (sockets.size === 0) return { itself: [], others: [] }
-  const own = inodesOf(pid)
+  const own = socketsOf(pid)
   const others = below(pid)
-    .map((child) => ({ pid: child, names: namesOf(inodesOf(child).filter((inode) => !own.includes(inode)), sockets) }))
+    .map((child) => ({ pid: child, names: namesOf(socketsOf(child).filter((inode) => !own.includes(inode)), sockets) }))
     .filter(({ names }) => names.length > 0)
-  const passed = inodesOf(process.pid)
+  const passed = socketsOf(process.pid)
   return { itself: namesOf(own.filter((inode) => !passed.includes(inode)), sockets), others }
 }
 
@@ -93,20 +93,6 @@ function linesOf(file: string, wanted: RegExp): string[] {
     }
   } catch { /* this system has none */ }
   return found
-}
-
-function inodesOf(pid: number): string[] {
-  const folder = `/proc/${pid}/fd`
-  const inodes: string[] = []
-  try {
-    for (const fd of readdirSync(folder)) {
-      try {
-        const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(path.join(folder, fd)))?.[1]
-        if (inode !== undefined) inodes.push(inode)
-      } catch { /* it was closed */ }
-    }
-  } catch { /* it has ended, or is another user's */ }
-  return inodes
 }
 
 /** Every process that this one started, and those that they started. */

@@ -6,11 +6,10 @@
  * kernel knows where its socket was bound, so that no other process takes the name.
  */
 
-import {
-  closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync
-} from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
 import { addon, check, systemError } from '../platform/native.js'
+import { socketsOf } from '../platform/processes.js'
 import { HandoverError } from '../errors.js'
 import { places, userId } from './control-places.js'
 
@@ -83,23 +82,15 @@ export function hiddenHolder(name: string): number | undefined {
     const [, , , flags, , , inode, ...rest] = line.trim().split(/ +/)
     if (flags !== listens || inode === undefined || !bound.has(rest.join(' '))) continue
     // A socket of another user may have had the same path: only a process of this user counts.
-    const pid = holderOf(`socket:[${inode}]`)
+    const pid = holderOf(inode)
     if (pid !== undefined) return pid
   }
   return undefined
 }
 
-function holderOf(socket: string): number | undefined {
-  for (const pid of readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
-    try {
-      if (statSync(`/proc/${pid}`).uid !== userId()) continue
-      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-        if (readlinkSync(`/proc/${pid}/fd/${fd}`) === socket) return Number(pid)
-      }
-    } catch { /* another user's, or gone */ }
-  }
-  return undefined
+function holderOf(inode: string): number | undefined {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid).map(Number)
+  return pids.find((pid) => statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid === userId() && socketsOf(pid).includes(inode))
 }
 
 /**

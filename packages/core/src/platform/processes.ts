@@ -1,6 +1,15 @@
 /** What the system knows of a process: whether it lives, is stopped or traced, and what ends with it. proc(5), else kill(2) alone. */
 
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+/** A file of /proc/PID; empty where it cannot be read. */
+function textOf(pid: number | 'self', name: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8')
+  } catch {
+    return ''
+  }
+}
 
 /** Whether a process of this pid runs in this pid namespace; a zombie does not. */
 export function isAlive(pid: number): boolean {
@@ -15,13 +24,8 @@ export function isAlive(pid: number): boolean {
 
 /** Of /proc/PID/stat, from the third field on: state, parent, group, session. Empty where it cannot be read. proc(5) */
 export function statOf(pid: number | 'self'): string[] {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // The name before it is in parentheses, and may hold any character.
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return []
-  }
+  // The name before it is in parentheses, and may hold any character.
+  return /.*\) (.*)/s.exec(textOf(pid, 'stat'))?.[1]?.split(' ') ?? []
 }
 
 /** The letter of its state; undefined: unknown. */
@@ -89,20 +93,30 @@ export function endsService(who: string, pid = process.pid, env = process.env): 
 
 /** Its command line; an empty word is at the end. Empty where it cannot be read. proc(5) */
 export function wordsOf(pid: number | 'self'): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
-  } catch {
-    return []
-  }
+  const text = textOf(pid, 'cmdline')
+  return text === '' ? [] : text.split('\0')
 }
 
 /** The name of a process; undefined where it has ended. proc(5) */
-export function nameOfProcess(pid: number): string | undefined {
+export const nameOfProcess = (pid: number): string | undefined => textOf(pid, 'comm').trim() || undefined
+
+/** Its resident set, in bytes; undefined where it cannot be read. proc(5) */
+export function memoryOf(pid: number): number | undefined {
+  const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(textOf(pid, 'status'))?.[1]
+  return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024
+}
+
+/** The inodes of its sockets; none where it has ended, or is another user's. proc(5) */
+export function socketsOf(pid: number): string[] {
+  const inodes: string[] = []
   try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
-  } catch {
-    return undefined
-  }
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      try {
+        inodes.push(.../^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.slice(1) ?? [])
+      } catch { /* it was closed */ }
+    }
+  } catch { /* see above */ }
+  return inodes
 }
 
 /** Why a process may not answer, and what to do, as the rest of a sentence. */
@@ -125,10 +139,4 @@ export function endProcess(pid: number): boolean {
 }
 
 /** Whether it is being debugged by gdb, strace or the like. proc(5) */
-export function isTraced(pid: number): boolean {
-  try {
-    return /^TracerPid:\t[1-9]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
-}
+export const isTraced = (pid: number): boolean => /^TracerPid:\t[1-9]/m.test(textOf(pid, 'status'))
