@@ -28,7 +28,7 @@ export async function refuseConnects(fleet: Fleet): Promise<void> {
     const taker = servers.find((worker) => worker.slot === slot) ?? servers.find((worker) => fleet.members.serves(worker.slot, key))
     if (listener.kind === 'udp' || !taker || taker.hungUp) continue
     for (let count = 0; count < mostQueued; count++) {
-      const connection = addon().accept?.(fd) ?? -1
+      const connection = addon().accept(fd)
       if (connection < 0) break
       const said = taker.say({ type: 'probe', listener: listener.name }, [connection])
       closeSync(connection)

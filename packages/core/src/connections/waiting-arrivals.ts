@@ -2,7 +2,7 @@
  * Moved connections that this process has acknowledged, and of which it has not made sockets yet. Their descriptors are in an epoll of
  * their own: those whose clients wait come first, in the order in which they began to wait, and the rest as the event loop has time.
  *
- * It watches nothing where the addon has no epoll (macOS, an older binary).
+ * It watches nothing where the addon has no epoll (macOS).
  */
 
 import { LoopBudget } from '../platform/loop-budget.js'

@@ -113,9 +113,9 @@ export interface Native {
   close(fds: readonly number[]): number[]
   /**
    * accept(2) without waiting: a descriptor, or -EAGAIN. Sets O_NONBLOCK on `listening`. `closes`: closes `listening` where it answers no
-   * descriptor. Absent in an older binary.
+   * descriptor.
    */
-  accept?(listening: number, closes?: boolean): number
+  accept(listening: number, closes?: boolean): number
   /** fcntl(2) F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number
   /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */
@@ -156,31 +156,31 @@ export interface Native {
   /** waitpid(2) with WNOHANG for this process alone: its pid, or 0 where it lives. -ECHILD: not ours, or reaped already. */
   reap(pid: number): number
   /** waitpid(2) with WNOHANG: the status as it gives it (WEXITSTATUS, WTERMSIG). -EAGAIN: it lives. */
-  exitStatus?(pid: number): number
+  exitStatus(pid: number): number
   /** pidfd_open(2): readable when the process has ended. -ENOSYS before Linux 5.3, and on macOS. */
-  openProcess?(pid: number): number
+  openProcess(pid: number): number
   /**
    * posix_spawn(3), which does not copy the page tables of this process, as the fork(2) of libuv does: the pid. `fds` become 0, 1, … of the
    * process; all signals have their default there, and none is blocked. -ENOSYS: macOS, or a libc before glibc 2.29 or musl 1.1.24.
    */
-  spawn?(
+  spawn(
     file: string, args: readonly string[], env: Readonly<Record<string, string | undefined>>, directory: string, fds: readonly number[]
   ): number
   /**
    * From now on `takeSenders` knows who sends this signal: one signal in a process, from when it has a listener until it has none. -EINVAL:
-   * it has none. sigaction(2), SA_SIGINFO. Absent in an older binary, as the next one.
+   * it has none. sigaction(2), SA_SIGINFO.
    */
-  watchSenders?(signal: number): number
+  watchSenders(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
-  takeSenders?(): readonly number[]
+  takeSenders(): readonly number[]
   /** Counts the TLS records of every SSL_CTX that is made from now on, in all threads. '', or what of OpenSSL is missing. */
-  watchTls?(): string
+  watchTls(): string
   /** The connection that sent this Finished message (`tlsSocket.getFinished()`), in this thread. -ENOENT: it was not watched. */
-  describeTls?(finished: Buffer): TlsDescription | number
-  readonly TlsRecords?: new (
+  describeTls(finished: Buffer): TlsDescription | number
+  readonly TlsRecords: new (
     version: number, cipher: string, read: Buffer, write: Buffer, readSequence: number, writeSequence: number
   ) => TlsRecords
-  /** epoll_create1(2). Absent in an older binary and on macOS, as the next two. */
+  /** epoll_create1(2). Absent on macOS, as the next two. */
   epoll?(): number
   /** EPOLL_CTL_ADD of each with EPOLLIN, EPOLLRDHUP and EPOLLONESHOT. Those that cannot be watched. */
   epollAdd?(epoll: number, fds: readonly number[]): number[]
@@ -203,7 +203,7 @@ interface Binary extends Omit<Native, 'sendMessage' | 'receiveMessage' | 'close'
   close(fds: Int32Array, count: number): number
   sendDatagram(path: string, data: Uint8Array, fds: Int32Array, count: number): number
   /** Lists of strings are one string, in which a NUL ends each. */
-  readonly spawn?: (file: string, args: string, env: string, directory: string, fds: Int32Array, count: number) => number
+  spawn(file: string, args: string, env: string, directory: string, fds: Int32Array, count: number): number
   /** As `close`. */
   readonly epollAdd?: (epoll: number, fds: Int32Array, count: number) => number
   readonly epollReady?: (epoll: number, result: Int32Array) => number
@@ -222,16 +222,14 @@ function nativeOf(binary: Binary): Native {
     }
     return fds.length
   }
-  const { spawn, epollAdd, epollReady, ...others } = binary
+  const { epollAdd, epollReady, ...others } = binary
   const ended = (texts: readonly string[]): string => texts.map((text) => `${text}\0`).join('')
   return {
     ...others,
-    ...(spawn && {
-      spawn: (file, args, env, directory, fds) => {
-        const variables = Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))
-        return spawn(file, ended(args), ended(variables), directory, list, fill(fds))
-      }
-    }),
+    spawn(file, args, env, directory, fds) {
+      const variables = Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))
+      return binary.spawn(file, ended(args), ended(variables), directory, list, fill(fds))
+    },
     sendMessage: (fd, data, fds) => binary.sendMessage(fd, data, list, fill(fds)),
     sendDatagram: (to, data, fds = []) => binary.sendDatagram(to, data, list, fill(fds)),
     ...(epollAdd && epollReady && {

@@ -33,10 +33,10 @@ export interface WatchedProcess {
   readonly unref?: () => void
 }
 
-/** Undefined where this system or this binary has no such way, and the caller takes another. Throws the system's error, as `spawn` does. */
+/** Undefined where this system has no such way, and the caller takes another. Throws the system's error, as `spawn` does. */
 export function spawnWithoutFork({ file, args, env, cwd, fds }: SpawnRequest): WatchedProcess | undefined {
   // Without a slash it is looked up in PATH, which posix_spawn(3) does not. A process that cannot be watched is not started.
-  if (!native?.spawn || !native.openProcess || !native.exitStatus || !file.includes('/')) return undefined
+  if (!native || !file.includes('/')) return undefined
   const own = native.openProcess(process.pid)
   if (own < 0) return undefined
   closeSync(own)
@@ -49,7 +49,7 @@ export function spawnWithoutFork({ file, args, env, cwd, fds }: SpawnRequest): W
   const watched = native.openProcess(pid)
   const watch = watched < 0 ? watched : native.watchOnce(watched, 'readable', () => {
     isOver = true
-    over(endOf(native!.exitStatus!(pid)))
+    over(endOf(native!.exitStatus(pid)))
   }, false)
   if (watched >= 0) closeSync(watched)
   if (typeof watch === 'number') {

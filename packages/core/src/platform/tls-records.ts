@@ -8,7 +8,7 @@
  */
 
 import type tls from 'node:tls'
-import { check, native, nativeMissing, type TlsRecords } from './native.js'
+import { addon, check, native, nativeMissing, type TlsRecords } from './native.js'
 import { carriedBy, type Carried } from './node/tls-handle.js'
 import { exportKeyingMaterial } from './tls-exporter.js'
 
@@ -36,7 +36,7 @@ let watching: string | undefined
 
 /** Counts the records of all connections whose SecureContext is made from now on. Call it before the program's first one. Loads nothing. */
 export function watchTls(): void {
-  watching ??= native ? native.watchTls?.() ?? 'an older binary of the addon is loaded' : nativeMissing ?? 'the addon is not loaded'
+  watching ??= native ? native.watchTls() : nativeMissing ?? 'the addon is not loaded'
 }
 
 /** Why TLS connections cannot move from this process, as far as is known without a test (checkTls); undefined: they can. */
@@ -51,7 +51,7 @@ const versions = { 'TLSv1.2': 0x0303, 'TLSv1.3': 0x0304 } as const
 /** Whether a part of a record has come whose rest has not. Of all suites. Undefined: unknown. */
 export function hasHalfRecord(socket: tls.TLSSocket): boolean | undefined {
   const finished = tlsUnavailable() === undefined ? socket.getFinished() : undefined
-  const about = finished && native!.describeTls!(finished)
+  const about = finished && native!.describeTls(finished)
   if (typeof about !== 'object') return undefined
   wipe(about.read, about.write, about.exporter)
   return about.half || about.readBytes !== carriedBy(socket)?.bytesRead
@@ -71,7 +71,7 @@ export function snapshotAt(
   if (tlsUnavailable() !== undefined) return { stays: 'TLS cannot be watched' }
   const finished = socket.getFinished()
   if (!finished) return { stays: 'handshake' }
-  const about = native!.describeTls!(finished)
+  const about = native!.describeTls(finished)
   if (typeof about === 'number') return { stays: 'unknown' }
   const stays = whyNot()
   const { read, write, exporter } = about
@@ -145,8 +145,7 @@ export class TlsRecordLayer {
 
   /** Throws a TypeError for a suite or a secret that does not fit. */
   constructor({ protocol, cipher, read, write, readSequence, writeSequence, exporter, fragment }: TlsSnapshot) {
-    if (!native?.TlsRecords) throw new Error('the addon has no record layer')
-    this.#records = new native.TlsRecords(versions[protocol], cipher, read, write, Number(readSequence), Number(writeSequence))
+    this.#records = new (addon().TlsRecords)(versions[protocol], cipher, read, write, Number(readSequence), Number(writeSequence))
     this.#about = { protocol, cipher, ...(fragment !== undefined && { fragment }) }
     this.#exporter = exporter && Buffer.from(new Uint8Array(exporter).buffer) // not in the pool that Buffers share
   }
@@ -216,38 +215,15 @@ export class TlsRecordLayer {
     }
   }
 
-  #seal(type: number, ...pieces: readonly Buffer[]): Buffer {
+  #seal(type: number, content: Buffer): Buffer {
     const most = this.#about.fragment ?? mostContent
-    const room = pieces.reduce((sum, { length }) => sum + length + Math.ceil(length / most) * overhead, 0)
-    const into = Buffer.allocUnsafe(room)
-    let at = 0
-    for (const piece of pieces) at += check(this.#records.seal(type, piece, into.subarray(at), most), 'seal')
-    return into.subarray(0, at)
+    const into = Buffer.allocUnsafe(content.length + Math.ceil(content.length / most) * overhead)
+    return into.subarray(0, check(this.#records.seal(type, content, into, most), 'seal'))
   }
 
   /** Records for these bytes, in one Buffer. */
-  write(plaintext: Buffer | readonly Buffer[]): Buffer {
-    return Buffer.isBuffer(plaintext) ? this.#seal(applicationData, plaintext) : this.#seal(applicationData, ...this.#filled(plaintext))
-  }
-
-  /** The same bytes, such that all records but the last are full; only what is at a border is copied. */
-  #filled(pieces: readonly Buffer[]): Buffer[] {
-    const most = this.#about.fragment ?? mostContent
-    const filled: Buffer[] = []
-    let waiting: Buffer[] = []
-    let length = 0
-    for (const piece of pieces) {
-      const missing = length === 0 ? 0 : Math.min(most - length, piece.length)
-      if (missing > 0) waiting.push(piece.subarray(0, missing))
-      length += missing
-      if (missing === piece.length) continue
-      if (length > 0) filled.push(Buffer.concat(waiting))
-      const whole = missing + Math.floor((piece.length - missing) / most) * most
-      if (whole > missing) filled.push(piece.subarray(missing, whole))
-      waiting = whole < piece.length ? [piece.subarray(whole)] : []
-      length = piece.length - whole
-    }
-    return length > 0 ? [...filled, Buffer.concat(waiting)] : filled
+  write(plaintext: Buffer): Buffer {
+    return this.#seal(applicationData, plaintext)
   }
 
   /** The record of a close_notify. */

@@ -47,7 +47,7 @@ class Moved extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void { this.#raw.write(this.#layer.write(chunk), done) }
 
   override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
-    this.#raw.write(this.#layer.write(chunks.map(({ chunk }) => chunk)), done)
+    this.#raw.write(this.#layer.write(Buffer.concat(chunks.map(({ chunk }) => chunk))), done)
   }
 
   override _final(done: () => void): void { this.#raw.end(this.#layer.end(), done) }

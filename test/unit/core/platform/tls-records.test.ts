@@ -82,7 +82,7 @@ describe.each(suites)('%s %s', (version, suite) => {
       from.client.write('there')
       expect((await there).toString()).toBe('there')
       const back = take(from.client, 4)
-      at.socket.write(at.layer.write([Buffer.from('ba'), Buffer.from('ck')]))
+      at.socket.write(at.layer.write(Buffer.from('back')))
       expect((await back).toString()).toBe('back')
       const { fd } = (at.socket as unknown as { _handle: { fd: number } })._handle
       const next = goOn(native!.duplicate(fd), at.layer.snapshot())
@@ -213,16 +213,13 @@ describe('what a client may do', () => {
     expect(() => layer.read(client.record(Buffer.from([0, 0, 0, 0]), 22))).toThrow(/nothing is negotiated again/)
   })
 
-  it('pieces of any length come in order, in records as full as they can be', () => {
+  it('bytes of any length come in order, in records as full as they can be', () => {
     const { layer, client } = bothSides()
-    for (const lengths of [
-      [], [0], [1, 2, 3], [120, 100_000], [16_384, 1], [16_383, 1, 1], [5, 16_379], [40_000, 0, 40_000, 7], [16_385, 16_384, 16_383]
-    ]) {
-      const pieces = lengths.map((length) => randomBytes(length))
-      const whole = Buffer.concat(pieces)
-      const records = layer.write(pieces)
+    for (const length of [1, 6, 16_383, 16_384, 16_385, 49_152, 100_120]) {
+      const whole = randomBytes(length)
+      const records = layer.write(whole)
       expect(records).toHaveLength(whole.length + Math.ceil(whole.length / 16_384) * 22)
-      expect((client.records.read(records).data ?? Buffer.alloc(0)).equals(whole)).toBe(true)
+      expect(client.records.read(records).data?.equals(whole)).toBe(true)
     }
   })
 

@@ -206,13 +206,13 @@ const mostQueued = 65_536
  */
 function closeHandle(handle: ListenHandle, acceptsQueued: boolean): void {
   // Another process accepts from a quiet one.
-  const accepts = acceptsQueued && native?.accept && typeof handle.onconnection === 'function' && !putOff.has(handle)
+  const accepts = acceptsQueued && native && typeof handle.onconnection === 'function' && !putOff.has(handle)
   // The copy is closed in the same system step that finds its queue empty.
   const fd = accepts ? addon().duplicate(handle.fd) : -1
   handle.close()
   if (fd < 0) return
   for (let count = 0; count < mostQueued; count++) {
-    const connection = addon().accept!(fd, true)
+    const connection = addon().accept(fd, true)
     if (connection < 0) return
     const client = handleOfSocket(connection)
     try {
