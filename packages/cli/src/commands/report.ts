@@ -1,6 +1,7 @@
 /** `handover report`: the last reloads of an app as a page of HTML, or as SVG, on standard output or in the browser of this desktop. */
 
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -39,14 +40,13 @@ export async function report({ target, svg, open }: Extract<Command, { is: 'repo
 /** What went wrong. */
 async function openWith(opener: string, file: string): Promise<string | undefined> {
   const child = spawn(opener, [file], { stdio: 'ignore', detached: true })
-  child.unref()
-  return await new Promise((resolve) => {
-    const timer = setTimeout(() => { resolve(undefined) }, openMs)
-    const ended = (problem?: string): void => {
-      clearTimeout(timer)
-      resolve(problem)
-    }
-    child.once('error', (error: NodeJS.ErrnoException) => { ended(error.code === 'ENOENT' ? 'it is not installed' : error.message) })
-    child.once('exit', (code, signal) => { ended(code === 0 ? undefined : `it ended ${byWhat({ code, signal })}`) })
-  })
+  try {
+    const [code, signal] = await once(child, 'exit', { signal: AbortSignal.timeout(openMs) }) as [number | null, NodeJS.Signals | null]
+    return code === 0 ? undefined : `it ended ${byWhat({ code, signal })}`
+  } catch (error) {
+    const { name, code, message } = error as NodeJS.ErrnoException
+    return name === 'AbortError' ? undefined : code === 'ENOENT' ? 'it is not installed' : message
+  } finally {
+    child.unref()
+  }
 }

@@ -1,6 +1,6 @@
 /** Finds out whether a worker serves where Handover cannot hand over (served-elsewhere.ts): at its start for the log, and when asked. */
 
-import { accepts, type ProcessStatus } from '@handover/core/internal'
+import { accepts, deadlineIn, withDeadline, type ProcessStatus } from '@handover/core/internal'
 import { listensElsewhere, whatItLaunched, whereItServes, type Place, type WorkerFacts } from './served-elsewhere.js'
 import type { Worker } from './worker.js'
 
@@ -52,7 +52,7 @@ export class Lookout {
     // Looks before it asks: by the time it answers, the worker has told of everything that is seen here.
     const found = listensElsewhere(worker.pid)
     if (found.itself.length === 0 && found.others.length === 0) return undefined
-    const heard = await Promise.race([worker.greeted, new Promise<false>((resolve) => { setTimeout(resolve, answerMs, false).unref() })])
+    const heard = await withDeadline(worker.greeted, deadlineIn(answerMs)) ?? false
     const status = heard ? await worker.ask(answerMs) : undefined
     return worker.state === 'idle' ? whereItServes(this.#factsOf(worker, status, heard), found) : undefined
   }

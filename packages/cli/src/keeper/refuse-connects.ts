@@ -7,7 +7,6 @@
  */
 
 import { closeSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { addon } from '@handover/core/internal'
 import type { Fleet } from './fleet.js'
 
@@ -21,7 +20,7 @@ export async function refuseConnects(fleet: Fleet): Promise<void> {
   const { servers } = fleet
   // They keep silent copies for an undo. They have been told that there will be none: once they answer, they have read that.
   const silent = fleet.workers.filter((worker) => worker.retiring && !servers.includes(worker))
-  if (silent.length > 0) await Promise.race([Promise.all(silent.map((worker) => worker.ask(letGoMs))), sleep(letGoMs)])
+  await Promise.all(silent.map((worker) => worker.ask(letGoMs)))
   // A worker may have stopped by itself a moment ago, as by ctrl-C, which all processes of a terminal hear. Then what came since is queued
   // here only.
   for (const { slot, key, fd, listener } of fleet.members.listening()) {
