@@ -91,6 +91,8 @@ export interface Fleet {
   readonly workers: readonly Worker[]
   /** The workers that accept. */
   readonly servers: readonly Worker[]
+  /** Each hears of every report of a worker. */
+  readonly reported: Set<(report: Report) => void>
   /** True while this keeper owns its workers and is not about to leave. */
   readonly isKeeping: boolean
   /** How the starts of the reload that runs, or of the last one, differed from what was typed. */
@@ -106,6 +108,4 @@ export interface Fleet {
   forgetTrouble(slot: Slot): void
   /** Takes over when the service began, from the status of a process. The earliest time that any process knows counts. */
   noteService(status: Partial<ProcessStatus>): void
-  /** Calls back for each report of a worker, until the function that is answered is called. */
-  onReport(hear: (report: Report) => void): () => void
 }

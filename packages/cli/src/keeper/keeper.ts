@@ -59,7 +59,7 @@ export class Keeper implements Fleet {
   readonly reloads: Reloads
   readonly #noted = new Set<string>()
   readonly #covered = new WeakMap<Worker, string>()
-  readonly #reports: ((report: Report) => void)[] = []
+  readonly reported = new Set<(report: Report) => void>()
   readonly #watches: (() => void)[] = []
   #metrics: Metrics | undefined
 
@@ -132,7 +132,7 @@ export class Keeper implements Fleet {
     left: (worker) => { setImmediate(() => { setImmediate(() => { this.#left(this.slot(worker.slot), worker) }) }) },
     leaving: () => this.#leaving,
     wants: (worker, wishes) => { void this.reloads.wanted(worker, wishes) },
-    report: (report) => { for (const hear of this.#reports) hear(report) },
+    report: (report) => { for (const hear of this.reported) hear(report) },
     warn: (line) => { this.options.log('warn', line) }
   })
 
@@ -363,11 +363,6 @@ export class Keeper implements Fleet {
   settleMembers(): void {
     this.members.settle(this.active.map(({ index }) => index))
     this.#cover()
-  }
-
-  onReport(hear: (report: Report) => void): () => void {
-    this.#reports.push(hear)
-    return () => { this.#reports.splice(this.#reports.indexOf(hear), 1) }
   }
 
   // ---- the end ----

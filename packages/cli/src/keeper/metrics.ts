@@ -15,7 +15,7 @@ export interface MetricsSource {
   readonly workers: readonly Worker[]
   readonly servers: readonly Worker[]
   readonly reloads: Pick<Reloads, 'heard' | 'isRunning'>
-  onReport(hear: (report: Report) => void): () => void
+  readonly reported: Set<(report: Report) => void>
 }
 
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
@@ -79,7 +79,7 @@ export class Metrics {
     this.#failures = new Map(Object.entries(failures))
     this.#reloads = reloads
     this.#requestsCut = requestsCut
-    source.onReport((report) => { this.#reported(report) })
+    source.reported.add((report) => { this.#reported(report) })
     source.reloads.heard.add(({ code, ms }) => {
       if (code !== undefined) this.#failures.set(code, (this.#failures.get(code) ?? 0) + 1)
       else this.#reloads++

@@ -39,7 +39,7 @@ export class Reloads {
     this.#fleet = fleet
     this.last = before?.lastReload ?? null
     this.history = new ReloadHistory(before?.reloads)
-    fleet.onReport((report) => {
+    fleet.reported.add((report) => {
       this.history.heard(report, fleet.workers.find(({ pid }) => pid === report.predecessor.pid)?.slot ?? 0)
     })
   }

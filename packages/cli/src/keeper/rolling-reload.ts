@@ -46,7 +46,8 @@ export async function reload(
   const tell: Tell = (text, event) => { progress(text, { ...event, ms: Math.round(performance.now() - begun.since) }) }
   const done: Replacement[] = []
   const reports: Report[] = []
-  const forget = fleet.onReport((report) => { reports.push(report) })
+  const hear = (report: Report): void => { reports.push(report) }
+  fleet.reported.add(hear)
   const endWatch = watchBoots(() => fleet.slots.flatMap(bootOf), (event) => { tell('', event) })
   // What a worker has closed since may be open in the next version: its port must be free.
   fleet.settleMembers()
@@ -65,7 +66,7 @@ export async function reload(
     await Promise.all(done.map(async ({ from }) => { await from?.ended }))
     clearInterval(timer)
   }
-  forget()
+  fleet.reported.delete(hear)
   return reloadOutcome(begun, {
     switched: error ? [] : await Promise.all(done.toSorted((one, other) => one.slot.index - other.slot.index).map(switched)),
     reports,
