@@ -17,9 +17,10 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
   const pids = new Set<number>()
   const say = (line: string): void => { if (!json) process.stdout.write(`${line}\n`) }
   sayAtInterrupt('the drain goes on without this command. See handover status')
-  await Promise.all(filesOf(app).map(async (file) => {
-    for (const pid of await stopAt(file, (found) => { if (!pids.has(found)) say(`process ${found} drains and ends`) })) pids.add(pid)
-  }))
+  await Promise.all(filesOf(app).map((file) => stopAt(file, (pid) => {
+    if (!pids.has(pid)) say(`process ${pid} drains and ends`)
+    pids.add(pid)
+  })))
   if (pids.size === 0) throw new Failure({ what: `${titleOf(app)} ended by itself` })
   say(`${titleOf(app)} has ended`)
   if (json) process.stdout.write(`${JSON.stringify({ stopped: [...pids] })}\n`)
@@ -34,21 +35,16 @@ function filesOf(app: App): string[] {
 }
 
 /** Resolves when the process has ended, which closes the connection. */
-async function stopAt(file: string, stopping: (pid: number) => void): Promise<readonly number[]> {
-  const stopped: number[] = []
+async function stopAt(file: string, stopping: (pid: number) => void): Promise<void> {
   try {
     // A drain has a deadline of its own.
     for await (const answer of ask(file, { type: 'request', verb: 'stop' }, (told) => (told === 0 ? answerMs : undefined))) {
       if (answer.type === 'progress') continue
       if (answer.type !== 'stopping') throw refusal(answer)
-      for (const pid of answer.pids) {
-        stopping(pid)
-        stopped.push(pid)
-      }
+      answer.pids.forEach(stopping)
     }
   } catch (error) {
     // It has ended in between.
     if (!(error instanceof NoListener)) throw error
   }
-  return stopped
 }
