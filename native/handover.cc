@@ -900,6 +900,13 @@ Value TakeSenders(const CallbackInfo& info) {
   return result;
 }
 
+/** One turn of the event loop, which does not run yet: without waiting. 0: nothing is left that keeps it alive. */
+Value RunLoop(const CallbackInfo& info) {
+  uv_loop_t* loop;
+  if (napi_get_uv_event_loop(info.Env(), &loop) != napi_ok) return Answer(info, -ENOSYS);
+  return Answer(info, uv_run(loop, UV_RUN_NOWAIT));
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("socketPair", Napi::Function::New(env, SocketPair));
   exports.Set("pipe", Napi::Function::New(env, Pipe));
@@ -934,6 +941,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("spawn", Napi::Function::New(env, Spawn));
   exports.Set("watchSenders", Napi::Function::New(env, WatchSenders));
   exports.Set("takeSenders", Napi::Function::New(env, TakeSenders));
+  exports.Set("runLoop", Napi::Function::New(env, RunLoop));
   InitTls(env, exports);
   return exports;
 }

@@ -11,6 +11,7 @@ const built = (file: string): string => fileURLToPath(new URL(`../../packages/${
 export const commandFile = built('cli/dist/bundle/main.js')
 export const preloadFile = built('cli/dist/bundle/preload.js')
 export const coreFile = built('core/dist/bundle/index.mjs')
+export const internalFile = built('core/dist/bundle/internal.js')
 export const demoFile = built('load/dist/demo/demo.js')
 export const benchFile = built('load/dist/bench/main.js')
 

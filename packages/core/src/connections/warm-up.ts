@@ -1,66 +1,113 @@
 /**
- * Runs what serves HTTP once before it is needed, Node's code and that of this package: the first requests of a process take five times as
- * long as later ones, and after a switch many wait for them.
+ * Runs what serves HTTP before it is needed, Node's code and that of this package: the first requests of a process take five times as long
+ * as later ones, and after a switch many wait for them.
  *
- * The server is its own, and its connections are pairs of descriptors: nothing listens, and no code of the program hears of it. It is for
- * a process that has no code of a program yet, which could have put its own functions into Node's.
+ * V8 compiles for the kinds of objects that it has seen, and forgets the result when another kind comes. So the servers, their handlers,
+ * and the ways in which connections come and end are as different as in a program. What counts most is that some are reset: without it
+ * the first requests of the program take as long as if half of this had not been done (`npm run bench -- dip`).
+ *
+ * The servers are its own, and the connections are pairs of descriptors: nothing listens, and no code of the program hears of it. It is
+ * for a process that has no code of a program yet, which could have put its own functions into Node's.
  */
 
-import { closeSync } from 'node:fs'
+import { closeSync, readSync, writeSync } from 'node:fs'
 import http from 'node:http'
-import { lendHandle, readAsIf, runTicks } from '../platform/node/connection-handle.js'
+import { acceptAsIf, listenToNobody, runTicks } from '../platform/node/connection-handle.js'
 import { native } from '../platform/native.js'
 import { ConnectionTracker } from './connection-tracker.js'
 import { requestCounts } from './request-counts.js'
 
-/** So many answers have room in the kernel: nobody reads them. */
-const requestsEach = 50
-const connectionsAtOnce = 8
-/** 6,400 requests: 1,200 take a third of the CPU, and then the first requests of the program take longer. */
-const rounds = 16
-const mostMs = 1_000
-const request = Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: node\r\nAccept: */*\r\n\r\n')
+/** 12,800 requests, some 0.4 s of CPU. */
+const [rounds, connectionsAtOnce, requestsEach] = [8, 8, 200]
+const mostMs = 2_000
+const head = 'GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: node\r\nAccept: */*\r\n'
+const [request, lastRequest] = [Buffer.from(`${head}\r\n`), Buffer.from(`${head}Connection: close\r\n\r\n`)]
+const discarded = Buffer.allocUnsafeSlow(4_096)
 
-/** Needs no turn of the event loop. Does nothing where this Node has another inside, and never throws. */
+const handlers: readonly http.RequestListener[] = [
+  (_, response) => { response.end('ok') },
+  (_, response) => { response.writeHead(200, { 'content-type': 'text/plain', 'content-length': 2 }).end('ok') },
+  (_, response) => { response.setHeader('content-type', 'application/json').end(Buffer.from('{}')) },
+  (_, response) => {
+    response.write('o')
+    response.end('k')
+  }
+]
+
+/** Runs the event loop, which does not run yet. Does nothing where this Node has another inside, and never throws. */
 export function warmUp(): void {
   const before = { ...requestCounts }
   const until = performance.now() + mostMs
+  // A timer that has run and is set again is of another kind, too.
+  const timer = setTimeout(() => timer.refresh(), 1.5)
+  const giveBack = withoutStderr()
   try {
-    const server = http.createServer((_, response) => {
-      // Its text is kept for a second of the event loop, which does not run yet.
-      response.sendDate = false
-      response.end('ok')
-    })
-    const tracker = new ConnectionTracker(server)
-    const takeBack = lendHandle(server)
-    try {
-      for (let round = 0; round < rounds; round++) serveSome(tracker, until)
-    } finally {
-      takeBack()
-    }
+    turn()
+    for (let round = 0; round < rounds; round++) serveSome(round, until)
   } catch { /* Then the first requests do it. */ }
+  clearTimeout(timer)
+  giveBack()
   Object.assign(requestCounts, before)
 }
 
-function serveSome(tracker: ConnectionTracker, until: number): void {
+/** A socket that closes compares itself with `process.stderr`, which then would be made: the program may have other plans for it. */
+function withoutStderr(): () => void {
+  const own = Object.getOwnPropertyDescriptor(process, 'stderr')!
+  Object.defineProperty(process, 'stderr', { ...own, get: () => undefined })
+  return () => { Object.defineProperty(process, 'stderr', own) }
+}
+
+function serveSome(round: number, until: number): void {
+  const server = http.createServer(handlers[round % handlers.length])
+  const tracker = new ConnectionTracker(server)
   const clients: number[] = []
-  const sockets = []
   try {
-    for (let index = 0; index < connectionsAtOnce; index++) {
-      const pair = native?.socketPair()
-      if (typeof pair !== 'object') return
-      clients.push(pair[1])
-      sockets.push(tracker.receive(pair[0], { kind: 'http', listener: '', ageMs: 0, idleMs: 0, requests: 0 }))
-    }
-    runTicks()
+    listenToNobody(server)
+    turn()
+    for (let index = 0; index < connectionsAtOnce; index++) clients.push(connect(server, round % 2 === 0 ? undefined : tracker))
     for (let each = 0; each < requestsEach && performance.now() < until; each++) {
-      for (const socket of sockets) readAsIf(socket, request)
-      runTicks()
+      for (const fd of clients) writeSync(fd, request)
+      turn()
+      for (const fd of clients) readSync(fd, discarded)
     }
+    for (const [index, fd] of clients.splice(0).entries()) end(fd, endings[index % endings.length]!)
   } finally {
     // Nobody may see them among the open handles of the process.
-    for (const socket of sockets) socket.unref().destroy()
+    server.close().closeAllConnections()
     for (const fd of clients) closeSync(fd)
-    runTicks()
+    turn()
+    turn()
   }
+}
+
+/** Answers the client's end. Without a tracker it is accepted, else it is moved here. */
+function connect(server: http.Server, tracker: ConnectionTracker | undefined): number {
+  const pair = native?.socketPair()
+  if (typeof pair !== 'object') throw new Error('no descriptor is free')
+  const [ours, clients] = pair
+  if (tracker) tracker.receive(ours, { kind: 'http', listener: '', ageMs: 0, idleMs: 0, requests: 0 })
+  else acceptAsIf(server, ours)
+  return clients
+}
+
+const endings = ['reset', 'close', 'last request'] as const
+
+function end(client: number, how: (typeof endings)[number]): void {
+  try {
+    if (how !== 'close') {
+      writeSync(client, how === 'reset' ? request : lastRequest)
+      turn()
+      // The kernel resets a connection that is closed while something is unread.
+      if (how === 'last request') readSync(client, discarded)
+    }
+  } finally {
+    closeSync(client)
+  }
+  turn()
+}
+
+function turn(): void {
+  if (!native) throw new Error('the addon is missing')
+  native.runLoop()
+  runTicks()
 }

@@ -173,6 +173,8 @@ export interface Native {
   watchSenders(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
   takeSenders(): readonly number[]
+  /** One turn of the event loop without waiting, in a process whose loop does not run yet. 0: nothing keeps the loop alive. */
+  runLoop(): number
   /** Counts the TLS records of every SSL_CTX that is made from now on, in all threads. '', or what of OpenSSL is missing. */
   watchTls(): string
   /** The connection that sent this Finished message (`tlsSocket.getFinished()`), in this thread. -ENOENT: it was not watched. */

@@ -286,28 +286,25 @@ export function primeParser(socket: net.Socket): void {
   }
 }
 
-/** As if these bytes had been read: as the handle gives them to the parser, without a turn of the event loop. */
-export function readAsIf(socket: net.Socket, bytes: Buffer): void {
-  socketInside(socket).parser?.execute(bytes)
-}
-
 /** `process._tickCallback`: what is due between two callbacks of the event loop, where that does not run yet. Throws without it. */
 export function runTicks(): void {
   (process as unknown as { _tickCallback(): void })._tickCallback()
 }
 
 /**
- * A handle of TCP that is bound and does not listen, as that of a server: adoptDescriptor() takes its class, and an HTTP server treats
- * sockets of another class by other code. Only Node can make one without listen(). Throws where it cannot. Call the result to take it back.
+ * The server listens for all that Node knows, and nobody can connect: its handle of TCP is bound only. Connections come by acceptAsIf().
+ * Throws where Node has no such handle.
  */
-export function lendHandle(server: net.Server): () => void {
+export function listenToNobody(server: net.Server): void {
   const maker = net as unknown as { _createServerHandle: (address: string, port: number, family: 4) => ListenHandle | number }
   const handle = maker._createServerHandle('127.0.0.1', 0, 4)
   if (typeof handle === 'number') throw systemError(handle, 'bind')
-  inside(server)._handle = handle
-  return () => {
-    inside(server)._handle = null
-    handle.unref?.()
-    handle.close()
-  }
+  handle.listen = () => 0
+  server.listen(handle)
+}
+
+/** As if the listener had accepted this connection. */
+export function acceptAsIf(server: net.Server, fd: number): void {
+  const { _handle: listener } = inside(server)
+  listener?.onconnection?.(0, tcpHandle(fd, server))
 }
