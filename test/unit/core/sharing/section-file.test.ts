@@ -131,6 +131,23 @@ describe('a round trip', () => {
     }
   })
 
+  test('bytes that the program goes on changing are stored as they were at one moment, as a value and as an item', async () => {
+    const bytes = Buffer.alloc(33_554_432)
+    let over = false
+    const change = (): void => {
+      const count = bytes.readUInt32LE(0) + 1
+      for (const at of [0, bytes.length - 4]) bytes.writeUInt32LE(count, at)
+      if (!over) setImmediate(change)
+    }
+    change()
+    onTestFinished(() => { over = true })
+    for (const value of [bytes, [bytes].values()]) {
+      const { value: read } = await readSection((await write(value)).fd, { signal: never })
+      const stored = (read instanceof Uint8Array ? read : (await collect(read))[0]) as Buffer
+      expect(stored.readUInt32LE(0)).toBe(stored.readUInt32LE(stored.length - 4))
+    }
+  })
+
   test('an item that the reader keeps is not overwritten by later ones', async () => {
     function* many(): Generator<Buffer> { for (let at = 0; at < 100; at++) yield Buffer.alloc(65_536, at) }
     const found = await items(many()) as Buffer[]

@@ -77,7 +77,7 @@ export class FrameWriter {
     return this.#position + this.#used
   }
 
-  /** Undefined when it is done at once. Do not change `content` before it is done. Throws HANDOVER_STATE above the limit. */
+  /** Undefined when it is done at once. Throws HANDOVER_STATE above the limit. */
   write(kind: FrameKind, content: string | Uint8Array): Promise<void> | undefined {
     const length = typeof content === 'string' ? Buffer.byteLength(content) : content.byteLength
     const size = this.bytes + headBytes + length + (kind === frameKinds.end ? 0 : endBytes)
@@ -87,7 +87,7 @@ export class FrameWriter {
     }
     if (headBytes + length > this.#batch.length - this.#used) this.#makeRoom(headBytes + length)
     this.#head(kind, length)
-    if (length > this.#batch.length - this.#used) return this.#writeLong(content)
+    if (length > this.#batch.length - this.#used) return this.#writeLong(content, kind === frameKinds.buffer || kind === frameKinds.bytes)
     if (typeof content === 'string') this.#batch.write(content, this.#used)
     else this.#batch.set(content, this.#used)
     this.#used += length
@@ -118,12 +118,13 @@ export class FrameWriter {
     this.#used += headBytes
   }
 
-  async #writeLong(content: string | Uint8Array): Promise<void> {
+  /** `live`: of the program, which may change it in the next turn of the loop: half of a change would be saved. */
+  async #writeLong(content: string | Uint8Array, live: boolean): Promise<void> {
     const budget = new LoopBudget()
     this.#flush()
     for (const piece of piecesOf(content)) {
       this.#write(piece)
-      await budget.nextTurn()
+      if (!live) await budget.nextTurn()
     }
   }
 
