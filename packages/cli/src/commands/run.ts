@@ -141,7 +141,8 @@ async function begin(keeper: Keeper, isGiven: boolean, control: ControlHolder): 
   })
   const found = control.socket ? await findWorkers(keeper, warn) : 0
   if (found > 0) log('info', `${found} worker${found === 1 ? '' : 's'} of ${name} lived, and ${found === 1 ? 'is' : 'are'} kept from now on`)
-  void (found > 0 ? keeper.goOn() : keeper.run())
+  // A stop may have been asked while the name was looked for.
+  if (!keeper.stopping) void (found > 0 ? keeper.goOn() : keeper.run())
 }
 
 /** The words after `node`. Throws a Failure if there is no such script. */

@@ -22,8 +22,11 @@ export class AppStop {
   constructor(fleet: Fleet, hasServed: boolean) {
     this.#fleet = fleet
     for (const worker of fleet.workers) {
-      const counts = !hasServed || !isStarting(worker.state)
-      void worker.ended.then((how) => { if (counts) this.#status ||= statusAfterStop(worker.state, how) })
+      const isSuccessor = isStarting(worker.state) && fleet.slots[worker.slot]?.server !== undefined
+      void worker.ended.then((how) => {
+        const counts = !hasServed || (!isSuccessor && !isStarting(worker.state))
+        if (counts) this.#status ||= statusAfterStop(worker.state, how)
+      })
     }
   }
 
@@ -35,12 +38,24 @@ export class AppStop {
   async #run(signal: NodeJS.Signals | undefined): Promise<number> {
     const fleet = this.#fleet
     await refuseConnects(fleet)
-    for (const worker of fleet.workers) worker.stop(true, signal)
+    const told = new Set<Worker>()
+    const tell = (): void => {
+      const untold = fleet.workers.filter((worker) => !told.has(worker))
+      // A successor first: its predecessor takes its offer back when it hears this.
+      for (const worker of untold.sort((a, b) => Number(isStarting(b.state)) - Number(isStarting(a.state)))) {
+        told.add(worker)
+        worker.stop(true, signal)
+      }
+    }
     const killDeaf = async (worker: Worker): Promise<void> => {
       if ((await worker.ask(deafMs)) === undefined && !worker.how) worker.kill()
     }
     const deaf = setInterval(() => { for (const worker of fleet.workers) void killDeaf(worker) }, deafMs)
-    while (fleet.workers.length > 0) await Promise.all(fleet.workers.map(({ ended }) => ended))
+    // Another keeper's workers may be found meanwhile.
+    while (fleet.workers.length > 0) {
+      tell()
+      await Promise.all(fleet.workers.map(({ ended }) => ended))
+    }
     clearInterval(deaf)
     return this.#status
   }

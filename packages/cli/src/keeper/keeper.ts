@@ -356,7 +356,7 @@ export class Keeper implements Fleet {
     for (const slot of this.slots.slice(count)) {
       this.restarts.forget(slot)
       this.checkpoints.forgetLeft(slot.index)
-      void slot.giveUpStart().then(() => { slot.server?.stop(false) })
+      void slot.retire()
     }
   }
 

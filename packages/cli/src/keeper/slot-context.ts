@@ -51,9 +51,7 @@ export interface SlotContext {
   generation: number
   /** The keeper stops. */
   isStopping: boolean
-  /** Aborted: what is being started is given up. */
-  readonly starts: AbortController
-  /** Starts a process; `inPlace`: no worker serves. */
+  /** Starts a process; `inPlace`: no worker serves. Throws a HandoverError where the keeper stops. */
   launch(inPlace: boolean): Promise<LaunchedWorker>
   /** The slot has just moved to a state in which this worker serves. */
   serverChanged(worker: Worker): void

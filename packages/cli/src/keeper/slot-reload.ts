@@ -51,7 +51,7 @@ export async function replaceServer(context: SlotContext, from: Worker, demands:
     const isBlocked = error instanceof HandoverError && error.code === 'HANDOVER_PREDECESSOR_SILENT' &&
       serverOf(context.lifecycle.state) === from
     const known = error instanceof HandoverError && !isBlocked ? withStderr(await witnessed(context, error, from, to), to) : error
-    to.kill()
+    to.abandon()
     if (!isBlocked) throw known
     await to.ended
     return undefined

@@ -3,25 +3,62 @@
  * it holds. Ends with a worker that serves, or with the process gone.
  */
 
-import { channelTo, handOver, Lifecycle } from '@handover/core/internal'
-import type { SlotContext } from './slot-context.js'
+import { channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline } from '@handover/core/internal'
+import { answerMs, type SlotContext } from './slot-context.js'
 import type { Start } from './slot-state.js'
-import type { Worker } from './worker.js'
+import type { LaunchedWorker, Worker } from './worker.js'
 
 /**
  * Resolves when the worker serves. Throws a HandoverError. `first`: the first worker of the app, which may take as long as it likes to
  * begin; `withoutState`: the checkpoints are not offered.
  */
 export async function startWithoutPredecessor(context: SlotContext, start: Start, first: boolean, withoutState: boolean): Promise<Worker> {
-  const { index, side } = context
   const begun = performance.now()
-  const release = side.files.hold()
-  const { worker, started } = await context.launch(true).catch((error: unknown) => {
+  const release = context.side.files.hold()
+  try {
+    const launched = await context.launch(true)
+    const { worker } = launched
+    start.worker = worker
+    if (start.givenUp || context.isStopping) worker.kill()
+    const served = offerTo(context, start, launched, { begun, first, withoutState })
+    if (first) return await served
+    return await Promise.race([served, new Promise<never>((_, reject) => { start.left = () => { reject(leftError(worker)) } })])
+  } finally {
     release()
-    throw error
-  })
-  start.worker = worker
-  if (start.givenUp) worker.kill()
+  }
+}
+
+/** The worker drains. */
+function leftError(worker: Worker): HandoverError {
+  const [code, who] = worker.retiring ? ['HANDOVER_STOPPED', 'stopped'] as const : ['HANDOVER_SUCCESSOR_EXIT', 'stopped by somebody else'] as const
+  worker.retiring = true
+  return new HandoverError(code, { what: `${worker.who} was ${who} before it was ready` })
+}
+
+/** Ends what is being started, in order where it may have accepted. Resolves when the start is over: its worker may drain, or serve. */
+export async function giveUp(start: Start, inOrder = start.accepts === true && start.worker?.state === 'preparing'): Promise<void> {
+  const { worker } = start
+  const over = start.over?.then(() => true, () => true) ?? Promise.resolve(true)
+  start.givenUp = true
+  if (worker && inOrder) {
+    worker.stop(false)
+    if (await withDeadline(over, deadlineIn(answerMs))) return
+  }
+  if (worker && worker.state !== 'ready' && worker.state !== 'serving') worker.kill()
+  await over
+}
+
+interface StartOptions {
+  /** As performance.now(). */
+  readonly begun: number
+  readonly first: boolean
+  readonly withoutState: boolean
+}
+
+async function offerTo(
+  context: SlotContext, start: Start, { worker, started }: LaunchedWorker, { begun, first, withoutState }: StartOptions
+): Promise<Worker> {
+  const { index, side } = context
   const channel = channelTo(started)
   const sections = side.checkpoints.offerFor(index, withoutState)
   const offered = sections.names.length > 0 ? ` The one that failed was started${side.checkpoints.nextStart(index)}: handover reload --without-state starts one without.` : ''
@@ -30,11 +67,13 @@ export async function startWithoutPredecessor(context: SlotContext, start: Start
     const nobodyServed = await side.nobodyServes()
     await handOver({
       // At the offer: a worker whose last answer was on its way may have ended meanwhile.
-      get alone() { return nobodyServed || !side.hasServer() },
+      get alone() {
+        start.accepts = nobodyServed || !side.hasServer()
+        return start.accepts
+      },
       machine: launchingLifecycle(),
       self: { pid: process.pid, generation: context.generation },
       readyTimeoutMs: side.readyTimeoutMs(first),
-      stopped: context.starts.signal,
       offer: () => {
         gotOffer = true
         return side.members.offerFor(index)
@@ -44,20 +83,18 @@ export async function startWithoutPredecessor(context: SlotContext, start: Start
       mayDropAll: true,
       serves: () => `${side.serves()}${offered}`,
       stopAccepting: () => []
-    }, { channel, pid: worker.pid, child: started.child }, begun)
+    }, { channel, pid: worker.pid, child: { ...started.child, kill: () => { worker.abandon() } } }, begun)
     channel.send({ type: 'end' })
     worker.say({ type: 'settle' })
     side.checkpoints.startServed(index, sections)
     return worker
   } catch (error) {
-    // A process that the keeper ended itself says nothing about what it was offered.
-    if (!start.givenUp && !context.isStopping) side.checkpoints.startFailed(index, sections, gotOffer)
-    worker.retiring = true
-    worker.kill()
+    // A process that was stopped says nothing about what it was offered.
+    if (!start.givenUp && !context.isStopping && !worker.isEnding) side.checkpoints.startFailed(index, sections, gotOffer)
+    worker.abandon()
     throw error
   } finally {
     channel.close()
-    release()
   }
 }
 

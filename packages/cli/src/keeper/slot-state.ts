@@ -14,7 +14,11 @@ export interface Start {
   over?: Promise<Worker>
   /** Absent until the process runs. */
   worker?: Worker
-  /** A newer build is to be started instead. */
+  /** It got its offer, and no other worker served: it accepts as soon as it listens. */
+  accepts?: boolean
+  /** The worker drains: it will not serve. Absent for the first worker of the app, whose end is waited for. */
+  left?: () => void
+  /** A newer build is to be started instead, or none. */
   givenUp: boolean
   /** Serves until the new worker does: one whose event loop is blocked, or that was found late. */
   server?: Worker | undefined

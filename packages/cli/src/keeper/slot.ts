@@ -11,7 +11,7 @@ import {
 } from '@handover/core/internal'
 import { answerMs, noticeMs, workerGone, type SlotContext, type SlotSide } from './slot-context.js'
 import { handoverLost, replaceServer, type Demands, type Replacement } from './slot-reload.js'
-import { startWithoutPredecessor } from './slot-start.js'
+import { giveUp, startWithoutPredecessor } from './slot-start.js'
 import { bootingOf, handoverOf, serverOf, SlotLifecycle, undoOf, type Claims, type Start } from './slot-state.js'
 import { Worker, type LaunchedWorker, type Line, type StartWorker, type WorkerNews, type WorkerSide } from './worker.js'
 
@@ -28,7 +28,6 @@ export class Slot implements SlotContext {
   lastEnd: ProcessEnd | undefined
   generation = 0
   isStopping = false
-  readonly starts = new AbortController()
   readonly side: SlotSide
   readonly lifecycle: SlotLifecycle
   readonly #startWorker: StartWorker
@@ -57,15 +56,13 @@ export class Slot implements SlotContext {
     return is === 'starting' || is === 'alone'
   }
 
-  /** The keeper stops: what is being started is given up. */
+  /** The keeper stops: nothing is started any more. What runs hears of it, and ends in its own way. */
   abort(): void {
     this.isStopping = true
-    const { state } = this.lifecycle
-    // What has not listened yet may be a job that never will: it hears the signal, and ends in its own way.
-    if (state.is !== 'starting' || state.start.worker?.state !== 'idle') this.starts.abort()
   }
 
   async launch(inPlace: boolean): Promise<LaunchedWorker> {
+    if (this.isStopping) throw new HandoverError('HANDOVER_STOPPED', { what: 'the keeper stops' })
     const { name, files } = this.side
     const env = { ...this.side.env, [pathsMark]: JSON.stringify(files.paths) }
     const launched = await this.#startWorker(this.side.command(inPlace), env, this.index, name, this.#workerSide)
@@ -101,16 +98,20 @@ export class Slot implements SlotContext {
     return worker
   }
 
-  /** What is being started is of a build that is replaced. Resolves when it is gone, or serves: it may have accepted already. */
+  /** What is being started is of a build that is replaced. Resolves when it is gone, drains or serves: it may have accepted already. */
   async giveUpStart(): Promise<void> {
     const { state } = this.lifecycle
     if (state.is !== 'starting') return
-    const { start } = state
-    start.givenUp = true
-    if (start.worker && start.worker.state !== 'ready' && start.worker.state !== 'serving') start.worker.kill()
-    await start.over?.catch(() => undefined)
+    await giveUp(state.start)
     // Those who wait for the start itself hear of it first.
     await new Promise((resolve) => setImmediate(resolve))
+  }
+
+  /** The slot goes away: its workers end in order. */
+  async retire(): Promise<void> {
+    const { state } = this.lifecycle
+    if (state.is === 'starting') await giveUp(state.start, true)
+    this.server?.stop(false)
   }
 
   /** Takes a worker that another keeper had. False where it hangs up. */
@@ -167,7 +168,7 @@ export class Slot implements SlotContext {
     const release = this.side.files.hold()
     try {
       await this.giveUpStart()
-      const from = this.server
+      const from = this.server?.retiring ? undefined : this.server
       if (from) return await replaceServer(this, from, demands) ?? await this.#replaceBlocked(from, demands)
       this.side.checkpoints.offerAgain(this.index)
       return this.#started(null, await this.start(false, demands.withoutState))
@@ -263,9 +264,8 @@ export class Slot implements SlotContext {
   #booted(worker: Worker, claims: Claims): void {
     const { state } = this.lifecycle
     const handover = handoverOf(state)
-    const isGivenUp = this.isStopping && state.is === 'starting' && state.start.worker === worker
     if (handover?.to === worker) handover.booted(claims)
-    else worker.say(isGivenUp ? { type: 'veto', reason: 'the keeper stops' } : { type: 'proceed' })
+    else worker.say({ type: 'proceed' })
   }
 
   #reported(worker: Worker, report: Report): void {
@@ -289,7 +289,8 @@ export class Slot implements SlotContext {
     const { state } = this.lifecycle
     const handover = handoverOf(state)
     if (heard === 'launching' && handover?.from === worker) handover.began()
-    if (heard === 'draining' && worker === this.server && !handover) {
+    if (heard === 'draining' && state.is === 'starting' && state.start.worker === worker) state.start.left?.()
+    else if (heard === 'draining' && worker === this.server && !handover) {
       const asked = worker.retiring
       worker.retiring = true
       this.#withoutServer()

@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs'
 import {
-  addon, deadlineIn, describeProcess, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector,
+  addon, deadlineIn, describeProcess, isLeaving, keeperMark, openChannel, openPairs, startInspected, withDeadline, withOwnInspector,
   workerMessages, workerWords, type Channel, type CommandLine, type KeeperMessage, type LifecycleState, type Peer, type ProcessEnd,
   type ProcessStatus, type Received, type SpawnedProcess, type Spoken, type WorkerMessage
 } from '@handover/core/internal'
@@ -27,6 +27,8 @@ export interface WorkerSide {
 
 /** How long a process that hung up may take to end. */
 const exitMs = 2_000
+/** How long a process that was asked to end may take to begin. */
+const heedMs = 10_000
 
 interface AboutWorker {
   readonly pid: number
@@ -49,6 +51,7 @@ export class Worker {
   holds = false
   /** It handed over, or was asked to end: its end is no crash. */
   retiring = false
+  #stop: { readonly last: boolean; readonly signal: NodeJS.Signals | undefined; readonly bySignal: boolean } | undefined
   /** A debugger could attach to it when it answered last. */
   isDebugged = false
   /** The worker has been connected anew: its other line reports its end. */
@@ -129,6 +132,8 @@ export class Worker {
       this.state = message.state
       // Until it has its offer it does not know which generation it is.
       if (message.state !== 'idle' && message.state !== 'taking') this.generation = message.generation
+      // The signal of the stop did not end its program, which listens now.
+      if (this.#stop?.bySignal && message.state !== 'idle') this.stop(this.#stop.last, this.#stop.signal)
     } else if (message.type === 'booted') this.speaks = message.speaks
     else if (message.type === 'serves') this.holds = true
     this.#side.heard(this, message, fds)
@@ -196,10 +201,25 @@ export class Worker {
 
   /** Drains and ends it. `last`: nobody serves after it. `signal`: that of the stop, where one came. */
   stop(last: boolean, signal?: NodeJS.Signals): void {
-    this.retiring = true
-    if (this.#isGreeted && this.state !== 'idle') this.say({ type: 'stop', last, ...(signal !== undefined && { signal }) })
     // It has not loaded this package yet, or never listened: then only its own listeners for the signal can end it.
-    else this.signal(signal === 'SIGINT' ? signal : 'SIGTERM')
+    const bySignal = !this.#isGreeted || this.state === 'idle'
+    this.retiring = true
+    this.#stop = { last, signal, bySignal }
+    if (bySignal) this.signal(signal === 'SIGINT' ? signal : 'SIGTERM')
+    else this.say({ type: 'stop', last, ...(signal !== undefined && { signal }) })
+  }
+
+  /** It was asked to end, or does so by itself: it answers what it has, and cleans up. */
+  get isEnding(): boolean {
+    return this.#stop !== undefined || isLeaving(this.state)
+  }
+
+  /** It is of no use any more: kills it, unless it ends by itself. One that was asked to must show soon that it does. */
+  abandon(): void {
+    this.retiring = true
+    const killUnless = (ends: boolean): void => { if (!ends) this.kill() }
+    killUnless(this.isEnding)
+    if (this.isEnding) setTimeout(() => { killUnless(isLeaving(this.state)) }, heedMs).unref()
   }
 }
 

@@ -205,7 +205,8 @@ export class GenerationContext implements ProcessContext {
   /** Which other process depends on the Unix paths of this one. */
   get #placeOfPaths(): 'waits' | 'kept' | 'neighbour' | 'alone' {
     const { is } = this.lifecycle.state
-    if (is === 'idle' ? this.host.inherited.contact !== undefined : isStarting(is)) return 'waits'
+    const waits = is === 'idle' ? this.host.inherited.contact !== undefined : isStarting(is) || this.startup.predecessorServesOn
+    if (waits) return 'waits'
     if (this.registry.filesAreKept) return 'kept'
     return this.startup.predecessor !== undefined && !this.stopRequested ? 'neighbour' : 'alone'
   }

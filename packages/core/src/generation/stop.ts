@@ -21,15 +21,16 @@ export async function stop(context: GenerationContext): Promise<void> {
   context.running?.giveUp.abort()
   if (context.reloading || context.isTelling) await context.running?.report?.catch(() => undefined)
   const { is } = lifecycle.state
-  if (is === 'serving') {
+  if (is === 'serving' || is === 'preparing' || is === 'ready') {
+    if (is !== 'serving') leaveStart(context)
     context.covered.close(true)
     context.spares.close()
     context.paths.release()
     if (registry.filesAreKept) registry.passOn()
     context.state.servesNoMore()
-    lifecycle.move('serving', { is: 'draining' })
+    lifecycle.move(is, { is: 'draining' })
     startup.settled()
-    notifySystemd({ STOPPING: 1 })
+    if (!startup.predecessorServesOn) notifySystemd({ STOPPING: 1 })
     finish(context, undefined)
   } else if (isStarting(is)) {
     host.exit(0)
@@ -37,10 +38,19 @@ export async function stop(context: GenerationContext): Promise<void> {
   await context.finished
 }
 
-/** The first signal drains; a second one, or one before this process serves, ends it at once. */
+/** It ends before it is ready, and may have accepted where no other process serves. Nothing is awaited any more. */
+function leaveStart({ startup, registry, keeper }: GenerationContext): void {
+  startup.leave()
+  registry.ownsFiles = !startup.predecessorServesOn
+  registry.drop()
+  keeper?.waitNoMore()
+}
+
+/** The first signal drains; a second one, or one before this process has an offer, ends it at once. */
 export function stopBySignal(context: GenerationContext, signal: NodeJS.Signals): void {
   const { stopRequested, lifecycle, log, self, registry, host } = context
-  if (!stopRequested && !isStarting(lifecycle.state.is)) {
+  const { is } = lifecycle.state
+  if (!stopRequested && is !== 'idle' && is !== 'taking') {
     void stop(context)
     return
   }

@@ -30,7 +30,7 @@ export interface PredecessorSide extends Pick<MessageOf<'offer'>, 'mayDrop' | 'a
   readonly self: Peer
   readonly readyTimeoutMs: number
   /** Gives the handover up while it still can be. Where its reason is a HandoverError, the reload fails with that. */
-  readonly stopped: AbortSignal
+  readonly stopped?: AbortSignal
   offer(): { listeners: OfferedListener[]; fds: number[]; lacks?: readonly string[] }
   /** The shared state, which follows the offer. */
   readonly sections: SectionsToSend

@@ -37,6 +37,8 @@ export interface ShutdownSurroundings {
     readonly adopter: ConnectionReceiver | undefined
     /** Undefined where none lives; resolves when it has ended. */
     readonly olderEnds: Promise<void> | undefined
+    /** It serves: this process is stopped before it has. */
+    readonly predecessorServesOn: boolean
   }
   /** Runs the program's close hooks. False where the deadline cut them. */
   runCloseHooks(deadline: Deadline): Promise<boolean>
@@ -74,7 +76,7 @@ export class Shutdown {
     if (!served) {
       registry.close()
       registry.unlinkFiles()
-      controlSockets.leave(true)
+      controlSockets.leave(!around.older.predecessorServesOn)
       // There is no successor for connections of an earlier generation: that generation drains them itself.
       around.older.adopter?.refuse()
     }
@@ -149,7 +151,7 @@ export class Shutdown {
     // Nothing more comes from here on. What came from the older generation after the drain seemed over is drained now.
     await older.adopter?.idle()
     await drainAll(this.#drains, this.#deadline)
-    await this.#sendLast(this.#reserved())
+    if (!older.predecessorServesOn) await this.#sendLast(this.#reserved())
     await this.mover?.closed()
     lifecycle.move('draining', { is: 'closing' })
     const hooksEnded = await this.#around.runCloseHooks(this.#reserved())

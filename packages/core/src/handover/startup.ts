@@ -44,6 +44,10 @@ export class Startup {
   #isFinishing = false
   /** Told the predecessor that the state cannot be restored. */
   #lacksState = false
+  /** Stopped before it served. */
+  #left = false
+  /** The same, and its predecessor serves on. */
+  predecessorServesOn = false
 
   constructor(context: ProcessContext, actions: StartupActions) {
     this.#context = context
@@ -69,7 +73,7 @@ export class Startup {
   /** A listen() of now must not accept: another process serves, or the state of a crashed one is not restored yet. */
   get isQuiet(): boolean {
     const { is } = this.#context.lifecycle.state
-    return (is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce
+    return (is === 'preparing' || is === 'ready' || this.predecessorServesOn) && !this.#acceptsAtOnce
   }
 
   /** Undefined where no older generation lives; resolves when it has ended. */
@@ -85,6 +89,16 @@ export class Startup {
   /** Tells the predecessor that it need not come back. */
   settled(): void {
     this.predecessor?.channel.send({ type: 'settled' })
+  }
+
+  /** This process ends before it has served. Its predecessor waits for that end, but for no more of a commit. */
+  leave(): void {
+    this.#left = true
+    this.predecessorServesOn = !this.nobodyServes
+    this.readiness.end()
+    if (this.#context.lifecycle.state.is === 'ready') this.predecessor?.channel.close()
+    else this.predecessor?.channel.unref()
+    this.#isGone()
   }
 
   // ---- the first listen() ----
@@ -109,6 +123,7 @@ export class Startup {
     this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop)
     if (alone) void this.#acceptSoon()
     void succeed(channel, {
+      hasLeft: () => this.#left,
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#actions.serve(),
       take: (connections, fds, refusable) => adopter.take(connections, fds, refusable),
@@ -149,6 +164,7 @@ export class Startup {
     const { registry, state } = this.#context
     this.#isFinishing = true
     const lacks = await state.restoring.finish()
+    if (this.#left) return
     if (lacks !== undefined) {
       this.#lacksState = true
       this.#refuse(lacks, 'HANDOVER_STATE')

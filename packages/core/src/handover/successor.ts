@@ -81,6 +81,8 @@ const withdrawal = (reason: string): HandoverError => new HandoverError('HANDOVE
 
 /** What `succeed` asks of the process that it runs in. */
 export interface SuccessorSide {
+  /** It is stopped: it says and does nothing more. */
+  hasLeft(): boolean
   /** The application has booted: resolves with the word for the predecessor. */
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. Answers what it can take of the predecessor's connections. */
@@ -107,6 +109,7 @@ export async function succeed(channel: Channel, side: SuccessorSide): Promise<vo
   let accepts = false
   const hearNext = async (): Promise<Word> => await hear(channel, side, () => accepts)
   const meet = async (word: Word | MessageOf<'ready'>): Promise<'together' | 'alone' | 'withdrawn'> => {
+    if (side.hasLeft()) return 'withdrawn'
     if (word?.type === 'withdraw') {
       channel.close()
       side.withdrawn(withdrawal(word.reason))

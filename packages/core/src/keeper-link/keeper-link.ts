@@ -169,6 +169,11 @@ export class KeeperLink {
     return veto
   }
 
+  /** It will not serve: `booted` resolves. */
+  waitNoMore(): void {
+    this.#gate?.(undefined)
+  }
+
   serves(listeners: readonly OfferedListener[], fds: readonly number[]): void {
     this.#line.send({ type: 'serves', listeners }, fds)
   }

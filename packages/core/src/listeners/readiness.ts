@@ -78,6 +78,11 @@ export class Readiness {
     else if (readyWhen === 'listening') this.#awaitMore(left(this.#lastCall!))
   }
 
+  /** Nothing is awaited any more. */
+  end(): void {
+    this.#clear()
+  }
+
   #awaitMore(lastCallMs: number): void {
     const awaited = this.#context.registry.awaited.map(({ name }) => name)
     const mayComeAndGo = awaited.length === 0 || this.#mayDrop

@@ -35,8 +35,8 @@ export type LifecycleState = State['is']
 export const moves = {
   idle: ['taking', 'serving'],
   taking: ['preparing', 'idle', 'ended'],
-  preparing: ['ready', 'ended'],
-  ready: ['serving', 'ended'],
+  preparing: ['ready', 'draining', 'ended'],
+  ready: ['serving', 'draining', 'ended'],
   serving: ['launching', 'draining'],
   launching: ['offering', 'serving'],
   offering: ['committing', 'serving'],

@@ -353,6 +353,7 @@ describe('the successor', () => {
       const adopter = new ConnectionReceiver(channel, { receive: (fd, about) => { closeSync(fd); adopted.push(about) } })
       await new Promise<void>((resolve) => {
         void succeed(channel, {
+          hasLeft: () => false,
           section: () => undefined,
           unsaved: () => undefined,
           peer: () => undefined,

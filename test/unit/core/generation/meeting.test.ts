@@ -111,6 +111,22 @@ describe('a stop in a reload', () => {
     expect(await ask(port)).toBe('1')
   })
 
+  it.each(['is preparing', 'is ready', 'says ready'])('of the successor when it "%s" runs its close hooks once, and it never serves', async (step) => {
+    const good = machine.program
+    const cleaned: number[] = []
+    machine.program = async (process) => {
+      process.generation.configure({ readyWhen: step === 'is preparing' ? 'manual' : 'listening', onClose: () => { cleaned.push(process.number) } })
+      await process.listen(process.serve())
+    }
+    when(`2 ${step}`, () => { machine.processes[1]!.signal('SIGTERM') })
+    expect(await outcome(first.generation.reload())).toBe('HANDOVER_SUCCESSOR_EXIT')
+    expect([cleaned, machine.processes[1]!.end]).toEqual([[2], { code: 0, signal: null }])
+    expect(machine.story).not.toContain('2 is serving')
+    machine.program = good
+    expect(await outcome(first.generation.reload())).toBe('switched')
+    expect(await ask(port)).toBe('3')
+  })
+
   it('SIGHUP to a successor that boots neither ends it nor counts, and says so', async () => {
     when('2 says hello', () => { machine.processes[1]!.signal('SIGHUP') })
     expect(await outcome(first.generation.reload())).toBe('switched')

@@ -242,6 +242,7 @@ describe('the successor', () => {
     const log: string[] = []
     let boot: () => void = () => undefined
     const side: SuccessorSide = {
+      hasLeft: () => false,
       prepared: new Promise((resolve) => { boot = () => { resolve(ready) } }),
       serve: () => {
         log.push('serves')
