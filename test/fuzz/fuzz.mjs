@@ -130,7 +130,7 @@ async function round(from, to, how = manner()) {
   const { holding, taking } = connected()
   const atOnce = random.chance(0.5) && !secure
   const adopter = new ConnectionReceiver(taking, {
-    receive: (fd, about, _refusable, keys) => { to.adopt(fd, about, keys) },
+    receive: (fd, about, _acknowledged, keys) => { to.adopt(fd, about, keys) },
     waitsAt: ({ listener }) => {
       if (secure) return undefined
       const { connections } = to.listeners.get(listener)
@@ -157,7 +157,7 @@ async function round(from, to, how = manner()) {
       for (let received; (received = await taking.receive()) !== undefined;) {
         const { message, fds } = received
         if (how === 'dead') lose(fds)
-        else await adopter.take(message.connections, how === 'short' ? shortOf(fds) : fds, message.refusable)
+        else await adopter.take(message.connections, how === 'short' ? shortOf(fds) : fds)
       }
     })(),
     (async () => {

@@ -24,7 +24,7 @@ function hold(checkpoints: CheckpointStore, slot: number, pid: number, name: str
 async function offered(checkpoints: CheckpointStore, slot = 0): Promise<Record<string, string>> {
   const { names, save } = checkpoints.offerFor(slot)
   return Object.fromEntries(await Promise.all(names.map(async (name) => {
-    const { fd, bytes, phase } = await save(name, signal, {}) as SavedSection
+    const { fd, bytes, phase } = await save(name, signal, undefined) as SavedSection
     expect(phase).toBe('checkpoint')
     const text = readAndClose(fd)
     expect(bytes).toBe(text.length)
@@ -63,7 +63,7 @@ describe('checkpoints', () => {
     checkpoints.drop(0)
     await leftOpen(0)
     expect(checkpoints.status).toEqual([])
-    await expect(checkpoints.offerFor(0).save('a', signal, {})).rejects.toThrow('does not hold it')
+    await expect(checkpoints.offerFor(0).save('a', signal, undefined)).rejects.toThrow('does not hold it')
   })
 
   it('of two generations that live are kept apart: which of them crashes decides', async () => {

@@ -3,7 +3,7 @@
  * acknowledged at once, and made when their clients want something, or behind all else (waiting-arrivals.ts).
  *
  * The others of a message are made before its answer and in one turn of the loop, so that nothing is read of a connection before the
- * predecessor hears who has it. A predecessor that does not know `back` is answered first.
+ * predecessor hears who has it.
  *
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
@@ -27,9 +27,9 @@ const mostSpared = 32
 export interface Arrivals {
   /**
    * Makes a connection of a descriptor, which belongs to it from then on. Answers false where it cannot: it has closed this copy, and said
-   * why. `keys`: of one under TLS. `refusable`: then the predecessor goes on with the connection.
+   * why; the predecessor goes on with the connection, unless it was `acknowledged` before. `keys`: of one under TLS.
    */
-  receive(fd: number, about: MovedConnection, refusable: boolean, keys?: readonly Buffer[]): unknown
+  receive(fd: number, about: MovedConnection, acknowledged: boolean, keys?: readonly Buffer[]): unknown
   /** Undefined: connections like this must be received before they are acknowledged. Else they count there while they wait. */
   waitsAt?(about: MovedConnection): { arriving: number } | undefined
 }
@@ -45,8 +45,7 @@ export class ConnectionReceiver {
   #refusing = false
   /** The last message in hand. */
   #busy: Promise<void> | undefined
-  /** Of this turn of the loop; undefined where nothing has been done in it. */
-  #budget: LoopBudget | undefined
+  readonly #budget = new LoopBudget()
 
   constructor(channel: Channel, arrivals: Arrivals, spared = mostSpared) {
     this.#channel = channel
@@ -66,8 +65,8 @@ export class ConnectionReceiver {
   }
 
   /** Takes the connections of one message; with fewer descriptors, the first ones. Resolves when they are acknowledged. */
-  take(connections: readonly MovedConnection[], fds: readonly number[], refusable = false): Promise<void> {
-    const take = (): Promise<void> => this.#take(connections, [...fds], refusable)
+  take(connections: readonly MovedConnection[], fds: readonly number[]): Promise<void> {
+    const take = (): Promise<void> => this.#take(connections, [...fds])
     const taken = this.#busy ? this.#busy.then(take) : take()
     this.#busy = taken
     return taken.finally(() => { if (this.#busy === taken) this.#busy = undefined })
@@ -82,11 +81,9 @@ export class ConnectionReceiver {
     return over < 0 ? fds.length : over
   }
 
-  async #take(connections: readonly MovedConnection[], fds: number[], refusable: boolean): Promise<void> {
-    this.#beginTurn()
+  async #take(connections: readonly MovedConnection[], fds: number[]): Promise<void> {
     const keys = this.#keysOf(connections, fds)
     closeAll(fds.splice(keys ? this.#keeps(fds) : 0))
-    if (!refusable) this.#channel.send({ type: 'taken', count: fds.length })
     for (const { tls } of connections.slice(fds.length)) wipeSecrets(tls && keys?.get(tls))
     const waits = this.#letWait(connections, fds)
     const back: number[] = []
@@ -94,15 +91,14 @@ export class ConnectionReceiver {
       if (waits.has(fd)) continue
       const about = connections[index]!
       const secrets = about.tls && keys?.get(about.tls)
-      if (this.#arrivals.receive(fd, about, refusable, secrets) === false) {
+      if (this.#arrivals.receive(fd, about, false, secrets) === false) {
         back.push(index)
         wipeSecrets(secrets)
       }
-      // Not where the answer is still to come: another turn would read.
-      if (!refusable) await this.#turnIfLate()
     }
-    if (refusable) this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
-    await this.#turnIfLate()
+    this.#channel.send({ type: 'taken', count: fds.length, ...(back.length > 0 && { back }) })
+    // Not before the answer: another turn would read.
+    await this.#budget.nextTurn()
   }
 
   /** Takes the file of keys out of the descriptors. Undefined: it cannot be used, and nothing is taken. */
@@ -127,21 +123,9 @@ export class ConnectionReceiver {
       place.arriving++
       this.#waiting.add(fd, connections[index]!, (about) => {
         place.arriving--
-        this.#arrivals.receive(fd, about, false)
+        this.#arrivals.receive(fd, about, true)
       })
     }
     return waits
-  }
-
-  async #turnIfLate(): Promise<void> {
-    if (this.#budget?.isSpent !== true) return
-    await new Promise((resolve) => setImmediate(resolve))
-    this.#beginTurn()
-  }
-
-  #beginTurn(): void {
-    if (this.#budget) return
-    this.#budget = new LoopBudget()
-    setImmediate(() => { this.#budget = undefined })
   }
 }

@@ -176,7 +176,7 @@ export class ConnectionSender {
     try {
       if (cargoes.length > 0) keys = secretsFile(cargoes)
       const connections = batch.map(({ about }) => about)
-      this.#channel.send({ type: 'move', connections, refusable: true }, keys === undefined ? fds : [keys, ...fds])
+      this.#channel.send({ type: 'move', connections }, keys === undefined ? fds : [keys, ...fds])
     } catch (error) {
       // HTTP connections are tried again soon where the kernel takes no descriptors for the moment; a move() answers false.
       for (const connection of batch) connection.back()

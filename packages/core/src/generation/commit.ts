@@ -67,7 +67,7 @@ function takes({ support, servers, registry, applicationMoves, settings }: Gener
 export function movedConnections(context: () => GenerationContext): Arrivals {
   const givenBack = new Set<string>()
   return {
-    receive: (fd, about, refusable, keys) => takeMoved(context(), { fd, about, refusable, keys }, givenBack),
+    receive: (fd, about, acknowledged, keys) => takeMoved(context(), { fd, about, acknowledged, keys }, givenBack),
     waitsAt({ kind, listener, tls }) {
       if (tls) return undefined
       const { servers, registry } = context()
@@ -80,12 +80,12 @@ export function movedConnections(context: () => GenerationContext): Arrivals {
 interface Arrival {
   readonly fd: number
   readonly about: MovedConnection
-  readonly refusable: boolean
+  readonly acknowledged: boolean
   readonly keys: readonly Buffer[] | undefined
 }
 
 /** Answers false where it is given back. */
-function takeMoved(context: GenerationContext, { fd, about, refusable, keys }: Arrival, givenBack: Set<string>): boolean {
+function takeMoved(context: GenerationContext, { fd, about, acknowledged, keys }: Arrival, givenBack: Set<string>): boolean {
   const { servers, registry, applicationMoves, startup, log } = context
   const connections = servers.connectionsOf(registry.named(about.listener)?.owner)
   try {
@@ -97,7 +97,7 @@ function takeMoved(context: GenerationContext, { fd, about, refusable, keys }: A
     }
     return true
   } catch (error) {
-    const closed = !refusable || error instanceof GiveBackError
+    const closed = acknowledged || error instanceof GiveBackError
     if (closed) log('error', `a connection of kind "${about.kind}" that was moved here is closed: ${textOf(error)}`)
     else if (!givenBack.has(about.kind)) {
       givenBack.add(about.kind)

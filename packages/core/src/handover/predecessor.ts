@@ -83,12 +83,12 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
       ...(names.length > 0 && { sections: names }), ...(lacks[0] && { lacks }), ...(side.since !== undefined && { since: side.since }),
       ...(Number.isFinite(readyMs) && { readyMs }), ...(side.mayDrop && { mayDrop: true }), ...(side.alone && { alone: true })
     }, fds)
-    void sendSections(side.sections, channel, enough.signal, hello)
+    void sendSections(side.sections, channel, enough.signal, hello.v8)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
     const prepared = clock.now()
     if (!side.mayDrop && !side.mayDropAll) refuseToDropAll(listeners, ready)
-    // An older program knows nothing of sections, and must hear of none: what it hears next are connections.
+    // A program that shares nothing is ready without them: what it hears next are connections.
     enough.abort(new Error('the successor is ready without it'))
 
     machine.move('offering', { is: 'committing', successor: known })

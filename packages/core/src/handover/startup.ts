@@ -126,7 +126,7 @@ export class Startup {
       hasLeft: () => this.#left,
       prepared: new Promise((resolve) => { this.#prepared = resolve }),
       serve: () => this.#actions.serve(),
-      take: (connections, fds, refusable) => adopter.take(connections, fds, refusable),
+      take: (connections, fds) => adopter.take(connections, fds),
       allTaken: async () => { await state.restoring.idle() },
       section: (message, fd) => { state.restoring.arrived(message, fd) },
       unsaved: (message) => { state.restoring.unsaved(message) },

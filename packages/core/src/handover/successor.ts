@@ -31,7 +31,7 @@ export interface TakenOffer {
 export function takeOffer(contact: BlockingChannel, registry: ListenerRegistry, waitMs: number, pid = process.pid): TakenOffer | undefined {
   let unused: readonly number[] = []
   try {
-    contact.say({ type: 'hello', protocol, pid, v8: process.versions.v8, lists: true })
+    contact.say({ type: 'hello', protocol, pid, v8: process.versions.v8 })
     const received = contact.hear(deadlineIn(waitMs))
     if (received === undefined) {
       contact.close()
@@ -87,8 +87,8 @@ export interface SuccessorSide {
   readonly prepared: Promise<MessageOf<'ready'>>
   /** Begin to accept. Answers what it can take of the predecessor's connections. */
   serve(): Takes | undefined
-  /** Resolves when all are served. `fds`: where fewer arrived, of the first ones. `refusable`: what cannot be taken may be given back. */
-  take(connections: readonly MovedConnection[], fds: readonly number[], refusable: boolean): Promise<void>
+  /** Resolves when they are acknowledged. `fds`: where fewer arrived, of the first ones. */
+  take(connections: readonly MovedConnection[], fds: readonly number[]): Promise<void>
   /** Resolves when what came before the end is done. */
   allTaken(): Promise<void>
   /** `fd`, here and below: undefined where it did not arrive. */
@@ -155,7 +155,7 @@ async function hear(channel: Channel, side: SuccessorSide, accepts: () => boolea
     if (received === undefined) return undefined
     const { message, fds } = received
     if (message.type === 'withdraw' || message.type === 'commit' || message.type === 'end') return message
-    if (message.type === 'move' && accepts()) await side.take(message.connections, fds, message.refusable ?? false)
+    if (message.type === 'move' && accepts()) await side.take(message.connections, fds)
     else if (message.type === 'section') side.section(message, fds[0])
     else if (message.type === 'unsaved') side.unsaved(message)
     else if (message.type === 'peer') side.peer(message, fds[0])

@@ -48,8 +48,8 @@ export interface OfferedListener {
 export type SectionPhase = 'offer' | 'final' | 'checkpoint'
 
 export type Message =
-  /** S → P, first. `v8`: its version, where S reads sections in V8's own format. `lists`: S reads lists of sections. */
-  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string; readonly lists?: boolean }
+  /** S → P, first. `v8`: the version of its V8, whose format of values S reads. */
+  | { readonly type: 'hello'; readonly protocol: number; readonly pid: number; readonly v8?: string }
   /**
    * P → S, after `listeners.length` descriptors in the same order. `sections`: the names of the state that follows, each in a `section` or
    * an `unsaved`. `since`: when the first generation began, in milliseconds since the epoch. `readyMs`: how long S may take until `ready`.
@@ -89,11 +89,8 @@ export type Message =
   | { readonly type: 'withdraw'; readonly reason: string }
   /** S → P after `serving`: no undo any more (the successor was stopped on purpose, or has a successor). */
   | { readonly type: 'settled' }
-  /**
-   * P → S after `serving`: connections, after their descriptors in the same order; before these the file of keys, where one has
-   * `tls`. `refusable`: P understands `back`, so S makes connections of them before it answers.
-   */
-  | { readonly type: 'move'; readonly connections: readonly MovedConnection[]; readonly refusable?: boolean }
+  /** P → S after `serving`: connections, after their descriptors in the same order; before these the file of keys, where one has `tls`. */
+  | { readonly type: 'move'; readonly connections: readonly MovedConnection[] }
   /** S → P, one for each `move`: S will serve the first `count`, but for the numbers (from 0) in `back`. All others stay with P. */
   | { readonly type: 'taken'; readonly count: number; readonly back?: readonly number[] }
   /** P → S: the drain is over and P ends. Without a report: a keeper acted as predecessor. */
@@ -108,7 +105,7 @@ export const listenerShape = shape({
 })
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
 export const shapes: Shapes<Message> = {
-  hello: { protocol: count, pid: count, v8: optional(string), lists: optional(boolean) },
+  hello: { protocol: count, pid: count, v8: optional(string) },
   offer: {
     protocol: count, pid: count, generation: count, listeners: list(listenerShape), sections: optional(list(string)),
     since: optional(count), readyMs: optional(count), mayDrop: optional(boolean), alone: optional(boolean), lacks: optional(list(string))
@@ -126,7 +123,7 @@ export const shapes: Shapes<Message> = {
   pong: { debugged: optional(boolean) },
   withdraw: { reason: string },
   settled: {},
-  move: { connections: list(connection), refusable: optional(boolean) },
+  move: { connections: list(connection) },
   taken: { count, back: optional(list(count)) },
   end: { report: optional(reportShape) }
 }

@@ -150,9 +150,9 @@ export class SharedState {
     if (fresh && names.length > 0) this.#side.warn(`the successor begins without state, as was asked. What stays behind: ${listed(names)}`)
     return {
       names: fresh ? [] : names,
-      save: (name, signal, { v8, lists = false }) => {
+      save: (name, signal, v8) => {
         plain = this.#successorReadsPlain = plain ?? readsPlain(v8)
-        return this.#saving.saveForOffer(name, signal, { plain, lists })
+        return this.#saving.saveForOffer(name, signal, plain)
       },
       restoring: (name, bytes) => { this.#saving.note(name, 'restoring', bytes) }
     }
@@ -179,7 +179,7 @@ export class SharedState {
 
   async #sendFinal(name: string, channel: Channel, signal: AbortSignal): Promise<void> {
     try {
-      await sendSection(name, await this.#saving.save(name, 'final', signal, { plain: this.#successorReadsPlain }), channel, signal)
+      await sendSection(name, await this.#saving.save(name, 'final', signal, this.#successorReadsPlain), channel, signal)
       if (!channel.isOpen) throw new Error('it is gone')
     } catch (error) {
       const reason = reasonOf(error)

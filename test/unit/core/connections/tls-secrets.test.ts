@@ -17,13 +17,13 @@ it('are overwritten where the connection is given back, with its session; those 
   const seen: (readonly Buffer[])[] = []
   const answers: Message[] = []
   const receiver = new ConnectionReceiver({ send: (message: Message) => { answers.push(message) } } as unknown as Channel, {
-    receive: (fd, _about, _refusable, keys = []) => {
+    receive: (fd, _about, _acknowledged, keys = []) => {
       closeSync(fd)
       return seen.push(keys) > 1
     }
   })
   const file = textFile('a'.repeat(27) + 'b'.repeat(27))
-  await receiver.take([one, { ...one, tls: { ...one.tls! } }], [file, native!.duplicate(file), native!.duplicate(file)], true)
+  await receiver.take([one, { ...one, tls: { ...one.tls! } }], [file, native!.duplicate(file), native!.duplicate(file)])
   expect(answers).toEqual([{ type: 'taken', count: 2, back: [0] }])
   expect(seen.map((keys) => keys.map(String))).toEqual([
     ['\0'.repeat(6), '\0'.repeat(6), '\0'.repeat(4), '\0'.repeat(5), 'aaa', 'aaa', ''],

@@ -41,7 +41,7 @@ function ordered(received: (number: number) => void = () => undefined) {
   })
   const { fds, others } = pairs(60)
   onTestFinished(() => { for (const other of others) closeSync(other) })
-  void receiver.take(fds.map((_, index) => idle(index)), fds, true)
+  void receiver.take(fds.map((_, index) => idle(index)), fds)
   return { receiver, order, answers, place, abouts, others }
 }
 
@@ -102,7 +102,7 @@ async function serving(server: http.Server) {
   const counted = async (): Promise<number> => await new Promise((resolve) => {
     server.getConnections((_, count) => { resolve(count) })
   })
-  return { tracker, receiver, fds, others, counted, take: () => receiver.take(fds.map((_, index) => idle(index)), fds, true) }
+  return { tracker, receiver, fds, others, counted, take: () => receiver.take(fds.map((_, index) => idle(index)), fds) }
 }
 
 const clientOf = (fd: number): net.Socket => new net.Socket({ fd }).on('error', () => undefined)

@@ -24,7 +24,7 @@ const examples: { readonly [T in MessageType]: Extract<Message, { type: T }> } =
   pong: { type: 'pong', debugged: true },
   withdraw: { type: 'withdraw', reason: 'it was not ready in time' },
   settled: { type: 'settled' },
-  move: { type: 'move', connections: [connection, { ...connection, kind: 'chat', state: '[1]', unread: 'aGVsbG8=' }], refusable: true },
+  move: { type: 'move', connections: [connection, { ...connection, kind: 'chat', state: '[1]', unread: 'aGVsbG8=' }] },
   taken: { type: 'taken', count: 2, back: [1] },
   end: { type: 'end', report: exampleReport }
 }
@@ -50,12 +50,10 @@ const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   alone: (value) => value === undefined || typeof value === 'boolean',
   pongs: (value) => value === undefined || typeof value === 'boolean',
   debugged: (value) => value === undefined || typeof value === 'boolean',
-  refusable: (value) => value === undefined || typeof value === 'boolean',
   back: (value) => value === undefined || (
     Array.isArray(value) && value.every((index) => Number.isSafeInteger(index) && (index as number) >= 0)
   ),
   state: (value) => value === undefined,
-  lists: (value) => value === undefined || typeof value === 'boolean',
   listed: (value) => value === undefined || (Array.isArray(value) && value.length === 0),
   v8: (value) => value === undefined || typeof value === 'string',
   'failed.code': (value) => value === undefined || typeof value === 'string'

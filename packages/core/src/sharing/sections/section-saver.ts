@@ -10,18 +10,13 @@ import { smallBytes } from '../../platform/memory-file.js'
 import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { before, TimeLimit } from './abortable.js'
-import { isPromise, writeSection, type EncodedValue, type HeaderToWrite, type SectionInFile, type WriteOptions } from './section-file.js'
+import { isPromise, writeSection, type EncodedValue, type HeaderToWrite, type SectionInFile } from './section-file.js'
 import { leastLimit, listed, type ListedSection } from './section-list.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 /** A section in a file, which the caller of `save` closes. */
 export interface SavedSection extends SectionInFile {
   readonly phase: SectionPhase
-}
-
-/** What is known of the process that reads it: also whether it reads small sections in a list. */
-export interface ReaderReads extends Pick<WriteOptions, 'plain'> {
-  readonly lists?: boolean
 }
 
 export type Saved = SavedSection | ListedSection
@@ -57,25 +52,25 @@ export class SectionSaver {
     this.#progress.clear()
   }
 
-  /** Throws HANDOVER_STATE, whose text may call the section "it". Aborting `signal` gives it up. */
-  async save(name: string, phase: SectionPhase, signal: AbortSignal, reads: Pick<ReaderReads, 'plain'> = {}): Promise<SavedSection> {
-    return await this.#save(name, phase, signal, reads) as SavedSection
+  /** Throws HANDOVER_STATE, whose text may call the section "it". `signal` gives it up. `plain`: its reader knows plain-value.ts. */
+  async save(name: string, phase: 'final' | 'checkpoint', signal: AbortSignal, plain = false): Promise<SavedSection> {
+    return await this.#save(name, phase, signal, plain) as SavedSection
   }
 
   /** The same for an offer. At once where save() does not wait and the section goes into a list: there may be a thousand of them. */
-  saveForOffer(name: string, signal: AbortSignal, reads: ReaderReads): Saved | Promise<Saved> {
-    return this.#save(name, 'offer', signal, reads)
+  saveForOffer(name: string, signal: AbortSignal, plain: boolean): Saved | Promise<Saved> {
+    return this.#save(name, 'offer', signal, plain)
   }
 
-  #save(name: string, phase: SectionPhase, signal: AbortSignal, reads: ReaderReads): Saved | Promise<Saved> {
+  #save(name: string, phase: SectionPhase, signal: AbortSignal, plain: boolean): Saved | Promise<Saved> {
     const section = this.#sections.get(name)
     if (!section?.save) throw new HandoverError('HANDOVER_STATE', 'it is not shared any more')
     const limit = new TimeLimit(section.timeoutMs, `save() took longer than its timeout, ${section.timeoutMs} ms`, signal)
     try {
       signal.throwIfAborted()
       const answer = section.save({ phase, get signal() { return limit.signal } })
-      const small = isPromise(answer) ? undefined : this.#listed(section, phase, answer, reads)
-      if (!small || !('entry' in small)) return this.#write(section, phase, answer, limit, reads, small)
+      const small = isPromise(answer) ? undefined : this.#listed(section, phase, answer, plain)
+      if (!small || !('entry' in small)) return this.#write(section, phase, answer, limit, plain, small)
       limit.end()
       return small
     } catch (cause) {
@@ -86,7 +81,7 @@ export class SectionSaver {
 
   /** Ends the limit. `encoded`: what it answers, where that is known. */
   async #write(
-    section: DeclaredSection, phase: SectionPhase, answer: unknown, limit: TimeLimit, reads: ReaderReads, encoded?: EncodedValue
+    section: DeclaredSection, phase: SectionPhase, answer: unknown, limit: TimeLimit, plain: boolean, encoded?: EncodedValue
   ): Promise<Saved> {
     const { name } = section
     const shown = phase !== 'checkpoint'
@@ -97,7 +92,7 @@ export class SectionSaver {
       if (bytes > smallBytes) limit.start()
     }
     const write = (value: unknown, known?: EncodedValue): Promise<SectionInFile> => writeSection(this.#header(section, phase), value, {
-      progress, plain: reads.plain ?? false, encoded: known, signal: limit, maxBytes: section.mostBytes
+      progress, plain, encoded: known, signal: limit, maxBytes: section.mostBytes
     })
     try {
       const value = !isPromise(answer) ? answer : await before(limit, async () => {
@@ -106,7 +101,7 @@ export class SectionSaver {
         if (limit.aborted) await write(saved)
         return saved
       })
-      const small = isPromise(answer) ? this.#listed(section, phase, value, reads) : encoded
+      const small = isPromise(answer) ? this.#listed(section, phase, value, plain) : encoded
       if (small && 'entry' in small) return small
       const saved = await write(value, small)
       if (shown) this.note(name, 'saved', saved.bytes)
@@ -118,9 +113,9 @@ export class SectionSaver {
     }
   }
 
-  #listed(section: DeclaredSection, phase: SectionPhase, value: unknown, reads: ReaderReads): ListedSection | EncodedValue | undefined {
-    if (!reads.lists || section.mostBytes < leastLimit) return undefined
-    const small = listed(this.#header(section, phase), value, reads.plain ?? false)
+  #listed(section: DeclaredSection, phase: SectionPhase, value: unknown, plain: boolean): ListedSection | EncodedValue | undefined {
+    if (phase !== 'offer' || section.mostBytes < leastLimit) return undefined
+    const small = listed(this.#header(section, phase), value, plain)
     if (small && 'entry' in small) this.note(section.name, 'saved', small.entry.length)
     return small
   }
