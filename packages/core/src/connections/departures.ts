@@ -8,10 +8,11 @@ import type net from 'node:net'
 import type { LoopBudget } from '../platform/loop-budget.js'
 import { rememberPeer } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
+import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
 import { keepAliveMs, kindOf, type Connection, type TrackedServer } from './connection.js'
 import { hold, holdAfter, onRestOfRequest, release, stopIdle, watchAnswer } from './held-connections.js'
-import { readingOf, type SocketSet } from './idle.js'
+import { readingOf } from './idle.js'
 import { movabilityOf } from './movability.js'
 import { SessionDeparture } from './session-departure.js'
 import type { StayReason } from './stay-reasons.js'
@@ -42,8 +43,6 @@ export interface DepartureSide {
 const lookAgainMs = 50
 const lookAgainAtMostMs = 800
 
-const nobody: SocketSet = new Set()
-
 function destroyed(this: net.Socket): net.Socket {
   return this.destroy()
 }
@@ -54,8 +53,6 @@ export class Departures {
   readonly #drain: DepartureSide
   /** To be looked at. */
   readonly #candidates: Set<net.Socket>
-  /** Were between two requests when the drain began, and are while nothing is read of them: they need no look at Node's list. */
-  readonly #between = new Set<net.Socket>()
   readonly #sessions = new Map<net.Socket, SessionDeparture>()
   #over = false
 
@@ -64,9 +61,7 @@ export class Departures {
     this.#route = route
     this.#drain = drain
     this.#candidates = new Set(of.connections.keys())
-    const reading = readingOf(of.server)
     for (const [socket, connection] of of.connections) {
-      if (connection.running.length === 0 && socket.bytesRead > 0 && !reading.has(socket)) this.#between.add(socket)
       if (!connection.byHand) for (const { response } of connection.running) this.#watch(socket, connection, response)
     }
     route.mover.add(this.#source)
@@ -89,7 +84,6 @@ export class Departures {
   end(): void {
     this.#over = true
     this.#candidates.clear()
-    this.#between.clear()
     for (const socket of this.#sessions.keys()) if (this.#of.connections.get(socket)?.leaving === undefined) this.stayed(socket)
     this.#route.mover.remove(this.#source)
   }
@@ -118,13 +112,11 @@ export class Departures {
   ended(socket: net.Socket): void {
     this.#sessions.delete(socket)
     this.#candidates.delete(socket)
-    this.#between.delete(socket)
   }
 
   /** False where this connection does not move. */
   began(socket: net.Socket, connection: Connection, response: ServerResponse): boolean {
     connection.lookAgainMs = undefined
-    this.#between.delete(socket)
     if (!this.#moves(connection)) return false
     this.#watch(socket, connection, response)
     // The client pipelines, or the connection was held in the middle of what was read. Else a look makes no sense before the answer.
@@ -160,13 +152,12 @@ export class Departures {
       const connection = connections.get(socket)
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       this.#drain.looks++
-      const isBetween = this.#between.delete(socket) && socket.bytesRead === connection.bytesRead
       const session = this.#sessionOf(socket, connection)
       if (session === 'later') {
         this.#lookAgain(socket, connection)
         continue
       }
-      const movability = session?.movability() ?? movabilityOf(socket, connection, isBetween ? nobody : reading)
+      const movability = session?.movability() ?? movabilityOf(socket, connection, reading)
       if (movability === 'now') {
         if (canMove?.(socket) === false) this.#drain.stay(socket, connection, 'vetoed')
         else {
@@ -176,7 +167,7 @@ export class Departures {
             if (session) session.goOn()
             else release(socket, connection)
             this.#lookAgain(socket, connection)
-          } else yield session ? this.#departSession(socket, connection, session, cargo) : this.#depart(socket, connection, cargo)
+          } else yield this.#depart(socket, connection, session, cargo)
         }
       } else if (movability !== 'later') {
         this.#drain.stay(socket, connection, movability.stays)
@@ -199,29 +190,28 @@ export class Departures {
   }
 
   /** Holds the connection still. */
-  #depart(socket: net.Socket, connection: Connection, tls?: TlsCargo): OutgoingConnection {
-    const now = performance.now()
+  #depart(socket: net.Socket, connection: Connection, session: SessionDeparture | undefined, tls?: TlsCargo): OutgoingConnection {
     const leaving = { kind: kindOf(socket, connection), sent: false }
-    hold(socket, connection, true)
     connection.leaving = leaving
-    socket.setTimeout(0)
-    socket.cork()
-    const idleMs = connection.requests === 0 && socket.bytesRead === 0 ? undefined : Math.max(0, Math.round(now - connection.quietSince))
-    const keepMs = connection.inheritedMs ?? keepAliveMs(this.#of.server)
+    const rest = session ? { http2: session.leave() } : this.#holdIdle(socket, connection)
     return {
       fd: () => fdOf(socket),
       about: {
         kind: 'http',
         listener: this.#route.listener,
-        ageMs: Math.round(now - connection.openedAt),
-        ...(idleMs !== undefined && { idleMs, ...(keepMs !== undefined && { keepMs }) }),
+        ageMs: Math.round(performance.now() - connection.openedAt),
         requests: connection.requests,
+        ...rest,
         ...(tls && { tls: tls.about })
       },
       tls,
       sent: () => { leaving.sent = true },
       left: () => {
+        // At once: Node would send GOAWAY where the program ends the session or its server.
+        session?.left()
         if (!this.#of.connections.delete(socket)) return
+        if (connection.session) this.#of.sessions.delete(connection.session.session)
+        this.#sessions.delete(socket)
         this.#drain.moved(leaving.kind)
         rememberPeer(socket)
         // The program may end it before it is closed: a FIN would reach the client.
@@ -232,52 +222,28 @@ export class Departures {
         connection.leaving = undefined
         // The deadline may have counted it as moved already.
         if (!this.#of.connections.has(socket)) socket.destroy()
+        session?.back()
         if (socket.destroyed) return
-        socket.uncork()
-        release(socket, connection)
-        if (this.#over) this.#drain.stay(socket, connection)
-        else if (refused === true) this.#drain.stay(socket, connection, 'givenBack')
-        else this.#lookAgain(socket, connection)
-      }
-    }
-  }
-
-  /** Holds the connection of a session of HTTP/2 still. */
-  #departSession(socket: net.Socket, connection: Connection, session: SessionDeparture, tls?: TlsCargo): OutgoingConnection {
-    const leaving = { kind: 'http2', sent: false }
-    connection.leaving = leaving
-    const http2 = session.leave()
-    return {
-      fd: () => fdOf(socket),
-      about: {
-        kind: 'http',
-        listener: this.#route.listener,
-        ageMs: Math.round(performance.now() - connection.openedAt),
-        requests: connection.requests,
-        http2,
-        ...(tls && { tls: tls.about })
-      },
-      tls,
-      sent: () => { leaving.sent = true },
-      left: () => {
-        // At once: Node would send GOAWAY where the program ends the session or its server.
-        session.left()
-        if (!this.#of.connections.delete(socket)) return
-        if (connection.session) this.#of.sessions.delete(connection.session.session)
-        this.#sessions.delete(socket)
-        this.#drain.moved('http2')
-      },
-      back: (refused) => {
-        connection.leaving = undefined
-        if (!this.#of.connections.has(socket)) socket.destroy()
-        session.back()
-        if (socket.destroyed) return
+        if (!session) {
+          socket.uncork()
+          release(socket, connection)
+        }
         if (this.#over) {
-          session.end()
+          session?.end()
           this.#drain.stay(socket, connection)
         } else if (refused === true) this.#drain.stay(socket, connection, 'givenBack')
         else this.#lookAgain(socket, connection)
       }
     }
+  }
+
+  /** Of HTTP/1.1. Answers what the successor must know of its keep-alive time. */
+  #holdIdle(socket: net.Socket, connection: Connection): Pick<MovedConnection, 'idleMs' | 'keepMs'> {
+    hold(socket, connection, true)
+    socket.setTimeout(0)
+    socket.cork()
+    if (connection.requests === 0 && socket.bytesRead === 0) return {}
+    const keepMs = connection.inheritedMs ?? keepAliveMs(this.#of.server)
+    return { idleMs: Math.max(0, Math.round(performance.now() - connection.quietSince)), ...(keepMs !== undefined && { keepMs }) }
   }
 }
