@@ -5,13 +5,10 @@ import { newestGeneration } from '../service.js'
 import type { Keeper } from './keeper.js'
 import type { Worker } from './worker.js'
 
-/** How long a worker may take to answer. */
-const answerMs = 1_000
-
 export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
   const { options: { name, version }, members, restarts } = keeper
   const counting = keeper.counts.requests()
-  const asked = keeper.workers.map(async (worker) => ({ ...(await worker.ask(answerMs)) ?? silent(worker, keeper.memory.since), name }))
+  const asked = keeper.workers.map(async (worker) => ({ ...(await worker.ask()) ?? silent(worker, keeper.memory.since), name }))
   const processes = await Promise.all(asked)
   // A process that has not begun to serve does not know when the service did.
   for (const status of processes) if (accepts(status.state)) keeper.noteService(status)

@@ -26,8 +26,6 @@ import { Slot, type SlotSide } from './slot.js'
 import { Spare } from './spare.js'
 import type { Worker } from './worker.js'
 
-/** How long a worker may take to answer. */
-const statusMs = 1_000
 /** How long workers that another keeper had may take to say what they listen on. */
 const listenersMs = 10_000
 const lookMs = 10
@@ -112,7 +110,7 @@ export class Keeper implements Fleet {
     },
     readyTimeoutMs: (first) => (first ? Infinity : this.options.readyTimeoutMs),
     nobodyServes: async () =>
-      (await Promise.all(this.servers.map((worker) => worker.ask(statusMs)))).every((status) => status === undefined),
+      (await Promise.all(this.servers.map((worker) => worker.ask()))).every((status) => status === undefined),
     hasServer: () => this.servers.some(({ how }) => how === undefined),
     serves: () => this.serves(),
     changed: (server) => {
@@ -179,7 +177,7 @@ export class Keeper implements Fleet {
       return
     }
     // The first worker knows when it began to listen; all others are told.
-    this.noteService((await first.server?.ask(statusMs)) ?? {})
+    this.noteService((await first.server?.ask()) ?? {})
     this.#since ??= Date.now()
     await this.#fill()
   }

@@ -2,9 +2,8 @@
 
 import { accepts, deadlineIn, withDeadline, type ProcessStatus } from '@handover/core/internal'
 import { listensElsewhere, whatItLaunched, whereItServes, type Place, type WorkerFacts } from './served-elsewhere.js'
-import type { Worker } from './worker.js'
+import { statusMs, type Worker } from './worker.js'
 
-const answerMs = 1_000
 const firstLookMs = 250
 /** A program may open its listeners late. */
 const laterLookMs = 5_000
@@ -42,7 +41,7 @@ export class Lookout {
     if (worker.how) return undefined
     if (worker.state === 'idle') return await this.#placeOfIdle(worker)
     if (!accepts(worker.state)) return undefined
-    const status = await worker.ask(answerMs)
+    const status = await worker.ask()
     // Most workers listen on a port: nothing needs to be read, which takes long with many connections.
     if (!status || status.listeners.some((name) => !name.startsWith('unix '))) return undefined
     return whatItLaunched(this.#factsOf(worker, status), status.listeners, listensElsewhere(worker.pid))
@@ -52,8 +51,8 @@ export class Lookout {
     // Looks before it asks: by the time it answers, the worker has told of everything that is seen here.
     const found = listensElsewhere(worker.pid)
     if (found.itself.length === 0 && found.others.length === 0) return undefined
-    const heard = await withDeadline(worker.greeted, deadlineIn(answerMs)) ?? false
-    const status = heard ? await worker.ask(answerMs) : undefined
+    const heard = await withDeadline(worker.greeted, deadlineIn(statusMs)) ?? false
+    const status = heard ? await worker.ask() : undefined
     return worker.state === 'idle' ? whereItServes(this.#factsOf(worker, status, heard), found) : undefined
   }
 

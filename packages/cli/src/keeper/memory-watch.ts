@@ -23,7 +23,6 @@ const lookMs = 1_000
 const looks = 3
 const firstWaitMs = 60_000
 const longestWaitMs = 3_600_000
-const statusMs = 1_000
 
 /** Answers a function that ends the watch. */
 export function watchMemory(mostBytes: number, side: MemorySide): () => void {
@@ -55,4 +54,4 @@ export function watchMemory(mostBytes: number, side: MemorySide): () => void {
 }
 
 /** Where there is no /proc the worker is asked. */
-const residentSet = async (worker: Worker): Promise<number | undefined> => memoryOf(worker.pid) ?? (await worker.ask(statusMs))?.memory
+const residentSet = async (worker: Worker): Promise<number | undefined> => memoryOf(worker.pid) ?? (await worker.ask())?.memory

@@ -13,14 +13,13 @@ import { byWhat } from '../text.js'
 import type { Fleet } from './fleet.js'
 import type { Slot } from './slot.js'
 import { probeWorker, type Demands, type Replacement as SlotReplacement } from './slot-reload.js'
-import type { Worker } from './worker.js'
+import { statusMs, type Worker } from './worker.js'
 
 const defaultBakeMs = 3_000
 /** How often the workers that went first are checked. */
 const lookMs = 200
 /** Fewer failed answers of a canary say nothing. */
 const fewFailures = 5
-const statusMs = 1_000
 /** How often it is told how long a drain may still take. */
 const drainsMs = 1_000
 /** How long a worker that only has to live may be silent. */
@@ -84,7 +83,7 @@ function bootOf({ index: slot, booting }: Slot): Boot[] {
 
 /** How long a predecessor may still drain, where it answers. */
 async function tellDrain({ slot, from }: Replacement, tell: Tell): Promise<void> {
-  const status = from && !from.how ? await from.ask(statusMs) : undefined
+  const status = from && !from.how ? await from.ask() : undefined
   if (!from || !status) return
   tell('', { event: 'drains', slot: slot.index, ...from.peer, ...(status.endsInMs !== null && { forMs: status.endsInMs }) })
 }
@@ -120,7 +119,7 @@ async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done
 }
 
 async function switched({ slot, from, to, died }: Replacement): Promise<ReloadOutcome['switched'][number]> {
-  const status = await to.ask(statusMs)
+  const status = await to.ask()
   return { slot: slot.index, from: from?.peer ?? null, to: to.peer, version: status?.version ?? null, ...(died && { died: byWhat(died) }) }
 }
 
@@ -222,7 +221,7 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
 
 /** The share of answers with a status of 500 or more. */
 async function failureRate(workers: readonly Worker[]): Promise<number> {
-  const counts = (await Promise.all(workers.map((worker) => worker.ask(statusMs)))).map((status) => status?.requests)
+  const counts = (await Promise.all(workers.map((worker) => worker.ask()))).map((status) => status?.requests)
   const sum = (key: 'total' | 'failed'): number => counts.reduce((all, requests) => all + (requests?.[key] ?? 0), 0)
   return sum('failed') / Math.max(1, sum('total'))
 }

@@ -17,8 +17,6 @@ import { Worker, type LaunchedWorker, type Line, type StartWorker, type WorkerNe
 
 export type { SlotSide }
 
-/** How long a blocked worker may take to answer where it may have come to itself. */
-const lookMs = 1_000
 const endedSoon = 'ended soon after it had begun to serve'
 
 export class Slot implements SlotContext {
@@ -189,7 +187,7 @@ export class Slot implements SlotContext {
       throw error
     }
     // It may have come to itself meanwhile.
-    if ((await from.ask(lookMs)) === undefined) from.kill()
+    if ((await from.ask()) === undefined) from.kill()
     else from.stop(false)
     await withDeadline(from.ended, deadlineIn(answerMs))
     return { ...this.#started(from, to), died: from.how ?? { code: null, signal: 'SIGKILL' } }

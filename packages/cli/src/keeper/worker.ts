@@ -25,6 +25,8 @@ export interface WorkerSide {
   warn(line: string): void
 }
 
+/** How long a worker whose event loop turns may take to answer, where nothing else is said. */
+export const statusMs = 1_000
 /** How long a process that hung up may take to end. */
 const exitMs = 2_000
 /** How long a process that was asked to end may take to begin. */
@@ -165,7 +167,7 @@ export class Worker {
   }
 
   /** Undefined where it does not answer in time: its event loop is blocked, or it is gone. */
-  async ask(timeoutMs: number): Promise<ProcessStatus | undefined> {
+  async ask(timeoutMs = statusMs): Promise<ProcessStatus | undefined> {
     const answer = await this.#question((id) => ({ type: 'ask', id }), timeoutMs)
     return answer?.type === 'status' ? answer.status : undefined
   }
