@@ -35,13 +35,14 @@ export class Keeper implements Fleet {
   readonly members: ListenerMembers
   readonly files: ServedFiles
   readonly slots: Slot[] = []
-  readonly checkpoints = new CheckpointStore((line) => { this.options.log('warn', line) })
+  readonly #warn = (line: string): void => { this.options.log('warn', line) }
+  readonly checkpoints = new CheckpointStore(this.#warn)
   readonly counts: CountStore = new CountStore({
     workers: () => this.workers,
     heirs: (index) => [...this.servers].sort((a, b) => Number(b.slot === index) - Number(a.slot === index)),
-    warn: (line) => { this.options.log('warn', line) }
+    warn: this.#warn
   })
-  readonly lookout = new Lookout(() => this.options.command(true).args, (line) => { this.options.log('warn', line) })
+  readonly lookout = new Lookout(() => this.options.command(true).args, this.#warn)
   readonly restarts = new Restarts(this)
   readonly spare: Spare
   /** When the first generation of the service began to listen. */
@@ -65,7 +66,7 @@ export class Keeper implements Fleet {
   constructor(options: KeeperOptions, members: ListenerMembers, before?: Memory) {
     this.options = options
     this.members = members
-    this.files = new ServedFiles(members, (line) => { options.log('warn', line) })
+    this.files = new ServedFiles(members, this.#warn)
     this.count = before?.count ?? options.workers
     this.#startedAt = before?.startedAt ?? Date.now()
     this.#crashes = before?.crashes ?? 0
@@ -124,14 +125,14 @@ export class Keeper implements Fleet {
     diedHandingOver: (from, how, to) => {
       this.#crashes++
       const what = `${from.who} ended ${byWhat(how)} while it handed over to ${to.who}, which serves with what had arrived by then`
-      this.options.log('warn', `${what}. ${this.serves()}`)
+      this.#warn(`${what}. ${this.serves()}`)
     },
     // A signal of the terminal goes to all processes at once: the keeper hears it in this turn of the loop or the next.
     left: (worker) => { setImmediate(() => { setImmediate(() => { this.#left(this.slot(worker.slot), worker) }) }) },
     leaving: () => this.#leaving,
     wants: (worker, wishes) => { void this.reloads.wanted(worker, wishes) },
     report: (report) => { for (const hear of this.reported) hear(report) },
-    warn: (line) => { this.options.log('warn', line) }
+    warn: this.#warn
   })
 
   slot(index: number): Slot {
@@ -156,7 +157,7 @@ export class Keeper implements Fleet {
   /** Differences between a start and what was typed: each is said once in the log, and in the outcome of the reload that runs. */
   noteStart(notes: readonly string[]): void {
     for (const note of notes) {
-      if (!this.#noted.has(note)) this.options.log('warn', `${note}.`)
+      if (!this.#noted.has(note)) this.#warn(`${note}.`)
       this.#noted.add(note)
       if (!this.startNotes.includes(note)) this.reloads.startNotes.push(note)
     }
@@ -230,7 +231,7 @@ export class Keeper implements Fleet {
 
   /** The other keeper could not take over: finds the workers again. */
   async comeBack(): Promise<void> {
-    await findWorkers(this, (line) => { this.options.log('warn', line) })
+    await findWorkers(this, this.#warn)
     this.#leaving = false
     for (const slot of this.slots) slot.forgetGone()
     if (this.stopWanted) void this.stop()
@@ -327,7 +328,7 @@ export class Keeper implements Fleet {
       servers: () => this.servers,
       isQuiet: () => this.isKeeping && !this.reloads.isRunning,
       reload: async ({ slot }) => (await this.reloads.begin({}, () => undefined, this.slot(slot))).ok,
-      warn: (line) => { this.options.log('warn', line) }
+      warn: this.#warn
     }))
   }
 

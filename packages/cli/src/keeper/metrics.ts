@@ -6,17 +6,12 @@
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { accepts, isLeaving, type Report } from '@handover/core/internal'
-import type { Address, KeeperOptions, Memory, SavedHistogram, SavedMetrics } from './fleet.js'
+import type { Address, Fleet, KeeperOptions, Memory, SavedHistogram, SavedMetrics } from './fleet.js'
 import type { Reloads } from './reloads.js'
-import type { Worker } from './worker.js'
 
-export interface MetricsSource {
-  readonly options: Pick<KeeperOptions, 'name' | 'version' | 'log'>
+interface MetricsSource extends Pick<Fleet, 'options' | 'workers' | 'servers' | 'reported'> {
   readonly memory: Memory
-  readonly workers: readonly Worker[]
-  readonly servers: readonly Worker[]
   readonly reloads: Pick<Reloads, 'heard' | 'isRunning'>
-  readonly reported: Set<(report: Report) => void>
 }
 
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
