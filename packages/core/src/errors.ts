@@ -83,6 +83,14 @@ export interface ErrorContext {
   readonly stderr?: string
 }
 
+/** What to do about a new version that has ended, by what it wrote last. */
+export function repairTodo(stderr: string): string {
+  const [, address] = /\b(?:listen|bind) EADDRINUSE(?:: address already in use)?:? (\S+)/.exec(stderr) ?? []
+  if (address === undefined) return 'Repair the build and reload again'
+  return `Find out what has ${address}, and reload again. If it is the old version, it listens there where Handover hands nothing over: in a worker thread, ` +
+    'in a process that it started, by a server that listened before Handover was loaded, or by one that handover() was not given'
+}
+
 /** On the errors of every copy of this package. */
 const brand = Symbol.for('@handover/core HandoverError')
 

@@ -5,8 +5,8 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { commandFile } from '../../helpers/built.js'
-import { get } from '../../helpers/ask.js'
+import { commandFile, preloadFile } from '../../helpers/built.js'
+import { freePorts, get } from '../../helpers/ask.js'
 import { Folder } from '../../helpers/plan.js'
 import { command, type Ran } from '../../helpers/command.js'
 import { Program } from '../../helpers/program.js'
@@ -20,6 +20,9 @@ const programs = {
   cluster: `const cluster = require('node:cluster'); if (cluster.isPrimary) cluster.fork(); else ${listen}`,
   both: `const cluster = require('node:cluster'); if (cluster.isPrimary) require('node:http').createServer().listen(0, '127.0.0.1', () => { cluster.fork() }); else ${listen}`,
   main: listen,
+  beside: `const { Worker, isMainThread } = require('node:worker_threads')
+    if (isMainThread) new Worker(__filename).once('message', () => { ${listen} })
+    else require('node:http').createServer().listen(Number(process.env.BESIDE), '127.0.0.1', () => { require('node:worker_threads').parentPort.postMessage('on') })`,
   launcher: `if (process.argv[2] === 'child') ${listen}; else {
     require('node:net').createServer().listen(process.env.PIPE)
     require('node:child_process').spawn(process.execPath, [__filename, 'child'], { stdio: 'inherit' }) }`
@@ -30,11 +33,11 @@ class Started implements AsyncDisposable {
   readonly folder = new Folder()
   readonly program: Program
 
-  constructor(kind: keyof typeof programs, { words = [], packageName = 'app' }: { words?: readonly string[]; packageName?: string } = {}) {
+  constructor(kind: keyof typeof programs, { words = [], packageName = 'app', env = {} }: { words?: readonly string[]; packageName?: string; env?: Readonly<Record<string, string>> } = {}) {
     mkdirSync(this.folder.at('control'), { mode: 0o700 })
     writeFileSync(this.folder.at('app.cjs'), programs[kind])
     writeFileSync(this.folder.at('package.json'), JSON.stringify({ name: packageName }))
-    this.program = Program.start(commandFile, { args: ['run', ...words, 'app.cjs'], cwd: this.folder.path, env: { ...this.#env, PWD: this.folder.path, PIPE: this.folder.at('pipe.sock') } })
+    this.program = Program.start(commandFile, { args: ['run', ...words, 'app.cjs'], cwd: this.folder.path, env: { ...this.#env, PWD: this.folder.path, PIPE: this.folder.at('pipe.sock'), ...env } })
   }
 
   get #env(): Record<string, string> {
@@ -94,6 +97,29 @@ describe('an app that serves', () => {
     expect(reload.status).toBe(1)
     expect(flat(reload.stderr)).toMatch(/this program has cluster workers, .+ keeps serving .+ \(HANDOVER_UNAVAILABLE\)|HANDOVER_UNAVAILABLE.+this program has cluster workers, .+ keeps serving /)
     expect((await get({ port, host: '127.0.0.1' })).body).toBe('ok')
+  })
+
+  it('from the main thread and from a worker thread as well: a reload that fails for that names the address and what may have it', async () => {
+    const [port] = await freePorts(1)
+    await using app = new Started('beside', { env: { BESIDE: String(port) } })
+    await app.port()
+    const reload = await app.run('reload')
+    expect(reload.status).toBe(1)
+    expect(reload.stderr).toMatch(/HANDOVER_SUCCESSOR_EXIT/)
+    expect(reload.stderr).toContain(`Find out what has 127.0.0.1:${port}, and reload again. If it is the old version, it listens there where Handover hands nothing over: in a worker thread,`)
+  })
+
+  it('by a server that listened before Handover was loaded: that is said at once, and where a reload fails for it', async () => {
+    using folder = new Folder()
+    const [port] = await freePorts(1)
+    writeFileSync(folder.at('early.cjs'), `require('node:http').createServer().listen(${port})`)
+    writeFileSync(folder.at('app.cjs'), listen)
+    const execArgv = ['--require', folder.at('early.cjs'), '--require', preloadFile]
+    await using program = Program.start(folder.at('app.cjs'), { execArgv, env: { HANDOVER_PRELOAD: '1', HANDOVER_DIR: folder.at('control') } })
+    await program.event('listening')
+    await program.stderrMatching(/warn: a server of this process listened before Handover was loaded, and is not handed over/)
+    process.kill(program.pid, 'SIGHUP')
+    await program.stderrMatching(new RegExp(`HANDOVER_SUCCESSOR_EXIT[^]*keeps serving[^]*Find out what has :::${port}, and reload again`))
   })
 
   it('from what a launcher starts, which itself listens on a path alone, is told as that', async () => {

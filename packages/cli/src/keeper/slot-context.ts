@@ -1,6 +1,6 @@
 /** What a slot needs of its keeper, and what the files that a slot is made of share: the slot itself, a start in it, a reload of it. */
 
-import { HandoverError, partsOf, type CommandLine, type ProcessEnd, type Report, type Wishes } from '@handover/core/internal'
+import { HandoverError, partsOf, repairTodo, type CommandLine, type ProcessEnd, type Report, type Wishes } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { CheckpointStore } from './checkpoint-store.js'
 import type { CountStore } from './count-store.js'
@@ -62,11 +62,10 @@ export const answerMs = 10_000
 /** How long the end of a worker may take to be noticed by the other worker of its slot. */
 export const noticeMs = 2_000
 
-const buildTodo = 'Repair the build and reload again'
 export const diedTodo = 'Another one is started at once, from the new build: see handover status, and the log for why it ended'
 
 /** The error of a worker that is gone. `what`: without how it ended. */
-export function workerGone(side: SlotSide, worker: Worker, what: string, todo = buildTodo, beside = ''): HandoverError {
+export function workerGone(side: SlotSide, worker: Worker, what: string, todo = repairTodo(worker.stderr), beside = ''): HandoverError {
   const how = worker.how ? `, ${byWhat(worker.how)}` : ''
   const parts = { what: `${worker.who} ${what}${how}${beside}`, serving: side.serves(), todo, onLines: true }
   return new HandoverError('HANDOVER_SUCCESSOR_EXIT', parts, { stderr: worker.stderr })

@@ -43,6 +43,7 @@ function realHost(env: NodeJS.ProcessEnv): Host {
       inspectorWanted
     },
     unavailable: off,
+    listenedBefore: process.getActiveResourcesInfo().includes('TCPServerWrap'),
     takeSeat: () => (off === undefined ? takeSeat(env) : undefined),
     log: (level, line) => { writeStderr(logLine(level, line)) },
     launch: async (paths, heard) => {

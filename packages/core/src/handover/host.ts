@@ -36,6 +36,8 @@ export interface Host {
   readonly inherited: Inherited
   /** Why nothing of this process can be handed over; undefined where it can. */
   readonly unavailable: string | undefined
+  /** Something of the program listened when this package was loaded: the next version will find its port in use. */
+  readonly listenedBefore?: boolean
   /** The seat at the keeper that started this process; undefined without a keeper. Call it once. */
   takeSeat(): KeeperSeat | undefined
   /** Where log lines go while the program has set no `log`. */

@@ -5,7 +5,7 @@
  * accepts nothing; while the undo window is open it can accept again.
  */
 
-import { HandoverError, withoutStop, type ErrorCode } from '../errors.js'
+import { HandoverError, repairTodo, withoutStop, type ErrorCode } from '../errors.js'
 import { systemClock, type Clock } from '../platform/clock.js'
 import type { ProcessEnd, SpawnedChild } from '../platform/spawn.js'
 import type { Channel } from '../protocol/channel.js'
@@ -177,6 +177,7 @@ async function takeBack(
   })
   const ended = child && await end(child, cause instanceof Gone || cannotServe(cause), clock)
   channel.close()
+  const stderr = child?.stderr() ?? ''
 
   const explain = (): readonly [code: ErrorCode, what: string, todo: string] => {
     const who = describeProcess(successor)
@@ -190,7 +191,7 @@ async function takeBack(
     if (cause instanceof Gone) {
       const signal = ended?.signal ?? undefined
       const how = !ended ? '' : signal === undefined ? ` with status ${ended.code}` : ` by ${signal}`
-      const todo = signal === undefined || ended?.isKilled === true || !sentByOthers.includes(signal) ? 'Repair the build and reload again'
+      const todo = signal === undefined || ended?.isKilled === true || !sentByOthers.includes(signal) ? repairTodo(stderr)
         : `Find out what sent ${signal}${signal === 'SIGKILL' ? ' (the kernel does where memory is short)' : ''}, and reload again`
       return ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, todo]
     }
@@ -202,7 +203,6 @@ async function takeBack(
     return [cause.code, `${from}${reason}`, cause.todo ?? channelTodo]
   }
   const [code, what, todo] = explain()
-  const stderr = child?.stderr() ?? ''
   return new HandoverError(code, {
     what,
     serving: code === 'HANDOVER_STOPPED' ? `${processFirst(self)} answers what it has and ends` : side.serves(),
