@@ -6,7 +6,7 @@
  */
 
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
-import { captureRejectionSymbol, EventEmitter } from 'node:events'
+import { EventEmitter } from 'node:events'
 import { ApplicationMoves } from '../connections/application-moves.js'
 import { requestCounts } from '../connections/request-counts.js'
 import { testTls } from '../connections/tls-cargo.js'
@@ -60,7 +60,7 @@ const bootSteps: Readonly<Partial<Record<LifecycleState, Boot['step']>>> = { lau
 
 export class GenerationContext implements ProcessContext {
   readonly host: Host
-  readonly events = new EventEmitter<HandoverEvents>({ captureRejections: true })
+  readonly events = new EventEmitter<HandoverEvents>()
   readonly options: SettingsOfProcess
   /** The successor of the reload that runs. */
   launched: LaunchedSuccessor | undefined
@@ -132,10 +132,6 @@ export class GenerationContext implements ProcessContext {
       warn: this.#warn
     })
     this.startup = new Startup(this, { ...entries, stop: () => { void entries.stop() } })
-    // What an async listener of the application rejects with must not end a process that drains.
-    Object.assign(this.events, {
-      [captureRejectionSymbol]: (error: unknown, event: string) => { this.log('error', `a listener of "${event}" rejected: ${textOf(error)}`) }
-    })
   }
 
   #requestHandler(entries: Entries): RequestHandler {
@@ -225,11 +221,15 @@ export class GenerationContext implements ProcessContext {
   }
 
   emit<E extends keyof HandoverEvents>(event: E, ...[detail]: HandoverEvents[E]): void {
-    // A listener of the application that throws must not break a handover.
-    try {
-      ;(this.events as EventEmitter).emit(event, detail)
-    } catch (error) {
-      this.log('error', `a listener of "${event}" threw: ${String(error)}`)
+    // What a listener of the application throws, or rejects with, must neither break a handover nor keep others from hearing of it.
+    for (const listener of this.events.rawListeners(event)) {
+      const failed = (how: string) => (error: unknown): void => { this.log('error', `a listener of "${event}" ${how}: ${textOf(error)}`) }
+      try {
+        const answer: unknown = Reflect.apply(listener, this.events, [detail])
+        if (answer instanceof Promise) answer.catch(failed('rejected'))
+      } catch (error) {
+        failed('threw')(error)
+      }
     }
     diagnosticsChannel(`handover:${event}`).publish(detail)
   }

@@ -75,3 +75,24 @@ it('hands over from generation to generation, and each older one ends', async ()
   }
   expect(machine.alive).toEqual([serving])
 })
+
+it('tells each listener of an event what happens, also behind one that throws or rejects', async () => {
+  const heard: string[] = []
+  await using machine = new FakeMachine(async (process) => {
+    const { generation, number } = process
+    generation.configure({ undoWindow: 1_000, linger: 0 })
+    generation.events.once('draining', () => { throw new Error('the first') })
+    generation.events.on('draining', async () => { await Promise.reject(new Error('the second')) })
+    generation.events.once('draining', () => { heard.push(`draining of ${number}`) })
+    await process.listen(process.serve())
+  })
+  const first = await machine.start()
+  await first.generation.reload()
+  expect(heard).toEqual(['draining of 1'])
+  expect(first.generation.events.listenerCount('draining')).toBe(1)
+  await machine.advance(1_000)
+  await machine.until(() => first.end !== undefined, 'the predecessor to end')
+  const said = first.lines.join('\n')
+  expect(said).toContain('a listener of "draining" threw: Error: the first')
+  expect(said).toContain('a listener of "draining" rejected: Error: the second')
+})
