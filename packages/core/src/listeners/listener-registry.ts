@@ -336,7 +336,8 @@ export class ListenerRegistry {
       const { owner, about } = listener
       const fd = fdOf(owner)
       const found = fd === undefined ? undefined : native?.describe(fd)
-      const listens = typeof found === 'object' && (found.type === 'dgram' || found.listening)
+      // Without the addon nobody else can have closed it.
+      const listens = native ? typeof found === 'object' && (found.type === 'dgram' || found.listening) : fd !== undefined
       const names = listens && isInPlace(listener) ? served : lost
       names.push(about.name)
     }

@@ -38,14 +38,15 @@ const init = /^(tini|docker-init|dumb-init|catatonit)\b/
 const shell = /(^|\/)(sh|bash|dash|ash)$/
 /** With one of these a shell may have more to do. */
 const severalCommands = /[;|\n]|(^|[^&])&([^&]|$)/
-const packageManager = /(^|\/)(npm|yarn|pnpm)(-cli)?(\.c?js)?( |$)/
+/** By their own names, or by those of their main files. */
+const launcher = /(^|\/)((npm|npx|yarn|pnpm)(-cli)?|tsx(\/dist\/cli)?|dotenvx?|cross-env|env-cmd)(\.[cm]?js)?( |$)/
 
-/** It waits for the one command that it has started, and ends with that: `sh -c 'node server.js'`, `npm start`. */
+/** It waits for the one command that it has started, and ends with that: `sh -c 'node server.js'`, `npm start`, `tsx server.ts`. */
 function endsWithItsCommand(pid: number): boolean {
   const words = wordsOf(pid)
   const [program = '', option, command = ''] = words
   if (shell.test(program)) return option === '-c' && !severalCommands.test(command)
-  return words.slice(0, 2).some((word) => packageManager.test(word))
+  return option === '--run' || words.slice(0, 2).some((word) => launcher.test(word))
 }
 
 /** Whether the end of this process is the end of `first`, by way of all between them. */
