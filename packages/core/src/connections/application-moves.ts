@@ -99,9 +99,16 @@ function holdBack(socket: net.Socket): () => void {
       Reflect.deleteProperty(socket, name)
       if (descriptor) Object.defineProperty(socket, name, descriptor)
     }
-    const answers = calls.map((call) => call())
+    const answers = calls.map((call) => {
+      try {
+        return call()
+      } catch (error) {
+        // The caller, who gave what cannot be written, is not there any more.
+        return socket.destroy(error as Error)
+      }
+    })
     // Who was told to wait hears when to go on. Where the socket is full, Node says so.
-    if (answers.length > 0 && !answers.includes(false) && !socket.destroyed) socket.emit('drain')
+    if (answers.length > 0 && !answers.includes(false)) process.nextTick(() => { if (!socket.destroyed) socket.emit('drain') })
   }
 }
 

@@ -73,6 +73,17 @@ it('nothing of it is sent either while a slow client still reads what came befor
   sent[0]!.back()
 })
 
+it('what cannot be written is an error of the socket where that stays, and of nobody else', async () => {
+  const { socket, sent, move } = await connected()
+  const moved = move()
+  socket.write(undefined as unknown as string)
+  await waitFor(() => sent.length === 1)
+  const failed = once(socket, 'error')
+  sent[0]!.back()
+  expect(await moved).toBe(false)
+  expect(await failed).toMatchObject([{ code: 'ERR_INVALID_ARG_TYPE' }])
+})
+
 it('where the socket has left, its callbacks hear of an error, and it still says who its client was', async () => {
   const { client, socket, sent, move } = await connected()
   const moved = move()
