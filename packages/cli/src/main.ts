@@ -31,14 +31,28 @@ async function run(command: Command): Promise<number> {
 /** That of the keeper, whose bundle is a file of its own, is of another class. */
 const isFailure = (error: unknown): error is Failure => error instanceof Error && 'json' in error && 'status' in error
 
+/** These do nothing but to print. */
+const printing: readonly Command['is'][] = ['print', 'version', 'completion', 'status', 'report']
+
 // What reads the output, head(1) or a pager, may end early: what was asked for is still done, and the exit status says how.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+
+/** A file on a full disk is no reader that has enough. */
+function failUnwritten(): void {
+  process.stdout.once('error', ({ code }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE') return
+    process.exitCode = 1
+    process.stderr.write(`handover: standard output cannot be written (${code}).\n`)
+  })
+}
 
 async function main(): Promise<void> {
   let command: Command | undefined
   try {
     command = parseCommand(process.argv.slice(2))
-    process.exitCode = await run(command)
+    if (printing.includes(command.is)) failUnwritten()
+    const status = await run(command)
+    process.exitCode ??= status
   } catch (error) {
     process.exitCode = isFailure(error) ? error.status : 1
     if (!isFailure(error)) {

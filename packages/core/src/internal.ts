@@ -6,7 +6,7 @@
 export { adoptRequestListener } from './adapters.js'
 export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } from './control/control-client.js'
 export type { Client } from './control/control-connections.js'
-export { hiddenHolder } from './control/control-files.js'
+export { hiddenHolder, placesElsewhere } from './control/control-files.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
 export { warmUp } from './connections/warm-up.js'
 export { ControlSocket, type ControlSide } from './control/control-socket.js'
@@ -52,6 +52,7 @@ export { count, LineReader, list, number, optional, orNull, record, shape, strin
 export {
   countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
 } from './protocol/keeper-messages.js'
+export { SettingsOfProcess } from './options.js'
 export { accepts, isLeaving, isStarting, Lifecycle, type LifecycleState } from './protocol/lifecycle.js'
 export { StateMachine } from './protocol/state-machine.js'
 export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/reload-outcome.js'

@@ -3,6 +3,7 @@
  * through.
  */
 
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
@@ -10,8 +11,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, it } from 'vitest'
 import { get } from '../../helpers/ask.js'
+import { commandFile } from '../../helpers/built.js'
 import { command, Place, portOf } from '../../helpers/command.js'
-import { waitFor } from '../../helpers/program.js'
+import { Folder } from '../../helpers/plan.js'
+import { programPath, waitFor } from '../../helpers/program.js'
 
 const days = 86_400
 
@@ -95,6 +98,27 @@ it('a directory that others can enter meanwhile fails no reload, also where the 
   chmodSync(place.sockets, 0o700)
   await waitFor(async () => (await place.status('shop'))[0]?.processes[0]?.pid === program.serving)
   expect((await place.run('reload', 'shop', '--bake', '0')).status).toBe(0)
+})
+
+it.runIf(process.getuid?.() === 0)('who looks where the app is not is told where it is: with another TMPDIR, or a /tmp of its own', async () => {
+  using folder = new Folder()
+  const uid = 65_534
+  const [temporary, name] = [folder.at('tmp'), path.basename(folder.path)]
+  mkdirSync(temporary)
+  chmodSync(temporary, 0o1777)
+  chmodSync(folder.path, 0o755)
+  const server = "process.getBuiltinModule('http').createServer().listen(0, '127.0.0.1')"
+  const env = { HANDOVER_DIR: '', XDG_RUNTIME_DIR: '', SCRIPT: server }
+  const words = ['run', '--spare', 'off', '--name', name, programPath('says.mjs')]
+  const look = async (): Promise<string> => (await command(['status', name], env, uid).ended).stderr
+  const elsewhere = command(words, { ...env, TMPDIR: temporary }, uid)
+  await waitFor(async () => (await look()).includes(`; there are sockets in ${temporary}/handover-${uid}: set HANDOVER_DIR to that to ask there`))
+  elsewhere.child.kill()
+  await elsewhere.ended
+  const own = spawn('unshare', ['--mount', 'sh', '-c', 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"', process.execPath, commandFile, ...words], { env: { ...process.env, ...env, NODE_OPTIONS: '' }, stdio: 'ignore' })
+  await waitFor(async () => (await look()).includes(`; a process listens at /tmp/handover-${uid}/${name}.sock, which is not seen from here`))
+  own.kill()
+  await once(own, 'exit')
 })
 
 it.runIf(process.getuid?.() === 0)('another user who takes the directory first keeps no app from starting, and none from being found', async () => {

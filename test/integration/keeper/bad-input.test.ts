@@ -1,11 +1,13 @@
 /** Whatever is wrong is one line that says what to do, with exit status 1 or 2, and leaves nothing behind. */
 
-import { chmodSync, chownSync, existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, chownSync, closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
+import { commandFile } from '../../helpers/built.js'
 import { command, Place } from '../../helpers/command.js'
 import { waitFor } from '../../helpers/program.js'
 
@@ -67,6 +69,22 @@ describe.each(['status', 'reload', 'stop'])('handover %s', (verb) => {
     expect(oneLine(stderr)).toMatch(says)
     expect(stderr).toMatch(/Nothing was asked/)
   })
+})
+
+it.runIf(process.platform === 'linux')('output that cannot be written is a failure of what only prints; a reload is done all the same', async () => {
+  await using place = new Place()
+  const program = await place.start({ name: 'shop' })
+  // As a file on a full disk.
+  const full = openSync('/dev/full', 'w')
+  const ran = (...words: string[]): { status: number | null; stderr: string } => {
+    const { status, stderr } = spawnSync(process.execPath, [commandFile, ...words], { env: { ...process.env, NODE_OPTIONS: '', HANDOVER_DIR: place.sockets }, stdio: ['ignore', full, 'pipe'], encoding: 'utf8' })
+    return { status, stderr }
+  }
+  const unwritten = { status: 1, stderr: 'handover: standard output cannot be written (ENOSPC).\n' }
+  for (const words of [['status'], ['status', '--json'], ['report'], ['--help']]) expect(ran(...words), words.join(' ')).toEqual(unwritten)
+  expect(ran('reload', '--bake', '0')).toEqual({ status: 0, stderr: '' })
+  await waitFor(() => program.serving !== program.pid)
+  closeSync(full)
 })
 
 it('sockets of other programs, and of another user, in the directory are not taken for apps, and stay', async () => {

@@ -45,6 +45,19 @@ describe('handover run', () => {
     expect(place.files).toEqual([])
   })
 
+  it.each([
+    ['HANDOVER_NAME', '../shop', /expected 1 to 64 letters/], ['HANDOVER_READY_TIMEOUT', '30s', /expected a whole number of milliseconds/],
+    ['HANDOVER_RELOAD_SIGNAL', 'HUP', /expected a signal such as SIGHUP/], ['HANDOVER_MOVE', 'maybe', /expected true, false or "plain"/]
+  ])('with %s=%s starts nothing', async (variable, value, says) => {
+    await using place = new Place()
+    const { stdout, stderr, status } = await command(['run', programPath('says.mjs')], { HANDOVER_DIR: place.sockets, SCRIPT: '', [variable]: value }).ended
+    expect({ stdout, status }).toEqual({ stdout: '', status: 1 })
+    expect(oneLine(stderr)).toMatch(new RegExp(`^handover run: ${variable} is '${value}', .*Nothing was started\\. Correct the value\\.\n$`))
+    expect(stderr).toMatch(says)
+    expect(readdirSync(place.folder)).toEqual(['sockets'])
+    expect(place.files).toEqual([])
+  })
+
   it('of a name that runs already, by a keeper or without one, starts nothing, and leaves that one alone', async () => {
     await using app = await Keeping.start()
     const [pid] = await app.serves()

@@ -1,5 +1,6 @@
 /** Which of the running apps (find-apps.ts) a command means: by name, package or pid, or the only one. If none fits, says which run. */
 
+import { placesElsewhere } from '@handover/core/internal'
 import { nameOf, pidOf } from '../control/socket-names.js'
 import { nearest } from '../command-line/suggest.js'
 import { Failure } from '../failure.js'
@@ -21,8 +22,8 @@ export function chooseApp({ looked, apps, silent, left }: FoundApps, target: str
     const [only, second] = running.length > 0 ? running : apps
     if (second) throw new Failure({ what: `several apps run: ${list}`, todo: 'Say which one, by name or pid' })
     if (only) return only
-    if (silences !== '') throw new Failure({ what: `no process answers (looked in ${looked}). ${silences}`, serving })
-    throw new Failure({ what: `no app of this user runs (looked in ${looked})`, todo: `Start one, ${orElse}` })
+    if (silences !== '') throw new Failure({ what: `no process answers (looked in ${looked}${placesElsewhere()}). ${silences}`, serving })
+    throw new Failure({ what: `no app of this user runs (looked in ${looked}${placesElsewhere()})`, todo: `Start one, ${orElse}` })
   }
   const pid = /^\d+$/.test(target) ? Number(target) : undefined
   const wanted = nameOfPackage(target)
@@ -38,7 +39,7 @@ export function chooseApp({ looked, apps, silent, left }: FoundApps, target: str
   if (left.includes(target)) {
     throw new Failure({ what: `${target} does not run: its socket in ${looked} is left from a process that was killed`, todo: 'Start it again' })
   }
-  const what = `no app ${JSON.stringify(target)} runs (looked in ${looked})`
+  const what = `no app ${JSON.stringify(target)} runs (looked in ${looked}${placesElsewhere()})`
   const meant = nearest(target, apps.flatMap(({ name }) => name ?? []))
   const these = `${meant === undefined ? '' : `Did you mean ${meant}? `}These run: ${list}`
   throw new Failure({ what, serving: silences, todo: apps.length > 0 ? these : `Start it, ${orElse}` })

@@ -8,8 +8,8 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
-  activation, ControlSocket, initialEnvironment, leaveTerminal, native, nativeMissing, notifySystemd, reloadNotice,
-  terminalIsGone, unavailable
+  activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, native, nativeMissing, notifySystemd, reloadNotice,
+  SettingsOfProcess, terminalIsGone, unavailable
 } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
@@ -44,6 +44,7 @@ export async function run(options: RunOptions): Promise<never> {
   if (options.log !== undefined) process.env['HANDOVER_LOG'] = options.log
   const off = unavailable() ?? (native ? undefined : nativeMissing)
   if (off !== undefined) throw notStarted(off, 'Start the script with node itself')
+  requireVariables()
   const { script, misplaced } = options
   const paths = new StartPaths()
   const words = wordsFor(options, paths.cwd)
@@ -73,6 +74,15 @@ export async function run(options: RunOptions): Promise<never> {
   // Nothing else keeps this process alive while no worker lives.
   setInterval(() => undefined, 2 ** 31 - 1)
   return await new Promise<never>(() => undefined)
+}
+
+/** Each worker would refuse them anew. Throws a Failure. */
+function requireVariables(): void {
+  try {
+    new SettingsOfProcess(process.env)
+  } catch (error) {
+    throw error instanceof HandoverError ? notStarted(error.what, 'Correct the value') : error
+  }
 }
 
 function keeperOptions(

@@ -1,20 +1,22 @@
 /**
- * The files of control sockets: which process listens at a path, the taking of a path by one process at a time, and a process whose path
- * was removed.
+ * The files of control sockets: which process listens at a path, the taking of a path by one process at a time, a process whose path was
+ * removed, and processes that listen where nobody looks.
  *
  * A process keeps its name when its path is removed, by a cleaner for instance. It makes the path again (control-socket.ts). Until then the
  * kernel knows where its socket was bound, so that no other process takes the name.
  */
 
-import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, renameSync, statSync, unlinkSync } from 'node:fs'
+import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readFileSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
 import { addon, check, systemError } from '../platform/native.js'
 import { socketsOf } from '../platform/processes.js'
 import { HandoverError } from '../errors.js'
-import { places, userId } from './control-places.js'
+import { isUsable, places, placesOfOthers, userId } from './control-places.js'
 
 /** In the flags of /proc/net/unix: the socket listens. */
 const listens = '00010000'
+/** In one line. */
+const mostNamed = 4
 const temporary = (file: string): string => `${file}.new`
 
 /** A connection. Undefined where no process listens: there is no file, or it is stale, or its process is about to end. */
@@ -65,27 +67,52 @@ export function listenAt(file: string): number {
   return fd
 }
 
-/**
- * A process of this user that still listens for the name although its path is gone: a pid. It makes its path again within moments,
- * unless it hangs. Linux, in the same network and pid namespace; elsewhere undefined. proc(5)
- */
-export function hiddenHolder(name: string): number | undefined {
-  const files = places().folders.map((folder) => path.join(folder, `${name}.sock`))
-  const bound = new Set(files.flatMap((file) => [file, temporary(file)]))
+/** Listening sockets with a path in this network namespace: where each was bound, and its inode. Linux; elsewhere empty. proc(5) */
+function listeningSockets(): { readonly file: string; readonly inode: string }[] {
   let table: string
   try {
     table = readFileSync('/proc/net/unix', 'utf8')
   } catch {
-    return undefined
+    return []
   }
-  for (const line of table.split('\n')) {
+  return table.split('\n').flatMap((line) => {
     const [, , , flags, , , inode, ...rest] = line.trim().split(/ +/)
-    if (flags !== listens || inode === undefined || !bound.has(rest.join(' '))) continue
+    return flags === listens && inode !== undefined && rest.length > 0 ? [{ file: rest.join(' '), inode }] : []
+  })
+}
+
+/**
+ * A process of this user that still listens for the name although its path is gone: a pid. It makes its path again within moments,
+ * unless it hangs. Linux, in the same network and pid namespace; elsewhere undefined.
+ */
+export function hiddenHolder(name: string): number | undefined {
+  const files = places().folders.map((folder) => path.join(folder, `${name}.sock`))
+  const bound = new Set(files.flatMap((file) => [file, temporary(file)]))
+  for (const { file, inode } of listeningSockets()) {
     // A socket of another user may have had the same path: only a process of this user counts.
-    const pid = holderOf(inode)
+    const pid = bound.has(file) ? holderOf(inode) : undefined
     if (pid !== undefined) return pid
   }
   return undefined
+}
+
+/**
+ * For a person who finds no app where HANDOVER_DIR is not set: where else there are sockets that this user may ask, of a process with
+ * another environment; and one in a directory that is not seen from here. The rest of a sentence; empty where there is nothing to say.
+ */
+export function placesElsewhere(): string {
+  const { folders, given } = places()
+  if (given) return ''
+  const ending = temporary('.sock')
+  const bound = listeningSockets().filter(({ file }) => file.endsWith(ending)).map(({ file }) => file.slice(0, -temporary('').length))
+  const isKnown = (file: string): boolean => folders.includes(path.dirname(file))
+  const isOurs = (folder: string): boolean => isUsable(folder, userId() === 0)
+  const others = bound.filter((file) => !isKnown(file)).map((file) => path.dirname(file)).filter(isOurs)
+  const [unseen] = bound.filter((file) => isKnown(file) && !existsSync(file))
+  const elsewhere = [...new Set([...placesOfOthers(folders), ...others])]
+  const found = `; there are sockets in ${elsewhere.slice(0, mostNamed).join(', ')}: set HANDOVER_DIR to that to ask there`
+  const hidden = `; a process listens at ${unseen}, which is not seen from here: it may have a /tmp of its own (PrivateTmp= of systemd). Set HANDOVER_DIR for both`
+  return `${elsewhere.length > 0 ? found : ''}${unseen === undefined ? '' : hidden}`
 }
 
 function holderOf(inode: string): number | undefined {

@@ -94,9 +94,10 @@ export function checkPlace(folder: string, mayAsk = false): void {
   if ((found.mode & 0o077) !== 0) throw new PlaceProblem(folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Give it that mode (chmod 700), or set HANDOVER_DIR to a directory of its own.')
 }
 
-function isUsable(folder: string): boolean {
+/** As `checkPlace`. */
+export function isUsable(folder: string, mayAsk = false): boolean {
   try {
-    checkPlace(folder)
+    checkPlace(folder, mayAsk)
     return true
   } catch {
     return false
@@ -166,7 +167,7 @@ function* candidates(first: string | undefined): Generator<string> {
 
 /** The paths where the socket of a name can be found. Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR. */
 export function filesOf(name: string): readonly string[] {
-  return places().folders.filter(isUsable).map((folder) => path.join(folder, `${name}.sock`))
+  return places().folders.filter((folder) => isUsable(folder)).map((folder) => path.join(folder, `${name}.sock`))
 }
 
 /**
@@ -201,13 +202,11 @@ export function findPlaces(): { readonly folders: readonly string[]; readonly lo
       return false
     }
   })
-  const others = given ? [] : placesOfOthers(folders)
-  const hint = others.length > 0 ? `; other users have sockets in ${others.join(', ')}: set HANDOVER_DIR to one of them to ask there` : ''
-  return { folders: usable, looked: `${described.join(', ')}${hint}` }
+  return { folders: usable, looked: described.join(', ') }
 }
 
 /** For root: the directories of other users, where processes that gave root up may be. */
-function placesOfOthers(own: readonly string[]): readonly string[] {
+export function placesOfOthers(own: readonly string[]): readonly string[] {
   if (userId() !== 0) return []
   const shared = [...new Set([tmpdir(), '/tmp'])].flatMap((folder) =>
     list(folder).filter((name) => /^handover-\d+(-|$)/.test(name)).map((name) => path.join(folder, name)))
