@@ -24,6 +24,7 @@ export { drillSvg, overAll, overSwitch } from '../../packages/cli/dist/report/dr
 export { drillPage, livePage, livePart, pageOf, type Sheet } from '../../packages/cli/dist/report/page.js'
 export { svgOf } from '../../packages/cli/dist/report/picture.js'
 export { userIn } from '../../packages/cli/dist/commands/peer-user.js'
+export { LoadedCopy } from '../../packages/cli/dist/keeper/loaded-copy.js'
 export { CheckpointStore, mostCheckpoints } from '../../packages/cli/dist/keeper/checkpoint-store.js'
 export { CountStore } from '../../packages/cli/dist/keeper/count-store.js'
 export { watchMemory } from '../../packages/cli/dist/keeper/memory-watch.js'

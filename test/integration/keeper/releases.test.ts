@@ -4,7 +4,8 @@
  * old code in silence.
  */
 
-import { cpSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +13,8 @@ import { describe, expect, test } from 'vitest'
 import { statusOf } from '../../helpers/built.js'
 import { freePorts, get } from '../../helpers/ask.js'
 import { command } from '../../helpers/command.js'
+import { LoadedCopy } from '../../helpers/internals.js'
+import { Folder } from '../../helpers/plan.js'
 import { Program, waitFor } from '../../helpers/program.js'
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url))
@@ -178,4 +181,24 @@ test('where the working directory is gone and no link says what replaced it, a r
   process.kill(first, 'SIGKILL')
   await app.answers('v1', first)
   expect(keeper.stderr).toContain(`the working directory ${release} is gone`)
+})
+
+test('the copy of what is loaded is made where its addon may be executed, and no part of one is left elsewhere', ({ skip }) => {
+  using folder = new Folder()
+  const [noexec, app] = [folder.at('noexec'), folder.at('app')] as const
+  for (const each of [noexec, app]) mkdirSync(each)
+  const refused = spawnSync('mount', ['-t', 'tmpfs', '-o', 'noexec', 'tmpfs', noexec], { encoding: 'utf8' }).stderr
+  skip(refused !== '', `nothing can be mounted here: ${refused}`)
+  const { TMPDIR } = process.env
+  process.env['TMPDIR'] = noexec
+  try {
+    const copy = new LoadedCopy()
+    expect(copy.write(app).startsWith(noexec)).toBe(false)
+    expect(readdirSync(noexec)).toEqual([])
+    copy.remove()
+  } finally {
+    if (TMPDIR === undefined) Reflect.deleteProperty(process.env, 'TMPDIR')
+    else process.env['TMPDIR'] = TMPDIR
+    execFileSync('umount', [noexec])
+  }
 })

@@ -3,13 +3,13 @@
  * a folder of their own when a process must be started and no installed copy is left.
  */
 
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { nativeFile, prebuilt } from '@handover/core/internal'
 
-/** The copy is written to the first of these that can be used. */
-const places = (): string[] => [tmpdir(), '/var/tmp', '/dev/shm']
+/** The copy is written to the first of these that can be used. On some machines nothing may be executed where all users can write. */
+const places = (beside: string): string[] => [tmpdir(), '/var/tmp', '/dev/shm', beside]
 const prefix = 'handover-loaded-'
 
 export class LoadedCopy {
@@ -37,9 +37,9 @@ export class LoadedCopy {
     }
   }
 
-  /** The folder of this package in a complete copy. Throws the system's error if it can be written nowhere. */
-  write(): string {
-    if (this.#folder === undefined || !this.#isWhole(this.#folder)) this.#folder = this.#writeAnew()
+  /** The folder of this package in a complete copy; in `beside` where there is no other place. Throws the system's error if in none. */
+  write(beside: string): string {
+    if (this.#folder === undefined || !this.#isWhole(this.#folder)) this.#folder = this.#writeAnew(beside)
     return path.join(this.#folder, 'node_modules', 'handover')
   }
 
@@ -47,18 +47,23 @@ export class LoadedCopy {
     return [...this.#files].every(([file, { length }]) => statSync(path.join(folder, file), { throwIfNoEntry: false })?.size === length)
   }
 
-  #writeAnew(): string {
+  #writeAnew(beside: string): string {
     let error: unknown
-    for (const place of places()) {
+    for (const place of places(beside)) {
+      let folder: string | undefined
       try {
-        const folder = mkdtempSync(path.join(place, prefix))
+        folder = mkdtempSync(path.join(place, prefix))
         for (const [file, bytes] of this.#files) {
           mkdirSync(path.dirname(path.join(folder, file)), { recursive: true })
-          writeFileSync(path.join(folder, file), bytes)
+          writeFileSync(path.join(folder, file), bytes, { mode: 0o700 })
         }
+        // Where nothing may be executed (noexec), the addon cannot be loaded.
+        for (const file of this.#files.keys()) accessSync(path.join(folder, file), constants.X_OK)
         return folder
       } catch (cause) {
         error = cause
+        // A disk that is full must not get fuller with each try.
+        if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
       }
     }
     throw error

@@ -87,7 +87,7 @@ export class StartPaths {
     const roots = [...this.#mains.map((main) => path.join(path.dirname(followed(main)), '..')), ...installed(this.#point.cwd), own]
     const found = roots.map((root) => path.join(root, file)).find((candidate) => existsSync(candidate))
     if (found !== undefined) return found
-    const copy = this.#copy?.write()
+    const copy = this.#copy?.write(this.#point.cwd)
     if (copy === undefined) return path.join(own, file)
     const gone = `the package handover that process ${process.pid} was started from is gone, and ${this.#point.cwd} has none`
     notes.push(`${gone}: version ${version}, which is loaded, is used`)
