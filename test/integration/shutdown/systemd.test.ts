@@ -4,7 +4,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
@@ -15,7 +15,7 @@ import { forgetCheckpoint } from '../../helpers/internals.js'
 import { startHardy } from '../../helpers/hardy.js'
 import { Keeping } from '../../helpers/keeping.js'
 import { Folder } from '../../helpers/plan.js'
-import { Program, waitFor } from '../../helpers/program.js'
+import { Program, programPath, waitFor } from '../../helpers/program.js'
 import { start } from '../../helpers/draining.js'
 
 interface Notice {
@@ -112,6 +112,18 @@ test('systemd does not wait for a reload that is refused', async () => {
     [program.pid, ['RELOADING', 'MONOTONIC_USEC']],
     [program.pid, ['READY']]
   ])
+})
+
+test('a service whose Node was removed is reloaded with what runs, also where its pid is in the environment', async () => {
+  using folder = new Folder()
+  const node = folder.at('node')
+  copyFileSync(process.execPath, node)
+  await using program = Program.start(programPath('world.mjs'), { node: 'sh', execArgv: ['-c', 'WATCHDOG_PID=$$ exec "$0" "$@"', node], env: { WATCHDOG_USEC: '30000000' } })
+  await program.event('listening')
+  rmSync(node)
+  process.kill(program.pid, 'SIGHUP')
+  expect(await program.event('listening', ({ generation }) => generation === 2)).toMatchObject({ execPath: `${node} (deleted)` })
+  await program.stderrMatching(/is gone: Node .* is started from what runs now/)
 })
 
 /** What comes at half of it. */

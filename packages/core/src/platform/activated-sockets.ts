@@ -115,7 +115,9 @@ export function throughShell(file: string, args: readonly string[], argv0: strin
   const variables = pidVariables.filter((variable) => env[variable] === ownPid)
   // A shell drops variables whose names are not valid in it.
   const keepsAll = Object.keys(env).every((name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-  if (variables.length === 0 || !keepsAll || !isExecutable(shell) || !isExecutable(file)) return undefined
+  // Of a Node that has no path any more only this process knows where it is (nodeNow): in the shell it would be the shell.
+  const isAnywhere = !file.startsWith('/proc/self/')
+  if (variables.length === 0 || !keepsAll || !isAnywhere || !isExecutable(shell) || !isExecutable(file)) return undefined
   const unset = ofShell.filter((variable) => env[variable] === undefined).map((variable) => `unset ${variable}; `).join('')
   const script = `${unset}${variables.map((variable) => `${variable}=$$ `).join('')}exec "$0" "$@"`
   return { file: shell, argv0: 'sh', args: ['-c', script, wordFor(file, argv0, env), ...args] }
