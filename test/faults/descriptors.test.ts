@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { Scene, aFailedReloadChangesNothing, isAsBefore, kindsOf, nothingIsWritten, settled } from '../helpers/invariants.js'
-import { descriptorsOf, waitFor } from '../helpers/program.js'
+import { descriptorsOf, Program, programPath, waitFor } from '../helpers/program.js'
 
 /** What a child gets of which the program knows nothing: standard input, output and error, and what the test runner itself was given. */
 async function inherited(): Promise<number[]> {
@@ -57,6 +57,15 @@ it('a successor into which not all descriptors fit says so, and the predecessor 
     scene.behave('limit:20')
     return await scene.hangUp(scene.program.pid)
   })
+})
+
+it.runIf(process.getuid?.() === 0)('a user who may start no more processes is told of limits, not of paths', async () => {
+  const asNobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
+  await using program = Program.start(programPath('world.mjs'), { node: 'setpriv', execArgv: [...asNobody, process.execPath] })
+  await program.event('listening')
+  execFileSync('setpriv', [...asNobody, 'prlimit', '--pid', String(program.pid), '--nproc=1:1'])
+  process.kill(program.pid, 'SIGHUP')
+  expect(await program.event('failed')).toMatchObject({ code: 'HANDOVER_SPAWN', message: expect.stringMatching(/^a successor could not be started: spawn .* EAGAIN.*\n {2}Process \d+ .* keeps serving .*\n {2}Check the limits of this process/) })
 })
 
 it('a predecessor that is out of descriptors says so, holds none more than before, and reloads when it has some again', async () => {

@@ -128,7 +128,7 @@ function inParts(cause: unknown, fleet: Fleet): HandoverError {
   if (cause instanceof HandoverError && cause.code !== 'HANDOVER_SPAWN') return cause
   const [what, todo] = cause instanceof HandoverError
     ? [cause.message, 'Check that Node and the working directory are there']
-    : [`a successor could not be started: ${withoutStop((cause as Error).message)}`, 'Check the limits of the keeper (ulimit -n, ulimit -u)']
+    : [`a successor could not be started: ${withoutStop((cause as Error).message)}`, 'Check the limits of the keeper and of its container (ulimit -n, ulimit -u, memory)']
   return new HandoverError('HANDOVER_SPAWN', {
     what, serving: fleet.serves(), todo: `${todo}, then reload again`, onLines: true
   }, { cause })

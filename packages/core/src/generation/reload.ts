@@ -145,7 +145,7 @@ async function launch(context: GenerationContext): Promise<LaunchedSuccessor> {
     throw new HandoverError(isKnown ? error.code : 'HANDOVER_SPAWN', {
       what: isKnown ? message : `a successor could not be started: ${withoutStop(message)}`,
       serving: keepsServing(context),
-      todo: `Check the ${isKnown ? 'paths' : 'limits of this process (ulimit -n, ulimit -u)'}, then reload again`,
+      todo: `Check the ${isKnown ? 'paths' : 'limits of this process and of its container (ulimit -n, ulimit -u, memory)'}, then reload again`,
       onLines: true
     }, { role: 'predecessor', state: 'launching', generation: self.generation, cause: isKnown ? cause : error })
   }

@@ -18,8 +18,13 @@ import { StderrRelay } from './stderr-relay.js'
 
 export type { ProcessEnd } from './spawn-without-fork.js'
 
-const spawnError = (command: CommandLine, cause: unknown): HandoverError =>
-  new HandoverError('HANDOVER_SPAWN', { what: `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}` }, { cause })
+/** There is nothing wrong with the command: the system has no process, memory or descriptor left. */
+const isShort = (cause: unknown): boolean =>
+  ['EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE'].includes((cause as NodeJS.ErrnoException).code ?? '')
+
+const spawnError = (command: CommandLine, cause: unknown): unknown => (isShort(cause) ? cause : new HandoverError('HANDOVER_SPAWN', {
+  what: `${command.file} could not be started in ${command.cwd}: ${(cause as Error).message}`
+}, { cause }))
 
 /** Sockets that a process inherits beside its channel. The variable holds their numbers, followed by `words`. */
 export interface InheritedEnds {
@@ -55,7 +60,7 @@ export interface StartOptions {
 /** The start itself takes some milliseconds: what comes before and behind it is done in other turns of the event loop. */
 const nextTurn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve) })
 
-/** Starts `command` as a successor. Throws HANDOVER_SPAWN. */
+/** Starts `command` as a successor. Throws HANDOVER_SPAWN, or the system's error where that is short of something. */
 export async function start(
   command: CommandLine, env: NodeJS.ProcessEnv, { inherited, withoutFork = false }: StartOptions = {}
 ): Promise<SpawnedProcess> {
