@@ -4,15 +4,18 @@
  */
 
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import net from 'node:net'
 import type { ReloadOutcome } from '@handover/core/internal'
 import type { Load } from '@handover/load'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { connects, freePorts, get } from '../helpers/ask.js'
 import { lastLine } from '../helpers/command.js'
-import { nothingLost, portNeverClosed, traffic } from '../helpers/invariants.js'
+import { childrenOf, nothingLost, portNeverClosed, traffic } from '../helpers/invariants.js'
+import { Folder } from '../helpers/plan.js'
 import { waitFor } from '../helpers/program.js'
 import { Keeping } from '../helpers/keeping.js'
+import { KeptApp } from '../helpers/kept-app.js'
 
 interface Bad {
   readonly what: string
@@ -135,6 +138,18 @@ describe.concurrent('all or nothing', () => {
     nothingLost(await load.stop())
     app.behave('ok')
     expect(await app.reload('--bake', '0')).toMatchObject({ ok: true })
+  })
+
+  it('a clock that is set forward while the new version boots leaves its probe as much time as before', async () => {
+    using folder = new Folder()
+    const [clock, forward] = [folder.at('clock.cjs'), folder.at('forward')]
+    writeFileSync(clock, `const { existsSync } = require('node:fs'), { now } = Date\nDate.now = () => now() + (existsSync(${JSON.stringify(forward)}) ? 3_600_000 : 0)`)
+    writeFileSync(folder.at('server.cjs'), "require('node:http').createServer((_, response) => { setTimeout(() => { response.end() }, 1_000) }).listen(process.env.PORT)")
+    await using app = await KeptApp.start(folder.at('server.cjs'), { env: { NODE_OPTIONS: `--require ${clock}` } })
+    const reload = app.begin('reload', '--probe', '/', '--bake', '0')
+    await waitFor(() => childrenOf(app.program.pid).length === 2)
+    writeFileSync(forward, '')
+    expect(await reload.ended).toMatchObject({ stderr: '', status: 0 })
   })
 
   it('a request that runs in a canary is answered by it although the canary is taken back', async () => {

@@ -190,8 +190,8 @@ export class Keeper implements Fleet {
   /** Goes on with the workers of another keeper, and starts those that are missing. */
   async goOn(): Promise<void> {
     this.#watch()
-    const until = Date.now() + listenersMs
-    while (this.servers.some(({ holds }) => !holds) && Date.now() < until) await sleep(lookMs)
+    const until = performance.now() + listenersMs
+    while (this.servers.some(({ holds }) => !holds) && performance.now() < until) await sleep(lookMs)
     this.setCount(this.count)
     this.#changed()
     await this.#fill()

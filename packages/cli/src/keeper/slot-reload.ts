@@ -224,7 +224,7 @@ export async function probeWorker({ side, lifecycle }: SlotContext, worker: Work
   }
   worker.say({ type: 'probe', listener: spoken.listener }, [theirs])
   closeSync(theirs)
-  const bootedForMs = worker === serverOf(lifecycle.state) ? 0 : Date.now() - worker.startedAt
+  const bootedForMs = worker === serverOf(lifecycle.state) ? 0 : performance.now() - worker.since
   const leftMs = side.readyTimeoutMs(false) - bootedForMs - probeReserveMs
   const deadlineMs = Math.round(Math.max(probeReserveMs, Math.min(probeMs, leftMs)))
   // http, http2 and tls are 5 MB, which a keeper without probes need not have.

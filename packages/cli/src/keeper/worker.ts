@@ -45,6 +45,8 @@ export class Worker {
   readonly pid: number
   readonly slot: number
   readonly startedAt: number
+  /** As performance.now(): since when this keeper has it. */
+  readonly since = performance.now()
   generation = 0
   state: LifecycleState = 'idle'
   /** Of the last `booted`. */
@@ -237,7 +239,7 @@ export interface StartedProcess {
   readonly line: readonly [messages: number, descriptors: number]
 }
 
-/** Throws HANDOVER_SPAWN, or the system's error where descriptors are short. */
+/** Throws HANDOVER_SPAWN, or the system's error where that is short of something. */
 export async function startProcess(command: CommandLine, env: NodeJS.ProcessEnv, slot: number, name: string): Promise<StartedProcess> {
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
   try {
