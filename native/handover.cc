@@ -855,9 +855,13 @@ Value Spawn(const CallbackInfo& info) {
 
 constexpr int kSenders = 16;
 constexpr int kKernel = -1;
-std::atomic<int> senders[kSenders];
-std::atomic<int> senderCount{0};
-struct sigaction heardBefore {};
+
+struct Watched {
+  std::atomic<int> senders[kSenders];
+  std::atomic<int> count;
+  struct sigaction before;
+};
+Watched watched[NSIG];
 
 void NoteSender(int signum, siginfo_t* about, void* context) {
 #ifdef __linux__
@@ -865,37 +869,43 @@ void NoteSender(int signum, siginfo_t* about, void* context) {
 #else
   bool byKernel = about->si_pid == 0;
 #endif
-  int at = senderCount.fetch_add(1);
-  if (at < kSenders) senders[at] = byKernel ? kKernel : about->si_pid;
-  if (heardBefore.sa_flags & SA_SIGINFO) {
-    heardBefore.sa_sigaction(signum, about, context);
-  } else if (heardBefore.sa_handler != SIG_DFL && heardBefore.sa_handler != SIG_IGN) {
-    heardBefore.sa_handler(signum);
+  Watched& signal = watched[signum];
+  int at = signal.count.fetch_add(1);
+  if (at < kSenders) signal.senders[at] = byKernel ? kKernel : about->si_pid;
+  if (signal.before.sa_flags & SA_SIGINFO) {
+    signal.before.sa_sigaction(signum, about, context);
+  } else if (signal.before.sa_handler != SIG_DFL && signal.before.sa_handler != SIG_IGN) {
+    signal.before.sa_handler(signum);
   }
 }
 
-/** For one signal, for which the process has a listener already. Stays until the last listener is removed. sigaction(2) */
+/** For a signal for which the process has a listener already. Stays until the last listener is removed. sigaction(2) */
 Value WatchSenders(const CallbackInfo& info) {
   int signum = 0;
   if (!ReadInt(info, 0, &signum)) return {};
+  if (signum <= 0 || signum >= NSIG) return Answer(info, -EINVAL);
   struct sigaction now {};
   int error = Try([&] { return sigaction(signum, nullptr, &now); });
   if (error < 0) return Answer(info, error);
   if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == NoteSender) return Answer(info, 0);
   if (!(now.sa_flags & SA_SIGINFO) && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN)) return Answer(info, -EINVAL);
-  heardBefore = now;
+  watched[signum].before = now;
   now.sa_sigaction = NoteSender;
   now.sa_flags |= SA_SIGINFO;
   return Answer(info, Try([&] { return sigaction(signum, &now, nullptr); }));
 }
 
-/** The senders of the signal since the last call, the first 16: pids, or -1 for the kernel. */
+/** The senders of a signal since the last call, the first 16: pids, or -1 for the kernel. */
 Value TakeSenders(const CallbackInfo& info) {
   Napi::Env env = info.Env();
-  int count = std::min(senderCount.exchange(0), kSenders);
+  int signum = 0;
+  if (!ReadInt(info, 0, &signum)) return {};
+  if (signum <= 0 || signum >= NSIG) return Answer(info, -EINVAL);
+  Watched& signal = watched[signum];
+  int count = std::min(signal.count.exchange(0), kSenders);
   Napi::Array result = Napi::Array::New(env, count);
   for (int at = 0; at < count; at++) {
-    if (result.Set(static_cast<uint32_t>(at), Napi::Number::New(env, senders[at])).IsNothing()) return {};
+    if (result.Set(static_cast<uint32_t>(at), Napi::Number::New(env, signal.senders[at])).IsNothing()) return {};
   }
   return result;
 }

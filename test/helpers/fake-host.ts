@@ -149,6 +149,7 @@ export class FakeProcess implements Host {
   readonly clock: Clock
   readonly signals = new EventEmitter()
   readonly terminal = { watch: () => undefined, unwatch: () => undefined, hangup: () => ({ isHangup: false, by: '' }) }
+  readonly stops = { watch: () => undefined, isSameStop: () => false }
   readonly inherited: Host['inherited']
   readonly unavailable = undefined
   readonly machine: FakeMachine

@@ -67,6 +67,7 @@ export { inspectorIn } from '../../packages/core/dist/platform/inspector-port.js
 export { keeperMark, parseKeeperMark, successorMark, workerWords } from '../../packages/core/dist/platform/marks.js'
 export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist/platform/memory-file.js'
 export { native, type Native } from '../../packages/core/dist/platform/native.js'
+export { StopSenders } from '../../packages/core/dist/platform/stop-senders.js'
 export { meansHangup } from '../../packages/core/dist/platform/terminal.js'
 export { checkTls } from '../../packages/core/dist/platform/tls-check.js'
 export { MovedTlsSocket } from '../../packages/core/dist/platform/moved-tls-socket.js'

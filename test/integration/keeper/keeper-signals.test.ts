@@ -34,6 +34,24 @@ it('Ctrl-C, which all processes of the terminal get at once, drains once: what r
   expect(app.files).toEqual([])
 })
 
+it('Ctrl-C that npm passes on to the keeper once more, as any starter may, drains all the same', async () => {
+  await using app = await Keeping.start()
+  const held = get(app.target, '/held')
+  const { pid } = await app.program.event('held')
+  const starter = spawn('sh', ['-c', `read word; kill -INT -${app.program.pid}; read word`], { stdio: ['pipe', 'ignore', 'inherit'] })
+  onTestFinished(() => { starter.stdin.end() })
+  starter.stdin.write('now\n')
+  await app.program.event('state', (event) => event.pid === pid && event['to'] === 'draining')
+  process.kill(app.program.pid, 'SIGINT')
+  process.kill(pid, 'SIGINT')
+  // Read after both.
+  expect((await app.run('reload', 'kept')).stderr).toMatch(/is stopping/)
+  process.kill(pid, 'SIGUSR2')
+  expect((await held).status).toBe(200)
+  expect(await app.program.ended).toEqual({ code: 0, signal: null })
+  expect(app.program.stderr).not.toMatch(/ends at once/)
+})
+
 it('a second Ctrl-C ends all of them at once', async () => {
   await using app = await Keeping.start({ workers: 2 })
   const held = get(app.target, '/held').catch((error: unknown) => error)

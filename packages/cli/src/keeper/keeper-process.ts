@@ -3,7 +3,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { subscribe } from 'node:diagnostics_channel'
 import {
-  describeProcess, errorReport, listed, logLine, notifySystemd, Terminal, type Client, type ControlRequest, type ControlSide
+  describeProcess, errorReport, listed, logLine, notifySystemd, StopSenders, Terminal, type Client, type ControlRequest, type ControlSide
 } from '@handover/core/internal'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
@@ -75,7 +75,9 @@ async function answer(keeper: Keeper, request: ControlRequest, client: Client): 
 
 export function listenForSignals(keeper: Keeper): void {
   const terminal = new Terminal()
+  const stops = new StopSenders()
   const stop = (signal: NodeJS.Signals): void => {
+    if (signal !== 'SIGHUP' && stops.isSameStop(signal as 'SIGTERM' | 'SIGINT')) return
     if (keeper.stopping) {
       keeper.end(signal)
       return
@@ -99,6 +101,7 @@ export function listenForSignals(keeper: Keeper): void {
   }
   const reloadSignal = (process.env['HANDOVER_RELOAD_SIGNAL'] ?? 'SIGHUP') as NodeJS.Signals
   process.on('SIGTERM', stop).on('SIGINT', stop)
+  stops.watch()
   listen(reloadSignal, reload)
   if (reloadSignal === 'SIGHUP') terminal.watch()
   // The keeper passes the others on, and must not end by them.

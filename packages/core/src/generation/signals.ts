@@ -55,6 +55,7 @@ export class Signals {
     if (reloadSignal === 'SIGHUP') this.#host.terminal.watch()
     this.#host.signals.on('SIGTERM', this.#onStop)
     this.#host.signals.on('SIGINT', this.#onStop)
+    this.#host.stops.watch()
     this.#host.signals.on('newListener', this.#onListener)
   }
 
@@ -117,6 +118,7 @@ export class Signals {
   }
 
   readonly #onStop = (signal: NodeJS.Signals): void => {
+    if (this.#host.stops.isSameStop(signal as StopSignal)) return
     const isSame = this.#host.clock.now() - this.#keeperStoppedAt < sameSignalMs
     this.#keeperStoppedAt = -Infinity
     if (isSame) return

@@ -15,6 +15,7 @@ import { takeInspectorMark } from '../platform/inspector-port.js'
 import { endProcess, isAlive, noteStarter } from '../platform/processes.js'
 import { logLine } from '../platform/log-line.js'
 import { writeStderr } from '../platform/stderr-relay.js'
+import { StopSenders } from '../platform/stop-senders.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Generation } from './generation.js'
@@ -37,6 +38,7 @@ function realHost(env: NodeJS.ProcessEnv): Host {
     clock: systemClock,
     signals: process,
     terminal: new Terminal(),
+    stops: new StopSenders(),
     inherited: {
       contact: inheritance && new BlockingChannel(inheritance.messages, inheritance.descriptors),
       stderr: inheritance?.stderr,

@@ -10,6 +10,7 @@ import type { KeeperSeat } from '../keeper-link/keeper-link.js'
 import type { LogLevel } from '../options.js'
 import type { Clock } from '../platform/clock.js'
 import type { InheritedStderr } from '../platform/stderr-relay.js'
+import type { StopSenders } from '../platform/stop-senders.js'
 import type { Terminal } from '../platform/terminal.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { LaunchedSuccessor } from './launch.js'
@@ -33,6 +34,8 @@ export interface Host {
   readonly signals: NodeJS.EventEmitter
   /** Tells the hangup of the terminal from a SIGHUP that asks for a reload. */
   readonly terminal: Pick<Terminal, 'watch' | 'unwatch' | 'hangup'>
+  /** Tells a second signal to stop from the first one that is passed on. */
+  readonly stops: Pick<StopSenders, 'watch' | 'isSameStop'>
   readonly inherited: Inherited
   /** Why nothing of this process can be handed over; undefined where it can. */
   readonly unavailable: string | undefined

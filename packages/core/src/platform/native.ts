@@ -167,12 +167,12 @@ export interface Native {
     file: string, args: readonly string[], env: Readonly<Record<string, string | undefined>>, directory: string, fds: readonly number[]
   ): number
   /**
-   * From now on `takeSenders` knows who sends this signal: one signal in a process, from when it has a listener until it has none. -EINVAL:
-   * it has none. sigaction(2), SA_SIGINFO.
+   * From now on `takeSenders` knows who sends this signal, from when the process has a listener for it until it has none. -EINVAL: it has
+   * none. sigaction(2), SA_SIGINFO.
    */
   watchSenders(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
-  takeSenders(): readonly number[]
+  takeSenders(signal: number): readonly number[]
   /** One turn of the event loop without waiting, in a process whose loop does not run yet. 0: nothing keeps the loop alive. */
   runLoop(): number
   /** Counts the TLS records of every SSL_CTX that is made from now on, in all threads. '', or what of OpenSSL is missing. */

@@ -49,7 +49,7 @@ export class Terminal {
 
   /** What the SIGHUP meant that has just come, and which programs sent it (`by`). After a hangup the terminal is released. */
   hangup(): { readonly isHangup: boolean; readonly by: string } {
-    const senders = native?.takeSenders() ?? []
+    const senders = native?.takeSenders(constants.signals.SIGHUP) ?? []
     // A kill(1) lives for a moment, a shell mostly longer.
     const names = new Set(senders.map(nameOfProcess).filter((name) => name !== undefined))
     const by = names.size > 0 ? ` by ${[...names].join(', ')}` : ''
