@@ -70,7 +70,7 @@ export function refusal(answer: ControlAnswer): Failure {
   }
   const { code, reason, what, serving, todo } = answer
   if (what !== undefined) return new Failure({ what, serving, todo }, { code })
-  // Of an older version, or of one that does not know this request.
+  // It may not know this request.
   const versions = `This command is of version ${version}; the process may be of another one, which handover status shows for a keeper`
   return new Failure({ what: reason, todo: code === 'HANDOVER_PROTOCOL' ? versions : undefined }, { code })
 }

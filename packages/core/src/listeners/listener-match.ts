@@ -27,8 +27,8 @@ export function keyOf(asked: AskedAddress): string {
   return `${asked.kind} ${bracket(asked.host ?? '*')}:${asked.port ?? 0}${asked.ipv6Only ? ' ipv6Only' : ''}`
 }
 
-/** The system chose the port, so the listener may come and go. Older versions do not send `ephemeral`; `asked` says it there. */
-export const isEphemeral = ({ ephemeral, kind, asked }: OfferedListener): boolean => ephemeral ?? (kind !== 'unix' && asked.endsWith(':0'))
+/** The system chose the port, so the listener may come and go. */
+export const isEphemeral = ({ ephemeral = false }: OfferedListener): boolean => ephemeral
 
 /** The program listens on a descriptor that it inherited: listen({ fd }). */
 export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.startsWith('fd ')

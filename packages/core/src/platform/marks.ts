@@ -16,7 +16,7 @@ export interface WorkerPlace {
   readonly name: string
 }
 
-/** What follows the two descriptors in the mark of a worker. Keepers and workers of other versions read and write the same. */
+/** What follows the two descriptors in the mark of a worker. */
 export const workerWords = ({ slot, keeper, name }: WorkerPlace): string[] => [String(slot), String(keeper), name]
 
 /** `<messages>,<descriptors>,<slot>,<keeper>,<name>`. Undefined where it is anything else. */

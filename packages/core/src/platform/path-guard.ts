@@ -24,10 +24,8 @@ interface Guard {
   renamed: (from: string, to: string) => void
   /** Folders that the program believes it has removed. */
   readonly removed: Set<string>
-  /** How many words of the command line were taken out of process.execArgv. */
-  words: number
-  /** Those words, as far as they are known: an older copy of this file made the guard without. */
-  hidden?: (readonly string[])[]
+  /** Words of the command line that were taken out of process.execArgv. */
+  readonly hidden: (readonly string[])[]
   isOn: boolean
   /** What the mark named. */
   readonly marked: Set<string>
@@ -41,7 +39,7 @@ const key: unique symbol = Symbol.for('@handover/path-guard')
 const shared = globalThis as unknown as Record<typeof key, Guard | undefined>
 const { linkSync, lstatSync, readdirSync, realpathSync, renameSync, rmSync, unlinkSync } = fs
 const guard: Guard = (shared[key] ??= {
-  isProtected: () => false, renamed: () => undefined, removed: new Set(), words: 0, isOn: false, marked: new Set(),
+  isProtected: () => false, renamed: () => undefined, removed: new Set(), hidden: [], isOn: false, marked: new Set(),
   real: { linkSync, lstatSync, readdirSync, realpathSync, renameSync, rmSync, unlinkSync }
 })
 
@@ -55,7 +53,7 @@ export function protect(isProtected: Guard['isProtected'], renamed: Guard['renam
 }
 
 /** How many words of the command line are missing from process.execArgv. */
-export const hiddenWords = (): number => guard.words
+export const hiddenWords = (): number => guard.hidden.flat().length
 
 const placeOf = (words: readonly string[], all: readonly string[]): number =>
   all.findIndex((_, index) => words.every((word, offset) => all[index + offset] === word))
@@ -65,18 +63,17 @@ export function hideWords(words: readonly string[]): void {
   const at = placeOf(words, process.execArgv)
   if (at < 0) return
   process.execArgv.splice(at, words.length)
-  guard.words += words.length
-  guard.hidden = [...(guard.hidden ?? []), words]
+  guard.hidden.push(words)
 }
 
-/** The command line without the words that were taken out; undefined where they are not known. */
+/** The command line without the words that were taken out; undefined where they do not stand there. */
 export function withoutHidden(all: readonly string[]): string[] | undefined {
   const left = [...all]
-  for (const words of guard.hidden ?? []) {
+  for (const words of guard.hidden) {
     const at = placeOf(words, left)
     if (at >= 0) left.splice(at, words.length)
   }
-  return left.length === all.length - guard.words ? left : undefined
+  return left.length === all.length - hiddenWords() ? left : undefined
 }
 
 /** Reads and removes the mark. Returns all that was ever read from it. */

@@ -46,8 +46,3 @@ describe('a listener in an offer is ephemeral', () => {
     expect(isEphemeral(await listening({ kind: 'tcp', fd: 3 }))).toBe(false)
   })
 })
-
-test('the offer of an older version, which has no flag, is read by what was asked for', async () => {
-  const { ephemeral: _, ...old } = await listening(any)
-  expect(isEphemeral(old)).toBe(true)
-})
