@@ -183,7 +183,7 @@ export function goOnWith(raw: net.Socket, about: MovedTls, secrets: readonly Buf
   if (!read || !write) throw new Error('the keys of a TLS connection are missing')
   const { protocol, cipher, readSequence, writeSequence, fragment, names: [name = '', standardName = '', version = ''] } = about
   const snapshot: TlsSnapshot = {
-    protocol: protocol as TlsSnapshot['protocol'], cipher, read, write, readSequence: BigInt(readSequence),
+    protocol, cipher, read, write, readSequence: BigInt(readSequence),
     writeSequence: BigInt(writeSequence), ...(exporter && { exporter }), ...(fragment !== undefined && { fragment })
   }
   try {

@@ -4,7 +4,7 @@
  */
 
 import { HandoverError } from '../errors.js'
-import { boolean, type Check } from '../protocol/json-lines.js'
+import { boolean } from '../protocol/json-lines.js'
 import { isTypo } from '../typo.js'
 import type { ControlRequest, ReloadRequest } from '../protocol/control-messages.js'
 
@@ -16,6 +16,8 @@ export interface Greeting {
   readonly slot?: number
 }
 
+/** Whether a value can be used. */
+type Check = (value: unknown) => boolean
 const from = (least: number, most: number): Check => (value) =>
   Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
 

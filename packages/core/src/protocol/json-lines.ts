@@ -39,24 +39,37 @@ export class LineReader {
   }
 }
 
-export type Check = (value: unknown) => boolean
-export const string: Check = (value) => typeof value === 'string'
-export const boolean: Check = (value) => typeof value === 'boolean'
-export const number: Check = (value) => typeof value === 'number'
-export const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
-export const object: Check = (value) => typeof value === 'object' && value !== null
-export const list = (of: Check): Check => (value) => Array.isArray(value) && value.every(of)
-export const optional = (check: Check): Check => (value) => value === undefined || check(value)
-export const orNull = (check: Check): Check => (value) => value === null || check(value)
-export const oneOf = (...values: readonly string[]): Check => (value) => values.includes(value as string)
-/** An object whose keys may be any. */
-export const record = (of: Check): Check => (value) => object(value) && !Array.isArray(value) && Object.values(value as object).every(of)
-export const shape = (fields: Readonly<Record<string, Check>>): Check => (value) => {
-  if (!object(value)) return false
-  return Object.keys(fields).every((field) => fields[field]?.((value as Record<string, unknown>)[field]))
-}
+/** Whether a value from another process is a `T`. */
+export type Check<T = unknown> = (value: unknown) => value is T
+/** What passes a check. */
+export type Checked<C> = C extends Check<infer T> ? T : never
 
-export type Shapes<M extends { readonly type: string }> = Readonly<Record<M['type'], Readonly<Record<string, Check>>>>
+/** Where only some words are known (`string as Check<Word>`), a later version may send others. */
+export const string: Check<string> = (value) => typeof value === 'string'
+export const boolean: Check<boolean> = (value) => typeof value === 'boolean'
+export const number: Check<number> = (value) => typeof value === 'number'
+export const count: Check<number> = (value): value is number => Number.isSafeInteger(value) && (value as number) >= 0
+const object = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null
+export const list = <T>(of: Check<T>): Check<readonly T[]> => (value): value is readonly T[] => Array.isArray(value) && value.every(of)
+export const optional = <T>(check: Check<T>): Check<T | undefined> => (value): value is T | undefined => value === undefined || check(value)
+export const orNull = <T>(check: Check<T>): Check<T | null> => (value): value is T | null => value === null || check(value)
+export const oneOf = <T extends string>(...values: readonly T[]): Check<T> => (value): value is T => values.includes(value as T)
+/** An object whose keys may be any. */
+export const record = <T>(of: Check<T>): Check<Readonly<Record<string, T>>> =>
+  (value): value is Readonly<Record<string, T>> => object(value) && !Array.isArray(value) && Object.values(value).every(of)
+
+type Fields = Readonly<Record<string, Check>>
+/** An object with these fields. One that may be undefined may be absent. */
+export type WithFields<F extends Fields> =
+  { readonly [K in keyof F as undefined extends Checked<F[K]> ? never : K]: Checked<F[K]> } &
+  { readonly [K in keyof F as undefined extends Checked<F[K]> ? K : never]?: Exclude<Checked<F[K]>, undefined> }
+export const shape = <F extends Fields>(fields: F): Check<WithFields<F>> =>
+  (value): value is WithFields<F> => object(value) && Object.keys(fields).every((field) => fields[field]?.(value[field]))
+
+/** The fields of messages, by type. */
+export type Shapes<M extends { readonly type: string } = { readonly type: string }> = Readonly<Record<M['type'], Fields>>
+/** The messages of these shapes. */
+export type MessagesOf<S extends Shapes> = { [T in keyof S]: { readonly type: T } & WithFields<S[T]> }[keyof S]
 
 /** How many descriptors go before a message; none, if it is not in the table. */
 export type Descriptors<M extends { readonly type: string }> =
@@ -85,7 +98,7 @@ export const vocabulary = <M extends { readonly type: string }>(
 
 /** A parser of lines, which throws HANDOVER_PROTOCOL with what it found. Unknown fields pass, so that a newer version may add some. */
 export function reader<M extends { readonly type: string }>(shapes: Shapes<M>): (line: string) => M {
-  const table: Readonly<Record<string, Readonly<Record<string, Check>>>> = shapes
+  const table: Shapes = shapes
   return (line) => {
     let value: unknown
     try {
@@ -93,7 +106,7 @@ export function reader<M extends { readonly type: string }>(shapes: Shapes<M>): 
     } catch {
       value = undefined
     }
-    const type = object(value) ? (value as { type?: unknown }).type : undefined
+    const type = object(value) ? value['type'] : undefined
     const fields = typeof type === 'string' && Object.hasOwn(table, type) ? table[type] : undefined
     const wrong = fields && Object.keys(fields).find((field) => !fields[field]?.((value as Record<string, unknown>)[field]))
     if (fields === undefined || wrong !== undefined) {

@@ -3,7 +3,7 @@
  */
 
 import { withoutStop } from '../errors.js'
-import { count, list, number, oneOf, optional, orNull, record, shape, string } from './json-lines.js'
+import { count, list, number, oneOf, optional, orNull, record, shape, string, type Check } from './json-lines.js'
 
 /** A request that had no whole answer at the drain deadline. */
 export interface CutRequest {
@@ -19,7 +19,7 @@ export interface CutRequest {
 export interface ConnectionCounts {
   /** Still open, and served by the successor. */
   readonly moved: number
-  /** Ended by themselves, or after an answer that announced the end. */
+  /** Ended by themselves, or after an answer that said `Connection: close` (or GOAWAY). */
   readonly drained: number
   /** Closed after they had been idle for `linger`, or until the drain deadline. */
   readonly closedIdle: number
@@ -64,14 +64,6 @@ export interface Report {
   readonly connections: ConnectionCounts & {
     /** When the drain began, and those that came to this process since. */
     readonly open: number
-    /** Still open, and served by the successor. */
-    readonly moved: number
-    /** Ended by themselves, or after an answer that said `Connection: close` (or GOAWAY). */
-    readonly drained: number
-    /** Idle for `linger`, or until the drain deadline, and then closed. */
-    readonly closedIdle: number
-    /** Open in the middle of something at the drain deadline. */
-    readonly cut: number
     /** The same by kind: `http`, `https`, `http2`, `upgraded`, `socket`, and what the application names in move(). */
     readonly kinds: Readonly<Record<string, ConnectionCounts>>
     /** Why connections were not moved, and how many: `TLS`, `HTTP/2`, `vetoed by canMove` … Empty where there was no successor. */
@@ -105,11 +97,13 @@ export const peerShape = shape({ pid: count, generation: count })
 export const connectionCounts = { moved: count, drained: count, closedIdle: count, cut: count }
 const phaseMs = orNull(number)
 export const durationsShape = shape({ launch: phaseMs, prepare: phaseMs, commit: phaseMs, move: phaseMs, drain: phaseMs })
-export const stateReportShape = shape({ restored: names, unclaimed: names, failed: list(shape({ name: string, reason: string })) })
+export const stateReportShape: Check<StateReport> = shape({
+  restored: names, unclaimed: names, failed: list(shape({ name: string, reason: string }))
+})
 /** Whatever a later version adds must be optional. */
-export const reportShape = shape({
+export const reportShape: Check<Report> = shape({
   result: oneOf('switched', 'drained', 'undone', 'stopped'),
-  trigger: string,
+  trigger: string as Check<Report['trigger']>,
   predecessor: peerShape,
   successor: orNull(peerShape),
   listeners: shape({ kept: names, added: names, dropped: names }),
@@ -117,7 +111,7 @@ export const reportShape = shape({
   connections: shape({ ...connectionCounts, open: count, kinds: record(shape(connectionCounts)), stayed: record(count) }),
   requestsCut: list(shape({ method: string, path: string, ms: number })),
   requestsCutBeside: optional(count),
-  cleanupCut: optional(string),
+  cleanupCut: optional(string as Check<'close hooks' | StopSignal>),
   durations: durationsShape
 })
 
