@@ -109,7 +109,7 @@ describe('an app that serves', () => {
     expect(reload.stderr).toContain(`Find out what has 127.0.0.1:${port}, and reload again. If it is the old version, it listens there where Handover hands nothing over: in a worker thread,`)
   })
 
-  it('by a server that listened before Handover was loaded: that is said at once, and where a reload fails for it', async () => {
+  it('by a server that listened before Handover was loaded: that is said at a reload, also where it fails for that', async () => {
     using folder = new Folder()
     const [port] = await freePorts(1)
     writeFileSync(folder.at('early.cjs'), `require('node:http').createServer().listen(${port})`)
@@ -117,8 +117,8 @@ describe('an app that serves', () => {
     const execArgv = ['--require', folder.at('early.cjs'), '--require', preloadFile]
     await using program = Program.start(folder.at('app.cjs'), { execArgv, env: { HANDOVER_PRELOAD: '1', HANDOVER_DIR: folder.at('control') } })
     await program.event('listening')
-    await program.stderrMatching(/warn: a server of this process listened before Handover was loaded, and is not handed over/)
     process.kill(program.pid, 'SIGHUP')
+    await program.stderrMatching(/warn: a server of this process listened before Handover was loaded, and is not handed over/)
     await program.stderrMatching(new RegExp(`HANDOVER_SUCCESSOR_EXIT[^]*keeps serving[^]*Find out what has :::${port}, and reload again`))
   })
 

@@ -67,7 +67,7 @@ export class Listening implements ListenHook {
   }
 
   #enter(): void {
-    const { support, signals, settings, log, host } = this.#context
+    const { support, signals, settings, log } = this.#context
     if (this.#isResting) this.#wake()
     if (this.#hasListened) return
     this.#hasListened = true
@@ -76,10 +76,6 @@ export class Listening implements ListenHook {
     if (cannot !== undefined) {
       log('warn', `${cannot}. The server listens as usual, drains politely and cannot be reloaded.`)
       return
-    }
-    if (host.listenedBefore === true) {
-      log('warn', 'a server of this process listened before Handover was loaded, and is not handed over: the next version finds its port in use. ' +
-        'Let the program load Handover first; under handover run, give it what NODE_OPTIONS loads: handover run --require FILE.')
     }
     this.#refusal = findPredecessor(this.#context)
     // Logged now, and not in the first reload.

@@ -103,12 +103,16 @@ const errorContext = ({ lifecycle, self }: GenerationContext): ErrorContext =>
 // ---- the handover ----
 
 async function handOverTo(context: GenerationContext, order: ReloadOrder, giveUp: AbortSignal): Promise<Report> {
-  const { host, paths, controlSockets, lifecycle, state, startup } = context
+  const { host, paths, controlSockets, lifecycle, state, startup, log } = context
   const begun = host.clock.now()
   paths.hold()
   notifySystemd(reloadNotice())
   controlSockets.heal()
   lifecycle.move('serving', { is: 'launching' })
+  if (host.listenedBefore === true) {
+    log('warn', 'a server of this process listened before Handover was loaded, and is not handed over: the next version finds its port in use. ' +
+      'Let the program load Handover first; under handover run, give it what NODE_OPTIONS loads: handover run --require FILE.')
+  }
   let launched: LaunchedSuccessor
   let switched: SwitchResult
   try {
