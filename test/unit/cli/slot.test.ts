@@ -5,7 +5,7 @@
 
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { addon, openChannel, openPairs, type Channel, type Peer, type ProcessStatus, type Report } from '@handover/core/internal'
-import { FarEnd } from '../../helpers/line.js'
+import { FarEnd, Files } from '../../helpers/line.js'
 import { waitFor } from '../../helpers/program.js'
 import {
   CheckpointStore, CountStore, handoverMessages, keeperMessages, ListenerMembers, Slot, SlotLifecycle, slotMoves, workerMessages,
@@ -47,6 +47,13 @@ class FakeProcess {
     expect((await this.channel.receive())?.message.type).toBe('commit')
     await this.line.is('serving')
     this.channel.send({ type: 'serving' })
+  }
+
+  /** The names of the sections that it is offered. */
+  async offered(): Promise<readonly string[] | undefined> {
+    this.channel.send({ type: 'hello', protocol: 1, pid: this.worker.pid })
+    const { message } = (await this.channel.receive())!
+    return message.type === 'offer' ? message.sections : undefined
   }
 
   async hears(type: string): Promise<void> {
@@ -345,6 +352,27 @@ describe('a slot', () => {
     expect(moves.slice(-4)).toEqual(['handing-over', 'serving', 'starting', 'serving'])
     expect(slot.server?.pid).toBe(to.worker.pid)
     expect(from.worker.how).toBeDefined()
+  })
+
+  it('offers what a blocked worker has saved to the one that replaces it, and to the next one where that fails', async () => {
+    using files = new Files()
+    const { slot, from } = await serving()
+    from.line.sayWith({ type: 'checkpoint', name: 'carts', bytes: 4 }, files, 'full')
+    from.line.say({ type: 'state', state: 'serving', generation: 1 })
+    await from.line.is('serving')
+    readyTimeoutMs = 50
+    const replaced = slot.replace(demands)
+    replaced.catch(() => undefined)
+    await started(2)
+    await waitFor(() => processes[1]!.worker.how !== undefined)
+    readyTimeoutMs = 30_000
+    const failing = await started(3)
+    expect(await failing.offered()).toEqual(['carts'])
+    await failing.ends()
+    await expect(replaced).rejects.toMatchObject({ code: 'HANDOVER_SUCCESSOR_EXIT' })
+    await from.ends()
+    void slot.start().catch(() => undefined)
+    expect(await (await started(4)).offered()).toEqual(['carts'])
   })
 
   it('takes workers that another keeper had: the latest generation serves, the others are stopped', async () => {

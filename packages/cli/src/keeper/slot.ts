@@ -179,6 +179,8 @@ export class Slot implements SlotContext {
   async #replaceBlocked(from: Worker, demands: Demands): Promise<Replacement> {
     this.side.warn(`${from.who} does not answer: its event loop is blocked, or it was stopped. A successor is started without it; when that serves it is ended, and its connections and what it did not save are lost`)
     from.retiring = true
+    // What it saved is for the next one, as after a crash; where that fails and it goes on, it saves again.
+    this.side.checkpoints.crashed(this.index, from.pid)
     let to: Worker
     try {
       to = await this.start(false, demands.withoutState)
