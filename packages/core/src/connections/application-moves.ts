@@ -15,7 +15,7 @@ import {
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { decodeState, encodeState } from '../protocol/value-codec.js'
-import { GiveBackError } from './connection-receiver.js'
+import { giveBack } from './connection-receiver.js'
 import type { ConnectionSender } from './connection-sender.js'
 import type { ConnectionTracker } from './connection-tracker.js'
 import { cargoOf, goOnWith, isSecure, testTls } from './tls-cargo.js'
@@ -236,9 +236,7 @@ export class ApplicationMoves {
       if (about.unread !== undefined) socket.unshift(Buffer.from(about.unread, 'base64'))
       taker(socket, state)
     } catch (error) {
-      const { bytesWritten } = socket
-      socket.destroy()
-      throw bytesWritten > 0 ? new GiveBackError(error instanceof Error ? error.message : String(error), { cause: error }) : error
+      throw giveBack(socket, error)
     }
   }
 }

@@ -8,6 +8,7 @@
  * What it has acknowledged is its own: a process that ends must `refuse()`, and await `idle()`, before it goes.
  */
 
+import type net from 'node:net'
 import type { Channel } from '../protocol/channel.js'
 import { closeAll } from '../protocol/descriptors.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
@@ -36,6 +37,13 @@ export interface Arrivals {
 
 /** A connection cannot be given back: its client has heard from this process. */
 export class GiveBackError extends Error {}
+
+/** Closes this copy. Answers the error to throw. */
+export function giveBack(socket: net.Socket, error: unknown): unknown {
+  const { bytesWritten } = socket
+  socket.destroy()
+  return bytesWritten > 0 ? new GiveBackError(error instanceof Error ? error.message : String(error), { cause: error }) : error
+}
 
 export class ConnectionReceiver {
   readonly #channel: Channel

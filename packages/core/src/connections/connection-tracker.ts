@@ -11,10 +11,11 @@ import {
 } from '../platform/node/connection-handle.js'
 import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
-import { isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
+import { answersHttp1, isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
 import type { MovedTlsSocket } from '../platform/moved-tls-socket.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
+import { giveBack } from './connection-receiver.js'
 import {
   inactivityMs, limitsOf, speaksHttp2, type CanMove, type Connection, type Protocol, type RunningRequest,
   type Session, type Streams, type TrackedServer
@@ -220,6 +221,7 @@ export class ConnectionTracker {
         reader ??= continuing
         this.#continueSession(socket, continuing, secure ? 'secureConnection' : 'connection')
       } else {
+        if (!answersHttp1(server)) throw new Error('the server speaks HTTP/2 alone')
         if (secure) reader = socket = this.#goOnSecure(socket, secure, keys)
         server.emit(secure ? 'secureConnection' : 'connection', socket)
         if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
@@ -229,8 +231,7 @@ export class ConnectionTracker {
       }
       return socket
     } catch (error) {
-      socket.destroy()
-      throw error
+      throw giveBack(socket, error)
     } finally {
       this.#receiving = undefined
     }

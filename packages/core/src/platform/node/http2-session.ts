@@ -24,9 +24,17 @@ function behindSymbol(owner: object, description: string): unknown {
 export const socketOfSession = (session: http2.Http2Session): net.Socket | undefined =>
   behindSymbol(session, 'socket') as net.Socket | undefined
 
+const optionsOf = (server: net.Server): { readonly settings?: http2.Settings; readonly allowHTTP1?: boolean } | undefined =>
+  behindSymbol(server, 'options') as ReturnType<typeof optionsOf>
+
 /** The settings that a server begins its sessions with. */
-export const settingsOfServer = (server: net.Server): http2.Settings =>
-  (behindSymbol(server, 'options') as { settings?: http2.Settings } | undefined)?.settings ?? {}
+export const settingsOfServer = (server: net.Server): http2.Settings => optionsOf(server)?.settings ?? {}
+
+/** A server of HTTP/2 alone answers 403 to a connection of HTTP/1, before anything was asked. */
+export function answersHttp1(server: net.Server): boolean {
+  const options = optionsOf(server)
+  return !('updateSettings' in server) || options === undefined || options.allowHTTP1 === true
+}
 
 /** What `http2.createServer()` does with a connection. */
 export const isSessionMaker = (listener: unknown, server: net.Server): boolean =>
