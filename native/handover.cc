@@ -473,7 +473,7 @@ Value DuplicateTo(const CallbackInfo& info) {
 Value Lock(const CallbackInfo& info) {
   int fd = -1;
   if (!ReadInt(info, 0, &fd)) return {};
-  return Answer(info, Try([&] { return flock(fd, LOCK_EX); }));
+  return Answer(info, Try([&] { return flock(fd, LOCK_EX | LOCK_NB); }));
 }
 
 /** RLIMIT_NOFILE, the soft limit. As a double, "unlimited" is close enough. */

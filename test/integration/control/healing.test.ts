@@ -100,6 +100,24 @@ it('a directory that others can enter meanwhile fails no reload, also where the 
   expect((await place.run('reload', 'shop', '--bake', '0')).status).toBe(0)
 })
 
+it.runIf(process.platform === 'linux')('a program that has a lock on the directory keeps no server from serving, with a keeper or without one', async () => {
+  await using place = new Place()
+  const holder = spawn('flock', ['--no-fork', place.sockets, 'sh', '-c', 'echo locked; exec sleep 1000'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  await once(holder.stdout, 'data')
+  const keeper = place.begin('run', '--spare', 'off', '--name', 'job', programPath('world.mjs'))
+  const program = await place.start({ name: 'shop' })
+  const locked = `${place.sockets} is locked by another process`
+  expect(program.stderr).toContain(`${locked}. This process serves without its name`)
+  await waitFor(() => keeper.output.stdout.includes('"listening"'))
+  expect(keeper.output.stderr).toContain(`${locked}. The commands handover reload, status and stop do not find this app`)
+  const status = await place.status()
+  expect(status.flatMap(({ processes }) => processes.map(({ pid }) => pid))).toContain(program.pid)
+  keeper.child.kill()
+  await keeper.ended
+  holder.kill()
+  await once(holder, 'exit')
+})
+
 it.runIf(process.getuid?.() === 0)('who looks where the app is not is told where it is: with another TMPDIR, or a /tmp of its own', async () => {
   using folder = new Folder()
   const uid = 65_534

@@ -15,6 +15,8 @@ const statusMs = 3_000
 const hiddenMs = 6_000
 const hiddenLookMs = 100
 const againMs = 10_000
+/** How long another process may hold the lock of the directory at the start. */
+const lockedMs = 2_000
 
 /**
  * Undefined if no directory can be used: then `late` is called when one can be used at last. `given`: the user chose the name. Throws a
@@ -24,7 +26,7 @@ export async function takeKeeperName(
   name: string, given: boolean, side: ControlSide, late: (control: ControlSocket) => void
 ): Promise<ControlSocket | undefined> {
   try {
-    return await take(name, side)
+    return await take(name, side, lockedMs)
   } catch (error) {
     if (error instanceof Failure) throw error
     // A relative HANDOVER_DIR stays wrong.
@@ -47,9 +49,9 @@ function tryAgain(name: string, side: ControlSide, late: (control: ControlSocket
   }, againMs).unref()
 }
 
-async function take(name: string, side: ControlSide): Promise<ControlSocket> {
+async function take(name: string, side: ControlSide, lockMs?: number): Promise<ControlSocket> {
   await refuseSecond(name)
-  const found = takeName(name)
+  const found = takeName(name, lockMs)
   if ('takenBy' in found) throw notStarted(`another process (${found.takenBy}) has just taken the name ${name}`, 'Choose another one with --name')
   if (found.insteadOf !== undefined) side.note?.(`${found.insteadOf}: the control socket of ${name} is ${found.file} instead`)
   const server = new ControlSocket(found.file, found.listening, side)

@@ -19,6 +19,8 @@ import { checkPeer, connectTo, hiddenHolder, listenAt, pidBehind, underLock } fr
 /** How long a process may take to make its path again, and how often it is looked for. */
 const hiddenMs = 5_000
 const hiddenLookMs = 50
+/** How long another process may hold the lock of a directory where this one serves nothing yet. */
+const lockedMs = 2_000
 
 /**
  * A connection to a control socket, for one request. Undefined where no process listens. Throws HANDOVER_PEER_UID where the process of
@@ -63,19 +65,19 @@ export interface TakenName {
 export const findOrBecome = (name: string): { readonly predecessor: BlockingChannel } | TakenName => takeUnless(name, (file) => {
   const pair = connectPair(file)
   return pair && { predecessor: new BlockingChannel(...pair) }
-}, hiddenMs)
+}, hiddenMs, lockedMs)
 
-/** Takes the name where no process listens under it. Throws as `findOrBecome` does. */
-export const takeName = (name: string): TakenName | { readonly takenBy: number } => takeUnless(name, (file) => {
+/** Takes the name where no process listens under it. `patienceMs`: for the lock of the directory. Throws as `findOrBecome` does. */
+export const takeName = (name: string, patienceMs = 50): TakenName | { readonly takenBy: number } => takeUnless(name, (file) => {
   const fd = connect(file)
   return fd === undefined ? undefined : { takenBy: pidBehind(fd) }
-}, 0)
+}, 0, patienceMs)
 
 /** `look` is called for each path where the name could stand. `patienceMs`: how long a process whose path was removed is waited for. */
-function takeUnless<T>(name: string, look: (file: string) => T | undefined, patienceMs: number): T | TakenName {
+function takeUnless<T>(name: string, look: (file: string) => T | undefined, patienceMs: number, lockedMs: number): T | TakenName {
   const until = performance.now() + patienceMs
   for (;;) {
-    const found = inFirstUsablePlace<T | TakenName | undefined>(name, (file, insteadOf) => underLock(path.dirname(file), () => {
+    const found = inFirstUsablePlace<T | TakenName | undefined>(name, (file, insteadOf) => underLock(path.dirname(file), lockedMs, () => {
       for (const other of new Set([...filesOf(name), file])) {
         const process = look(other)
         if (process !== undefined) return process

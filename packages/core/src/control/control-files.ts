@@ -11,12 +11,14 @@ import path from 'node:path'
 import { addon, check, systemError } from '../platform/native.js'
 import { socketsOf } from '../platform/processes.js'
 import { HandoverError } from '../errors.js'
-import { isUsable, places, placesOfOthers, userId } from './control-places.js'
+import { isUsable, PlaceProblem, places, placesOfOthers, userId } from './control-places.js'
 
 /** In the flags of /proc/net/unix: the socket listens. */
 const listens = '00010000'
 /** In one line. */
 const mostNamed = 4
+/** How often a lock is tried that another process has: it has it for a moment. */
+const lockLookMs = 5
 const temporary = (file: string): string => `${file}.new`
 
 /** A connection. Undefined where no process listens: there is no file, or it is stale, or its process is about to end. */
@@ -35,12 +37,16 @@ export function pidBehind(fd: number): number {
   return typeof peer === 'number' ? 0 : peer.pid
 }
 
-/** Runs `act` while no other process does so for the same directory, by flock(2). */
-export function underLock<T>(folder: string, act: () => T): T {
+/**
+ * Runs `act` while no other process does so for the same directory, by flock(2). Blocks the thread. Throws a PlaceProblem where another
+ * process holds the lock for longer than `patienceMs`: a program of the user's, or one that was stopped meanwhile.
+ */
+export function underLock<T>(folder: string, patienceMs: number, act: () => T): T {
+  const until = performance.now() + patienceMs
   for (;;) {
     const lock = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      check(addon().lock(lock), 'flock')
+      lockBy(lock, folder, until)
       // It may have been removed and made again while this process waited.
       const { dev, ino } = fstatSync(lock)
       const now = statSync(folder)
@@ -48,6 +54,19 @@ export function underLock<T>(folder: string, act: () => T): T {
     } finally {
       closeSync(lock)
     }
+  }
+}
+
+function lockBy(lock: number, folder: string, until: number): void {
+  for (;;) {
+    const error = addon().lock(lock)
+    if (error >= 0) return
+    const problem = systemError(error, 'flock')
+    if (problem.code !== 'EAGAIN') throw problem
+    if (performance.now() > until) {
+      throw new PlaceProblem(folder, 'is locked by another process', 'End what holds the lock (lslocks shows it), or set HANDOVER_DIR to another directory.')
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, lockLookMs)
   }
 }
 

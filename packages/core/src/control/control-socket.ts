@@ -17,6 +17,8 @@ import { connectTo, listenAt, pidBehind, underLock } from './control-files.js'
 import { inFirstUsablePlace, userId } from './control-places.js'
 
 const lookMs = 2_000
+/** How long another process may hold the lock of the directory: this one serves, and tries again. */
+const lockedMs = 50
 /** Cleaners remove files that are days old. */
 const freshMs = 3_600_000
 
@@ -183,7 +185,7 @@ function touch(file: string): void {
 /** The socket and its path from now on, or the pid of a process that has its name. Throws the error that keeps a socket from being made. */
 function bindAgain({ file: before, fd }: BoundSocket): BoundSocket | number {
   const bound = (file: string, socket: number): BoundSocket => ({ file, fd: socket, id: idAt(file) })
-  return inFirstUsablePlace<BoundSocket | number>(path.basename(before, '.sock'), (file) => underLock(path.dirname(file), () => {
+  return inFirstUsablePlace<BoundSocket | number>(path.basename(before, '.sock'), (file) => underLock(path.dirname(file), lockedMs, () => {
     const other = connectTo(file)
     if (other === undefined) return bound(file, listenAt(file))
     // On a file system that gives a file another number our own socket answers.

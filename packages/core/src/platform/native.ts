@@ -132,7 +132,7 @@ export interface Native {
    * sd_notify(3) it waits while the receiver's queue is full.
    */
   sendDatagram(path: string, data: Uint8Array, fds?: readonly number[]): number
-  /** flock(2) LOCK_EX, blocking; released when the descriptor is closed. */
+  /** flock(2) LOCK_EX, without waiting: -EAGAIN; released when the descriptor is closed. */
   lock(fd: number): number
   /** getrlimit(2): how many descriptors this process may have open (RLIMIT_NOFILE, the soft limit). */
   openFilesLimit(): number
