@@ -12,7 +12,7 @@ import { HandoverError, withoutStop } from '../errors.js'
 import type { Clock, Timer } from '../platform/clock.js'
 import { uniqueWord } from '../platform/on-demand.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import type { OfferedListener, OfferedSocket } from '../protocol/handover-messages.js'
 import { findOrBecome, takeName, type TakenName } from './control-client.js'
 import { listenAt } from './control-files.js'
 import { inFirstUsablePlace, PlaceProblem, places } from './control-places.js'
@@ -34,12 +34,6 @@ export interface ControlSocketsSide extends Pick<Required<ControlSide>, 'keeperC
   isKept(): boolean
   /** Of the named socket. */
   readonly named: Required<Omit<ControlSide, 'keeperCalled' | 'userChanged'>>
-}
-
-/** The named control socket as a part of an offer. */
-export interface OfferedControlSocket {
-  readonly about: OfferedListener
-  readonly fd: number
 }
 
 /** Warns of a failure, once until it is another one, and tries again now and then. */
@@ -140,7 +134,7 @@ export class ControlSockets {
    * Inherits the control socket of an offer, where this program still goes by the same name. It is quiet until `serve()`.
    * `take`: takes out of the offer the control socket that is meant.
    */
-  inherit(take: (isMeant: (about: OfferedListener) => boolean) => OfferedControlSocket | undefined): void {
+  inherit(take: (isMeant: (about: OfferedListener) => boolean) => OfferedSocket | undefined): void {
     const name = this.#side.name()
     if (name === undefined) return
     try {
@@ -186,7 +180,7 @@ export class ControlSockets {
   }
 
   /** What a successor is offered. */
-  get offered(): OfferedControlSocket | undefined {
+  get offered(): OfferedSocket | undefined {
     if (!this.#named) return undefined
     const { file: address, fd, id } = this.#named
     const words = { name: 'control', kind: 'control', asked: 'control' } as const

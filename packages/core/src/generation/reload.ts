@@ -12,9 +12,9 @@ import { HandoverError, withoutStop, type ErrorContext, type ErrorParts } from '
 import { announce, keepsServing } from '../handover/announcements.js'
 import type { LaunchedSuccessor } from '../handover/launch.js'
 import { handOver, type PredecessorSide, type SwitchResult } from '../handover/predecessor.js'
-import type { PassedListener } from '../keeper-link/passed-listener.js'
 import { endsContainer, endsService } from '../platform/processes.js'
 import { notifySystemd, reloadNotice } from '../platform/systemd-notify.js'
+import type { OfferedSocket } from '../protocol/handover-messages.js'
 import { describeProcess, noState, processFirst, type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
 import type { ReloadOptions } from './handover-api.js'
@@ -25,7 +25,7 @@ export interface ReloadOrder {
   /** A successor that this process has not started; without it this process starts one. */
   readonly caller?: Caller
   /** Listeners of the keeper that are offered as well. Their descriptors belong to the reload. */
-  readonly more?: readonly PassedListener[]
+  readonly more?: readonly OfferedSocket[]
   readonly options?: ReloadOptions
 }
 
@@ -180,7 +180,7 @@ async function switchTo(
 }
 
 function offer(
-  { registry, controlSockets, failures }: GenerationContext, more: readonly PassedListener[]
+  { registry, controlSockets, failures }: GenerationContext, more: readonly OfferedSocket[]
 ): ReturnType<PredecessorSide['offer']> {
   // What the program has closed may be open in the next version: its port must be free.
   registry.drop()

@@ -6,11 +6,11 @@
 import type dgram from 'node:dgram'
 import { closeSync } from 'node:fs'
 import type net from 'node:net'
-import type { ListenerRegistry, OfferedSocket } from '../listeners/listener-registry.js'
+import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import { onceListensNoMore } from '../listeners/listening-end.js'
 import { native } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import type { OfferedListener, OfferedSocket } from '../protocol/handover-messages.js'
 import { accepts, type Lifecycle } from '../protocol/lifecycle.js'
 
 export class SpareListeners {

@@ -10,8 +10,8 @@ import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import { adoptDescriptor } from '../platform/node/connection-handle.js'
 import { acceptAlso } from '../platform/node/listen-handle.js'
 import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
+import type { OfferedSocket } from '../protocol/handover-messages.js'
 import type { ServerProtocol, Spoken } from '../protocol/keeper-messages.js'
-import type { PassedListener } from './passed-listener.js'
 
 export class CoveredListeners {
   readonly #registry: ListenerRegistry
@@ -24,7 +24,7 @@ export class CoveredListeners {
   }
 
   /** Accepts from exactly these beside its own; where it `accepts` nothing any more, they are closed. */
-  cover(listeners: readonly PassedListener[], accepts: boolean): void {
+  cover(listeners: readonly OfferedSocket[], accepts: boolean): void {
     const before = this.#closers
     this.#closers = []
     for (const { about, fd } of listeners) {

@@ -12,14 +12,13 @@ import { native } from '../platform/native.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { Received } from '../protocol/descriptors.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import { socketsOf, type MessageOf, type OfferedListener, type OfferedSocket } from '../protocol/handover-messages.js'
 import {
-  keeperProtocol, keeperMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
+  keeperProtocol, keeperMessages, type CountedBy, type CountFile, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
 } from '../protocol/keeper-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import { errorReport } from '../protocol/reload-outcome.js'
 import type { Report } from '../protocol/report.js'
-import { passed, type PassedListener } from './passed-listener.js'
 
 /**
  * The keeper waits for the other processes no longer than a second. This process waits longer: without the keeper's answer a total could go
@@ -30,10 +29,10 @@ const gatherMs = 5_000
 /** What the keeper wants (keeper-messages.ts). Descriptors belong to the one who is called, where nothing else is said. */
 export interface KeeperLinkSide {
   /** `channel`: the two descriptors of the channel to the successor, process `pid`. `more`: listeners to be offered as well. */
-  reload(pid: number, channel: readonly [number, number], more: readonly PassedListener[], options: Wishes): void
+  reload(pid: number, channel: readonly [number, number], more: readonly OfferedSocket[], options: Wishes): void
   recall(reason: string): void
   settle(): void
-  cover(listeners: readonly PassedListener[]): void
+  cover(listeners: readonly OfferedSocket[]): void
   probe(listener: string, fd: number): void
   stop(last: boolean, signal: string | undefined): void
   status(): ProcessStatus
@@ -46,18 +45,8 @@ export interface KeeperLinkSide {
   warn(line: string): void
 }
 
-/** What another process counts; the descriptor belongs to the receiver. `of`: the process's id. */
-export interface CountFile {
-  readonly of: string
-  readonly fd: number
-}
-
 /** The names of listeners: taken over, new, and not listened on any more. */
-export interface Claims {
-  readonly kept: readonly string[]
-  readonly added: readonly string[]
-  readonly dropped: readonly string[]
-}
+type Claims = Pick<MessageOf<'ready'>, 'kept' | 'added' | 'dropped'>
 
 /** What is done for each message of the keeper. */
 type Actions = { readonly [T in KeeperMessage['type']]: (message: Extract<KeeperMessage, { type: T }>, fds: readonly number[]) => void }
@@ -123,11 +112,11 @@ export class KeeperLink {
     veto: ({ reason }) => { this.#gate?.(reason) },
     probe: ({ listener }, fds) => { this.#side.probe(listener, fds[0]!) },
     reload: ({ pid, listeners, withoutState, allowDrop }, fds) => {
-      this.#side.reload(pid, [fds[0]!, fds[1]!], passed(listeners, fds.slice(2)), { withoutState, allowDrop })
+      this.#side.reload(pid, [fds[0]!, fds[1]!], socketsOf(listeners, fds.slice(2)), { withoutState, allowDrop })
     },
     recall: ({ reason }) => { this.#side.recall(reason) },
     settle: () => { this.#side.settle() },
-    cover: ({ listeners }, fds) => { this.#side.cover(passed(listeners, fds)) },
+    cover: ({ listeners }, fds) => { this.#side.cover(socketsOf(listeners, fds)) },
     stop: ({ last, signal }) => { this.#side.stop(last, signal) },
     leave: () => { this.#leaving = true },
     ask: ({ id }) => { this.#line.send({ type: 'status', id, status: this.#side.status() }) },

@@ -72,18 +72,14 @@ export function hookBind(hook: ListenHook, socket: dgram.Socket): void {
     }
     const listening = args.findLast((argument) => typeof argument === 'function') as (() => void) | undefined
     try {
-      if (answer) {
-        bindQuietly(socket)
-        joinAgain(socket)
+      if (answer || isQuiet) bindQuietly(socket)
+      if (answer) joinAgain(socket)
+      const inherited = answer ?? opened
+      if (inherited) {
         // bind({ fd }) emits 'listening' before it returns; every other bind() emits it later.
-        postponing(socket, 'listening', () => bind({ fd: answer.fd }, listening))
-        bound()
-      } else if (opened) {
-        if (isQuiet) bindQuietly(socket)
-        postponing(socket, 'listening', () => bind({ fd: opened.fd }, listening))
+        postponing(socket, 'listening', () => bind({ fd: inherited.fd }, listening))
         bound()
       } else {
-        if (isQuiet) bindQuietly(socket)
         emitter(socket).once(errorMonitor, failed)
         socket.prependOnceListener('listening', bound)
         bind(...args)

@@ -14,16 +14,15 @@ import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
 import { isTlsServer } from '../platform/on-demand.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import type { OfferedListener, OfferedSocket } from '../protocol/handover-messages.js'
 import { isServer, listenerOf, type Listener } from './listener.js'
 import { addressesOf, isEphemeral, isInTheWay, overlap, type AskedAddress } from './listener-match.js'
 import { listensNoMore, onceListensNoMore } from './listening-end.js'
-import { OfferedSockets, type OfferedSocket } from './offered-sockets.js'
+import { OfferedSockets } from './offered-sockets.js'
 import { fileId, locate, type SocketFile } from './socket-file-hold.js'
 import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
 
 export type { Listener } from './listener.js'
-export type { OfferedSocket } from './offered-sockets.js'
 
 export class ListenerRegistry {
   readonly #listeners = new Set<Listener>()

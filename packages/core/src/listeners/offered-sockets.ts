@@ -8,15 +8,10 @@ import { closeSync } from 'node:fs'
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
 import { addon, systemError } from '../platform/native.js'
-import type { OfferedListener } from '../protocol/handover-messages.js'
+import { socketsOf, type OfferedListener, type OfferedSocket } from '../protocol/handover-messages.js'
 import { find, mismatch, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
 import { addName, fileId, locate } from './socket-file-hold.js'
-
-export interface OfferedSocket {
-  readonly about: OfferedListener
-  readonly fd: number
-}
 
 /** Its path leads to another socket, or nowhere. */
 const leadsElsewhere = ({ about: { kind, file, address } }: OfferedSocket): boolean =>
@@ -31,22 +26,22 @@ export class OfferedSockets {
 
   /** Takes an offer. Throws HANDOVER_LISTENER_MISMATCH; the descriptors are closed then. */
   take(listeners: readonly OfferedListener[], fds: readonly number[]): void {
+    const sockets = socketsOf(listeners, fds)
     try {
-      listeners.forEach((about, index) => {
-        const fd = fds[index] ?? -1
+      for (const { about, fd } of sockets) {
         const found = addon().describe(fd)
         const difference = typeof found === 'number' ? `not a socket (${systemError(found, 'getsockopt').code ?? ''})` : mismatch(about, found)
-        if (difference === undefined) return
+        if (difference === undefined) continue
         const what = `the descriptor for "${about.name}" is ${difference}`
         throw new HandoverError('HANDOVER_LISTENER_MISMATCH', {
           what, serving: 'The predecessor goes on serving', todo: 'Nothing was taken over'
         })
-      })
+      }
     } catch (error) {
       fds.forEach((fd) => { closeSync(fd) })
       throw error
     }
-    listeners.forEach((about, index) => this.#sockets.add({ about, fd: fds[index] ?? -1 }))
+    for (const socket of sockets) this.#sockets.add(socket)
   }
 
   /** The one that a listen() call means; undefined where there is none. `waits`: this process does not serve yet. */

@@ -47,6 +47,16 @@ export const listenerShape = shape({
 })
 export type OfferedListener = Checked<typeof listenerShape>
 
+/** A listener with its descriptor, on its way to another process. The receiver closes it. */
+export interface OfferedSocket {
+  readonly about: OfferedListener
+  readonly fd: number
+}
+
+/** The descriptors are in the order of the listeners. */
+export const socketsOf = (listeners: readonly OfferedListener[], fds: readonly number[]): OfferedSocket[] =>
+  listeners.map((about, index) => ({ about, fd: fds[index]! }))
+
 /** `offer`: when the reload began. `final`: after the predecessor's last request. `checkpoint`: of a process that has crashed. */
 export const sectionPhase = oneOf('offer', 'final', 'checkpoint')
 export type SectionPhase = Checked<typeof sectionPhase>

@@ -28,6 +28,12 @@ export const countedByShape = shape({
 })
 export type CountedBy = Checked<typeof countedByShape>
 
+/** What another process counts, as a file. The descriptor belongs to the receiver. `of`: the id of the process. */
+export interface CountFile {
+  readonly of: string
+  readonly fd: number
+}
+
 const wishes = { withoutState: boolean, allowDrop: boolean }
 export type Wishes = WithFields<typeof wishes>
 

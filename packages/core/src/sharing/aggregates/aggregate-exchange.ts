@@ -10,7 +10,7 @@ import { closeSync } from 'node:fs'
 import { Aggregates, type Exchange } from './aggregate.js'
 import type { Snapshot, SnapshotPart } from './count-once.js'
 import { count, list, number, optional, shape, string } from '../../protocol/json-lines.js'
-import type { CountedBy } from '../../protocol/keeper-messages.js'
+import type { CountedBy, CountFile } from '../../protocol/keeper-messages.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
 import type { PeerMessages } from '../peer-messages.js'
 import { TimeLimit } from '../sections/abortable.js'
@@ -42,19 +42,13 @@ const shapes = {
   '@count': shape({ topic: string, snapshot: part })
 }
 
-/** What another process counts, as a file. The descriptor belongs to the receiver. `of`: the id of the process. */
-export interface GatheredCount {
-  readonly of: string
-  readonly fd: number
-}
-
 /**
  * What this wing needs of a keeper; the link to the keeper has this shape. Everything travels as files. A descriptor stays the caller's,
  * who may close it as soon as the call returns.
  */
 export interface CountGatherer {
   /** What all others count, with those that are gone. Undefined where the keeper is gone or silent. */
-  gather(topic: string, snapshot: CountedBy, fd: number): Promise<GatheredCount[] | undefined>
+  gather(topic: string, snapshot: CountedBy, fd: number): Promise<CountFile[] | undefined>
   /** What this process has counted, at its end. False where the keeper does not get it. */
   tally(topic: string, snapshot: CountedBy, fd: number): boolean
 }
