@@ -3,15 +3,11 @@
 
 import { parseCommand, type Command } from './command-line/arguments.js'
 import type { Failure } from './failure.js'
-import { version } from './command-line/version.js'
 
 async function run(command: Command): Promise<number> {
   switch (command.is) {
     case 'print':
       process.stdout.write(command.text)
-      return 0
-    case 'version':
-      process.stdout.write(`${version}\n`)
       return 0
     case 'completion':
       process.stdout.write((await import('./command-line/completion.js')).completionOf(command.shell))
@@ -32,7 +28,7 @@ async function run(command: Command): Promise<number> {
 const isFailure = (error: unknown): error is Failure => error instanceof Error && 'json' in error && 'status' in error
 
 /** These do nothing but to print. */
-const printing: readonly Command['is'][] = ['print', 'version', 'completion', 'status', 'report']
+const printing: readonly Command['is'][] = ['print', 'completion', 'status', 'report']
 
 // What reads the output, head(1) or a pager, may end early: what was asked for is still done, and the exit status says how.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)

@@ -2,7 +2,9 @@
 
 import { readdirSync, unlinkSync } from 'node:fs'
 import path from 'node:path'
-import { findPlaces, HandoverError, isAlive, listenerPid, statOf, whyDeaf, wordsOf } from '@handover/core/internal'
+import {
+  findPlaces, HandoverError, isAlive, listenerPid, statOf, whyDeaf, wordsOf, type Peer, type ProcessStatus
+} from '@handover/core/internal'
 import { NoListener, NoAnswer, statusOf } from '../control/ask.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
@@ -53,6 +55,12 @@ export async function findApps(): Promise<FoundApps> {
   }))
   silent.sort((a, b) => (a.file < b.file ? -1 : 1))
   return { looked: found.looked, apps: group(answered, keeperOf), silent, left: left.sort() }
+}
+
+/** What these processes say of themselves now; undefined where one is gone or silent. */
+export async function statusesOf(peers: readonly Peer[]): Promise<(ProcessStatus | undefined)[]> {
+  const processes = (await findApps()).apps.flatMap((app) => app.processes)
+  return peers.map((peer) => processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation))
 }
 
 function silenceOf(file: string): Silence {

@@ -1,6 +1,6 @@
 /**
  * The command line as data. A word that cannot be understood is one line that says what was found, what is expected and where to look.
- * Pure but for the number of processors that `max` stands for.
+ * Pure but for the number of processors that `max` stands for, and the version of this package.
  */
 
 import { availableParallelism } from 'node:os'
@@ -12,6 +12,7 @@ import {
 } from './commands.js'
 import { helpOf, overview } from './help.js'
 import { nearest } from './suggest.js'
+import { version } from './version.js'
 
 export interface HostAndPort {
   readonly host: string
@@ -55,7 +56,6 @@ export type Shell = (typeof commands)['completion']['words'][number]
 /** `target`: a name or a pid. */
 export type Command =
   | { readonly is: 'print'; readonly text: string }
-  | { readonly is: 'version' }
   | { readonly is: 'completion'; readonly shell: Shell }
   | { readonly is: 'run'; readonly options: RunOptions }
   | {
@@ -76,7 +76,7 @@ export type Command =
 export function parseCommand(words: readonly string[]): Command {
   const [word, ...rest] = words
   if (word === undefined) return { is: 'print', text: overview }
-  if (word === '--version' || word === '-v') return { is: 'version' }
+  if (word === '--version' || word === '-v') return { is: 'print', text: `${version}\n` }
   if (word === 'help' || word === '--help' || word === '-h') {
     const [about] = rest
     if (about === undefined || about.startsWith('-')) return { is: 'print', text: overview }

@@ -1,8 +1,8 @@
 /** Where the time of a reload went, phase by phase, for `handover reload --timing`: each new process tells when it reached each step. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Peer, ProcessStatus, ReloadOutcome } from '@handover/core/internal'
-import { findApps } from '../client/find-apps.js'
+import type { ProcessStatus, ReloadOutcome } from '@handover/core/internal'
+import { statusesOf } from '../client/find-apps.js'
 
 /** So long a first request is awaited. */
 const answerMs = 1_000
@@ -33,11 +33,9 @@ type Phase = keyof typeof phases
 export async function timingOf({ at, switched }: ReloadOutcome): Promise<Timing[]> {
   const until = performance.now() + answerMs
   for (;;) {
-    const processes = (await findApps()).apps.flatMap((app) => app.processes)
-    const statusOf = (peer: Peer): ProcessStatus | undefined =>
-      processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation)
-    const found = switched.flatMap(({ slot, to }) => {
-      const start = statusOf(to)?.start
+    const statuses = await statusesOf(switched.map(({ to }) => to))
+    const found = switched.flatMap(({ slot, to }, index) => {
+      const start = statuses[index]?.start
       return start ? [{ slot, pid: to.pid, phases: phasesOf(start, at) }] : []
     })
     const isWhole = found.length === switched.length && found.every((each) => each.phases.answer !== null)

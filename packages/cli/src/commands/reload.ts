@@ -4,7 +4,7 @@ import {
   describeProcess, type ControlAnswer, type Peer, type ReloadOutcome, type ReloadRequest
 } from '@handover/core/internal'
 import { chooseApp, fileOf } from '../client/choose-app.js'
-import { findApps } from '../client/find-apps.js'
+import { findApps, statusesOf } from '../client/find-apps.js'
 import { titleOf } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
@@ -78,11 +78,8 @@ export function refusal(answer: ControlAnswer): Failure {
 /** A predecessor without a keeper does not know the version of its successor: the successor is asked. */
 async function withVersions(switched: ReloadOutcome['switched']): Promise<ReloadOutcome['switched']> {
   if (switched.every(({ version }) => version !== null)) return switched
-  const { apps } = await findApps().catch(() => ({ apps: [] }))
-  const processes = apps.flatMap((app) => app.processes)
-  const versionOf = (peer: Peer): string | null =>
-    processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation)?.version ?? null
-  return switched.map((change) => ({ ...change, version: change.version ?? versionOf(change.to) }))
+  const statuses = await statusesOf(switched.map(({ to }) => to)).catch(() => [])
+  return switched.map((change, index) => ({ ...change, version: change.version ?? statuses[index]?.version ?? null }))
 }
 
 const named = ({ pid, generation }: Peer, version: string | null = null): string =>
