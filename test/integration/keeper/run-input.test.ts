@@ -75,6 +75,20 @@ describe('handover run', () => {
     expect(place.files).toEqual(before)
   })
 
+  it('of a name that is just stopping says so, and its status speaks of no start', async () => {
+    await using app = await Keeping.start()
+    const held = get(app.target, '/held')
+    const { pid } = await app.program.event('held')
+    process.kill(app.program.pid, 'SIGTERM')
+    await app.program.event('state', ({ to }) => to === 'draining')
+    const second = await app.run('run', '--name', 'kept', programPath('build.mjs'))
+    expect(second.status).toBe(1)
+    expect(oneLine(second.stderr)).toBe(`handover run: an app with the name kept is just stopping (process ${app.program.pid}). Nothing was started. Start this one when that has ended (handover stop kept waits for it), or choose another --name.\n`)
+    expect((await app.status())?.keeper?.down).toEqual([])
+    process.kill(pid, 'SIGUSR2')
+    expect((await held).status).toBe(200)
+  })
+
   it('takes the name of a killed process, whose socket is left', async () => {
     await using place = new Place()
     const killed = await place.start({ name: 'job' })

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  ControlSocket, filesOf, HandoverError, hiddenHolder, PlaceProblem, takeName, withoutStop, type ControlSide
+  ControlSocket, filesOf, HandoverError, hiddenHolder, isLeaving, PlaceProblem, takeName, withoutStop, type ControlSide
 } from '@handover/core/internal'
 import { ask, NoListener } from '../control/ask.js'
 import { Failure, notStarted } from '../failure.js'
@@ -78,9 +78,12 @@ async function refuseFound(name: string): Promise<void> {
   for (const file of filesOf(name)) {
     try {
       for await (const answer of ask(file, { type: 'request', verb: 'status' }, () => statusMs)) {
-        const pid = answer.type === 'status' ? (answer.app.keeper?.pid ?? answer.app.processes[0]?.pid) : undefined
-        const what = `an app with the name ${name} runs already${pid === undefined ? '' : ` (process ${pid})`}`
-        throw notStarted(what, `Reload that one (handover reload ${name}), or choose another --name`)
+        const { keeper, processes = [] } = answer.type === 'status' ? answer.app : {}
+        const pid = keeper?.pid ?? processes[0]?.pid
+        const isLast = processes.length > 0 && processes.every(({ state }) => isLeaving(state))
+        const what = `an app with the name ${name} ${isLast ? 'is just stopping' : 'runs already'}${pid === undefined ? '' : ` (process ${pid})`}`
+        const instead = isLast ? `Start this one when that has ended (handover stop ${name} waits for it)` : `Reload that one (handover reload ${name})`
+        throw notStarted(what, `${instead}, or choose another --name`)
       }
     } catch (error) {
       if (!(error instanceof NoListener)) throw error

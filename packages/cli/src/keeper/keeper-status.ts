@@ -14,7 +14,7 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
   for (const status of processes) if (accepts(status.state)) keeper.noteService(status)
   const looking = keeper.workers.map(async (worker) => ({ slot: worker.slot, place: await keeper.lookout.placeOf(worker) }))
   const found = (await Promise.all(looking)).filter(({ place }) => place !== undefined)
-  const down = keeper.active.filter(({ index, server }) => !server && !found.some(({ slot }) => slot === index))
+  const down = keeper.stopping ? [] : keeper.active.filter(({ index, server }) => !server && !found.some(({ slot }) => slot === index))
   const requests = await counting
   const { startedAt, crashes, count, lastReload, since, reloads } = keeper.memory
   return {
