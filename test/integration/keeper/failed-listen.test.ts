@@ -50,6 +50,7 @@ const programs = {
     const open = (at) => http.createServer((request, response) => { response.setHeader('connection', 'close').end('elsewhere') }).listen(port + 1, at)
     const other = open(FROM)
     ${serves}.on('request', ({ url }) => { if (url === '/move') other.close(() => { open(TO) }) })`,
+  job: `const looks = http.createServer().listen(port, '${host}', () => { looks.close(() => { setTimeout(() => { process.exitCode = 5 }, 100) }) })`,
   given: `http.createServer().on('error', () => { process.exitCode = 0 }).listen(port, '${host}')`
 }
 
@@ -214,6 +215,12 @@ test('a listener that a program has closed since does not keep the next version 
   await get({ port, host }, '/close')
   expect(await run.reload()).toMatchObject({ status: 0, stderr: '' })
   expect(await run.answer()).not.toBe(pid)
+})
+
+test('a job that only looks whether a port is free ends by itself, with its own status', async () => {
+  const [port] = await freePorts(1)
+  await using run = new Run('job', port!)
+  expect(await run.program.ended).toEqual({ code: 5, signal: null })
 })
 
 test('a program that gives up without a word is not taken for one that did its work', async () => {

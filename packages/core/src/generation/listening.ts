@@ -171,7 +171,10 @@ export class Listening implements ListenHook {
   #rest(): void {
     const { registry, lifecycle, reloading, startup, signals, controlSockets } = this.#context
     tellKeeper(this.#context)
-    if (registry.listeners.length > 0 || lifecycle.state.is !== 'serving' || reloading) return
+    if (registry.listeners.length > 0 || reloading) return
+    // Before it serves the program may have nothing more to do: it only looked whether a port is free.
+    if (lifecycle.state.is === 'preparing') startup.predecessor?.channel.unref()
+    if (lifecycle.state.is !== 'serving') return
     this.#isResting = true
     startup.settled()
     signals.remove()
