@@ -62,6 +62,7 @@ export class Drain {
   #undone = false
   #timer: NodeJS.Timeout
   readonly #farewell: NodeJS.Timeout
+  readonly #stopping: NodeJS.Timeout | undefined
   readonly #route: Route | undefined
 
   constructor(of: TrackedServer, { lingerMs, deadline, route, stays = 'noSuccessor' }: DrainOptions, forget: () => void) {
@@ -83,7 +84,12 @@ export class Drain {
       if (!route) this.stay(socket, connection)
     }
     if (route) this.#departures = new Departures(of, route, this)
-    else if (stays === 'noSuccessor') this.#endStreams(Math.min(windowMs, stopFarewellMs))
+    else if (stays === 'noSuccessor') {
+      const stopMs = Math.min(windowMs, stopFarewellMs)
+      this.#endStreams(stopMs)
+      // A client may come back on the connection that it has.
+      this.#stopping = setInterval(() => { this.#endStreams(stopMs) }, stopFarewellMs).unref()
+    }
     // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
     setImmediate(() => setImmediate(() => {
       if (this.#undone) return
@@ -353,6 +359,7 @@ export class Drain {
     this.#forced = true
     clearTimeout(this.#timer)
     clearTimeout(this.#farewell)
+    clearInterval(this.#stopping)
   }
 
   /** The process serves again: answers stop saying that they are the last. */
@@ -360,6 +367,7 @@ export class Drain {
     this.#undone = true
     clearTimeout(this.#timer)
     clearTimeout(this.#farewell)
+    clearInterval(this.#stopping)
     this.#departures?.end()
     for (const [socket, connection] of this.#of.connections) {
       unsayLast(connection)

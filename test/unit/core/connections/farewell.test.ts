@@ -3,7 +3,7 @@
 import { socketPair } from '@handover/core/fd'
 import { closeSync, readSync, writeSync } from 'node:fs'
 import http from 'node:http'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { ConnectionTracker, deadlineIn } from '../../../helpers/internals.js'
 import { waitFor } from '../../../helpers/program.js'
 
@@ -44,4 +44,42 @@ test('events that a program writes behind the end of a stream do not end the pro
     return closed
   })
   expect(last).toContain('retry: 1000\n\n')
+})
+
+/** Where timers stand still. */
+const until = async (condition: () => boolean): Promise<void> => { while (!condition()) await new Promise(setImmediate) }
+
+test('in a stop a client that comes back on the connection that it has is sent away again, and then has none', async () => {
+  const [client, accepted] = socketPair()
+  const streams: http.ServerResponse[] = []
+  const server = http.createServer((_request, response) => {
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+    response.write('data: 1\n\n')
+    streams.push(response)
+  })
+  const connections = new ConnectionTracker(server)
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const socket = connections.receive(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+  vi.useFakeTimers({ toFake: ['setTimeout', 'setInterval'] })
+  onTestFinished(() => {
+    vi.useRealTimers()
+    socket.destroy()
+    server.close()
+    closeSync(client)
+  })
+  const ask = async (): Promise<void> => {
+    const { length } = streams
+    writeSync(client, 'GET /events HTTP/1.1\r\nHost: a\r\n\r\n')
+    await until(() => streams.length > length)
+  }
+  await ask()
+  const drain = connections.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000) })
+  onTestFinished(() => { drain.end() })
+  await vi.advanceTimersByTimeAsync(1_900)
+  await until(() => streams[0]!.writableFinished)
+  expect(socket.destroyed).toBe(false)
+  await ask()
+  await vi.advanceTimersByTimeAsync(4_000)
+  await until(() => socket.destroyed)
+  expect(drain.result).toMatchObject({ drained: 1, cut: 0, requestsCut: [] })
 })
