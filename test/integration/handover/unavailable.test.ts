@@ -155,6 +155,13 @@ describe('where a process cannot be handed over', () => {
     expect(await program.ended).toEqual({ code: null, signal: 'SIGHUP' })
   })
 
+  test('addons that are switched off are the reason, in one sentence, and it listens plainly', async () => {
+    await using program = world({ execArgv: ['--no-addons'], env: { NAME: 'off' } })
+    const { port, pid } = await listening(program)
+    expect(program.stderr).toMatch(/the binary does not load: [^.]+loading addons is disabled\. The server listens as usual/)
+    expect(await ask('http', { port, host })).toBe(pid)
+  })
+
   test.each(['Bun', 'Deno'])('%s is told by its global: a clear word, and plain listen', async (runtime) => {
     await using program = world({ execArgv: ['--import', `data:text/javascript,globalThis.${runtime} = {}`], env: { NAME: 'off' } })
     const { port, pid } = await listening(program)

@@ -61,6 +61,7 @@ describe.each(['status', 'reload', 'stop'])('handover %s', (verb) => {
     ['is relative', () => 'sockets', /HANDOVER_DIR=sockets is a relative path/],
     ['is too long', (place) => path.join(place.folder, 'x'.repeat(100)), /is \d+ bytes long, expected at most \d+/],
     ['others can enter', (place) => { chmodSync(place.sockets, 0o755); return place.sockets }, /has mode 0755, expected 0700/],
+    ['its user cannot read', (place) => { chmodSync(place.sockets, 0o300); return place.sockets }, /has mode 0300, expected 0700/],
     ['is a file', (place) => { writeFileSync(path.join(place.folder, 'file'), ''); return path.join(place.folder, 'file') }, /is not a directory/]
   ])('with a HANDOVER_DIR that %s', async (_what, directory, says) => {
     await using place = new Place()

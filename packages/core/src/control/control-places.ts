@@ -91,7 +91,7 @@ export function checkPlace(folder: string, mayAsk = false): void {
   if (!found.isDirectory()) throw new PlaceProblem(folder, 'is not a directory', anotherDirectory)
   const mine = userId()
   if (found.uid !== mine && !mayAsk) throw new PlaceProblem(folder, `belongs to uid ${found.uid}, expected ${mine}`, anotherDirectory)
-  if ((found.mode & 0o077) !== 0) throw new PlaceProblem(folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Give it that mode (chmod 700), or set HANDOVER_DIR to a directory of its own.')
+  if ((found.mode & 0o777) !== 0o700) throw new PlaceProblem(folder, `has mode 0${(found.mode & 0o7777).toString(8)}, expected 0700`, 'Give it that mode (chmod 700), or set HANDOVER_DIR to a directory of its own.')
 }
 
 /** As `checkPlace`. */

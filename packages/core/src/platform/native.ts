@@ -8,6 +8,7 @@
 
 import { createRequire } from 'node:module'
 import { getSystemErrorMap } from 'node:util'
+import { withoutStop } from '../errors.js'
 import { findBinary } from './native-binary.js'
 
 /** What `describe` reads of a socket, by getsockopt(2) and getsockname(2). */
@@ -267,7 +268,7 @@ function load(): { native: Native | undefined; nativeMissing: string | undefined
     // An addon can only be required, and a bundler must not follow this call.
     return { native: nativeOf(createRequire(file)(file) as Binary), nativeMissing: undefined }
   } catch (error) {
-    return { native: undefined, nativeMissing: `the binary does not load: ${(error as Error).message}` }
+    return { native: undefined, nativeMissing: `the binary does not load: ${withoutStop((error as Error).message)}` }
   }
 }
 
