@@ -14,6 +14,7 @@ import { isByDescriptor, isEphemeral, type AskedAddress } from '../listeners/lis
 import type { Listener } from '../listeners/listener-registry.js'
 import { listensAnew, onceClosed } from '../listeners/listening-end.js'
 import { native } from '../platform/native.js'
+import { standGuard } from '../platform/path-guard.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import type { OfferedSocket } from '../protocol/handover-messages.js'
 import { accepts } from '../protocol/lifecycle.js'
@@ -57,11 +58,11 @@ export class Listening implements ListenHook {
   }
 
   before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined {
-    const { startup, paths, registry } = this.#context
+    const { startup, registry } = this.#context
     listensAnew(owner)
     registry.forgetClosed()
     this.#enter()
-    if (asked?.kind === 'unix') paths.guard()
+    if (asked?.kind === 'unix') standGuard()
     if (this.#refusal) return this.#refusal
     startup.readiness.listens()
     return asked && registry.claim(asked)

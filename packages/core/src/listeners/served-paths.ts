@@ -35,11 +35,6 @@ export class ServedPaths {
     if (this.#marked.size > 0) standGuard()
   }
 
-  /** The program listens on a Unix path, or is about to. */
-  guard(): void {
-    standGuard()
-  }
-
   #isProtected(file: string, harm: Harm): boolean {
     const { inventory } = this.#side
     const place = this.#side.place()

@@ -52,7 +52,7 @@ export function sealedFile(bytes: Buffer): number {
 export const textFile = (text: string): number => sealedFile(Buffer.from(text))
 
 /** A whole file; the caller keeps the descriptor. Throws if it is no regular file. */
-export function readWholeFile(fd: number): Buffer {
+export function readTextFile(fd: number): string {
   const about = fstatSync(fd)
   if (!about.isFile()) throw new TypeError(`descriptor ${fd} is not a file`)
   const bytes = Buffer.allocUnsafe(about.size)
@@ -62,10 +62,8 @@ export function readWholeFile(fd: number): Buffer {
     if (read === 0) throw new Error(`the file became shorter while it was read: ${at} bytes of ${bytes.length}`)
     at += read
   }
-  return bytes
+  return bytes.toString()
 }
-
-export const readTextFile = (fd: number): string => readWholeFile(fd).toString()
 
 /** The same, and closes the descriptor in any case. */
 export function takeTextFile(fd: number): string {

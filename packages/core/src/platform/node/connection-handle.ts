@@ -5,7 +5,7 @@ import net from 'node:net'
 import type tls from 'node:tls'
 import { native, systemError } from '../native.js'
 import { fdOf } from './descriptor-of.js'
-import { inside, type ListenHandle } from './inside.js'
+import { behindSymbol, inside, type ListenHandle } from './inside.js'
 
 /**
  * Whether Node reads from the socket: then the kernel closes descriptors that come with the bytes. `isPaused()` does not tell: a socket
@@ -130,8 +130,7 @@ interface ConnectionsList {
 
 /** Node's own list of the connections of an HTTP/1 server, which it creates when the server listens. */
 function connectionsList(server: net.Server): ConnectionsList | undefined {
-  const symbol = Object.getOwnPropertySymbols(server).find((candidate) => candidate.description === 'http.server.connections')
-  const list = symbol && (server as unknown as Record<symbol, ConnectionsList | null>)[symbol]
+  const list = behindSymbol(server, 'http.server.connections') as ConnectionsList | null | undefined
   return typeof list?.active === 'function' ? list : undefined
 }
 

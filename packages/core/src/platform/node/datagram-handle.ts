@@ -1,6 +1,7 @@
 /** The handle of a UDP socket: binds without reading, and reads again. Node publishes no event before it binds one. */
 
 import type dgram from 'node:dgram'
+import { behindSymbol } from './inside.js'
 
 /** Membership belongs to the socket, not to a process that has it. */
 const leaves = ['dropMembership', 'dropSourceSpecificMembership'] as const
@@ -17,10 +18,7 @@ interface DatagramState {
   readonly reusePort?: boolean
 }
 
-function datagramState(owner: object): DatagramState | undefined {
-  const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === 'state symbol')
-  return symbol && (owner as Record<symbol, DatagramState | undefined>)[symbol]
-}
+const datagramState = (owner: object): DatagramState | undefined => behindSymbol(owner, 'state symbol') as DatagramState | undefined
 
 export const datagramHandle = (owner: object): DatagramHandle | undefined => datagramState(owner)?.handle ?? undefined
 

@@ -6,6 +6,7 @@
 import type http2 from 'node:http2'
 import type net from 'node:net'
 import { connectionHandle } from './connection-handle.js'
+import { behindSymbol } from './inside.js'
 
 type AddressedHandle = Partial<Record<'getpeername' | 'getsockname', (out: object) => number>>
 
@@ -14,11 +15,6 @@ const tlsNames = [
   'encrypted', 'authorized', 'authorizationError', 'alpnProtocol', 'servername', 'getCipher', 'getProtocol', 'getSession', 'getFinished',
   'getPeerFinished', 'getPeerCertificate', 'getPeerX509Certificate', 'isSessionReused', 'exportKeyingMaterial', 'renegotiate'
 ]
-
-function behindSymbol(owner: object, description: string): unknown {
-  const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === description)
-  return symbol && (owner as Record<symbol, unknown>)[symbol]
-}
 
 /** The socket below a session; `session.socket` is a substitute that refuses most. */
 export const socketOfSession = (session: http2.Http2Session): net.Socket | undefined =>

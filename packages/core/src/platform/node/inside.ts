@@ -6,6 +6,12 @@ type Inside = { _handle?: ListenHandle | null; _pipeName?: string; _parent?: net
 
 export const inside = (owner: object): Inside => owner
 
+/** What Node keeps behind a symbol of its own; undefined where it has no such symbol. */
+export function behindSymbol(owner: object, description: string): unknown {
+  const symbol = Object.getOwnPropertySymbols(owner).find((candidate) => candidate.description === description)
+  return symbol && (owner as Record<symbol, unknown>)[symbol]
+}
+
 /** `server._handle`: a TCP or Pipe wrap of libuv. */
 export interface ListenHandle {
   readonly fd: number
