@@ -3,6 +3,7 @@
  * nothing is left.
  */
 
+import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
@@ -10,7 +11,7 @@ import { once } from 'node:events'
 import { afterAll, describe, expect, it } from 'vitest'
 import { get } from '../../helpers/ask.js'
 import { command, Place, type Ran } from '../../helpers/command.js'
-import { programPath, waitFor } from '../../helpers/program.js'
+import { descriptorsOf, programPath, waitFor } from '../../helpers/program.js'
 import { Keeping } from '../../helpers/keeping.js'
 
 const oneLine = (text: string): string => {
@@ -87,6 +88,17 @@ describe('handover run', () => {
     expect((await app.status())?.keeper?.down).toEqual([])
     process.kill(pid, 'SIGUSR2')
     expect((await held).status).toBe(200)
+  })
+
+  it.runIf(process.platform === 'linux')('is not replaced for want of descriptors: it says so, who serves and what to do', async () => {
+    await using app = await Keeping.start()
+    const { pid } = app.program
+    const open = descriptorsOf(pid)
+    const free = Array.from({ length: 256 }, (_, fd) => fd).filter((fd) => !open.has(fd))
+    execFileSync('prlimit', ['--pid', String(pid), `--nofile=${free[2]}:`])
+    const { status, stderr } = await app.run('reload', '--keeper')
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^handover: the reload failed \(HANDOVER_SPAWN\): a new keeper could not be started: .*EMFILE.*\n {2}Process \d+ goes on as the keeper; Process .* serves .*\n {2}Check that Node/)
   })
 
   it('takes the name of a killed process, whose socket is left', async () => {

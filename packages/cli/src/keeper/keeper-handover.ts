@@ -63,7 +63,14 @@ const adoptMs = 10_000
 export async function handKeeperOver(command: StartCommand, keeper: Keeper, control: ControlSocket | undefined): Promise<Peer> {
   refuseToEndAll()
   keeper.noteStart(command.notes)
-  const started = await start(command, initialEnvironment())
+  const started = await start(command, initialEnvironment()).catch((cause: unknown) => {
+    throw new HandoverError('HANDOVER_SPAWN', {
+      what: `a new keeper could not be started: ${withoutStop((cause as Error).message)}`,
+      serving: goesOn(keeper),
+      todo: 'Check that Node and the working directory are there, and the limits of the keeper (ulimit -n, ulimit -u, memory)',
+      onLines: true
+    }, { cause })
+  })
   const channel = openChannel<FromNew, FromOld>(started.messages, started.descriptors, fromNew)
   let left = false
   try {
@@ -91,7 +98,7 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
     }
     throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', {
       what: `a new keeper (process ${started.pid}${ended}) could not take over: ${withoutStop((error as Error).message)}`,
-      serving: `Process ${process.pid} goes on as the keeper; ${keeper.serves()}`,
+      serving: goesOn(keeper),
       todo: 'See what the new one wrote',
       onLines: true
     }, { stderr: started.child.stderr() })
@@ -99,6 +106,8 @@ export async function handKeeperOver(command: StartCommand, keeper: Keeper, cont
     channel.close()
   }
 }
+
+const goesOn = (keeper: Keeper): string => `Process ${process.pid} goes on as the keeper; ${keeper.serves()}`
 
 /** Throws HANDOVER_UNAVAILABLE where the end of this process would be that of the workers, too. */
 function refuseToEndAll(): void {
