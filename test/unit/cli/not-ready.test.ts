@@ -85,6 +85,21 @@ it('when a reload replaces their build: the new one serves at once', async () =>
   expect(app.serving(keeper)).toEqual([3])
 })
 
+it('when they are not ready in time: the next one is started meanwhile', async () => {
+  const keeper = await app.running(1)
+  const { program } = app.machine
+  app.machine.program = unready
+  app.processOf(1).dies()
+  const worker = await accepted(2)
+  app.machine.program = program
+  await app.advance(59_000)
+  expect(worker.process.state).toBe('preparing')
+  await app.advance(6_000)
+  expect(app.serving(keeper)).toEqual([3])
+  await endsWell(worker)
+  expect(app.linesWith('did not become ready within 60000 ms and was told to end')).toHaveLength(1)
+})
+
 it('when their slot goes away', async () => {
   const keeper = await app.running(2)
   app.machine.program = unready

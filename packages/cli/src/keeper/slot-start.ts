@@ -3,7 +3,7 @@
  * it holds. Ends with a worker that serves, or with the process gone.
  */
 
-import { channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline } from '@handover/core/internal'
+import { channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline, type ProcessEnd } from '@handover/core/internal'
 import { answerMs, type SlotContext } from './slot-context.js'
 import type { Start } from './slot-state.js'
 import type { LaunchedWorker, Worker } from './worker.js'
@@ -60,9 +60,21 @@ async function offerTo(
 ): Promise<Worker> {
   const { index, side } = context
   const channel = channelTo(started)
+  let drains: (end: ProcessEnd) => void = () => undefined
+  const ended = Promise.race([started.child.ended, new Promise<ProcessEnd>((resolve) => { drains = resolve })])
+  const kill = (): void => {
+    // It may have accepted: the next one begins while it drains. With state to restore it may not have come that far.
+    if (start.accepts && sections.names.length === 0 && worker.state === 'preparing' && !worker.isEnding && !worker.how) {
+      fate.isLate = true
+      start.left = () => { drains({ code: null, signal: null }) }
+      worker.stop(false)
+    }
+    worker.abandon()
+  }
   const sections = side.checkpoints.offerFor(index, withoutState)
   const offered = sections.names.length > 0 ? ` The one that failed was started${side.checkpoints.nextStart(index)}: handover reload --without-state starts one without.` : ''
   let gotOffer = false
+  const fate = { isLate: false }
   try {
     const nobodyServed = await side.nobodyServes()
     await handOver({
@@ -83,14 +95,14 @@ async function offerTo(
       mayDropAll: true,
       serves: () => `${side.serves()}${offered}`,
       stopAccepting: () => []
-    }, { channel, pid: worker.pid, child: { ...started.child, kill: () => { worker.abandon() } } }, begun)
+    }, { channel, pid: worker.pid, child: { ...started.child, ended, kill } }, begun)
     channel.send({ type: 'end' })
     worker.say({ type: 'settle' })
     side.checkpoints.startServed(index, sections)
     return worker
   } catch (error) {
     // A process that was stopped says nothing about what it was offered.
-    if (!start.givenUp && !context.isStopping && !worker.isEnding) side.checkpoints.startFailed(index, sections, gotOffer)
+    if (!start.givenUp && !context.isStopping && (fate.isLate || !worker.isEnding)) side.checkpoints.startFailed(index, sections, gotOffer)
     worker.abandon()
     throw error
   } finally {

@@ -183,7 +183,7 @@ async function takeBack(
     const who = describeProcess(successor)
     if (cause instanceof DeadlinePassed) {
       const late = wasReady ? `serve within ${commitMs} ms` : `become ready within ${side.readyTimeoutMs} ms`
-      const what = `${who} did not ${late} and was ${child ? 'killed' : 'told to end'}`
+      const what = `${who} did not ${late} and was ${child && ended?.signal !== null ? 'killed' : 'told to end'}`
       return ['HANDOVER_SUCCESSOR_TIMEOUT', what, wasReady
         ? 'See what blocks its event loop, then reload again'
         : 'Raise readyTimeout, call ready() where readyWhen is manual, or see what it wrote to stderr']

@@ -204,13 +204,13 @@ export class Startup {
     // Also where the reason is its own: apart from this log, perhaps only the caller of the reload learns it.
     log('error', error.toString())
     const { is } = lifecycle.state
-    if (is === 'preparing' || is === 'ready') {
+    if ((is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce) {
       lifecycle.move(is, { is: 'ended' })
       registry.unlinkFiles()
       host.exit(1)
       return
     }
-    // This process accepted already, and the predecessor does not know it: both serve. This one leaves, politely, and waits for nobody.
+    // This process accepted already, and another one serves or will. This one leaves, politely, and waits for nobody.
     registry.ownsFiles = false
     controlSockets.leave(false)
     this.#isGone()
