@@ -9,6 +9,7 @@ import type tls from 'node:tls'
 import {
   acceptorOf, adoptDescriptor, countConnections, isSentAway, plainSocketOf, primeParser
 } from '../platform/node/connection-handle.js'
+import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
 import { answersHttp1, isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
 import type { MovedTlsSocket } from '../platform/moved-tls-socket.js'
@@ -359,7 +360,7 @@ export class ConnectionTracker {
   }
 
   #run(socket: net.Socket, connection: Connection, incoming: IncomingMessage, response: ServerResponse): void {
-    const request = { method: incoming.method ?? '', target: incoming.url ?? '', since: performance.now(), response, isWatched: false }
+    const request = { method: incoming.method ?? '', target: incoming.url ?? '', since: coarseNow(), response, isWatched: false }
     connection.running = connection.running.length === 0 ? [request] : [...connection.running, request]
     connection.requests++
     requestCounts.total++
@@ -387,7 +388,7 @@ export class ConnectionTracker {
   #over(connection: Connection, request: RunningRequest): void {
     connection.running = connection.running.length === 1 ? none : connection.running.filter((other) => other !== request)
     countFailed(request)
-    connection.quietSince = performance.now()
+    connection.quietSince = coarseNow()
     if (connection.served || this.#drain) connection.bytesAnswered = connection.wire.bytesRead
   }
 }

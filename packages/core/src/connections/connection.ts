@@ -11,7 +11,7 @@ import type { StayReason } from './stay-reasons.js'
 export interface Request {
   readonly method: string
   readonly target: string
-  /** As performance.now(). */
+  /** As coarseNow(). */
   readonly since: number
 }
 
