@@ -32,6 +32,8 @@ export interface KeepingOptions {
   readonly isFirst?: boolean
   /** The words of a command that starts it. */
   readonly through?: readonly string[]
+  /** Descriptors of this process that the keeper inherits, by their number there. */
+  readonly descriptors?: Readonly<Record<number, number>>
 }
 
 /** The processes of a status that serve, by slot. */
@@ -46,7 +48,7 @@ export class Keeping implements AsyncDisposable {
   readonly #loads: Load[] = []
 
   /** Does not wait for anything. */
-  constructor({ workers = 1, words = [], program = 'build.mjs', args = [], options, env, behaviour = 'ok', isFirst = false, through = [] }: KeepingOptions = {}) {
+  constructor({ workers = 1, words = [], program = 'build.mjs', args = [], options, env, behaviour = 'ok', isFirst = false, through = [], descriptors }: KeepingOptions = {}) {
     this.workers = workers
     mkdirSync(this.sockets, { mode: 0o700 })
     this.behave(behaviour)
@@ -54,6 +56,7 @@ export class Keeping implements AsyncDisposable {
       ...(through[0] !== undefined && { node: through[0], execArgv: [...through.slice(1), process.execPath] }),
       ...(isFirst && { node: 'unshare', execArgv: [...namespace, process.execPath] }),
       args: ['run', '--workers', String(workers), '--name', 'kept', '--spare', 'off', ...words, programPath(program), ...args],
+      ...(descriptors && { descriptors }),
       env: { HANDOVER_DIR: this.sockets, BEHAVIOUR_FILE: this.#behaviour, OPTIONS: JSON.stringify(options ?? {}), ...env }
     })
   }

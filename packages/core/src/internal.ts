@@ -34,6 +34,7 @@ export { endsContainer, endsService, isAlive, isTraced, memoryOf, socketsOf, sta
 export { openPairs } from './platform/socket-pairs.js'
 export { awaitTurn, type SpareTurn } from './platform/spare.js'
 export { start, startInspected, type ProcessEnd, type SpawnedProcess } from './platform/spawn.js'
+export { starterDescriptors } from './platform/starter-descriptors.js'
 export { notifySystemd, reloadNotice } from './platform/systemd-notify.js'
 export { StopSenders } from './platform/stop-senders.js'
 export { leaveTerminal, terminalIsGone } from './platform/terminal.js'

@@ -1,7 +1,7 @@
 /** Where a process cannot be handed over it listens and drains as usual, and says why; and what is no server is refused in plain words. */
 
 import { spawnSync } from 'node:child_process'
-import { closeSync, copyFileSync, cpSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { ask, connects, get } from '../../helpers/ask.js'
@@ -190,19 +190,6 @@ describe('where a process cannot be handed over', () => {
     expect(JSON.parse(run.stdout)).toEqual({ tcp: 'ok', signals: 0 })
     expect(run.stderr).toMatch(/worker thread/)
     expect(run.status).toBe(0)
-  })
-
-  test('a program that writes to a descriptor of its starter serves, and a reload of it is refused with that reason', async () => {
-    using folder = new Folder()
-    writeFileSync(folder.at('app.cjs'), `require('node:fs').writeSync(3, 'ready\\n')
-      require(${JSON.stringify(path.join(root, 'packages/core'))}).handover(require('node:http').createServer()).listen(0, '127.0.0.1', () => { console.log('{"event":"listening"}') })`)
-    const file = openSync(folder.at('notified'), 'w')
-    await using program = Program.start(folder.at('app.cjs'), { descriptors: { 3: file }, env: { HANDOVER_DIR: folder.at('control') } })
-    closeSync(file)
-    await program.event('listening')
-    process.kill(program.pid, 'SIGHUP')
-    await program.stderrMatching(/HANDOVER_PROTOCOL.*found "ready".*keeps serving.*writes to a descriptor of its starter/s)
-    expect(readFileSync(folder.at('notified'), 'utf8')).toBe('ready\n')
   })
 
   test('without the addon it says what is missing, listens, refuses to reload and drains politely', async () => {

@@ -9,7 +9,7 @@ import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
   activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, native, nativeMissing, notifySystemd, reloadNotice,
-  SettingsOfProcess, terminalIsGone, unavailable
+  SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
 } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
@@ -49,6 +49,7 @@ export async function run(options: RunOptions): Promise<never> {
   const paths = new StartPaths()
   const words = wordsFor(options, paths.cwd)
   const given = options.name ?? (process.env['HANDOVER_NAME'] === '' ? undefined : process.env['HANDOVER_NAME'])
+  starterDescriptors(true)
   takeActivated(process.env, log)
 
   // From here on no signal may find its default action.

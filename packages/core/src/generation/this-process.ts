@@ -14,6 +14,7 @@ import { initialEnvironment, takeInheritance } from '../platform/environment.js'
 import { takeInspectorMark } from '../platform/inspector-port.js'
 import { endProcess, isAlive, noteStarter } from '../platform/processes.js'
 import { logLine } from '../platform/log-line.js'
+import { starterDescriptors } from '../platform/starter-descriptors.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { StopSenders } from '../platform/stop-senders.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
@@ -27,6 +28,7 @@ function realHost(env: NodeJS.ProcessEnv): Host {
   const inspectorWanted = takeInspectorMark(env)
   // Before the program can open or close descriptors.
   activation()
+  starterDescriptors()
   noteStarter()
   const off = unavailable()
   let warn: (line: string) => void = () => undefined

@@ -144,7 +144,7 @@ async function expect<T extends Message['type']>(
   return message as MessageOf<T>
 }
 
-const channelTodo = 'See whether the program writes to a descriptor of its starter (3 or above), which does not go along, or another program holds the channel'
+const channelTodo = 'See whether another program holds the channel'
 
 /** Such a successor is most likely started in a wrong way. It may drop some listeners: the report says so. */
 function refuseToDropAll(listeners: readonly OfferedListener[], { kept, added }: MessageOf<'ready'>): void {

@@ -37,14 +37,16 @@ export class ActivatedSockets {
   readonly sockets: readonly ActivatedSocket[]
   /** LISTEN_FDS has a connection: the unit says Accept=yes. */
   readonly hasConnection: boolean
+  /** How many descriptors systemd passed, from 3 on, whatever they are. */
+  readonly passed: number
 
   /** Each process asks once: see `activation()`. */
   constructor(env: NodeJS.ProcessEnv) {
     for (const variable of pidVariables) if (env[variable] === ownPid) env[variable] = String(process.pid)
     const { LISTEN_PID: pid, LISTEN_FDS: count = '', LISTEN_FDNAMES: names = '' } = env
-    const passed = pid === String(process.pid) && /^\d{1,4}$/.test(count) && isMainThread() ? Number(count) : 0
+    this.passed = pid === String(process.pid) && /^\d{1,4}$/.test(count) && isMainThread() ? Number(count) : 0
     const words = names === '' ? [] : names.split(':')
-    const all = Array.from({ length: passed }, (_, index) => socketAt(firstListenFd + index, words[index] ?? unnamed))
+    const all = Array.from({ length: this.passed }, (_, index) => socketAt(firstListenFd + index, words[index] ?? unnamed))
     this.hasConnection = all.includes('connection')
     this.sockets = all.filter((each) => typeof each === 'object')
   }

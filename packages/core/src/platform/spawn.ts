@@ -1,10 +1,11 @@
 /**
- * Starts a process that inherits the ends of a channel, and the sockets of systemd. handover/ and the keeper decide what becomes of it.
+ * Starts a process that inherits the ends of a channel, the sockets of systemd, and what this process was started with. handover/ and the
+ * keeper decide what becomes of it.
  *
  * Until it serves, its standard error leads through this process, which keeps its last lines. A failed start leaves no descriptor open.
  */
 
-import { closeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { HandoverError } from '../errors.js'
 import { activation } from './activated-sockets.js'
@@ -14,6 +15,7 @@ import { successorMark } from './marks.js'
 import { native } from './native.js'
 import { openPairs } from './socket-pairs.js'
 import { spawnWithoutFork, type ProcessEnd, type SpawnRequest, type WatchedProcess } from './spawn-without-fork.js'
+import { layOut, nothing } from './starter-descriptors.js'
 import { StderrRelay } from './stderr-relay.js'
 
 export type { ProcessEnd } from './spawn-without-fork.js'
@@ -61,27 +63,34 @@ export interface StartOptions {
 const nextTurn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve) })
 
 /** Starts `command` as a successor. Throws HANDOVER_SPAWN, or the system's error where that is short of something. */
-export async function start(
-  command: CommandLine, env: NodeJS.ProcessEnv, { inherited, withoutFork = false }: StartOptions = {}
+export async function start(command: CommandLine, env: NodeJS.ProcessEnv, options: StartOptions = {}): Promise<SpawnedProcess> {
+  await nextTurn()
+  const empty = openSync(nothing, 'r+')
+  try {
+    return await startWith(command, env, options, empty)
+  } finally {
+    closeSync(empty)
+  }
+}
+
+async function startWith(
+  command: CommandLine, env: NodeJS.ProcessEnv, { inherited, withoutFork = false }: StartOptions, empty: number
 ): Promise<SpawnedProcess> {
   if (!native) throw new Error('the addon is not loaded')
-  await nextTurn()
   // Not on a terminal: its lines are seen there, and isTTY must stay true.
   const [[messages, theirMessages], [descriptors, theirDescriptors], relayed] = openPairs(native, !isatty(2))
   const relay = relayed && new StderrRelay(relayed)
   const passed = [theirMessages, theirDescriptors, ...(relay ? [2, relay.read] : [])]
   // Sockets of systemd come first: a program knows them by their numbers.
   const activated = activation().sockets.map(({ fd }) => fd)
-  const first = 3 + activated.length
-  const own = first + passed.length
+  const { fds, numbers } = layOut([0, 1, relay ? relay.write : 2, ...activated], [...passed, ...(inherited?.fds ?? [])], empty)
 
   const argv0 = command.argv0 ?? process.argv0
   const wholeEnv = {
     ...activation().environment(env),
-    [successorMark]: passed.map((_, index) => first + index).join(','),
-    ...(inherited && { [inherited.variable]: [...inherited.fds.map((_, index) => own + index), ...(inherited.words ?? [])].join(',') })
+    [successorMark]: numbers.slice(0, passed.length).join(','),
+    ...(inherited && { [inherited.variable]: [...numbers.slice(passed.length), ...(inherited.words ?? [])].join(',') })
   }
-  const fds = [0, 1, relay ? relay.write : 2, ...activated, ...passed, ...(inherited?.fds ?? [])]
   const { file, args, cwd } = command
   const { pid, ...child } = await spawnProcess({ file, args: [argv0, ...args], cwd, env: wholeEnv, fds }, withoutFork)
     .finally(() => {
