@@ -7,7 +7,7 @@
  * themselves, and their new processes have no program to load.
  */
 
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -32,6 +32,8 @@ type Kind = 'keep-alive' | 'new connections'
 interface Contender {
   readonly port: number
   readonly reload: () => void
+  /** There is a spare, which the keeper starts some time after the last reload. */
+  readonly isReady?: () => boolean
   readonly end: () => Promise<unknown>
 }
 
@@ -120,7 +122,8 @@ async function startKept(folder: string): Promise<Contender> {
   writeFileSync(file, `${server}.listen(${port}, '127.0.0.1')`)
   const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
   const child = spawn(process.execPath, [cli, 'run', '--name', 'dip', file], { env, stdio: 'ignore' })
-  return await started(child, port, () => { child.kill('SIGHUP') })
+  const isReady = (): boolean => /"ready":\s*true/.test(execFileSync(process.execPath, [cli, 'status', 'dip', '--json'], { env, encoding: 'utf8' }))
+  return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady }
 }
 
 async function startCluster(folder: string): Promise<Contender> {
@@ -194,10 +197,11 @@ export async function benchDip(): Promise<void> {
       const lost = new Map<string, number>()
       for (let round = 0; round < rounds; round++) {
         for (const [name, contender] of running) {
+          while (contender.isReady?.() === false) await sleep(1_000)
           const found = await answers(contender, kind, contenders[name]!.needs === undefined)
           shares.set(name, [...shares.get(name) ?? [], 100 * found.worst / found.steady])
           lost.set(name, (lost.get(name) ?? 0) + found.lost)
-          await sleep(1_500) // for the spare of the keeper, and for what drains
+          await sleep(1_500) // for what drains
         }
       }
       rows.push(...[...shares].map(([name, all]) => [
