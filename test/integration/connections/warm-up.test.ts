@@ -14,6 +14,8 @@ interface Seen {
   readonly answered: number
   readonly before: unknown
   readonly after: unknown
+  /** What was thrown, as text; of the second one, too. */
+  readonly thrown: readonly string[]
 }
 
 /** `first` runs before the program; each case has a process. */
@@ -24,11 +26,11 @@ async function warmed(node: string, first = ''): Promise<Seen> {
     let answered = 0
     channel('http.server.response.finish').subscribe(() => { answered++ })
     const seen = () => [require('node:fs').readdirSync('/proc/self/fd'), process.getActiveResourcesInfo().sort()]
-    warmUp() // libuv opens /dev/null once, for its first stream
+    const thrown = [String(warmUp())] // libuv opens /dev/null once, for its first stream
     const before = seen()
-    warmUp()
+    thrown.push(String(warmUp()))
     const after = seen()
-    process.on('exit', () => { console.log(JSON.stringify({ answered, before, after })) })`
+    process.on('exit', () => { console.log(JSON.stringify({ answered, before, after, thrown })) })`
   const { stdout, stderr } = await promisify(execFile)(node, ['-e', program], { timeout: 60_000 })
   expect(stderr).toBe('')
   return JSON.parse(stdout) as Seen
@@ -36,7 +38,8 @@ async function warmed(node: string, first = ''): Promise<Seen> {
 
 describe.runIf(process.platform === 'linux').each(nodes)('with %s a warm-up', (node) => {
   test('answers requests, keeps no descriptor or handle of them, and lets the process end', async () => {
-    const { answered, before, after } = await warmed(node)
+    const { answered, before, after, thrown } = await warmed(node)
+    expect(thrown).toEqual(['undefined', 'undefined'])
     expect(answered).toBeGreaterThan(100)
     expect(after).toEqual(before)
   })

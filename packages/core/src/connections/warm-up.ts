@@ -2,26 +2,34 @@
  * Runs what serves HTTP before it is needed, Node's code and that of this package: the first requests of a process take five times as long
  * as later ones, and after a switch many wait for them.
  *
- * V8 compiles for the kinds of objects that it has seen, and forgets the result when another kind comes. So the servers, their handlers,
- * and the ways in which connections come and end are as different as in a program. What counts most is that some are reset: without it
- * the first requests of the program take as long as if half of this had not been done (`npm run bench -- dip`).
+ * V8 compiles for the kinds of objects that it has seen, and throws the result away when another kind comes. So all is as different as in a
+ * program: servers, handlers, headers, how connections come and end, and what is no HTTP at all (a channel, a timer, a stream of another
+ * class). The last round has them all beside each other, and so many connections that what runs once for each is compiled, too. Whether
+ * something is missing shows `node --trace-deopt` between the start of the program and its first thousand requests.
  *
  * The servers are its own, and the connections are pairs of descriptors: nothing listens, and no code of the program hears of it. It is
  * for a process that has no code of a program yet, which could have put its own functions into Node's.
  */
 
+import { EventEmitter } from 'node:events'
 import { closeSync, readSync, writeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
+import { PassThrough, Readable } from 'node:stream'
 import { acceptAsIf, listenToNobody, runTicks } from '../platform/node/connection-handle.js'
-import { native } from '../platform/native.js'
+import { addon, check } from '../platform/native.js'
+import { fdOf } from '../platform/node/descriptor-of.js'
+import { quietHandle } from '../platform/node/listen-handle.js'
 import { cannotMove, missing } from '../platform/node/support-check.js'
+import { openChannel } from '../protocol/channel.js'
+import { handoverMessages, type MovedConnection } from '../protocol/handover-messages.js'
 import { ConnectionTracker } from './connection-tracker.js'
 import { requestCounts } from './request-counts.js'
 
-/** 12,800 requests, some 0.6 s of CPU. */
-const [rounds, connectionsAtOnce, requestsEach] = [8, 8, 200]
-const mostMs = 3_000
+/** 19,000 requests on 4,200 connections, some 0.9 s of CPU. `shortLived`: connections of one request, in the last round and before. */
+const [rounds, connectionsAtOnce, requestsEach] = [9, 8, 200]
+const shortLived = { last: 300, before: 20 }
+const mostMs = 10_000
 /** Each set of headers is another kind of object. */
 const requests = [
   'GET / HTTP/1.1\r\nHost: a\r\n\r\n',
@@ -47,8 +55,8 @@ const handlers: readonly http.RequestListener[] = [
   }
 ]
 
-/** Runs the event loop, which does not run yet. Does nothing where this Node has another inside, and never throws. */
-export function warmUp(): void {
+/** Runs the event loop, which does not run yet. Does nothing where this Node has another inside: answers what was thrown, and never throws. */
+export function warmUp(): unknown {
   const before = { ...requestCounts }
   const until = performance.now() + mostMs
   const timer = setTimeout(() => undefined, 1.5)
@@ -56,18 +64,23 @@ export function warmUp(): void {
   try {
     turn()
     for (let round = 0; round < rounds; round++) {
+      runOthers()
       // A timer that has run and is set again is of another kind, too.
       timer.refresh()
-      if (round === rounds / 2) awaitNextSecond()
+      if (round === rounds >> 1) awaitNextSecond()
       serveSome(round, until)
       // As the first listen() of the program does: their sockets and answers are of a third kind.
       missing()
       cannotMove()
     }
-  } catch { /* Then the first requests do it. */ }
-  clearTimeout(timer)
-  giveBack()
-  Object.assign(requestCounts, before)
+    return undefined
+  } catch (error) {
+    return error // then the first requests do it
+  } finally {
+    clearTimeout(timer)
+    giveBack()
+    Object.assign(requestCounts, before)
+  }
 }
 
 /** A socket that closes compares itself with `process.stderr`, which then would be made: the program may have other plans for it. */
@@ -83,14 +96,31 @@ function awaitNextSecond(): void {
 }
 
 function serveSome(round: number, until: number): void {
-  const server = http.createServer(handlers[round % handlers.length])
-  const tracker = new ConnectionTracker(server)
-  const clients: number[] = []
+  let turns = 0
+  // Each handler in a round of its own, then all of them in turn.
+  const server = http.createServer(handlers[round] ?? ((asked, response) => { handlers[turns++ % handlers.length]!(asked, response) }))
+  const ways = [acceptBy(server), receiveBy(new ConnectionTracker(server))] as const
+  const isLast = round === rounds - 1
   try {
     listenToNobody(server)
+    // As listen() does with an offered listener.
+    quietHandle(check(addon().duplicate(fdOf(server) ?? -1), 'fcntl')).close()
     turn()
-    const serve = round % 2 === 0 ? acceptBy(server) : receiveBy(tracker)
-    for (let index = 0; index < connectionsAtOnce; index++) clients.push(connect(serve))
+    serveOn((index) => ways[(isLast ? index : round) % 2]!, until)
+    for (let each = 0; each < (isLast ? shortLived.last : shortLived.before) && performance.now() < until; each++) serveOnceOn(ways[0])
+  } finally {
+    // Nobody may see them among the open handles of the process.
+    server.close().closeAllConnections()
+    turn()
+    turn()
+  }
+}
+
+/** Connections of many requests. */
+function serveOn(way: (index: number) => (fd: number) => void, until: number): void {
+  const clients: number[] = []
+  try {
+    for (let index = 0; index < connectionsAtOnce; index++) clients.push(connect(way(index)))
     clients.push(connect(answerPlainly))
     for (let each = 0; each < requestsEach && performance.now() < until; each++) {
       for (const [index, fd] of clients.entries()) writeSync(fd, requests[(each + index) % requests.length]!)
@@ -99,26 +129,97 @@ function serveSome(round: number, until: number): void {
     }
     for (const [index, fd] of clients.splice(0).entries()) end(fd, endings[index % endings.length]!)
   } finally {
-    // Nobody may see them among the open handles of the process.
-    server.close().closeAllConnections()
     for (const fd of clients) closeSync(fd)
-    turn()
-    turn()
   }
 }
 
+/** Connections of one request, which the server ends. */
+function serveOnceOn(serve: (fd: number) => void): void {
+  const clients = Array.from({ length: connectionsAtOnce }, () => connect(serve))
+  for (const fd of clients) writeSync(fd, lastRequest)
+  turn()
+  for (const fd of clients) readSync(fd, discarded)
+  turn()
+  for (const fd of clients) closeSync(fd)
+  turn()
+}
+
+/** `process.stderr` is made as soon as a socket closes, by a way of its own through the code of all sockets. */
+function openStderr(): void {
+  const stderr = check(addon().duplicate(2), 'fcntl')
+  const [here, there] = socketPair()
+  try {
+    check(addon().duplicateTo(here, 2), 'dup2')
+    // Node does not close a descriptor below 3.
+    new net.Socket({ fd: 2, readable: false, writable: true }).destroy()
+    turn()
+  } finally {
+    addon().duplicateTo(stderr, 2)
+    for (const fd of [stderr, here, there]) closeSync(fd)
+  }
+}
+
+/** What is beside HTTP in a process that takes over, and uses the same code of Node. */
+function runOthers(): void {
+  const watched = new EventEmitter().on('newListener', () => undefined).on('removeListener', () => undefined)
+  for (const name of ['a', 'b', 'c']) watched.on(name, () => undefined).once(name, () => undefined)
+  watched.removeAllListeners('a').removeAllListeners()
+  const [one, other] = socketPair()
+  closeSync(other)
+  // This fails: nobody can listen on a connection.
+  net.createServer(() => undefined).on('error', () => undefined).listen({ fd: one })
+  // With fewer, V8 compiles for exactly these.
+  for (const [index, run] of [() => 0, () => 1, () => 2, () => 3, () => 4].entries()) {
+    process.nextTick(run)
+    process.nextTick(run, index)
+    process.nextTick(run, index, index)
+    process.nextTick(run, index, index, index)
+  }
+  // The only one of its duration.
+  clearTimeout(setTimeout(() => undefined, 1_234))
+  setImmediate(() => undefined).unref()
+  setImmediate(() => undefined)
+  new Readable({ read: () => undefined }).on('data', () => undefined).on('error', () => undefined).resume().destroy()
+  new PassThrough().on('data', () => undefined).end('ok')
+  turn()
+  openStderr()
+  talk()
+}
+
+/** Two ends of a channel: one asks, the other answers and ends it. */
+function talk(): void {
+  const [[asking, answering], [first, second]] = [socketPair(), socketPair()]
+  const asks = openChannel(asking, first, handoverMessages)
+  const answers = openChannel(answering, second, handoverMessages)
+  void answers.hearAll(() => { answers.send({ type: 'pong' }) }, () => undefined)
+  void asks.hearAll(() => undefined, () => undefined)
+  for (let each = 0; each < 10; each++) {
+    asks.send({ type: 'ping' })
+    turn()
+    turn()
+  }
+  answers.close()
+  turn()
+  turn()
+  asks.close()
+  turn()
+}
+
+const socketPair = (): readonly [number, number] => check(addon().socketPair(), 'socketpair')
+
 /** Answers the client's end. */
 function connect(serve: (fd: number) => void): number {
-  const pair = native?.socketPair()
-  if (typeof pair !== 'object') throw new Error('no descriptor is free')
-  serve(pair[0])
-  return pair[1]
+  const [ours, client] = socketPair()
+  serve(ours)
+  // Node's event loop does so before the first byte is read.
+  runTicks()
+  return client
 }
 
 const acceptBy = (server: http.Server) => (fd: number): void => { acceptAsIf(server, fd) }
-const receiveBy = (tracker: ConnectionTracker) => (fd: number): void => {
-  tracker.receive(fd, { kind: 'http', listener: '', ageMs: 1, idleMs: 0, keepMs: 5_000, requests: 1 })
-}
+/** As it comes in a message. */
+const received = JSON.stringify({ kind: 'http', listener: '', ageMs: 1, requests: 1, idleMs: 0, keepMs: 5_000 })
+const receiveBy = (tracker: ConnectionTracker) => (fd: number): void => { tracker.receive(fd, JSON.parse(received) as MovedConnection) }
 
 /** A socket that is not HTTP's, as those of the lines between processes are. */
 function answerPlainly(fd: number): void {
@@ -146,7 +247,6 @@ function end(client: number, how: (typeof endings)[number]): void {
 }
 
 function turn(): void {
-  if (!native) throw new Error('the addon is missing')
-  native.runLoop()
+  addon().runLoop()
   runTicks()
 }
