@@ -55,7 +55,7 @@ const handlers: readonly http.RequestListener[] = [
   }
 ]
 
-/** Runs the event loop, which does not run yet. Does nothing where this Node has another inside: answers what was thrown, and never throws. */
+/** Runs the event loop, which does not run yet. Never throws: answers what was thrown, where this Node has another inside. */
 export function warmUp(): unknown {
   const before = { ...requestCounts }
   const until = performance.now() + mostMs
