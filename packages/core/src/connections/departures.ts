@@ -43,7 +43,9 @@ export interface DepartureSide {
 const lookAgainMs = 50
 const lookAgainAtMostMs = 800
 
-function destroyed(this: net.Socket): net.Socket {
+/** Its client is the successor's. A handler that goes on may still ask who it was. */
+function letGo(this: net.Socket): net.Socket {
+  rememberPeer(this)
   return this.destroy()
 }
 
@@ -213,11 +215,10 @@ export class Departures {
         if (connection.session) this.#of.sessions.delete(connection.session.session)
         this.#sessions.delete(socket)
         this.#drain.moved(leaving.kind)
-        rememberPeer(socket)
         // The program may end it before it is closed: a FIN would reach the client.
-        socket.end = destroyed
+        socket.end = letGo
       },
-      close: () => { socket.destroy() },
+      close: () => { letGo.call(socket) },
       back: (refused) => {
         connection.leaving = undefined
         // The deadline may have counted it as moved already.

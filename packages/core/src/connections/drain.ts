@@ -79,8 +79,7 @@ export class Drain {
       this.#endSessions()
     }, left(deadline) - windowMs).unref()
     for (const [socket, connection] of of.connections) {
-      connection.bytesRead = connection.wire.bytesRead
-      this.#noteTls(connection)
+      this.#noteTls(socket, connection)
       if (!route) this.stay(socket, connection)
     }
     if (route) this.#departures = new Departures(of, route, this)
@@ -120,8 +119,8 @@ export class Drain {
     return connection.session?.session.encrypted !== true || connection.tlsMoves === true
   }
 
-  #noteTls(connection: Connection): void {
-    if (!connection.served) connection.bytesAnswered = connection.wire.bytesRead
+  #noteTls(socket: net.Socket, connection: Connection): void {
+    if (!connection.served && connection.wire !== socket) connection.bytesAnswered = connection.wire.bytesRead
     connection.tlsMoves = this.#route !== undefined && (connection.protocol !== 'http2' || this.#route.http2)
   }
 
@@ -138,7 +137,7 @@ export class Drain {
   added(socket: net.Socket): void {
     this.result.open++
     const connection = this.#of.connections.get(socket)
-    if (connection) this.#noteTls(connection)
+    if (connection) this.#noteTls(socket, connection)
     if (this.#departures) this.#departures.added(socket)
     // It may have been idle for long where it comes from, but only now does its client hear that it ends.
     else if (connection) this.stay(socket, connection)
@@ -162,7 +161,7 @@ export class Drain {
 
   /** A handshake is over: the secure connection takes the place of the plain one. */
   secured(socket: net.Socket, connection: Connection): void {
-    this.#noteTls(connection)
+    this.#noteTls(socket, connection)
     if (connection.stays === undefined) return this.#departures?.added(socket)
     connection.quietSince = performance.now()
     this.#rest(socket, connection)
@@ -202,6 +201,7 @@ export class Drain {
     this.#departures?.stayed(socket)
     this.#sayGoodbye(connection)
     connection.quietSince = performance.now()
+    connection.bytesRead = connection.wire.bytesRead
     this.#sayLast(socket, connection)
     this.#rest(socket, connection)
   }
