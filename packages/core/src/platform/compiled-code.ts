@@ -3,8 +3,9 @@
  * Not in the package's one file: it is a part of each entry, and loads that file (bundle.mjs).
  *
  * A process that has served for some seconds writes what it has compiled into the directory of its control socket, which belongs to this
- * user alone. The name of the file says for which build, Node and options it is, and V8 refuses what another V8 has made. Nothing is kept
- * without such a directory, under another module loader, in a bundled program, and where Node's own compile cache is switched off.
+ * user alone: the first process of a build, and once more the first that has taken over from another, since it has run more of the package.
+ * The name of the file says for which build, Node and options it is, and V8 refuses what another V8 has made. Nothing is kept without such
+ * a directory, under another module loader, in a bundled program, and where Node's own compile cache is switched off.
  */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
@@ -63,6 +64,10 @@ function readOwn(file: string): Buffer | undefined {
   }
 }
 
+/** What a process had run that wrote the compiled form: a start, or also how to take over. The ends of the names of the files. */
+type Extent = '' | '-successor'
+const extents: readonly Extent[] = ['-successor', '']
+
 /** Written twice, since V8 does not see damage and would crash: to compare two copies takes less time than a sum in JavaScript. */
 async function write(folder: string, name: string, bytes: Buffer): Promise<void> {
   const { open, readdir, rename, rm, stat } = promises
@@ -83,20 +88,23 @@ async function write(folder: string, name: string, bytes: Buffer): Promise<void>
   await Promise.all(kept.sort((one, other) => other.at - one.at).slice(mostKept).map(({ file }) => rm(file, { force: true })))
 }
 
-/** Writes it when this process has served for a while; the first of several processes does. */
-function keepWhenServed(script: Script, name: string, afterMs: number): void {
+/** Writes it when this process has served for a while; the first of several processes does. `used`: what it was loaded from. */
+function keepWhenServed(script: Script, name: string, used: Extent | undefined, afterMs: number): void {
   const loadedAt = Date.now()
   let timer: NodeJS.Timeout | undefined
   const watch = (message: unknown): void => {
     clearTimeout(timer)
-    if ((message as { to?: unknown }).to === 'serving') timer = setTimeout(keep, afterMs).unref()
+    const { to, generation } = message as { to?: unknown; generation?: number }
+    const extent = generation === 1 ? '' : '-successor'
+    if (to === 'serving' && extent !== used) timer = setTimeout(() => { keep(extent) }, afterMs).unref()
   }
-  const keep = (): void => {
+  const keep = (extent: Extent): void => {
     unsubscribe('handover:state', watch)
     try {
       const folder = findFolder()
-      if (folder === undefined || (lstatSync(path.join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? 0) > loadedAt) return
-      write(folder, name, script.createCachedData()).catch(() => undefined)
+      const whole = `${name}${extent}`
+      if (folder === undefined || (lstatSync(path.join(folder, whole), { throwIfNoEntry: false })?.mtimeMs ?? 0) > loadedAt) return
+      write(folder, whole, script.createCachedData()).catch(() => undefined)
     } catch { /* A start without it takes longer, no more. */ }
   }
   subscribe('handover:state', watch)
@@ -134,16 +142,26 @@ export function loadCompiled(entry: NodeJS.Module, mark: string, afterMs = serve
   return module.exports
 }
 
+function findKept(name: string): { readonly extent: Extent; readonly cachedData: Buffer } | undefined {
+  const folder = findFolder()
+  if (folder === undefined) return undefined
+  for (const extent of extents) {
+    const cachedData = readOwn(path.join(folder, `${name}${extent}`))
+    if (cachedData) return { extent, cachedData }
+  }
+  return undefined
+}
+
 function compile(file: string, mark: string, afterMs: number): Script | undefined {
   try {
     const text = readFileSync(file, 'latin1')
     if (!text.startsWith(mark) || userId() === undefined) return undefined
     const options = hash(`${process.env['NODE_OPTIONS'] ?? ''} ${process.execArgv.join(' ')} ${statSync(file).mtimeMs}`)
     const name = `${prefix}${hash(mark)}-${process.version}-${process.arch}-${options}`
-    const folder = findFolder()
-    const cachedData = folder === undefined ? undefined : readOwn(path.join(folder, name))
+    const { extent, cachedData } = findKept(name) ?? {}
     const script = new Script(Module.wrap(text), { filename: file, ...(cachedData && { cachedData }) })
-    if (script.cachedDataRejected !== false) keepWhenServed(script, name, afterMs)
+    const used = script.cachedDataRejected === false ? extent : undefined
+    if (used !== '-successor') keepWhenServed(script, name, used, afterMs)
     return script
   } catch {
     return undefined

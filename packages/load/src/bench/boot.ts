@@ -8,14 +8,14 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { count, median, table } from '../table.js'
+import { untilCompiled } from './compiled-form.js'
 import { benchFirstAnswer } from './first-answer.js'
 
 const rounds = 12
@@ -51,7 +51,7 @@ async function warm(folder: string): Promise<void> {
   const file = path.join(folder, 'server.cjs')
   writeFileSync(file, `${core}.handover(require('http').createServer()).listen(0, '127.0.0.1')`)
   const server = spawn(process.execPath, [file], { env: worldOf(folder), stdio: 'ignore' })
-  while (!readdirSync(folder).some((name) => name.startsWith('.compiled-'))) await sleep(100)
+  await untilCompiled(folder)
   server.kill()
   await once(server, 'exit')
 }

@@ -9,7 +9,7 @@
 
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
@@ -18,6 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../example.js'
 import { median, table } from '../table.js'
+import { untilReloadedOnce } from './compiled-form.js'
 
 const rounds = 5
 const clients = 8
@@ -112,8 +113,7 @@ async function startPlain(folder: string): Promise<Contender> {
   child.stdout.setEncoding('utf8').on('data', (text: string) => { pid = Number(text.trim()) })
   const ended = once(child.stdout, 'close')
   const contender = await started(child, port, () => { process.kill(pid, 'SIGHUP') })
-  // Of the first start alone, as after a release.
-  while (!readdirSync(folder).some((name) => name.startsWith('.compiled-'))) await sleep(100)
+  await untilReloadedOnce(folder, contender.reload)
   return { ...contender, end: async () => { process.kill(pid); await ended } }
 }
 

@@ -5,7 +5,7 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../example.js'
 import { median, ms, table } from '../table.js'
+import { untilReloadedOnce } from './compiled-form.js'
 
 const rounds = 9
 const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
@@ -103,12 +104,16 @@ async function benchSignal(folder: string): Promise<void> {
   writeFileSync(plain, `${apps['http']!()}.${place}`)
   writeFileSync(file, `require(${moduleOf('@handover/core')}).handover(${apps['http']!()}).${place}`)
   const servers = [await serveByItself(file, folder, { NODE_DISABLE_COMPILE_CACHE: '1' }), await serveByItself(file, folder, {})]
-  while (!readdirSync(folder).some((name) => name.startsWith('.compiled-'))) await sleep(100)
+  await untilReloadedOnce(folder, () => servers[1]!.reload())
   const times: number[][] = []
   for (let round = 0; round < rounds; round++) {
     const boot = await bootPlainly(plain)
-    times.push([boot, ...[await servers[0]!.reload(), await servers[1]!.reload()].map((time) => time - boot)])
-    await sleep(500)
+    const beyond: number[] = []
+    for (const server of servers) {
+      beyond.push(await server.reload() - boot)
+      await sleep(500) // the old process ends
+    }
+    times.push([boot, ...beyond])
   }
   for (const server of servers) await server.end()
   const [boot = 0, first = 0, later = 0] = [0, 1, 2].map((column) => median(times.map((each) => each[column]!)))

@@ -18,6 +18,7 @@ import { Example, freePort } from '../example.js'
 import { reportMarker } from '../client/messages.js'
 import { startLoadProcess } from '../client/process.js'
 import { count, median, ms, table } from '../table.js'
+import { untilReloadedOnce } from './compiled-form.js'
 
 const reloads = 20
 const pauseMs = 200
@@ -65,13 +66,16 @@ async function benchBooted(listeners: number): Promise<void> {
     running.add(current.kill)
     current.go()
     while ((await probe({ host: '127.0.0.1', port })).answer === undefined) await sleep(20)
-    for (let index = 0; index < reloads; index++) {
+    const takeOver = async (): Promise<void> => {
       const next = await boot()
       running.add(next.kill)
       next.go()
       await current.switched
       current = next
     }
+    await untilReloadedOnce(path.join(folder, 'control'), takeOver)
+    for (const list of [commits, stalls]) list.length = 0
+    for (let index = 0; index < reloads; index++) await takeOver()
     const own = commits.map(({ prepare, commit }) => (prepare ?? 0) + (commit ?? 0))
     const rows = [['offer to ready', commits.map((one) => one['prepare'] ?? 0)], ['ready to the last accept', commits.map((one) =>
       one['commit'] ?? 0)], ['offer to the last accept', own], ['longest stall of the predecessor', stalls]] as const

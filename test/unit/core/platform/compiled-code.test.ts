@@ -45,9 +45,9 @@ function load(answer: 'first' | 'other', changed = 1_000): unknown {
   return (loadCompiled(entry, mark, 0) as { answer: string } | undefined)?.answer
 }
 
-async function serve(): Promise<void> {
-  channel('handover:state').publish({ from: 'idle', to: 'serving', generation: 1 })
-  await vi.waitFor(() => { expect(compiled()).toEqual([expect.stringMatching(/^\.compiled-[^.]+-v[\d.]+-\w+-\w+$/)]) })
+async function serve(generation = 1): Promise<void> {
+  channel('handover:state').publish({ from: 'idle', to: 'serving', generation })
+  await vi.waitFor(() => { expect(compiled()).toContainEqual(expect.stringMatching(/^\.compiled-[^.]+-v[\d.]+-\w+-\w+$/)) })
 }
 
 it('is written when a process serves, for this user alone, and the next process uses it', async () => {
@@ -55,6 +55,33 @@ it('is written when a process serves, for this user alone, and the next process 
   await serve()
   expect(statSync(kept()).mode & 0o777).toBe(0o600)
   expect(load('other')).toBe('first')
+})
+
+it('is written once more by the first process that has taken over, and processes use what that one wrote', async () => {
+  load('first')
+  await serve()
+  load('first')
+  const started = statSync(kept()).mtimeMs
+  channel('handover:state').publish({ from: 'ready', to: 'serving', generation: 2 })
+  await vi.waitFor(() => { expect(compiled()).toEqual([path.basename(kept()), `${path.basename(kept())}-successor`]) })
+  writeFileSync(kept(), 'damaged')
+  expect(load('other')).toBe('first')
+  const written = statSync(`${kept()}-successor`).mtimeMs
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  channel('handover:state').publish({ from: 'ready', to: 'serving', generation: 3 })
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  expect([statSync(`${kept()}-successor`).mtimeMs, started <= written]).toEqual([written, true])
+})
+
+it('is not written again by another first process', async () => {
+  load('first')
+  await serve()
+  utimesSync(kept(), 1_000, 1_000)
+  load('other')
+  channel('handover:state').publish({ from: 'idle', to: 'serving', generation: 1 })
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  expect(statSync(kept()).mtimeMs).toBe(1_000_000)
+  expect(compiled()).toHaveLength(1)
 })
 
 it('loads the package as require does: by its path, once', async () => {
