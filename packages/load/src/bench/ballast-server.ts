@@ -1,6 +1,7 @@
 /**
- * The server of `bench boot`: holds BALLAST megabytes, and reloads itself at SIGUSR2. At the switch it writes the longest
- * stalls of its event loop to stdout: of one child_process.spawn, and of the reload until then.
+ * The server of `bench boot`: at SIGUSR2 it fills BALLAST megabytes and reloads itself. At the switch it writes the longest stalls of its
+ * event loop to stdout: of one child_process.spawn, and of the reload until then. Its successor holds nothing meanwhile: to fill memory
+ * takes time from the whole machine, which is another question.
  */
 
 import { spawn } from 'node:child_process'
@@ -10,7 +11,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { handover } from '@handover/core'
 
-const ballast = Buffer.alloc(Number(process.env['BALLAST']) * 1_000_000, 1)
+let ballast = Buffer.alloc(0)
 const delay = monitorEventLoopDelay({ resolution: 1 })
 delay.enable()
 const stallMs = (): number => delay.max / 1e6
@@ -32,6 +33,8 @@ handover.events.on('draining', () => { ready() })
 const asked = once(process, 'SIGUSR2')
 process.stdout.write(`${JSON.stringify({ serving: process.pid })}\n`)
 await asked
+ballast = Buffer.alloc(Number(process.env['BALLAST']) * 1_000_000, 1)
+await sleep(50)
 const node = await spawnStall()
 await sleep(50)
 const switched = new Promise<number>((resolve) => { ready = () => { resolve(stallMs()) } })
