@@ -42,6 +42,8 @@ export interface DepartureSide {
  */
 const lookAgainMs = 50
 const lookAgainAtMostMs = 800
+/** A turn of the loop looks at so many at least, which takes half a millisecond: on a slow machine a turn costs more than that. */
+const leastInTurn = 32
 
 /** Its client is the successor's. A handler that goes on may still ask who it was. */
 function letGo(this: net.Socket): net.Socket {
@@ -149,8 +151,10 @@ export class Departures {
   readonly #source = function* (this: Departures, budget: LoopBudget): Generator<OutgoingConnection> {
     const { server, connections, canMove } = this.#of
     const reading = readingOf(server)
+    let looked = 0
     for (const socket of this.#candidates) {
       this.#candidates.delete(socket)
+      looked++
       const connection = connections.get(socket)
       if (!connection || connection.stays !== undefined || connection.leaving !== undefined) continue
       this.#drain.looks++
@@ -180,7 +184,7 @@ export class Departures {
         else if (connection.running.length > 1) hold(socket, connection)
         if (connection.running.length === 0) this.#lookAgain(socket, connection)
       }
-      if (budget.isSpent) return
+      if (looked >= leastInTurn && budget.isSpent) return
     }
   }.bind(this)
 

@@ -64,11 +64,11 @@ export function warmUp(): unknown {
   try {
     turn()
     for (let round = 0; round < rounds; round++) {
-      runOthers()
       // A timer that has run and is set again is of another kind, too.
       timer.refresh()
       if (round === rounds >> 1) awaitNextSecond()
       serveSome(round, until)
+      runOthers()
       // As the first listen() of the program does: their sockets and answers are of a third kind.
       missing()
       cannotMove()

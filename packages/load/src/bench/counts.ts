@@ -13,6 +13,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { table } from '../table.js'
 
@@ -66,6 +67,14 @@ async function ask(socket: net.Socket): Promise<void> {
   if (!chunk.toString().startsWith('HTTP/1.1 200')) throw new Error(`a connection answered ${JSON.stringify(chunk.toString())}`)
 }
 
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
 /** A reload with so many idle connections. The calls of both processes, from their start to their end. */
 async function reload(size: number): Promise<{ predecessor: Calls; successor: Calls }> {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-counts-'))
@@ -85,7 +94,8 @@ async function reload(size: number): Promise<{ predecessor: Calls; successor: Ca
         process.kill(pid, 'SIGHUP')
         continue
       }
-      // The predecessor ends when all have moved.
+      // The predecessor ends when all have moved. What is asked before would be answered there, or here.
+      while (isAlive(pids[0]!)) await sleep(20)
       await Promise.all(sockets.map(ask))
       for (const socket of sockets) socket.destroy()
       process.kill(pid, 'SIGTERM')
