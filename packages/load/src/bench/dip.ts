@@ -1,7 +1,7 @@
 /**
  * What clients notice of a reload: the requests that are answered in the worst 100 ms from the signal on, as a share of the middle 100 ms
  * before it; with keep-alive connections and with a new one for each request. Handover without a keeper and under one, node:cluster with a
- * rolling restart, and nginx and HAProxy where they are installed, in turns.
+ * rolling restart, nginx and HAProxy where they are installed, and a server beside which a Node boots, in turns.
  *
  * The clients are in this process, and take a part of the same cores: read the rows beside each other. nginx and HAProxy answer by
  * themselves, and their new processes have no program to load.
@@ -142,6 +142,14 @@ async function startCluster(folder: string): Promise<Contender> {
   return await started(child, port, () => { child.kill('SIGHUP') })
 }
 
+/** Nothing is reloaded: another Node boots, and ends. What any reload costs that boots a Node when it is asked for. */
+async function startAlone(folder: string): Promise<Contender> {
+  const [port, file] = [await freePort(), path.join(folder, 'alone.cjs')]
+  writeFileSync(file, `${server}.listen(${port}, '127.0.0.1')`)
+  const child = spawn(process.execPath, [file], { stdio: 'ignore' })
+  return await started(child, port, () => { spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' }) })
+}
+
 async function startNginx(folder: string): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'nginx.conf')]
   writeFileSync(file, `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log /dev/null;
@@ -170,12 +178,14 @@ frontend dip
   return await started(child, port, () => { child.kill('SIGUSR2') })
 }
 
-const contenders: Readonly<Record<string, { start: (folder: string) => Promise<Contender>; needs?: string }>> = {
+/** `isSilent`: its answers do not show that another process gives them. */
+const contenders: Readonly<Record<string, { start: (folder: string) => Promise<Contender>; needs?: string; isSilent?: true }>> = {
   'handover, plain': { start: startPlain },
   'handover run': { start: startKept },
   'node:cluster': { start: startCluster },
-  'nginx': { start: startNginx, needs: 'nginx' },
-  'haproxy': { start: startHaproxy, needs: 'haproxy' }
+  'nginx': { start: startNginx, needs: 'nginx', isSilent: true },
+  'haproxy': { start: startHaproxy, needs: 'haproxy', isSilent: true },
+  'no reload, a Node boots': { start: startAlone, isSilent: true }
 }
 
 export async function benchDip(): Promise<void> {
@@ -198,7 +208,7 @@ export async function benchDip(): Promise<void> {
       for (let round = 0; round < rounds; round++) {
         for (const [name, contender] of running) {
           while (contender.isReady?.() === false) await sleep(1_000)
-          const found = await answers(contender, kind, contenders[name]!.needs === undefined)
+          const found = await answers(contender, kind, contenders[name]!.isSilent !== true)
           shares.set(name, [...shares.get(name) ?? [], 100 * found.worst / found.steady])
           lost.set(name, (lost.get(name) ?? 0) + found.lost)
           await sleep(1_500) // for what drains
