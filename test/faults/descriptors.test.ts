@@ -7,10 +7,16 @@ import { expect, it } from 'vitest'
 import { Scene, aFailedReloadChangesNothing, isAsBefore, kindsOf, nothingIsWritten, settled } from '../helpers/invariants.js'
 import { descriptorsOf, Program, programPath, waitFor } from '../helpers/program.js'
 
+/** The loader of `sleep` has closed its libraries: the process sleeps. proc(5) */
+async function isLoaded(pid: number): Promise<void> {
+  await waitFor(() => readFileSync(`/proc/${pid}/stat`, 'utf8').includes('(sleep) S '))
+}
+
 /** What a child gets of which the program knows nothing: standard input, output and error, and what the test runner itself was given. */
 async function inherited(): Promise<number[]> {
   const child = spawn('sleep', ['300'], { stdio: 'ignore' })
   await once(child, 'spawn')
+  await isLoaded(child.pid!)
   const fds = [...descriptorsOf(child.pid!).keys()]
   child.kill('SIGKILL')
   return fds
@@ -24,7 +30,10 @@ it('a child of either generation, started at boot or while it serves, inherits s
     const found = scene.events.filter(({ event }) => event === 'spawned')
     return found.length === 4 && found
   })
-  for (const { child } of children) expect([...descriptorsOf(child as number).keys()].sort()).toEqual(expected)
+  for (const { child } of children) {
+    await isLoaded(child as number)
+    expect([...descriptorsOf(child as number).keys()].sort()).toEqual(expected)
+  }
 })
 
 it('a process that serves after ten reloads holds what one held after the first', async () => {
