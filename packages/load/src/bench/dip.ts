@@ -7,7 +7,7 @@
  * themselves, and their new processes have no program to load.
  */
 
-import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -19,6 +19,7 @@ import { fileURLToPath } from 'node:url'
 import { freePort } from '../example.js'
 import { median, table } from '../table.js'
 import { untilReloadedOnce } from './compiled-form.js'
+import { spareIsReady } from './spare-is-ready.js'
 
 const rounds = 5
 const clients = 8
@@ -122,8 +123,7 @@ async function startKept(folder: string): Promise<Contender> {
   writeFileSync(file, `${server}.listen(${port}, '127.0.0.1')`)
   const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
   const child = spawn(process.execPath, [cli, 'run', '--name', 'dip', file], { env, stdio: 'ignore' })
-  const isReady = (): boolean => /"ready":\s*true/.test(execFileSync(process.execPath, [cli, 'status', 'dip', '--json'], { env, encoding: 'utf8' }))
-  return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady }
+  return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady: () => spareIsReady('dip', env) }
 }
 
 async function startCluster(folder: string): Promise<Contender> {

@@ -3,7 +3,7 @@
  * without one, and without a keeper, beside the time from `node app.js` to its first answer. In turns, all on one machine at a time.
  */
 
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { freePort } from '../example.js'
 import { median, ms, table } from '../table.js'
 import { untilReloadedOnce } from './compiled-form.js'
+import { spareIsReady } from './spare-is-ready.js'
 
 const rounds = 9
 const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
@@ -56,8 +57,7 @@ async function keep(file: string, folder: string, name: string, spare: 'on' | 'o
   const keeper = spawn(process.execPath, [cli, 'run', '--name', name, '--spare', spare, file], { env, stdio: 'ignore' })
   const ended = once(keeper, 'exit')
   await untilAnswer(port, undefined, () => undefined)
-  const isReady = (): boolean => spare === 'off' ||
-    /"ready":\s*true/.test(execFileSync(process.execPath, [cli, 'status', name, '--json'], { env, encoding: 'utf8' }))
+  const isReady = (): boolean => spare === 'off' || spareIsReady(name, env)
   return {
     reload: async () => {
       while (!isReady()) await sleep(1_000)
