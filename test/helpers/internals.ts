@@ -47,6 +47,7 @@ export { ConnectionTracker } from '../../packages/core/dist/connections/connecti
 export { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf, TableWatch } from '../../packages/core/dist/connections/http2-frames.js'
 export { requestCounts } from '../../packages/core/dist/connections/request-counts.js'
 export { Generation } from '../../packages/core/dist/generation/generation.js'
+export { needsKeeper } from '../../packages/core/dist/control/request-handler.js'
 export { watchBoots, type Boot } from '../../packages/core/dist/control/boot-watch.js'
 export { placesIn, type World } from '../../packages/core/dist/control/control-places.js'
 export type { Host } from '../../packages/core/dist/handover/host.js'

@@ -7,7 +7,7 @@
 
 export const errorTable = {
   HANDOVER_OPTION: ['An option or a HANDOVER_* variable has a value that cannot be used, or two places disagree.', 'Correct the value named in the message.'],
-  HANDOVER_UNAVAILABLE: ['This process cannot be reloaded: no addon, PID 1, a cluster worker, a worker thread, a process that the started one started, a keeper that is gone, another runtime, or HANDOVER=off.', 'The message names the reason. The server listens and drains as usual.'],
+  HANDOVER_UNAVAILABLE: ['This process cannot be reloaded: no addon, PID 1, a cluster worker, a worker thread, a child process of the program, a keeper that is gone, another runtime, or HANDOVER=off.', 'The message names the reason. The server listens and drains as usual.'],
   HANDOVER_NOT_SERVING: ['A reload was asked of a process that is not serving (not yet, or not any more).', 'Ask the process named in the message.'],
   HANDOVER_RELOAD_RUNNING: ['A reload was asked while another one runs.', 'Wait for its report, then ask again.'],
   HANDOVER_SPAWN: ['The successor could not be started at all.', 'Check the Node binary, the script and the working directory named in the message.'],
@@ -21,7 +21,7 @@ export const errorTable = {
   HANDOVER_PREDECESSOR_SILENT: ['The predecessor did not answer in time.', 'See whether its event loop is blocked. Under `handover run` a reload replaces it; without a keeper, end it and start the program again.'],
   HANDOVER_REFUSED: ['The predecessor refused to hand over (a reload already runs, or it is draining).', 'The message has its reason. Try again afterwards.'],
   HANDOVER_WITHDRAWN: ['The predecessor took its offer back, and goes on serving.', 'The message has its reason; this process must end.'],
-  HANDOVER_UNDONE: ['The successor died, or hung for 3 s, within the undo window after it had taken over.', 'The predecessor serves again. Repair the build, reload again.'],
+  HANDOVER_UNDONE: ['The successor had taken over, and died, hung for 3 s or was recalled by its keeper within the undo window.', 'The predecessor serves again. Repair the build, reload again.'],
   HANDOVER_STATE: ['A state that should go to the next process cannot be saved, sent or restored: it holds a function or a socket, is too large, takes too long, has a schema that the new version does not read, or save() or restore() threw.', 'The message has the section and the reason: the path to it, its size. Repair it; or mark the section optional in the new version; or reload with --without-state.'],
   HANDOVER_CONTROL_SOCKET: ['`HANDOVER_DIR` is a relative path, or cannot be used by the command that asks.', 'The message names the path, and what its owner, mode or length must be.'],
   HANDOVER_PEER_UID: ['The process at the other end belongs to another user.', 'Run both as the same user (root may talk to anyone).'],
@@ -65,7 +65,7 @@ export interface ErrorParts {
 const sentence = (text: string): string => (/[.?!:]$/.test(text) ? text : `${text}.`)
 
 /** The parts as one text. */
-export function messageOf({ what, serving, todo, appendix, onLines = false, text: made }: ErrorParts): string {
+function messageOf({ what, serving, todo, appendix, onLines = false, text: made }: ErrorParts): string {
   if (made !== undefined) return made
   const parts = [what, serving, todo].filter((part) => part !== undefined && part !== '').map((part) => sentence(part!))
   const text = parts.join(onLines ? '\n  ' : ' ')

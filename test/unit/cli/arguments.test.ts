@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { commands, Failure, helpOf, optionsOf, overview, parseCommand, type CommandName } from '../../helpers/internals.js'
+import { commands, Failure, helpOf, needsKeeper, optionsOf, overview, parseCommand, type CommandName } from '../../helpers/internals.js'
 
 const words = (line: string): string[] => line.split(' ').filter(Boolean)
 const parsed = (line: string) => parseCommand(words(line))
@@ -51,6 +51,10 @@ describe('handover run', () => {
 })
 
 describe('handover reload', () => {
+  it('says "Under a keeper" of just those options that a process without a keeper refuses', () => {
+    expect(optionsOf('reload').filter(([, { kept }]) => kept).map(([name]) => name).sort()).toEqual([...needsKeeper].sort())
+  })
+
   it('asks for nothing special without options', () => {
     expect(parsed('reload')).toEqual({ is: 'reload', options: {}, timeoutMs: 120_000, json: false })
   })

@@ -40,7 +40,7 @@ export class PlaceProblem extends Error {
 }
 
 /** sun_path, unix(7), less the end of a temporary name. */
-export const maxPathBytes = (process.platform === 'linux' ? 107 : 103) - '.new'.length
+const maxPathBytes = (process.platform === 'linux' ? 107 : 103) - '.new'.length
 
 const prefix = (uid: number): string => `handover-${uid}`
 const anotherDirectory = 'Set HANDOVER_DIR to a directory of this user.'
@@ -86,7 +86,7 @@ function list(folder: string): readonly string[] {
 }
 
 /** Throws a PlaceProblem. `mayAsk`: this user may ask the processes of any owner. */
-export function checkPlace(folder: string, mayAsk = false): void {
+function checkPlace(folder: string, mayAsk = false): void {
   const found = lstatSync(folder)
   if (!found.isDirectory()) throw new PlaceProblem(folder, 'is not a directory', anotherDirectory)
   const mine = userId()

@@ -34,7 +34,7 @@ type Fate =
   | { readonly is: 'undone'; readonly error: HandoverError }
   | { readonly is: 'drained'; readonly report: Report }
 
-const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
+export const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] as const satisfies readonly (keyof ReloadRequest)[]
 
 export class RequestHandler {
   readonly #side: RequestHandlerSide

@@ -224,13 +224,13 @@ const appStatusShape = shape({
 })
 export type AppStatus = Checked<typeof appStatusShape>
 
-/** The options of `handover reload`. Without a keeper all but `wait` and `bakeMs` are refused. */
+/** The options of `handover reload`. Without a keeper `canary`, `probe`, `parallel`, `workers` and `keeper` are refused. */
 export interface ReloadRequest {
   /** Answer only when the old generations have ended. */
   readonly wait?: boolean
-  /** How many workers go first and are watched. 1. */
+  /** How many workers go first and are watched. Default: 1. */
   readonly canary?: number
-  /** How long those are watched before the rest follows, in milliseconds. 3,000. */
+  /** How long those are watched before the rest follows, in milliseconds. Default: 3,000. */
   readonly bakeMs?: number
   /** A path that must answer 2xx in every successor before it accepts anything. */
   readonly probe?: string
@@ -238,7 +238,7 @@ export interface ReloadRequest {
   readonly parallel?: boolean
   /** Another number of workers from now on. */
   readonly workers?: number
-  /** The new version may listen on less than the old one. */
+  /** The new version may listen on less than the old one; without a keeper: on nothing of what that listens on. */
   readonly allowDrop?: boolean
   /** The successor begins without the shared state of its predecessor. */
   readonly withoutState?: boolean

@@ -43,7 +43,7 @@ export type StopSignal = 'SIGTERM' | 'SIGINT'
 export interface Report {
   /**
    * `switched`: the successor serves, the predecessor drains. `drained`: the predecessor has ended its drain.
-   * `undone`: the successor died in the undo window and the predecessor serves again. `stopped`: a drain without a successor.
+   * `undone`: the predecessor serves again, since the successor died, hung or was recalled. `stopped`: a drain without a successor.
    */
   readonly result: 'switched' | 'drained' | 'undone' | 'stopped'
   /** What asked for it: a signal, reload(), a second start of the program, the keeper, or a stop. */
@@ -185,14 +185,15 @@ export function describeReport(report: Report): string {
     (stayed.length > 0 ? `; not moved: ${listed(stayed)}` : '') +
     (report.requestsCut.length > 0 ? `; cut: ${cutText(report)}` : '') +
     (report.cleanupCut === undefined ? '' : `; cleanup cut: ${report.cleanupCut === 'close hooks' ? report.cleanupCut : `listeners for ${report.cleanupCut}`}`)
+  const successor = report.successor ? who(report.successor) : 'the successor'
   switch (report.result) {
     case 'switched':
-      return `${report.successor ? who(report.successor) : 'the successor'} serves; ${listenerText}${stateText(report.state)}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +
+      return `${successor} serves; ${listenerText}${stateText(report.state)}; launch ${ms(durations.launch)}, prepare ${ms(durations.prepare)}, commit ${ms(durations.commit)}; ` +
         `${who(report.predecessor)} drains ${plural(connections.open, 'connection')}`
     case 'drained':
       return `${who(report.predecessor)} has ended: ${end}`
     case 'undone':
-      return `${who(report.predecessor)} serves again: its successor died within the undo window`
+      return `${who(report.predecessor)} serves again: the switch to ${successor} was undone`
     case 'stopped':
       return `${who(report.predecessor)} has stopped: ${end}`
   }

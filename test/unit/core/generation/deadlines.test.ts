@@ -163,6 +163,8 @@ describe('undoWindow', () => {
       code: 'HANDOVER_UNDONE',
       message: expect.stringMatching(/^process 5000002 \(generation 2\) hangs within the undo window: it has not answered for 3000 ms, and it was killed\.\n {2}Process 5000001 \(generation 1\) serves again tcp /)
     }])
+    // The line of its report: the successor did not die.
+    expect(first.lines.at(-1)).toMatch(/generation 1 \(process 5000001\) serves again: the switch to generation 2 \(process 5000002\) was undone$/)
     expect(await ask(first.port)).toBe('1')
   })
 
