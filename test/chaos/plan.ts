@@ -12,7 +12,7 @@ export interface Roof {
   readonly workers: number
 }
 
-export const roofs: readonly Roof[] = [
+const roofs: readonly Roof[] = [
   { keeper: false, kind: 'http', workers: 1 },
   { keeper: true, kind: 'plain', workers: 1 },
   { keeper: false, kind: 'fastify', workers: 1 },

@@ -9,9 +9,9 @@ const mass = Buffer.alloc(massBytes)
 const massRandom = new Random(20_260_101)
 for (let at = 0; at < massBytes; at += 4) mass.writeUInt32LE(Math.floor(massRandom.next() * 2 ** 32), at)
 
-export const mostAnswerBytes = 2_097_152
+const mostAnswerBytes = 2_097_152
 
-export function bodyOf(id, length) {
+function bodyOf(id, length) {
   const at = (id * 2_654_435_761) % (massBytes - mostAnswerBytes)
   return mass.subarray(at, at + length)
 }
@@ -99,7 +99,7 @@ export async function answer(request, response, carried) {
 }
 
 /** What is wrong with an answer. */
-export class Wrong extends Error {}
+class Wrong extends Error {}
 
 /**
  * Reads the answers of one connection as they come, and takes nothing for granted: each must be that of the oldest request that has none, byte by

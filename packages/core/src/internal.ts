@@ -4,7 +4,7 @@
  */
 
 export { adoptRequestListener } from './adapters.js'
-export { connectControl, connectKeeper, listenerPid, takeName, type TakenName } from './control/control-client.js'
+export { connectControl, connectKeeper, listenerPid, takeName } from './control/control-client.js'
 export type { Client } from './control/control-connections.js'
 export { hiddenHolder, placesElsewhere } from './control/control-files.js'
 export { filesOf, findPlaces, PlaceProblem, placesOfWorkers } from './control/control-places.js'
@@ -49,7 +49,7 @@ export type {
 } from './protocol/control-messages.js'
 export { deadlineIn, left, withDeadline, type Deadline } from './protocol/deadline.js'
 export type { Received } from './protocol/descriptors.js'
-export { listenerShape, type OfferedListener, type Peer, type SectionPhase } from './protocol/handover-messages.js'
+export { listenerShape, type OfferedListener, type Peer } from './protocol/handover-messages.js'
 export { count, LineReader, list, number, optional, orNull, record, shape, string, vocabulary, type Shapes } from './protocol/json-lines.js'
 export {
   countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage

@@ -8,46 +8,49 @@
 import type { Socket } from 'node:net'
 import { constants } from 'node:os'
 import { inspect } from 'node:util'
-import { HandoverError } from './errors.js'
+import { optionError, type HandoverError } from './errors.js'
 
 /** `info`: what happened. `warn`: what should be looked at. `error`: what failed. */
 export type LogLevel = 'info' | 'warn' | 'error'
 
 /** The connections beside plain HTTP/1.1 that move. */
 export interface MoveChoice {
-  /** Connections under TLS. true. */
+  /** Connections under TLS. Default: true. */
   readonly tls?: boolean
-  /** Sessions of HTTP/2. true. */
+  /** Sessions of HTTP/2. Default: true. */
   readonly http2?: boolean
 }
 
 /**
- * Options of a process, each with its default and its environment variable, which wins. A value that cannot be used, a name that is
- * none, or two calls that disagree throw HANDOVER_OPTION.
+ * Options of a process, each with its default and its environment variable, which wins. A value that cannot be used, an unknown name, or
+ * two calls that disagree throw HANDOVER_OPTION.
  */
 export interface HandoverOptions {
-  /** A name under which a second process finds this one and takes over. Letters, digits, `.`, `_`, `-`. HANDOVER_NAME. */
+  /** A name under which a second process finds this one and takes over. Letters, digits, `.`, `_`, `-`. Variable: HANDOVER_NAME. */
   name?: string
-  /** How long a successor may take to be ready, in milliseconds. 60,000. HANDOVER_READY_TIMEOUT. */
+  /** How long a successor may take to be ready, in milliseconds. Default: 60,000. Variable: HANDOVER_READY_TIMEOUT. */
   readyTimeout?: number
-  /** How long a drain may take in all, in milliseconds. 30,000. HANDOVER_DRAIN_TIMEOUT. */
+  /** How long a drain may take in all, in milliseconds. Default: 30,000. Variable: HANDOVER_DRAIN_TIMEOUT. */
   drainTimeout?: number
-  /** How long the predecessor can take the listeners back after the switch, in milliseconds. 10,000. HANDOVER_UNDO_WINDOW. */
+  /** How long the predecessor can serve again after the switch, in milliseconds. Default: 10,000. Variable: HANDOVER_UNDO_WINDOW. */
   undoWindow?: number
-  /** How long a draining process waits for the next request of an idle connection, in milliseconds. 10,000. HANDOVER_LINGER. */
+  /**
+   * How long a draining process waits for the next request of an idle connection, in milliseconds. Default: 10,000. Variable:
+   * HANDOVER_LINGER.
+   */
   linger?: number
-  /** SIGHUP. HANDOVER_RELOAD_SIGNAL. */
+  /** The signal that asks for a reload. Default: SIGHUP. Variable: HANDOVER_RELOAD_SIGNAL. */
   reloadSignal?: NodeJS.Signals
-  /** `listening`: ready when the app listens. `manual`: when it calls ready(). HANDOVER_READY_WHEN. */
+  /** `listening` (the default): ready when the app listens. `manual`: when it calls ready(). Variable: HANDOVER_READY_WHEN. */
   readyWhen?: 'listening' | 'manual'
   /**
-   * Whether live connections move to the successor instead of being ended politely; or false for some of them: `{ http2: false }`. true.
-   * HANDOVER_MOVE, where `plain` stands for plain HTTP/1.1 alone.
+   * Whether live connections move to the successor instead of being ended politely; or false for some of them: `{ http2: false }`. Default:
+   * true. Variable: HANDOVER_MOVE, where `plain` stands for plain HTTP/1.1 alone.
    */
   move?: boolean | MoveChoice
   /**
    * Whether this process tells systemd's watchdog (WatchdogSec=) that it lives: false where the program does so itself, on conditions
-   * of its own. true. HANDOVER_WATCHDOG.
+   * of its own. Default: true. Variable: HANDOVER_WATCHDOG.
    */
   watchdog?: boolean
   /** Runs once, after the drain, before the process ends. */
@@ -80,16 +83,14 @@ const defaults: Settings = {
 
 type Key = keyof Settings
 
-function optionError(where: string, found: unknown, expected: string): HandoverError {
-  const what = `${where} is ${inspect(found)}, expected ${expected}`
-  return new HandoverError('HANDOVER_OPTION', { what, serving: 'Nothing was changed', todo: 'Correct the value' })
-}
+const wrongValue = (where: string, found: unknown, expected: string): HandoverError =>
+  optionError(`${where} is ${inspect(found)}, expected ${expected}`, 'Correct the value')
 
 // Node's timers take a signed 32-bit number of milliseconds.
 const milliseconds = (where: string, value: unknown): number => {
   const number = typeof value === 'string' && /^\d+$/.test(value.trim()) ? Number(value) : value
   if (typeof number !== 'number' || !Number.isInteger(number) || number < 0 || number > 2_147_483_647) {
-    throw optionError(where, value, 'a whole number of milliseconds from 0 to 2147483647')
+    throw wrongValue(where, value, 'a whole number of milliseconds from 0 to 2147483647')
   }
   return number
 }
@@ -102,7 +103,7 @@ const words = new Map([
 
 const yesOrNo = (where: string, value: unknown, expected = 'true or false'): boolean => {
   const word = typeof value === 'string' ? words.get(value.trim().toLowerCase()) : value
-  if (typeof word !== 'boolean') throw optionError(where, value, expected)
+  if (typeof word !== 'boolean') throw wrongValue(where, value, expected)
   return word
 }
 
@@ -113,7 +114,7 @@ const whatMoves = (where: string, value: unknown): Settings['move'] => {
   if (typeof value === 'string' && value.trim().toLowerCase() === 'plain') return choices.at(-1)!
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return yesOrNo(where, value, 'true, false or "plain"')
   const keys = Object.keys(value)
-  if (keys.length === 0 || keys.some((key) => key !== 'tls' && key !== 'http2')) throw optionError(where, value, 'an object of tls and http2')
+  if (keys.length === 0 || keys.some((key) => key !== 'tls' && key !== 'http2')) throw wrongValue(where, value, 'an object of tls and http2')
   const { tls = true, http2 = true } = value as MoveChoice
   const wanted = { tls: yesOrNo(`${where}.tls`, tls), http2: yesOrNo(`${where}.http2`, http2) }
   return (wanted.tls && wanted.http2) || choices.find((choice) => choice.tls === wanted.tls && choice.http2 === wanted.http2)!
@@ -128,7 +129,7 @@ export function movesKind(move: Settings['move'], kind?: keyof MoveChoice): bool
 const readers: { readonly [K in Key]: (where: string, value: unknown) => Settings[K] } = {
   name: (where, value) => {
     if (typeof value !== 'string' || !/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/.test(value)) {
-      throw optionError(where, value, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
+      throw wrongValue(where, value, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."')
     }
     return value
   },
@@ -137,14 +138,14 @@ const readers: { readonly [K in Key]: (where: string, value: unknown) => Setting
   undoWindow: milliseconds,
   linger: milliseconds,
   reloadSignal: (where, value) => {
-    if (value === 'SIGUSR1') throw optionError(where, value, 'another signal: SIGUSR1 opens the inspector of Node')
+    if (value === 'SIGUSR1') throw wrongValue(where, value, 'another signal: SIGUSR1 opens the inspector of Node')
     if (typeof value !== 'string' || !Object.hasOwn(constants.signals, value) || taken.has(value)) {
-      throw optionError(where, value, 'a signal such as SIGHUP or SIGUSR2 that has no other meaning')
+      throw wrongValue(where, value, 'a signal such as SIGHUP or SIGUSR2 that has no other meaning')
     }
     return value as NodeJS.Signals
   },
   readyWhen: (where, value) => {
-    if (value !== 'listening' && value !== 'manual') throw optionError(where, value, '"listening" or "manual"')
+    if (value !== 'listening' && value !== 'manual') throw wrongValue(where, value, '"listening" or "manual"')
     return value
   },
   move: whatMoves,
@@ -178,18 +179,17 @@ export class SettingsOfProcess {
     for (const [key, value] of Object.entries(options)) {
       if (value === undefined) continue
       if (notSettings.has(key)) {
-        if (typeof value !== 'function') throw optionError(`the option ${key}`, value, 'a function')
+        if (typeof value !== 'function') throw wrongValue(`the option ${key}`, value, 'a function')
         continue
       }
       if (!Object.hasOwn(defaults, key)) {
-        const todo = `Known options: ${[...keys, ...notSettings].join(', ')}`
-        throw new HandoverError('HANDOVER_OPTION', { what: `the option "${key}" does not exist`, serving: 'Nothing was changed', todo })
+        throw optionError(`the option "${key}" does not exist`, `Known options: ${[...keys, ...notSettings].join(', ')}`)
       }
       const read = readers[key as Key](`the option ${key}`, value)
       const before = this.#set[key as Key]
       if (before !== undefined && before !== read) {
         const what = `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process`
-        throw new HandoverError('HANDOVER_OPTION', { what, serving: 'Options belong to the process', todo: 'Give it once' })
+        throw optionError(what, 'Give it once', 'Options belong to the process')
       }
       this.#set[key as Key] = read
     }

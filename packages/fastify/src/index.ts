@@ -43,7 +43,7 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
 
 /**
  * The plugin, for `app.register(handover, options)`. Options belong to the process; times are in milliseconds. Adds `app.handover`. Throws
- * HANDOVER_OPTION for an option that is none.
+ * HANDOVER_OPTION for an unknown option.
  */
 const plugin = fp(register, { fastify: '5.x', name: '@handover/fastify' })
 export { plugin as default, plugin as handover }

@@ -19,11 +19,11 @@ import { readSnapshot, writeSnapshot, type Snapshot } from './snapshot-text.js'
 export interface InheritOptions {
   /** By name of a gauge. Other gauges are put together over all processes that live, as their `aggregator` says (by default the sum). */
   readonly gauges?: Readonly<Record<string, GaugeRule>>
-  /** Adds the label `generation` to what each process counts. The number of series grows with each reload then. false. */
+  /** Adds the label `generation` to what each process counts. The number of series grows with each reload then. Default: false. */
   readonly generation?: boolean
   /** Tells a second registry of a process from the first. The same in each version of the program. */
   readonly name?: string
-  /** The object of this process. */
+  /** For tests: the object of the process. Default: `handover` of @handover/core. */
   readonly core?: Pick<Handover, 'aggregate' | 'share' | 'generation' | 'state'>
 }
 

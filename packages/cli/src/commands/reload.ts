@@ -109,7 +109,7 @@ function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, versio
 }
 
 /** What became of the shared state, in all slots; empty where there is none. */
-export function describeState({ reports, switched }: Pick<ReloadOutcome, 'reports' | 'switched'>): string {
+function describeState({ reports, switched }: Pick<ReloadOutcome, 'reports' | 'switched'>): string {
   // Both reports of a handover have it.
   const states = switched.flatMap(({ to }) => reports.find(({ successor }) => successor?.pid === to.pid)?.state ?? [])
   const unclaimed = states.flatMap((state) => state.unclaimed.map((name) => cut(name, longestSection)))

@@ -83,7 +83,7 @@ async function offerTo(
         start.accepts = nobodyServed || !side.hasServer()
         return start.accepts
       },
-      machine: launchingLifecycle(),
+      lifecycle: launchingLifecycle(),
       self: { pid: process.pid, generation: context.generation },
       readyTimeoutMs: side.readyTimeoutMs(first),
       offer: () => {

@@ -8,7 +8,7 @@ import { duration, number } from '../text.js'
 
 export const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
 
-export const width = 900
+const width = 900
 export const left = 195
 export const right = width - 25
 const laneHeight = 18
@@ -103,7 +103,7 @@ function figuresOf({ durations, connections, requestsCut = 0, undoneAt }: Handov
 }
 
 /** Long drains go beyond the right edge: what is seen is the switch. */
-export function axisOf({ at: zero, ms, handovers }: ReloadRecord): Axis {
+function axisOf({ at: zero, ms, handovers }: ReloadRecord): Axis {
   const last = Math.max(...handovers.map(({ at }) => at), zero)
   const span = Math.max(last - zero, handovers.length > 0 ? 50 : ms)
   const ends = Math.max(...handovers.map(({ endedAt = Infinity }) => endedAt))

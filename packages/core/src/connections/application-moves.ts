@@ -80,10 +80,10 @@ async function stopReading(socket: net.Socket): Promise<{ unread: Buffer; readOn
   }
 }
 
-/** What would leave at once, also from a socket that is corked. */
+/** The methods by which a program sends something or ends the connection. A corked socket holds back only what is written. */
 const says = ['write', 'end', 'destroySoon'] as const
 
-/** What the program says from now on waits. Answers what does it: where the socket has left, its callbacks hear of an error. */
+/** From now on such calls of the program wait. Returns what makes them: where the socket has left, their callbacks get an error. */
 function holdBack(socket: net.Socket): () => void {
   const calls: (() => unknown)[] = []
   const own = says.map((name) => [name, Object.getOwnPropertyDescriptor(socket, name)] as const)
@@ -103,11 +103,11 @@ function holdBack(socket: net.Socket): () => void {
       try {
         return call()
       } catch (error) {
-        // The caller, who gave what cannot be written, is not there any more.
+        // The caller that gave what cannot be written has long returned.
         return socket.destroy(error as Error)
       }
     })
-    // Who was told to wait hears when to go on. Where the socket is full, Node says so.
+    // write() answered false: whoever waits for 'drain' must hear it. Where the socket is full, Node emits it.
     if (answers.length > 0 && !answers.includes(false)) process.nextTick(() => { if (!socket.destroyed) socket.emit('drain') })
   }
 }

@@ -31,7 +31,7 @@ export interface Arrivals {
    * why; the predecessor goes on with the connection, unless it was `acknowledged` before. `keys`: of one under TLS.
    */
   receive(fd: number, about: MovedConnection, acknowledged: boolean, keys?: readonly Buffer[]): unknown
-  /** Undefined: connections like this must be received before they are acknowledged. Else they count there while they wait. */
+  /** Where a connection like this is counted while it has no socket yet. Undefined: it must be received before it is acknowledged. */
   waitsAt?(about: MovedConnection): { arriving: number } | undefined
 }
 

@@ -123,7 +123,7 @@ export class Departures {
     connection.lookAgainMs = undefined
     if (!this.#moves(connection)) return false
     this.#watch(socket, connection, response)
-    // The client pipelines, or the connection was held in the middle of what was read. Else a look makes no sense before the answer.
+    // The client pipelines, or the connection was held in the middle of what was read. Otherwise nothing can be decided before the answer.
     if (connection.running.length > 1 || connection.held === true) this.added(socket)
     return true
   }

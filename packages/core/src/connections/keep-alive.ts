@@ -28,7 +28,7 @@ export function goOnIdle(server: net.Server, socket: net.Socket, connection: Con
   socket.once('close', () => { clearTimeout(timer) })
 }
 
-/** Begins anew, behind a hold. */
+/** After a hold the idle time begins anew. */
 export function restartIdle(socket: net.Socket, connection: Connection): void {
   const server = serverOf(socket)
   if (!server || connection.running.length > 0) return

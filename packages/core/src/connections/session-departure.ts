@@ -24,7 +24,7 @@ const mostHeldMs = 50
 /** What a session must not do while it is on its way: the client would see it. */
 const says = ['close', 'destroy', 'goaway', 'ping', 'settings', 'setLocalWindowSize', 'altsvc', 'origin'] as const
 
-/** Those that have ended while their client was asked to do without its table. */
+/** Departures that were given up before their client had acknowledged that its table is gone. They end when it does. */
 const unanswered = new WeakMap<http2.ServerHttp2Session, SessionDeparture>()
 
 export class SessionDeparture {
@@ -143,7 +143,7 @@ export class SessionDeparture {
     this.#asked = this.#session.ping(payload, this.#changed)
   }
 
-  /** Those of the program before were answered before ours is. */
+  /** Counts the program's pings from now on. Its earlier ones are answered before ours is. */
   #countPings(): void {
     const ping = this.#session.ping.bind(this.#session) as (...args: unknown[]) => boolean
     this.#session.ping = (...args: unknown[]): boolean => {

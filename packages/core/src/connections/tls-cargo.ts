@@ -43,7 +43,7 @@ export const isSecure = (socket: net.Socket): boolean => socket instanceof Moved
 /** Whether a part of a record has come, and so maybe of a request. Undefined: unknown. */
 export function holdsHalfRecord(socket: net.Socket): boolean | undefined {
   if (socket instanceof MovedTlsSocket) return !socket.layer.whole
-  // A server of TLS has no others.
+  // All sockets of a TLS server are of this class.
   // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
   return hasHalfRecord(socket as tls.TLSSocket)
 }
@@ -51,7 +51,7 @@ export function holdsHalfRecord(socket: net.Socket): boolean | undefined {
 function snapshotOf(socket: net.Socket): TlsSnapshot | 'later' | 'never' {
   if (!tested) void testTls()
   if (tested === undefined || tested.obstacle !== undefined) return tested ? 'never' : 'later'
-  // A server of TLS has no others.
+  // All sockets of a TLS server are of this class.
   // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
   const snapshot = snapshotTls(socket as tls.TLSSocket)
   if (!('stays' in snapshot)) return snapshot
@@ -82,7 +82,7 @@ export function cargoOf(socket: net.Socket, records?: TlsRecordLayer): TlsCargo 
   if (moved?.whole === false || records?.whole === false) return 'later'
   const snapshot = moved ? moved.layer.snapshot() : records ? withReading(snapshotOf(socket), records) : snapshotOf(socket)
   if (typeof snapshot === 'string') return snapshot
-  // A server of TLS has no others.
+  // All sockets of a TLS server are of this class.
   // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
   const [identity, bytes] = moved ? [moved.identity, moved.bytes] : identityOf(socket as tls.TLSSocket)
   const { protocol, cipher, fragment, readSequence, writeSequence } = snapshot

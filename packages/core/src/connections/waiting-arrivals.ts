@@ -17,14 +17,14 @@ export class WaitingArrivals {
   #epoll = -1
   #emptied: (() => void)[] = []
 
-  /** From now on events of these are seen; those of the result cannot be watched. */
+  /** Watches these descriptors from now on. Returns those that cannot be watched. */
   watch(fds: readonly number[]): ReadonlySet<number> {
     if (fds.length === 0) return new Set()
     if (this.#epoll < 0) this.#epoll = native?.epoll?.() ?? -1
     return new Set(this.#epoll < 0 ? fds : native!.epollAdd!(this.#epoll, fds))
   }
 
-  /** `build` gets what is known of it, as if it came only then. */
+  /** `build` gets what is known of the connection, as if it arrived only then. */
   add(fd: number, about: MovedConnection, build: Build): void {
     if (this.#waiting.size === 0) setImmediate(() => { this.#buildSome() })
     this.#waiting.set(fd, { about, since: performance.now(), build })
@@ -38,8 +38,8 @@ export class WaitingArrivals {
   #buildSome(): void {
     const budget = new LoopBudget()
     let found = false
-    // These are read in the next turn of the loop, which is to come soon. An event of one that was built before, or of the socket that had
-    // its number, may be among them.
+    // Their sockets read in the next turn of the loop, so this one ends soon. An event may be of a connection that was built before, or of
+    // an earlier socket with the same number.
     for (const fd of native!.epollReady!(this.#epoll)) found = this.#build(fd) || found
     if (!found) for (const fd of this.#waiting.keys()) {
       this.#build(fd)

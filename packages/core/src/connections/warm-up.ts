@@ -4,11 +4,11 @@
  *
  * V8 compiles for the kinds of objects that it has seen, and throws the result away when another kind comes. So all is as different as in a
  * program: servers, handlers, headers, how connections come and end, and what is no HTTP at all (a channel, a timer, a stream of another
- * class). The last round has them all beside each other, and so many connections that what runs once for each is compiled, too. Whether
- * something is missing shows `node --trace-deopt` between the start of the program and its first thousand requests.
+ * class). The last round has them all beside each other, and so many connections that what runs once for each is compiled, too.
+ * `node --trace-deopt`, between the start of the program and its first thousand requests, shows whether something is missing.
  *
- * The servers are its own, and the connections are pairs of descriptors: nothing listens, and no code of the program hears of it. It is
- * for a process that has no code of a program yet, which could have put its own functions into Node's.
+ * The servers are its own, and the connections are pairs of descriptors: nothing listens, and no code of the program hears of it. It must
+ * run before any code of the program, which could have replaced functions of Node by its own.
  */
 
 import { EventEmitter } from 'node:events'

@@ -2,8 +2,9 @@
  * Which servers and UDP sockets are handed over, how they were adopted, and the connections of those that listen. Where listeners belong to
  * another process (a cluster) or another runtime, everything is left to Node, and the log says so once.
  *
- * Where an adapter has an app, all HTTP servers of the process are: packages such as socket.io put a function of their own in the place of
- * the app before listen(), and a server beside it (metrics) keeps its port from the successor.
+ * Once an adapter has an app, every HTTP server of the process is adopted, and not only the one on which the app itself answers. Packages
+ * such as socket.io put a function of their own in the place of the app before listen(). And a second server (for metrics), if it were left
+ * out, would keep its port from the successor.
  */
 
 import type dgram from 'node:dgram'
@@ -86,6 +87,7 @@ export class AdoptedServers {
 
   // ---- what they are ----
 
+  /** Why something that listens in this process is left to Node; undefined where nothing is. */
   get plain(): string | undefined {
     return this.#plain
   }
@@ -94,8 +96,11 @@ export class AdoptedServers {
     return this.#everything
   }
 
-  /** `asked`: of a UDP socket, of which many belong to clients. */
-  isOurs(owner: Owner, asked: AskedAddress | undefined): boolean {
+  /**
+   * Whether a listen() or bind() goes through Handover. Adopts a server or socket that the program has not given to handover(), where all
+   * are adopted. `asked`: of a UDP socket, of which many belong to clients.
+   */
+  adopts(owner: Owner, asked: AskedAddress | undefined): boolean {
     if (this.#ours.has(owner)) return !this.#listensPlainly()
     const answers = owner.listeners('request')
     const found = answers.map((listener) => this.#requestListeners.get(listener)).find((known) => known !== undefined)

@@ -39,10 +39,10 @@ export function serve(context: GenerationContext): Takes | undefined {
   return takes(context)
 }
 
-/** Nobody waits for it at the commit: who connects to a control socket meanwhile is queued there. */
+/** Opens the control sockets. That may come after the commit: the kernel queues whoever connects meanwhile. */
 function beFound(context: GenerationContext): void {
   const { controlSockets, lifecycle, registry } = context
-  // It stops already, or has closed all its listeners.
+  // This process is stopping by now, or the program has closed all its listeners.
   if (!accepts(lifecycle.state.is) || registry.listeners.length === 0) return
   controlSockets.serve()
   beAskable(context)

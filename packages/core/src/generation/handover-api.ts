@@ -78,8 +78,8 @@ export interface Handover {
 
 /** What reload() takes. */
 export interface ReloadOptions {
-  /** The successor begins without the shared state: for when a section cannot be saved or restored. false. */
+  /** The successor begins without the shared state: for when a section cannot be saved or restored. Default: false. */
   withoutState?: boolean
-  /** The successor may listen on nothing of what is served now; under a keeper: on less. false. */
+  /** The successor may listen on nothing of what is served now; under a keeper: on less. Default: false. */
   allowDrop?: boolean
 }

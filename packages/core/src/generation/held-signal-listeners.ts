@@ -11,7 +11,7 @@ import type { StopSignal } from '../protocol/report.js'
 const stopSignals: readonly StopSignal[] = ['SIGTERM', 'SIGINT']
 const isStopSignal = (event: unknown): event is StopSignal => stopSignals.includes(event as StopSignal)
 
-/** The signal that a keeper names; older keepers do not. */
+/** The stop signal that a keeper's message names; undefined where it names none, as those of older keepers do. */
 export const stopSignalOf = (word: string | undefined): StopSignal | undefined => (isStopSignal(word) ? word : undefined)
 
 export class HeldListeners {

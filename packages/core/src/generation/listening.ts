@@ -24,7 +24,7 @@ import type { GenerationContext } from './generation-context.js'
 
 type Owner = net.Server | dgram.Socket
 
-/** Of those that the next version is told of. A program may try one port after the other. */
+/** How many failures of listen() the next version is told of: a program may try one port after the other. */
 const mostFailures = 100
 
 export class Listening implements ListenHook {
@@ -41,8 +41,8 @@ export class Listening implements ListenHook {
     this.#context = context
   }
 
-  isOurs(owner: Owner, asked?: AskedAddress): boolean {
-    return this.#context.servers.isOurs(owner, asked)
+  adopts(owner: Owner, asked?: AskedAddress): boolean {
+    return this.#context.servers.adopts(owner, asked)
   }
 
   isQuiet(): boolean {
@@ -138,12 +138,15 @@ export class Listening implements ListenHook {
     const { startup, registry, servers, host } = this.#context
     startup.readiness.listened()
     if (claimed) registry.giveBack(claimed)
-    const isNothing = !error || servers.mayFail(owner) || (servers.isStranger(owner) && this.#listensOn(asked?.port))
-    if (!isNothing && !this.#mayGoOnWithout(error)) startup.failed(error)
+    const isHarmless = !error || servers.mayFail(owner) || (servers.isStranger(owner) && this.#listensOn(asked?.port))
+    if (!isHarmless && !this.#mayGoOnWithout(error)) startup.failed(error)
     else host.clock.setImmediate(() => { startup.readiness.settle() })
   }
 
-  /** Where no other process serves, or where that one serves without it as well, the program decides, as it does without Handover. */
+  /**
+   * Whether the program decides what follows from a listen() that failed, as it does without Handover: where no other process serves, or
+   * where the same listen() had failed in the one that does.
+   */
   #mayGoOnWithout(error: Error): boolean {
     const { startup, host, failures, registry, log } = this.#context
     const isFirst = failures.size === 0

@@ -145,7 +145,7 @@ function packageVersion(): string | null {
     try {
       const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as { version?: unknown }
       if (typeof version === 'string') return version
-    } catch { /* there is none, or it is none */ }
+    } catch { /* there is no such file, or it is no JSON */ }
     if (folder === path.dirname(folder)) return null
   }
 }

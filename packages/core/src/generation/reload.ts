@@ -59,7 +59,7 @@ function whyRefused(context: GenerationContext, caller: Caller | undefined): Han
   const error = (code: 'HANDOVER_UNAVAILABLE' | 'HANDOVER_RELOAD_RUNNING', what: string, todo: string): HandoverError =>
     new HandoverError(code, { what, serving: keepsServing(context), todo }, errorContext(context))
 
-  // A successor would find in use what was left to Node, and this process would take it along at its end.
+  // What was left to Node keeps its port: a successor could not bind it, and it would be closed when this process ends.
   const cannot = support.cannotReload() ?? servers.plain
   if (cannot !== undefined) return error('HANDOVER_UNAVAILABLE', cannot, 'Restart it to load new code')
   if (lostKeeper) {
@@ -79,7 +79,7 @@ function whyRefused(context: GenerationContext, caller: Caller | undefined): Han
     return error('HANDOVER_UNAVAILABLE', obstacle,
       'Let `handover run` be what the container starts, or start a second container with the same name and a shared HANDOVER_DIR')
   }
-  // What called may belong to another service.
+  // A process that called may belong to another service.
   const service = caller ? undefined : endsService('this process', host.pid, host.env)
   return service === undefined ? undefined : error('HANDOVER_UNAVAILABLE', service, 'Set Type=notify in the unit, or let `handover run` be its ExecStart')
 }
@@ -161,7 +161,7 @@ async function switchTo(
   const { lifecycle, host, self, settings, state, startup } = context
   const { withoutState = false, allowDrop = false } = order.options ?? {}
   return await handOver({
-    machine: lifecycle,
+    lifecycle,
     clock: host.clock,
     self,
     readyTimeoutMs: settings.readyTimeout,

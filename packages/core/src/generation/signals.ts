@@ -13,9 +13,9 @@ import { HeldListeners, stopSignalOf } from './held-signal-listeners.js'
 const sameSignalMs = 500
 
 interface SignalsSide {
-  /** Whether to warn of the program's own listeners for the same signals. A program that does not use this package needs them. */
+  /** Whether to warn of the program's own listeners for the same signals: not where the program need not know of this package. */
   warnsOfOthers(): boolean
-  /** A keeper passes the signals of its stop on to a process that does not listen yet. */
+  /** Whether there is a keeper. It passes the signal of a stop on to a process that does not listen yet. */
   isKept(): boolean
   reload(): void
   stop(signal: NodeJS.Signals): void

@@ -24,8 +24,9 @@ export class SpareListeners {
   }
 
   /**
-   * Keeps a copy of what this server or socket listens on; it can be claimed when that is closed. `claimed`: the predecessor has it, too. A
-   * keeper has copies from when this process serves: until then a new listener that is closed leaves its port free.
+   * Keeps a copy of what this server or socket listens on. When the program has closed that, its next listen() there can claim the copy.
+   * `claimed`: the predecessor has the listener, too, so its port stays in use. A new listener that is closed before this process serves
+   * leaves its port free, and needs no copy: the keeper has none yet.
    */
   keep(owner: net.Server | dgram.Socket, about: OfferedListener, claimed: boolean): void {
     const fd = fdOf(owner)

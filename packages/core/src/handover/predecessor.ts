@@ -19,12 +19,12 @@ import type { LaunchedSuccessor } from './launch.js'
 
 /** How long a successor may take from commit to serving: it has nothing to do but to accept. */
 const commitMs = 10_000
-/** How long an end is awaited that was announced by the end of the channel. */
+/** How long a successor may take to end that has closed its channel, or was killed. */
 const exitMs = 2_000
 
 /** What a handover asks of the process that it runs in. */
 export interface PredecessorSide extends Pick<MessageOf<'offer'>, 'mayDrop' | 'alone'> {
-  readonly machine: Lifecycle
+  readonly lifecycle: Lifecycle
   /** The system's where it is absent. */
   readonly clock?: Clock
   readonly self: Peer
@@ -60,10 +60,10 @@ export interface SwitchResult {
  * told to go), and nothing is held.
  */
 export async function handOver(side: PredecessorSide, launched: LaunchedSuccessor, begun: number): Promise<SwitchResult> {
-  const { machine, self, clock = systemClock } = side
+  const { lifecycle, self, clock = systemClock } = side
   const { channel } = launched
   const deadline = deadlineIn(side.readyTimeoutMs, clock)
-  const enough = new AbortController()
+  const sendingSections = new AbortController()
   const successor: Peer = { pid: launched.pid, generation: self.generation + 1 }
   try {
     const hello = await expect(channel, 'hello', deadline, side.stopped)
@@ -74,7 +74,7 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
     }
     const known: Peer = { ...successor, pid: successor.pid || hello.pid }
 
-    machine.move('launching', { is: 'offering', successor: known })
+    lifecycle.move('launching', { is: 'offering', successor: known })
     const { listeners, fds, lacks = [] } = side.offer()
     const { names } = side.sections
     const readyMs = Math.round(left(deadline))
@@ -83,30 +83,30 @@ export async function handOver(side: PredecessorSide, launched: LaunchedSuccesso
       ...(names.length > 0 && { sections: names }), ...(lacks[0] && { lacks }), ...(side.since !== undefined && { since: side.since }),
       ...(Number.isFinite(readyMs) && { readyMs }), ...(side.mayDrop && { mayDrop: true }), ...(side.alone && { alone: true })
     }, fds)
-    void sendSections(side.sections, channel, enough.signal, hello.v8)
+    void sendSections(side.sections, channel, sendingSections.signal, hello.v8)
 
     const ready = await expect(channel, 'ready', deadline, side.stopped, side.sections)
     const prepared = clock.now()
     if (!side.mayDrop && !side.mayDropAll) refuseToDropAll(listeners, ready)
-    // A program that shares nothing is ready without them: what it hears next are connections.
-    enough.abort(new Error('the successor is ready without it'))
+    // A program that restores nothing is ready before all sections are sent. It needs no more of them: connections come next.
+    sendingSections.abort(new Error('the successor is ready without it'))
 
-    machine.move('offering', { is: 'committing', successor: known })
+    lifecycle.move('offering', { is: 'committing', successor: known })
     channel.send({ type: 'commit' })
     const serving = await expect(channel, 'serving', deadlineIn(commitMs, clock))
 
     // ---- the point of no return ----
-    machine.move('committing', { is: 'draining', successor: known })
+    lifecycle.move('committing', { is: 'draining', successor: known })
     const late = side.stopAccepting(ready.dropped)
     launched.child?.unref()
     const durations = { launch: greeted - begun, prepare: prepared - greeted, commit: clock.now() - prepared }
     const dropsName = listeners.some(({ kind, name }) => kind === 'control' && ready.dropped.includes(name))
     return { successor: known, ready: { ...ready, dropped: [...ready.dropped, ...late] }, serving, dropsName, durations }
   } catch (cause) {
-    enough.abort(new Error('the reload was given up'))
+    sendingSections.abort(new Error('the reload was given up'))
     const error = await takeBack(side, clock, launched, successor, cause)
-    const { is } = machine.state
-    if (is === 'launching' || is === 'offering' || is === 'committing') machine.move(is, { is: 'serving' })
+    const { is } = lifecycle.state
+    if (is === 'launching' || is === 'offering' || is === 'committing') lifecycle.move(is, { is: 'serving' })
     throw error
   }
 }
@@ -168,7 +168,7 @@ const sentByOthers: readonly NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGTERM', 
 async function takeBack(
   side: PredecessorSide, clock: Clock, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown
 ): Promise<HandoverError> {
-  const { self, machine: { state: { is: state } } } = side
+  const { self, lifecycle: { state: { is: state } } } = side
   const reason = withoutStop(cause instanceof HandoverError ? cause.what : cause instanceof Error ? cause.message : String(cause))
   const wasReady = state === 'committing'
   channel.send({

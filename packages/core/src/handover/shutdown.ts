@@ -102,7 +102,7 @@ export class Shutdown {
     return { stays: !this.#served ? 'noSuccessor' : isOn ? 'notTaken' : 'movingIsOff' }
   }
 
-  /** While an older generation lives, connections still come from it: a server that the successor does without must not end before. */
+  /** Connections still come from an older generation that lives: until it ends no server may emit 'close', also not one that is dropped. */
   #keepServersForOlder(): void {
     const older = this.#around.older.olderEnds
     if (!older) return

@@ -2,7 +2,7 @@
  * How a generation begins: it takes the offer of its predecessor, the program boots and claims, its state is restored, and the process is
  * ready.
  *
- * Nothing is accepted here: the commit is the generation's, which `serve()` calls.
+ * Nothing is accepted here: `serve()` does that, which is the commit (generation/commit.ts).
  */
 
 import { ConnectionReceiver, type Arrivals } from '../connections/connection-receiver.js'
@@ -19,6 +19,7 @@ import { succeed, takeOffer, type TakenOffer } from './successor.js'
 
 /** How long a listen() may wait for the offer of a process that is alive. */
 const offerMs = 10_000
+
 /** What a start sets off in the process that it runs in. */
 export interface StartupActions {
   /** The commit: this process accepts from here on. Answers what it can take of the predecessor's connections. */
@@ -44,9 +45,9 @@ export class Startup {
   #isFinishing = false
   /** Told the predecessor that the state cannot be restored. */
   #lacksState = false
-  /** Stopped before it served. */
+  /** This process was stopped before it served. */
   #left = false
-  /** The same, and its predecessor serves on. */
+  /** This process was stopped before it served, and its predecessor serves on. */
   predecessorServesOn = false
 
   constructor(context: ProcessContext, actions: StartupActions) {
@@ -59,7 +60,7 @@ export class Startup {
     return (this.#predecessor?.taken.predecessor.generation ?? 0) + 1
   }
 
-  /** While it lives, drains, and could still come back. */
+  /** Undefined once it is gone. While it drains, it may still take over again. */
   get predecessor(): TakenOffer | undefined {
     return this.#predecessor && !this.#predecessor.gone ? this.#predecessor.taken : undefined
   }
@@ -91,7 +92,10 @@ export class Startup {
     this.predecessor?.channel.send({ type: 'settled' })
   }
 
-  /** This process ends before it has served. Its predecessor waits for that end, but for no more of a commit. */
+  /**
+   * This process ends before it has served. Its predecessor sees the process end; one that may wait for `serving` by now learns it at once,
+   * from the closed channel.
+   */
   leave(): void {
     this.#left = true
     this.predecessorServesOn = !this.nobodyServes
@@ -137,7 +141,7 @@ export class Startup {
     return true
   }
 
-  /** As at a first start, where no other process would answer what the program asks of itself. */
+  /** Accepts before it is ready, as at a first start: a program may connect to itself while it boots, and no other process would answer. */
   async #acceptSoon(): Promise<void> {
     const { registry, state, lifecycle } = this.#context
     if (!state.restoring.isEmpty) await state.restoring.allRestored()
@@ -201,7 +205,7 @@ export class Startup {
 
   #withdrawn(error: HandoverError): void {
     const { lifecycle, registry, controlSockets, host, log } = this.#context
-    // Also where the reason is its own: apart from this log, perhaps only the caller of the reload learns it.
+    // Logged even where this process gave the reason itself: otherwise perhaps only the caller of the reload would learn it.
     log('error', error.toString())
     const { is } = lifecycle.state
     if ((is === 'preparing' || is === 'ready') && !this.#acceptsAtOnce) {

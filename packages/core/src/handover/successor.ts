@@ -108,6 +108,7 @@ type Word = MessageOf<'withdraw' | 'commit' | 'end'> | undefined
 export async function succeed(channel: Channel, side: SuccessorSide): Promise<void> {
   let accepts = false
   const hearNext = async (): Promise<Word> => await hear(channel, side, () => accepts)
+  /** How this process goes on after this word of the predecessor, or because it is ready itself. */
   const meet = async (word: Word | MessageOf<'ready'>): Promise<'together' | 'alone' | 'withdrawn'> => {
     if (side.hasLeft()) return 'withdrawn'
     if (word?.type === 'withdraw') {
@@ -142,6 +143,7 @@ export async function succeed(channel: Channel, side: SuccessorSide): Promise<vo
 
   channel.unref()
   const last = await hearNext()
+  // A second commit is garbage, and counts as the predecessor's end.
   await meet(last?.type === 'commit' ? undefined : last)
 }
 

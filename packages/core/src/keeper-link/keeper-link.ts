@@ -132,7 +132,7 @@ export class KeeperLink {
     for (const resolve of this.#wanting.splice(0)) resolve(outcome)
   }
 
-  /** Not all descriptors of the message arrived: neither the keeper nor this process may wait for what cannot follow it. */
+  /** Not all descriptors of the message arrived, so it cannot be followed: whoever waits for what comes of it is told. */
   #lacks(message: KeeperMessage): void {
     if (message.type === 'gathered') this.#gathering.get(message.id)?.(undefined)
     if (message.type !== 'reload') return

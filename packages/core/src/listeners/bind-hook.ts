@@ -1,7 +1,7 @@
 /**
  * Every bind() of a UDP socket goes through here: inherit or bind, as listen-hook.ts does for servers.
  *
- * Node has no channel for bind(), so the method of each instance is replaced. Sockets of clients are left alone (`ListenHook.isOurs`).
+ * Node has no channel for bind(), so the method of each instance is replaced. Sockets of clients are left alone (`ListenHook.adopts`).
  */
 
 import type dgram from 'node:dgram'
@@ -49,7 +49,7 @@ export function hookBind(hook: ListenHook, socket: dgram.Socket): void {
   const bind = socket.bind.bind(socket) as (...args: unknown[]) => dgram.Socket
   socket.bind = ((...args: unknown[]): dgram.Socket => {
     const asked = askedOf(socket, args)
-    if (!hook.isOurs(socket, asked)) return bind(...args)
+    if (!hook.adopts(socket, asked)) return bind(...args)
 
     const answer = hook.before(socket, asked)
     if (answer instanceof HandoverError) {

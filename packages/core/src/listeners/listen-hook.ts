@@ -23,8 +23,8 @@ type Owner = net.Server | dgram.Socket
 
 /** What the generation decides. */
 export interface ListenHook {
-  /** `asked`: for a UDP socket, since many of these belong to clients. */
-  isOurs(owner: Owner, asked?: AskedAddress): boolean
+  /** Whether this listen() or bind() goes through the hook. `asked`: of a UDP socket, since many of these belong to clients. */
+  adopts(owner: Owner, asked?: AskedAddress): boolean
   /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
   isBoundQuietly(address: string, port: number, ipv6Only?: boolean): boolean
@@ -120,7 +120,7 @@ export function installListenHook(hook: ListenHook): void {
 
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
     const { server, options } = message as { server: net.Server; options: ListenOptions }
-    if (unhooked.has(server) || !hook.isOurs(server)) return
+    if (unhooked.has(server) || !hook.adopts(server)) return
     const call = begin(hook, server, options)
     if (!call) return
     calls.set(server, call)

@@ -34,7 +34,7 @@ export const isEphemeral = ({ ephemeral = false }: OfferedListener): boolean => 
 export const isByDescriptor = ({ asked }: OfferedListener): boolean => asked.startsWith('fd ')
 
 /** Where a call without a host is bound: `::` where there is IPv6, else `0.0.0.0`. */
-export const unspecified = ['::', '0.0.0.0']
+const unspecified = ['::', '0.0.0.0']
 const localhost = ['127.0.0.1', '::1']
 
 interface Place {

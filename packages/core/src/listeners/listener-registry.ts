@@ -27,7 +27,7 @@ export type { Listener } from './listener.js'
 export class ListenerRegistry {
   readonly #listeners = new Set<Listener>()
   readonly #offered = new OfferedSockets()
-  /** What the last offer had. */
+  /** The listeners of the last offer. */
   #known: ReadonlySet<Listener> = new Set()
   /** Closed without a silent copy, after a commit that can still be undone. */
   readonly #closed = new Set<Listener>()
@@ -98,7 +98,7 @@ export class ListenerRegistry {
     return this.#offered.drop(({ spare }) => spare !== true)
   }
 
-  /** Closes what keeps clients from a new listener at another address of its port. */
+  /** Closes what was offered and would get the clients of this new listener: it is bound at another address of the same port. */
   dropInTheWay({ about }: Listener): void {
     this.#offered.drop((offered) => isInTheWay(offered, about))
   }

@@ -33,7 +33,7 @@ export interface ActivatedSocket {
   readonly about: SocketDescription | undefined
 }
 
-export class ActivatedSockets {
+class ActivatedSockets {
   readonly sockets: readonly ActivatedSocket[]
   /** LISTEN_FDS has a connection: the unit says Accept=yes. */
   readonly hasConnection: boolean

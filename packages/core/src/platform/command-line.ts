@@ -71,7 +71,7 @@ function wordsOfStart(): string[] | undefined {
 }
 
 /** The words of the command line as they were typed, or undefined (as above, or process.argv was changed). */
-export function typedArguments(): string[] | undefined {
+function typedArguments(): string[] | undefined {
   const words = wordsOfStart()
   return words?.length === 1 + hiddenWords() + process.execArgv.length + process.argv.length - 1 ? words : undefined
 }

@@ -58,7 +58,7 @@ export interface Section<S = unknown, T = Restored<S>> {
   readonly restore?: (value: T, info: RestoreInfo) => unknown
   /** In the successor, for a final section: takes what the predecessor has added since. Without it `restore` is called again. */
   readonly merge?: (value: T, info: RestoreInfo) => unknown
-  /** Number of the form that `save` writes. 0. */
+  /** Number of the form that `save` writes. Default: 0. */
   readonly schema?: number
   /** Older forms that `restore` reads as well; 0 stands for a version without a schema. Any other refuses the reload. */
   readonly accepts?: readonly number[]
@@ -67,13 +67,13 @@ export interface Section<S = unknown, T = Restored<S>> {
   /** Save it again after the predecessor's last request. */
   readonly final?: boolean
   /**
-   * Save it every so many milliseconds, for the next process where this one crashes. Under a keeper, or with systemd's store of
+   * Save it every so many milliseconds, for the next process where this one crashes. Only under a keeper, or with systemd's store of
    * descriptors.
    */
   readonly checkpoint?: number
-  /** How long save and restore may take, each, in milliseconds. 10,000. */
+  /** How long save and restore may take, each, in milliseconds. Default: 10,000. */
   readonly timeout?: number
-  /** 1 GiB. */
+  /** The most bytes that the saved section may have. Default: 1 GiB. */
   readonly maxBytes?: number
 }
 

@@ -31,7 +31,7 @@ export interface MoveWebSocketsOptions<W, State> {
    * Puts into a WebSocket what `save` answered, before the application's 'connection' handler runs with it. It must not be async either.
    */
   restore(ws: W, state: State): void
-  /** The name in the report, the same in both processes. Each WebSocketServer of a process needs one of its own. `websocket` */
+  /** The name in the report, the same in both processes. Each WebSocketServer of a process needs one of its own. Default: `websocket`. */
   readonly kind?: string
 }
 

@@ -78,32 +78,32 @@ const none: SectionsToSend = { names: [], save: () => Promise.reject(new Error('
 describe('the predecessor', () => {
   function handing({ readyTimeoutMs = 200, child, sections = none }: { readyTimeoutMs?: number; child?: LaunchedSuccessor['child']; sections?: SectionsToSend } = {}) {
     const { channel, peer } = connected()
-    const machine = new Lifecycle(() => undefined)
-    machine.move('idle', { is: 'serving' })
-    machine.move('serving', { is: 'launching' })
+    const lifecycle = new Lifecycle(() => undefined)
+    lifecycle.move('idle', { is: 'serving' })
+    lifecycle.move('serving', { is: 'launching' })
     const stop = new AbortController()
     const stopAccepting = vi.fn(() => [])
     const done = handOver({
-      machine, self: { pid: 1, generation: 4 }, readyTimeoutMs, stopped: stop.signal,
+      lifecycle, self: { pid: 1, generation: 4 }, readyTimeoutMs, stopped: stop.signal,
       offer: () => ({ listeners: [], fds: [] }), sections, serves: () => 'Process 1 (generation 4) keeps serving.', stopAccepting
     }, { channel, pid: 77, ...(child && { child }) }, performance.now())
     done.catch(() => undefined)
-    return { peer, machine, stopAccepting, done, stop }
+    return { peer, lifecycle, stopAccepting, done, stop }
   }
 
   it('goes on accepting until it hears that the successor serves, and not a message longer', async () => {
-    const { peer, machine, stopAccepting, done } = handing()
+    const { peer, lifecycle, stopAccepting, done } = handing()
     peer.say({ type: 'hello', protocol: 1, pid: 77 })
     expect(await peer.hear('offer')).toMatchObject({ generation: 4, listeners: [] })
-    expect(machine.state).toEqual({ is: 'offering', successor: { pid: 77, generation: 5 } })
+    expect(lifecycle.state).toEqual({ is: 'offering', successor: { pid: 77, generation: 5 } })
     peer.say(ready)
     await peer.hear('commit')
-    expect(machine.state.is).toBe('committing')
+    expect(lifecycle.state.is).toBe('committing')
     expect(stopAccepting).not.toHaveBeenCalled()
     peer.say({ type: 'serving' })
     expect(await done).toMatchObject({ successor: { pid: 77, generation: 5 }, ready })
     expect(stopAccepting).toHaveBeenCalledOnce()
-    expect(machine.state.is).toBe('draining')
+    expect(lifecycle.state.is).toBe('draining')
   })
 
   it('saves nothing more for a successor that is ready without it, as one is that knows nothing of sections', async () => {
@@ -136,11 +136,11 @@ describe('the predecessor', () => {
   })
 
   it.each([['hello', []], ['ready', [{ type: 'hello', protocol: 1, pid: 77 }]]])('gives up at the deadline when it has not heard "%s", and tells the successor', async (_missing, said) => {
-    const { peer, machine, stopAccepting, done } = handing({ readyTimeoutMs: 30 })
+    const { peer, lifecycle, stopAccepting, done } = handing({ readyTimeoutMs: 30 })
     for (const message of said) peer.say(message)
     await expect(done).rejects.toMatchObject({ code: 'HANDOVER_SUCCESSOR_TIMEOUT', role: 'predecessor', message: expect.stringMatching(/^process 77 \(generation 5\) did not become ready within 30 ms and was told to end\.\n {2}Process 1 \(generation 4\) keeps serving\.\n {2}Raise readyTimeout/) })
     expect(await peer.hear('withdraw')).toMatchObject({ reason: 'it did not become ready in time' })
-    expect(machine.state.is).toBe('serving')
+    expect(lifecycle.state.is).toBe('serving')
     expect(stopAccepting).not.toHaveBeenCalled()
     await peer.gone()
   })
@@ -159,7 +159,7 @@ describe('the predecessor', () => {
   it('kills a successor that it started and that does not serve within ten seconds of the commit', async () => {
     let end: (ended: { code: null; signal: 'SIGKILL' }) => void = () => undefined
     const child = { ended: new Promise<{ code: null; signal: 'SIGKILL' }>((resolve) => { end = resolve }), stderr: () => 'its last words', kill: vi.fn(() => { end({ code: null, signal: 'SIGKILL' }) }), unref: vi.fn() }
-    const { peer, machine, done } = handing({ child })
+    const { peer, lifecycle, done } = handing({ child })
     peer.say({ type: 'hello', protocol: 1, pid: 77 })
     await peer.hear('offer')
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
@@ -167,14 +167,14 @@ describe('the predecessor', () => {
       peer.say(ready)
       await peer.hear('commit')
       await vi.advanceTimersByTimeAsync(9_900)
-      expect(machine.state.is).toBe('committing')
+      expect(lifecycle.state.is).toBe('committing')
       await vi.advanceTimersByTimeAsync(200)
       await expect(done).rejects.toMatchObject({ code: 'HANDOVER_SUCCESSOR_TIMEOUT', stderr: 'its last words', message: expect.stringMatching(/did not serve within 10000 ms and was killed\.\n.+\n.+Generation 5 last wrote to stderr:\n {4}its last words$/) })
     } finally {
       vi.useRealTimers()
     }
     expect(child.kill).toHaveBeenCalled()
-    expect(machine.state.is).toBe('serving')
+    expect(lifecycle.state.is).toBe('serving')
   })
 
   it.each<[how: string, said: unknown[], code: string]>([
@@ -184,17 +184,17 @@ describe('the predecessor', () => {
     ['hears a version that is two away', [{ type: 'hello', protocol: 3, pid: 77 }], 'HANDOVER_PROTOCOL_VERSION'],
     ['hears "ready" twice', [{ type: 'hello', protocol: 1, pid: 77 }, ready, ready], 'HANDOVER_PROTOCOL']
   ])('takes its offer back when it %s', async (_how, said, code) => {
-    const { peer, machine, stopAccepting, done } = handing()
+    const { peer, lifecycle, stopAccepting, done } = handing()
     for (const message of said) peer.say(message)
     await expect(done).rejects.toMatchObject({ code, state: expect.any(String), generation: 4 })
     await peer.hear('withdraw')
     await peer.gone()
-    expect(machine.state.is).toBe('serving')
+    expect(lifecycle.state.is).toBe('serving')
     expect(stopAccepting).not.toHaveBeenCalled()
   })
 
   it.each([0, 1, 2])('takes its offer back when the successor dies after %i messages', async (count) => {
-    const { peer, machine, done } = handing()
+    const { peer, lifecycle, done } = handing()
     const said = [{ type: 'hello', protocol: 1, pid: 77 }, ready].slice(0, count)
     const answers = ['offer', 'commit'] as const
     for (const [index, message] of said.entries()) {
@@ -203,7 +203,7 @@ describe('the predecessor', () => {
     }
     peer.die()
     await expect(done).rejects.toMatchObject({ code: 'HANDOVER_SUCCESSOR_EXIT' })
-    expect(machine.state.is).toBe('serving')
+    expect(lifecycle.state.is).toBe('serving')
   })
 
   it('gives the reload up when it is asked to stop, but not once the commit is out', async () => {

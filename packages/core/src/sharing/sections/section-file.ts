@@ -90,7 +90,7 @@ export const isStream = (value: unknown): value is AsyncIterable<unknown> | Iter
 const itemsOf = (value: AsyncIterable<unknown> | Iterator<unknown>): Items =>
   isAsync(value) ? value[Symbol.asyncIterator]() : value
 
-export const about = ({ name, schema, phase, version, generation }: HeaderToWrite, items: boolean): SectionAbout =>
+const about = ({ name, schema, phase, version, generation }: HeaderToWrite, items: boolean): SectionAbout =>
   ({ name, schema, phase, version, node: process.versions.node, generation, savedAt: Date.now(), items })
 
 /** Ends a stream before its end, and waits until it has cleaned up, unless the time is over. */
