@@ -23,7 +23,7 @@ import {
 import { ContinuedSession } from './continued-session.js'
 import { Drain, type DrainOptions } from './drain.js'
 import { acceptedSocket, isNodesOwn, isUntouched, type AnsweringServer } from './hand-served.js'
-import { goOnIdle } from './keep-alive.js'
+import { goOnFresh, goOnIdle } from './keep-alive.js'
 import { keepHere } from './movability.js'
 import { requestCounts } from './request-counts.js'
 import { isApplications, type StayReason } from './stay-reasons.js'
@@ -226,8 +226,7 @@ export class ConnectionTracker {
         server.emit(secure ? 'secureConnection' : 'connection', socket)
         if (socket.destroyed) throw new Error("a listener for 'connection' closed it")
         if (!isNodesOwn(server, socket)) throw new Error('the program reads connections itself before it gives them to HTTP')
-        if (about.idleMs === undefined) this.#limitFirstRequest(socket, about)
-        else this.#goOnIdle(socket, about.keepMs)
+        this.#goOn(socket, about)
       }
       return socket
     } catch (error) {
@@ -262,23 +261,14 @@ export class ConnectionTracker {
     if (this.#connections.get(socket)?.session === undefined) throw new Error('the program reads connections itself before it gives them to HTTP/2')
   }
 
-  /** Between two requests: the keep-alive timer has run for a while already. */
-  #goOnIdle(socket: net.Socket, promisedMs: number | undefined): void {
-    primeParser(socket)
+  /** Its timers have run for a while already. */
+  #goOn(socket: net.Socket, { idleMs, keepMs }: MovedConnection): void {
+    const isFresh = idleMs === undefined
+    if (!isFresh) primeParser(socket)
     const connection = this.#connections.get(socket)
-    if (connection) goOnIdle(this.#server, socket, connection, promisedMs)
-  }
-
-  /** `headersTimeout` of a connection that has sent nothing: Node counts from now, the client from when it connected. */
-  #limitFirstRequest(socket: net.Socket, { ageMs }: MovedConnection): void {
-    const { headersTimeout = 0 } = limitsOf(this.#server)
-    if (!(headersTimeout > 0)) return
-    const timer = setTimeout(() => {
-      if (socket.bytesRead > 0 || socket.destroyed || this.#connections.get(socket)?.leaving !== undefined) return
-      // The HTTP server answers this error with 408, or with the application's 'clientError'.
-      socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
-    }, Math.max(1, headersTimeout - ageMs)).unref()
-    socket.once('close', () => { clearTimeout(timer) })
+    if (!connection) return
+    if (isFresh) goOnFresh(this.#server, socket, connection)
+    else goOnIdle(this.#server, socket, connection, keepMs)
   }
 
   /** The application has moved the socket: this process no longer owns it. */

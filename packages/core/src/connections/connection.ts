@@ -56,6 +56,8 @@ export interface Connection {
   quietSince: number
   /** How long it is kept, where its keep-alive timer is not Node's own (keep-alive.ts): the next request must end that. */
   inheritedMs?: number | undefined
+  /** How long its socket could be silent before it was held. */
+  limitMs?: number | undefined
   /** In a drain: why it does not move. It is then drained politely. */
   stays?: StayReason | undefined
   /** In a drain: held for a move of this kind, and whether it is on its way already. */

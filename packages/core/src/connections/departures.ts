@@ -10,9 +10,10 @@ import { rememberPeer } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
-import { keepAliveMs, kindOf, type Connection, type TrackedServer } from './connection.js'
-import { hold, holdAfter, onRestOfRequest, release, stopIdle, watchAnswer } from './held-connections.js'
+import { kindOf, type Connection, type TrackedServer } from './connection.js'
+import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
 import { readingOf } from './idle.js'
+import { stopIdle } from './keep-alive.js'
 import { movabilityOf } from './movability.js'
 import { SessionDeparture } from './session-departure.js'
 import type { StayReason } from './stay-reasons.js'
@@ -245,10 +246,12 @@ export class Departures {
   /** Of HTTP/1.1. Answers what the successor must know of its keep-alive time. */
   #holdIdle(socket: net.Socket, connection: Connection): Pick<MovedConnection, 'idleMs' | 'keepMs'> {
     hold(socket, connection, true)
-    socket.setTimeout(0)
+    stopIdle(socket, connection)
     socket.cork()
     if (connection.requests === 0 && socket.bytesRead === 0) return {}
-    const keepMs = connection.inheritedMs ?? keepAliveMs(this.#of.server)
-    return { idleMs: Math.max(0, Math.round(performance.now() - connection.quietSince)), ...(keepMs !== undefined && { keepMs }) }
+    const { limitMs, quietSince } = connection
+    return {
+      idleMs: Math.max(0, Math.round(performance.now() - quietSince)), ...(limitMs !== undefined && { keepMs: Math.round(limitMs) })
+    }
   }
 }

@@ -78,8 +78,3 @@ export function release(socket: net.Socket, connection: Connection): void {
   restartIdle(socket, connection)
   releaseReading(socket)
 }
-
-/** A connection that is held is not closed for being idle: its client may have asked already. release() begins that time anew. */
-export function stopIdle(socket: net.Socket, connection: Connection): void {
-  if (connection.held === true && connection.running.length === 0) socket.setTimeout(0)
-}

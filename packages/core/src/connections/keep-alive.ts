@@ -1,38 +1,70 @@
 /**
- * The keep-alive time of an idle connection that was moved here, or held still for a while. Node's own timer begins anew at each part of a
- * head: one that was set to what is left would leave the rest of a head no more than that. So a moved connection has a timer of its own.
+ * How long a connection that was moved here, or held still for a while, may be silent. Node's own timer begins anew at each part of a head:
+ * one that was set to what is left would leave the rest of a head no more than that. So a moved connection has a timer of its own.
+ *
+ * The program may have given a socket another time than its server has. Then that one counts.
  */
 
 import type net from 'node:net'
 import { serverOf } from '../platform/node/connection-handle.js'
-import { inactivityMs, keepAliveMs, type Connection } from './connection.js'
+import { keepAliveMs, limitsOf, type Connection } from './connection.js'
 import { hasUnread } from './idle.js'
 
+/** It has sent nothing: Node counts from now, its client from when it connected. */
+export function goOnFresh(server: net.Server, socket: net.Socket, connection: Connection): void {
+  // The HTTP server answers this error with 408, or with the application's 'clientError'.
+  endSilent(socket, connection, limitsOf(server).headersTimeout, connection.openedAt, () => {
+    socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
+  })
+  endAsNode(socket, connection, connection.openedAt)
+}
+
 /**
- * Goes on where it was. `promisedMs`: how long the predecessor kept it. A new version may give less, but its client has not heard of that
- * before its next answer.
+ * It is between two requests. `promisedMs`: how long the predecessor kept it. A new version may give less, but its client has not heard of
+ * that before its next answer.
  */
 export function goOnIdle(server: net.Server, socket: net.Socket, connection: Connection, promisedMs = 0): void {
   const ownMs = keepAliveMs(server)
-  if (ownMs === undefined) return
-  const limitMs = Math.max(ownMs, promisedMs)
-  connection.inheritedMs = limitMs
-  socket.setTimeout(limitMs)
-  const { wire, quietSince } = connection
+  if (ownMs !== undefined) {
+    connection.inheritedMs = Math.max(ownMs, promisedMs)
+    socket.setTimeout(connection.inheritedMs)
+  }
+  endAsNode(socket, connection, connection.quietSince)
+}
+
+/** The server closes the connection, or its program decides. */
+function endAsNode(socket: net.Socket, connection: Connection, since: number): void {
+  const { timeout } = socket
+  endSilent(socket, connection, timeout, since, () => { if (socket.timeout === timeout) socket.emit('timeout') })
+}
+
+/** Where it has sent nothing to this process by then. */
+function endSilent(socket: net.Socket, connection: Connection, limitMs = 0, since: number, end: () => void): void {
+  if (!(limitMs > 0)) return
   const timer = setTimeout(() => {
     // What waits in the kernel came in time.
-    if (wire.bytesRead > 0 || socket.destroyed || connection.leaving !== undefined || hasUnread(socket)) return
-    // As Node's timer does: the server closes the connection, or its program decides.
-    socket.emit('timeout')
-  }, Math.max(1, limitMs - (performance.now() - quietSince))).unref()
+    if (connection.wire.bytesRead === 0 && !socket.destroyed && connection.leaving === undefined && !hasUnread(socket)) end()
+  }, Math.max(1, limitMs - (performance.now() - since))).unref()
   socket.once('close', () => { clearTimeout(timer) })
+}
+
+/** A connection that is held is not closed for being idle: its client may have asked already. */
+export function stopIdle(socket: net.Socket, connection: Connection): void {
+  if (connection.held !== true || connection.running.length > 0) return
+  connection.limitMs = limitOf(socket, connection)
+  socket.setTimeout(0)
 }
 
 /** After a hold the idle time begins anew. */
 export function restartIdle(socket: net.Socket, connection: Connection): void {
   const server = serverOf(socket)
   if (!server || connection.running.length > 0) return
+  const limitMs = limitOf(socket, connection)
   const wasAsked = connection.requests > 0 || socket.bytesRead > 0
-  connection.inheritedMs = wasAsked ? keepAliveMs(server) : undefined
-  socket.setTimeout(connection.inheritedMs ?? inactivityMs(server))
+  connection.inheritedMs = wasAsked && keepAliveMs(server) !== undefined ? limitMs : undefined
+  connection.limitMs = undefined
+  socket.setTimeout(limitMs ?? 0)
 }
+
+/** Of now, or of before it was held. */
+const limitOf = ({ timeout = 0 }: net.Socket, { limitMs }: Connection): number | undefined => (timeout > 0 ? timeout : limitMs)
