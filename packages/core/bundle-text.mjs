@@ -15,6 +15,12 @@ export function withoutCopies(text) {
   return body
 }
 
+/**
+ * Strings in one piece: to keep lines short esbuild breaks them by a backslash at the end of a line. A bundler that indents what it takes in
+ * (rollup) puts the indentation into such a string.
+ */
+export const withWholeStrings = (text) => text.replace(/(?<!\\)((?:\\\\)*)\\\n/g, '$1')
+
 /** A comment for a file that has this package in it. */
 export function license(name) {
   const folder = path.dirname(path.dirname(createRequire(import.meta.url).resolve(name)))

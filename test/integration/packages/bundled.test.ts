@@ -4,9 +4,11 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { runInThisContext } from 'node:vm'
 import { buildSync } from 'esbuild'
 import { describe, expect, test } from 'vitest'
 import { ask } from '../../helpers/ask.js'
@@ -60,19 +62,34 @@ describe.each(['cjs', 'esm'] as const)('a bundle of the format %s', (format) => 
     await reloads(program)
   })
 
-  test('without either says that bundling is the reason and what to do, and listens', async () => {
+  test('without either says that bundling is the reason and what to do, listens, and stops without another word of what it cannot do', async () => {
     using folder = new Folder()
     await using program = Program.start(bundle(folder, format))
-    const { port } = await program.event('listening') as unknown as { port: number }
+    const { port, pid } = await program.event('listening') as unknown as { port: number; pid: number }
     expect(await ask('http', { port, host })).toBe(1)
     expect(program.stderr).toContain(`this code was bundled (it runs from ${folder.at('dist')})`)
     expect(program.stderr).toContain('esbuild --external:@handover/*')
     expect(program.stderr).not.toMatch(/there is no binary/)
+    process.kill(pid, 'SIGTERM')
+    await program.stderrMatching(/has stopped/)
+    expect(program.stderr.match(/warn:/g)).toHaveLength(1)
   })
+})
+
+const entry = path.join(root, 'packages/core/dist/bundle/index.js')
+
+test('no string of the core is broken at the end of a line: rollup would put its indentation into it', () => {
+  expect(readFileSync(path.join(path.dirname(entry), 'core.js'), 'utf8')).not.toMatch(/\\\n/)
+})
+
+test('an entry loads where there is no require, as in an ES module that rollup made', () => {
+  const load = runInThisContext(`(module, exports, given) => { ${readFileSync(entry, 'utf8').replace(/\brequire\(/g, 'given(')} }`) as (...args: unknown[]) => void
+  const made = { exports: {} as { handover?: unknown } }
+  load(made, made.exports, createRequire(entry))
+  expect(typeof made.exports.handover).toBe('function')
 })
 
 test('a program of ES modules does not look for names in all of the core: its entries re-export nothing that Node could follow', () => {
   const names = `import(process.argv[1]).then((entry) => { console.log(Object.keys(entry).includes('internal')) })`
-  const entry = path.join(root, 'packages/core/dist/bundle/index.js')
   expect(execFileSync(process.execPath, ['-e', names, entry], { encoding: 'utf8' })).toBe('false\n')
 })

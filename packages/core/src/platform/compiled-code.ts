@@ -110,8 +110,16 @@ function keepWhenServed(script: Script, name: string, used: Extent | undefined, 
   subscribe('handover:state', watch)
 }
 
-/** Absent where a loader of ES modules has given the entry a require of its own. */
-const cache = require.cache as NodeJS.Dict<NodeJS.Module> | undefined
+/** Undefined where a loader of ES modules has given the entry a require of its own, or a bundler (rollup) has left it none. */
+function cacheOfRequire(): NodeJS.Dict<NodeJS.Module> | undefined {
+  try {
+    return require.cache
+  } catch {
+    return undefined
+  }
+}
+
+const cache = cacheOfRequire()
 
 /** Loaded by Node itself: by no bundler, and no test runner with a world of its own. */
 const isPlain = (entry: NodeJS.Module): boolean =>

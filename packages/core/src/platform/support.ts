@@ -37,7 +37,7 @@ export class Support {
 
   /** Whether connections can move to and from this process, and the program wants that. Logs once why this Node cannot. */
   canMove(): boolean {
-    if (!this.#wantsMoves()) return false
+    if (!this.#wantsMoves() || this.cannotReload() !== undefined) return false
     if (!this.#move) {
       const obstacle = cannotMove()
       this.#move = { obstacle }
