@@ -271,7 +271,7 @@ function report({ app, reloads, reloadsAsked, connections, failures, stderr, res
   for (const failure of failures) lines.push(coloured(31, failure))
   if (failures.length > 0 && stderr !== '') lines.push('the last lines of the server:', ...stderr.split('\n').map((line) => `  ${line}`))
   lines.push(result.lost === 0 && failures.length === 0
-    ? coloured(32, `No request was lost, no connection was closed; ${count(connections.moved)} times one moved to a new process.`)
+    ? coloured(32, `No request was lost and no connection was closed. Connections moved to a new process ${count(connections.moved)} times.`)
     : coloured(31, `${count(result.lost)} requests were lost, ${count(connections.closed)} connections were closed by the server.`))
   return lines.join('\n')
 }
