@@ -8,8 +8,8 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
-  activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, native, nativeMissing, notifySystemd, reloadNotice,
-  SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
+  activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, makePool, native, nativeMissing, notifySystemd,
+  reloadNotice, SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
 } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
@@ -50,6 +50,7 @@ export async function run(options: RunOptions): Promise<never> {
   const words = wordsFor(options, paths.cwd)
   const given = options.name ?? (process.env['HANDOVER_NAME'] === '' ? undefined : process.env['HANDOVER_NAME'])
   starterDescriptors(true)
+  makePool()
   takeActivated(process.env, log)
 
   // From here on no signal may find its default action.

@@ -81,7 +81,7 @@ export class Listening implements ListenHook {
     }
     this.#refusal = findPredecessor(this.#context)
     // Logged now, and not in the first reload.
-    support.canMove()
+    support.prepare()
   }
 
   after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void {

@@ -7,6 +7,7 @@ import { native, nativeMissing } from './native.js'
 import { cannotMove, missing } from './node/support-check.js'
 import { tlsUnavailable } from './tls-records.js'
 import { loadForListen } from './on-demand.js'
+import { makePool } from './pool.js'
 
 export class Support {
   readonly #unavailable: string | undefined
@@ -29,8 +30,9 @@ export class Support {
     return this.#reload.obstacle
   }
 
-  /** What a listen() needs and takes some milliseconds: for while another process is waited for. */
+  /** What a process that listens needs, and takes some milliseconds: for while another process is waited for. */
   prepare(): void {
+    makePool()
     loadForListen()
     this.canMove()
   }
