@@ -14,6 +14,8 @@ export class FakeApp implements AsyncDisposable {
   readonly lines: string[] = []
   /** The status with which the keeper would have ended. */
   readonly ended: number[] = []
+  /** Where the code of the next process is. */
+  release = '/releases/1/server.mjs'
   readonly #keepers: Keeper[] = []
   readonly #putBack: () => void
 
@@ -48,7 +50,7 @@ export class FakeApp implements AsyncDisposable {
   keep(workers: number): Keeper {
     const options: ConstructorParameters<typeof Keeper>[0] = {
       name: 'shop', version: '1.0.0', workers, hangTimeoutMs: 0, readyTimeoutMs: 60_000, spare: false, env: {},
-      command: () => ({ file: 'node', args: ['server.mjs'], cwd: '/', notes: [] }),
+      command: () => ({ file: 'node', args: ['server.mjs'], cwd: '/', notes: [], release: { file: this.release, id: this.release } }),
       log: (level, line) => { this.lines.push(`${level}: ${line}`) },
       handOver: () => Promise.reject(new Error('nobody asks')),
       served: () => undefined,

@@ -156,6 +156,29 @@ describe('a keeper that was started', () => {
   })
 })
 
+test('a deploy that moves the link while a reload runs leaves no workers of two releases', async () => {
+  await using app = await App.make('global')
+  app.start(path.join(app.folder, 'global/node_modules/.bin/handover'), ['run', '--workers', '2', 'server.js'], app.current, app.current)
+  await app.answers('v1')
+  const slots = async (): Promise<number> => {
+    const status = await statusOf(path.join(app.sockets, 'shop.sock')).catch(() => undefined)
+    return status?.processes.filter(({ state }) => state === 'serving').length ?? 0
+  }
+  await waitFor(async () => await slots() === 2)
+  const versions = async (): Promise<string[]> => [...new Set((await Promise.all(Array.from({ length: 20 }, () => app.answer()))).map((answer) => answer?.version ?? ''))]
+  app.release(2)
+  const { output, ended } = command(['reload', '--bake', '700ms'], { HANDOVER_DIR: app.sockets })
+  await waitFor(() => output.stdout.includes('watching it'))
+  app.release(3)
+  const { status, stderr } = await ended
+  expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(/a deploy changed the code while the reload ran: process \d+ \(generation 2\) was started from \S+\/releases\/2\/server\.js, and process \d+ \(generation 2\) from \S+\/releases\/3\/server\.js\./) })
+  // One that was taken back still answers what it has.
+  await waitFor(async () => (await versions()).join() === 'v1')
+  const again = await app.reload('--bake', '0')
+  expect(again, again.output).toMatchObject({ status: 0 })
+  await waitFor(async () => (await versions()).join() === 'v3')
+})
+
 test('a service that is reloaded by a signal, started without PWD in a folder that a link leads to, follows the link, and its state goes along', async () => {
   await using app = await App.make('node_modules', true)
   const program = app.start('server.js', [], app.current, undefined)

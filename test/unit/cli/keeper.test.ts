@@ -183,6 +183,18 @@ describe('a reload', () => {
     expect((await app.reload(keeper)).ok).toBe(true)
   })
 
+  it('into which a deploy comes takes back the workers of both releases; the next one has that of the last', async () => {
+    const keeper = await app.running(4)
+    app.release = '/releases/2/server.mjs'
+    machine.onStep = ({ by, does }) => { if (by.number === 5 && does === 'is serving') app.release = '/releases/3/server.mjs' }
+    const { ok, error, serving } = await app.reload(keeper)
+    expect({ ok, code: error?.code }).toEqual({ ok: false, code: 'HANDOVER_SUCCESSOR_FAILED' })
+    expect(error?.message).toMatch(/^a deploy changed the code while the reload ran: process 5000005 \(generation 2\) was started from \/releases\/2\/server\.mjs, and process \d+ \(generation 2\) from \/releases\/3\/server\.mjs\.\n {2}The generation before serves again in all slots; no connection was lost\.\n {2}Reload again when the deploy is done\.$/)
+    expect(serving.map(({ generation }) => generation)).toEqual([1, 1, 1, 1])
+    expect(app.serving(keeper)).toEqual([1, 2, 3, 4])
+    expect(await app.reload(keeper)).toMatchObject({ ok: true })
+  })
+
   it('is refused while another one runs, and a request without options that comes just after another is the same', async () => {
     const keeper = await app.running(1)
     const first = keeper.reloads.together()

@@ -249,7 +249,7 @@ export function encodeState(value: unknown, of: string, at = ''): string {
     } else {
       what = `cannot be read${at === '' ? '' : ` at ${at}`}: ${cause instanceof Error ? message : String(cause)}`
     }
-    throw new HandoverError('HANDOVER_STATE', `the state of ${of} ${what}. Nothing was changed. ${advice}.`, { cause })
+    throw new HandoverError('HANDOVER_STATE', { what: `the state of ${of} ${what}`, serving: 'Nothing was changed', todo: advice }, { cause })
   }
 }
 
@@ -259,6 +259,9 @@ export function decodeState(text: string, of: string): unknown {
     return devalue().parse(text, revivers)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : textOf(cause)
-    throw new HandoverError('HANDOVER_STATE', `the state of ${of} cannot be read by this process (Node ${process.version}): ${reason}. Its text is ${text.length} characters long. Nothing was changed. Let both processes have versions of Node that know its types.`, { cause })
+    throw new HandoverError('HANDOVER_STATE', {
+      what: `the state of ${of} cannot be read by this process (Node ${process.version}): ${reason}. Its text is ${text.length} characters long`,
+      serving: 'Nothing was changed', todo: 'Let both processes have versions of Node that know its types'
+    }, { cause })
   }
 }
