@@ -79,7 +79,7 @@ function makeSlot(): Slot {
     counts: new CountStore({ workers: () => [], heirs: () => [], warn }),
     since: () => undefined,
     env: {},
-    command: () => ({ file: 'node', args: [], cwd: '/' }),
+    command: () => ({ file: 'node', args: [], cwd: '/', notes: [] }),
     readyTimeoutMs: () => readyTimeoutMs,
     nobodyServes: () => Promise.resolve(true),
     hasServer: () => false,

@@ -99,6 +99,7 @@ async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done
     tell(`slot ${slot.index}: ${slot.server ? `${slot.server.who} hands over` : 'is started'}`, { event: 'starts', ...place })
     const replacement = await slot.replace(demands)
     done.push({ slot, ...replacement })
+    refuseTwoReleases(done)
     const { from, to, died } = replacement
     const although = died ? `, although ${from?.who ?? 'its predecessor'} ended ${byWhat(died)}` : ''
     tell(`slot ${slot.index}: ${to.who} serves${although}`, { event: 'serves', ...place, ...to.peer })
@@ -116,6 +117,19 @@ async function replaceAll(fleet: Fleet, request: ReloadRequest, tell: Tell, done
   // A boot takes a core: more at once would only take longer, and leave less to those that serve.
   await each(rest, request.parallel ? rest.length : availableParallelism(), (index) => replace(fleet.slot(index)))
   check(done)
+}
+
+/** A deploy has come in between: some workers run its code, and those that were replaced before do not. */
+function refuseTwoReleases(done: readonly Replacement[]): void {
+  const [first, ...others] = done.filter(({ to }) => to.release !== undefined).map(({ to }) => to)
+  const other = others.find(({ release }) => release?.id !== first?.release?.id)
+  if (!first?.release || !other?.release) return
+  const from = other.release.file === first.release.file ? `from an earlier version of ${first.release.file}` : `from ${first.release.file}`
+  throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', {
+    what: `a deploy changed the code while the reload ran: ${first.who} was started ${from}, and ${other.who} from ${other.release.file}`,
+    serving: 'The generation before serves again in all slots; no connection was lost',
+    todo: 'Reload again when the deploy is done', onLines: true
+  })
 }
 
 async function switched({ slot, from, to, died }: Replacement): Promise<ReloadOutcome['switched'][number]> {

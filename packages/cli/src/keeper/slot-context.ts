@@ -1,12 +1,13 @@
 /** What a slot needs of its keeper, and what the files that a slot is made of share: the slot itself, a start in it, a reload of it. */
 
-import { HandoverError, partsOf, repairTodo, type CommandLine, type ProcessEnd, type Report, type Wishes } from '@handover/core/internal'
+import { HandoverError, partsOf, repairTodo, type ProcessEnd, type Report, type Wishes } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { CheckpointStore } from './checkpoint-store.js'
 import type { CountStore } from './count-store.js'
 import type { ListenerMembers } from './listener-members.js'
 import type { ServedFiles } from './served-files.js'
 import type { SlotLifecycle } from './slot-state.js'
+import type { StartCommand } from './start-paths.js'
 import type { LaunchedWorker, Worker } from './worker.js'
 
 export interface SlotSide {
@@ -19,7 +20,7 @@ export interface SlotSide {
   since(): number | undefined
   readonly env: NodeJS.ProcessEnv
   /** `inPlace`: also where the working directory is gone, since any worker is better than none. Throws HANDOVER_SPAWN. */
-  command(inPlace: boolean): CommandLine
+  command(inPlace: boolean): StartCommand
   readyTimeoutMs(first: boolean): number
   /** Whether no worker serves in any slot. Asks them: the end of one that was just killed may not have been noticed yet. */
   nobodyServes(): Promise<boolean>

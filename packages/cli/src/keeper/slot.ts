@@ -63,7 +63,9 @@ export class Slot implements SlotContext {
     if (this.isStopping) throw new HandoverError('HANDOVER_STOPPED', { what: 'the keeper stops' })
     const { name, files } = this.side
     const env = { ...this.side.env, [pathsMark]: JSON.stringify(files.paths) }
-    const launched = await this.#startWorker(this.side.command(inPlace), env, this.index, name, this.#workerSide)
+    const command = this.side.command(inPlace)
+    const launched = await this.#startWorker(command, env, this.index, name, this.#workerSide)
+    launched.worker.release = command.release
     // As it will call itself when it has its offer; it may not live that long.
     launched.worker.generation = this.generation + 1
     this.#know(launched.worker)

@@ -4,7 +4,7 @@
  * the app is never started silently.
  */
 
-import { existsSync } from 'node:fs'
+import { existsSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import {
   followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
@@ -12,9 +12,19 @@ import {
 import { LoadedCopy } from './loaded-copy.js'
 import { version } from '../command-line/version.js'
 
+/** Which code a start runs. */
+export interface Release {
+  /** Where the script is, without links. */
+  readonly file: string
+  /** Another one after a deploy: it has moved a link, or written the script anew. */
+  readonly id: string
+}
+
 /** A command line, with notes on what is not as it was typed: sentences for people, without their full stop. */
 export interface StartCommand extends CommandLine {
   readonly notes: readonly string[]
+  /** Of a worker; absent where the script cannot be found. */
+  readonly release?: Release | undefined
 }
 
 export class StartPaths {
@@ -59,7 +69,8 @@ export class StartPaths {
     const notes: string[] = []
     const preload = this.#own(notes, 'dist/bundle/preload.js')
     const { file, cwd } = this.#place(notes, inPlace)
-    return { file, args: ['--require', preload, ...args], cwd, nodeOptions: nodeOptions + 2, notes }
+    const release = releaseAt(cwd, args[nodeOptions])
+    return { file, args: ['--require', preload, ...args], cwd, nodeOptions: nodeOptions + 2, notes, release }
   }
 
   /** Of another keeper, with the arguments of this one. */
@@ -92,6 +103,18 @@ export class StartPaths {
     const gone = `the package handover that process ${process.pid} was started from is gone, and ${this.#point.cwd} has none`
     notes.push(`${gone}: version ${version}, which is loaded, is used`)
     return path.join(copy, file)
+  }
+}
+
+function releaseAt(cwd: string, script: string | undefined): Release | undefined {
+  try {
+    const folder = realpathSync(cwd)
+    const file = realpathSync(path.resolve(folder, script ?? ''))
+    const found = statSync(file)
+    // A folder changes with every file in it.
+    return { file, id: [folder, found.dev, found.ino, ...(found.isFile() ? [found.size, found.mtimeMs] : [])].join(' ') }
+  } catch {
+    return undefined // typed without its extension
   }
 }
 

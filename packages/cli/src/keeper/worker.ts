@@ -9,6 +9,7 @@ import {
   workerMessages, workerWords, type Channel, type CommandLine, type KeeperMessage, type LifecycleState, type Peer, type ProcessEnd,
   type ProcessStatus, type Received, type SpawnedProcess, type Spoken, type WorkerMessage
 } from '@handover/core/internal'
+import type { Release } from './start-paths.js'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
 /** What the slot of a worker hears of it; the rest is between the keeper and the process. */
@@ -48,6 +49,8 @@ export class Worker {
   /** As performance.now(): since when this keeper has it. */
   readonly since = performance.now()
   generation = 0
+  /** Undefined where another keeper started it, or it is not known. */
+  release: Release | undefined
   state: LifecycleState = 'idle'
   /** Of the last `booted`. */
   speaks: readonly Spoken[] = []
