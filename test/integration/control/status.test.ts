@@ -229,6 +229,17 @@ describe('the service', () => {
   })
 })
 
+describe('the line of the last reload', () => {
+  it('says of each slot from which generation to which it went: after another number of workers they differ', () => {
+    const switched = [[3, 4], [3, 4], [1, 2], [null, 1]].map(([from, to], slot) =>
+      ({ slot, from: from == null ? null : { pid: slot, generation: from }, to: { pid: 20 + slot, generation: to! }, version: null }))
+    const lastReload = { ok: true, at: 0, ms: 900, switched, reports: [], serving: [] }
+    const apps = group([answer('shop.sock', [processOf(20, { slot: 0, keeper: 10, name: 'shop' })], { name: 'shop', keeper: keeperOf(10), lastReload })])
+    const text = describeApps(apps, { width: 80, colours: false, now: 5_000 }).replace(/\s+/g, ' ')
+    expect(text).toContain('generation 3 to 4 in 2 slots, 1 to 2 in 1 slot, 1 was started in 1 slot')
+  })
+})
+
 describe('the text', () => {
   const app = () => group([answer('shop.sock', [
     processOf(1_234_567, { slot: 0, keeper: 10, generation: 12, version: '10.20.30-rc.1+build', connections: { http: 12_345, upgraded: 678, http2: 90 }, loopDelayMs: 1_234 }),

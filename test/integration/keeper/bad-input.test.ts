@@ -28,7 +28,7 @@ it.each(['status', 'reload', 'stop', 'drill'])('handover %s --json says why it f
   await using place = new Place()
   const { stdout, stderr, status } = await place.run(verb, '--json', 'nothing')
   const what = `no app "nothing" runs (looked in ${place.sockets})`
-  const todo = 'Start it, or set HANDOVER_DIR to where it looks for its own'
+  const todo = 'Start it, or set HANDOVER_DIR to the directory that its processes use'
   const message = `handover: ${what}. ${todo}.`
   expect({ error: JSON.parse(stdout), stderr, status }).toEqual({ error: { ok: false, error: { message, what, todo } }, stderr: `${message}\n`, status: 1 })
 })
@@ -45,7 +45,7 @@ describe.each(['status', 'reload', 'stop'])('handover %s', (verb) => {
     const folder = path.join(place.folder, 'never')
     const { stdout, stderr, status } = await command([verb], { HANDOVER_DIR: folder }).ended
     expect({ stdout, status }).toEqual({ stdout: '', status: 1 })
-    expect(oneLine(stderr)).toBe(`handover: no app of this user runs (looked in ${folder}). Start one, or set HANDOVER_DIR to where it looks for its own.\n`)
+    expect(oneLine(stderr)).toBe(`handover: no app of this user runs (looked in ${folder}). Start one, or set HANDOVER_DIR to the directory that its processes use.\n`)
     expect(existsSync(folder)).toBe(false)
   })
 

@@ -17,7 +17,7 @@ export function chooseApp({ looked, apps, silent, left }: FoundApps, target: str
   }).join(', ')
   const silences = describeSilences(silent).join('. ')
   const serving = 'Nothing was asked'
-  const orElse = 'or set HANDOVER_DIR to where it looks for its own'
+  const orElse = 'or set HANDOVER_DIR to the directory that its processes use'
   if (target === undefined) {
     const [only, second] = running.length > 0 ? running : apps
     if (second) throw new Failure({ what: `several apps run: ${list}`, todo: 'Say which one, by name or pid' })

@@ -145,9 +145,15 @@ function detailsOf(process: ProcessStatus): string[] {
 
 function describeSwitches({ lastReload }: App): string {
   const { switched = [], reports = [] } = lastReload ?? {}
-  const [first] = switched
+  // Each slot counts its own generations.
+  const slots = new Map<string, number>()
+  for (const { from, to } of switched) {
+    const change = from ? `${from.generation} to ${to.generation}` : `${to.generation} was started`
+    slots.set(change, (slots.get(change) ?? 0) + 1)
+  }
   const moved = reports.reduce((sum, { connections }) => sum + connections.moved, 0)
   const cuts = reports.reduce((sum, { connections }) => sum + connections.cut, 0)
-  const what = first ? `generation ${first.from ? `${first.from.generation} to ` : ''}${first.to.generation}${first.from ? '' : ' was started'}${switched.length > 1 ? ` in ${switched.length} slots` : ''}` : 'nothing was switched'
+  const changes = [...slots].map(([change, count]) => `${change}${switched.length > 1 ? ` in ${plural(count, 'slot')}` : ''}`)
+  const what = changes.length > 0 ? `generation ${changes.join(', ')}` : 'nothing was switched'
   return [what, ...(moved > 0 ? [whole(`${plural(moved, 'connection')} moved`)] : []), ...(cuts > 0 ? [`${cuts} cut`] : [])].join(', ')
 }

@@ -100,9 +100,10 @@ describe('what cannot be written', () => {
     ['an instance of Own', '__proto__.own', JSON.parse('{"__proto__":{}}', (key, value: object) => key === '__proto__' ? { own: new Own() } : value)],
     ['an instance of WeakRef', 'ref', { ref: new WeakRef({}) }]
   ])('%s at %s is refused with the path', (what, place, value) => {
-    const { code, message } = refusal(value)
+    const { code, message, ...parts } = refusal(value)
     expect(code).toBe('HANDOVER_STATE')
     expect(message).toMatch(`the state of the test holds ${what} at ${place}, which cannot go to another process. Nothing was changed. Give plain data`)
+    expect(parts).toMatchObject({ what: expect.stringMatching(/another process$/), serving: 'Nothing was changed', todo: expect.stringMatching(/^Give plain data/) })
   })
 
   test.each<[what: string, place: string, value: unknown]>([

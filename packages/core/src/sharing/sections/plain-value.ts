@@ -191,6 +191,9 @@ export async function decodePlain(bytes: Buffer, of: string, signal: Abortable):
   } catch (cause) {
     if (signal.aborted) throw signal.reason
     const reason = cause instanceof Error ? cause.message : textOf(cause)
-    throw new HandoverError('HANDOVER_STATE', `the state of ${of} cannot be read by this process (Node ${process.version}): ${reason}. It has ${bytes.length} bytes in V8's format. Nothing was changed. Let both processes have the same version of Node.`, { cause })
+    throw new HandoverError('HANDOVER_STATE', {
+      what: `the state of ${of} cannot be read by this process (Node ${process.version}): ${reason}. It has ${bytes.length} bytes in V8's format`,
+      serving: 'Nothing was changed', todo: 'Let both processes have the same version of Node'
+    }, { cause })
   }
 }
