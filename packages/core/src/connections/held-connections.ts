@@ -14,7 +14,11 @@ import type net from 'node:net'
 import { discardUnread, holdReading, isReading, releaseReading } from '../platform/node/connection-handle.js'
 import { endsConnection, hasLength } from '../platform/node/response.js'
 import type { Connection } from './connection.js'
+import { hasUnread } from './idle.js'
 import { restartIdle } from './keep-alive.js'
+
+/** For each request that runs. A next request seldom waits as long as this behind an answer that its client has. */
+const lookForEndMs = 1_000
 
 /** Answers that are watched, for the drain that asked last: an answer may outlive several drains that are undone. */
 const watched = new WeakMap<ServerResponse, { moves: () => boolean }>()
@@ -69,6 +73,23 @@ export function hold(socket: net.Socket, connection: Connection, anyway = false)
   // this.
   connection.holdAgain = () => { holdReading(socket) }
   socket.on('drain', connection.holdAgain)
+  if (isAnswering(connection)) lookForEnd(socket, connection)
+}
+
+/** The application has not ended an answer yet. */
+const isAnswering = ({ running }: Connection): boolean => running.some(({ response }) => !response.writableEnded)
+
+/**
+ * Only who reads sees that a client has left, and the application of an answer that takes long wants to hear of it. So what waits in the
+ * kernel is read after a while: it may be the end. It may be the next request, too, which is answered here then. A client that sends one
+ * after the other is looked at less and less.
+ */
+function lookForEnd(socket: net.Socket, connection: Connection): void {
+  setTimeout(() => {
+    if (connection.held !== true || socket.destroyed || !isAnswering(connection)) return
+    if (hasUnread(socket)) release(socket, connection)
+    else lookForEnd(socket, connection)
+  }, lookForEndMs * connection.running.length).unref()
 }
 
 export function release(socket: net.Socket, connection: Connection): void {
