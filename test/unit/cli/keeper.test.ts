@@ -238,6 +238,18 @@ describe('a stop', () => {
     expect(app.ended).toEqual([0])
   })
 
+  it.each(['boots', 'is watched'])('in a reload is told at once to whoever waits for that, also where the new worker %s', async (when) => {
+    const keeper = await app.running(2)
+    const outcome = keeper.reloads.begin({ bakeMs: when === 'is watched' ? 3_000 : 0 })
+    if (when === 'boots') await machine.until(() => app.processOf(3) !== undefined, 'the successor')
+    else await app.processIn(3, 'serving')
+    const stopped = keeper.stop('SIGTERM')
+    expect(await outcome).toMatchObject({ ok: false, serving: [], error: { code: 'HANDOVER_STOPPED', what: 'a stop was asked while the reload ran' } })
+    expect(machine.alive).not.toEqual([])
+    await app.done(stopped)
+    expect([machine.alive, app.ended]).toEqual([[], [0]])
+  })
+
   it('while a crashed worker waits for its next try ends what there is', async () => {
     const keeper = await app.running(2)
     machine.program = (process) => { process.exit(1) }

@@ -375,6 +375,7 @@ export class Keeper implements Fleet {
     const isFirst = !this.#stop
     this.#stop ??= new AppStop(this, this.hasServed)
     if (isFirst) {
+      this.reloads.stop()
       this.#endWatch()
       this.spare.close()
       for (const slot of this.slots) {

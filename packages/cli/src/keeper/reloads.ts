@@ -16,6 +16,13 @@ import type { Worker } from './worker.js'
 /** Plain requests that come within this time of the beginning of a reload belong to it. */
 const togetherMs = 500
 
+const stoppedOutcome = (begun: ReturnType<typeof reloadBegins>): ReloadOutcome => reloadOutcome(begun, {
+  serving: [],
+  error: new HandoverError('HANDOVER_STOPPED', {
+    what: 'a stop was asked while the reload ran', serving: 'The app answers what it has and ends', todo: 'Nothing is left to do', onLines: true
+  })
+})
+
 interface ReloadingFleet extends Fleet {
   readonly lookout: Lookout
   readonly stopping: boolean
@@ -32,7 +39,7 @@ export class Reloads {
   /** Each hears of every reload that is over, or was refused: how long it took, or the code of its error. */
   readonly heard = new Set<(end: { readonly code?: string; readonly ms?: number }) => void>()
   readonly #fleet: ReloadingFleet
-  #running: { readonly outcome: Promise<ReloadOutcome>; readonly begunAt: number } | undefined
+  #running: { readonly outcome: Promise<ReloadOutcome>; readonly begunAt: number; readonly stop: () => void } | undefined
 
   /** `before`: of the keeper before this one. */
   constructor(fleet: ReloadingFleet, before?: Memory) {
@@ -69,10 +76,13 @@ export class Reloads {
       this.#running = undefined
       this.#fleet.reloaded()
     }
-    const outcome = request.keeper ? this.#reloadKeeper() : reload(this.#fleet, request, progress, over, only)
-    const running = this.#running = { outcome, begunAt: performance.now() }
+    const begun = reloadBegins()
+    let stop = (): void => undefined
+    const stopped = new Promise<ReloadOutcome>((resolve) => { stop = () => { resolve(stoppedOutcome(begun)) } })
+    const whole = request.keeper ? this.#reloadKeeper() : reload(this.#fleet, request, progress, over, only)
+    const running = this.#running = { outcome: Promise.race([whole, stopped]), begunAt: performance.now(), stop }
     try {
-      this.last = await outcome
+      this.last = await running.outcome
       this.history.ended(this.last)
       const { error, ms } = this.last
       for (const hear of this.heard) hear(error ? { code: error.code } : { ms })
@@ -80,6 +90,11 @@ export class Reloads {
     } finally {
       over()
     }
+  }
+
+  /** The app is stopped: whoever waits for the reload that runs hears it now, since the keeper ends with its last worker. */
+  stop(): void {
+    this.#running?.stop()
   }
 
   /** For a request without options: one that comes just after another is the same reload. */
