@@ -91,6 +91,15 @@ test('every piece of JavaScript in the README, in docs/ and in the README of a p
   }
 })
 
+test('the tests that CONTRIBUTING.md picks by a word in their names are there', () => {
+  const picked = [...read('CONTRIBUTING.md').matchAll(/^npm test -- (\S+) -t (\w+)/gm)]
+  expect(picked).not.toHaveLength(0)
+  for (const [, file, word] of picked) {
+    const names = [...read(`${file}.test.ts`).matchAll(/^ *(?:it|test)\b[^'\n]*'([^'\n]*)'/gm)].map((match) => match[1] ?? '')
+    expect(names.filter((name) => name.includes(word!)), word).not.toHaveLength(0)
+  }
+})
+
 test('the examples are at most 30 lines long and begin with the two commands that run them', () => {
   for (const name of ['http', 'fastify', 'express']) {
     const lines = read(`examples/${name}/server.mjs`).trimEnd().split('\n')
