@@ -50,6 +50,13 @@ function bundle(options) {
   return withWholeStrings(withoutCopies(text))
 }
 
+/** It requires modules of Node alone. */
+function withoutRequire(text) {
+  const body = text.replaceAll(/(?<![\w$.])require\("(node:[\w/]+)"\)/g, 'process.getBuiltinModule("$1")')
+  if (/(?<![\w$.])require\(/.test(body)) throw new Error('core.js requires what is not a module of Node: as a script it cannot')
+  return body
+}
+
 const text = bundle({
   stdin: { contents, resolveDir: here, loader: 'js' },
   // Not from node_modules: finding and linking an ES module held the loop up for 10 ms, in the middle of each reload.
@@ -57,7 +64,16 @@ const text = bundle({
 })
 /** Of this build: an entry takes no other file for its own. */
 const mark = `/*! @handover/core ${createHash('sha256').update(text).digest('hex').slice(0, 20)} */`
-writeFileSync(path.join(out, 'core.js'), `${mark}\n${text}`)
+/**
+ * One expression, a function, for compiled-code.ts, which runs it as a script: V8 has no copy of the text in a module's wrapper then. As a
+ * module of CommonJS it runs at once. `require` would be a parameter in one of the two, and bundlers do not follow that.
+ */
+const whole = `${mark}
+((run) => typeof module === 'undefined' || module === globalThis.module ? run
+  : run(exports, typeof __dirname === 'string' ? __dirname : undefined))((exports, __dirname) => {
+${withoutRequire(text)}})
+`
+writeFileSync(path.join(out, 'core.js'), whole)
 // Without esbuild's list of names for imports: they are not the entry's.
 const compiled = bundle({ entryPoints: [path.join(here, 'src/platform/compiled-code.ts')] }).replace(/0\s*&&\s*\(module\.exports\s*=[^)]*\);?/, '')
 for (const name of [...Object.keys(entries), 'internal']) {

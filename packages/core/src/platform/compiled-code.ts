@@ -140,8 +140,8 @@ export function loadCompiled(entry: NodeJS.Module, mark: string, afterMs = serve
   const module = Object.assign(new Module(file), { filename: file })
   cache[file] = module
   try {
-    const run = script.runInThisContext() as (...args: unknown[]) => void
-    run.call(module.exports, module.exports, Module.createRequire(file), module, file, path.dirname(file))
+    const run = script.runInThisContext() as (exports: unknown, folder: string) => void
+    run(module.exports, path.dirname(file))
   } catch (error) {
     Reflect.deleteProperty(cache, file)
     throw error
@@ -160,6 +160,7 @@ function findKept(name: string): { readonly extent: Extent; readonly cachedData:
   return undefined
 }
 
+/** `file` is one expression, a function: in the wrapper of a module V8 would hold a copy of its text. */
 function compile(file: string, mark: string, afterMs: number): Script | undefined {
   try {
     const text = readFileSync(file, 'latin1')
@@ -167,7 +168,7 @@ function compile(file: string, mark: string, afterMs: number): Script | undefine
     const options = hash(`${process.env['NODE_OPTIONS'] ?? ''} ${process.execArgv.join(' ')} ${statSync(file).mtimeMs}`)
     const name = `${prefix}${hash(mark)}-${process.version}-${process.arch}-${options}`
     const { extent, cachedData } = findKept(name) ?? {}
-    const script = new Script(Module.wrap(text), { filename: file, ...(cachedData && { cachedData }) })
+    const script = new Script(text, { filename: file, ...(cachedData && { cachedData }) })
     const used = script.cachedDataRejected === false ? extent : undefined
     if (used !== '-successor') keepWhenServed(script, name, used, afterMs)
     return script

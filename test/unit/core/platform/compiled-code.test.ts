@@ -37,7 +37,7 @@ const kept = (): string => path.join(folder.path, compiled()[0] ?? 'none')
 /** As a process that starts: what the file answers, which says `answer` now and was changed then. */
 function load(answer: 'first' | 'other', changed = 1_000): unknown {
   const [core, filename] = [folder.at('core.js'), folder.at('index.js')]
-  writeFileSync(core, `${mark}\nexports.answer = ${JSON.stringify(answer)}\nexports.file = __filename\n`)
+  writeFileSync(core, `${mark}\n((exports, folder) => { exports.answer = ${JSON.stringify(answer)}; exports.folder = folder })\n`)
   utimesSync(core, changed, changed)
   const entry = Object.assign(new Module(filename), { filename })
   cache[filename] = entry
@@ -87,7 +87,7 @@ it('is not written again by another first process', async () => {
 it('loads the package as require does: by its path, once', async () => {
   load('first')
   const { exports } = cache[folder.at('core.js')] as { exports: unknown }
-  expect(exports).toEqual({ answer: 'first', file: folder.at('core.js') })
+  expect(exports).toEqual({ answer: 'first', folder: folder.path })
   const filename = folder.at('index.js')
   expect(loadCompiled(cache[filename]!, mark)).toBe(exports)
 })
