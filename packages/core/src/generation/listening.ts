@@ -103,7 +103,7 @@ export class Listening implements ListenHook {
     tellKeeper(this.#context)
     if (lifecycle.state.is === 'serving') beAskable(this.#context)
     servers.listens(owner)
-    if (listener && this.#needsSpare(owner, listener, claimed)) {
+    if (listener && this.#needsSpare(listener, claimed)) {
       this.#context.spares.keep(owner, claimed?.about ?? listener.about, claimed !== undefined)
     }
     onceClosed(owner, () => {
@@ -127,11 +127,11 @@ export class Listening implements ListenHook {
     this.#fresh.add(listener)
   }
 
-  /** A server that was not given to handover() may only test, before this process serves, whether the port is free. A keeper has copies. */
-  #needsSpare(owner: Owner, { about }: Listener, claimed: OfferedSocket | undefined): boolean {
-    const { keeper, servers, lifecycle } = this.#context
+  /** Before this process serves, a program may only test whether the port is free, or close it and listen again. A keeper has copies. */
+  #needsSpare({ about }: Listener, claimed: OfferedSocket | undefined): boolean {
+    const { keeper, lifecycle } = this.#context
     const isKept = keeper !== undefined && !isByDescriptor(about) && !isEphemeral(about)
-    return isKept || (claimed !== undefined && servers.isStranger(owner) && lifecycle.state.is === 'preparing')
+    return isKept || (claimed !== undefined && lifecycle.state.is === 'preparing')
   }
 
   failed(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void {

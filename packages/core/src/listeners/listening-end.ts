@@ -18,10 +18,15 @@ function run(acts: Acts, owner: EventEmitter): void {
   for (const act of waiting ?? []) act()
 }
 
+function over(owner: EventEmitter): void {
+  owner.off('close', closed)
+  run(atEnd, owner)
+  run(atClose, owner)
+}
+
 function closed(this: EventEmitter): void {
-  this.off('close', closed)
-  run(atEnd, this)
-  run(atClose, this)
+  // The event of a close() before the listen() that has succeeded meanwhile.
+  if (!('listening' in this && this.listening === true)) over(this)
 }
 
 function add(acts: Acts, owner: EventEmitter, act: () => void): void {
@@ -46,5 +51,5 @@ export function listensNoMore(owner: EventEmitter): void {
 
 /** It is about to listen: whatever it listened on is closed. */
 export function listensAnew(owner: EventEmitter): void {
-  closed.call(owner)
+  over(owner)
 }

@@ -1,5 +1,6 @@
 /** Listeners that change from one version to the next: which are kept, added or dropped, and what the next reload makes of them. */
 
+import { once } from 'node:events'
 import net from 'node:net'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { Report } from '@handover/core'
@@ -68,6 +69,30 @@ it('a listener that the program closed is not handed over', async () => {
   const first = await start(on(a, b))
   await new Promise((resolve) => first.servers[1]!.close(resolve))
   expect(await reload(on(a))).toEqual({ kept: named(a), added: [], dropped: [] })
+})
+
+it('a server that the program closes and opens again in one step is handed over, as is one that has failed to open before', async () => {
+  const first = await start(on(a))
+  const [server] = first.servers
+  server!.close().listen(a, '127.0.0.1')
+  await once(server!, 'close')
+  const other = first.serve()
+  other.once('error', () => { other.close(() => undefined).listen(b, '127.0.0.1') }).listen(a, '127.0.0.1')
+  await new Promise((resolve) => other.once('close', resolve))
+  expect((await reload(on(a, b))).kept).toEqual(named(a, b))
+})
+
+it('a server that a new version closes and opens again before it is ready keeps its listener', async () => {
+  await start(on(a))
+  const opensTwice: FakeProgram = async (process) => {
+    const server = process.serve()
+    await process.listen(server, a)
+    await new Promise((resolve) => server.close(resolve))
+    await process.listen(server, a)
+    process.generation.ready()
+  }
+  expect(await reload(opensTwice)).toEqual({ kept: named(a), added: [], dropped: [] })
+  expect(await ask(a)).toBe('2')
 })
 
 it('two listeners on port 0 keep their two ports', async () => {
