@@ -87,7 +87,7 @@ export type { Snapshot } from '../../packages/core/dist/sharing/aggregates/count
 export { before, TimeLimit } from '../../packages/core/dist/sharing/sections/abortable.js'
 export { decodePlain, encodePlain, readsPlain } from '../../packages/core/dist/sharing/sections/plain-value.js'
 export { readSection, writeSection } from '../../packages/core/dist/sharing/sections/section-file.js'
-export { listed, listOf, readList, valueOf } from '../../packages/core/dist/sharing/sections/section-list.js'
+export { asListed, listOf, readList, valueOf } from '../../packages/core/dist/sharing/sections/section-list.js'
 export type { SavedSection } from '../../packages/core/dist/sharing/sections/section-saver.js'
 export type { SectionsToSend } from '../../packages/core/dist/sharing/sections/sections-to-send.js'
 export { cannotStore, forgetCheckpoint, storeCheckpoint, storedCheckpoints } from '../../packages/core/dist/sharing/sections/systemd-store.js'

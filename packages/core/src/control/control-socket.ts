@@ -10,6 +10,7 @@
 import { closeSync, lstat, lstatSync, unlinkSync, utimes } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
+import { fileId, idOf } from '../platform/file-id.js'
 import { addon, check } from '../platform/native.js'
 import { passListenHook } from '../platform/own-servers.js'
 import { ControlConnections, type ConnectionsSide } from './control-connections.js'
@@ -40,17 +41,7 @@ interface BoundSocket {
   readonly id: string | undefined
 }
 
-const idOf = ({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string => `${dev}:${ino}`
 const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
-
-/** Device and inode of a path; undefined where there is none, or where this process has no access. */
-export function idAt(file: string): string | undefined {
-  try {
-    return idOf(lstatSync(file, { bigint: true }))
-  } catch {
-    return undefined
-  }
-}
 
 export class ControlSocket {
   readonly #side: ControlSide
@@ -65,7 +56,7 @@ export class ControlSocket {
    * Owns the descriptor, which listens; does not accept before `listen()`. `id`: device and inode of the path, where they are known
    * from before.
    */
-  constructor(file: string, fd: number, side: ControlSide, id = idAt(file)) {
+  constructor(file: string, fd: number, side: ControlSide, id = fileId(file)) {
     this.#bound = { file, fd, id }
     this.#side = side
     this.#connections = new ControlConnections(side)
@@ -184,7 +175,7 @@ function touch(file: string): void {
 
 /** The socket and its path from now on, or the pid of a process that has its name. Throws the error that keeps a socket from being made. */
 function bindAgain({ file: before, fd }: BoundSocket): BoundSocket | number {
-  const bound = (file: string, socket: number): BoundSocket => ({ file, fd: socket, id: idAt(file) })
+  const bound = (file: string, socket: number): BoundSocket => ({ file, fd: socket, id: fileId(file) })
   return inFirstUsablePlace<BoundSocket | number>(path.basename(before, '.sock'), (file) => underLock(path.dirname(file), lockedMs, () => {
     const other = connectTo(file)
     if (other === undefined) return bound(file, listenAt(file))

@@ -10,13 +10,14 @@
 import path from 'node:path'
 import { HandoverError, withoutStop } from '../errors.js'
 import type { Clock, Timer } from '../platform/clock.js'
+import { fileId } from '../platform/file-id.js'
 import { uniqueWord } from '../platform/on-demand.js'
 import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { OfferedListener, OfferedSocket } from '../protocol/handover-messages.js'
 import { findOrBecome, takeName, type TakenName } from './control-client.js'
 import { listenAt } from './control-files.js'
 import { inFirstUsablePlace, PlaceProblem, places } from './control-places.js'
-import { ControlSocket, idAt, type ControlSide } from './control-socket.js'
+import { ControlSocket, type ControlSide } from './control-socket.js'
 
 const againMs = 10_000
 
@@ -142,7 +143,7 @@ export class ControlSockets {
       const own = given ? path.join(folders[0] ?? '', `${name}.sock`) : undefined
       // Two containers may write the path of one directory differently.
       const offered = take(({ address, file: id }) =>
-        path.basename(address) === `${name}.sock` && (own === undefined || own === address || (id !== undefined && idAt(own) === id)))
+        path.basename(address) === `${name}.sock` && (own === undefined || own === address || (id !== undefined && fileId(own) === id)))
       if (offered) this.#named = new ControlSocket(own ?? offered.about.address, offered.fd, this.#side.named, offered.about.file)
     } catch (error) {
       this.#goWithout(error)

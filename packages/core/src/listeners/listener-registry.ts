@@ -8,6 +8,7 @@ import { chmodSync } from 'node:fs'
 import type net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
+import { fileId } from '../platform/file-id.js'
 import { addon, check, native, systemError } from '../platform/native.js'
 import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
@@ -19,8 +20,8 @@ import { isServer, listenerOf, type Listener } from './listener.js'
 import { addressesOf, isEphemeral, isInTheWay, overlap, type AskedAddress } from './listener-match.js'
 import { listensNoMore, onceListensNoMore } from './listening-end.js'
 import { OfferedSockets } from './offered-sockets.js'
-import { fileId, locate, type SocketFile } from './socket-file-hold.js'
-import { bindUnix, connectTo, isAbandoned, modeOf } from './unix-path.js'
+import { locate, type SocketFile } from './socket-file-hold.js'
+import { bindUnix, connectStatus, isAbandoned, modeOf } from './unix-path.js'
 
 export type { Listener } from './listener.js'
 
@@ -311,7 +312,7 @@ export class ListenerRegistry {
     const at = where ?? file
     if (at === undefined || !ownsFile || !isServer(owner) || fdOf(owner) === undefined) return false
     try {
-      const answer = connectTo(at)
+      const answer = connectStatus(at)
       // Another process listens there, or it is not a socket.
       if (answer !== -constants.errno.ENOENT && !isAbandoned(at)) return false
       // Not under a temporary name: Node changes permissions by the name that a socket was bound under (uv_pipe_chmod).

@@ -8,12 +8,12 @@ import type dgram from 'node:dgram'
 import net from 'node:net'
 import path from 'node:path'
 import { activation } from '../platform/activated-sockets.js'
+import { fileId } from '../platform/file-id.js'
 import { defaultBacklog, native, type SocketDescription } from '../platform/native.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { nameOf } from '../platform/socket-name.js'
 import type { OfferedListener } from '../protocol/handover-messages.js'
 import { isByDescriptor, isEphemeral, keyOf, type AskedAddress } from './listener-match.js'
-import { fileId } from './socket-file-hold.js'
 
 export interface Listener {
   readonly owner: net.Server | dgram.Socket

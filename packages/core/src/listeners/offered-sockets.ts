@@ -7,11 +7,12 @@
 import { closeSync } from 'node:fs'
 import path from 'node:path'
 import { HandoverError } from '../errors.js'
+import { fileId } from '../platform/file-id.js'
 import { addon, systemError } from '../platform/native.js'
 import { socketsOf, type OfferedListener, type OfferedSocket } from '../protocol/handover-messages.js'
 import { find, mismatch, type AskedAddress } from './listener-match.js'
 import { meaningOf } from './socket-activation.js'
-import { addName, fileId, locate } from './socket-file-hold.js'
+import { addName, locate } from './socket-file-hold.js'
 
 /** Its path leads to another socket, or nowhere. */
 const leadsElsewhere = ({ about: { kind, file, address } }: OfferedSocket): boolean =>

@@ -6,8 +6,9 @@
  */
 
 import type { ListenerRegistry } from './listener-registry.js'
+import { fileId } from '../platform/file-id.js'
 import { asKnown, protect, standGuard, takeMarkedPaths, unguarded, type Harm } from '../platform/path-guard.js'
-import { fileId, SocketFileHold } from './socket-file-hold.js'
+import { SocketFileHold } from './socket-file-hold.js'
 
 export interface ServedPathsSide {
   readonly inventory: ListenerRegistry

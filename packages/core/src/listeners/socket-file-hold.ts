@@ -9,21 +9,12 @@
 
 import { watch } from 'node:fs'
 import path from 'node:path'
+import { fileId } from '../platform/file-id.js'
 import { unguarded } from '../platform/path-guard.js'
 import { isAlive } from '../platform/processes.js'
 import { uniqueWord } from '../platform/on-demand.js'
 
-const { linkSync, lstatSync, readdirSync, renameSync, unlinkSync } = unguarded
-
-/** Device and inode of a path; undefined where the file does not exist or cannot be seen. */
-export function fileId(file: string): string | undefined {
-  try {
-    const found = lstatSync(file, { throwIfNoEntry: false, bigint: true })
-    return found && `${found.dev}:${found.ino}`
-  } catch {
-    return undefined
-  }
-}
+const { linkSync, readdirSync, renameSync, unlinkSync } = unguarded
 
 /** A second name: `.app.sock.handover-<pid>-<random>`. */
 const mark = '.handover-'

@@ -11,8 +11,8 @@ import { addon, defaultBacklog, native } from '../platform/native.js'
 import { unguarded } from '../platform/path-guard.js'
 import { removeStaleHolds } from './socket-file-hold.js'
 
-/** 0, or a negative errno: -EAGAIN where the queue is full. */
-export function connectTo(file: string): number {
+/** What a connect answers, which is closed at once: 0, or a negative errno (-EAGAIN where the queue is full). */
+export function connectStatus(file: string): number {
   const answer = addon().connectUnix(file)
   if (answer < 0) return answer
   closeSync(answer)
@@ -21,7 +21,7 @@ export function connectTo(file: string): number {
 
 /** True for the socket of a killed process: connects are refused, and a bind there fails. unix(7) */
 export function isAbandoned(file: string): boolean {
-  return modeOf(file) !== undefined && connectTo(file) === -constants.errno.ECONNREFUSED
+  return modeOf(file) !== undefined && connectStatus(file) === -constants.errno.ECONNREFUSED
 }
 
 /** The permissions of a Unix socket; undefined where there is none. */

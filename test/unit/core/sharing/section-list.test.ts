@@ -5,7 +5,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { listed, listOf, readList, valueOf } from '../../../helpers/internals.js'
+import { asListed, listOf, readList, valueOf } from '../../../helpers/internals.js'
 import { assertSame, state } from '../../../helpers/values.mjs'
 
 /** Of a property; CI takes fewer. */
@@ -14,7 +14,7 @@ const header = { name: 'users', schema: 3, phase: 'offer', version: '1.2.3', gen
 
 /** Of one that is small. */
 function entryOf(value: unknown): string {
-  const found = listed(header, value, true)
+  const found = asListed(header, value, true)
   if (!found || !('entry' in found)) throw new Error('it is not listed')
   return found.entry
 }
@@ -78,21 +78,21 @@ test.each<[string, unknown]>([
 })
 
 test.each<[string, unknown]>([['a function', { run: () => 1 }], ['a symbol as a key', { [Symbol('x')]: 1 }], ['a class', new (class Own { a = 1 })()]])('%s is refused in words', (_, value) => {
-  expect(() => listed(header, value, true)).toThrow(expect.objectContaining({ code: 'HANDOVER_STATE', message: expect.stringContaining('section "users"') }))
+  expect(() => asListed(header, value, true)).toThrow(expect.objectContaining({ code: 'HANDOVER_STATE', message: expect.stringContaining('section "users"') }))
 })
 
 test('what is not small is left to a file, with the way that it was encoded, and a stream is left as it is', () => {
   const text = 'x'.repeat(20_000)
   const numbers = Array.from({ length: 20_000 }, (_, id) => id)
   const large = [{ text }, numbers, { at: new Date(0), text }, numbers.map((id) => new Date(id))]
-  for (const value of large) expect(listed(header, value, true)).toMatchObject({ kind: expect.any(Number) as number })
+  for (const value of large) expect(asListed(header, value, true)).toMatchObject({ kind: expect.any(Number) as number })
   let begun = false
   function* stream(): Generator<number> {
     begun = true
     yield 1
   }
   const others = [stream(), Buffer.alloc(20_000), Buffer.from(new SharedArrayBuffer(4))]
-  for (const value of others) expect(listed(header, value, true)).toBeUndefined()
+  for (const value of others) expect(asListed(header, value, true)).toBeUndefined()
   expect(begun).toBe(false)
 })
 

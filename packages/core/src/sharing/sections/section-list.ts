@@ -87,7 +87,7 @@ const entryOf = (by: HeaderToWrite, value: unknown, text?: string): ListedSectio
   ({ entry: JSON.stringify(text === undefined ? [by.schema, Date.now(), value] : [by.schema, Date.now(), null, text]), by })
 
 /** Its place in a list; or, where it is not small, how it was encoded, if it was. Throws HANDOVER_STATE for what cannot be written. */
-export function listed(header: HeaderToWrite, value: unknown, plain: boolean): ListedSection | EncodedValue | undefined {
+export function asListed(header: HeaderToWrite, value: unknown, plain: boolean): ListedSection | EncodedValue | undefined {
   if (isJson(value)) return entryOf(header, value)
   if (isStream(value)) return undefined
   const of = `section ${JSON.stringify(header.name)}`

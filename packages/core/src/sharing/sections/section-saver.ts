@@ -11,7 +11,7 @@ import type { SectionStatus } from '../../protocol/control-messages.js'
 import type { SectionPhase } from '../../protocol/handover-messages.js'
 import { before, TimeLimit } from './abortable.js'
 import { isPromise, writeSection, type EncodedValue, type HeaderToWrite, type SectionInFile } from './section-file.js'
-import { leastLimit, listed, type ListedSection } from './section-list.js'
+import { asListed, leastLimit, type ListedSection } from './section-list.js'
 import type { DeclaredSection, Sections } from './section-registry.js'
 
 /** A section in a file, which the caller of `save` closes. */
@@ -115,7 +115,7 @@ export class SectionSaver {
 
   #listed(section: DeclaredSection, phase: SectionPhase, value: unknown, plain: boolean): ListedSection | EncodedValue | undefined {
     if (phase !== 'offer' || section.mostBytes < leastLimit) return undefined
-    const small = listed(this.#header(section, phase), value, plain)
+    const small = asListed(this.#header(section, phase), value, plain)
     if (small && 'entry' in small) this.note(section.name, 'saved', small.entry.length)
     return small
   }
