@@ -13,6 +13,10 @@ import type { Connection, TrackedServer } from './connection.js'
 export const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
 /** How soon a client of server-sent events should come back, in milliseconds. */
 const retryMs = 1_000
+/** How long the rest of an event is waited for. */
+const restOfEventMs = 250
+/** Two ends of lines, as an event ends with. */
+const longestEnd = 4
 
 /** The newest answer, and only that, says that the connection ends with it: pipelined requests before it must all be answered. */
 export function sayLast(connection: Connection): void {
@@ -38,19 +42,53 @@ export function endingsOf({ connections, sessions }: TrackedServer): (() => void
   const responses = [...connections.values()].flatMap(({ running }) => running.map(({ response }) => response)).filter(isEventStream)
   const streams = [...sessions.values()].flatMap((session) => [...session.streams.keys()])
     .filter((stream) => sentHeader(stream, 'content-type')?.startsWith('text/event-stream'))
+  for (const stream of [...responses, ...streams]) watchEvents(stream)
   return [
     ...responses.map((response) => () => { endEvents(response, isEncoded(response)) }),
     ...streams.map((stream) => () => { endEvents(stream, sentHeader(stream, 'content-encoding') !== undefined) })
   ]
 }
 
+/** What was last written to a stream, since its end is near, and what waits for the end of an event there. */
+const lastWritten = new WeakMap<Writable, { text: string; ended?: () => void }>()
+
+/** A program that passes on what another server sends may write half an event. */
+function watchEvents(stream: Writable): void {
+  if (lastWritten.has(stream)) return
+  const last: { text: string; ended?: () => void } = { text: '' }
+  lastWritten.set(stream, last)
+  const write = stream.write.bind(stream) as (...args: unknown[]) => boolean
+  stream.write = (...args: unknown[]): boolean => {
+    const answer = write(...args)
+    const [chunk] = args
+    const text = chunk instanceof Uint8Array ? Buffer.from(chunk.slice(-longestEnd)).toString('latin1') : typeof chunk === 'string' ? chunk : ''
+    last.text = (last.text + text).slice(-longestEnd)
+    if (isBetweenEvents(stream)) last.ended?.()
+    return answer
+  }
+}
+
+/** Where nothing was written since it is watched, the last event has ended. */
+function isBetweenEvents(stream: Writable): boolean {
+  const { text = '' } = lastWritten.get(stream) ?? {}
+  return text === '' || text.replaceAll(/\r\n?/g, '\n').endsWith('\n\n')
+}
+
 function endEvents(stream: Writable, isCompressed: boolean): void {
   if (stream.writableEnded || stream.destroyed) return
   // The program may write more before it hears of the end: of a client that reads slowly, that may be much later.
   stream.on('error', () => undefined)
-  // In a compressed stream the hint would be no part of it.
-  if (!isCompressed) stream.write(`retry: ${retryMs}\n\n`)
-  stream.end()
+  const end = (): void => {
+    delete last?.ended
+    if (stream.writableEnded || stream.destroyed) return
+    // In a compressed stream the hint would be no part of it, and within an event a part of that.
+    if (!isCompressed && isBetweenEvents(stream)) stream.write(`retry: ${retryMs}\n\n`)
+    stream.end()
+  }
+  const last = isCompressed || isBetweenEvents(stream) ? undefined : lastWritten.get(stream)
+  if (!last) return end()
+  last.ended = end
+  setTimeout(end, restOfEventMs)
 }
 
 /**

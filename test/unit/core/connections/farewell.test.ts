@@ -83,3 +83,38 @@ test('in a stop a client that comes back on the connection that it has is sent a
   await until(() => socket.destroyed)
   expect(drain.result).toMatchObject({ drained: 1, cut: 0, requestsCut: [] })
 })
+
+test.each([
+  ['comes', 'lo\r\n\r\n', 'data: hello\r\n\r\nretry: 1000\n\n'],
+  ['does not come', '', 'data: hel']
+])('an event of which half was written is not mixed with the hint: its rest %s', async (_what, rest, last) => {
+  const [client, accepted] = socketPair()
+  let stream: http.ServerResponse | undefined
+  const server = http.createServer((_request, response) => { stream = response.writeHead(200, { 'Content-Type': 'text/event-stream' }) })
+  const connections = new ConnectionTracker(server)
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const socket = connections.receive(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+  vi.useFakeTimers({ toFake: ['setTimeout', 'setInterval'] })
+  vi.spyOn(Math, 'random').mockReturnValue(1)
+  onTestFinished(() => {
+    vi.useRealTimers()
+    vi.restoreAllMocks()
+    socket.destroy()
+    server.close()
+    closeSync(client)
+  })
+  writeSync(client, 'GET /events HTTP/1.0\r\n\r\n')
+  await until(() => stream !== undefined)
+  stream!.write('data: one\n\n')
+  const drain = connections.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000) })
+  onTestFinished(() => { drain.end() })
+  stream!.write('data: ')
+  stream!.write(Buffer.from('hel'))
+  // The time of the end, in a stop, is over.
+  await vi.advanceTimersByTimeAsync(1_700)
+  if (rest !== '') stream!.write(rest)
+  await vi.advanceTimersByTimeAsync(2_000)
+  await until(() => socket.destroyed)
+  const bytes = Buffer.alloc(65_536)
+  expect(bytes.toString('latin1', 0, readSync(client, bytes)).split('data: one\n\n')[1]).toBe(last)
+})
