@@ -61,7 +61,7 @@ function watchEvents(stream: Writable): void {
   stream.write = (...args: unknown[]): boolean => {
     const answer = write(...args)
     const [chunk] = args
-    const text = chunk instanceof Uint8Array ? Buffer.from(chunk.slice(-longestEnd)).toString('latin1') : typeof chunk === 'string' ? chunk : ''
+    const text = typeof chunk === 'string' ? chunk : Buffer.from((chunk as Uint8Array).slice(-longestEnd)).toString('latin1')
     last.text = (last.text + text).slice(-longestEnd)
     if (isBetweenEvents(stream)) last.ended?.()
     return answer
