@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import { constants } from 'node:os'
 import { inspect } from 'node:util'
 import { optionError, type HandoverError } from './errors.js'
+import { isTypo } from './typo.js'
 
 /** `info`: what happened. `warn`: what should be looked at. `error`: what failed. */
 export type LogLevel = 'info' | 'warn' | 'error'
@@ -183,7 +184,9 @@ export class SettingsOfProcess {
         continue
       }
       if (!Object.hasOwn(defaults, key)) {
-        throw optionError(`the option "${key}" does not exist`, `Known options: ${[...keys, ...notSettings].join(', ')}`)
+        const all = [...keys, ...notSettings]
+        const meant = all.find((known) => isTypo(key, known))
+        throw optionError(`the option "${key}" does not exist`, `${meant === undefined ? '' : `Did you mean ${meant}? `}Known options: ${all.join(', ')}`)
       }
       const read = readers[key as Key](`the option ${key}`, value)
       const before = this.#set[key as Key]

@@ -73,7 +73,7 @@ describe('handover reload', () => {
 
   it.each([
     ['--bake 30', /--bake is "30", expected a time with its unit: 500ms, 30s, 2m, or 0/], ['--bake soon', /"soon"/], ['--bake 999h', /"999h"/], ['--bake', /--bake needs a value/], ['--bake --wait', /--bake needs a value/],
-    ['--probe healthz', /--probe is "healthz", expected a path that begins with "\/"/], ['--canary 0', /whole number from 1/], ['--workers 0', /--workers is "0"/], ['--nonsense', /unknown option "--nonsense"/],
+    ['--probe healthz', /--probe is "healthz", expected a path that begins with "\/"/], ['--canary 0', /whole number from 1/], ['--canary 1000000', /--canary is "1000000", expected a whole number from 1 to 999999/], ['--workers 0', /--workers is "0"/], ['--nonsense', /unknown option "--nonsense"/],
     ['-x', /unknown option "-x"/], ['--wait=yes', /--wait takes no value/], ['one two', /one name or pid is expected, found "one two"/]
   ])('says what is wrong with %j, in one line', (line, says) => {
     const { message, status } = failure(`reload ${line}`)

@@ -97,7 +97,8 @@ describe('the settings of a process', () => {
   })
 
   it('do not take an option that does not exist, and name those that do', () => {
-    expect(() => settings({ drainTimout: 5 } as HandoverOptions)).toThrow(/the option "drainTimout" does not exist\. Nothing was changed\. Known options: name, readyTimeout, .+, log\./)
+    expect(() => settings({ drainTimout: 5 } as HandoverOptions)).toThrow(/the option "drainTimout" does not exist\. Nothing was changed\. Did you mean drainTimeout\? Known options: name, readyTimeout, .+, log\./)
+    expect(() => settings({ port: 5 } as HandoverOptions)).toThrow(/the option "port" does not exist\. Nothing was changed\. Known options: name, /)
     expect(() => settings({ toString: 5 } as unknown as HandoverOptions)).toThrow(HandoverError)
   })
 

@@ -315,7 +315,7 @@ interface Values {
 
 const readers: { readonly [Name in Placeholder]: Reader<Values[Name]> } = {
   TIME: duration,
-  N: wholeNumber(999_999, 'a whole number from 1'),
+  N: wholeNumber(999_999, 'a whole number from 1 to 999999'),
   'N|max': (text, wrong) => (text === 'max' ? availableParallelism() : workers(text, wrong)),
   NAME: matching(/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/, '1 to 64 letters, digits, ".", "_" or "-", not beginning with "."'),
   '/PATH': matching(/^\/[\x21-\x7e]*$/, 'a path that begins with "/"'),
