@@ -60,12 +60,16 @@ function watchEvents(stream: Writable): void {
   const write = stream.write.bind(stream) as (...args: unknown[]) => boolean
   stream.write = (...args: unknown[]): boolean => {
     const answer = write(...args)
-    const [chunk] = args
-    const text = typeof chunk === 'string' ? chunk : Buffer.from((chunk as Uint8Array).slice(-longestEnd)).toString('latin1')
-    last.text = (last.text + text).slice(-longestEnd)
+    last.text = (last.text + endOf(args[0])).slice(-longestEnd)
     if (isBetweenEvents(stream)) last.ended?.()
     return answer
   }
+}
+
+function endOf(chunk: unknown): string {
+  if (typeof chunk === 'string') return chunk.slice(-longestEnd)
+  if (!ArrayBuffer.isView(chunk)) return ''
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).subarray(-longestEnd).toString('latin1')
 }
 
 /** Where nothing was written since it is watched, the last event has ended. */
