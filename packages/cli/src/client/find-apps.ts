@@ -54,7 +54,9 @@ export async function findApps(): Promise<FoundApps> {
     }
   }))
   silent.sort((a, b) => (a.file < b.file ? -1 : 1))
-  return { looked: found.looked, apps: group(answered, keeperOf), silent, left: left.sort() }
+  const hasDeafName = silent.some(({ file }) => !isOwn(file))
+  const apps = group(answered, (keeper, worker, ownFile) => keeperOf(keeper, worker, ownFile, hasDeafName))
+  return { looked: found.looked, apps, silent, left: left.sort() }
 }
 
 /** What these processes say of themselves now; undefined where one is gone or silent. */
@@ -69,14 +71,18 @@ function silenceOf(file: string): Silence {
   return { file, pid, why: pid === undefined ? 'see whether its event loop is blocked' : whyDeaf(pid) }
 }
 
-/** What became of a keeper that did not answer; undefined if it is gone. `worker`: one of its workers, with its own socket. */
-export function keeperOf(keeper: number, worker: number, ownFile: string | undefined): DeafKeeper | undefined {
+/**
+ * What became of a keeper that did not answer; undefined if it is gone. `worker`: one of its workers, with its own socket. `wasAsked`: the
+ * socket of a keeper was found.
+ */
+export function keeperOf(keeper: number, worker: number, ownFile: string | undefined, wasAsked = true): DeafKeeper | undefined {
   // In another container the pid means another process here, or none.
   if (ownFile !== undefined && listenerPid(ownFile) !== worker) {
     return { pid: keeper, lives: false, what: `process ${keeper} did not answer, and cannot be seen from here: it runs in another container` }
   }
   if (!isAlive(keeper) || !isKeeper(keeper, worker)) return undefined
-  return { pid: keeper, lives: true, what: `process ${keeper} lives, and does not answer: ${whyDeaf(keeper)}` }
+  const instead = 'and no control socket of it is found here: its log says why. SIGHUP reloads it, and SIGTERM stops it'
+  return { pid: keeper, lives: true, what: `process ${keeper} lives, ${wasAsked ? `and does not answer: ${whyDeaf(keeper)}` : instead}` }
 }
 
 /** The pid may be another process's by now. */

@@ -24,9 +24,10 @@ export function firstStartFailed(error: unknown, how: ProcessEnd | undefined, sa
 const isPortTaken = (error: unknown): boolean =>
   error instanceof Error && ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' || isPortTaken(error.cause))
 
-/** Node itself ends with status 9 for an option that it does not know. */
+/** Node itself ends with status 9 for an option that it does not know. An error of the system is the keeper's own: it started nothing. */
 const todoAfter = (error: unknown, how: ProcessEnd | undefined): string =>
   isPortTaken(error) ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.'
+    : !how && !(error instanceof HandoverError) ? 'Check the limits of the keeper and of its container (ulimit -n, ulimit -u, memory), and start it again.'
     : `Repair the ${how?.code === 9 ? 'options before the script (handover run --help)' : 'program'}, and start it again.`
 
 export const firstLine = (error: unknown): string => withoutStop((error instanceof Error ? error.message : String(error)).split('\n')[0]!)

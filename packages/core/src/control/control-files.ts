@@ -61,8 +61,9 @@ function lockBy(lock: number, folder: string, until: number): void {
   for (;;) {
     const error = addon().lock(lock)
     if (error >= 0) return
-    const problem = systemError(error, 'flock')
-    if (problem.code !== 'EAGAIN') throw problem
+    // Some network file systems lock no directories, and some filters of system calls nothing at all: two starts in one moment may both
+    // take a name then, which each of them sees later (control-socket.ts). Without a name nothing would find the app.
+    if (systemError(error, 'flock').code !== 'EAGAIN') return
     if (performance.now() > until) {
       throw new PlaceProblem(folder, 'is locked by another process', 'End what holds the lock (lslocks shows it), or set HANDOVER_DIR to another directory.')
     }

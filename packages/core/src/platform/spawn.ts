@@ -12,6 +12,7 @@ import { activation } from './activated-sockets.js'
 import type { CommandLine } from './command-line.js'
 import type { OwnInspector } from './inspector-port.js'
 import { successorMark } from './marks.js'
+import { openMemoryFile } from './memory-file.js'
 import { native } from './native.js'
 import { openPairs } from './socket-pairs.js'
 import { spawnWithoutFork, type ProcessEnd, type SpawnRequest, type WatchedProcess } from './spawn-without-fork.js'
@@ -65,11 +66,19 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => { setImmediate(re
 /** Starts `command` as a successor. Throws HANDOVER_SPAWN, or the system's error where that is short of something. */
 export async function start(command: CommandLine, env: NodeJS.ProcessEnv, options: StartOptions = {}): Promise<SpawnedProcess> {
   await nextTurn()
-  const empty = openSync(nothing, 'r+')
+  const empty = openNothing()
   try {
     return await startWith(command, env, options, empty)
   } finally {
     closeSync(empty)
+  }
+}
+
+function openNothing(): number {
+  try {
+    return openSync(nothing, 'r+')
+  } catch {
+    return openMemoryFile('nothing') // a jail without /dev
   }
 }
 

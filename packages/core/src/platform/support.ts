@@ -57,6 +57,10 @@ export class Support {
 }
 
 function unsupported(): string | undefined {
-  const part = missing()
-  return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+  try {
+    const part = missing()
+    return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+  } catch (error) {
+    return `this process can make no channel to another one (${(error as Error).message})`
+  }
 }

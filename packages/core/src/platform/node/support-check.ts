@@ -9,7 +9,7 @@ import {
 } from './connection-handle.js'
 import { quietHandle } from './listen-handle.js'
 
-/** What a handover needs and this Node does not have. Tries it on a quiet handle. */
+/** What a handover needs and this Node does not have. Tries it on a quiet handle. Throws the error of the system that makes no sockets. */
 export function missing(): string | undefined {
   if (!('_handle' in net.createServer())) return 'net.Server has no _handle'
   const [fd, other] = check(addon().socketPair(), 'socketpair')

@@ -1,0 +1,42 @@
+/** Where the system refuses a call (filters of system calls, limits, some file systems): what goes on without it, and what is said. */
+
+import { mkdtempSync, rmdirSync } from 'node:fs'
+import { constants, tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, expect, it, vi } from 'vitest'
+import { firstStartFailed, keeperOf, native, Support, underLock } from '../../../helpers/internals.js'
+
+const { EAGAIN, EBADF, ENOLCK, ENOSYS, EPERM } = constants.errno
+
+afterEach(() => { vi.restoreAllMocks() })
+
+it.each([EPERM, ENOSYS, ENOLCK, EBADF])('a name is taken without a lock where directories cannot be locked (%i); not where another process has it', (errno) => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-lock-'))
+  try {
+    const lock = vi.spyOn(native!, 'lock').mockReturnValue(-errno)
+    expect(underLock(folder, 0, () => 'taken')).toBe('taken')
+    lock.mockReturnValue(-EAGAIN)
+    expect(() => underLock(folder, 0, () => 'taken')).toThrow(`${folder} is locked by another process`)
+  } finally {
+    rmdirSync(folder)
+  }
+})
+
+it('a process that can make no pair of sockets listens all the same, and says why it cannot be reloaded', () => {
+  vi.spyOn(native!, 'socketPair').mockReturnValue(-EPERM)
+  expect(new Support(undefined, () => true, () => undefined).cannotReload()).toMatch(/^this process can make no channel to another one \(socketpair EPERM.*\)$/)
+})
+
+it('an error of the system at the start of a keeper is not blamed on the program', () => {
+  const lines: string[] = []
+  const say = (line: string): void => { lines.push(line) }
+  const error = Object.assign(new Error('pipe EMFILE: too many open files'), { code: 'EMFILE' })
+  expect(firstStartFailed(error, undefined, say)).toBe(1)
+  expect(lines).toEqual(['pipe EMFILE: too many open files. Nobody serves. Check the limits of the keeper and of its container (ulimit -n, ulimit -u, memory), and start it again.'])
+})
+
+it.runIf(process.platform === 'linux')('a keeper without a control socket is not said to be deaf', () => {
+  // This process and its parent: as a worker and its keeper.
+  expect(keeperOf(process.ppid, process.pid, undefined, false)?.what).toBe(`process ${process.ppid} lives, and no control socket of it is found here: its log says why. SIGHUP reloads it, and SIGTERM stops it`)
+  expect(keeperOf(process.ppid, process.pid, undefined, true)?.what).toContain('and does not answer: ')
+})
