@@ -1,6 +1,6 @@
 /**
- * The face of @handover/load: the strict client, in this process or in one of its own, for any server, and the contract that servers keep
- * of which it looks at every byte.
+ * The face of @handover/load: the strict client, in this process or in one of its own, for any server; and a handler that answers all
+ * kinds of its requests (reference.ts).
  *
  * The demo and the benches are programs of this repository: they are neither here nor in the tarball.
  */

@@ -122,7 +122,7 @@ test('the tarball of the load client is whole, and has none of the benches and t
     .map(([, name]) => (name!.startsWith('.') ? path.join(path.dirname(file), name!) : name!)))
   expect(imported.filter((name) => name.endsWith('.js') && !files.includes(name))).toEqual([])
   expect(imported.filter((name) => !name.endsWith('.js') && !name.startsWith('node:'))).toEqual([])
-  expect(files.filter((name) => /^(bench|demo|example|reporter|table)/.test(name))).toEqual([])
+  expect(files.filter((name) => /^(bench|certificate|demo|example|reporter|table|client.session-load)/.test(name))).toEqual([])
 })
 
 test('the tarballs can be published: publint and "are the types wrong" find nothing, for node10 as well; licence, maps and versions are right', () => {
