@@ -15,6 +15,7 @@ import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 import { LoopBudget } from '../platform/loop-budget.js'
 import { native } from '../platform/native.js'
+import { inOwnContext } from '../platform/node/own-context.js'
 import { readSecrets, wipeSecrets } from './tls-cargo.js'
 import { WaitingArrivals } from './waiting-arrivals.js'
 
@@ -99,7 +100,7 @@ export class ConnectionReceiver {
       if (waits.has(fd)) continue
       const about = connections[index]!
       const secrets = about.tls && keys?.get(about.tls)
-      if (this.#arrivals.receive(fd, about, false, secrets) === false) {
+      if (inOwnContext(() => this.#arrivals.receive(fd, about, false, secrets)) === false) {
         back.push(index)
         wipeSecrets(secrets)
       }

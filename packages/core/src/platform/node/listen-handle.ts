@@ -12,6 +12,7 @@ import type tls from 'node:tls'
 import { addon, native, systemError } from '../native.js'
 import { ClosedListener } from './closed-listener.js'
 import { inside, type ListenHandle } from './inside.js'
+import { inOwnContext } from './own-context.js'
 
 /** What `server.address()` answers on a Unix socket: for an adopted one Node answers null, and Fastify throws when it logs it. */
 export function setPipeName(server: net.Server, path: string): void {
@@ -216,7 +217,7 @@ function closeHandle(handle: ListenHandle, acceptsQueued: boolean): void {
     if (connection < 0) return
     const client = handleOfSocket(connection)
     try {
-      handle.onconnection!(0, client)
+      inOwnContext(() => { handle.onconnection!(0, client) })
     } catch (error) {
       // As if Node had called it.
       setImmediate(() => { throw error })
