@@ -56,7 +56,7 @@ export { count, LineReader, list, number, optional, orNull, record, shape, strin
 export {
   countedByShape, workerMessages, type CountedBy, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
 } from './protocol/keeper-messages.js'
-export { SettingsOfProcess } from './options.js'
+export { mistypedVariables, SettingsOfProcess } from './options.js'
 export { accepts, isLeaving, isStarting, Lifecycle, type LifecycleState } from './protocol/lifecycle.js'
 export { StateMachine } from './protocol/state-machine.js'
 export { errorOf, errorReport, reloadBegins, reloadOutcome } from './protocol/reload-outcome.js'

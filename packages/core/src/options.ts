@@ -161,6 +161,15 @@ export function variableOf(key: Key): string {
   return `HANDOVER_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 }
 
+/** What to say of variables that mean nothing and look like one of these, mistyped: nothing else would tell that they are ignored. */
+export function mistypedVariables(env: NodeJS.ProcessEnv): string[] {
+  const known = keys.map(variableOf)
+  return Object.keys(env).filter((name) => name.startsWith('HANDOVER_') && !known.includes(name)).flatMap((name) => {
+    const meant = known.find((variable) => isTypo(name, variable))
+    return meant === undefined ? [] : [`the variable ${name} means nothing, and is ignored. Did you mean ${meant}?`]
+  })
+}
+
 /**
  * Collects the settings of the process: defaults, then what programs set, then the environment.
  * Throws HANDOVER_OPTION on an unknown key, a value out of range, or two calls that disagree.

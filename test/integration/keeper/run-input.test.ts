@@ -59,6 +59,13 @@ describe('handover run', () => {
     expect(place.files).toEqual([])
   })
 
+  it('with a mistyped variable starts, and says once that it means nothing', async () => {
+    await using place = new Place()
+    const { stderr, status } = await command(['run', '--workers', '2', programPath('says.mjs')], { HANDOVER_DIR: place.sockets, SCRIPT: '', HANDOVER_DRAIN_TIMOUT: '5' }).ended
+    expect(status).toBe(0)
+    expect(stderr.match(/.*HANDOVER_DRAIN_TIMOUT.*/g)).toEqual(['handover: warn: the variable HANDOVER_DRAIN_TIMOUT means nothing, and is ignored. Did you mean HANDOVER_DRAIN_TIMEOUT?'])
+  })
+
   it('of a name that runs already, by a keeper or without one, starts nothing, and leaves that one alone', async () => {
     await using app = await Keeping.start()
     const [pid] = await app.serves()

@@ -2,7 +2,7 @@
 
 import { HandoverError, type HandoverOptions } from '@handover/core'
 import { describe, expect, it } from 'vitest'
-import { SettingsOfProcess, variableOf } from '../../helpers/internals.js'
+import { mistypedVariables, SettingsOfProcess, variableOf } from '../../helpers/internals.js'
 
 const settings = (options: HandoverOptions = {}, env: NodeJS.ProcessEnv = {}) => {
   const all = new SettingsOfProcess(env)
@@ -100,6 +100,12 @@ describe('the settings of a process', () => {
     expect(() => settings({ drainTimout: 5 } as HandoverOptions)).toThrow(/the option "drainTimout" does not exist\. Nothing was changed\. Did you mean drainTimeout\? Known options: name, readyTimeout, .+, log\./)
     expect(() => settings({ port: 5 } as HandoverOptions)).toThrow(/the option "port" does not exist\. Nothing was changed\. Known options: name, /)
     expect(() => settings({ toString: 5 } as unknown as HandoverOptions)).toThrow(HandoverError)
+  })
+
+  it('are told of variables that look like one of theirs, and of no others', () => {
+    const env = { HANDOVER_DRAIN_TIMOUT: '5', HANDOVER_names: '', HANDOVER_READYTIMEOUT: '1', HANDOVER_DIR: '/run', HANDOVER_VERSION: '1', HANDOVER_LINGER: '1', DRAIN_TIMEOUT: '1' }
+    expect(mistypedVariables(env)).toEqual(['DRAIN_TIMOUT', 'names', 'READYTIMEOUT'].map((name, index) =>
+      `the variable HANDOVER_${name} means nothing, and is ignored. Did you mean HANDOVER_${['DRAIN_TIMEOUT', 'NAME', 'READY_TIMEOUT'][index]}?`))
   })
 
   it('leave the close hook and the log to the process', () => {

@@ -8,8 +8,8 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
-  activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, makePool, native, nativeMissing, notifySystemd,
-  reloadNotice, SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
+  activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, makePool, mistypedVariables, native, nativeMissing,
+  notifySystemd, reloadNotice, SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
 } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
@@ -80,6 +80,7 @@ export async function run(options: RunOptions): Promise<never> {
 
 /** Each worker would refuse them anew. Throws a Failure. */
 function requireVariables(): void {
+  for (const line of mistypedVariables(process.env)) warn(line)
   try {
     new SettingsOfProcess(process.env)
   } catch (error) {

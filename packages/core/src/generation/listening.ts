@@ -13,6 +13,7 @@ import type { ListenHook } from '../listeners/listen-hook.js'
 import { isByDescriptor, isEphemeral, type AskedAddress } from '../listeners/listener-match.js'
 import type { Listener } from '../listeners/listener-registry.js'
 import { listensAnew, onceClosed } from '../listeners/listening-end.js'
+import { mistypedVariables } from '../options.js'
 import { native } from '../platform/native.js'
 import { standGuard } from '../platform/path-guard.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
@@ -69,10 +70,12 @@ export class Listening implements ListenHook {
   }
 
   #enter(): void {
-    const { support, signals, settings, log } = this.#context
+    const { support, signals, settings, keeper, host, log } = this.#context
     if (this.#isResting) this.#wake()
     if (this.#hasListened) return
     this.#hasListened = true
+    // A keeper has said it once for all of its workers.
+    if (!keeper) for (const line of mistypedVariables(host.env)) log('warn', line)
     const cannot = support.cannotReload()
     signals.install(settings.reloadSignal)
     if (cannot !== undefined) {

@@ -42,6 +42,14 @@ async function reload(program: FakeProgram): Promise<Report['listeners']> {
 const named = (...ports: number[]): string[] => ports.map((port) => `tcp 127.0.0.1:${port}`)
 const portsOf = ({ servers }: FakeProcess): number[] => servers.map((server) => (server.address() as net.AddressInfo).port)
 
+it('the first listen() says which variable is mistyped, and no later one does', async () => {
+  const first = await start(async (process) => {
+    process.env['HANDOVER_LINGR'] = '5'
+    await on(a, b)(process)
+  })
+  expect(first.lines.filter((line) => line.includes('HANDOVER_LINGR'))).toEqual(['1 warn: the variable HANDOVER_LINGR means nothing, and is ignored. Did you mean HANDOVER_LINGER?'])
+})
+
 it('a listener that was dropped refuses connects, and can be added again', async () => {
   await start(on(a, b))
   expect(await reload(on(a))).toEqual({ kept: named(a), added: [], dropped: named(b) })
