@@ -20,6 +20,9 @@ const seeLoop = 'See whether its event loop is blocked'
 /** No process listens at this file: it is left from one that was killed. */
 export class NoListener extends Failure {}
 
+/** This process cannot connect at all (a filter of address families, for one): nothing is known of who listens there. */
+export class NoWay extends Failure {}
+
 /** The answer did not come in time. What was asked may still be done. */
 export class NoAnswer extends Failure {}
 
@@ -52,8 +55,9 @@ function connect(file: string): net.Socket {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EACCES' || code === 'EPERM') throw new Failure({ what: `${file} belongs to another user`, serving, todo: 'Run this command as that user, or as root' })
     if (code === 'EAGAIN') throw new NoAnswer({ what: `the process that listens at ${file} does not answer: so many wait already`, todo: seeLoop })
+    const why = code === 'EAFNOSUPPORT' ? ' (RestrictAddressFamilies= of systemd must allow AF_UNIX)' : ''
     // Longer than the address of a socket can be.
-    if (code !== 'ENAMETOOLONG') throw new Failure({ what: `${file} cannot be asked: ${message}` })
+    if (code !== 'ENAMETOOLONG') throw new NoWay({ what: `${file} cannot be asked: ${message}${why}` })
   }
   if (!socket) throw new NoListener({ what: `no process listens at ${file} any more`, serving, todo: 'See handover status' })
   return socket

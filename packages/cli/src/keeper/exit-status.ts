@@ -31,3 +31,7 @@ const todoAfter = (error: unknown, how: ProcessEnd | undefined): string =>
     : `Repair the ${how?.code === 9 ? 'options before the script (handover run --help)' : 'program'}, and start it again.`
 
 export const firstLine = (error: unknown): string => withoutStop((error instanceof Error ? error.message : String(error)).split('\n')[0]!)
+
+/** Why a worker was not started, for the log and the status. An error of the system is no defect of the build. */
+export const reasonOfStart = (error: unknown): string =>
+  error instanceof HandoverError ? firstLine(error) : `${firstLine(error)} (see the limits of the keeper: ulimit -n, ulimit -u, memory)`

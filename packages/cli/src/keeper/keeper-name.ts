@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import {
   ControlSocket, filesOf, HandoverError, hiddenHolder, isLeaving, PlaceProblem, takeName, withoutStop, type ControlSide
 } from '@handover/core/internal'
-import { ask, NoListener } from '../control/ask.js'
+import { ask, NoListener, NoWay } from '../control/ask.js'
 import { Failure, notStarted } from '../failure.js'
 
 const statusMs = 3_000
@@ -86,6 +86,8 @@ async function refuseFound(name: string): Promise<void> {
         throw notStarted(what, `${instead}, or choose another --name`)
       }
     } catch (error) {
+      // It can have no name, and can serve.
+      if (error instanceof NoWay) throw new Error(error.json.what, { cause: error })
       if (!(error instanceof NoListener)) throw error
     }
   }

@@ -12,7 +12,7 @@ import { byWhat } from '../text.js'
 import { AppStop } from './app-stop.js'
 import { CheckpointStore } from './checkpoint-store.js'
 import { CountStore } from './count-store.js'
-import { firstLine, firstStartFailed } from './exit-status.js'
+import { firstStartFailed, reasonOfStart } from './exit-status.js'
 import type { Fleet, KeeperOptions, LastCounts, Memory, SavedMetrics } from './fleet.js'
 import { findWorkers } from './find-workers.js'
 import { watchHangs } from './hang-watch.js'
@@ -246,7 +246,7 @@ export class Keeper implements Fleet {
     } catch (error) {
       // What gave it up starts the next one.
       if (!this.isKeeping || (error as HandoverError).code === 'HANDOVER_STOPPED') return
-      this.#retry(slot, firstLine(error), false)
+      this.#retry(slot, reasonOfStart(error), false)
     }
   }
 

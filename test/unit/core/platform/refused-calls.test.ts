@@ -1,14 +1,18 @@
 /** Where the system refuses a call (filters of system calls, limits, some file systems): what goes on without it, and what is said. */
 
 import { mkdtempSync, rmdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { constants, tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, expect, it, vi } from 'vitest'
-import { firstStartFailed, keeperOf, native, Support, underLock } from '../../../helpers/internals.js'
+import { firstStartFailed, internalFile, keeperOf, native, reasonOfStart, Support, takeKeeperName, underLock } from '../../../helpers/internals.js'
 
-const { EAGAIN, EBADF, ENOLCK, ENOSYS, EPERM } = constants.errno
+const { EAFNOSUPPORT, EAGAIN, EBADF, ENOLCK, ENOSYS, EPERM } = constants.errno
 
-afterEach(() => { vi.restoreAllMocks() })
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+})
 
 it.each([EPERM, ENOSYS, ENOLCK, EBADF])('a name is taken without a lock where directories cannot be locked (%i); not where another process has it', (errno) => {
   const folder = mkdtempSync(path.join(tmpdir(), 'handover-lock-'))
@@ -32,6 +36,7 @@ it('an error of the system at the start of a keeper is not blamed on the program
   const say = (line: string): void => { lines.push(line) }
   const error = Object.assign(new Error('pipe EMFILE: too many open files'), { code: 'EMFILE' })
   expect(firstStartFailed(error, undefined, say)).toBe(1)
+  expect(reasonOfStart(error)).toBe('pipe EMFILE: too many open files (see the limits of the keeper: ulimit -n, ulimit -u, memory)')
   expect(lines).toEqual(['pipe EMFILE: too many open files. Nobody serves. Check the limits of the keeper and of its container (ulimit -n, ulimit -u, memory), and start it again.'])
 })
 
@@ -39,4 +44,20 @@ it.runIf(process.platform === 'linux')('a keeper without a control socket is not
   // This process and its parent: as a worker and its keeper.
   expect(keeperOf(process.ppid, process.pid, undefined, false)?.what).toBe(`process ${process.ppid} lives, and no control socket of it is found here: its log says why. SIGHUP reloads it, and SIGTERM stops it`)
   expect(keeperOf(process.ppid, process.pid, undefined, true)?.what).toContain('and does not answer: ')
+})
+
+it('a keeper that may open no Unix socket starts without a name, and says so', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'handover-unix-'))
+  vi.stubEnv('HANDOVER_DIR', folder)
+  // The command has a copy of the core, in its built form.
+  const { addon } = createRequire(import.meta.url)(internalFile) as { addon: () => NonNullable<typeof native> }
+  vi.spyOn(addon(), 'connectUnix').mockReturnValue(-EAFNOSUPPORT)
+  const lines: string[] = []
+  const side = { called: () => '', asked: () => undefined, warn: (line: string) => { lines.push(line) } }
+  try {
+    expect(await takeKeeperName('shop', true, side, () => undefined)).toBeUndefined()
+    expect(lines).toEqual([expect.stringMatching(/cannot be asked: connect .*EAFNOSUPPORT.* \(RestrictAddressFamilies= of systemd must allow AF_UNIX\)\. The commands handover reload, status and stop do not find this app.*; SIGHUP reloads it\.$/)])
+  } finally {
+    rmdirSync(folder)
+  }
 })
