@@ -99,6 +99,7 @@ export type CanMove = (socket: net.Socket) => boolean
 /** What an HTTP server says about its connections, in milliseconds. A server of another protocol has none of it. */
 interface HttpLimits {
   readonly headersTimeout?: number
+  readonly requestTimeout?: number
   readonly timeout?: number
   readonly keepAliveTimeout?: number
   /** Node waits a second longer than it promises; since Node 22 an option says how much longer. */

@@ -12,8 +12,9 @@ import { hasUnread } from './idle.js'
 
 /** It has sent nothing: Node counts from now, its client from when it connected. */
 export function goOnFresh(server: net.Server, socket: net.Socket, connection: Connection): void {
+  const { headersTimeout = 0, requestTimeout = 0 } = limitsOf(server)
   // The HTTP server answers this error with 408, or with the application's 'clientError'.
-  endSilent(socket, connection, limitsOf(server).headersTimeout, connection.openedAt, () => {
+  endSilent(socket, connection, headersTimeout > 0 ? headersTimeout : requestTimeout, connection.openedAt, () => {
     socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }))
   })
   endAsNode(socket, connection, connection.openedAt)

@@ -74,6 +74,15 @@ test.each([['that has sent nothing', {}], ['that is idle', { idleMs: 0, requests
   }
 )
 
+test.each(['headersTimeout', 'requestTimeout'])('%s alone goes on for a connection that has sent nothing', async (limit) => {
+  const { server, receive } = await serving({ headersTimeout: 0, requestTimeout: 0 })
+  Object.assign(server, { [limit]: 60_000 })
+  const told = new Promise((resolve) => { server.on('clientError', (error, socket) => { resolve([(error as NodeJS.ErrnoException).code, socket]) }) })
+  receive()
+  const { socket } = receive({ ageMs: 59_900 })
+  expect(await told).toEqual(['ERR_HTTP_REQUEST_TIMEOUT', socket])
+})
+
 test('a connection that has sent nothing has the time that the program gave to its socket when it came', async () => {
   const { server, receive } = await serving({ headersTimeout: 0 })
   server.timeout = 1
