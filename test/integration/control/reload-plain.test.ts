@@ -108,7 +108,15 @@ it('a process that dies while it reloads, and one that takes too long, are error
   const reload = place.begin('reload', 'dying')
   await dying.event('state', ({ to }) => to === 'offering')
   process.kill(dying.pid, 'SIGKILL')
-  expect(await reload.ended).toMatchObject({ status: 1, stderr: 'handover: dying ended before it could say what became of the reload. See handover status, and its log.\n' })
+  expect(await reload.ended).toMatchObject({ status: 1, stderr: expect.stringMatching(new RegExp(`^handover: dying \\(process ${dying.pid}\\) ended before it could say what became of the reload\\. (Nobody is found that serves in its place|Process \\d+ \\(generation \\d\\) serves .+)\\. See handover status, and its log\\.\n$`)) })
+
+  const watched = await place.start({ name: 'watched' })
+  const bakes = place.begin('reload', 'watched', '--bake', '60s')
+  await watched.event('state', ({ to, pid }) => to === 'serving' && pid !== watched.pid)
+  const { serving } = watched
+  await waitFor(() => bakes.output.stdout.includes('is watched'))
+  process.kill(watched.pid, 'SIGKILL')
+  expect(await bakes.ended).toMatchObject({ status: 1, stderr: expect.stringMatching(new RegExp(`^handover: watched \\(process ${watched.pid}\\) ended before it could say what became of the reload\\. Process ${serving} \\(generation 2\\) serves tcp \\S+\\. See handover status, and its log\\.\n$`)) })
 })
 
 describe('handover stop', () => {

@@ -1,11 +1,11 @@
 /** `handover reload`: asks the app to hand over to its next version, and ends with 0 only when that serves. */
 
 import {
-  describeProcess, type ControlAnswer, type Peer, type ReloadOutcome, type ReloadRequest
+  accepts, describeProcess, listed, type ControlAnswer, type Peer, type ReloadOutcome, type ReloadRequest
 } from '@handover/core/internal'
 import { chooseApp, fileOf } from '../client/choose-app.js'
 import { findApps, statusesOf } from '../client/find-apps.js'
-import { titleOf } from '../client/group-apps.js'
+import { titleOf, type App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
 import { ask, NoAnswer } from '../control/ask.js'
@@ -31,7 +31,7 @@ export async function reload({ target, options, timeoutMs, json, timing }: Extra
     throw new Failure({ what, todo: 'See handover status; give it longer with --timeout' })
   })
   view.end()
-  if (!outcome) throw new Failure({ what: `${titleOf(app)} ended before it could say what became of the reload`, todo: 'See handover status, and its log' })
+  if (!outcome) throw await endedBefore(app)
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   const times = timing && known.ok && !options.keeper ? await timingOf(known) : undefined
   if (json) process.stdout.write(`${JSON.stringify({ ...known, ...(times && { timing: times }) })}\n`)
@@ -39,6 +39,21 @@ export async function reload({ target, options, timeoutMs, json, timing }: Extra
   if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
   if (!known.ok) process.stderr.write(describeFailure(known))
   return known.ok ? 0 : 1
+}
+
+/** The process that was asked was killed: others of the app may serve. */
+async function endedBefore(app: App): Promise<Failure> {
+  const [title, pid] = [titleOf(app), app.keeper?.pid ?? app.processes[0]?.pid]
+  const who = app.keeper ? `the keeper of ${title} (process ${pid})` : app.name === null ? title : `${title} (process ${pid})`
+  const served = app.processes.flatMap(({ listeners }) => listeners)
+  const now = (await findApps()).apps.flatMap(({ processes }) => processes)
+    .filter(({ pid: other, state, listeners }) => other !== pid && accepts(state) && listeners.some((name) => served.includes(name)))
+  const names = [...new Set(now.flatMap(({ listeners }) => listeners))]
+  const serving = `${listed(now.map(describeProcess)).replace(/^p/, 'P')} serve${now.length === 1 ? 's' : ''} ${listed(names)}`
+  return new Failure({
+    what: `${who} ended before it could say what became of the reload`,
+    serving: now.length > 0 ? serving : 'Nobody is found that serves in its place', todo: 'See handover status, and its log'
+  })
 }
 
 /** The app does what it was asked all the same. */
@@ -117,14 +132,14 @@ function describeState({ reports, switched }: Pick<ReloadOutcome, 'reports' | 's
   const restored = states.reduce((sum, state) => sum + state.restored.length, 0)
   const parts = [
     ...(restored > 0 ? [`${number(restored)} restored`] : []),
-    ...(unclaimed.length > 0 ? [`${number(unclaimed.length)} unclaimed (${listed(unclaimed)})`] : []),
-    ...(failed.length > 0 ? [`${number(failed.length)} failed (${listed(failed)})`] : [])
+    ...(unclaimed.length > 0 ? [`${number(unclaimed.length)} unclaimed (${shownOnce(unclaimed)})`] : []),
+    ...(failed.length > 0 ? [`${number(failed.length)} failed (${shownOnce(failed)})`] : [])
   ]
   return parts.length === 0 ? '' : `state: ${parts.join(', ')}\n`
 }
 
 /** What is the same in several slots is named once. */
-function listed(all: readonly string[]): string {
+function shownOnce(all: readonly string[]): string {
   const each = [...new Set(all)]
   const shown = each.slice(0, mostShown).map((text) => {
     const slots = all.filter((other) => other === text).length
