@@ -161,9 +161,12 @@ export function variableOf(key: Key): string {
   return `HANDOVER_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 }
 
+/** Those that are no option of a program. */
+const otherVariables = ['HANDOVER_DIR', 'HANDOVER_LOG', 'HANDOVER_VERSION']
+
 /** What to say of variables that mean nothing and look like one of these, mistyped: nothing else would tell that they are ignored. */
 export function mistypedVariables(env: NodeJS.ProcessEnv): string[] {
-  const known = keys.map(variableOf)
+  const known = [...keys.map(variableOf), ...otherVariables]
   return Object.keys(env).filter((name) => name.startsWith('HANDOVER_') && !known.includes(name)).flatMap((name) => {
     const meant = known.find((variable) => isTypo(name, variable))
     return meant === undefined ? [] : [`the variable ${name} means nothing, and is ignored. Did you mean ${meant}?`]

@@ -103,9 +103,9 @@ describe('the settings of a process', () => {
   })
 
   it('are told of variables that look like one of theirs, and of no others', () => {
-    const env = { HANDOVER_DRAIN_TIMOUT: '5', HANDOVER_names: '', HANDOVER_READYTIMEOUT: '1', HANDOVER_DIR: '/run', HANDOVER_VERSION: '1', HANDOVER_LINGER: '1', DRAIN_TIMEOUT: '1' }
-    expect(mistypedVariables(env)).toEqual(['DRAIN_TIMOUT', 'names', 'READYTIMEOUT'].map((name, index) =>
-      `the variable HANDOVER_${name} means nothing, and is ignored. Did you mean HANDOVER_${['DRAIN_TIMEOUT', 'NAME', 'READY_TIMEOUT'][index]}?`))
+    const env = { HANDOVER_DRAIN_TIMOUT: '5', HANDOVER_names: '', HANDOVER_READYTIMEOUT: '1', HANDOVER_DRI: '/run', HANDOVER_DIR: '/run', HANDOVER_VERSION: '1', HANDOVER_LINGER: '1', DRAIN_TIMEOUT: '1' }
+    expect(mistypedVariables(env)).toEqual(['DRAIN_TIMOUT', 'names', 'READYTIMEOUT', 'DRI'].map((name, index) =>
+      `the variable HANDOVER_${name} means nothing, and is ignored. Did you mean HANDOVER_${['DRAIN_TIMEOUT', 'NAME', 'READY_TIMEOUT', 'DIR'][index]}?`))
   })
 
   it('leave the close hook and the log to the process', () => {
