@@ -31,6 +31,7 @@ test('a new version that blocks while it is watched is taken back: the one befor
   await app.program.event('draining')
   void get({ port: app.port }, '/hang').catch(() => undefined)
   await app.program.until(() => app.stderr.includes('it does not answer: its event loop is blocked'))
+  await app.program.stderrMatching(/The generation before serves again; what the other one has accepted is lost, unless it goes on soon\./)
   await waitFor(async () => (await app.servers())[0]?.pid === before!.pid)
   expect((await get({ port: app.port })).status).toBe(200)
 })

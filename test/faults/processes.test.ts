@@ -1,12 +1,15 @@
-/** A limit of processes is reached while an app serves (ulimit -u, pids.max of a container): what runs goes on. */
+/** Processes that cannot be started (ulimit -u, pids.max of a container) while an app serves, and what those leave that are killed. */
 
 import { execFileSync } from 'node:child_process'
-import { chownSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
+import { chownSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, it } from 'vitest'
 import { freePorts, get } from '../helpers/ask.js'
 import { commandFile } from '../helpers/built.js'
+import { Place } from '../helpers/command.js'
 import { Program, programPath, waitFor } from '../helpers/program.js'
 
 const nobody = 65_534
@@ -34,4 +37,26 @@ it.runIf(process.getuid?.() === 0)('a keeper and its worker that can start no th
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+})
+
+it('workers that are killed leave no socket behind: not of this keeper, nor of an earlier one', async () => {
+  await using place = new Place()
+  const left = net.createServer().listen(path.join(place.folder, 'left.sock'))
+  await once(left, 'listening')
+  renameSync(path.join(place.folder, 'left.sock'), path.join(place.sockets, '@4000000-00000000.sock'))
+  left.close()
+  const [port = 0] = await freePorts(1)
+  await using _keeper = Program.start(commandFile, {
+    args: ['run', '--name', 'shop', '--spare', 'off', programPath('unaware.cjs')], env: { CASE: 'plain', PORT: String(port), HANDOVER_DIR: place.sockets }
+  })
+  const own = (): (string | undefined)[] => place.files.filter((file) => file.startsWith('@')).map((file) => /^@(\d+)/.exec(file)?.[1])
+  const answer = async (): Promise<string> => (await get({ port }).catch(() => ({ body: '' }))).body
+  await waitFor(async () => await answer() !== '')
+  for (let crash = 0; crash < 2; crash++) {
+    const pid = await answer()
+    await waitFor(() => own().join() === pid)
+    process.kill(Number(pid), 'SIGKILL')
+    await waitFor(async () => ![pid, ''].includes(await answer()))
+  }
+  await waitFor(async () => own().join() === await answer())
 })

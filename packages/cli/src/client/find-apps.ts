@@ -1,11 +1,12 @@
 /** Which apps run: asks every control socket for its status, and removes those that killed processes left. */
 
-import { readdirSync, unlinkSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import {
   findPlaces, HandoverError, isAlive, listenerPid, statOf, whyDeaf, wordsOf, type Peer, type ProcessStatus
 } from '@handover/core/internal'
 import { NoListener, NoAnswer, statusOf } from '../control/ask.js'
+import { removeSocket } from '../control/left-sockets.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
 import { group, type ControlSocketAnswer, type App, type DeafKeeper } from './group-apps.js'
@@ -49,7 +50,7 @@ export async function findApps(): Promise<FoundApps> {
     } catch (error) {
       if (error instanceof NoAnswer) silent.push(silenceOf(file))
       else if (!(error instanceof NoListener)) return // another program's socket, or another user's
-      else if (isOwn(file)) remove(file)
+      else if (isOwn(file)) removeSocket(file)
       else left.push(nameOf(file))
     }
   }))
@@ -89,12 +90,6 @@ export function keeperOf(keeper: number, worker: number, ownFile: string | undef
 function isKeeper(pid: number, worker: number): boolean {
   const [, parent] = statOf(worker)
   return parent === undefined ? process.platform !== 'linux' : Number(parent) === pid || wordsOf(pid).includes('run')
-}
-
-function remove(file: string): void {
-  try {
-    unlinkSync(file)
-  } catch { /* another command did */ }
 }
 
 /** Of those that do not stand in the table of their keeper. */

@@ -7,6 +7,7 @@ import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { connectKeeper, placesOfWorkers, type ProcessStatus } from '@handover/core/internal'
 import { NoListener, statusOf } from '../control/ask.js'
+import { removeSocket } from '../control/left-sockets.js'
 import { ending, isOwn, pidOf } from '../control/socket-names.js'
 import type { Fleet } from './fleet.js'
 
@@ -61,8 +62,9 @@ async function look(fleet: Fleet, log: (line: string) => void, known?: KnownSock
       if (process && isOurs(process, name)) return await take(fleet, file, process)
       known?.foreign.add(path.basename(file))
     } catch (error) {
-      // A socket on which no process listens is stale. A process that does not answer may still be a worker.
-      if (!(error instanceof NoListener)) log(`${path.basename(file)} may be a worker of ${name}, and cannot be asked: ${(error as Error).message}`)
+      // Left from a process that was killed. One that does not answer may still be a worker.
+      if (error instanceof NoListener) removeSocket(file)
+      else log(`${path.basename(file)} may be a worker of ${name}, and cannot be asked: ${(error as Error).message}`)
     }
     return false
   }))

@@ -5,6 +5,7 @@ import { subscribe } from 'node:diagnostics_channel'
 import {
   describeProcess, errorReport, listed, logLine, notifySystemd, StopSenders, Terminal, type Client, type ControlRequest, type ControlSide
 } from '@handover/core/internal'
+import { removeSocketsOf } from '../control/left-sockets.js'
 import { statusOfApp } from './keeper-status.js'
 import type { Keeper } from './keeper.js'
 import type { Progress } from './rolling-reload.js'
@@ -28,15 +29,24 @@ export function exitWhenWritten(status: number): void {
   setImmediate(() => { process.stderr.write('', () => { process.exit(status) }) })
 }
 
-/** Every process that this one starts, from the first moment on. */
+/** Every process that this one starts, from the first moment on. What those leave that are killed is removed. */
 export function ownChildren(): ReadonlySet<ChildProcess> {
   const children = new Set<ChildProcess>()
   subscribe('child_process', (message) => {
     const { process: child } = message as { process: ChildProcess }
     children.add(child)
-    child.once('exit', () => { children.delete(child) })
+    child.once('exit', (_, signal) => {
+      children.delete(child)
+      if (signal !== null && child.pid !== undefined) removeLeft(child.pid)
+    })
   })
   return children
+}
+
+function removeLeft(pid: number): void {
+  try {
+    removeSocketsOf(pid)
+  } catch { /* no directory of control sockets can be used, or read */ }
 }
 
 export function controlSide(keeper: Keeper): ControlSide {

@@ -225,7 +225,8 @@ async function bake(done: readonly Replacement[], bakeMs: number, request: Reloa
       check(done)
       if (problem === undefined) continue
       const what = `${replacement.to.who} served, and is taken back: ${withoutStop(problem)}`
-      const serving = 'The generation before serves again; no connection was lost'
+      const fate = problem === hangs ? 'what the other one has accepted is lost, unless it goes on soon' : 'no connection was lost'
+      const serving = `The generation before serves again; ${fate}`
       throw new HandoverError('HANDOVER_SUCCESSOR_FAILED', {
         what, serving, todo: 'Repair it and reload again', onLines: true
       }, { stderr: replacement.to.stderr })
