@@ -53,10 +53,13 @@ describe('a keeper that is killed', () => {
     expect(await next.stop()).toEqual({ code: 0, signal: null })
   })
 
-  test('and its workers can be stopped by the command', async () => {
+  test('and its workers can be stopped by the command; a reload of any kind says that the keeper is gone', async () => {
     await using app = await KeptApp.start(kept, { workers: 2 })
     process.kill(app.program.pid, 'SIGKILL')
     await app.program.ended
+    for (const option of [[], ['--keeper'], ['--probe', '/']]) {
+      expect(await app.run('reload', 'kept', ...option)).toMatchObject({ status: 1, stderr: expect.stringMatching(/the keeper \(process \d+\) is gone, which starts successors.*Start it again, in the same way/s) })
+    }
     expect(await app.run('stop', 'kept')).toMatchObject({ status: 0 })
     await waitFor(() => app.left.length === 0)
   })

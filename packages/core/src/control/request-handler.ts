@@ -26,6 +26,8 @@ export interface RequestHandlerSide {
   serving(): Peer[]
   reload(options: { withoutState: boolean; allowDrop: boolean }): Promise<Report>
   stop(): Promise<void>
+  /** It has had a keeper, which is gone: then it starts no successor, with whatever option. */
+  lostKeeper(): boolean
 }
 
 /** What became of a successor that took over: it lives, or this process serves again, or has ended its drain. */
@@ -106,7 +108,7 @@ export class RequestHandler {
   /** Undefined where it was refused already. */
   async #reload(options: ReloadRequest, client: Client): Promise<ReloadOutcome | undefined> {
     const asked = needsKeeper.find((option) => options[option] !== undefined && options[option] !== false)
-    if (asked) {
+    if (asked && !this.#side.lostKeeper()) {
       client.answer({ type: 'refused', code: 'HANDOVER_OPTION', reason: `process ${process.pid} runs without a keeper, so --${asked} means nothing to it. Nothing was changed. Start it with \`handover run\` for that.` })
       return undefined
     }

@@ -142,7 +142,8 @@ export class GenerationContext implements ProcessContext {
       serving: () => this.serving,
       booting: () => this.#booting(),
       reload: (options) => entries.reload('call', options),
-      stop: () => entries.stop()
+      stop: () => entries.stop(),
+      lostKeeper: () => this.lostKeeper !== undefined
     })
   }
 
