@@ -131,7 +131,7 @@ describe('handover run', () => {
     ['makes such a path, and is there', (place) => { const long = path.join(place.folder, 'x'.repeat(100)); mkdirSync(long, { mode: 0o700 }); return long }, /job\.sock is \d+ bytes long, expected at most 103/],
     ['others can enter', (place) => { chmodSync(place.sockets, 0o755); return place.sockets }, /has mode 0755, expected 0700/],
     ['cannot be made', (place) => { writeFileSync(path.join(place.folder, 'file'), ''); return path.join(place.folder, 'file', 'sockets') }, /cannot be made \(ENOTDIR\)/],
-    ['has a directory where the socket should be', (place) => { mkdirSync(path.join(place.sockets, 'job.sock')); return place.sockets }, /EISDIR/]
+    ['has a directory where the socket should be', (place) => { mkdirSync(path.join(place.sockets, 'job.sock')); return place.sockets }, /sockets cannot be used: .*EISDIR.*\. Set HANDOVER_DIR to a directory of this user\./]
   ])('with a name and a HANDOVER_DIR that %s runs the script, and says what does not work', async (_what, directory, says) => {
     await using place = new Place()
     const folder = directory(place)

@@ -142,7 +142,8 @@ export function inFirstUsablePlace<T>(name: string, use: (file: string, insteadO
       return use(fileIn(folder, name), failure?.message)
     } catch (error) {
       if (error instanceof HandoverError) throw error
-      failure ??= error as Error
+      // Read-only, or full.
+      failure ??= error instanceof PlaceProblem ? error : new PlaceProblem(folder, `cannot be used: ${(error as Error).message}`, anotherDirectory)
     }
   }
   throw failure!
