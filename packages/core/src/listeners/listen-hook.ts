@@ -9,9 +9,10 @@
 import type dgram from 'node:dgram'
 import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor, type EventEmitter } from 'node:events'
+import { closeSync } from 'node:fs'
 import type net from 'node:net'
 import { HandoverError } from '../errors.js'
-import { check, native } from '../platform/native.js'
+import { native } from '../platform/native.js'
 import * as inside from '../platform/node/listen-handle.js'
 import { unhooked } from '../platform/own-servers.js'
 import type { OfferedSocket } from '../protocol/handover-messages.js'
@@ -33,7 +34,7 @@ export interface ListenHook {
   /** Before an adopted server listens: the offered listener to use, or the error its listen() must fail with. Undefined: bind. */
   before(owner: Owner, asked: AskedAddress | undefined): OfferedSocket | HandoverError | undefined
   after(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, backlog: number): void
-  /** Without an error: the program closed it before it listened. */
+  /** Without an error: the program closed it before it listened, or listens elsewhere. */
   failed(owner: Owner, asked: AskedAddress | undefined, claimed: OfferedSocket | undefined, error: Error | undefined): void
 }
 
@@ -51,6 +52,8 @@ interface ListenCall {
   /** Undefined for a handle: the program opened it, so nothing is claimed instead. */
   readonly asked: AskedAddress | undefined
   readonly claimed: OfferedSocket | undefined
+  /** A copy of what it claimed, which the server owns and may close. */
+  readonly copy: OfferedSocket | undefined
   readonly error: HandoverError | undefined
   /** systemd opened it. */
   readonly opened: OpenedSocket | undefined
@@ -95,6 +98,9 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
   const isQuiet = !answer && asked !== undefined && (asked.fd === undefined || opened !== undefined) && hook.isQuiet()
   const backlog = Math.max(typeof options.backlog === 'number' ? options.backlog : 0, opened?.backlog ?? 0)
   inside.listenAsUsual(server)
+  const claimed = refused ? undefined : answer
+  const fd = claimed && native ? native.duplicate(claimed.fd) : -1
+  const copy = claimed && fd >= 0 ? { ...claimed, fd } : undefined
   if (refused) {
     inside.refuseToListen(server)
   } else if (answer) {
@@ -111,16 +117,23 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     else if (isQuiet) inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
   }
   const listeningId = inside.listeningId(server) + 1
-  return { asked, claimed: refused ? undefined : answer, error: refused ? answer : undefined, opened, backlog, isQuiet, listeningId }
+  return { asked, claimed, copy, error: refused ? answer : undefined, opened, backlog, isQuiet, listeningId }
 }
 
 /** From now on every listen() of an adopted server goes through `hook`. */
 export function installListenHook(hook: ListenHook): void {
   const calls = new WeakMap<net.Server, ListenCall>()
+  /** Undefined where none has begun. */
+  const endOf = (server: net.Server): ListenCall | undefined => {
+    const call = calls.get(server)
+    if (calls.delete(server)) emitter(server).off(errorMonitor, onError).off('close', onClose)
+    return call
+  }
 
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
     const { server, options } = message as { server: net.Server; options: ListenOptions }
     if (unhooked.has(server) || !hook.adopts(server)) return
+    failed(server, undefined)
     const call = begin(hook, server, options)
     if (!call) return
     calls.set(server, call)
@@ -130,11 +143,10 @@ export function installListenHook(hook: ListenHook): void {
 
   subscribe('tracing:net.server.listen:asyncEnd', (message) => {
     const { server } = message as { server: net.Server }
-    const call = calls.get(server)
+    const call = endOf(server)
     if (!call) return
-    calls.delete(server)
-    emitter(server).off(errorMonitor, onError).off('close', onClose)
-    const { asked, claimed, opened } = call
+    const { asked, claimed, copy, opened } = call
+    if (copy) closeSync(copy.fd)
     if (asked?.fd !== undefined && claimed?.about.kind === 'unix') inside.setPipeName(server, claimed.about.address)
     if (opened?.path !== undefined) inside.setPipeName(server, opened.path)
     const backlog = Math.max(inside.quietBacklog(server) ?? 0, call.backlog)
@@ -142,29 +154,22 @@ export function installListenHook(hook: ListenHook): void {
     hook.after(server, asked, claimed, backlog)
   })
 
-  const failed = (server: net.Server, error: Error): void => {
-    const call = calls.get(server)
+  /** Without an error: the program has closed the server, or listens elsewhere, while its host name was looked up. */
+  const failed = (server: net.Server, error: Error | undefined): void => {
+    const call = endOf(server)
     if (!call) return
-    calls.delete(server)
-    emitter(server).off(errorMonitor, onError).off('close', onClose)
     // Node emits this object as 'error' in the next tick.
-    if (call.error) becomeHandoverError(error, call.error)
-    // The server owns what it claimed; the offer gets a copy back.
-    const claimed = call.claimed && native ? { ...call.claimed, fd: check(native.duplicate(call.claimed.fd), 'fcntl') } : undefined
-    if (call.claimed) inside.dropListener(server)
+    if (error && call.error) becomeHandoverError(error, call.error)
+    if (error && call.claimed) inside.dropListener(server)
     inside.listenAsUsual(server)
-    hook.failed(server, call.asked, claimed, error)
+    hook.failed(server, call.asked, call.copy, error)
   }
 
   function onError(this: net.Server, error: Error): void { failed(this, error) }
 
-  /** The program closed the server, and what it had claimed, while its host name was looked up. */
   function onClose(this: net.Server): void {
     // The event may belong to a close() before this listen().
-    if (calls.get(this)?.listeningId === inside.listeningId(this) || !calls.delete(this)) return
-    inside.listenAsUsual(this)
-    emitter(this).off(errorMonitor, onError).off('close', onClose)
-    hook.failed(this, undefined, undefined, undefined)
+    if (calls.get(this)?.listeningId !== inside.listeningId(this)) failed(this, undefined)
   }
 
   subscribe('tracing:net.server.listen:error', (message) => {

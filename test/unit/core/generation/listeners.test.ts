@@ -103,6 +103,21 @@ it('a server that a new version closes and opens again before it is ready keeps 
   expect(await ask(a)).toBe('2')
 })
 
+it('a new version that listens elsewhere, or closes and listens anew, while its host name is looked up is reloaded as it is', async () => {
+  const changesItsMind: FakeProgram = async (process) => {
+    process.generation.configure({ undoWindow: 1_000, linger: 0 })
+    const [one, other] = [process.serve(), process.serve()]
+    await process.listen(one, a)
+    other.listen(0, '127.0.0.1').listen(b, '127.0.0.1').close().listen(b, '127.0.0.1')
+    await once(other, 'listening')
+  }
+  await start(changesItsMind)
+  for (const number of [2, 3]) {
+    expect(await reload(changesItsMind)).toEqual({ kept: named(a, b), added: [], dropped: [] })
+    expect([await ask(a), await ask(b)]).toEqual([String(number), String(number)])
+  }
+})
+
 it('two listeners on port 0 keep their two ports', async () => {
   const ports = portsOf(await start(on(0, 0)))
   await reload(on(0, 0))
