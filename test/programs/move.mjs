@@ -122,7 +122,10 @@ async function answer(req, res) {
     case '/after':
       res.end(text)
       await released()
-      print('after', { remote: [socket.remoteAddress, socket.remotePort] })
+      print('after', {
+        remote: [socket.remoteAddress, socket.remotePort],
+        ...(socket.encrypted && { client: socket.getPeerCertificate()?.subject?.CN, cipher: socket.getCipher()?.name, protocol: socket.getProtocol() })
+      })
       return
     case '/ticket-keys': text = server.getTicketKeys().toString('base64'); break
   }

@@ -7,10 +7,14 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import https from 'node:https'
 import net from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import tls from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { certificate } from '../../programs/certificate.mjs'
 import { ask, goesOn, Moving } from '../../helpers/moving.js'
+
+/** Copies of connections that have moved are closed after this time. */
+const closedBy = 500
 
 const movedTls = { connections: { kinds: { https: { moved: 1, drained: 0, closedIdle: 0, cut: 0 } }, stayed: {} } }
 
@@ -123,6 +127,28 @@ test('a client with a certificate is as authorized as before, and its certificat
     await moving.arrived(1, generation)
     expect(JSON.parse(await tlsOf())).toEqual(JSON.parse(before))
   }
+})
+
+test('a program that goes on after its answer can still ask for the certificate of its client', async () => {
+  const { key, cert } = certificate()
+  const moving = await Moving.start({ kind: 'https', server: { requestCert: true, rejectUnauthorized: false, ca: String(cert) } })
+  const { port } = moving.address as { port: number }
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 1, key, cert, rejectUnauthorized: false, servername: 'localhost' })
+  onTestFinished(() => { agent.destroy() })
+  const answer = await new Promise((resolve, reject) => {
+    https.get({ port, host: '127.0.0.1', path: '/after', agent }, (response) => {
+      response.toArray().then((chunks) => { resolve(chunks.join('')) }, reject)
+    }).on('error', reject)
+  })
+  expect(answer).toBe('generation 1 answers /after')
+  const busy = await moving.client()
+  busy.request('/held')
+  await moving.began('/held')
+  await moving.reload()
+  await moving.arrived(1)
+  await wait(closedBy)
+  moving.release()
+  expect(await moving.program.event('after')).toMatchObject({ client: 'localhost', cipher: 'TLS_AES_256_GCM_SHA384', protocol: 'TLSv1.3' })
 })
 
 test('a client that was never asked for a certificate does not move to a version that asks for one, and is told to go', async () => {

@@ -10,9 +10,10 @@ import net from 'node:net'
 import { inspect } from 'node:util'
 import { HandoverError, optionError } from '../errors.js'
 import {
-  adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, rememberPeer, unsentBytes
+  adoptDescriptor, holdReading, holdsHalfCharacter, isReading, releaseReading, unsentBytes
 } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
+import { rememberClient } from '../platform/node/tls-handle.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import { decodeState, encodeState } from '../protocol/value-codec.js'
 import { giveBack } from './connection-receiver.js'
@@ -185,7 +186,7 @@ export class ApplicationMoves {
         sent: () => { leaving.sent = true },
         left: () => {
           connections?.moved(socket, kind)
-          rememberPeer(socket)
+          rememberClient(socket)
           // Its 'close' would say that the client has gone.
           socket.removeAllListeners().on('error', () => undefined)
           socket.destroy()

@@ -6,8 +6,8 @@
 import type { ServerResponse } from 'node:http'
 import type net from 'node:net'
 import type { LoopBudget } from '../platform/loop-budget.js'
-import { rememberPeer } from '../platform/node/connection-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
+import { rememberClient } from '../platform/node/tls-handle.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
 import { kindOf, type Connection, type TrackedServer } from './connection.js'
@@ -48,7 +48,7 @@ const leastInTurn = 32
 
 /** Its client is the successor's. A handler that goes on may still ask who it was. */
 function letGo(this: net.Socket): net.Socket {
-  rememberPeer(this)
+  rememberClient(this)
   return this.destroy()
 }
 

@@ -5,7 +5,7 @@
 
 import type net from 'node:net'
 import type tls from 'node:tls'
-import { connectionHandle, holdReading, releaseReading, serverOf } from './connection-handle.js'
+import { connectionHandle, holdReading, releaseReading, rememberPeer, serverOf } from './connection-handle.js'
 import { inside } from './inside.js'
 
 interface TcpHandle {
@@ -31,6 +31,20 @@ export function carriedBy(socket: tls.TLSSocket): Carried | undefined {
   const { fd = -1, bytesRead, bytesWritten, writeQueueSize: queued } = handle ?? {}
   if (fd < 0 || bytesRead === undefined || bytesWritten === undefined || queued === undefined) return undefined
   return { bytesRead, bytesWritten, queued }
+}
+
+/** What Node's TLSSocket answers with null as soon as it is closed. */
+const ofClient = ['getPeerCertificate', 'getPeerX509Certificate', 'getCipher', 'getProtocol'] as const
+
+/** Before a socket is closed whose client is the successor's: a handler that goes on may still ask who that was. */
+export function rememberClient(socket: net.Socket): void {
+  rememberPeer(socket)
+  const secure = socket as Partial<tls.TLSSocket>
+  if (secure.encrypted !== true || connectionHandle(socket)?.standsIn === true) return
+  for (const name of ofClient) {
+    const answer: unknown = secure[name]?.(true)
+    Object.defineProperty(socket, name, { value: () => answer, configurable: true, writable: true })
+  }
 }
 
 /** Whether a server of TLS asks for the certificates of its clients, and refuses those that have none that is valid. */
