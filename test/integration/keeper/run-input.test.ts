@@ -199,6 +199,12 @@ describe('handover run', () => {
     expect(place.files).toEqual([])
   })
 
+  it('shows the program the options of Node that were typed, so that what it forks needs no file of ours', async () => {
+    await using place = new Place()
+    const script = 'process.stdout.write(JSON.stringify(process.execArgv))'
+    expect(await runScript(place, script, '--stack-trace-limit=20')).toEqual({ stdout: '["--stack-trace-limit=20"]', stderr: '', status: 0 })
+  })
+
   it('of a job that never listens is told from one that serves: a reload is refused with what to do', async () => {
     await using place = new Place()
     writeFileSync(path.join(place.folder, 'job.mjs'), 'setInterval(() => {}, 1000); console.log("begun")')
