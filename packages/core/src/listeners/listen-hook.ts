@@ -95,7 +95,9 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
   const refused = answer instanceof HandoverError
   // A handle, or a descriptor of the program's own, may listen already.
   const opened = answer || !asked ? undefined : openActivated(asked)
-  const isQuiet = !answer && asked !== undefined && (asked.fd === undefined || opened !== undefined) && hook.isQuiet()
+  // Nobody but the program knows a port that the system is about to choose: it may be asking itself as it boots.
+  const isPublic = asked !== undefined && (asked.fd === undefined ? asked.port !== 0 : opened !== undefined)
+  const isQuiet = !answer && isPublic && hook.isQuiet()
   const backlog = Math.max(typeof options.backlog === 'number' ? options.backlog : 0, opened?.backlog ?? 0)
   inside.listenAsUsual(server)
   const claimed = refused ? undefined : answer

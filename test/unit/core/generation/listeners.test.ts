@@ -118,6 +118,19 @@ it('a new version that listens elsewhere, or closes and listens anew, while its 
   }
 })
 
+it('a new version may ask a server of its own, at a port that the system chose, before it is ready', async () => {
+  const asksItself: FakeProgram = async (process) => {
+    process.generation.configure({ undoWindow: 1_000, linger: 0 })
+    const server = process.serve()
+    await process.listen(server)
+    expect(await ask((server.address() as net.AddressInfo).port)).toBe(String(process.number))
+    await new Promise((resolve) => server.close(resolve))
+    await process.listen(process.serve(), a)
+  }
+  await start(asksItself)
+  expect(await reload(asksItself)).toEqual({ kept: named(a), added: [], dropped: [] })
+})
+
 it('two listeners on port 0 keep their two ports', async () => {
   const ports = portsOf(await start(on(0, 0)))
   await reload(on(0, 0))
