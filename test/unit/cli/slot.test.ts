@@ -67,7 +67,8 @@ let processes: FakeProcess[]
 let crashes: number[]
 let lefts: number[]
 let lost: number[]
-let readyTimeoutMs: number
+/** For the second worker that is started; the others have time. */
+let secondReadyTimeoutMs: number
 
 function makeSlot(): Slot {
   const warn = (): void => undefined
@@ -80,7 +81,7 @@ function makeSlot(): Slot {
     since: () => undefined,
     env: {},
     command: () => ({ file: 'node', args: [], cwd: '/', notes: [] }),
-    readyTimeoutMs: () => readyTimeoutMs,
+    readyTimeoutMs: () => (processes.length === 2 ? secondReadyTimeoutMs : 30_000),
     nobodyServes: () => Promise.resolve(true),
     hasServer: () => false,
     serves: () => 'Nobody serves.',
@@ -164,7 +165,7 @@ beforeEach(() => {
   crashes = []
   lefts = []
   lost = []
-  readyTimeoutMs = 30_000
+  secondReadyTimeoutMs = 30_000
   const move = SlotLifecycle.prototype.move
   vi.spyOn(SlotLifecycle.prototype, 'move').mockImplementation(function (this: SlotLifecycle, from, to) {
     move.call(this, from, to)
@@ -339,11 +340,10 @@ describe('a slot', () => {
 
   it('starts a worker beside one that is blocked, and ends that when the new one serves', async () => {
     const { slot, from } = await serving()
-    readyTimeoutMs = 50
+    secondReadyTimeoutMs = 50
     const replaced = slot.replace(demands)
     await started(2)
     await waitFor(() => processes[1]!.worker.how !== undefined)
-    readyTimeoutMs = 30_000
     const to = await started(3)
     expect(slot.server?.pid).toBe(from.worker.pid)
     await to.takesOffer()
@@ -360,12 +360,11 @@ describe('a slot', () => {
     from.line.sayWith({ type: 'checkpoint', name: 'carts', bytes: 4 }, files, 'full')
     from.line.say({ type: 'state', state: 'serving', generation: 1 })
     await from.line.is('serving')
-    readyTimeoutMs = 50
+    secondReadyTimeoutMs = 50
     const replaced = slot.replace(demands)
     replaced.catch(() => undefined)
     await started(2)
     await waitFor(() => processes[1]!.worker.how !== undefined)
-    readyTimeoutMs = 30_000
     const failing = await started(3)
     expect(await failing.offered()).toEqual(['carts'])
     await failing.ends()
