@@ -58,6 +58,17 @@ describe.concurrent('a program', () => {
 })
 
 describe.concurrent('a spare', () => {
+  test('that has waited for long is as warm: V8 does not reduce its memory in the midst of the switch', async () => {
+    await using app = await startWithSpare({ program: 'traces-gc.cjs' })
+    await waiting(app)
+    // V8 does so when a program has been quiet for 8 s.
+    await new Promise((resolve) => setTimeout(resolve, 9_000))
+    const { switched } = await app.reload('--bake', '0')
+    const { pid } = switched[0]!.to
+    await app.program.until(() => app.program.lines.includes(`settled ${pid}`))
+    expect(app.program.lines.filter((line) => line.startsWith(`[${pid}:`) && line.includes('(reduce)'))).toEqual([])
+  })
+
   test('is the next worker of a reload and of a crash, for whichever slot, and no worker before that', async () => {
     await using app = await startWithSpare({ workers: 2 })
     const first = await waiting(app)
