@@ -32,7 +32,7 @@ async function fuzz(...args: string[]): Promise<Result & { status: number }> {
 
 it('moves connections to and fro thousands of times, while requests come in every shape, and no answer is wrong, missing or cut', async () => {
   const moves = process.env.HANDOVER_FUZZ_MOVES ?? '6000'
-  const result = await fuzz('--moves', moves)
+  const result = await fuzz('--moves', moves, '--taken-back', '21')
   expect(result, JSON.stringify(result)).toMatchObject({ status: 0, bad: 0, stuck: 0, closed: 0, failures: [] })
   expect(result.moves).toBeGreaterThanOrEqual(Number(moves))
   expect(result.requests).toBeGreaterThan(1_000)
@@ -44,7 +44,7 @@ it('moves connections to and fro thousands of times, while requests come in ever
 
 it('moves connections under TLS to and fro in the same way', async () => {
   const moves = String(Math.round(Number(process.env.HANDOVER_FUZZ_MOVES ?? '6000') / 2))
-  const result = await fuzz('--tls', '--moves', moves)
+  const result = await fuzz('--tls', '--moves', moves, '--taken-back', '21')
   expect(result, JSON.stringify(result)).toMatchObject({ status: 0, bad: 0, stuck: 0, closed: 0, failures: [] })
   expect(result.moves).toBeGreaterThanOrEqual(Number(moves))
   expect(result.takenBack).toBeGreaterThan(20)
