@@ -108,38 +108,36 @@ test('after a move the program reads of the connection what it read before', asy
   await goesOn(idle)
 })
 
-test('a client with a certificate is as authorized as before, and its certificate is the same', async () => {
+/** A server that asks its clients for certificates, and one client that shows one, over one connection. */
+async function startAskingForCertificates(): Promise<{ moving: Moving; get: (path: string) => Promise<string> }> {
   const { key, cert } = certificate()
   const moving = await Moving.start({ kind: 'https', server: { requestCert: true, rejectUnauthorized: false, ca: String(cert) } })
   const { port } = moving.address as { port: number }
   const agent = new https.Agent({ keepAlive: true, maxSockets: 1, key, cert, rejectUnauthorized: false, servername: 'localhost' })
   onTestFinished(() => { agent.destroy() })
-  const tlsOf = (): Promise<string> => new Promise((resolve, reject) => {
-    https.get({ port, host: '127.0.0.1', path: '/tls', agent }, (response) => {
+  const get = (path: string): Promise<string> => new Promise((resolve, reject) => {
+    https.get({ port, host: '127.0.0.1', path, agent }, (response) => {
       response.toArray().then((chunks) => { resolve(chunks.join('')) }, reject)
     }).on('error', reject)
   })
-  const before = await tlsOf()
+  return { moving, get }
+}
+
+test('a client with a certificate is as authorized as before, and its certificate is the same', async () => {
+  const { moving, get } = await startAskingForCertificates()
+  const before = await get('/tls')
   const fingerprint256 = expect.stringMatching(/^[0-9A-F:]{95}$/)
   expect(JSON.parse(before)).toMatchObject({ authorized: true, servername: 'localhost', certificate: { subject: { CN: 'localhost' }, fingerprint256 } })
   for (const generation of [2, 3]) {
     await moving.reload()
     await moving.arrived(1, generation)
-    expect(JSON.parse(await tlsOf())).toEqual(JSON.parse(before))
+    expect(JSON.parse(await get('/tls'))).toEqual(JSON.parse(before))
   }
 })
 
 test('a program that goes on after its answer can still ask for the certificate of its client', async () => {
-  const { key, cert } = certificate()
-  const moving = await Moving.start({ kind: 'https', server: { requestCert: true, rejectUnauthorized: false, ca: String(cert) } })
-  const { port } = moving.address as { port: number }
-  const agent = new https.Agent({ keepAlive: true, maxSockets: 1, key, cert, rejectUnauthorized: false, servername: 'localhost' })
-  onTestFinished(() => { agent.destroy() })
-  const answer = await new Promise((resolve, reject) => {
-    https.get({ port, host: '127.0.0.1', path: '/after', agent }, (response) => {
-      response.toArray().then((chunks) => { resolve(chunks.join('')) }, reject)
-    }).on('error', reject)
-  })
+  const { moving, get } = await startAskingForCertificates()
+  const answer = await get('/after')
   expect(answer).toBe('generation 1 answers /after')
   const busy = await moving.client()
   busy.request('/held')
