@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command `handover`. Exit status: 0 done, 1 it could not be done, 2 it was asked wrongly. */
 
+import { tooOld } from '@handover/core/internal'
 import { parseCommand, type Command } from './command-line/arguments.js'
 import type { Failure } from './failure.js'
 
@@ -43,6 +44,12 @@ function failUnwritten(): void {
 }
 
 async function main(): Promise<void> {
+  const old = tooOld()
+  if (old !== undefined) {
+    process.exitCode = 1
+    process.stderr.write(`handover: ${old}\n`)
+    return
+  }
   let command: Command | undefined
   try {
     command = parseCommand(process.argv.slice(2))

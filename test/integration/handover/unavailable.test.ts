@@ -6,7 +6,7 @@ import path from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { ask, connects, get } from '../../helpers/ask.js'
 import { childrenOf } from '../../helpers/invariants.js'
-import { endsService } from '../../helpers/internals.js'
+import { commandFile, endsService } from '../../helpers/internals.js'
 import { Keeping, namespace } from '../../helpers/keeping.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, programPath } from '../../helpers/program.js'
@@ -160,6 +160,25 @@ describe('where a process cannot be handed over', () => {
     const { port, pid } = await listening(program)
     expect(program.stderr).toMatch(/the binary does not load: [^.]+loading addons is disabled\. The server listens as usual/)
     expect(await ask('http', { port, host })).toBe(pid)
+  })
+
+  test('a Node that is too old is refused in one sentence, by the package and by the command', () => {
+    // As 21 and 22.0 to 22.2, which a range such as >=20 lets in.
+    const older = 'delete process.getBuiltinModule'
+    const needs = `Handover needs Node 20.19, or 22.12 or later; this is ${process.version}. Start the program with a newer Node.`
+    const run = runModule(`import { createRequire } from 'node:module'
+      ${older}
+      try { createRequire(import.meta.url)('@handover/core') } catch ({ message }) { console.log(message) }`)
+    expect(run).toEqual({ stdout: `${needs}\n`, stderr: '', status: 0 })
+    const { stderr, status } = spawnSync(process.execPath, ['--import', `data:text/javascript,${older}`, commandFile, 'run', 'server.js'], { encoding: 'utf8' })
+    expect({ stderr, status }).toEqual({ stderr: `handover: ${needs}\n`, status: 1 })
+  })
+
+  test('no range of a package lets such a Node in', () => {
+    for (const name of ['core', 'cli', 'express', 'fastify', 'load', 'prom-client']) {
+      const { engines } = JSON.parse(readFileSync(path.join(root, 'packages', name, 'package.json'), 'utf8')) as { engines: { node: string } }
+      expect(engines.node, name).toBe('^20.19.0 || >=22.12.0')
+    }
   })
 
   test.each(['Bun', 'Deno'])('%s is told by its global: a clear word, and plain listen', async (runtime) => {

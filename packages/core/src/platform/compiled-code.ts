@@ -14,6 +14,7 @@ import Module from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Script } from 'node:vm'
+import { tooOld } from './node-version.js'
 
 /** The start is over by then, and what the first requests need is compiled. */
 const servedMs = 5_000
@@ -128,9 +129,11 @@ const isPlain = (entry: NodeJS.Module): boolean =>
 
 /**
  * The package's one file, beside this entry; its first line is `mark`. Undefined: require it as any other. `afterMs`: how long this process
- * must have served until what it has compiled is kept.
+ * must have served until what it has compiled is kept. Throws where the file could not run on this Node.
  */
 export function loadCompiled(entry: NodeJS.Module, mark: string, afterMs = servedMs): unknown {
+  const old = tooOld()
+  if (old !== undefined) throw new Error(old)
   if (!isPlain(entry) || !cache) return undefined
   const file = path.join(path.dirname(entry.filename), 'core.js')
   const loaded = cache[file]
