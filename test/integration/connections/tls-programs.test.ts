@@ -1,6 +1,11 @@
 /** Servers of HTTPS as programs make them: their connections move, and the program sees there what it saw before. */
 
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import https from 'node:https'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import tls from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { Program, programPath, type ProgramEvent } from '../../helpers/program.js'
 
@@ -28,4 +33,42 @@ test.for(kinds)('%s: a connection moves over two reloads', async (kind) => {
     expect(await ask()).toEqual({ ...before, generation })
   }
   expect(sockets.size).toBe(1)
+})
+
+/** Whether a client that shows this session resumes it, and the newest session that it got. */
+async function handshake(port: number, version: tls.SecureVersion, session?: Buffer): Promise<{ reused: boolean; session: Buffer | undefined }> {
+  const only = { minVersion: version, maxVersion: version }
+  const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...only, ...(session && { session }) })
+  onTestFinished(() => { socket.destroy() })
+  let newest: Buffer | undefined
+  socket.on('session', (given: Buffer) => { newest = given })
+  await once(socket, 'secureConnect')
+  while (!newest && !session) await once(socket, 'session')
+  return { reused: socket.isSessionReused(), session: newest }
+}
+
+test('a client resumes its session with a release in another folder', async () => {
+  const folder = realpathSync(mkdtempSync(path.join(tmpdir(), 'handover-releases-')))
+  onTestFinished(() => { rmSync(folder, { recursive: true, force: true }) })
+  const current = path.join(folder, 'current')
+  const deploy = (version: number): void => {
+    const release = path.join(folder, String(version))
+    mkdirSync(release)
+    symlinkSync(programPath('secure.mjs'), path.join(release, 'secure.mjs'))
+    rmSync(current, { force: true })
+    symlinkSync(release, current)
+  }
+  deploy(1)
+  const program = Program.start('secure.mjs', { cwd: current, env: { KIND: 'sni', PWD: current } })
+  onTestFinished(() => program[Symbol.asyncDispose]())
+  const { address: { port } } = await program.event('listening') as ProgramEvent & { address: { port: number } }
+  const versions = ['TLSv1.2', 'TLSv1.3'] as const
+  const first = await Promise.all(versions.map(async (version) => (await handshake(port, version)).session))
+  for (const release of [2, 3]) {
+    deploy(release)
+    await program.hangUp()
+    for (const [index, version] of versions.entries()) {
+      expect(await handshake(port, version, first[index]), version).toMatchObject({ reused: true })
+    }
+  }
 })

@@ -13,6 +13,7 @@ import { addon, check, native, systemError } from '../platform/native.js'
 import { receive, stopReceiving } from '../platform/node/datagram-handle.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import * as inside from '../platform/node/listen-handle.js'
+import { resumeSessions, resumptionOf } from '../platform/node/tls-resumption.js'
 import { isTlsServer } from '../platform/on-demand.js'
 import { asKnown, unguarded } from '../platform/path-guard.js'
 import type { OfferedListener, OfferedSocket } from '../protocol/handover-messages.js'
@@ -116,8 +117,7 @@ export class ListenerRegistry {
     if (!listener) return undefined
     this.#listeners.add(listener)
     // A client that reconnects resumes its TLS session.
-    const keys = claimed?.ticketKeys
-    if (keys !== undefined && isTlsServer(owner) && !inside.hasOwnTicketKeys(owner)) owner.setTicketKeys(Buffer.from(keys, 'base64'))
+    if (claimed && isTlsServer(owner)) resumeSessions(owner, claimed)
     onceListensNoMore(owner, () => {
       if (this.#listeners.delete(listener)) this.#unlink(listener)
     })
@@ -141,7 +141,7 @@ export class ListenerRegistry {
     return {
       listeners: open.map(({ listener, about }) => ({
         ...about,
-        ...(isTlsServer(listener.owner) && { ticketKeys: listener.owner.getTicketKeys().toString('base64') }),
+        ...(isTlsServer(listener.owner) && resumptionOf(listener.owner)),
         ...(listener.file !== undefined && { path: listener.where ?? listener.file })
       })),
       fds: open.map(({ fd }) => fd)

@@ -38,6 +38,8 @@ export const listenerShape = shape({
   file: optional(string),
   /** The keys of a TLS server's session tickets in base64, so that a client that reconnects resumes its session. */
   ticketKeys: optional(string),
+  /** The name under which a TLS server keeps its sessions apart from others. */
+  sessionContext: optional(string),
   /** It is bound, and listens only when the successor accepts on it. TCP only. */
   bound: optional(boolean),
   /** The absolute path of a Unix socket's file, which a program may have renamed. */

@@ -8,7 +8,6 @@
 import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
-import type tls from 'node:tls'
 import { addon, native, systemError } from '../native.js'
 import { ClosedListener } from './closed-listener.js'
 import { inside, type ListenHandle } from './inside.js'
@@ -26,11 +25,6 @@ export const listeningId = (server: net.Server): number => (server as unknown as
 export function isHandle(options: object): boolean {
   const { _handle, handle, listen } = options as { _handle?: unknown; handle?: unknown; listen?: unknown }
   return _handle !== undefined || handle !== undefined || typeof listen === 'function'
-}
-
-/** The program set `options.ticketKeys` itself; it may share them with other machines. */
-export function hasOwnTicketKeys(server: tls.Server): boolean {
-  return (server as unknown as { ticketKeys?: unknown }).ticketKeys !== undefined
 }
 
 /** The quiet handles, with the backlogs that Node asked for. */
