@@ -21,7 +21,7 @@ if (marked) {
   // A name loads its modules when it is read: a spare has them before it waits.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- see above
   const { adoptEverything, awaitTurn, hideWords, warmUp } = require('@handover/core/internal') as typeof Keeper
-  awaitTurn(process.env, () => Object.keys(require.cache), () => { if (isFirst) warmUp() })
+  awaitTurn(process.env, () => Object.keys(require.cache), () => isFirst && warmUp())
   // The keeper put them first. What the program forks must not need this file, which a deploy may just replace.
   if (isKept) hideWords(process.execArgv.slice(0, 2))
   adoptEverything()

@@ -26,9 +26,9 @@ async function warmed(node: string, first = ''): Promise<Seen> {
     let answered = 0
     channel('http.server.response.finish').subscribe(() => { answered++ })
     const seen = () => [require('node:fs').readdirSync('/proc/self/fd'), process.getActiveResourcesInfo().sort()]
-    const thrown = [String(warmUp())] // libuv opens /dev/null once, for its first stream
+    const thrown = [String(warmUp().thrown)] // libuv opens /dev/null once, for its first stream
     const before = seen()
-    thrown.push(String(warmUp()))
+    thrown.push(String(warmUp().thrown))
     const after = seen()
     process.on('exit', () => { console.log(JSON.stringify({ answered, before, after, thrown })) })`
   const { stdout, stderr } = await promisify(execFile)(node, ['-e', program], { timeout: 60_000 })

@@ -69,6 +69,17 @@ describe.concurrent('a spare', () => {
     expect(app.program.lines.filter((line) => line.startsWith(`[${pid}:`) && line.includes('(reduce)'))).toEqual([])
   })
 
+  test('stays warm where the program collects its garbage as it starts', async () => {
+    await using app = await startWithSpare({ program: 'optimized.cjs' })
+    const pid = await waiting(app)
+    await app.reload('--bake', '0')
+    const line = await app.program.until(() => app.program.lines.find((each) => each.startsWith(`compiled ${pid} `)) ?? false)
+    const [before, after] = line.split(' ').slice(2).map(Number)
+    expect(before).toBeGreaterThan(20)
+    // Without objects of each kind it is a third.
+    expect(after).toBeGreaterThan(before! * 0.6)
+  })
+
   test('is the next worker of a reload and of a crash, for whichever slot, and no worker before that', async () => {
     await using app = await startWithSpare({ workers: 2 })
     const first = await waiting(app)

@@ -29,6 +29,8 @@ import { requestCounts } from './request-counts.js'
 /** 19,000 requests on 4,200 connections, some 0.9 s of CPU. `shortLived`: connections of one request, in the last round and before. */
 const [rounds, connectionsAtOnce, requestsEach] = [9, 8, 200]
 const shortLived = { last: 300, before: 20 }
+/** Requests of a round whose objects are kept. */
+const samplesEach = 4
 const mostMs = 10_000
 /** Each set of headers is another kind of object. */
 const requests = [
@@ -42,8 +44,27 @@ const requests = [
 const lastRequest = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
 const discarded = Buffer.allocUnsafeSlow(4_096)
 
+/** Express gives each request and answer a prototype of the application. Of more than four V8 does not compile for each by itself. */
+const prototypes = Array.from({ length: 6 }, () => ({
+  asked: Object.create(http.IncomingMessage.prototype) as object,
+  response: Object.create(http.ServerResponse.prototype) as object
+}))
+let turns = 0
+
 const handlers: readonly http.RequestListener[] = [
   (_, response) => { response.end('ok') },
+  (asked, response) => {
+    const prototype = prototypes[turns++ % prototypes.length]!
+    Object.setPrototypeOf(asked, prototype.asked)
+    Object.setPrototypeOf(response, prototype.response)
+    response.setHeader('content-type', 'text/html; charset=utf-8').setHeader('content-length', 2)
+    response.setHeader('etag', `W/"${turns}"`).setHeader('set-cookie', [`a=${turns}`, 'b=c'])
+    response.end('ok', 'utf8')
+  },
+  // Headers of all types beside each other.
+  (_, response) => {
+    response.writeHead(200, { 'content-length': '2', 'x-count': turns, 'set-cookie': ['a', 'b'] }).end('{}', null as never)
+  },
   (_, response) => { response.writeHead(200, { 'content-type': 'text/plain', 'content-length': 2 }).end('ok') },
   (_, response) => { response.setHeader('content-type', 'application/json').end(Buffer.from('{}')) },
   (_, response) => {
@@ -55,8 +76,19 @@ const handlers: readonly http.RequestListener[] = [
   }
 ]
 
-/** Runs the event loop, which does not run yet. Never throws: answers what was thrown, where this Node has another inside. */
-export function warmUp(): unknown {
+export interface WarmedUp {
+  /**
+   * Objects of each kind. V8 throws away what it has compiled for a kind of which no object is left, at the next collection of all garbage:
+   * in the program's start, or in its first second under load.
+   */
+  readonly samples: readonly object[]
+  /** Where this Node has another inside: then the first requests do it. */
+  readonly thrown?: unknown
+}
+
+/** Runs the event loop, which does not run yet. Never throws. */
+export function warmUp(): WarmedUp {
+  const samples: object[] = []
   const before = { ...requestCounts }
   const until = performance.now() + mostMs
   const timer = setTimeout(() => undefined, 1.5)
@@ -67,15 +99,15 @@ export function warmUp(): unknown {
       // A timer that has run and is set again is of another kind, too.
       timer.refresh()
       if (round === rounds >> 1) awaitNextSecond()
-      serveSome(round, until)
+      serveSome(round, until, samples)
       runOthers()
       // As the first listen() of the program does: their sockets and answers are of a third kind.
       missing()
       cannotMove()
     }
-    return undefined
-  } catch (error) {
-    return error // then the first requests do it
+    return { samples }
+  } catch (thrown) {
+    return { samples, thrown }
   } finally {
     clearTimeout(timer)
     giveBack()
@@ -95,11 +127,17 @@ function awaitNextSecond(): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_005 - Date.now() % 1_000)
 }
 
-function serveSome(round: number, until: number): void {
-  let turns = 0
-  // Each handler in a round of its own, then all of them in turn.
-  const server = http.createServer(handlers[round] ?? ((asked, response) => { handlers[turns++ % handlers.length]!(asked, response) }))
-  const ways = [acceptBy(server), receiveBy(new ConnectionTracker(server))] as const
+function serveSome(round: number, until: number, samples: object[]): void {
+  let asks = 0
+  const server = http.createServer((asked, response) => {
+    if (asks++ < samplesEach) samples.push(asked, response, asked.socket)
+    // Each handler in a round of its own, then all of them in turn.
+    const handle = handlers[round] ?? handlers[asks % handlers.length]!
+    handle(asked, response)
+  })
+  const tracker = new ConnectionTracker(server)
+  samples.push(server, tracker)
+  const ways = [acceptBy(server), receiveBy(tracker)] as const
   const isLast = round === rounds - 1
   try {
     listenToNobody(server)

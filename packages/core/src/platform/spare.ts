@@ -12,6 +12,8 @@ import { pathsMark } from './path-guard.js'
 
 /** What V8 had put off is over by then. */
 const settledMs = 2_000
+/** A program under load has objects of its own by then, of the kinds that it needs. */
+const ownObjectsMs = 30_000
 
 /** What the keeper tells it when its turn comes. */
 export interface SpareTurn {
@@ -22,17 +24,18 @@ export interface SpareTurn {
 
 /**
  * Returns at once in a process that is no spare. `files`: what is loaded; the keeper does not use the spare after one has changed.
- * `prepare`: what a spare does before it says that it waits.
+ * `prepare`: what a spare does before it says that it waits. What it answers stays in memory until the program has run for a while.
  */
-export function awaitTurn(env: NodeJS.ProcessEnv, files: () => readonly string[], prepare: () => void): void {
+export function awaitTurn(env: NodeJS.ProcessEnv, files: () => readonly string[], prepare: () => unknown): void {
   const isSpare = env[spareMark] !== undefined
   Reflect.deleteProperty(env, spareMark)
   const place = parseKeeperMark(env[keeperMark] ?? '')
   if (!isSpare || !place) return
   const begun = performance.now()
-  prepare()
+  const prepared = prepare()
   const { slot, paths } = turn(place.messages, files())
   putOffReducing()
+  setTimeout((_held: unknown) => undefined, ownObjectsMs, prepared).unref()
   env[keeperMark] = [place.messages, place.descriptors, ...workerWords({ ...place, slot })].join(',')
   env[pathsMark] = paths
   // Of the worker: health checks and metrics show it.
