@@ -36,7 +36,9 @@ test.for(kinds)('%s: a connection moves over two reloads', async (kind) => {
 })
 
 /** Whether a client that shows this session resumes it, and the newest session that it got. */
-async function handshake(port: number, version: tls.SecureVersion, session?: Buffer): Promise<{ reused: boolean; session: Buffer | undefined }> {
+async function handshake(
+  port: number, version: tls.SecureVersion, session?: Buffer
+): Promise<{ reused: boolean; session: Buffer | undefined }> {
   const only = { minVersion: version, maxVersion: version }
   const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...only, ...(session && { session }) })
   onTestFinished(() => { socket.destroy() })

@@ -262,13 +262,13 @@ export class ConnectionTracker {
   }
 
   /** Its timers have run for a while already. */
-  #goOn(socket: net.Socket, { idleMs, keepMs }: MovedConnection): void {
-    const isFresh = idleMs === undefined
+  #goOn(socket: net.Socket, about: MovedConnection): void {
+    const isFresh = about.idleMs === undefined
     if (!isFresh) primeParser(socket)
     const connection = this.#connections.get(socket)
     if (!connection) return
     if (isFresh) goOnFresh(this.#server, socket, connection)
-    else goOnIdle(this.#server, socket, connection, keepMs)
+    else goOnIdle(this.#server, socket, connection, about)
   }
 
   /** The application has moved the socket: this process no longer owns it. */

@@ -8,12 +8,11 @@ import type net from 'node:net'
 import type { LoopBudget } from '../platform/loop-budget.js'
 import { fdOf } from '../platform/node/descriptor-of.js'
 import { rememberClient } from '../platform/node/tls-handle.js'
-import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { ConnectionSender, OutgoingConnection } from './connection-sender.js'
 import { kindOf, type Connection, type TrackedServer } from './connection.js'
 import { hold, holdAfter, onRestOfRequest, release, watchAnswer } from './held-connections.js'
 import { readingOf } from './idle.js'
-import { stopIdle } from './keep-alive.js'
+import { idleTimes, stopIdle, type IdleTimes } from './keep-alive.js'
 import { movabilityOf } from './movability.js'
 import { SessionDeparture } from './session-departure.js'
 import type { StayReason } from './stay-reasons.js'
@@ -244,14 +243,11 @@ export class Departures {
   }
 
   /** Of HTTP/1.1. Answers what the successor must know of its keep-alive time. */
-  #holdIdle(socket: net.Socket, connection: Connection): Pick<MovedConnection, 'idleMs' | 'keepMs'> {
+  #holdIdle(socket: net.Socket, connection: Connection): IdleTimes {
     hold(socket, connection, true)
     stopIdle(socket, connection)
     socket.cork()
     if (connection.requests === 0 && socket.bytesRead === 0) return {}
-    const { limitMs, quietSince } = connection
-    return {
-      idleMs: Math.max(0, Math.round(performance.now() - quietSince)), ...(limitMs !== undefined && { keepMs: Math.round(limitMs) })
-    }
+    return idleTimes(this.#of.server, connection)
   }
 }

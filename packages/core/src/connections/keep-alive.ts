@@ -7,8 +7,21 @@
 
 import type net from 'node:net'
 import { serverOf } from '../platform/node/connection-handle.js'
-import { keepAliveMs, limitsOf, type Connection } from './connection.js'
+import type { MovedConnection } from '../protocol/handover-messages.js'
+import { inactivityMs, keepAliveMs, limitsOf, type Connection } from './connection.js'
 import { hasUnread } from './idle.js'
+
+export type IdleTimes = Pick<MovedConnection, 'idleMs' | 'keepMs' | 'timeoutMs'>
+
+/** Of a connection that is held between two requests. */
+export function idleTimes(server: net.Server, { limitMs, quietSince }: Connection): IdleTimes {
+  const isPrograms = limitMs !== undefined && keepAliveMs(server) === undefined && limitMs !== inactivityMs(server)
+  return {
+    idleMs: Math.max(0, Math.round(performance.now() - quietSince)),
+    ...(limitMs !== undefined && { keepMs: Math.round(limitMs) }),
+    ...(isPrograms && { timeoutMs: Math.round(limitMs) })
+  }
+}
 
 /** It has sent nothing: Node counts from now, its client from when it connected. */
 export function goOnFresh(server: net.Server, socket: net.Socket, connection: Connection): void {
@@ -21,15 +34,15 @@ export function goOnFresh(server: net.Server, socket: net.Socket, connection: Co
 }
 
 /**
- * It is between two requests. `promisedMs`: how long the predecessor kept it. A new version may give less, but its client has not heard of
- * that before its next answer.
+ * It is between two requests. `keepMs`: how long the predecessor kept it. A new version may give less, but its client has not heard of
+ * that before its next answer. Without a keep-alive time, what the program gave to the socket holds for the requests to come, too.
  */
-export function goOnIdle(server: net.Server, socket: net.Socket, connection: Connection, promisedMs = 0): void {
+export function goOnIdle(server: net.Server, socket: net.Socket, connection: Connection, { keepMs = 0, timeoutMs }: IdleTimes): void {
   const ownMs = keepAliveMs(server)
   if (ownMs !== undefined) {
-    connection.inheritedMs = Math.max(ownMs, promisedMs)
+    connection.inheritedMs = Math.max(ownMs, keepMs)
     socket.setTimeout(connection.inheritedMs)
-  }
+  } else if (timeoutMs !== undefined) socket.setTimeout(timeoutMs)
   endAsNode(socket, connection, connection.quietSince)
 }
 

@@ -72,6 +72,8 @@ export const movedConnectionShape = shape({
   idleMs: optional(count),
   /** How long it is kept idle, in milliseconds, as its client may have been told. Absent: for any time, or it is not idle. */
   keepMs: optional(count),
+  /** The program gave it this time, in milliseconds, and its server has no keep-alive time that would end it with a request. */
+  timeoutMs: optional(count),
   /** How many requests it has carried. */
   requests: count,
   /** The state that the application gave to move(), as text of the package devalue. */

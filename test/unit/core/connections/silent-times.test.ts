@@ -25,9 +25,9 @@ async function serving(options: http.ServerOptions, answer: http.RequestListener
 }
 
 /** A connection whose program has given it a time of its own behind an answer, in a drain: what the successor is sent of it. */
-async function ownTime() {
+async function ownTime(keepAliveTimeout = 5_000) {
   let isOut = false
-  const { connections, receive } = await serving({ keepAliveTimeout: 5_000 }, (message, response) => {
+  const { connections, receive } = await serving({ keepAliveTimeout }, (message, response) => {
     response.on('finish', () => {
       message.socket.setTimeout(120_000)
       isOut = true
@@ -38,8 +38,8 @@ async function ownTime() {
   writeSync(client, request)
   await waitFor(() => isOut)
   readSync(client, Buffer.alloc(65_536))
-  const sent: { keepMs?: number }[] = []
-  const channel = { send: ({ connections: batch }: { connections: { keepMs?: number }[] }) => { sent.push(...batch) } }
+  const sent: object[] = []
+  const channel = { send: ({ connections: batch }: { connections: object[] }) => { sent.push(...batch) } }
   const mover = new ConnectionSender(channel as never, { listeners: ['tcp'], kinds: [], room: 10 }, () => undefined)
   const drain = connections.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp', http2: false } })
   onTestFinished(() => { drain.undo() })
@@ -50,6 +50,23 @@ async function ownTime() {
 test('the successor hears of the time that the program gave to the socket of an idle connection', async () => {
   const { sent } = await ownTime()
   expect(sent).toMatchObject([{ keepMs: 120_000 }])
+})
+
+test('where the server has no keep-alive time, the time that the program gave to the socket holds in the successor, also in requests', async () => {
+  const { sent: [about] } = await ownTime(0)
+  let asked = 0
+  const { receive } = await serving({ keepAliveTimeout: 0 }, () => { asked++ })
+  const { client, socket } = receive(about)
+  expect(socket.timeout).toBe(120_000)
+  writeSync(client, request)
+  await waitFor(() => asked === 1)
+  expect(socket.timeout).toBe(120_000)
+})
+
+test('a keep-alive time that the new version no longer has is not taken for one of the program', async () => {
+  const { sent: [about] } = await ownTime()
+  const { receive } = await serving({ keepAliveTimeout: 0 })
+  expect(receive(about).socket.timeout ?? 0).toBe(0)
 })
 
 test('an idle connection that comes back has the time that the program gave to its socket', async () => {
