@@ -3,6 +3,7 @@
  */
 
 import { withoutStop } from '../errors.js'
+import { accepts, isStarting } from '../protocol/lifecycle.js'
 import { describeReport, listed, processFirst, type Report } from '../protocol/report.js'
 import type { ProcessContext } from './process-context.js'
 
@@ -14,6 +15,14 @@ export function keepsServing({ paths, registry, self }: ProcessContext): string 
   const names = served.length > 0 ? ` ${listed(served)}` : ''
   if (lost.length > 0) return `${who} ${served.length > 0 ? `serves${names}` : 'serves nothing'}; NOT served: ${listed(lost)}`
   return `${who} keeps serving${names}; ${restored.length > 0 ? `${listed(restored)} had been removed and is in place again: connects in between failed` : 'no connection was lost'}`
+}
+
+/** Who serves, as far as this process knows; a sentence without its full stop. */
+export function whoServes(context: ProcessContext): string {
+  const { lifecycle: { state } } = context
+  if (accepts(state.is)) return keepsServing(context)
+  if (isStarting(state.is)) return 'This process serves as soon as it is ready'
+  return state.is === 'draining' && state.successor ? `${processFirst(state.successor)} serves` : 'This process answers what it has and ends'
 }
 
 /** Accepts on all listeners: at a commit, and at an undo. Logs what cannot be listened on again. */

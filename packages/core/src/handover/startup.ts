@@ -13,7 +13,7 @@ import type { BlockingChannel } from '../protocol/blocking-channel.js'
 import type { MessageOf, Takes } from '../protocol/handover-messages.js'
 import { isStarting } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
-import { keepsServing } from './announcements.js'
+import { whoServes } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { succeed, takeOffer, type TakenOffer } from './successor.js'
 
@@ -222,7 +222,7 @@ export class Startup {
   }
 
   #predecessorEnded(report: Report | undefined, orderly: boolean): void {
-    const { lifecycle, state, host, keeper, log } = this.#context
+    const { state, host, keeper, log } = this.#context
     this.#isGone()
     state.disconnect('predecessor', !orderly)
     state.restoring.predecessorGone()
@@ -234,7 +234,7 @@ export class Startup {
     }
     // The predecessor has logged it, mostly to the same place.
     if (report) this.#context.publish(report)
-    else if (!orderly) log('warn', `the predecessor ended without a report. ${lifecycle.state.is === 'serving' ? keepsServing(this.#context) : 'This process serves as soon as it is ready'}.`)
+    else if (!orderly) log('warn', `the predecessor ended without a report. ${whoServes(this.#context)}.`)
   }
 
   #isGone(): void {

@@ -9,12 +9,14 @@ import { ask, FakeMachine, type FakeProcess } from '../../../helpers/fake-host.j
 let port: number
 let machine: FakeMachine
 let first: FakeProcess
+let held = 0
 
 beforeEach(async () => {
+  held = 0
   port = (await freePorts(1))[0]!
   machine = new FakeMachine(async (process) => {
     process.generation.configure({ undoWindow: 1_000, linger: 0 })
-    await process.listen(process.serve(), port)
+    await process.listen(process.serve((request, response) => { if (request.url === '/held') held++; else response.end(String(process.number)) }), port)
   })
   first = await machine.start()
 })
@@ -91,6 +93,18 @@ describe('a predecessor that is killed', () => {
     await machine.advance(1_000)
     await machine.until(() => first.end !== undefined, 'the predecessor to end')
     expect(stepsOf(first)).toEqual(['is serving', ...Object.keys(ofPredecessor), 'exits with 0'])
+  })
+
+  it('while its successor has handed over as well is no reason to say that that one will serve', async () => {
+    const waits = fetch(`http://127.0.0.1:${port}/held`).catch(() => undefined)
+    await machine.until(() => held === 1, 'the request')
+    await first.generation.reload()
+    const [, second] = machine.processes
+    await second!.generation.reload()
+    first.dies()
+    await machine.settle()
+    await waits
+    expect(second!.lines.filter((line) => line.includes('ended without a report'))).toEqual(['2 warn: the predecessor ended without a report. Process 5000003 (generation 3) serves.'])
   })
 
   it.each(Object.entries(ofPredecessor))('when it "%s" leaves a successor that %s', async (step, then) => {
