@@ -43,6 +43,9 @@ function failUnwritten(): void {
   })
 }
 
+/** Also where the other words cannot be understood. What stands behind `run` may be the script's. */
+const asksForJson = ([word, ...others]: readonly string[]): boolean => word !== 'run' && others.includes('--json')
+
 async function main(): Promise<void> {
   const old = tooOld()
   if (old !== undefined) {
@@ -50,21 +53,18 @@ async function main(): Promise<void> {
     process.stderr.write(`handover: ${old}\n`)
     return
   }
-  let command: Command | undefined
+  const words = process.argv.slice(2)
   try {
-    command = parseCommand(process.argv.slice(2))
+    const command = parseCommand(words)
     if (printing.includes(command.is)) failUnwritten()
     const status = await run(command)
     process.exitCode ??= status
   } catch (error) {
     process.exitCode = isFailure(error) ? error.status : 1
-    if (!isFailure(error)) {
-      process.stderr.write(`handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
-      return
-    }
-    process.stderr.write(`${error.message}\n`)
-    const json = command && ('json' in command ? command.json : command.is === 'drill' && command.options.json)
-    if (json) process.stdout.write(`${JSON.stringify({ ok: false, error: error.json })}\n`)
+    const text = isFailure(error) ? error.message : `handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`
+    process.stderr.write(`${text}\n`)
+    const told = isFailure(error) ? error.json : { message: text }
+    if (asksForJson(words)) process.stdout.write(`${JSON.stringify({ ok: false, error: told })}\n`)
   }
 }
 

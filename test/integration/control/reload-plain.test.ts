@@ -146,7 +146,7 @@ describe('handover stop', () => {
     await using place = new Place()
     const [shop, other] = await Promise.all([place.start({ name: 'shop' }), place.start()])
     expect(await place.run('stop')).toMatchObject({ stdout: '', status: 1, stderr: `handover: several apps run: process ${other.pid}, shop (process ${shop.pid}). Say which one, by name or pid.\n` })
-    expect(await place.run('stop', String(other.pid), '--json')).toEqual({ stdout: `{"stopped":[${other.pid}]}\n`, stderr: '', status: 0 })
+    expect(await place.run('stop', String(other.pid), '--json')).toEqual({ stdout: `{"ok":true,"stopped":[${other.pid}]}\n`, stderr: '', status: 0 })
     expect(await other.ended).toEqual({ code: 0, signal: null })
     expect(await answering(shop)).toBe(shop.pid)
   })

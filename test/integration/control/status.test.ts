@@ -142,7 +142,7 @@ describe('of a process without a keeper', () => {
     watching.child.kill('SIGINT')
     const { stdout, status, stderr } = await watching.ended
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-    for (const line of stdout.trimEnd().split('\n')) expect(Object.keys(JSON.parse(line) as object)).toEqual(['apps'])
+    for (const line of stdout.trimEnd().split('\n')) expect(Object.keys(JSON.parse(line) as object)).toEqual(['ok', 'apps'])
   })
 })
 

@@ -33,6 +33,29 @@ it.each(['status', 'reload', 'stop', 'drill'])('handover %s --json says why it f
   expect({ error: JSON.parse(stdout), stderr, status }).toEqual({ error: { ok: false, error: { message, what, todo } }, stderr: `${message}\n`, status: 1 })
 })
 
+const misused = [
+  ['reload', '--json', '--bake', '3'], ['status', '--json', '--nothing'], ['stop', 'a', 'b', '--json'], ['drill', '--json', '--connections', '20000']
+]
+it.each(misused)('handover %s with --json says in JSON that it was asked wrongly', async (...words) => {
+  await using place = new Place()
+  await place.start({ name: 'shop' })
+  const { stdout, stderr, status } = await place.run(...words)
+  const error: unknown = expect.objectContaining({ message: stderr.trimEnd(), what: expect.any(String) })
+  expect({ told: JSON.parse(stdout) as unknown, status }).toEqual({ told: { ok: false, error }, status: 2 })
+})
+
+it('--json says ok of every command that did what it was asked, and of a drill that lost nothing', async () => {
+  await using place = new Place()
+  await place.start({ name: 'shop' })
+  const ok = async (...words: string[]): Promise<unknown> => {
+    const { stdout } = await place.run(...words, '--json')
+    return (JSON.parse(words[0] === 'reload' ? stdout.trimEnd().split('\n').at(-1)! : stdout) as { ok?: unknown }).ok
+  }
+  const drill = ['drill', '--duration', '100ms', '--connections', '1']
+  expect(await ok(...drill, '--url', 'http://127.0.0.1:1/')).toBe(false)
+  for (const words of [['status'], drill, ['reload', '--bake', '0'], ['stop']]) expect(await ok(...words), words.join(' ')).toBe(true)
+})
+
 it('--help and --version end with 0', async () => {
   await using place = new Place()
   expect(await place.run('--help')).toMatchObject({ status: 0, stderr: '', stdout: expect.stringMatching(/^handover: reload a Node server/) })

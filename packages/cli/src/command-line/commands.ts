@@ -85,7 +85,7 @@ was late since the last status.`,
     options: {
       watch: { text: 'again every second, until ctrl-C' },
       web: { value: 'PORT', text: 'as a page that renews itself, until ctrl-C; or HOST:PORT (0: any)' },
-      json: { text: '{"apps": [...]}; with --watch one line each second' }
+      json: { text: '{"ok": true, "apps": [...]}; with --watch a line each second' }
     }
   },
   stop: {

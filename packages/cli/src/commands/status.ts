@@ -38,7 +38,7 @@ const chosen = (found: FoundApps, target: string | undefined): readonly App[] =>
 function textOf(found: FoundApps, apps: readonly App[], json: boolean, onOneLine = false): string {
   if (json) {
     const shown = apps.map(({ file: _, ownFiles: __, ...app }) => app)
-    return `${JSON.stringify({ apps: shown }, undefined, onOneLine ? undefined : 2)}\n`
+    return `${JSON.stringify({ ok: true, apps: shown }, undefined, onOneLine ? undefined : 2)}\n`
   }
   const { isTTY, columns } = process.stdout
   const width = isTTY ? Math.min(Math.max(columns, 60), 100) : 80

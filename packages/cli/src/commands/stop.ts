@@ -23,7 +23,7 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
   })))
   if (pids.size === 0) throw new Failure({ what: `${titleOf(app)} ended by itself` })
   say(`${titleOf(app)} has ended`)
-  if (json) process.stdout.write(`${JSON.stringify({ stopped: [...pids] })}\n`)
+  if (json) process.stdout.write(`${JSON.stringify({ ok: true, stopped: [...pids] })}\n`)
   return 0
 }
 

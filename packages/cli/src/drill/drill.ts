@@ -58,8 +58,9 @@ export async function drill(options: DrillOptions, world: DrillWorld): Promise<0
   if (connections > mostConnections) throw mistaken(`the number of connections is from 1 to ${mostConnections}, not ${connections}`)
   const { result, times } = await drillAt(places, options, world)
   if (times && result.result !== 'not reloaded') await world.draw?.(result, describeDrill(result), times)
-  world.print(options.json === true ? JSON.stringify(result, undefined, 2) : describeDrill(result))
-  return result.result === 'reloaded' && result.lost === 0 ? 0 : 1
+  const ok = result.result === 'reloaded' && result.lost === 0
+  world.print(options.json === true ? JSON.stringify({ ok, ...result }, undefined, 2) : describeDrill(result))
+  return ok ? 0 : 1
 }
 
 const mistaken = (what: string): Failure => new Failure({ what, serving: 'Nothing was reloaded' }, { status: 2, command: 'drill' })
