@@ -57,7 +57,7 @@ export class FarEnd {
     const [[ours, theirs], [ourDescriptors, theirDescriptors]] = openPairs(addon(), false)
     const line: Line = openChannel(ours, ourDescriptors, workerMessages)
     const ended = new Promise<ProcessEnd>((resolve) => { this.#end = resolve })
-    this.worker = new Worker(line, { pid: ++pids, slot, startedAt: Date.now(), ended }, side)
+    this.worker = new Worker(line, { pid: ++pids, slot, ended }, side)
     this.#channel = openChannel(theirs, theirDescriptors, keeperMessages)
     void this.#channel.hearAll(({ message, fds, missing }) => {
       if (missing) throw new Error(`${missing.arrived} of ${missing.counted} descriptors arrived`)

@@ -38,6 +38,16 @@ describe('a start', () => {
   })
 })
 
+it('is as old as before when the clock of the machine is set back, and so are its workers', async () => {
+  const keeper = await app.running(2)
+  for (const worker of keeper.workers) worker.ask = () => Promise.resolve(undefined)
+  const clock = vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 3_600_000)
+  const { keeper: status, processes } = await app.done(statusOfApp(keeper))
+  clock.mockRestore()
+  expect([status, ...processes].map((each) => each!.ageMs).filter((ms) => !(ms >= 0))).toEqual([])
+  expect(processes).toHaveLength(2)
+})
+
 describe('a worker that crashes', () => {
   it('is followed by the next one at once, and a connect that comes between waits for it', async () => {
     const keeper = await app.running(1)

@@ -16,14 +16,14 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
   const found = (await Promise.all(looking)).filter(({ place }) => place !== undefined)
   const down = keeper.stopping ? [] : keeper.active.filter(({ index, server }) => !server && !found.some(({ slot }) => slot === index))
   const requests = await counting
-  const { startedAt, crashes, count, lastReload, since, reloads } = keeper.memory
+  const { crashes, count, lastReload, since, reloads } = keeper.memory
   return {
     name,
     keeper: {
       pid: process.pid,
       version,
       node: process.versions.node,
-      ageMs: Date.now() - startedAt,
+      ageMs: keeper.age.ms,
       workers: count,
       listeners: members.names,
       crashes,
@@ -44,8 +44,8 @@ export async function statusOfApp(keeper: Keeper): Promise<AppStatus> {
 const rank = (state: LifecycleState): number => accepts(state) ? 0 : isLeaving(state) ? 2 : 1
 
 /** What the keeper itself knows of a process that does not answer. */
-const silent = ({ pid, slot, generation, state, startedAt }: Worker, since = 0): Omit<ProcessStatus, 'name'> => ({
-  pid, generation, state, keeper: process.pid, slot, version: null, node: '', ageMs: Date.now() - startedAt, listeners: [], connections: {},
+const silent = ({ pid, slot, generation, state, age }: Worker, since = 0): Omit<ProcessStatus, 'name'> => ({
+  pid, generation, state, keeper: process.pid, slot, version: null, node: '', ageMs: age.ms, listeners: [], connections: {},
   requests: { inFlight: 0, total: 0, failed: 0 }, waitsFor: ['it does not answer'], endsInMs: null, memory: 0, loopDelayMs: null,
   lastReport: null, service: { id: '', startedAt: since, requests: 0, includes: [] }, sections: []
 })

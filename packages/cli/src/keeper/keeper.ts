@@ -9,6 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { listed, type HandoverError, type ProcessEnd, type ProcessStatus, type Report } from '@handover/core/internal'
 import { byWhat } from '../text.js'
+import { Age } from './age.js'
 import { AppStop } from './app-stop.js'
 import { CheckpointStore } from './checkpoint-store.js'
 import { CountStore } from './count-store.js'
@@ -50,6 +51,8 @@ export class Keeper implements Fleet {
   count: number
   #crashes = 0
   readonly #startedAt: number
+  /** With the keepers before this one. */
+  readonly age: Age
   hasServed = false
   #stop: AppStop | undefined
   #leaving = false
@@ -69,6 +72,7 @@ export class Keeper implements Fleet {
     this.files = new ServedFiles(members, this.#warn)
     this.count = before?.count ?? options.workers
     this.#startedAt = before?.startedAt ?? Date.now()
+    this.age = new Age(Date.now() - this.#startedAt)
     this.#crashes = before?.crashes ?? 0
     this.#since = before?.since
     this.reloads = new Reloads(this, before)

@@ -22,6 +22,7 @@ interface Trouble {
   /** Failed starts since a worker served. */
   starts: number
   reason: string
+  /** As performance.now(). */
   nextAt: number
   timer: NodeJS.Timeout | undefined
 }
@@ -52,7 +53,7 @@ export class Restarts {
     const waitMs = many ? slowMs : Math.min(backoffMs(trouble.failures), served ? mostAfterServingMs : Infinity)
     trouble.failures++
     trouble.reason = reason
-    trouble.nextAt = Date.now() + waitMs
+    trouble.nextAt = performance.now() + waitMs
     trouble.timer = setTimeout(() => { void this.#fleet.startSlot(slot) }, waitMs)
     const next = checkpoints.nextStart(slot.index)
     if (!many) {
@@ -98,6 +99,6 @@ export class Restarts {
   describe(slot: Slot): { readonly reason: string; readonly nextTryInMs: number; readonly starting?: boolean } {
     const trouble = this.#troubles.get(slot)
     if (!trouble) return { reason: 'it is being started', nextTryInMs: 0, starting: true }
-    return { reason: trouble.reason, nextTryInMs: Math.max(0, trouble.nextAt - Date.now()) }
+    return { reason: trouble.reason, nextTryInMs: Math.round(Math.max(0, trouble.nextAt - performance.now())) }
   }
 }

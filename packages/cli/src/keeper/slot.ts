@@ -117,7 +117,7 @@ export class Slot implements SlotContext {
   /** Takes a worker that another keeper had. False where it hangs up. */
   async adopt(line: Line, { pid, state, generation, ageMs }: ProcessStatus): Promise<boolean> {
     const known = [...this.workers].find((worker) => worker.pid === pid)
-    const about = { pid, slot: this.index, startedAt: Date.now() - ageMs, ...(known && { ended: known.ended }) }
+    const about = { pid, slot: this.index, ageMs, ...(known && { ended: known.ended }) }
     const worker = new Worker(line, about, this.#workerSide)
     worker.state = state
     worker.generation = generation

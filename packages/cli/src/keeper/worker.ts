@@ -9,6 +9,7 @@ import {
   workerMessages, workerWords, type Channel, type CommandLine, type KeeperMessage, type LifecycleState, type Peer, type ProcessEnd,
   type ProcessStatus, type Received, type SpawnedProcess, type Spoken, type WorkerMessage
 } from '@handover/core/internal'
+import { Age } from './age.js'
 import type { Release } from './start-paths.js'
 
 export type Line = Channel<WorkerMessage, KeeperMessage>
@@ -36,7 +37,8 @@ const heedMs = 10_000
 interface AboutWorker {
   readonly pid: number
   readonly slot: number
-  readonly startedAt: number
+  /** When this keeper got it. Absent where that has just started it. */
+  readonly ageMs?: number
   /** Absent where another keeper started it. */
   readonly ended?: Promise<ProcessEnd>
   readonly stderr?: () => string
@@ -45,9 +47,9 @@ interface AboutWorker {
 export class Worker {
   readonly pid: number
   readonly slot: number
-  readonly startedAt: number
   /** As performance.now(): since when this keeper has it. */
   readonly since = performance.now()
+  readonly age: Age
   generation = 0
   /** Undefined where another keeper started it, or it is not known. */
   release: Release | undefined
@@ -83,7 +85,7 @@ export class Worker {
     this.#line = line
     this.pid = about.pid
     this.slot = about.slot
-    this.startedAt = about.startedAt
+    this.age = new Age(about.ageMs)
     this.#stderr = about.stderr ?? (() => '')
     this.#side = side
     this.greeted = new Promise((resolve) => { this.#greet = resolve })
@@ -265,7 +267,7 @@ export async function startProcess(command: CommandLine, env: NodeJS.ProcessEnv,
 export function workerOf({ started, line: [messages, descriptors] }: StartedProcess, slot: number, side: WorkerSide): LaunchedWorker {
   const line: Line = openChannel(messages, descriptors, workerMessages)
   const { pid, child } = started
-  const worker = new Worker(line, { pid, slot, startedAt: Date.now(), ended: child.ended, stderr: () => child.stderr() }, side)
+  const worker = new Worker(line, { pid, slot, ended: child.ended, stderr: () => child.stderr() }, side)
   return { worker, started }
 }
 

@@ -41,6 +41,7 @@ export const needsKeeper = ['canary', 'probe', 'parallel', 'workers', 'keeper'] 
 export class RequestHandler {
   readonly #side: RequestHandlerSide
   #lastReload: ReloadOutcome | null = null
+  #begun: ReloadBegin | undefined
   /** Each waits for the fate of a successor. */
   readonly #waiting = new Set<(fate: Fate) => void>()
 
@@ -69,7 +70,7 @@ export class RequestHandler {
 
   /** Every reload that begins, whatever triggered it: the status shows the last one. */
   record(reload: Promise<Report>): Promise<Report> {
-    const begun = reloadBegins()
+    const begun = this.#begun = reloadBegins()
     reload.then(
       (report) => { this.#lastReload = this.#done(begun, report) },
       (error: unknown) => { this.#lastReload = this.#failed(begun, error) }
@@ -79,8 +80,7 @@ export class RequestHandler {
 
   /** The successor died, and this process serves again. */
   undone(error: HandoverError): void {
-    const at = this.#lastReload?.at ?? Date.now()
-    this.#lastReload = this.#failed({ at, since: performance.now() - (Date.now() - at) }, error)
+    this.#lastReload = this.#failed(this.#begun ?? reloadBegins(), error)
     this.#tell({ is: 'undone', error })
   }
 

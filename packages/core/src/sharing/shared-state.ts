@@ -87,7 +87,7 @@ export class SharedState {
   service(generation: number): Service {
     // A process that is switched off never begins.
     const startedAt = this.#startedAt ?? Math.round(performance.timeOrigin)
-    return { startedAt: new Date(startedAt), uptime: Date.now() - startedAt, generation, requests: this.#allRequests() }
+    return { startedAt: new Date(startedAt), uptime: Math.max(0, Date.now() - startedAt), generation, requests: this.#allRequests() }
   }
 
   /** Answers at once, from what is known of the others; asks them in the background where that is old. */
