@@ -118,6 +118,12 @@ test('a path where something else stands is in use, as in Node, and stays as it 
   expect(statSync(file).size).toBe(8)
 })
 
+test('a path at which nothing can be looked up is reported by the event, as in Node', async () => {
+  await using planned = new Planned({ listen: [{ path: '/dev/null/app.sock' }] })
+  const { error } = await planned.program.event('error')
+  expect(error).toMatchObject({ code: 'ENOTDIR', syscall: 'listen', address: '/dev/null/app.sock' })
+})
+
 test('a file that was removed by hand is there again when the next reload begins, with its permissions', async () => {
   using folder = new Folder()
   const file = folder.at('app.sock')

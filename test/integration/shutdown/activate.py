@@ -1,4 +1,4 @@
-# Starts a command as systemd does for a socket unit: `activate.py tcp unix:/path udp connection file:NAME -- command…` opens these and passes them as 3, 4, …
+# Starts a command as systemd does for a socket unit: `activate.py tcp unix:/path udp connection file:NAME -- command…` opens these and passes them as 3, 4, …; `unix:@name` is abstract
 import fcntl, os, socket, sys
 
 specs, command = sys.argv[1:sys.argv.index('--')], sys.argv[sys.argv.index('--') + 1:]
@@ -11,7 +11,7 @@ for spec in specs:
     else:
         family = socket.AF_UNIX if kind == 'unix' else socket.AF_INET
         opened = socket.socket(family, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
-        opened.bind(where if kind == 'unix' else ('127.0.0.1', 0))
+        opened.bind(where.replace('@', '\0') if kind == 'unix' else ('127.0.0.1', 0))
         if kind != 'udp':
             opened.listen(64)
         if kind in ('tcp', 'udp'):

@@ -174,3 +174,24 @@ it('a connection in the place of a listening socket (Accept=yes) is refused, and
   await using app = await Keeping.start({ program: 'activated.cjs', behaviour: 'elsewhere', env: { LISTEN_PID: '1', LISTEN_FDS: '2' } })
   expect(app.program.stderr).toMatch(/LISTEN_FDS=2 is meant for process 1, .*not through npx/)
 })
+
+it('a socket without a file (ListenStream=@name) is inherited by its name or its number, and no other listen() hears of it', async () => {
+  // As long as the kernel takes it: Node 20 fills shorter ones up.
+  const name = `@handover-test-${process.pid}-`.padEnd(108, 'x')
+  const file = path.join(folder(), 'app.mjs')
+  writeFileSync(file, `
+    import http from 'node:http'
+    const { handover } = await import(${JSON.stringify(import.meta.resolve('@handover/core'))})
+    const { print, printEvents } = await import(${JSON.stringify(programPath('print.mjs'))})
+    printEvents(handover)
+    const servers = [1, 2].map(() => handover(http.createServer((request, response) => { response.end(String(process.pid)) }), { undoWindow: 0 }))
+    servers[0].listen(process.argv[2] === 'fd' ? { fd: 3 } : '\0' + ${JSON.stringify(name.slice(1))}, () => servers[1].listen(0, '127.0.0.1', () => { print('listening') }))`)
+  for (const by of ['name', 'fd']) {
+    const [python, ...words] = activated(`unix:${name}`)
+    await using program = Program.start(file, { node: python!, execArgv: [...words, process.execPath], args: [by] })
+    await program.event('listening')
+    const { report } = await program.hangUp() as unknown as { report: { listeners: { kept: string[] }; successor: { pid: number } } }
+    expect(report.listeners.kept[0]).toBe(`unix ${name}`)
+    expect(await ask({ socketPath: `\0${name.slice(1)}` })).toBe(report.successor.pid)
+  }
+})

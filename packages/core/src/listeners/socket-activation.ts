@@ -42,7 +42,7 @@ export function openActivated(asked: AskedAddress): OpenedSocket | undefined {
 
 function byAddress(asked: AskedAddress): ActivatedSocket | undefined {
   const all = activation().sockets.flatMap((socket) => (socket.about ? [{ socket, ...asOffered(socket.about) }] : []))
-  return find(asked, all.filter(({ kind, address }) => kind !== 'unix' || isSocket(address)))?.socket
+  return find(asked, all.filter(({ kind, address }) => kind !== 'unix' || leadsSomewhere(address)))?.socket
 }
 
 /** As an offer would describe it. */
@@ -52,4 +52,12 @@ function asOffered(about: SocketDescription): OfferedListener {
   return { name: nameOf(about), kind, asked: '', address, port, ipv6: family === 'inet6', ipv6Only, backlog }
 }
 
-const isSocket = (file: string): boolean => lstatSync(file, { throwIfNoEntry: false })?.isSocket() ?? false
+/** A file that was removed leads nowhere, though the socket is open. An abstract name has none, and this user may not see every file. */
+function leadsSomewhere(address: string): boolean {
+  if (address.startsWith('\0')) return true
+  try {
+    return lstatSync(address).isSocket()
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
+  }
+}

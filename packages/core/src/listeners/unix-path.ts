@@ -24,10 +24,20 @@ export function isAbandoned(file: string): boolean {
   return modeOf(file) !== undefined && connectStatus(file) === -constants.errno.ECONNREFUSED
 }
 
-/** The permissions of a Unix socket; undefined where there is none. */
+/** The permissions of a Unix socket; undefined where there is none, or it cannot be seen. */
 export function modeOf(file: string): number | undefined {
-  const found = lstatSync(file, { throwIfNoEntry: false })
-  return native && found?.isSocket() ? found.mode & 0o777 : undefined
+  try {
+    const found = lstatSync(file)
+    return native && found.isSocket() ? found.mode & 0o777 : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function removeAbandoned(file: string): void {
+  try {
+    if (isAbandoned(file)) unguarded.unlinkSync(file)
+  } catch { /* it may not: then the bind fails */ }
 }
 
 /**
@@ -35,7 +45,7 @@ export function modeOf(file: string): number | undefined {
  * Undefined where the path cannot be used: Node's own listen() then reports why.
  */
 export function bindUnix(file: string, listens: boolean): number | undefined {
-  if (isAbandoned(file)) unguarded.unlinkSync(file)
+  removeAbandoned(file)
   removeStaleHolds(path.resolve(file))
   const fd = native?.listenUnix(file, listens ? defaultBacklog : -1) ?? -1
   return fd < 0 ? undefined : fd
