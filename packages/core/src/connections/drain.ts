@@ -13,15 +13,17 @@ import { left, type Deadline } from '../protocol/deadline.js'
 import { pathOf } from '../protocol/report.js'
 import { kindOf, type Connection, type Request, type Session, type TrackedServer } from './connection.js'
 import { Departures, type Route } from './departures.js'
+import { cutInTurns } from './cut-in-turns.js'
 import { noCounts, nothingDrained } from './drain-result.js'
 import { endingsOf, farewellMs, sayGoaway, sayLast, unsayLast } from './farewell.js'
 import { letClientCloseFirst } from './hand-served.js'
 import { release } from './held-connections.js'
 import { hasUnread, isBetween, readingOf, type SocketSet } from './idle.js'
+import { areLeft, isLeft, type ProgramsEnd } from './left-to-program.js'
 import { keepHere, unmovable } from './movability.js'
 import { stayText, type StayReason } from './stay-reasons.js'
 
-export interface DrainOptions {
+export interface DrainOptions extends ProgramsEnd {
   /** How long an idle connection that cannot move may stay. */
   readonly lingerMs: number
   readonly deadline: Deadline
@@ -32,11 +34,8 @@ export interface DrainOptions {
 
 /** A drain looks for connections that have been idle for `linger` this often at most. */
 const lookIdleMs = 100
-/** How many connections one turn of the loop closes, and how many it cuts at least and at most: 2 to 8 ms' worth. */
+/** How many connections one turn of the loop closes. */
 const closedAtOnce = 250
-const [leastCut, mostCut] = [64, 256]
-/** The cut takes more in a turn where it would last longer, since the deadline has passed. */
-const cutMs = 1_000
 /** Event streams end within this time in a stop: a stop should not take long. */
 const stopFarewellMs = 2_000
 
@@ -44,6 +43,8 @@ export class Drain {
   readonly result = nothingDrained()
   /** How often a connection was looked at. */
   looks = 0
+  /** What the program's own listeners for the signal are to end. */
+  readonly left = new Set<net.Socket>()
   readonly #of: TrackedServer
   readonly lingerMs: number
   readonly #forget: () => void
@@ -58,19 +59,21 @@ export class Drain {
   /** Sessions that stay are told to go at once. */
   #goodbyes = false
   #cutting = false
+  /** In a stop: what is for the program alone is left to it as soon as nothing else is here. */
+  #leaves = false
   #forced = false
   #undone = false
   #timer: NodeJS.Timeout
   readonly #farewell: NodeJS.Timeout
   readonly #stopping: NodeJS.Timeout | undefined
-  readonly #route: Route | undefined
+  readonly #options: DrainOptions
 
-  constructor(of: TrackedServer, { lingerMs, deadline, route, stays = 'noSuccessor' }: DrainOptions, forget: () => void) {
+  constructor(of: TrackedServer, options: DrainOptions, forget: () => void) {
+    const { lingerMs, deadline, route, stays = 'noSuccessor' } = this.#options = options
     this.#of = of
     this.lingerMs = lingerMs
     this.#stays = stays
     this.#forget = forget
-    this.#route = route
     this.result.open = of.connections.size
     this.#timer = setTimeout(() => { this.#closeIdle() }, lingerMs)
     const windowMs = farewellMs(deadline)
@@ -86,8 +89,11 @@ export class Drain {
     else if (stays === 'noSuccessor') {
       const stopMs = Math.min(windowMs, stopFarewellMs)
       this.#endStreams(stopMs)
-      // A client may come back on the connection that it has.
-      this.#stopping = setInterval(() => { this.#endStreams(stopMs) }, stopFarewellMs).unref()
+      this.#stopping = setInterval(() => {
+        this.#endStreams(stopMs) // a client may come back on the connection that it has
+        this.#leaves = true
+        this.#look()
+      }, stopFarewellMs).unref()
     }
     // The connections that the kernel already gave to this process, and the streams that have arrived, appear within one turn of the loop.
     setImmediate(() => setImmediate(() => {
@@ -110,6 +116,8 @@ export class Drain {
   }
 
   #look(): void {
+    const { connections } = this.#of
+    if (this.#leaves && areLeft(connections, this.#options)) for (const each of connections) this.#leave(...each)
     if (this.isEmpty) for (const resolve of this.#whenEmpty.splice(0)) resolve()
   }
 
@@ -121,7 +129,8 @@ export class Drain {
 
   #noteTls(socket: net.Socket, connection: Connection): void {
     if (!connection.served && connection.wire !== socket) connection.bytesAnswered = connection.wire.bytesRead
-    connection.tlsMoves = this.#route !== undefined && (connection.protocol !== 'http2' || this.#route.http2)
+    const { route } = this.#options
+    connection.tlsMoves = route !== undefined && (connection.protocol !== 'http2' || route.http2)
   }
 
   // ---- what the connections do ----
@@ -294,6 +303,13 @@ export class Drain {
     }
   }
 
+  /** Its end is the program's business, which hears the signal now. */
+  #leave(socket: net.Socket, connection: Connection): void {
+    keepHere(socket, connection, 'leftToProgram')
+    this.#count(socket, connection, 'drained')
+    if (this.#of.connections.delete(socket)) this.left.add(socket)
+  }
+
   // ---- the end ----
 
   /**
@@ -303,34 +319,27 @@ export class Drain {
   cut(): void {
     if (this.#cutting) return
     this.#cutting = true
-    this.#cutSome([...this.#of.connections.keys()], performance.now())
-  }
-
-  #cutSome(sockets: readonly net.Socket[], since: number, turn = 0): void {
-    if (this.#undone) return
-    const now = performance.now()
-    const turnsLeft = Math.max(0, since + cutMs - now) * turn / (now - since)
-    const count = turn === 0 ? leastCut : Math.min(mostCut, Math.max(leastCut, Math.ceil(sockets.length / turnsLeft)))
-    const reading = readingOf(this.#of.server)
-    for (const socket of sockets.slice(0, count)) this.#cutOne(socket, reading, now)
-    const rest = sockets.length > count ? sockets.slice(count) : [...this.#of.connections.keys()].filter((socket) => !socket.destroyed)
-    if (rest.length > 0) {
-      setImmediate(() => { this.#cutSome(rest, since, turn + 1) })
-      return
-    }
-    for (const known of this.#of.sessions.values()) {
-      this.#nameStreams(known, now)
-      known.session.destroy()
-    }
-    this.#forced = true
-    this.#cutting = false
-    // The sockets that were destroyed emit 'close' first.
-    setImmediate(() => { this.#look() })
+    cutInTurns(() => [...this.#of.connections.keys()].filter((socket) => !socket.destroyed), (batch) => {
+      if (this.#undone) return false
+      const [now, reading] = [performance.now(), readingOf(this.#of.server)]
+      for (const socket of batch) this.#cutOne(socket, reading, now)
+      return true
+    }, () => {
+      for (const known of this.#of.sessions.values()) {
+        this.#nameStreams(known, performance.now())
+        known.session.destroy()
+      }
+      this.#forced = true
+      this.#cutting = false
+      // The sockets that were destroyed emit 'close' first.
+      setImmediate(() => { this.#look() })
+    })
   }
 
   #cutOne(socket: net.Socket, reading: SocketSet, now: number): void {
     const connection = this.#of.connections.get(socket)
     if (!connection || socket.destroyed) return
+    if (connection.leaving === undefined && isLeft(socket, connection, this.#options)) return this.#leave(socket, connection)
     // On its way at this moment: the successor has it, or takes it as soon as it can.
     if (connection.leaving?.sent === true) {
       this.#of.connections.delete(socket)

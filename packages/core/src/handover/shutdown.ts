@@ -21,6 +21,9 @@ import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { openUndoWindow, undo, type ServingSuccessor, type UndoWindow } from './undo.js'
 
+/** How long the program's own listeners have at least to say goodbye on the connections that the drain leaves to them. */
+const leastForProgramMs = 1_000
+
 /** What the event `draining` tells. */
 export interface Draining {
   /** Null where the process is stopped: then nothing can move. */
@@ -42,6 +45,8 @@ export interface ShutdownSurroundings {
   }
   /** Runs the program's close hooks. False where the deadline cut them. */
   runCloseHooks(deadline: Deadline): Promise<boolean>
+  /** Whether the program has listeners of its own for the signal. */
+  programEnds(): boolean
   /** Lets the program's own listeners for this signal, if any, end the process. Resolves where they do not within `leftMs`. */
   farewell(leftMs: number): Promise<StopSignal | undefined>
   draining(drain: Draining): void
@@ -85,7 +90,7 @@ export class Shutdown {
     this.mover = launched && takes && support.canMove() ? new ConnectionSender(launched.channel, takes, (reason) => {
       for (const drain of this.#drains) drain.stopMoving(reason)
     }) : undefined
-    const options = { lingerMs, deadline: this.#deadline }
+    const options = { lingerMs, deadline: this.#deadline, programEnds: () => around.programEnds() }
     this.#drains = [...context.connections].map(([server, connections]) => connections.drain({ ...options, ...this.#routeOf(server) }))
   }
 
@@ -166,9 +171,17 @@ export class Shutdown {
     }
     registry.unlinkFiles()
     for (const drain of this.#drains) drain.end()
+    host.clock.setTimeout(() => { this.#cutLeft() }, Math.max(leastForProgramMs, left(this.#deadline))).unref()
     const cleanupCut = await this.#around.farewell(left(this.#deadline) + this.#reserveMs)
     if (cleanupCut) this.#context.publish({ ...report, cleanupCut })
     host.exit()
+  }
+
+  /** The program may wait for their end: what comes after it in its cleanup still has time. */
+  #cutLeft(): void {
+    const open = this.#drains.flatMap((drain) => [...drain.left]).filter((socket) => !socket.destroyed)
+    if (open.length > 0) this.#context.log('info', `cutting ${open.length} connection${open.length === 1 ? '' : 's'} that the program's own listeners have not closed`)
+    for (const socket of open) socket.destroy()
   }
 
   /** What is left of `drainTimeout`, and at least the reserve. */
