@@ -40,6 +40,25 @@ test('a new version that listens twice on what it adds fails as in Node, and lea
   expect([await connects(at(b)), await ask('http', at(a))]).toEqual(['ECONNREFUSED', pid])
 })
 
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+
+test.skipIf(major < 22 || (major === 22 && minor < 12) || (major === 23 && minor < 1))(
+  'a new version may have more servers at an address than the old one, with reusePort', async () => {
+    const [a, b] = await freePorts(2)
+    const shared = (port: number | undefined): object => ({ ...at(port), reusePort: true })
+    await using planned = new Planned({ listen: [shared(a)] })
+    await planned.addresses(1)
+    const [kept, added] = [`tcp ${host}:${a}`, `tcp ${host}:${b}`]
+    for (const listen of [[shared(a), at(a)], [shared(a), shared(b), at(b)]]) {
+      planned.next({ listen })
+      await expect(planned.reload()).rejects.toThrow(/cannot serve: listen EADDRINUSE: address already in use/)
+    }
+    planned.next({ listen: [shared(a), shared(a), shared(b), shared(b)] })
+    expect(await planned.reload()).toEqual({ kept: [kept], added: [kept, added, added], dropped: [] })
+    expect([await ask('http', at(a)), await ask('http', at(b))]).toEqual([planned.program.serving, planned.program.serving])
+  }
+)
+
 test('a new version that cannot listen where the old one could not either is no worse, and takes over', async () => {
   const [a] = await freePorts(1)
   const listen = [at(a), { path: '/nowhere/to/be/found.sock' }]

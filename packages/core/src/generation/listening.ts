@@ -50,8 +50,8 @@ export class Listening implements ListenHook {
     return this.#context.startup.isQuiet
   }
 
-  isBoundQuietly(address: string, port: number, ipv6Only?: boolean): boolean {
-    return this.#context.registry.isBoundQuietly(address, port, ipv6Only)
+  isBoundQuietly(address: string, port: number, asked?: AskedAddress): boolean {
+    return this.#context.registry.isBoundQuietly(address, port, asked)
   }
 
   bindBeside(asked: AskedAddress): number | undefined {

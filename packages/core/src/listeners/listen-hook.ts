@@ -28,7 +28,7 @@ export interface ListenHook {
   adopts(owner: Owner, asked?: AskedAddress): boolean
   /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
-  isBoundQuietly(address: string, port: number, ipv6Only?: boolean): boolean
+  isBoundQuietly(address: string, port: number, asked?: AskedAddress): boolean
   /** Binds where the process that serves is in the way, or what this one has closed; undefined where nothing is. */
   bindBeside(asked: AskedAddress): number | undefined
   /** Before an adopted server listens: the offered listener to use, or the error its listen() must fail with. Undefined: bind. */
@@ -45,6 +45,7 @@ interface ListenOptions {
   readonly path?: unknown
   readonly backlog?: unknown
   readonly ipv6Only?: unknown
+  readonly reusePort?: unknown
 }
 
 /** A listen() that has begun. With a host name it waits for the name to be resolved. */
@@ -78,7 +79,7 @@ function askedOf(options: ListenOptions): AskedAddress | undefined {
   if (typeof port === 'number' || typeof port === 'string') {
     if (!isPort(port)) return undefined
     const name = typeof host === 'string' && host !== '' ? host : undefined
-    return { kind: 'tcp', port: Number(port), host: name, ipv6Only: options.ipv6Only === true }
+    return { kind: 'tcp', port: Number(port), host: name, ipv6Only: options.ipv6Only === true, reusePort: options.reusePort === true }
   }
   return typeof path === 'string' && path !== '' ? { kind: 'unix', path } : undefined
 }
@@ -116,7 +117,7 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
   } else if (asked && asked.fd === undefined) {
     const fd = hook.bindBeside(asked)
     if (fd !== undefined) inside.listenQuietly(server, fd, 'tcp')
-    else if (isQuiet) inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked.ipv6Only))
+    else if (isQuiet) inside.putListenOff(server, (address, port) => hook.isBoundQuietly(address, port, asked))
   }
   const listeningId = inside.listeningId(server) + 1
   return { asked, claimed, copy, error: refused ? answer : undefined, opened, backlog, isQuiet, listeningId }

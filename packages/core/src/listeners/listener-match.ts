@@ -18,6 +18,8 @@ export interface AskedAddress {
   readonly path?: string | undefined
   readonly fd?: number | undefined
   readonly ipv6Only?: boolean | undefined
+  /** Others may listen at the same address, if they say so, too. */
+  readonly reusePort?: boolean | undefined
 }
 
 /** The key of what was asked for. */

@@ -344,10 +344,11 @@ export class ListenerRegistry {
     return { served, lost }
   }
 
-  /** A TCP or Unix listener that is bound there and does not listen yet. */
-  isBoundQuietly(address: string, port: number, ipv6Only = false): boolean {
-    return this.listeners.some(({ owner, about }) => {
+  /** A TCP or Unix listener that is bound there, does not listen yet, and will be in the way. */
+  isBoundQuietly(address: string, port: number, { ipv6Only = false, reusePort = false }: Partial<AskedAddress> = {}): boolean {
+    return this.listeners.some(({ owner, about, ...listener }) => {
       if (!isServer(owner) || inside.quietBacklog(owner) === undefined || about.port !== port) return false
+      if (reusePort && listener.reusePort) return false
       if (port === 0) return about.kind === 'unix' && path.resolve(about.address) === path.resolve(address)
       return about.kind === 'tcp' && overlap(about, { address, ipv6Only })
     })
@@ -358,9 +359,10 @@ export class ListenerRegistry {
    * test each address, or have moved to another one. So may a spare be. It does not listen. Undefined: nothing is in the way, or the call
    * binds as usual.
    */
-  bindBeside({ kind, host, port = 0, ipv6Only = false }: AskedAddress): number | undefined {
+  bindBeside(asked: AskedAddress): number | undefined {
+    const { kind, host, port = 0, ipv6Only = false } = asked
     const address = addressesOf(host)[0]
-    if (kind !== 'tcp' || port === 0 || address === undefined || this.isBoundQuietly(address, port, ipv6Only)) return undefined
+    if (kind !== 'tcp' || port === 0 || address === undefined || this.isBoundQuietly(address, port, asked)) return undefined
     const there = { kind, address, port, ipv6Only }
     const inTheWay = this.#offered.all.filter(({ about }) => isInTheWay(about, there))
     if (inTheWay.length === 0) return undefined

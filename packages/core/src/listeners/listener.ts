@@ -28,6 +28,8 @@ export interface Listener {
   mode: number | undefined
   /** This process, or a generation before it, bound the path. A socket that was passed in (systemd) keeps its file. */
   readonly ownsFile: boolean
+  /** Asked for with `reusePort`. */
+  readonly reusePort: boolean
 }
 
 export const isServer = (owner: net.Server | dgram.Socket): owner is net.Server => owner instanceof net.Server
@@ -83,6 +85,7 @@ export function listenerOf(
     file: named ? path.resolve(at) : undefined,
     where: claimed?.path,
     mode: undefined,
-    ownsFile: !isPassed(owner, about)
+    ownsFile: !isPassed(owner, about),
+    reusePort: call?.reusePort ?? false
   }
 }
