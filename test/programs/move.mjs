@@ -5,7 +5,7 @@
 //   options   HandoverOptions; server: options for createServer; limits: what is set on the server; ticketKeys: base64
 //   veto      true: canMove says no to the connections that asked for /stay, and throws for those that asked for /throw
 //   block     a file: at its drain the first generation stands still, its event loop too, until that file exists
-// Routes: /  /held  /slow?ms=  /never  /streaming  /events  /body /hash /unread /tls /early (POST)  /big  /raw  /hijack  /listen  /stay  /throw  /keep-alive
+// Routes: /  /held  /slow?ms=  /never  /streaming  /events  /body /hash /unread /tls /early (POST)  /big  /raw  /hijack  /listen  /no-probes  /stay  /throw  /keep-alive
 //         /count (open connections)  /ticket-keys  /after (asks for its client when it is released)  and an echo for upgraded connections.
 import { settings } from './move-settings.mjs'
 import { existsSync } from 'node:fs'
@@ -114,6 +114,7 @@ async function answer(req, res) {
       await released()
       socket.write('a word of the application')
       return
+    case '/no-probes': socket.setKeepAlive(false); break
     case '/listen': socket.on('data', () => undefined); break
     case '/stay': vetoed.add(socket); break
     case '/throw': throwing.add(socket); break

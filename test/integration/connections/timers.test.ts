@@ -3,8 +3,9 @@
  * first is compared, never how long it took.
  */
 
+import { execFileSync } from 'node:child_process'
 import { setTimeout as wait } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Client } from '../../helpers/client.js'
 import { answers, ask, goesOn, isOpen, Moving, nextAnswer, oneMoved } from '../../helpers/moving.js'
 
@@ -183,4 +184,37 @@ test('an idle connection keeps the time that its client was told of, where the n
   expect(await witness.over).toBe('closed')
   expect(client.text).toBe('')
   await goesOn(client)
+})
+
+describe('the probes that the kernel sends on a silent connection (keepAlive)', () => {
+  async function probes({ socket }: Client): Promise<boolean> {
+    for (;;) {
+      const found = execFileSync('ss', ['-Htno', `dport = :${socket.localPort}`], { encoding: 'utf8' })
+      // The client has not acknowledged the answer yet: that is another timer.
+      if (!found.includes('timer:(on')) return found.includes('timer:(keepalive')
+      await wait(10)
+    }
+  }
+  const keepAlive = { keepAlive: true, keepAliveInitialDelay: 60_000 }
+
+  test('begin on a connection that moves where the new version asks for them', async () => {
+    const moving = await Moving.start({ next: { server: keepAlive } })
+    const client = await moving.idleClient()
+    expect(await probes(client)).toBe(false)
+    await moving.reload()
+    await moving.arrived(1)
+    await goesOn(client)
+    expect(await probes(client)).toBe(true)
+  })
+
+  test('go on, and end where the program says so', async () => {
+    const moving = await Moving.start({ server: keepAlive, next: { server: {} } })
+    const client = await moving.idleClient()
+    await moving.reload()
+    await moving.arrived(1)
+    await goesOn(client)
+    expect(await probes(client)).toBe(true)
+    await ask(client, '/no-probes')
+    expect(await probes(client)).toBe(false)
+  })
 })

@@ -241,11 +241,25 @@ export function adoptDescriptor(fd: number, server: net.Server | undefined, arri
     closeSync(fd)
     throw error
   }
+  goOnWithFlags(socket, server)
   if (server) {
     Object.assign(socketInside(socket), { server, _server: server })
     countConnections(server, 1)
   }
   return socket
+}
+
+/** What Node remembers to have set on a socket, and does not set again. */
+const flagNames: ReadonlySet<string | undefined> = new Set(['kSetNoDelay', 'kSetKeepAlive'])
+let flags: readonly symbol[] | undefined
+
+/** What the process before has set is with the kernel. The new version may ask for the probes of `keepAlive`, which are off by default. */
+function goOnWithFlags(socket: net.Socket, server: net.Server | undefined): void {
+  flags ??= Object.getOwnPropertySymbols(socket).filter(({ description }) => flagNames.has(description))
+  for (const flag of flags) (socket as unknown as Record<symbol, unknown>)[flag] = undefined
+  // In seconds.
+  const { keepAlive, keepAliveInitialDelay = 0 } = (server ?? {}) as { keepAlive?: boolean; keepAliveInitialDelay?: number }
+  if (keepAlive === true) socket.setKeepAlive(true, keepAliveInitialDelay * 1_000)
 }
 
 /** What `server.getConnections()` counts, and a closed server waits for before it emits 'close'. */
