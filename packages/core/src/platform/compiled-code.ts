@@ -9,7 +9,7 @@
  */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { closeSync, constants, fstatSync, lstatSync, openSync, promises, readFileSync, statSync, type Stats } from 'node:fs'
+import { closeSync, constants, fstatSync, lstatSync, openSync, promises, readSync, statSync, type Stats } from 'node:fs'
 import Module from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -46,6 +46,29 @@ function hash(text: string): string {
   return value.toString(36)
 }
 
+type Resizable = new (length: number, options: { readonly maxByteLength: number }) => ArrayBuffer
+
+/**
+ * Into memory that goes back to the system as such: a resizable ArrayBuffer has pages of its own. Each large block that malloc frees lets
+ * glibc keep more for later, here 1.2 MB that nothing needed again. https://man7.org/linux/man-pages/man3/mallopt.3.html (M_MMAP_THRESHOLD)
+ */
+function readWhole(fd: number): Buffer {
+  const { size } = fstatSync(fd)
+  const bytes = Buffer.from(new (ArrayBuffer as Resizable)(size, { maxByteLength: size }))
+  let length = 0
+  for (let read = -1; read !== 0 && length < size; length += read) read = readSync(fd, bytes, length, size - length, null)
+  return bytes.subarray(0, length)
+}
+
+function readText(file: string): string {
+  const fd = openSync(file, constants.O_RDONLY)
+  try {
+    return readWhole(fd).toString('latin1')
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Undefined: there is none, it may be another user's, or it is damaged. */
 function readOwn(file: string): Buffer | undefined {
   let fd: number
@@ -57,7 +80,7 @@ function readOwn(file: string): Buffer | undefined {
   try {
     const found = fstatSync(fd)
     if (!found.isFile() || !isOwn(found)) return undefined
-    const bytes = readFileSync(fd)
+    const bytes = readWhole(fd)
     const half = bytes.length / 2
     return bytes.subarray(0, half).equals(bytes.subarray(half)) ? bytes.subarray(0, half) : undefined
   } finally {
@@ -166,7 +189,7 @@ function findKept(name: string): { readonly extent: Extent; readonly cachedData:
 /** `file` is one expression, a function: in the wrapper of a module V8 would hold a copy of its text. */
 function compile(file: string, mark: string, afterMs: number): Script | undefined {
   try {
-    const text = readFileSync(file, 'latin1')
+    const text = readText(file)
     if (!text.startsWith(mark) || userId() === undefined) return undefined
     const options = hash(`${process.env['NODE_OPTIONS'] ?? ''} ${process.execArgv.join(' ')} ${statSync(file).mtimeMs}`)
     const name = `${prefix}${hash(mark)}-${process.version}-${process.arch}-${options}`
