@@ -120,10 +120,11 @@ export function recordOf({ at: begun, ms, error, reports }: ReloadOutcome, later
   for (const report of later) {
     if (report.result === 'drained' && known.has(report.predecessor.pid)) known.set(report.predecessor.pid, report)
   }
-  const handovers = [...known.values()].map(({ result, predecessor: from, successor: to, durations, connections, requestsCut }, slot) => {
+  const handovers = [...known.values()].map((report, slot) => {
+    const { result, predecessor: from, successor: to, durations, requestsCut, requestsCutBeside = 0 } = report
     const at = begun + (durations.launch ?? 0) + (durations.prepare ?? 0) + (durations.commit ?? 0)
-    const { moved, drained, closedIdle, cut } = connections
-    const became = { connections: { moved, drained, closedIdle, cut }, requestsCut: requestsCut.length }
+    const { moved, drained, closedIdle, cut } = report.connections
+    const became = { connections: { moved, drained, closedIdle, cut }, requestsCut: requestsCut.length + requestsCutBeside }
     return { slot, from, to, at, durations, ...(result === 'drained' && { endedAt: at + (durations.drain ?? 0), ...became }) }
   })
   return { at: begun, ms, ...(error && { code: error.code }), handovers }

@@ -14,7 +14,7 @@ import { inspectorUrl } from '../platform/inspector-port.js'
 import type { ProcessStatus, SectionStatus, ServiceCount } from '../protocol/control-messages.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import type { Lifecycle } from '../protocol/lifecycle.js'
-import { pathOf, type Report } from '../protocol/report.js'
+import { pathOf, shortened, type Report } from '../protocol/report.js'
 import type { StartTimes } from './start-times.js'
 
 /** What the status shows of a generation: a part of its context. */
@@ -35,6 +35,8 @@ interface StatusSource {
 
 const delayResolutionMs = 20
 const mostWaitedFor = 20
+/** The statuses of all workers go in one answer. */
+const mostCutShown = 20
 
 export class StatusReader {
   readonly #host: Host
@@ -84,7 +86,7 @@ export class StatusReader {
       memory: this.#residentSet(),
       ...(inspectorUrl() !== undefined && { debugged: true }),
       loopDelayMs: this.#longestDelay(),
-      lastReport: lastReport ?? null,
+      lastReport: lastReport ? shortened(lastReport, mostCutShown) : null,
       ...(servers.plain !== undefined && { plain: servers.plain }),
       service: state.serviceCount,
       start: source.startTimes.report,

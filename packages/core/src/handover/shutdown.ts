@@ -16,7 +16,7 @@ import { isTlsServer } from '../platform/on-demand.js'
 import { deadlineIn, left, withDeadline, type Deadline } from '../protocol/deadline.js'
 import type { Peer } from '../protocol/handover-messages.js'
 import { withoutTls } from '../protocol/moved-connection.js'
-import { mostCutNamed, noState, type Report, type StopSignal } from '../protocol/report.js'
+import { mostCutNamed, noState, shortened, type Report, type StopSignal } from '../protocol/report.js'
 import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { openUndoWindow, undo, type ServingSuccessor, type UndoWindow } from './undo.js'
@@ -203,7 +203,7 @@ export class Shutdown {
   #finalReport(): Report {
     const { report } = this.#served ?? {}
     const { requestsCut, ...connections } = sum(this.#drains.map((drain) => drain.result))
-    return {
+    return shortened({
       result: report ? 'drained' : 'stopped',
       trigger: report?.trigger ?? 'stop',
       predecessor: this.#context.self,
@@ -211,12 +211,11 @@ export class Shutdown {
       listeners: report?.listeners ?? { kept: [], added: [], dropped: [] },
       state: report?.state ?? noState,
       connections,
-      requestsCut: requestsCut.slice(0, mostCutNamed),
-      ...(requestsCut.length > mostCutNamed && { requestsCutBeside: requestsCut.length - mostCutNamed }),
+      requestsCut,
       durations: {
         ...(report?.durations ?? { launch: null, prepare: null, commit: null }),
         move: this.mover?.firstPassMs ?? null, drain: this.#deadline.clock.now() - this.#begun
       }
-    }
+    }, mostCutNamed)
   }
 }

@@ -84,6 +84,7 @@ export const processStatusShape = shape({
   debugged: optional(boolean),
   /** The longest delay of the event loop since the last status, in milliseconds; null the first time. */
   loopDelayMs: orNull(number),
+  /** With the first few of the requests that were cut. */
   lastReport: orNull(reportShape),
   /** Why something that listens in this process is left to Node: it is neither drained nor reloaded. Absent where nothing is. */
   plain: optional(string),
@@ -198,7 +199,7 @@ export const reloadOutcomeShape = shape({
    * before all was handed over.
    */
   switched: list(shape({ slot: orNull(count), from: orNull(peerShape), to: peerShape, version: orNull(string), died: optional(string) })),
-  /** Of each handover; the drains are in it where `wait` was asked for. */
+  /** Of each handover; the drains are in it where `wait` was asked for. In all of them at most 1,000 requests that were cut are named. */
   reports: list(reportShape),
   /** Who serves now. */
   serving: list(peerShape),

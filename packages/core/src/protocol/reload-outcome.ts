@@ -7,6 +7,7 @@
 
 import { HandoverError, isErrorCode, partsOf } from '../errors.js'
 import type { ErrorReport, ReloadOutcome } from './control-messages.js'
+import { shortenedTogether } from './report.js'
 
 export interface ReloadBegin {
   /** As Date.now(). */
@@ -31,7 +32,7 @@ export function reloadOutcome({ at, since }: ReloadBegin, result: ReloadResult):
     at,
     ms: Math.round(performance.now() - since),
     switched,
-    reports,
+    reports: shortenedTogether(reports),
     serving,
     ...(notes.length > 0 && { notes }),
     ...(error !== undefined && { error: errorReport(error) })

@@ -115,7 +115,7 @@ export const reportShape: Check<Report> = shape({
   durations: durationsShape
 })
 
-/** A report must fit into a message. */
+/** A report must fit into a message, and so must those of all workers in one reload together. */
 export const mostCutNamed = 1_000
 /** In one line for people: so many of a list, and so many characters of each and of all. */
 const mostShown = 20
@@ -127,6 +127,19 @@ const longestPath = 200
 export function pathOf(target: string): string {
   const [plain = ''] = target.split(/[?#]/, 1)
   return plain.length > longestPath ? `${plain.slice(0, longestPath)}…` : plain
+}
+
+/** Names at most so many of the requests that were cut; the others are counted. */
+export function shortened(report: Report, most: number): Report {
+  const { requestsCut, requestsCutBeside = 0 } = report
+  if (requestsCut.length <= most) return report
+  return { ...report, requestsCut: requestsCut.slice(0, most), requestsCutBeside: requestsCutBeside + requestsCut.length - most }
+}
+
+/** The same of several reports, which share what can be named. */
+export function shortenedTogether(reports: readonly Report[]): Report[] {
+  const cutting = reports.filter(({ requestsCut }) => requestsCut.length > 0).length
+  return reports.map((report) => shortened(report, Math.floor(mostCutNamed / cutting)))
 }
 
 export const noState: StateReport = { restored: [], unclaimed: [], failed: [] }
