@@ -1,6 +1,5 @@
 /** The connections of one server, and the requests that run on each. drain.ts has what a drain does with them. */
 
-import { subscribe } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
@@ -13,6 +12,7 @@ import { coarseNow } from '../platform/coarse-clock.js'
 import { isHttpsServer, isTlsServer, nodesTlsListener } from '../platform/on-demand.js'
 import { answersHttp1, isSessionMaker, settingsOfServer, socketOfSession } from '../platform/node/http2-session.js'
 import type { MovedTlsSocket } from '../platform/moved-tls-socket.js'
+import { subscribe } from '../platform/subscriptions.js'
 import type { MovedConnection } from '../protocol/handover-messages.js'
 import type { MovedTls } from '../protocol/moved-connection.js'
 import { giveBack } from './connection-receiver.js'

@@ -17,6 +17,7 @@ import { logLine } from '../platform/log-line.js'
 import { starterDescriptors } from '../platform/starter-descriptors.js'
 import { writeStderr } from '../platform/stderr-relay.js'
 import { StopSenders } from '../platform/stop-senders.js'
+import { takeSubscriptions } from '../platform/subscriptions.js'
 import { leaveTerminal, Terminal, terminalIsGone } from '../platform/terminal.js'
 import { BlockingChannel } from '../protocol/blocking-channel.js'
 import { Generation } from './generation.js'
@@ -72,6 +73,7 @@ export function generationOfProcess(): Generation {
 }
 
 function first(): Generation {
+  takeSubscriptions()
   const generation = new Generation(realHost(process.env))
   coreLoaded()
   return generation

@@ -5,10 +5,10 @@
  */
 
 import type dgram from 'node:dgram'
-import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor } from 'node:events'
 import { HandoverError } from '../errors.js'
 import { bindAsUsual, bindQuietly, isIPv6, joinAgain, receive } from '../platform/node/datagram-handle.js'
+import { subscribe } from '../platform/subscriptions.js'
 import { emitter, type ListenHook } from './listen-hook.js'
 import type { AskedAddress } from './listener-match.js'
 import { openActivated } from './socket-activation.js'

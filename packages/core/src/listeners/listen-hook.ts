@@ -7,7 +7,6 @@
  */
 
 import type dgram from 'node:dgram'
-import { subscribe } from 'node:diagnostics_channel'
 import { errorMonitor, type EventEmitter } from 'node:events'
 import { closeSync } from 'node:fs'
 import type net from 'node:net'
@@ -15,6 +14,7 @@ import { HandoverError } from '../errors.js'
 import { native } from '../platform/native.js'
 import * as inside from '../platform/node/listen-handle.js'
 import { unhooked } from '../platform/own-servers.js'
+import { subscribe } from '../platform/subscriptions.js'
 import type { OfferedSocket } from '../protocol/handover-messages.js'
 import type { AskedAddress } from './listener-match.js'
 import { openActivated, type OpenedSocket } from './socket-activation.js'
