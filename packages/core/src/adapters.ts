@@ -29,5 +29,10 @@ export const movesTls = (): boolean => generation.movesTls
 /** Why a connection is not moved, for the report. */
 export const noteStay = (socket: net.Socket, reason: string): void => { generation.noteStay(socket, reason) }
 
+/** Of what the option onClose was given, only `left` is still to be done at the end. */
+export const replaceCloseHook = (hook: () => unknown, left: (() => unknown) | undefined): void => {
+  generation.replaceCloseHook(hook, left)
+}
+
 /** The function that onMoved() got for this kind takes no more connections, and the kind is free again. */
 export const forgetMoved = (kind: string): void => { generation.forgetMoved(kind) }

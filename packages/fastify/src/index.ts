@@ -6,7 +6,7 @@
  */
 
 import { handover as core, type Handover, type HandoverOptions } from '@handover/core'
-import { adoptRequestListener } from '@handover/core/internal'
+import { adoptRequestListener, replaceCloseHook } from '@handover/core/internal'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -22,18 +22,16 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
   // Without a logger app.log is silent, and nothing about a handover may be.
   const logs = (app.log as { level?: string }).level !== undefined
   const { prefix: _prefix, logLevel: _level, logSerializers: _serializers, ...own } = options as HandoverOptions & Record<string, unknown>
-  const all: HandoverOptions = {
-    ...(logs && { log: (level, line) => { app.log[level](`handover: ${line}`) } }),
-    ...own,
-    onClose: async () => {
-      try {
-        await app.close()
-      } finally {
-        await options.onClose?.()
-      }
+  const onClose = async (): Promise<void> => {
+    try {
+      await app.close()
+    } finally {
+      await options.onClose?.()
     }
   }
-  core(app.server, all)
+  core(app.server, { ...(logs && { log: (level, line) => { app.log[level](`handover: ${line}`) } }), ...own, onClose })
+  // An app that the program has closed is not kept until the end of the process: tests make and close many.
+  app.addHook('onClose', async () => { replaceCloseHook(onClose, options.onClose) })
   const moving = own.canMove ? { canMove: own.canMove } : {}
   for (const listener of app.server.listeners('request') as ((...args: never[]) => unknown)[]) {
     adoptRequestListener(listener, moving, { mayFail: true })

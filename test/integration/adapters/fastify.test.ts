@@ -199,3 +199,27 @@ test.each([false, true])('a port in use is reported as Fastify does (callback: %
     expect(program.stderr).toMatch(/EADDRINUSE/)
   }
 })
+
+test('an app that the program has closed is kept by nothing, as tests make and close many; its option onClose runs all the same at the end', () => {
+  const { stdout, stderr, status } = runModule(`import Fastify from 'fastify'
+    import plugin from '@handover/fastify'
+    const made = async (options) => {
+      const app = Fastify()
+      await app.register(plugin, options)
+      await app.inject('/')
+      await app.close()
+      return new WeakRef(app)
+    }
+    const apps = [await made({ onClose() { console.log('own onClose') } })]
+    while (apps.length < 10) apps.push(await made({}))
+    const last = Fastify()
+    await last.register(plugin)
+    for (let turn = 0; turn < 5; turn++) {
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      gc()
+    }
+    console.log(apps.filter((app) => app.deref() !== undefined).length)
+    process.exitCode = 3
+    await last.handover.stop()`, {}, ['--expose-gc'])
+  expect({ stdout, stderr, status }).toEqual({ stdout: '0\nown onClose\n', stderr: '', status: 3 })
+})

@@ -64,7 +64,7 @@ export class GenerationContext implements ProcessContext {
   readonly options: SettingsOfProcess
   /** The successor of the reload that runs. */
   launched: LaunchedSuccessor | undefined
-  readonly closeHooks: (() => unknown)[] = []
+  readonly closeHooks = new Set<() => unknown>()
   readonly support: Support
   readonly lifecycle = new Lifecycle((from, to) => { this.#moved(from, to) })
   readonly registry = new ListenerRegistry()
@@ -256,7 +256,7 @@ export class GenerationContext implements ProcessContext {
   /** Merges options; throws HANDOVER_OPTION. */
   configure(options: HandoverOptions): void {
     this.options.add(options)
-    if (options.onClose) this.closeHooks.push(options.onClose)
+    if (options.onClose) this.closeHooks.add(options.onClose)
     if (options.log) this.#log = guarded(options.log)
   }
 }

@@ -78,6 +78,12 @@ export class Generation implements Handover {
     this.#context.configure(options)
   }
 
+  replaceCloseHook(hook: () => unknown, left: (() => unknown) | undefined): void {
+    const { closeHooks } = this.#context
+    closeHooks.delete(hook)
+    if (left) closeHooks.add(left)
+  }
+
   /** A line where those of this process go. */
   log(level: LogLevel, line: string): void {
     this.#context.log(level, line)

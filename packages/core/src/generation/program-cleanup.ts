@@ -13,7 +13,7 @@ const leastFarewellMs = 5_000
 
 /** False where they were cut. */
 export async function runCloseHooks({ closeHooks, log }: GenerationContext, deadline: Deadline): Promise<boolean> {
-  const hooks = Promise.all(closeHooks.map(async (hook) => {
+  const hooks = Promise.all([...closeHooks].map(async (hook) => {
     try {
       await hook()
     } catch (error) {

@@ -6,6 +6,7 @@ import { announce } from '../handover/announcements.js'
 import { Shutdown } from '../handover/shutdown.js'
 import type { ServingSuccessor } from '../handover/undo.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
+import { deadlineIn } from '../protocol/deadline.js'
 import { isStarting } from '../protocol/lifecycle.js'
 import { type Report } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
@@ -14,7 +15,7 @@ import { farewell, runCloseHooks } from './program-cleanup.js'
 
 /** Drains and ends the process. Resolves when it has ended, which only a test sees. */
 export async function stop(context: GenerationContext): Promise<void> {
-  const { lifecycle, registry, startup, host } = context
+  const { lifecycle, registry, startup, host, settings } = context
   context.stopRequested = true
   context.shutdown?.settle()
   // A stop from within a 'state' event waits for what it interrupts.
@@ -33,7 +34,8 @@ export async function stop(context: GenerationContext): Promise<void> {
     if (!startup.predecessorServesOn) notifySystemd({ STOPPING: 1 })
     finish(context, undefined)
   } else if (isStarting(is)) {
-    host.exit(0)
+    // Nothing of ours listens: the program has not begun, or all is left to Node.
+    context.finished ??= runCloseHooks(context, deadlineIn(settings.drainTimeout, host.clock)).then(() => { host.exit() })
   }
   await context.finished
 }
