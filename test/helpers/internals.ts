@@ -69,7 +69,7 @@ export { succeed, takeOffer, type SuccessorSide } from '../../packages/core/dist
 export { isEphemeral, mismatch, type AskedAddress } from '../../packages/core/dist/listeners/listener-match.js'
 export { KeeperLink, type KeeperLinkSide, type KeeperSeat } from '../../packages/core/dist/keeper-link/keeper-link.js'
 export { ListenerRegistry } from '../../packages/core/dist/listeners/listener-registry.js'
-export { mistypedVariables, SettingsOfProcess, variableOf } from '../../packages/core/dist/options.js'
+export { checkReloadOptions, mistypedVariables, SettingsOfProcess, variableOf } from '../../packages/core/dist/options.js'
 export { inspectorIn } from '../../packages/core/dist/platform/inspector-port.js'
 export { keeperMark, parseKeeperMark, successorMark, workerWords } from '../../packages/core/dist/platform/marks.js'
 export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist/platform/memory-file.js'

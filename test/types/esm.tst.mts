@@ -44,6 +44,12 @@ const error = new HandoverError('HANDOVER_OPTION', 'text')
 expect(error.code).type.toBe<ErrorCode>()
 console.log(generation, state, kept, last, sendFds, receiveFds)
 
+// An option may be undefined, as what is read from a configuration is.
+const maybe = Math.random() > 1 ? 1 : undefined
+handover(server, { name: process.env['NAME'], drainTimeout: maybe, move: { http2: maybe === 1 || undefined }, onClose: undefined, log: undefined })
+void reload({ withoutState: maybe === 1 || undefined })
+share('undefined', { save: () => 1, restore: (saved) => { saved.toFixed() }, merge: undefined, schema: maybe, timeout: maybe, optional: undefined })
+
 // @ts-expect-error -- not a server
 handover({})
 // @ts-expect-error -- no such option

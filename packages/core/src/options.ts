@@ -17,9 +17,9 @@ export type LogLevel = 'info' | 'warn' | 'error'
 /** The connections beside plain HTTP/1.1 that move. */
 export interface MoveChoice {
   /** Connections under TLS. Default: true. */
-  readonly tls?: boolean
+  readonly tls?: boolean | undefined
   /** Sessions of HTTP/2. Default: true. */
-  readonly http2?: boolean
+  readonly http2?: boolean | undefined
 }
 
 /**
@@ -28,47 +28,49 @@ export interface MoveChoice {
  */
 export interface HandoverOptions {
   /** A name under which a second process finds this one and takes over. Letters, digits, `.`, `_`, `-`. Variable: HANDOVER_NAME. */
-  name?: string
+  name?: string | undefined
   /** How long a successor may take to be ready, in milliseconds. Default: 60,000. Variable: HANDOVER_READY_TIMEOUT. */
-  readyTimeout?: number
+  readyTimeout?: number | undefined
   /** How long a drain may take in all, in milliseconds. Default: 30,000. Variable: HANDOVER_DRAIN_TIMEOUT. */
-  drainTimeout?: number
+  drainTimeout?: number | undefined
   /** How long the predecessor can serve again after the switch, in milliseconds. Default: 10,000. Variable: HANDOVER_UNDO_WINDOW. */
-  undoWindow?: number
+  undoWindow?: number | undefined
   /**
    * How long a draining process waits for the next request of an idle connection, in milliseconds. Default: 10,000. Variable:
    * HANDOVER_LINGER.
    */
-  linger?: number
+  linger?: number | undefined
   /** The signal that asks for a reload. Default: SIGHUP. Variable: HANDOVER_RELOAD_SIGNAL. */
-  reloadSignal?: NodeJS.Signals
+  reloadSignal?: NodeJS.Signals | undefined
   /** `listening` (the default): ready when the app listens. `manual`: when it calls ready(). Variable: HANDOVER_READY_WHEN. */
-  readyWhen?: 'listening' | 'manual'
+  readyWhen?: 'listening' | 'manual' | undefined
   /**
    * Whether live connections move to the successor instead of being ended politely; or false for some of them: `{ http2: false }`. Default:
    * true. Variable: HANDOVER_MOVE, where `plain` stands for plain HTTP/1.1 alone.
    */
-  move?: boolean | MoveChoice
+  move?: boolean | MoveChoice | undefined
   /**
    * Whether this process tells systemd's watchdog (WatchdogSec=) that it lives: false where the program does so itself, on conditions
    * of its own. Default: true. Variable: HANDOVER_WATCHDOG.
    */
-  watchdog?: boolean
+  watchdog?: boolean | undefined
   /** Runs once, after the drain, before the process ends. */
-  onClose?: () => unknown
+  onClose?: (() => unknown) | undefined
   /**
    * Whether a plain HTTP/1.1 connection may move to the successor: false where the application keeps something about this very
    * connection. Asked once for each in a reload; it belongs to the server that it is given with, not to the process.
    */
-  canMove?: (socket: Socket) => boolean
+  canMove?: ((socket: Socket) => boolean) | undefined
   /** Where log lines go; standard error by default. */
-  log?: (level: LogLevel, line: string) => void
+  log?: ((level: LogLevel, line: string) => void) | undefined
 }
+
+type Known<T> = { readonly [K in keyof T]-?: Exclude<T[K], undefined> }
 
 /** The options that have a value in every process. */
 export type Settings =
-  Readonly<Required<Omit<HandoverOptions, 'name' | 'move' | 'onClose' | 'canMove' | 'log'>>> &
-  { readonly name: string | undefined; readonly move: boolean | Required<MoveChoice> }
+  Known<Omit<HandoverOptions, 'name' | 'move' | 'onClose' | 'canMove' | 'log'>> &
+  { readonly name: string | undefined; readonly move: boolean | Known<MoveChoice> }
 
 const defaults: Settings = {
   name: undefined,
@@ -86,6 +88,11 @@ type Key = keyof Settings
 
 const wrongValue = (where: string, found: unknown, expected: string): HandoverError =>
   optionError(`${where} is ${inspect(found)}, expected ${expected}`, 'Correct the value')
+
+function unknownOption(key: string, all: readonly string[]): HandoverError {
+  const meant = all.find((known) => isTypo(key, known))
+  return optionError(`the option "${key}" does not exist`, `${meant === undefined ? '' : `Did you mean ${meant}? `}Known options: ${all.join(', ')}`)
+}
 
 // Node's timers take a signed 32-bit number of milliseconds.
 const milliseconds = (where: string, value: unknown): number => {
@@ -109,7 +116,7 @@ const yesOrNo = (where: string, value: unknown, expected = 'true or false'): boo
 }
 
 /** One object for each choice, so that two calls that ask for the same agree. */
-const choices = [true, false].flatMap((tls) => [true, false].map((http2): Required<MoveChoice> => ({ tls, http2 })))
+const choices = [true, false].flatMap((tls) => [true, false].map((http2): Known<MoveChoice> => ({ tls, http2 })))
 
 const whatMoves = (where: string, value: unknown): Settings['move'] => {
   if (typeof value === 'string' && value.trim().toLowerCase() === 'plain') return choices.at(-1)!
@@ -153,6 +160,19 @@ const readers: { readonly [K in Key]: (where: string, value: unknown) => Setting
   watchdog: yesOrNo
 }
 
+const reloadOptions = ['withoutState', 'allowDrop']
+
+/** Of reload(). Throws HANDOVER_OPTION: a word that is mistyped would take the state along that was to stay behind. */
+export function checkReloadOptions(options: unknown): void {
+  // What an event gives to its listener, process.on('SIGUSR2', handover.reload), is no object of options.
+  if (typeof options !== 'object' || options === null) return
+  if (![Object.prototype, null].includes(Object.getPrototypeOf(options) as object | null)) return
+  for (const [key, value] of Object.entries(options)) {
+    if (!reloadOptions.includes(key)) throw unknownOption(key, reloadOptions)
+    if (value !== undefined && typeof value !== 'boolean') throw wrongValue(`the option ${key}`, value, 'true or false')
+  }
+}
+
 const keys = Object.keys(defaults) as Key[]
 const notSettings = new Set(['onClose', 'canMove', 'log'])
 
@@ -183,12 +203,17 @@ export class SettingsOfProcess {
 
   constructor(env: NodeJS.ProcessEnv) {
     for (const key of keys) {
-      const text = env[variableOf(key)]
+      const text = env[variableOf(key)]?.trim()
       if (text !== undefined && text !== '') this.#environment[key] = readers[key](variableOf(key), text)
     }
   }
 
   add(options: HandoverOptions): void {
+    // A program in JavaScript may give anything.
+    if (typeof options !== 'object' || (options as object | null) === null || Array.isArray(options)) {
+      throw wrongValue('what was given as options', options, 'an object')
+    }
+    const added: Partial<Record<Key, unknown>> = {}
     for (const [key, value] of Object.entries(options)) {
       if (value === undefined) continue
       if (notSettings.has(key)) {
@@ -196,9 +221,7 @@ export class SettingsOfProcess {
         continue
       }
       if (!Object.hasOwn(defaults, key)) {
-        const all = [...keys, ...notSettings]
-        const meant = all.find((known) => isTypo(key, known))
-        throw optionError(`the option "${key}" does not exist`, `${meant === undefined ? '' : `Did you mean ${meant}? `}Known options: ${all.join(', ')}`)
+        throw unknownOption(key, [...keys, ...notSettings])
       }
       const read = readers[key as Key](`the option ${key}`, value)
       const before = this.#set[key as Key]
@@ -206,8 +229,10 @@ export class SettingsOfProcess {
         const what = `the option ${key} is ${JSON.stringify(read)} here and ${JSON.stringify(before)} elsewhere in this process`
         throw optionError(what, 'Give it once', 'Options belong to the process')
       }
-      this.#set[key as Key] = read
+      added[key as Key] = read
     }
+    // Only now: where one is wrong, nothing is changed.
+    Object.assign(this.#set, added)
   }
 
   get(): Settings {

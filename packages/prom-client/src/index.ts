@@ -18,13 +18,13 @@ import { readSnapshot, writeSnapshot, type Snapshot } from './snapshot-text.js'
 /** What inherit() takes beside the registry. */
 export interface InheritOptions {
   /** By name of a gauge. Other gauges are put together over all processes that live, as their `aggregator` says (by default the sum). */
-  readonly gauges?: Readonly<Record<string, GaugeRule>>
+  readonly gauges?: Readonly<Record<string, GaugeRule>> | undefined
   /** Adds the label `generation` to what each process counts. The number of series grows with each reload then. Default: false. */
-  readonly generation?: boolean
+  readonly generation?: boolean | undefined
   /** Tells a second registry of a process from the first. The same in each version of the program. */
-  readonly name?: string
+  readonly name?: string | undefined
   /** For tests: the object of the process. Default: `handover` of @handover/core. */
-  readonly core?: Pick<Handover, 'aggregate' | 'share' | 'generation' | 'state'>
+  readonly core?: Pick<Handover, 'aggregate' | 'share' | 'generation' | 'state'> | undefined
 }
 
 export type { GaugeRule }

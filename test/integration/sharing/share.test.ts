@@ -312,10 +312,12 @@ describe('wrong use', () => {
       attempt('e', { restore: () => 1, checkpoint: 100 })
       attempt('f', { save: () => 1, schema: 'two' })
       attempt('g', { save: () => 1, checkpoints: 5000 })
-      attempt('h', { save: () => 1, maxbytes: 5000 })`, { load: false })
+      attempt('h', { save: () => 1, maxbytes: 5000 })
+      try { handover.aggregate('service', { own: () => 1, add: (a, b) => a + b }) } catch ({ message }) { memory.service = message }`, { load: false })
     const { body } = await app.get('/memory')
     const errors = body['errors'] as string[]
     expect(errors).toHaveLength(12)
+    expect(body['service']).toBe("aggregate('service') has the name of Handover's own count, which handover.service shows. Nothing was changed. Give another name.")
     for (const error of errors) expect(error).toMatch(/^HANDOVER_OPTION: .+\. Nothing was changed\. Give .+/)
     expect(errors[0]).toContain('share("thing") was called twice')
     expect(errors.slice(-2)).toEqual(['section "g" has checkpoints, which is no option of a section. Nothing was changed. Give checkpoint, or call it something else.', 'section "h" has maxbytes, which is no option of a section. Nothing was changed. Give maxBytes, or call it something else.'].map((text) => expect.stringContaining(text) as string))

@@ -2,7 +2,7 @@
 
 import { HandoverError, type HandoverOptions } from '@handover/core'
 import { describe, expect, it } from 'vitest'
-import { mistypedVariables, SettingsOfProcess, variableOf } from '../../helpers/internals.js'
+import { checkReloadOptions, mistypedVariables, SettingsOfProcess, variableOf } from '../../helpers/internals.js'
 
 const settings = (options: HandoverOptions = {}, env: NodeJS.ProcessEnv = {}) => {
   const all = new SettingsOfProcess(env)
@@ -108,7 +108,39 @@ describe('the settings of a process', () => {
       `the variable HANDOVER_${name} means nothing, and is ignored. Did you mean HANDOVER_${['DRAIN_TIMEOUT', 'NAME', 'READY_TIMEOUT', 'DIR'][index]}?`))
   })
 
+  it('are as before where one of several options is wrong', () => {
+    const all = new SettingsOfProcess({})
+    expect(() => { all.add({ linger: 5, drainTimeout: -1 }) }).toThrow(/the option drainTimeout is -1/)
+    expect(() => { all.add({ linger: 6, drainTimout: 1 } as HandoverOptions) }).toThrow(/the option "drainTimout" does not exist/)
+    all.add({ linger: 7 })
+    expect(all.get()).toEqual({ ...settings(), linger: 7 })
+  })
+
+  it.each([null, 5, 'name', true, [], () => undefined])('do not take %j for options', (options) => {
+    expect(() => settings(options as unknown as HandoverOptions)).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringMatching(/^what was given as options is .+, expected an object\./) }))
+  })
+
+  it('take a variable without the spaces around it, and one of spaces alone as none', () => {
+    const env = { HANDOVER_NAME: ' shop', HANDOVER_LINGER: ' 5 ', HANDOVER_READY_WHEN: 'manual\r', HANDOVER_RELOAD_SIGNAL: 'SIGUSR2\n', HANDOVER_MOVE: ' off ', HANDOVER_DRAIN_TIMEOUT: ' ' }
+    expect(settings({}, env)).toEqual({ ...settings(), name: 'shop', linger: 5, readyWhen: 'manual', reloadSignal: 'SIGUSR2', move: false })
+  })
+
   it('leave the close hook and the log to the process', () => {
     expect(settings({ onClose: () => undefined, log: () => undefined })).toEqual(settings())
+  })
+})
+
+describe('the options of reload()', () => {
+  it.each([undefined, null, {}, { withoutState: true, allowDrop: undefined }, 'SIGUSR2', 12, new Date()])('may be %j', (options) => {
+    checkReloadOptions(options)
+  })
+
+  it.each([
+    [{ withoutstate: true }, 'the option "withoutstate" does not exist. Nothing was changed. Did you mean withoutState? Known options: withoutState, allowDrop.'],
+    [{ fresh: true }, 'the option "fresh" does not exist. Nothing was changed. Known options: withoutState, allowDrop.'],
+    [{ withoutState: 'false' }, "the option withoutState is 'false', expected true or false. Nothing was changed. Correct the value."],
+    [{ allowDrop: 1 }, 'the option allowDrop is 1, expected true or false. Nothing was changed. Correct the value.']
+  ])('cannot be %j', (options, message) => {
+    expect(() => { checkReloadOptions(options) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message }))
   })
 })

@@ -21,7 +21,7 @@ export type { PeerCredentials, SocketDescription } from '../platform/native.js'
 /** How much is taken, and how long to wait for it. */
 export interface ReceiveOptions extends WaitOptions {
   /** The most bytes to take; 65 536 if absent. */
-  readonly maxBytes?: number
+  readonly maxBytes?: number | undefined
 }
 
 /** What one message held. */

@@ -15,9 +15,9 @@ const longestTimeoutMs = 2 ** 31 - 1
 /** Each wait ends at the first of the two. */
 export interface WaitOptions {
   /** Milliseconds for the whole call; without it the call waits as long as it takes. 0: do not wait. */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Rejects with the signal's reason. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 export function checkWait({ timeoutMs }: WaitOptions): void {

@@ -12,7 +12,7 @@ import type { CanMove } from '../connections/connection.js'
 import type { Host } from '../handover/host.js'
 import { hookBind, installBindHook } from '../listeners/bind-hook.js'
 import { installListenHook } from '../listeners/listen-hook.js'
-import type { HandoverOptions, LogLevel } from '../options.js'
+import { checkReloadOptions, type HandoverOptions, type LogLevel } from '../options.js'
 import { inspectorUrl } from '../platform/inspector-port.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
@@ -124,6 +124,7 @@ export class Generation implements Handover {
   }
 
   async reload(options: ReloadOptions = {}): Promise<Report> {
+    checkReloadOptions(options)
     return await reloadOrAsk(this.#context, 'call', options)
   }
 

@@ -79,7 +79,7 @@ export interface Handover {
 /** What reload() takes. */
 export interface ReloadOptions {
   /** The successor begins without the shared state: for when a section cannot be saved or restored. Default: false. */
-  withoutState?: boolean
+  withoutState?: boolean | undefined
   /** The successor may listen on nothing of what is served now; under a keeper: on less. Default: false. */
-  allowDrop?: boolean
+  allowDrop?: boolean | undefined
 }

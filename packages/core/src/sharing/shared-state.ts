@@ -4,7 +4,7 @@
  * It brings the parts together. The generation reports to it what happens, and calls it at the steps of a handover.
  */
 
-import { reasonOf } from '../errors.js'
+import { optionError, reasonOf } from '../errors.js'
 import { uniqueWord } from '../platform/on-demand.js'
 import type { Channel } from '../protocol/channel.js'
 import type { SectionStatus, ServiceCount } from '../protocol/control-messages.js'
@@ -80,7 +80,9 @@ export class SharedState {
     if (this.restoring.isTooLateFor(name)) this.#side.warn(`share("${name}") was called when this process was ready already: what its predecessor saved is not restored. Call it before listen(), or set readyWhen to manual.`)
   }
 
+  /** Throws HANDOVER_OPTION. */
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
+    if (name === serviceTopic) throw optionError(`aggregate('${serviceTopic}') has the name of Handover's own count, which handover.service shows`, 'Give another name')
     return this.#exchange.aggregates.aggregate(name, options)
   }
 

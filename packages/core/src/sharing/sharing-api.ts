@@ -50,31 +50,31 @@ export interface Section<S = unknown, T = Restored<S>> {
    * Buffer, typed arrays, with cycles. An iterator or an async iterable (a generator, a Readable) is a stream of items, for what is large:
    * each is sent by itself.
    */
-  readonly save?: (info: SaveInfo) => S | Promise<S>
+  readonly save?: ((info: SaveInfo) => S | Promise<S>) | undefined
   /**
    * In the successor, before it is ready. A stream arrives as an async iterable of the same items. What it throws refuses the reload, and
    * the predecessor serves on; where that is gone, or the section is optional, the program goes on without.
    */
-  readonly restore?: (value: T, info: RestoreInfo) => unknown
+  readonly restore?: ((value: T, info: RestoreInfo) => unknown) | undefined
   /** In the successor, for a final section: takes what the predecessor has added since. Without it `restore` is called again. */
-  readonly merge?: (value: T, info: RestoreInfo) => unknown
+  readonly merge?: ((value: T, info: RestoreInfo) => unknown) | undefined
   /** Number of the form that `save` writes. Default: 0. */
-  readonly schema?: number
+  readonly schema?: number | undefined
   /** Older forms that `restore` reads as well; 0 stands for a version without a schema. Any other refuses the reload. */
-  readonly accepts?: readonly number[]
+  readonly accepts?: readonly number[] | undefined
   /** The program can do without: what goes wrong is reported and refuses nothing. */
-  readonly optional?: boolean
+  readonly optional?: boolean | undefined
   /** Save it again after the predecessor's last request. */
-  readonly final?: boolean
+  readonly final?: boolean | undefined
   /**
    * Save it every so many milliseconds, for the next process where this one crashes. Only under a keeper, or with systemd's store of
    * descriptors.
    */
-  readonly checkpoint?: number
+  readonly checkpoint?: number | undefined
   /** How long save and restore may take, each, in milliseconds. Default: 10,000. */
-  readonly timeout?: number
+  readonly timeout?: number | undefined
   /** The most bytes that the saved section may have. Default: 1 GiB. */
-  readonly maxBytes?: number
+  readonly maxBytes?: number | undefined
 }
 
 /** The generation before or after this one, while both live. */

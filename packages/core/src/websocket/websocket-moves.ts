@@ -32,7 +32,7 @@ export interface MoveWebSocketsOptions<W, State> {
    */
   restore(ws: W, state: State): void
   /** The name in the report, the same in both processes. Each WebSocketServer of a process needs one of its own. Default: `websocket`. */
-  readonly kind?: string
+  readonly kind?: string | undefined
 }
 
 const moving = new WeakSet<object>()

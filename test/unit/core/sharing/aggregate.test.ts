@@ -332,6 +332,7 @@ describe('aggregate()', () => {
     expect(() => aggregates.aggregate('', { own: () => 1, add })).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(() => aggregates.aggregate('m', { own: () => 1 } as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(() => aggregates.aggregate('m', { own: () => 1, add, text: { write: String } } as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
+    expect(() => aggregates.aggregate('m', { own: () => 1, add, remains: 0 } as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION', message: expect.stringContaining('a remains that is no function') as string }))
     expect(() => aggregates.aggregate('m', undefined as never)).toThrowError(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(aggregates.topics).toEqual(['n'])
   })

@@ -25,7 +25,7 @@ export interface AggregateOptions<T> {
    * How a value goes to other processes. By default as share() writes it, which takes long for what is large. What one version of the
    * program writes the others must read: where that changes, also where `text` is added, the aggregate needs another name.
    */
-  text?: { write(value: T): string; read(text: string): T }
+  text?: { write(value: T): string; read(text: string): T } | undefined
 }
 
 /** What aggregate() answers. */
@@ -258,6 +258,7 @@ export class Aggregates {
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
     if (typeof name !== 'string' || name === '') throw optionError('aggregate() was called without a name', 'Give a name that is the same in each version of the program')
     if (!has(options, 'own') || !has(options, 'add')) throw optionError(`aggregate('${name}') was called without own() or add()`, 'Give both')
+    if (options.remains !== undefined && !has(options, 'remains')) throw optionError(`aggregate('${name}') was given a remains that is no function`, 'Give a function, or none')
     if (options.text !== undefined && !(has(options.text, 'write') && has(options.text, 'read'))) throw optionError(`aggregate('${name}') was given a text without write() or read()`, 'Give both, or none')
     const sum = this.#sum(name)
     if (!sum.count(options)) throw optionError(`aggregate('${name}') was called twice in this process`, 'Give the second another name', 'The first one counts')
