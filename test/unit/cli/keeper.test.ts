@@ -132,6 +132,16 @@ describe('a build that does not start', () => {
 })
 
 describe('a reload', () => {
+  it('that a worker asks for and that fails says apart what happened, who serves and what to do, as without a keeper', async () => {
+    await app.running(1)
+    machine.program = (process) => { process.exit(3) }
+    const error = await app.done(app.processOf(1).generation.reload()).catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({
+      code: 'HANDOVER_SUCCESSOR_EXIT', what: 'process 5000002 (generation 2) ended before it was ready, with status 3',
+      serving: expect.stringContaining('Process 5000001 (generation 1)') as string, todo: 'Repair the build and reload again'
+    })
+  })
+
   it('replaces the worker of every slot, one after the other, and the generation before ends', async () => {
     const keeper = await app.running(2)
     const outcome = await app.reload(keeper)

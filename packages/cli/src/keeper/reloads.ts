@@ -4,7 +4,7 @@
  */
 
 import {
-  HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes
+  errorReport, HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes
 } from '@handover/core/internal'
 import type { Fleet, Memory } from './fleet.js'
 import type { Lookout } from './lookout.js'
@@ -106,13 +106,13 @@ export class Reloads {
   /** A worker asks for a reload, and hears what became of it. */
   async wanted(worker: Worker, wishes: Wishes): Promise<void> {
     const { withoutState, allowDrop } = wishes
-    let error: Pick<ErrorReport, 'code' | 'message'> | undefined
+    let error: ErrorReport | undefined
     try {
       error = (withoutState || allowDrop ? await this.begin({ withoutState, allowDrop }) : await this.together()).error
     } catch (cause) {
-      error = cause as HandoverError
+      error = errorReport(cause)
     }
-    worker.say({ type: 'outcome', ok: error === undefined, code: error?.code ?? '', message: error?.message ?? '' })
+    worker.say({ type: 'outcome', ok: error === undefined, ...(error ?? { code: '', message: '' }) })
   }
 
   /** Why no reload can begin now. */

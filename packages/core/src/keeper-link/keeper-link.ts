@@ -6,7 +6,7 @@
  */
 
 import { closeSync } from 'node:fs'
-import { HandoverError, isErrorCode } from '../errors.js'
+import { HandoverError } from '../errors.js'
 import { keeperMark, parseKeeperMark } from '../platform/marks.js'
 import { native } from '../platform/native.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
@@ -17,7 +17,7 @@ import {
   keeperProtocol, keeperMessages, type CountedBy, type CountFile, type KeeperMessage, type Spoken, type Wishes, type WorkerMessage
 } from '../protocol/keeper-messages.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
-import { errorReport } from '../protocol/reload-outcome.js'
+import { errorOf, errorReport } from '../protocol/reload-outcome.js'
 import type { Report } from '../protocol/report.js'
 
 /**
@@ -123,9 +123,7 @@ export class KeeperLink {
     tell: ({ id, topic }) => { this.#side.tell(topic, (snapshot, fd) => { this.#deliver({ type: 'told', id, topic, snapshot }, fd) }) },
     gathered: ({ id, ids }, fds) => { this.#gathered(id, ids.map((of, index) => ({ of, fd: fds[index]! }))) },
     inherit: ({ topic, of }, fds) => { this.#side.inherit(topic, of, fds[0]!) },
-    outcome: ({ ok, code, message }) => {
-      this.#answerWanting(ok ? undefined : new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', message))
-    }
+    outcome: ({ ok, stderr = '', ...error }) => { this.#answerWanting(ok ? undefined : errorOf({ ...error, stderr })) }
   }
 
   #answerWanting(outcome: HandoverError | undefined): void {

@@ -92,8 +92,8 @@ export const keeperShapes = {
   inherit: { topic: string, of: string },
   /** Another keeper takes over, so the end of this channel is no failure. */
   leave: {},
-  /** The answer to `wants`. */
-  outcome: { ok: boolean, code: string, message: string }
+  /** The answer to `wants`. Older keepers send the code and the whole text of an error alone. */
+  outcome: { ok: boolean, ...errorFields, stderr: optional(string) }
 } satisfies Shapes
 export type KeeperMessage = MessagesOf<typeof keeperShapes>
 

@@ -51,5 +51,5 @@ export function errorReport(error: unknown): ErrorReport {
 /** The error that another process reported. */
 export function errorOf({ code, message, what = message, serving, todo, stderr }: ErrorReport): HandoverError {
   const parts = { text: message, what, ...(serving !== undefined && { serving }), ...(todo !== undefined && { todo }) }
-  return new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', parts, { stderr })
+  return new HandoverError(isErrorCode(code) ? code : 'HANDOVER_SUCCESSOR_FAILED', parts, stderr === '' ? {} : { stderr })
 }

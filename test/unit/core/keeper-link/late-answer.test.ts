@@ -1,14 +1,12 @@
-/**
- * What a worker hears of the others when its event loop was blocked while the keeper answered, on a real line whose other end is the
- * test's.
- */
+/** What a worker hears from its keeper, on a real line whose other end is the test's. */
 
 import { closeSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { addon, openChannel, openPairs, type KeeperMessage, type WorkerMessage } from '@handover/core/internal'
+import { HandoverError } from '@handover/core'
 import { KeeperLink, type KeeperLinkSide, keeperMessages, workerMessages, textFile } from '../../../helpers/internals.js'
 
-it('is the answer that came in time, although its own deadline has passed before it could read it', async () => {
+it('what others count is the answer that came in time, although its own deadline has passed before it could read it', async () => {
   const answerMs = 50
   const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
   const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, workerMessages)
@@ -27,5 +25,23 @@ it('is the answer that came in time, although its own deadline has passed before
   const gathered = await asked
   expect(gathered?.map(({ of }) => of)).toEqual(['other'])
   for (const { fd } of gathered ?? []) closeSync(fd)
+  keeper.close()
+})
+
+it.each([
+  ['its parts', { what: 'it ended', serving: 'Process 7 serves', todo: 'Repair it', stderr: 'Error: no database' }, { what: 'it ended', serving: 'Process 7 serves', todo: 'Repair it', stderr: 'Error: no database' }],
+  ['the text alone, from an older keeper', {}, { what: 'it ended. Process 7 serves. Repair it.' }]
+])('the error of a reload that it wanted has %s', async (_name, sent, found) => {
+  const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
+  const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, workerMessages)
+  const kept = new KeeperLink({ line: openChannel(messages, descriptors, keeperMessages), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeeperLinkSide)
+  void keeper.hearAll(({ message: { type } }) => {
+    if (type === 'wants') keeper.send({ type: 'outcome', ok: false, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended. Process 7 serves. Repair it.', ...sent })
+  }, (what) => { throw new Error(what) })
+  const error = await kept.wants({ withoutState: false, allowDrop: false })
+  expect(error).toBeInstanceOf(HandoverError)
+  const { code, message, what, serving, todo, stderr } = error!
+  expect({ code, message }).toEqual({ code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended. Process 7 serves. Repair it.' })
+  expect({ what, serving, todo, stderr }).toEqual({ serving: undefined, todo: undefined, stderr: undefined, ...found })
   keeper.close()
 })
