@@ -207,6 +207,15 @@ function pathTo(wanted: unknown, root: unknown): string {
   return ''
 }
 
+/** The same; empty where a getter or a proxy stands in the way. */
+function whereIs(wanted: unknown, root: unknown): string {
+  try {
+    return pathTo(wanted, root)
+  } catch {
+    return ''
+  }
+}
+
 /** A class, in the words of the one who wrote it. */
 function nameOf(thing: object): string {
   const name = (Object.getPrototypeOf(thing) as { constructor?: { name?: unknown } } | null)?.constructor?.name
@@ -232,13 +241,13 @@ export function encodeState(value: unknown, of: string, at = ''): string {
   try {
     return write(value)
   } catch (cause) {
-    const { message } = cause as Error
+    const message = cause instanceof Error ? cause.message : String(cause)
     let what
     let advice = 'Give plain data: objects, arrays, Map, Set, Date, typed arrays, BigInt, errors'
     if (isRefusal(cause)) {
       const thing = cause.value
       if (isSharedView(thing) || types.isSharedArrayBuffer(thing)) advice = 'Give a copy (new Uint8Array(it), for one): what threads share stays in their process'
-      const path = at + pathTo(thing, value)
+      const path = at + whereIs(thing, value)
       what = `holds ${whatIs(thing, message)}${path === '' ? '' : ` at ${path.replace(/^\./, '')}`}, which cannot go to another process`
     } else if (cause instanceof RangeError && message.includes(tooDeep)) {
       what = `${at === '' ? '' : `at ${at} `}is nested too deeply to be written down`
@@ -247,7 +256,7 @@ export function encodeState(value: unknown, of: string, at = ''): string {
       what = `${at === '' ? '' : `at ${at} `}is longer as text than a string can be (about 512 MB)`
       advice = 'Give it in smaller items'
     } else {
-      what = `cannot be read${at === '' ? '' : ` at ${at}`}: ${cause instanceof Error ? message : String(cause)}`
+      what = `cannot be read${at === '' ? '' : ` at ${at}`}: ${message}`
     }
     throw new HandoverError('HANDOVER_STATE', { what: `the state of ${of} ${what}`, serving: 'Nothing was changed', todo: advice }, { cause })
   }

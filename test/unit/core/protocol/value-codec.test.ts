@@ -117,6 +117,16 @@ describe('what cannot be written', () => {
     expect(message).toContain(`the state of the test holds ${what}, which cannot go to another process. Nothing was changed. Give a copy`)
   })
 
+  test('what stands behind a getter or a proxy that throws is refused all the same, and so is what throws no error', () => {
+    const trap = new Proxy({}, { ownKeys() { throw new Error('by the proxy') } })
+    for (const state of [{ deep: { deep: { run: () => 1 } }, get late() { throw new Error('by the getter') } }, { deep: { deep: { run: () => 1 } }, trap }]) {
+      expect(refusal(state)).toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining('holds a function, which cannot go to another process') })
+    }
+    for (const thrown of [null, undefined, 'text']) {
+      expect(refusal({ get it() { throw thrown } })).toMatchObject({ code: 'HANDOVER_STATE', message: expect.stringContaining(`cannot be read: ${thrown}`) })
+    }
+  })
+
   test('a value that cannot be written at all is refused without a path', () => {
     expect(refusal(() => 1).message).toMatch(/^the state of the test holds a function, which/)
     expect(refusal(new Own()).message).toMatch(/^the state of the test holds an instance of Own, which/)

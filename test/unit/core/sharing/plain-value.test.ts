@@ -55,6 +55,20 @@ describe('a round trip', () => {
     expect(found.get(999)!.shared).toBe(found.get(0)!.shared)
   })
 
+  test.each<[string, (inner: unknown) => unknown]>([
+    ['objects', (inner) => ({ inner })], ['arrays', (inner) => [inner]], ['sets', (inner) => new Set([inner])], ['maps', (inner) => new Map([['inner', inner]])]
+  ])('a chain of %s that is accepted is read, however long', async (_name, around) => {
+    let refused = 0
+    for (const length of [500, 1_800, 2_300, 2_800, 3_200]) {
+      let chain: unknown = 'end'
+      for (let at = 0; at < length; at++) chain = around(chain)
+      const bytes = encodePlain(chain)
+      if (bytes) await read(bytes)
+      else refused++
+    }
+    expect(refused).toBe(4)
+  })
+
   test('a Buffer shares its memory with nobody', async () => {
     const found = await read(encodePlain({ part: Buffer.from('secret, public').subarray(8) })!) as { part: Buffer }
     expect([Buffer.isBuffer(found.part), String(found.part)]).toEqual([true, 'public'])
