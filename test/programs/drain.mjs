@@ -5,6 +5,7 @@
 //   CLOSE_MS   how long its close hook takes (default 0)
 //   BEHAVIOUR_FILE  one word of behaviour.mjs
 //   SIGNALS    a signal that the program itself listens for: SIGTERM, or SIGTERM:later to add the listener after listen()
+//   YIELDS     before or later: a package listens for signals, and acts where nothing else does (signal-exit)
 // Routes: /  /held (and below)  /streaming  /body (POST; answers the length)  /early (POST; answers before the body)
 //         /keep-alive (says so itself)  /list  /pairs (headers as lists)  /stop (calls handover.stop())  and an echo for upgraded connections.
 import { subscribe } from 'node:diagnostics_channel'
@@ -40,6 +41,15 @@ const released = () => new Promise((resolve) => { releasing.push(resolve) })
 const [ownSignal, later] = (env.SIGNALS ?? '').split(':')
 const ownListener = () => { print('own signal listener') }
 if (ownSignal && !later) process.on(ownSignal, ownListener)
+/** As versions 3 and 4 of signal-exit. */
+const listenBeside = () => {
+  const emitters = [process.__signal_exit_emitter__ = { count: 0 }, globalThis[Symbol.for('signal-exit emitter')] = { count: 0 }]
+  for (const emitter of emitters) {
+    emitter.count++
+    for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) process.on(signal, () => { if (process.listeners(signal).length === 2) process.exit(1) })
+  }
+}
+if (env.YIELDS === 'before') listenBeside()
 
 async function answer(req, res) {
   const { pathname } = new URL(req.url, 'http://localhost')
@@ -107,5 +117,6 @@ async function listen() {
 }
 
 const server = await listen()
+if (env.YIELDS === 'later') listenBeside()
 if (ownSignal && later) process.on(ownSignal, ownListener)
 print('listening', { address: server.address() })

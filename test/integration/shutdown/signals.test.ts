@@ -109,6 +109,14 @@ test.for(['SIGTERM', 'SIGTERM:later', 'SIGINT', 'SIGINT:later', 'SIGHUP', 'SIGHU
   expect(program.stderr.match(/something else/g)).toHaveLength(1)
 })
 
+test.for(['before', 'later'])('listeners that act only where nothing else listens are not warned of, and others beside them are (%s)', async (moment) => {
+  const { program, stop } = await start({ env: { YIELDS: moment, SIGNALS: 'SIGINT:later' } })
+  await program.stderrMatching(/something else in this program listens for SIGINT/)
+  await stop()
+  await endsWell(program)
+  expect(program.stderr.match(/something else/g)).toHaveLength(1)
+})
+
 test('a program without listeners of its own is not warned of any', async () => {
   const { program, stop } = await start()
   await stop()

@@ -8,6 +8,7 @@ import type { Host } from '../handover/host.js'
 import type { LogLevel } from '../options.js'
 import type { StopSignal } from '../protocol/report.js'
 import { HeldListeners, stopSignalOf } from './held-signal-listeners.js'
+import { yieldingListeners } from './yielding-listeners.js'
 
 /** A stop of a process group or a service signals each of its processes: a signal so soon after the keeper's message is the same stop. */
 const sameSignalMs = 500
@@ -50,7 +51,7 @@ export class Signals {
     if (this.#reloadSignal !== undefined) return
     if (this.#ignored !== undefined) this.#host.signals.off(this.#ignored, this.#tooEarly)
     this.#reloadSignal = reloadSignal
-    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) if (this.#host.signals.listenerCount(signal) > 0) this.#warnOf(signal)
+    for (const signal of [reloadSignal, 'SIGTERM', 'SIGINT']) this.#warnOf(signal)
     this.#host.signals.on(reloadSignal, this.#onReload)
     if (reloadSignal === 'SIGHUP') this.#host.terminal.watch()
     this.#host.signals.on('SIGTERM', this.#onStop)
@@ -131,8 +132,10 @@ export class Signals {
     if (event === this.#reloadSignal || event === 'SIGTERM' || event === 'SIGINT') this.#warnOf(event)
   }
 
+  /** Either ours is not there yet, or the one that is about to be added. */
   #warnOf(signal: string): void {
     if (this.#warned.has(signal) || !this.#side.warnsOfOthers()) return
+    if (this.#host.signals.listenerCount(signal) <= yieldingListeners()) return
     this.#warned.add(signal)
     this.#side.log('warn', `something else in this program listens for ${signal} (close-with-grace is known to): it runs as well, and may end the process before the drain is over. Remove that listener.`)
   }
