@@ -37,6 +37,6 @@ export async function farewell(context: GenerationContext, leftMs: number): Prom
   // In a turn of its own: what a listener throws is the program's, as without us.
   clock.setImmediate(() => { signals.tell(signal) })
   await new Promise<void>((resolve) => { clock.setTimeout(resolve, Math.max(leftMs, Math.min(leastFarewellMs, drainTimeout))).unref() })
-  log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(clock.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer.`)
+  log('warn', `the program's own listeners for ${signal} have not ended process ${self.pid} (generation ${self.generation}) within ${Math.round(clock.now() - begun)} ms: it is ended now, whatever they still had to do. Raise drainTimeout (HANDOVER_DRAIN_TIMEOUT) where they need longer; where they were done, let the last one call process.exit(): the server kept the process alive.`)
   return signal
 }
