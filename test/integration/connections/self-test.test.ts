@@ -4,7 +4,9 @@
  */
 
 import { expect, onTestFinished, test } from 'vitest'
+import { get } from '../../helpers/ask.js'
 import { Client, type Address } from '../../helpers/client.js'
+import { Folder } from '../../helpers/plan.js'
 import { Program, programPath } from '../../helpers/program.js'
 
 test.for([
@@ -27,4 +29,15 @@ test.for([
   // One of each generation.
   expect(warnings).toHaveLength(2)
   expect(warnings[0]).toContain(`this version of Node (${process.version}) stores them differently: ${reason}. At a reload they are drained politely.`)
+})
+
+test.each(['127.0.0.1', 'a Unix path'])('where servers have no handle that this package knows, one at %s listens and drains as usual, and the log says why it is not reloaded', async (where) => {
+  using folder = new Folder()
+  const file = folder.at('app.sock')
+  await using program = Program.start(programPath('drain.mjs'), { execArgv: ['--import', programPath('other-node.mjs')], env: { OTHER: 'no-handle', LISTEN: where.startsWith('a') ? `unix:${file}` : where } })
+  const { address } = await program.event('listening') as unknown as { address: string | { port: number } }
+  expect(program.stderr).toContain(`this version of Node (${process.version}) is not supported: a socket has no _handle. The server listens as usual, drains politely and cannot be reloaded.`)
+  expect((await get(typeof address === 'string' ? address : { ...address, host: where })).body).toBe('answer to /')
+  process.kill(program.pid, 'SIGTERM')
+  expect(await program.ended).toEqual({ code: 0, signal: null })
 })

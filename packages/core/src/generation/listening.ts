@@ -50,6 +50,10 @@ export class Listening implements ListenHook {
     return this.#context.startup.isQuiet
   }
 
+  knowsHandles(): boolean {
+    return this.#context.support.knowsHandles()
+  }
+
   isBoundQuietly(address: string, port: number, asked?: AskedAddress): boolean {
     return this.#context.registry.isBoundQuietly(address, port, asked)
   }

@@ -28,6 +28,8 @@ export interface ListenHook {
   adopts(owner: Owner, asked?: AskedAddress): boolean
   /** Nothing may be accepted yet: a socket that is bound now listens at the commit. */
   isQuiet(): boolean
+  /** Whether a server can be given a handle. Ask it after `before`. */
+  knowsHandles(): boolean
   isBoundQuietly(address: string, port: number, asked?: AskedAddress): boolean
   /** Binds where the process that serves is in the way, or what this one has closed; undefined where nothing is. */
   bindBeside(asked: AskedAddress): number | undefined
@@ -95,7 +97,8 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
   const answer = hook.before(server, asked)
   const refused = answer instanceof HandoverError
   // A handle, or a descriptor of the program's own, may listen already.
-  const opened = answer || !asked ? undefined : openActivated(asked)
+  const byHandle = hook.knowsHandles()
+  const opened = answer || !asked || !byHandle ? undefined : openActivated(asked)
   // Nobody but the program knows a port that the system is about to choose: it may be asking itself as it boots.
   const isPublic = asked !== undefined && (asked.fd === undefined ? asked.port !== 0 : opened !== undefined)
   const isQuiet = !answer && isPublic && hook.isQuiet()
@@ -110,7 +113,7 @@ function begin(hook: ListenHook, server: net.Server, options: ListenOptions): Li
     inside.listenQuietly(server, answer.fd, answer.about.kind === 'unix' ? 'unix' : 'tcp')
   } else if (opened) {
     inside.listenQuietly(server, opened.fd, opened.path === undefined ? 'tcp' : 'unix')
-  } else if (asked?.path !== undefined && !asked.path.includes('\0')) {
+  } else if (byHandle && asked?.path !== undefined && !asked.path.includes('\0')) {
     // Not the abstract namespace. Where another server of this process is about to listen at this path, Node reports EADDRINUSE.
     const fd = hook.isBoundQuietly(asked.path, 0) ? undefined : bindUnix(asked.path, !isQuiet)
     if (fd !== undefined) inside.listenQuietly(server, fd, 'unix')

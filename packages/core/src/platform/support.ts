@@ -16,6 +16,7 @@ export class Support {
   /** What the tests found; undefined until they ran. */
   #reload: { readonly obstacle: string | undefined } | undefined
   #move: { readonly obstacle: string | undefined } | undefined
+  #knowsHandles = true
 
   /** `unavailable`: why nothing of this process can be handed over, where that is known without a test. `wantsMoves`: the option move. */
   constructor(unavailable: string | undefined, wantsMoves: (of?: 'tls') => boolean, warn: (line: string) => void) {
@@ -26,8 +27,24 @@ export class Support {
 
   /** Why no successor can take over from this process. */
   cannotReload(): string | undefined {
-    this.#reload ??= { obstacle: this.#unavailable ?? (native ? unsupported() : nativeMissing) }
+    this.#reload ??= { obstacle: this.#unavailable ?? (native ? this.#unsupported() : nativeMissing) }
     return this.#reload.obstacle
+  }
+
+  #unsupported(): string | undefined {
+    try {
+      const part = missing()
+      this.#knowsHandles = part === undefined
+      return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
+    } catch (error) {
+      return `this process can make no channel to another one (${(error as Error).message})`
+    }
+  }
+
+  /** Whether a server can be given a handle. Else Node must open whatever it listens on. */
+  knowsHandles(): boolean {
+    this.cannotReload()
+    return this.#knowsHandles
   }
 
   /** What a process that listens needs, and takes some milliseconds: for while another process is waited for. */
@@ -53,14 +70,5 @@ export class Support {
   /** The same for connections under TLS. The first move tests more (checkTls). */
   canMoveTls(): boolean {
     return this.#wantsMoves('tls') && tlsUnavailable() === undefined && this.canMove()
-  }
-}
-
-function unsupported(): string | undefined {
-  try {
-    const part = missing()
-    return part === undefined ? undefined : `this version of Node (${process.version}) is not supported: ${part}`
-  } catch (error) {
-    return `this process can make no channel to another one (${(error as Error).message})`
   }
 }
