@@ -83,8 +83,14 @@ export interface ErrorContext {
   readonly stderr?: string
 }
 
-/** What to do about a new version that has ended, by what it wrote last. */
-export function repairTodo(stderr: string): string {
+/** No build ends itself by one of these. */
+const sentByOthers: readonly unknown[] = ['SIGHUP', 'SIGINT', 'SIGTERM', 'SIGKILL']
+
+/** What to do about a new version that has ended, by what it wrote last, and by the signal that ended it, where that was not ours. */
+export function repairTodo(stderr: string, signal?: string | null): string {
+  if (sentByOthers.includes(signal)) {
+    return `Find out what sent ${signal}${signal === 'SIGKILL' ? ' (the kernel does where memory is short)' : ''}, and reload again`
+  }
   const [, address] = /\b(?:listen|bind) EADDRINUSE(?:: address already in use)?:? (\S+)/.exec(stderr) ?? []
   if (address === undefined) return 'Repair the build and reload again'
   return `Find out what has ${address}, and reload again. If it is the old version, it listens there where Handover hands nothing over: in a worker thread, ` +

@@ -195,6 +195,8 @@ describe('a reload', () => {
     machine.fates.set(4, { at: step, then: 'dies' })
     const outcome = await app.reload(keeper)
     expect(outcome).toMatchObject({ ok: false, error: { code: expect.stringMatching(/^HANDOVER_(SUCCESSOR_EXIT|UNDONE)$/) } })
+    // Memory was short, or somebody killed it: the build has nothing to repair.
+    if (outcome.error?.code !== 'HANDOVER_UNDONE') expect(outcome.error?.todo).toBe('Find out what sent SIGKILL (the kernel does where memory is short), and reload again')
     expect(app.serving(keeper)).toEqual([1, 2])
     await machine.until(() => machine.alive.length === 2, 'the end of what was taken back')
     expect(machine.alive.map(({ number, state }) => [number, state])).toEqual([[1, 'serving'], [2, 'serving']])

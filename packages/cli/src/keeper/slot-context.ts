@@ -66,8 +66,9 @@ export const noticeMs = 2_000
 export const diedTodo = 'Another one is started at once, from the new build: see handover status, and the log for why it ended'
 
 /** The error of a worker that is gone. `what`: without how it ended. */
-export function workerGone(side: SlotSide, worker: Worker, what: string, todo = repairTodo(worker.stderr), beside = ''): HandoverError {
+export function workerGone(side: SlotSide, worker: Worker, what: string, as?: string, beside = ''): HandoverError {
   const how = worker.how ? `, ${byWhat(worker.how)}` : ''
+  const todo = as ?? repairTodo(worker.stderr, worker.isKilled || worker.isEnding ? null : worker.how?.signal)
   const parts = { what: `${worker.who} ${what}${how}${beside}`, serving: side.serves(), todo, onLines: true }
   return new HandoverError('HANDOVER_SUCCESSOR_EXIT', parts, { stderr: worker.stderr })
 }

@@ -60,6 +60,8 @@ export class Worker {
   holds = false
   /** It handed over, or was asked to end: its end is no crash. */
   retiring = false
+  /** By this keeper. */
+  isKilled = false
   #stop: { readonly last: boolean; readonly signal: NodeJS.Signals | undefined; readonly bySignal: boolean } | undefined
   /** A debugger could attach to it when it answered last. */
   isDebugged = false
@@ -205,6 +207,7 @@ export class Worker {
   }
 
   kill(): void {
+    this.isKilled = true
     this.signal('SIGKILL')
   }
 

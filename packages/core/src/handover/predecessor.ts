@@ -161,9 +161,6 @@ function refuseToDropAll(listeners: readonly OfferedListener[], { kept, added }:
 const cannotServe = (cause: unknown): boolean =>
   cause instanceof HandoverError && (cause.code === 'HANDOVER_SUCCESSOR_FAILED' || cause.code === 'HANDOVER_STATE')
 
-/** No build ends itself by one of these. */
-const sentByOthers: readonly NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGTERM', 'SIGKILL']
-
 /** Ends the successor, and says what happened, who serves, and what to do. */
 async function takeBack(
   side: PredecessorSide, clock: Clock, { channel, child }: LaunchedSuccessor, successor: Peer, cause: unknown
@@ -191,8 +188,7 @@ async function takeBack(
     if (cause instanceof Gone) {
       const signal = ended?.signal ?? undefined
       const how = !ended ? '' : signal === undefined ? ` with status ${ended.code}` : ` by ${signal}`
-      const todo = signal === undefined || ended?.isKilled === true || !sentByOthers.includes(signal) ? repairTodo(stderr)
-        : `Find out what sent ${signal}${signal === 'SIGKILL' ? ' (the kernel does where memory is short)' : ''}, and reload again`
+      const todo = repairTodo(stderr, ended?.isKilled ? undefined : signal)
       return ['HANDOVER_SUCCESSOR_EXIT', `${who} ended${how} before it ${wasReady ? 'served' : 'was ready'}`, todo]
     }
     if (!(cause instanceof HandoverError)) {
