@@ -1,7 +1,8 @@
 /** Options and variables: each default, each value that is right or wrong, and who wins. */
 
 import { HandoverError, type HandoverOptions } from '@handover/core'
-import { describe, expect, it } from 'vitest'
+import { logLine, unavailable } from '@handover/core/internal'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { checkReloadOptions, mistypedVariables, SettingsOfProcess, variableOf } from '../../helpers/internals.js'
 
 const settings = (options: HandoverOptions = {}, env: NodeJS.ProcessEnv = {}) => {
@@ -142,5 +143,24 @@ describe('the options of reload()', () => {
     [{ allowDrop: 1 }, 'the option allowDrop is 1, expected true or false. Nothing was changed. Correct the value.']
   ])('cannot be %j', (options, message) => {
     expect(() => { checkReloadOptions(options) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION', message }))
+  })
+})
+
+describe('the variables without an option', () => {
+  afterEach(() => { vi.unstubAllEnvs() })
+
+  it.each(['off', 'OFF', ' off ', 'off\r', 'false', '0'])('HANDOVER=%j turns everything off', (value) => {
+    vi.stubEnv('HANDOVER', value)
+    expect(unavailable()).toBe('HANDOVER=off')
+  })
+
+  it.each(['', 'on', '1', 'office'])('HANDOVER=%j does not', (value) => {
+    vi.stubEnv('HANDOVER', value)
+    expect(unavailable()).toBeUndefined()
+  })
+
+  it.each([['json', true], ['JSON\r', true], ['text', false], ['', false]])('HANDOVER_LOG=%j makes lines of JSON: %s', (value, isJson) => {
+    vi.stubEnv('HANDOVER_LOG', value)
+    expect(logLine('info', 'hello').startsWith('{')).toBe(isJson)
   })
 })

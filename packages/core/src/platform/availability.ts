@@ -7,7 +7,7 @@ export const switchedOff = 'HANDOVER=off'
 
 /** Why this process can neither give nor take listeners, or undefined. */
 export function unavailable(): string | undefined {
-  if (/^(off|0|false|no)$/i.test(process.env['HANDOVER'] ?? '')) return switchedOff
+  if (/^\s*(off|0|false|no)\s*$/i.test(process.env['HANDOVER'] ?? '')) return switchedOff
   if ('Bun' in globalThis) return 'Bun has no descriptors to pass'
   if ('Deno' in globalThis) return 'Deno has no descriptors to pass'
   return undefined
