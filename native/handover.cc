@@ -470,6 +470,12 @@ Value DuplicateTo(const CallbackInfo& info) {
   return Answer(info, Try([&] { return dup2(from, to); }));
 }
 
+Value CloseOnExec(const CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadInt(info, 0, &fd)) return {};
+  return Answer(info, Try([&] { return fcntl(fd, F_SETFD, FD_CLOEXEC); }));
+}
+
 Value Lock(const CallbackInfo& info) {
   int fd = -1;
   if (!ReadInt(info, 0, &fd)) return {};
@@ -933,6 +939,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("close", Napi::Function::New(env, Close));
   exports.Set("duplicate", Napi::Function::New(env, Duplicate));
   exports.Set("duplicateTo", Napi::Function::New(env, DuplicateTo));
+  exports.Set("closeOnExec", Napi::Function::New(env, CloseOnExec));
   exports.Set("describe", Napi::Function::New(env, Describe));
   exports.Set("peerCredentials", Napi::Function::New(env, PeerCredentials));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnix));

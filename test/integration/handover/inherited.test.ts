@@ -128,4 +128,16 @@ describe.concurrent('without a keeper', () => {
     const low = [...descriptorsOf(last!)].filter(([number]) => number > 2 && number < 10)
     expect(new Set(low.map(([, target]) => target))).toEqual(new Set(['/dev/null']))
   })
+
+  test('what V8 writes about a process (--prof) is open in that process alone', async () => {
+    using given = new Given()
+    const log = given.folder.at('v8.log')
+    await using program = Program.start(programPath('inherits.mjs'), {
+      execArgv: ['--prof', `--logfile=${log}`], descriptors: { 3: given.file }, env: { HANDOVER_DIR: given.folder.at('control'), WRITES: '3' }
+    })
+    const pids = await reloadTwice(program)
+    const logs = [...descriptorsOf(pids[2]!).values()].filter((target) => target.endsWith('-v8.log'))
+    expect(logs).toHaveLength(1)
+    expect(given.written).toBe(lines(pids))
+  })
 })

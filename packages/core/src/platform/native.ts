@@ -121,6 +121,8 @@ export interface Native {
   duplicate(fd: number): number
   /** dup2(2): `to` becomes a copy of `from`, without FD_CLOEXEC. For standard streams. */
   duplicateTo(from: number, to: number): number
+  /** fcntl(2) F_SETFD FD_CLOEXEC; 0. No process that is started from now on has it. */
+  closeOnExec(fd: number): number
   describe(fd: number): SocketDescription | number
   /** SO_PEERCRED; getpeereid(3) and LOCAL_PEERPID on macOS. */
   peerCredentials(fd: number): PeerCredentials | number

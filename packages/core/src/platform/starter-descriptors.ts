@@ -23,6 +23,10 @@ const firstOwn = 10
 /** At most 252 descriptors are passed on in all (native.ts). */
 const mostNumbers = 200
 
+/** What V8 writes with --prof, --perf-basic-prof and the like: of a whole process, and of each of its threads. */
+const isLogOfV8 = (target: string): boolean => /\/(isolate-?0x[0-9a-f]+-[^/]*|perf-\d+\.map|jit-\d+\.dump)$/.test(target)
+const writesLogs = /--(prof|perf|log)/
+
 interface StarterDescriptor {
   readonly number: number
   /** What it led to: the program may close it, and open something else there. */
@@ -39,7 +43,7 @@ function find(withListeners: boolean): StarterDescriptor[] {
   const all = [...open.values()]
   const [first = 0] = [...open].find(([, target]) => target === eventLoop) ?? []
   const isOfNode = (target: string): boolean =>
-    target.startsWith('anon_inode:') || (target.startsWith('pipe:') && all.indexOf(target) !== all.lastIndexOf(target))
+    target.startsWith('anon_inode:') || isLogOfV8(target) || (target.startsWith('pipe:') && all.indexOf(target) !== all.lastIndexOf(target))
   const begin = firstListenFd + activation().passed
   const numbers = [...open]
     .filter(([number, target]) => number >= begin && number < mostNumbers && target !== nothing && (number < first || !isOfNode(target)))
@@ -57,17 +61,28 @@ function listens(number: number): boolean {
   return typeof described === 'object' && described.listening
 }
 
+/** Undefined: it is closed, as that of the directory that was read. */
+function targetOf(number: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${number}`)
+  } catch {
+    return undefined
+  }
+}
+
+/** V8 opens them without FD_CLOEXEC: each process would have those of all before it. */
+function keepLogsOfV8(): void {
+  if (![...process.execArgv, process.env['NODE_OPTIONS'] ?? ''].some((word) => writesLogs.test(word))) return
+  for (const number of readdirSync('/proc/self/fd').map(Number)) if (isLogOfV8(targetOf(number) ?? '')) native?.closeOnExec(number)
+}
+
 /** What the lowest descriptors of this process lead to, by their numbers, up to the last one that surely was there before any code. */
 function lowest(): Map<number, string> {
   const found = new Map<number, string>()
   let loops = 0
   for (const number of readdirSync('/proc/self/fd').map(Number).sort((a, b) => a - b)) {
-    let target: string
-    try {
-      target = readlinkSync(`/proc/self/fd/${number}`)
-    } catch {
-      continue // it was that of the directory
-    }
+    const target = targetOf(number)
+    if (target === undefined) continue
     found.set(number, target)
     if (target === eventLoop && ++loops === loopsOfNode) return found
   }
@@ -118,6 +133,7 @@ export interface Layout {
 
 /** `first`: at 0, 1, …; `empty`: for numbers at which there is nothing; a descriptor of /dev/null. */
 export function layOut(first: readonly number[], own: readonly number[], empty: number): Layout {
+  keepLogsOfV8()
   const fds: (number | undefined)[] = [...first]
   for (const each of starterDescriptors()) fds[each.number] = isOfUse(each) ? each.number : empty
   let next = firstOwn
