@@ -46,24 +46,34 @@ function hash(text: string): string {
   return value.toString(36)
 }
 
-type Resizable = new (length: number, options: { readonly maxByteLength: number }) => ArrayBuffer
+interface Resizable extends ArrayBuffer {
+  resize(length: number): void
+}
+/** TypeScript has it from ES2024 on. */
+const ResizableBuffer = ArrayBuffer as unknown as new (length: number, options: { readonly maxByteLength: number }) => Resizable
 
 /**
- * Into memory that goes back to the system as such: a resizable ArrayBuffer has pages of its own. Each large block that malloc frees lets
- * glibc keep more for later, here 1.2 MB that nothing needed again. https://man7.org/linux/man-pages/man3/mallopt.3.html (M_MMAP_THRESHOLD)
+ * Into memory that `giveBack` can return: a resizable ArrayBuffer has pages of its own. A plain one waits for V8's next collection, and
+ * each large block that malloc frees lets glibc keep more for later: here 1.2 MB that nothing needs again.
+ * https://man7.org/linux/man-pages/man3/mallopt.3.html (M_MMAP_THRESHOLD)
  */
 function readWhole(fd: number): Buffer {
   const { size } = fstatSync(fd)
-  const bytes = Buffer.from(new (ArrayBuffer as Resizable)(size, { maxByteLength: size }))
+  const bytes = Buffer.from(new ResizableBuffer(size, { maxByteLength: size }))
   let length = 0
   for (let read = -1; read !== 0 && length < size; length += read) read = readSync(fd, bytes, length, size - length, null)
   return bytes.subarray(0, length)
 }
 
+const giveBack = ({ buffer }: Buffer): void => { (buffer as Resizable).resize(0) }
+
 function readText(file: string): string {
   const fd = openSync(file, constants.O_RDONLY)
   try {
-    return readWhole(fd).toString('latin1')
+    const bytes = readWhole(fd)
+    const text = bytes.toString('latin1')
+    giveBack(bytes)
+    return text
   } finally {
     closeSync(fd)
   }
@@ -195,6 +205,7 @@ function compile(file: string, mark: string, afterMs: number): Script | undefine
     const name = `${prefix}${hash(mark)}-${process.version}-${process.arch}-${options}`
     const { extent, cachedData } = findKept(name) ?? {}
     const script = new Script(text, { filename: file, ...(cachedData && { cachedData }) })
+    if (cachedData) giveBack(cachedData)
     const used = script.cachedDataRejected === false ? extent : undefined
     if (used !== '-successor') keepWhenServed(script, name, used, afterMs)
     return script

@@ -7,7 +7,9 @@ const prefix = '.compiled-'
 
 /** Until a server with its control socket in this folder has written it. */
 export async function untilCompiled(folder: string, by: 'start' | 'successor' = 'start'): Promise<void> {
-  const isKept = (name: string): boolean => name.startsWith(prefix) && (by === 'start' || name.endsWith('-successor'))
+  // Until it is whole, its name ends with the number of the process that writes it.
+  const isKept = (name: string): boolean =>
+    name.startsWith(prefix) && !/\.\d+$/.test(name) && (by === 'start' || name.endsWith('-successor'))
   while (!readdirSync(folder).some(isKept)) await sleep(100)
 }
 
