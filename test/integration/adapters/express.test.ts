@@ -121,3 +121,19 @@ test.each([['a server', 'http.createServer()'], ['an app of Koa', 'new Koa()'], 
     try { handover(${given}) } catch ({ code, message }) { console.log(code, message) }`)
   expect(stdout).toMatch(/^HANDOVER_OPTION handover\(\) of @handover\/express was given .+, which is no Express app\. Nothing was changed\. Give it express\(\)\. A server goes to handover\(\) of @handover\/core\.\n$/)
 })
+
+test('a server that is closed while a test has replaced the timers leaves no listener for signals behind', () => {
+  const run = runModule(`import { once } from 'node:events'
+    import express from 'express'
+    import { handover } from '@handover/express'
+    const app = handover(express())
+    const real = setImmediate
+    globalThis.setImmediate = globalThis.setTimeout = globalThis.setInterval = () => ({ unref() { return this }, hasRef: () => false })
+    const server = app.listen(0)
+    await once(server, 'listening')
+    const listened = process.listenerCount('SIGTERM')
+    await new Promise((resolve) => { server.close(resolve) })
+    await new Promise((resolve) => { real(() => real(resolve)) })
+    console.log(listened, process.listenerCount('SIGTERM'), process.listenerCount('SIGINT'), process.listenerCount('SIGHUP'))`)
+  expect(run).toEqual({ stdout: '1 0 0 0\n', stderr: '', status: 0 })
+})

@@ -19,10 +19,13 @@ export interface Clock {
   setImmediate(act: () => void): void
 }
 
+/** A test of an app may replace the global one, and close a server meanwhile: what is done for that must not wait for ever. */
+const immediately = setImmediate
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   setTimeout: (act, ms) => setTimeout(act, ms),
   setInterval: (act, ms) => setInterval(act, ms),
   clear: (timer) => { clearTimeout(timer as NodeJS.Timeout | undefined) },
-  setImmediate: (act) => { setImmediate(act) }
+  setImmediate: (act) => { immediately(act) }
 }
