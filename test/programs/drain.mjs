@@ -77,7 +77,9 @@ async function answer(req, res) {
 }
 const handler = (req, res) => { answer(req, res).catch(() => res.destroy()) }
 
+const upgraded = new Set()
 function onUpgrade(req, socket) {
+  upgraded.add(socket)
   socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
   socket.on('data', (chunk) => socket.write(chunk)).on('end', () => socket.end()).on('error', () => {})
   print('upgrade', { url: req.url })
@@ -89,7 +91,11 @@ async function listenFastify() {
   const [{ default: Fastify }, { default: plugin }] = await Promise.all([import('fastify'), import('@handover/fastify')])
   const app = Fastify({ forceCloseConnections: false, ...JSON.parse(env.SERVER ?? '{}') })
   await app.register(plugin, options)
-  app.addHook('preClose', async () => { print('preClose') })
+  app.addHook('preClose', async () => {
+    print('preClose')
+    // As @fastify/websocket does.
+    for (const socket of upgraded) socket.end('goodbye')
+  })
   app.addHook('onClose', async () => { print('onClose') })
   app.get('/', async () => 'answer to /')
   app.get('/held', async (request) => {

@@ -34,5 +34,8 @@ export const replaceCloseHook = (hook: () => unknown, left: (() => unknown) | un
   generation.replaceCloseHook(hook, left)
 }
 
+/** What the option onClose was given closes an app that says goodbye on its WebSockets then: the drain leaves them to it. */
+export const closesApp = (hook: () => unknown): void => { generation.closesApp(hook) }
+
 /** The function that onMoved() got for this kind takes no more connections, and the kind is free again. */
 export const forgetMoved = (kind: string): void => { generation.forgetMoved(kind) }

@@ -3,7 +3,7 @@
  * re-exports by name, and does nothing else: in the bundle each name loads its own module when it is first used.
  */
 
-export { adoptRequestListener, replaceCloseHook } from './adapters.js'
+export { adoptRequestListener, closesApp, replaceCloseHook } from './adapters.js'
 export { connectControl, connectKeeper, listenerPid, takeName } from './control/control-client.js'
 export type { Client } from './control/control-connections.js'
 export { hiddenHolder, placesElsewhere } from './control/control-files.js'

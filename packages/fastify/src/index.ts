@@ -6,7 +6,7 @@
  */
 
 import { handover as core, type Handover, type HandoverOptions } from '@handover/core'
-import { adoptRequestListener, replaceCloseHook } from '@handover/core/internal'
+import { adoptRequestListener, closesApp, replaceCloseHook } from '@handover/core/internal'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -30,6 +30,8 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
     }
   }
   core(app.server, { ...(logs && { log: (level, line) => { app.log[level](`handover: ${line}`) } }), ...own, onClose })
+  // In hooks preClose, as @fastify/websocket has one.
+  closesApp(onClose)
   // An app that the program has closed is not kept until the end of the process: tests make and close many.
   app.addHook('onClose', async () => { replaceCloseHook(onClose, options.onClose) })
   const moving = own.canMove ? { canMove: own.canMove } : {}

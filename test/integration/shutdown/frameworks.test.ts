@@ -31,6 +31,18 @@ test('Fastify\'s preClose and onClose hooks run after the drain, once, and in th
   expect(order).toEqual(['state draining', 'draining', 'state closing', 'preClose', 'onClose', 'closed'])
 })
 
+test('preClose says goodbye on upgraded connections at a stop, long before the deadline', async () => {
+  const { program, client, stop } = await start({ kind: 'fastify', options: { drainTimeout: 60_000 } })
+  const upgraded = await client()
+  await upgraded.request('/echo', { headers: 'Connection: Upgrade\r\nUpgrade: echo\r\n' }).received(/ 101 [^]*\r\n\r\n$/)
+  await stop()
+  expect(await upgraded.over).toBe('closed')
+  expect(upgraded.text).toMatch(/goodbye$/)
+  const report = await endsWell(program)
+  expect(report).toMatchObject({ connections: { open: 1, drained: 1, cut: 0 } })
+  expect(report.durations.drain).toBeLessThan(30_000)
+})
+
 test('Fastify\'s hooks run once in each process over a reload', async () => {
   const { program } = await start({ kind: 'fastify', options: { linger: 100 } })
   await program.hangUp()

@@ -42,7 +42,7 @@ describe.concurrent('connections that are left to the program', () => {
     }
     await app.program.closed
     expect(steps(pid)).toEqual(['2 open', 'closed'])
-    expect(final(app)).toMatchObject({ connections: { open: 2, drained: 2, cut: 0, stayed: { "left to the program's own listeners": 2 } } })
+    expect(final(app)).toMatchObject({ connections: { open: 2, drained: 2, cut: 0, stayed: { 'left to the program itself': 2 } } })
     expect(final(app).durations.drain).toBeLessThan(30_000)
   })
 
@@ -69,7 +69,7 @@ describe.concurrent('connections that are left to the program', () => {
     for (const client of clients) await client.over
     await app.program.closed
     expect(steps(pid)).toEqual(['2 open', 'closed'])
-    expect(app.stderr).toMatch(/cutting 2 connections that the program's own listeners have not closed/)
+    expect(app.stderr).toMatch(/cutting 2 connections that the program itself has not closed/)
     expect(app.stderr).not.toMatch(/handover: (warn|error)/)
   })
 })

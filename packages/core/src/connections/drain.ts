@@ -43,7 +43,7 @@ export class Drain {
   readonly result = nothingDrained()
   /** How often a connection was looked at. */
   looks = 0
-  /** What the program's own listeners for the signal are to end. */
+  /** What the program itself is to end. */
   readonly left = new Set<net.Socket>()
   readonly #of: TrackedServer
   readonly lingerMs: number

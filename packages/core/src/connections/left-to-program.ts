@@ -1,14 +1,16 @@
 /**
- * Connections whose end the program alone knows: what was upgraded (a WebSocket, a tunnel), and those of a protocol of its own. The
- * program's own listeners for SIGTERM say goodbye on them. Where there are such listeners, the drain leaves these connections to them.
+ * Connections whose end the program alone knows: what was upgraded (a WebSocket, a tunnel), and those of a protocol of its own. Its own
+ * listeners for SIGTERM say goodbye on them, or its app does as it closes: where there are such, the drain leaves these connections to
+ * them.
  */
 
 import type net from 'node:net'
 import { hasParser } from '../platform/node/connection-handle.js'
+import type { Clock } from '../platform/clock.js'
 import type { Connection } from './connection.js'
 
 export interface ProgramsEnd {
-  /** Whether the program has listeners of its own that hear the signal after the drain. */
+  /** Whether the program has such listeners, which hear the signal after the drain, or such an app. */
   readonly programEnds?: () => boolean
 }
 
@@ -22,4 +24,24 @@ export const isLeft = (socket: net.Socket, connection: Connection, { programEnds
 export function areLeft(connections: Iterable<readonly [net.Socket, Connection]>, { programEnds }: ProgramsEnd): boolean {
   for (const each of connections) if (!isForProgram(...each)) return false
   return programEnds?.() === true
+}
+
+interface Cut {
+  readonly host: { readonly clock: Clock }
+  readonly log: (level: 'info', line: string) => void
+}
+
+/**
+ * The program may wait for their end before it goes on with its cleanup: after this time what is still open is cut, unless the result is
+ * called before.
+ */
+export function cutLeftIn(
+  ms: number, drains: readonly { readonly left: ReadonlySet<net.Socket> }[], { host: { clock }, log }: Cut
+): () => void {
+  const timer = clock.setTimeout(() => {
+    const open = drains.flatMap((drain) => [...drain.left]).filter((socket) => !socket.destroyed)
+    if (open.length > 0) log('info', `cutting ${open.length} connection${open.length === 1 ? '' : 's'} that the program itself has not closed`)
+    for (const socket of open) socket.destroy()
+  }, ms).unref()
+  return () => { clock.clear(timer) }
 }

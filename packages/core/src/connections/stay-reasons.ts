@@ -18,7 +18,7 @@ const texts = {
   vetoed: 'vetoed by canMove',
   givenBack: 'given back by the successor',
   clientDoesNotRead: 'its client does not read',
-  leftToProgram: "left to the program's own listeners",
+  leftToProgram: 'left to the program itself',
   // Why none moves, or none any more.
   movingIsOff: 'moving is off',
   notTaken: 'not taken by the successor',

@@ -65,6 +65,8 @@ export class GenerationContext implements ProcessContext {
   /** The successor of the reload that runs. */
   launched: LaunchedSuccessor | undefined
   readonly closeHooks = new Set<() => unknown>()
+  /** Of these: each closes an app, which says goodbye on its WebSockets then. */
+  readonly appHooks = new WeakSet<() => unknown>()
   readonly support: Support
   readonly lifecycle = new Lifecycle((from, to) => { this.#moved(from, to) })
   readonly registry = new ListenerRegistry()

@@ -84,6 +84,10 @@ export class Generation implements Handover {
     if (left) closeHooks.add(left)
   }
 
+  closesApp(hook: () => unknown): void {
+    this.#context.appHooks.add(hook)
+  }
+
   /** A line where those of this process go. */
   log(level: LogLevel, line: string): void {
     this.#context.log(level, line)

@@ -67,7 +67,7 @@ export function finish(context: GenerationContext, served: ServingSuccessor | un
   const shutdown = new Shutdown(context, {
     older: context.startup,
     runCloseHooks: (deadline) => runCloseHooks(context, deadline),
-    programEnds: () => context.signals.awaited !== undefined,
+    programEnds: () => [...context.closeHooks].some((hook) => context.appHooks.has(hook)) || context.signals.awaited !== undefined,
     farewell: (leftMs) => farewell(context, leftMs),
     draining: (drain) => { context.emit('draining', drain) },
     undone: (error, report) => { undone(context, error, report) }

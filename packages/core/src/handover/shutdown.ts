@@ -9,6 +9,7 @@ import { ConnectionSender } from '../connections/connection-sender.js'
 import { speaksHttp2 } from '../connections/connection.js'
 import { sum } from '../connections/drain-result.js'
 import { drainAll, type Drain, type DrainOptions } from '../connections/drain.js'
+import { cutLeftIn } from '../connections/left-to-program.js'
 import { HandoverError, textOf } from '../errors.js'
 import { holdOpen } from '../platform/node/connection-handle.js'
 import { movesKind } from '../options.js'
@@ -20,9 +21,6 @@ import { mostCutNamed, noState, shortened, type Report, type StopSignal } from '
 import { announce } from './announcements.js'
 import type { ProcessContext } from './process-context.js'
 import { openUndoWindow, undo, type ServingSuccessor, type UndoWindow } from './undo.js'
-
-/** How long the program's own listeners have at least to say goodbye on the connections that the drain leaves to them. */
-const leastForProgramMs = 1_000
 
 /** What the event `draining` tells. */
 export interface Draining {
@@ -45,7 +43,7 @@ export interface ShutdownSurroundings {
   }
   /** Runs the program's close hooks. False where the deadline cut them. */
   runCloseHooks(deadline: Deadline): Promise<boolean>
-  /** Whether the program has listeners of its own for the signal. */
+  /** Whether the program itself says goodbye: in its listeners for the signal, or as its app closes. */
   programEnds(): boolean
   /** Lets the program's own listeners for this signal, if any, end the process. Resolves where they do not within `leftMs`. */
   farewell(leftMs: number): Promise<StopSignal | undefined>
@@ -159,7 +157,10 @@ export class Shutdown {
     if (!older.predecessorServesOn) await this.#sendLast(this.#reserved())
     await this.mover?.closed()
     lifecycle.move('draining', { is: 'closing' })
-    const hooksEnded = await this.#around.runCloseHooks(this.#reserved())
+    const closing = this.#reserved()
+    const spare = cutLeftIn(left(closing) / 2, this.#drains, this.#context)
+    const hooksEnded = await this.#around.runCloseHooks(closing)
+    spare()
     const report = { ...this.#finalReport(), ...(!hooksEnded && { cleanupCut: 'close hooks' as const }) }
     lifecycle.move('closing', { is: 'ended' })
     announce(this.#context, report)
@@ -171,17 +172,10 @@ export class Shutdown {
     }
     registry.unlinkFiles()
     for (const drain of this.#drains) drain.end()
-    host.clock.setTimeout(() => { this.#cutLeft() }, Math.max(leastForProgramMs, left(this.#deadline))).unref()
+    cutLeftIn(Math.max(1_000, left(this.#deadline) / 2), this.#drains, this.#context)
     const cleanupCut = await this.#around.farewell(left(this.#deadline) + this.#reserveMs)
     if (cleanupCut) this.#context.publish({ ...report, cleanupCut })
     host.exit()
-  }
-
-  /** The program may wait for their end: what comes after it in its cleanup still has time. */
-  #cutLeft(): void {
-    const open = this.#drains.flatMap((drain) => [...drain.left]).filter((socket) => !socket.destroyed)
-    if (open.length > 0) this.#context.log('info', `cutting ${open.length} connection${open.length === 1 ? '' : 's'} that the program's own listeners have not closed`)
-    for (const socket of open) socket.destroy()
   }
 
   /** What is left of `drainTimeout`, and at least the reserve. */
