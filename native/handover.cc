@@ -866,6 +866,7 @@ struct Watched {
   std::atomic<int> senders[kSenders];
   std::atomic<int> count;
   struct sigaction before;
+  bool noted = false;
 };
 Watched watched[NSIG];
 
@@ -895,7 +896,11 @@ Value WatchSenders(const CallbackInfo& info) {
   if (error < 0) return Answer(info, error);
   if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == NoteSender) return Answer(info, 0);
   if (!(now.sa_flags & SA_SIGINFO) && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN)) return Answer(info, -EINVAL);
-  watched[signum].before = now;
+  Watched& signal = watched[signum];
+  // Another one stands over ours (that of another copy of this file): over it in turn, each would call the other for ever.
+  if (signal.noted && now.sa_sigaction != signal.before.sa_sigaction) return Answer(info, 0);
+  signal.before = now;
+  signal.noted = true;
   now.sa_sigaction = NoteSender;
   now.sa_flags |= SA_SIGINFO;
   return Answer(info, Try([&] { return sigaction(signum, &now, nullptr); }));

@@ -255,6 +255,19 @@ describe('the addon', () => {
   })
 })
 
+it('two copies of it in one process hear of the sender of a signal, however often each is told to, and so does the program', () => {
+  const other = path.join(directory(), 'handover.node')
+  cpSync(file, other)
+  const script = `
+    const [one, two] = [process.argv[1], process.argv[2]].map((file) => require(file))
+    process.on('SIGHUP', () => { console.log(one.takeSenders(1)[0] === process.pid, two.takeSenders(1)[0] === process.pid); process.exit(7) })
+    for (const each of [one, two, one, two, one]) if (each.watchSenders(1) !== 0) throw new Error('it is not watched')
+    process.kill(process.pid, 'SIGHUP')
+    setTimeout(() => undefined, 10_000)`
+  const { status, signal, stdout } = spawnSync(process.execPath, ['-e', script, file, other], { encoding: 'utf8' })
+  expect([status, signal, stdout]).toEqual([7, null, 'true true\n'])
+})
+
 describe('a wait does not outlive', () => {
   const load = `const native = require(${JSON.stringify(file)}); const [a, b] = native.socketPair();`
 
