@@ -45,21 +45,26 @@ function adopt<T extends net.Server | dgram.Socket>(server: T, options: Handover
   return server
 }
 
+// A test of a program may put something of its own in the place of each.
+const value = (member: unknown): PropertyDescriptor => ({ value: member, writable: true, configurable: true })
+const get = (read: () => unknown): PropertyDescriptor => ({ get: read, configurable: true })
+
 /** Makes a server reloadable, and is the object of this process. Throws HANDOVER_OPTION. See HandoverFunction. */
 export const handover = Object.defineProperties(adopt, {
-  generation: { get: () => generation.generation },
-  state: { get: () => generation.state },
-  lastReport: { get: () => generation.lastReport },
-  events: { value: generation.events },
-  reload: { value: (...args: Parameters<Handover['reload']>) => generation.reload(...args) },
-  ready: { value: () => { generation.ready() } },
-  stop: { value: () => generation.stop() },
-  move: { value: (...args: Parameters<Handover['move']>) => generation.move(...args) },
-  onMoved: { value: (...args: Parameters<Handover['onMoved']>) => { generation.onMoved(...args) } },
-  share: { value: (name: string, section: Section) => { generation.share(name, section) } },
-  peer: { value: generation.peer },
-  aggregate: { value: (name: string, options: AggregateOptions<unknown>) => generation.aggregate(name, options) },
-  service: { get: () => generation.service }
+  name: value('handover'),
+  generation: get(() => generation.generation),
+  state: get(() => generation.state),
+  lastReport: get(() => generation.lastReport),
+  events: value(generation.events),
+  reload: value((...args: Parameters<Handover['reload']>) => generation.reload(...args)),
+  ready: value(() => { generation.ready() }),
+  stop: value(() => generation.stop()),
+  move: value((...args: Parameters<Handover['move']>) => generation.move(...args)),
+  onMoved: value((...args: Parameters<Handover['onMoved']>) => { generation.onMoved(...args) }),
+  share: value((name: string, section: Section) => { generation.share(name, section) }),
+  peer: value(generation.peer),
+  aggregate: value((name: string, options: AggregateOptions<unknown>) => generation.aggregate(name, options)),
+  service: get(() => generation.service)
 }) as HandoverFunction
 
 /** `handover.events`: an EventEmitter of HandoverEvents. */

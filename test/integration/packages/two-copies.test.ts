@@ -55,3 +55,12 @@ test('loaded anew in one world after the other, as Jest loads it for each file o
     server.close()`)
   expect(run).toEqual({ stdout: 'hello 1 serving 2\n', stderr: '', status: 0 })
 })
+
+test('a test of a program may replace each member of the object of the process, as vi.spyOn() and sinon.stub() do', () => {
+  const run = runModule(`import { handover } from '@handover/core'
+    const ofAnyFunction = ['length', 'name', 'arguments', 'caller', 'prototype']
+    const members = Object.entries(Object.getOwnPropertyDescriptors(handover)).filter(([name]) => !ofAnyFunction.includes(name))
+    for (const [name, { get }] of members) Object.defineProperty(handover, name, get ? { get: () => 'replaced' } : { value: 'replaced' })
+    console.log(members.length, members.every(([name]) => handover[name] === 'replaced'))`)
+  expect(run).toEqual({ stdout: '13 true\n', stderr: '', status: 0 })
+})
