@@ -11,7 +11,7 @@ import { describe, expect, test } from 'vitest'
 import { coreFile } from '../../helpers/built.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, type ProgramEvent, programPath, waitFor } from '../../helpers/program.js'
-import { listening, release, world } from '../../helpers/world.js'
+import { listening, release, root, world } from '../../helpers/world.js'
 
 function moveLink(link: string, to: string): void {
   symlinkSync(to, `${link}.new`)
@@ -37,6 +37,25 @@ describe('a reload starts what is there now', () => {
     moveLink(current, release(folder, 'three'))
     await program.hangUp()
     expect(await listening(program, 3)).toMatchObject({ version: 'three', port })
+  })
+
+  test('where the permission model of Node lets the program see its own files alone, and PWD is that of another process', async () => {
+    using folder = new Folder()
+    writeFileSync(folder.at('app.mjs'), `
+      import http from 'node:http'
+      const { handover } = await import(${JSON.stringify(import.meta.resolve('@handover/core'))})
+      const { print, printEvents } = await import(${JSON.stringify(import.meta.resolve('../../programs/print.mjs'))})
+      printEvents(handover)
+      handover(http.createServer()).listen(0, '127.0.0.1', () => { print('listening', { cwd: process.cwd() }) })`)
+    const flags = process.allowedNodeEnvironmentFlags
+    const permission = [flags.has('--permission') ? '--permission' : '--experimental-permission', '--allow-addons', ...(flags.has('--allow-net') ? ['--allow-net'] : [])]
+    await using program = Program.start(folder.at('app.mjs'), {
+      execArgv: [...permission, `--allow-fs-read=${root}/*`, `--allow-fs-read=${folder.path}/*`], cwd: '/', env: { PWD: '/usr' }
+    })
+    await listening(program)
+    await program.hangUp()
+    expect(await listening(program, 2)).toMatchObject({ cwd: '/' })
+    expect(program.stderr).not.toContain('is gone')
   })
 
   test('with an absolute path through the link', async () => {

@@ -45,20 +45,29 @@ function real(file: string): string | undefined {
   }
 }
 
+/** Both are there, and are one file. */
+function isSame(one: string, other: string): boolean {
+  const found = real(one)
+  return found !== undefined && found === real(other)
+}
+
+/** The permission model of Node keeps this process from looking. It may be there, and a start of it shows whether it is. */
+const mayNotLook = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ERR_ACCESS_DENIED'
+
 export function isExecutable(file: string): boolean {
   try {
     accessSync(file, constants.X_OK)
     return statSync(file).isFile()
-  } catch {
-    return false
+  } catch (error) {
+    return mayNotLook(error)
   }
 }
 
 function isDirectory(file: string): boolean {
   try {
     return statSync(file).isDirectory()
-  } catch {
-    return false
+  } catch (error) {
+    return mayNotLook(error)
   }
 }
 
@@ -85,7 +94,7 @@ export function startingPoint(): StartingPoint {
   } catch {
     physical = logical ?? '/' // it was removed
   }
-  const said = logical !== undefined && path.isAbsolute(logical) && real(logical) === real(physical) ? logical : undefined
+  const said = logical !== undefined && path.isAbsolute(logical) && isSame(logical, physical) ? logical : undefined
   const guessed = said === undefined ? (byOtherWords(physical) ?? byLinks(physical)) : undefined
   const cwd = said ?? guessed ?? physical
   const place = { cwd, physical }
@@ -98,7 +107,7 @@ export function startingPoint(): StartingPoint {
       .map((folder) => path.join(folder, process.argv0))
       .filter(isExecutable)
       .slice(0, 1)
-  const found = searched.filter((candidate) => real(candidate) === real(process.execPath))
+  const found = searched.filter((candidate) => isSame(candidate, process.execPath))
   const nodes = [...new Set([...found.flatMap((file) => throughLink(place, file) ?? []), ...found, process.execPath])]
   return {
     ...place,
