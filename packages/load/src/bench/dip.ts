@@ -103,6 +103,8 @@ async function started(child: ChildProcess, port: number, reload: () => void): P
 }
 
 const server = `require('http').createServer((request, response) => { response.end(String(process.pid)) })`
+const express = `((app) => app.get('/', (request, response) => { response.send(String(process.pid)) }))(require('express')())`
+const expressFolder = path.join(path.dirname(createRequire(import.meta.url).resolve('express/package.json')), '..')
 
 /** The newest process says its pid. */
 async function startPlain(folder: string): Promise<Contender> {
@@ -118,19 +120,19 @@ async function startPlain(folder: string): Promise<Contender> {
   return { ...contender, end: async () => { process.kill(pid); await ended } }
 }
 
-async function startKept(folder: string): Promise<Contender> {
+async function startKept(folder: string, app = server): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'kept.cjs')]
-  writeFileSync(file, `${server}.listen(${port}, '127.0.0.1')`)
-  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
+  writeFileSync(file, `${app}.listen(${port}, '127.0.0.1')`)
+  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '', NODE_PATH: expressFolder }
   const child = spawn(process.execPath, [cli, 'run', '--name', 'dip', file], { env, stdio: 'ignore' })
   return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady: () => spareIsReady('dip', env) }
 }
 
-async function startCluster(folder: string): Promise<Contender> {
+async function startCluster(folder: string, app = server): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'cluster.cjs')]
   writeFileSync(file, `
     const cluster = require('cluster')
-    if (!cluster.isPrimary) ${server}.listen(${port}, '127.0.0.1')
+    if (!cluster.isPrimary) ${app}.listen(${port}, '127.0.0.1')
     else {
       let serving = cluster.fork()
       process.on('SIGHUP', () => {
@@ -138,7 +140,7 @@ async function startCluster(folder: string): Promise<Contender> {
         next.once('listening', () => { serving.disconnect(); serving = next })
       })
     }`)
-  const child = spawn(process.execPath, [file], { stdio: 'ignore' })
+  const child = spawn(process.execPath, [file], { env: { ...process.env, NODE_PATH: expressFolder }, stdio: 'ignore' })
   return await started(child, port, () => { child.kill('SIGHUP') })
 }
 
@@ -183,6 +185,8 @@ const contenders: Readonly<Record<string, { start: (folder: string) => Promise<C
   'handover, plain': { start: startPlain },
   'handover run': { start: startKept },
   'node:cluster': { start: startCluster },
+  'handover run, Express': { start: async (folder) => await startKept(folder, express) },
+  'node:cluster, Express': { start: async (folder) => await startCluster(folder, express) },
   'nginx': { start: startNginx, needs: 'nginx', isSilent: true },
   'haproxy': { start: startHaproxy, needs: 'haproxy', isSilent: true },
   'no reload, a Node boots': { start: startAlone, isSilent: true }
