@@ -3,7 +3,7 @@
  * every process.
  */
 
-import { readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { get } from '../helpers/ask.js'
@@ -41,6 +41,18 @@ test('a successor that boots when the keeper is killed ends, and its predecessor
   await waitFor(() => next.left.length === 2)
   expect(await next.reload('--bake', '0')).toMatchObject({ ok: true, switched: [{ from: { pid: worker!.pid } }] })
   expect(await next.stop()).toEqual({ code: 0, signal: null })
+})
+
+test('a worker whose control socket cannot be made says that the next keeper would not find it, and says no other thing when its keeper is killed', async () => {
+  await using app = await KeptApp.start(kept, { workers: 1 })
+  // As on a disk that is full: the path of the keeper stays.
+  chmodSync(path.join(app.folder, 'sockets'), 0o755)
+  expect(await app.hangUp()).toMatchObject({ ok: true })
+  const [, pid] = await app.program.stderrMatching(/expected 0700\. If the keeper is killed, the next one does not find process (\d+), which has the port\. Give it that mode/)
+  process.kill(app.program.pid, 'SIGKILL')
+  await app.program.stderrMatching(/is gone\. Process (\d+) \(generation 2\) keeps serving .*; no connection was lost\. The next one does not find this process, .* \(kill \1\)\.$/m)
+  expect(exists(Number(pid))).toBe(true)
+  expect(app.stderr).not.toContain('it finds its workers')
 })
 
 test('a successor that must not serve and whose predecessor has died is ended, and another one is started', async () => {

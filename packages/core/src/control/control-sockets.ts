@@ -33,6 +33,8 @@ export interface ControlSocketsSide extends Pick<Required<ControlSide>, 'keeperC
   hasName(): boolean
   /** Whether it belongs to a keeper, which finds it. */
   isKept(): boolean
+  /** Whether that keeper may be followed by another one, which finds it by its own socket alone. */
+  outlivesKeeper(): boolean
   /** Of the named socket. */
   readonly named: Required<Omit<ControlSide, 'keeperCalled' | 'userChanged'>>
 }
@@ -200,8 +202,19 @@ export class ControlSockets {
       this.#ownRetry.stop()
     } catch (error) {
       this.closeOwn()
-      this.#ownRetry.failed(`this process is not seen by \`handover status\` while it drains: ${(error as Error).message}`)
+      this.#ownRetry.failed(this.#withoutOwn(error as Error))
     }
+  }
+
+  /** Whether the next keeper finds this process. */
+  get hasOwn(): boolean {
+    return this.#own !== undefined
+  }
+
+  #withoutOwn(error: Error): string {
+    if (!this.#side.outlivesKeeper()) return `this process is not seen by \`handover status\` while it drains: ${error.message}`
+    const todo = error instanceof PlaceProblem ? ` ${error.todo}` : ''
+    return `${withoutStop(error.message)}. If the keeper is killed, the next one does not find process ${this.#side.host.pid}, which has the port.${todo}`
   }
 
   closeOwn(): void {
@@ -239,7 +252,7 @@ export class ControlSockets {
   }
 
   #warnOfOwn(line: string): void {
-    if (this.#side.hasName()) this.#side.named.warn(line)
+    if (this.#side.hasName() || this.#side.outlivesKeeper()) this.#side.named.warn(line)
   }
 
   readonly #onExit = (): void => { this.closeOwn() }

@@ -162,6 +162,8 @@ export class GenerationContext implements ProcessContext {
       name: () => (this.keeper ? undefined : this.settings.name),
       hasName: () => this.settings.name !== undefined,
       isKept: () => this.keeper !== undefined || this.lostKeeper !== undefined,
+      // The end of PID 1 is that of its container.
+      outlivesKeeper: () => ((this.keeper ?? this.lostKeeper)?.keeper ?? 1) !== 1,
       keeperCalled: (keeper) => { entries.keeperCalled(keeper) },
       named: {
         called: (caller) => entries.called(caller),

@@ -52,7 +52,7 @@ export function keptBy(context: GenerationContext, seat: KeeperSeat): KeeperLink
 }
 
 function keeperGone(context: GenerationContext, seat: KeeperSeat, expected: boolean): void {
-  const { registry, host, lifecycle, log } = context
+  const { registry, host, lifecycle, controlSockets, log } = context
   context.lostKeeper = seat
   context.keeper = undefined
   registry.filesAreKept = false
@@ -65,7 +65,10 @@ function keeperGone(context: GenerationContext, seat: KeeperSeat, expected: bool
   context.spares.close()
   if (expected) return
   const serves = lifecycle.state.is === 'serving' ? `${keepsServing(context)}. ` : ''
-  log('warn', `the keeper (process ${seat.keeper}) is gone. ${serves}Start it again, in the same way: it finds its workers.`)
+  const todo = controlSockets.hasOwn
+    ? 'Start it again, in the same way: it finds its workers'
+    : `The next one does not find this process, whose control socket could not be made: repair that, or end this process first (kill ${host.pid})`
+  log('warn', `the keeper (process ${seat.keeper}) is gone. ${serves}${todo}.`)
 }
 
 /** A keeper takes this process for its worker: it was started after the former keeper was gone, or replaces it. */
