@@ -262,10 +262,14 @@ describe('the service', () => {
 })
 
 describe('where Handover is switched off', () => {
-  it('share(), peer, aggregate() and service may be used all the same', async () => {
+  it('share(), peer, aggregate() and service may be used all the same, and anew for each app that a test makes', async () => {
     app = await Sharing.start(`
-      handover.share('thing', { checkpoint: 10, save: () => 1, restore() {} })
-      const sum = handover.aggregate('sum', { own: () => 3, add: (a, b) => a + b })
+      let sum
+      for (const own of [1, 2, 3]) {
+        handover.share('thing', { checkpoint: 10, save: () => 1, restore() {} })
+        sum = handover.aggregate('sum', { own: () => own, add: (a, b) => a + b })
+        handover.onMoved('chat', () => undefined)
+      }
       routes['/off'] = async () => ({ sum: await sum.total(), sent: handover.peer.send('hello', 1), service: handover.service, state: handover.state })`, { load: false, env: { HANDOVER: 'off' } })
     const { body: first } = await app.get('/off')
     const { body: second } = await app.get('/off')

@@ -25,6 +25,7 @@ import type { KeeperLink, KeeperSeat } from '../keeper-link/keeper-link.js'
 import { ListenerRegistry } from '../listeners/listener-registry.js'
 import { ServedPaths } from '../listeners/served-paths.js'
 import { movesKind, SettingsOfProcess, type HandoverOptions, type LogLevel, type Settings } from '../options.js'
+import { switchedOff } from '../platform/availability.js'
 import { debug } from '../platform/debug.js'
 import { isTlsServer } from '../platform/on-demand.js'
 import { writeStderr } from '../platform/stderr-relay.js'
@@ -115,6 +116,7 @@ export class GenerationContext implements ProcessContext {
       author: () => ({ version: this.statusReader.version, generation: this.self.generation }),
       kept: () => this.keeper,
       requests: () => requestCounts.total,
+      isOff: host.unavailable === switchedOff,
       warn: this.#warn
     })
     this.requests = this.#requestHandler(entries)

@@ -13,6 +13,7 @@ import type { Host } from '../handover/host.js'
 import { hookBind, installBindHook } from '../listeners/bind-hook.js'
 import { installListenHook } from '../listeners/listen-hook.js'
 import { checkReloadOptions, type HandoverOptions, type LogLevel } from '../options.js'
+import { switchedOff } from '../platform/availability.js'
 import { inspectorUrl } from '../platform/inspector-port.js'
 import type { LifecycleState } from '../protocol/lifecycle.js'
 import type { Report } from '../protocol/report.js'
@@ -167,7 +168,8 @@ export class Generation implements Handover {
   }
 
   onMoved(kind: string, take: OnMoved): void {
-    const { applicationMoves, startup, lifecycle, log } = this.#context
+    const { applicationMoves, startup, lifecycle, log, host } = this.#context
+    if (host.unavailable === switchedOff) applicationMoves.forget(kind)
     applicationMoves.onMoved(kind, take)
     if (startup.adopter && lifecycle.state.is === 'serving') {
       log('warn', `onMoved("${kind}") was called when this process served already: its predecessor kept the connections of this kind. Call it before listen().`)

@@ -12,7 +12,7 @@ import type { Peer } from '../protocol/handover-messages.js'
 import type { CountedBy } from '../protocol/keeper-messages.js'
 import { listed, type StateReport } from '../protocol/report.js'
 import { ProcessExchange, readTold, withFile, type CountGatherer, type ExchangeSide } from './aggregates/aggregate-exchange.js'
-import type { Aggregate, AggregateOptions } from './aggregates/aggregate.js'
+import { Aggregates, type Aggregate, type AggregateOptions } from './aggregates/aggregate.js'
 import { PeerMessages } from './peer-messages.js'
 import { CheckpointTimer, type CheckpointKeeper } from './sections/checkpoint-timer.js'
 import { readsPlain } from './sections/plain-value.js'
@@ -35,14 +35,13 @@ export interface SharedStateSide extends ExchangeSide {
   kept(): (CountGatherer & CheckpointKeeper) | undefined
   /** Begun in this process since it started. */
   requests(): number
+  /** Everything is off. A program that is tested so may declare the same for each app that it makes. */
+  readonly isOff: boolean
 }
 
 export class SharedState {
   readonly #side: SharedStateSide
-  readonly #sections = new Sections(({ name }) => {
-    this.restoring.declared(name)
-    if (this.#isServing) this.#checkpointing.start()
-  })
+  readonly #sections: Sections
   readonly #saving: SectionSaver
   readonly #checkpointing: CheckpointTimer
   /** What the predecessor saved; empty where nothing was offered. */
@@ -61,6 +60,10 @@ export class SharedState {
   constructor(side: SharedStateSide) {
     const warn = (line: string): void => { side.warn(line) }
     this.#side = side
+    this.#sections = new Sections(({ name }) => {
+      this.restoring.declared(name)
+      if (this.#isServing) this.#checkpointing.start()
+    }, side.isOff)
     this.#saving = new SectionSaver(this.#sections, () => side.author(), warn)
     this.restoring = new SectionRestorer(this.#sections, warn)
     this.peers = new PeerMessages(warn)
@@ -83,7 +86,8 @@ export class SharedState {
   /** Throws HANDOVER_OPTION. */
   aggregate<T>(name: string, options: AggregateOptions<T>): Aggregate<T> {
     if (name === serviceTopic) throw optionError(`aggregate('${serviceTopic}') has the name of Handover's own count, which handover.service shows`, 'Give another name')
-    return this.#exchange.aggregates.aggregate(name, options)
+    const aggregates = this.#side.isOff ? new Aggregates({ ask: () => Promise.resolve([]) }, id) : this.#exchange.aggregates
+    return aggregates.aggregate(name, options)
   }
 
   service(generation: number): Service {

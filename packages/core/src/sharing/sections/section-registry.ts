@@ -30,9 +30,12 @@ const known = new Set([...options, ...functions])
 export class Sections {
   readonly #declared = new Map<string, DeclaredSection>()
   readonly #added: (section: DeclaredSection) => void
+  readonly #mayRepeat: boolean
 
-  constructor(added: (section: DeclaredSection) => void) {
+  /** `mayRepeat`: the last section of a name counts, and the others are no error. */
+  constructor(added: (section: DeclaredSection) => void, mayRepeat = false) {
     this.#added = added
+    this.#mayRepeat = mayRepeat
   }
 
   /** Throws HANDOVER_OPTION. */
@@ -45,7 +48,7 @@ export class Sections {
       const meant = options.find((option) => isTypo(key, option))
       if (meant !== undefined) throw optionError(`section "${name}" has ${key}, which is no option of a section`, `Give ${meant}, or call it something else`)
     }
-    if (this.#declared.has(name)) throw optionError(`share("${name}") was called twice`, 'Give each section a name of its own')
+    if (this.#declared.has(name) && !this.#mayRepeat) throw optionError(`share("${name}") was called twice`, 'Give each section a name of its own')
     if (this.#declared.size >= mostSections) throw optionError(`share("${name}") is section ${mostSections + 1}, and there may be ${mostSections}`, 'Put what belongs together into one section, as a Map or a stream')
     for (const key of functions) if (section[key] !== undefined && typeof section[key] !== 'function') throw optionError(`${key} of section "${name}" is ${inspect(section[key])}`, 'Give a function')
     if (!section.save && !section.restore) throw optionError(`section "${name}" has neither save nor restore`, 'Give at least one of them')
