@@ -26,6 +26,7 @@ export interface Settings {
   readonly limits?: Readonly<Record<string, unknown>>
   readonly ticketKeys?: string
   readonly veto?: boolean
+  readonly closes?: boolean
   readonly upgrade?: boolean
 }
 

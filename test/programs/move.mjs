@@ -4,6 +4,7 @@
 //   listen    places: 127.0.0.1:0, [::1]:0, unix:/path
 //   options   HandoverOptions; server: options for createServer; limits: what is set on the server; ticketKeys: base64
 //   veto      true: canMove says no to the connections that asked for /stay, and throws for those that asked for /throw
+//   closes    true: it closes its server at its drain
 //   block     a file: at its drain the first generation stands still, its event loop too, until that file exists
 // Routes: /  /held  /slow?ms=  /never  /streaming  /events  /body /hash /unread /tls /early (POST)  /big  /raw  /hijack  /listen  /no-probes  /stay  /throw  /keep-alive
 //         /count (open connections)  /ticket-keys  /after (asks for its client when it is released)  and an echo for upgraded connections.
@@ -186,5 +187,6 @@ for (const place of places) {
     server = watch(await make())
     await new Promise((resolve, reject) => server.once('error', reject).listen(place, resolve))
   }
+  if (settings.closes) handover.events.on('draining', () => { server.close() })
   print('listening', { address: server.address() })
 }

@@ -300,3 +300,12 @@ test('a program that goes on after its answer can still ask whose request it was
   await nextAnswer(busy)
   expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 2 } })
 })
+
+test.each(['http', 'https', 'fastify'])('a program that closes its server of %s at its drain, as many do, closes no connection that moves', async (kind) => {
+  const moving = await Moving.start({ kind, closes: true })
+  const clients = [await moving.idleClient(), await moving.idleClient()]
+  await moving.reload()
+  await moving.arrived(2)
+  for (const client of clients) await goesOn(client)
+  expect(await moving.report()).toMatchObject({ connections: { open: 2, moved: 2 } })
+})

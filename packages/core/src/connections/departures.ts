@@ -51,6 +51,18 @@ function letGo(this: net.Socket): net.Socket {
   return this.destroy()
 }
 
+/** A program may call `server.close()` at 'draining', which would close the idle connections that are about to move. */
+function keepIdle(server: net.Server): () => void {
+  const name = 'closeIdleConnections'
+  if (!(name in server)) return () => undefined
+  const own = Object.getOwnPropertyDescriptor(server, name)
+  Object.defineProperty(server, name, { value: () => undefined, configurable: true, writable: true })
+  return () => {
+    Reflect.deleteProperty(server, name)
+    if (own) Object.defineProperty(server, name, own)
+  }
+}
+
 export class Departures {
   readonly #of: TrackedServer
   readonly #route: Route
@@ -58,12 +70,14 @@ export class Departures {
   /** To be looked at. */
   readonly #candidates: Set<net.Socket>
   readonly #sessions = new Map<net.Socket, SessionDeparture>()
+  readonly #mayCloseIdle: () => void
   #over = false
 
   constructor(of: TrackedServer, route: Route, drain: DepartureSide) {
     this.#of = of
     this.#route = route
     this.#drain = drain
+    this.#mayCloseIdle = keepIdle(of.server)
     this.#candidates = new Set(of.connections.keys())
     for (const [socket, connection] of of.connections) {
       if (!connection.byHand) for (const { response } of connection.running) this.#watch(socket, connection, response)
@@ -86,6 +100,7 @@ export class Departures {
 
   /** Nothing moves any more. What is on its way may still come back. */
   end(): void {
+    if (!this.#over) this.#mayCloseIdle()
     this.#over = true
     this.#candidates.clear()
     for (const socket of this.#sessions.keys()) if (this.#of.connections.get(socket)?.leaving === undefined) this.stayed(socket)
