@@ -12,6 +12,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { get } from '../../helpers/ask.js'
 import { command, Place, type Ran } from '../../helpers/command.js'
 import { descriptorsOf, programPath, waitFor } from '../../helpers/program.js'
+import { parseCommand } from '../../helpers/internals.js'
 import { Keeping } from '../../helpers/keeping.js'
 
 const oneLine = (text: string): string => {
@@ -263,3 +264,20 @@ async function shared(): Promise<Keeping> {
   return app
 }
 afterAll(async () => { await app?.[Symbol.asyncDispose]() })
+
+it('knows each option of this Node whose value is the next word: the script comes behind it', () => {
+  const list = `const { getCLIOptionsInfo, types } = require('internal/test/binding').internalBinding('options')
+    const { kNoOp, kV8Option, kBoolean } = types
+    const options = [...getCLIOptionsInfo().options].filter(([, { type }]) => ![kNoOp, kV8Option, kBoolean].includes(type))
+    console.log(options.map(([name]) => name).join('\\n'))`
+  const names = execFileSync(process.execPath, ['--expose-internals', '-e', list], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim().split('\n')
+  // Those that want a =, and those with which no server is started.
+  const others = /^(--stack-trace-limit|--experimental-default-config-file|\[.*|--(experimental-)?(test|bench|watch|sea|build)-.*|--inspect(-brk|-wait)?|--eval|--print|--run|--check)$/
+  const asked = names.filter((name) => !others.test(name))
+  expect(asked.length).toBeGreaterThan(40)
+  const wrong = asked.filter((name) => {
+    const command = parseCommand(['run', name, 'value', 'server.js'])
+    return command.is !== 'run' || command.options.script !== 'server.js'
+  })
+  expect(wrong).toEqual([])
+})

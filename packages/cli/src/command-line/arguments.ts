@@ -189,7 +189,8 @@ const withValue = new Set([
   '--trace-event-file-pattern', '--trace-require-module', '--secure-heap',
   '--secure-heap-min', '--max-http-header-size', '--use-largepages', '--v8-pool-size', '--localstorage-file',
   '--network-family-autoselection-attempt-timeout', '--snapshot-blob', '--allow-fs-read',
-  '--allow-fs-write', '--experimental-config-file', '--max-old-space-size-percentage'
+  '--allow-fs-write', '--experimental-config-file', '--max-old-space-size-percentage', '--experimental-policy', '--policy-integrity',
+  '--security-revert', '--experimental-package-map', '--vfs-load', '--vfs-mount'
 ])
 
 /** Options of Node with which there is no script, or with which Node itself starts the script again and again. */
