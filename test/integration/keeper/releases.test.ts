@@ -5,7 +5,7 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -204,6 +204,23 @@ test('where the working directory is gone and no link says what replaced it, a r
   process.kill(first, 'SIGKILL')
   await app.answers('v1', first)
   expect(keeper.stderr).toContain(`the working directory ${release} is gone`)
+})
+
+test('the copy of what is loaded goes with its keeper, unless the next keeper was started from it', () => {
+  using folder = new Folder()
+  const { TMPDIR } = process.env
+  process.env['TMPDIR'] = folder.path
+  try {
+    const copy = new LoadedCopy()
+    const next = path.join(copy.write(folder.path), 'bin/handover.js')
+    copy.remove([next, 'run', 'server.js'])
+    expect(existsSync(next)).toBe(true)
+    copy.remove(['node_modules/handover/bin/handover.js', 'run', 'server.js'])
+    expect(readdirSync(folder.path)).toEqual([])
+  } finally {
+    if (TMPDIR === undefined) Reflect.deleteProperty(process.env, 'TMPDIR')
+    else process.env['TMPDIR'] = TMPDIR
+  }
 })
 
 test('the copy of what is loaded is made where its addon may be executed, and no part of one is left elsewhere', ({ skip }) => {

@@ -102,7 +102,9 @@ function keeperOptions(
     command: (inPlace) => paths.worker(words, nodeOptions.length, inPlace),
     handOver: async () => {
       control.socket?.heal()
-      const next = await handKeeperOver(paths.keeper(), keeper(), control.socket)
+      const command = paths.keeper()
+      const next = await handKeeperOver(command, keeper(), control.socket)
+      paths.forget(command)
       // The answer to the request goes out first.
       setTimeout(() => {
         // A stop of this process was meant for the app.

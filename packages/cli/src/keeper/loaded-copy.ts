@@ -69,10 +69,11 @@ export class LoadedCopy {
     throw error
   }
 
-  /** Nothing is started any more. Also removes the copy that this process itself runs from. */
-  remove(): void {
+  /** Nothing is started any more. Also removes the copy that this process itself runs from, but not one that `inUse` leads into. */
+  remove(inUse: readonly string[] = []): void {
     const own = path.resolve(__dirname, '../../../..')
     const folders = [this.#folder, path.basename(own).startsWith(prefix) ? own : undefined].filter((folder) => folder !== undefined)
-    for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+    const unused = folders.filter((folder) => !inUse.some((file) => file.startsWith(`${folder}${path.sep}`)))
+    for (const folder of unused) rmSync(folder, { recursive: true, force: true })
   }
 }

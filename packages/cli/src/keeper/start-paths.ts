@@ -56,9 +56,9 @@ export class StartPaths {
     } catch { /* they are gone already, or cannot be read: then there is no copy */ }
   }
 
-  /** Nothing is started any more. */
-  forget(): void {
-    this.#copy?.remove()
+  /** Nothing is started any more. `next`: of the keeper that goes on. */
+  forget(next?: CommandLine): void {
+    this.#copy?.remove(next?.args)
   }
 
   /**
