@@ -257,7 +257,9 @@ Value SendDatagram(const CallbackInfo& info) {
   Fd fd(Try([] { return socket(AF_UNIX, SOCK_DGRAM | kCloexec, 0); }));
   if (fd.value < 0) return Answer(info, fd.value);
   SetCloexec(fd.value);
-  return Answer(info, Send(fd.value, &to, data, fds, kSendFlags));
+  timeval most{1, 0};
+  setsockopt(fd.value, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
+  return Answer(info, Send(fd.value, &to, data, fds, kSendFlags & ~MSG_DONTWAIT));
 }
 
 // Waiting.

@@ -139,6 +139,24 @@ describe('the addon', () => {
     }
   })
 
+  it.runIf(process.platform === 'linux')('waits with a datagram while the queue of the receiver is full', () => {
+    const most = Number(readFileSync('/proc/sys/net/unix/max_dgram_qlen', 'utf8')) + 1
+    const sender = `const n=require(${JSON.stringify(file)});for(let i=0;i<${most + 5};i++){if(i===${most})console.log('full');` +
+      "const sent=n.sendDatagram(process.argv[1],Buffer.from('READY=1'),new Int32Array(0),0);if(sent!==7)console.log(i,sent)}"
+    const receiver = `import socket,subprocess,sys,time
+s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+s.settimeout(5)
+p=subprocess.Popen(sys.argv[2:]+[sys.argv[1]],stdout=subprocess.PIPE)
+print(p.stdout.readline().decode().strip())
+time.sleep(0.1)
+for i in range(${most + 5}): s.recv(100)
+print(p.stdout.read().decode())`
+    const words = ['-c', receiver, path.join(directory(), 'full'), process.execPath, '-e', sender]
+    const { stdout, stderr, status } = spawnSync('python3', words, { encoding: 'utf8' })
+    expect([stdout.trim(), stderr, status]).toEqual(['full', '', 0])
+  })
+
   it.runIf(process.platform === 'linux')('lets a socket join the group of one that listens already, at the same address, and not without SO_REUSEPORT', async () => {
     for (const host of ['127.0.0.1', '::1', '::'].slice(0, existsSync('/proc/net/if_inet6') ? 3 : 1)) {
       // One that is free for every address.

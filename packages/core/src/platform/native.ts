@@ -132,7 +132,7 @@ export interface Native {
   connectUnix(path: string): number
   /**
    * One datagram to a Unix socket, with at most 252 descriptors (FDSTORE=1); '@' begins a path in the abstract namespace. Bytes sent. As
-   * sd_notify(3) it waits while the receiver's queue is full.
+   * sd_notify(3) it waits while the receiver's queue is full, but for a second at most: then -EAGAIN.
    */
   sendDatagram(path: string, data: Uint8Array, fds?: readonly number[]): number
   /** flock(2) LOCK_EX, without waiting: -EAGAIN; released when the descriptor is closed. */
