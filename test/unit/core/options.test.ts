@@ -109,6 +109,10 @@ describe('the settings of a process', () => {
       `the variable HANDOVER_${name} means nothing, and is ignored. Did you mean HANDOVER_${['DRAIN_TIMEOUT', 'NAME', 'READY_TIMEOUT', 'DIR'][index]}?`))
   })
 
+  it.each([['of', true], ['', false], ['on', false], ['OFF\r', false], ['1', false]])('say where HANDOVER=%j is neither on nor off', (HANDOVER, isSaid) => {
+    expect(mistypedVariables({ HANDOVER })).toEqual(isSaid ? ['the variable HANDOVER is "of", and is ignored: only HANDOVER=off means something.'] : [])
+  })
+
   it('are as before where one of several options is wrong', () => {
     const all = new SettingsOfProcess({})
     expect(() => { all.add({ linger: 5, drainTimeout: -1 }) }).toThrow(/the option drainTimeout is -1/)
