@@ -1,6 +1,7 @@
 /** A keeper and its workers in one process: starts, crashes and the waits between tries, reloads of all slots, and stops. */
 
 import os from 'node:os'
+import type { ProcessEnd } from '@handover/core/internal'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { FakeApp } from '../../helpers/fake-app.js'
 import { ask, type FakeMachine, type FakeProgram } from '../../helpers/fake-host.js'
@@ -35,6 +36,22 @@ describe('a start', () => {
     expect(app.ended).toEqual([3])
     expect(machine.processes).toHaveLength(1)
     expect(app.lines).toEqual([expect.stringMatching(/^error: process 5000001 \(generation 1\) ended with status 3 before it was ready\. Nobody serves\. Repair the program, and start it again\.$/)])
+  })
+
+  it('that ends in the moment of a stop ends the keeper with the status of the program', async () => {
+    machine.program = (process) => { process.exit(130) }
+    const keeper = app.keep(1)
+    let end: ProcessEnd | undefined
+    Object.defineProperty(keeper.slot(0), 'lastEnd', {
+      get: () => end,
+      set: (how: ProcessEnd) => {
+        end = how
+        void keeper.stop('SIGINT')
+      }
+    })
+    await app.done(keeper.run())
+    await machine.until(() => app.ended.length > 0, 'the end')
+    expect(app.ended).toEqual([130])
   })
 })
 

@@ -3,7 +3,7 @@
  * status is that of the first worker that did not end well.
  */
 
-import { isStarting } from '@handover/core/internal'
+import { isStarting, type ProcessEnd } from '@handover/core/internal'
 import { statusAfterStop, statusOf } from './exit-status.js'
 import type { Fleet } from './fleet.js'
 import { refuseConnects } from './refuse-connects.js'
@@ -18,9 +18,13 @@ export class AppStop {
   #status = 0
   #over: Promise<number> | undefined
 
-  /** `hasServed`: something of the app has served. Else the end of a worker that starts counts as the end of the app. */
-  constructor(fleet: Fleet, hasServed: boolean) {
+  /**
+   * `hasServed`: something of the app has served. Else the end of a worker that starts counts as the end of the app. `last`: how a worker
+   * has ended already, maybe by the signal that stops the app: a terminal sends it to both.
+   */
+  constructor(fleet: Fleet, hasServed: boolean, last: ProcessEnd | undefined) {
     this.#fleet = fleet
+    if (!hasServed && last && fleet.workers.length === 0) this.#status = statusOf(last)
     for (const worker of fleet.workers) {
       const isSuccessor = isStarting(worker.state) && fleet.slots[worker.slot]?.server !== undefined
       void worker.ended.then((how) => {

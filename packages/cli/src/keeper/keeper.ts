@@ -377,7 +377,7 @@ export class Keeper implements Fleet {
       return
     }
     const isFirst = !this.#stop
-    this.#stop ??= new AppStop(this, this.hasServed)
+    this.#stop ??= new AppStop(this, this.hasServed, this.slot(0).lastEnd)
     if (isFirst) {
       this.reloads.stop()
       this.#endWatch()
