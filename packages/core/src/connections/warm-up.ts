@@ -44,26 +44,11 @@ const requests = [
 const lastRequest = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
 const discarded = Buffer.allocUnsafeSlow(4_096)
 
-/** Express gives each request and answer a prototype of the application. Of more than four V8 does not compile for each by itself. */
-const prototypes = Array.from({ length: 6 }, () => ({
-  asked: Object.create(http.IncomingMessage.prototype) as object,
-  response: Object.create(http.ServerResponse.prototype) as object
-}))
-let turns = 0
-
 const handlers: readonly http.RequestListener[] = [
   (_, response) => { response.end('ok') },
-  (asked, response) => {
-    const prototype = prototypes[turns++ % prototypes.length]!
-    Object.setPrototypeOf(asked, prototype.asked)
-    Object.setPrototypeOf(response, prototype.response)
-    response.setHeader('content-type', 'text/html; charset=utf-8').setHeader('content-length', 2)
-    response.setHeader('etag', `W/"${turns}"`).setHeader('set-cookie', [`a=${turns}`, 'b=c'])
-    response.end('ok', 'utf8')
-  },
   // Headers of all types beside each other.
   (_, response) => {
-    response.writeHead(200, { 'content-length': '2', 'x-count': turns, 'set-cookie': ['a', 'b'] }).end('{}', null as never)
+    response.writeHead(200, { 'content-length': '2', 'x-count': 1, 'set-cookie': ['a', 'b'] }).end('{}', null as never)
   },
   (_, response) => { response.writeHead(200, { 'content-type': 'text/plain', 'content-length': 2 }).end('ok') },
   (_, response) => { response.setHeader('content-type', 'application/json').end(Buffer.from('{}')) },
