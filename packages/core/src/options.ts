@@ -184,8 +184,6 @@ export function variableOf(key: Key): string {
 /** Those that are no option of a program. */
 const otherVariables = ['HANDOVER_DIR', 'HANDOVER_LOG', 'HANDOVER_VERSION']
 
-const onOrOff = /^\s*(on|1|true|yes|off|0|false|no)?\s*$/i
-
 /** What to say of variables that mean nothing and look like one of these, mistyped: nothing else would tell that they are ignored. */
 export function mistypedVariables(env: NodeJS.ProcessEnv): string[] {
   const known = [...keys.map(variableOf), ...otherVariables]
@@ -194,7 +192,7 @@ export function mistypedVariables(env: NodeJS.ProcessEnv): string[] {
     return meant === undefined ? [] : [`the variable ${name} means nothing, and is ignored. Did you mean ${meant}?`]
   })
   const { HANDOVER: choice = '' } = env
-  if (!onOrOff.test(choice)) lines.push(`the variable HANDOVER is ${JSON.stringify(choice)}, and is ignored: only HANDOVER=off means something.`)
+  if (choice.trim() !== '' && !words.has(choice.trim().toLowerCase())) lines.push(`the variable HANDOVER is ${JSON.stringify(choice)}, and is ignored: only HANDOVER=off means something.`)
   return lines
 }
 

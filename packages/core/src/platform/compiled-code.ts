@@ -57,8 +57,7 @@ const ResizableBuffer = ArrayBuffer as unknown as new (length: number, options: 
  * each large block that malloc frees lets glibc keep more for later: here 1.2 MB that nothing needs again.
  * https://man7.org/linux/man-pages/man3/mallopt.3.html (M_MMAP_THRESHOLD)
  */
-function readWhole(fd: number): Buffer {
-  const { size } = fstatSync(fd)
+function readWhole(fd: number, size: number): Buffer {
   const bytes = Buffer.from(new ResizableBuffer(size, { maxByteLength: size }))
   let length = 0
   for (let read = -1; read !== 0 && length < size; length += read) read = readSync(fd, bytes, length, size - length, null)
@@ -70,7 +69,7 @@ const giveBack = ({ buffer }: Buffer): void => { (buffer as Resizable).resize(0)
 function readText(file: string): string {
   const fd = openSync(file, constants.O_RDONLY)
   try {
-    const bytes = readWhole(fd)
+    const bytes = readWhole(fd, fstatSync(fd).size)
     const text = bytes.toString('latin1')
     giveBack(bytes)
     return text
@@ -90,7 +89,7 @@ function readOwn(file: string): Buffer | undefined {
   try {
     const found = fstatSync(fd)
     if (!found.isFile() || !isOwn(found)) return undefined
-    const bytes = readWhole(fd)
+    const bytes = readWhole(fd, found.size)
     const half = bytes.length / 2
     return bytes.subarray(0, half).equals(bytes.subarray(half)) ? bytes.subarray(0, half) : undefined
   } finally {

@@ -103,8 +103,8 @@ async function started(child: ChildProcess, port: number, reload: () => void): P
 }
 
 const server = `require('http').createServer((request, response) => { response.end(String(process.pid)) })`
-const express = `((app) => app.get('/', (request, response) => { response.send(String(process.pid)) }))(require('express')())`
-const expressFolder = path.join(path.dirname(createRequire(import.meta.url).resolve('express/package.json')), '..')
+const expressFile = JSON.stringify(createRequire(import.meta.url).resolve('express'))
+const express = `require(${expressFile})().get('/', (request, response) => { response.send(String(process.pid)) })`
 
 /** The newest process says its pid. */
 async function startPlain(folder: string): Promise<Contender> {
@@ -123,7 +123,7 @@ async function startPlain(folder: string): Promise<Contender> {
 async function startKept(folder: string, app = server): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'kept.cjs')]
   writeFileSync(file, `${app}.listen(${port}, '127.0.0.1')`)
-  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '', NODE_PATH: expressFolder }
+  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
   const child = spawn(process.execPath, [cli, 'run', '--name', 'dip', file], { env, stdio: 'ignore' })
   return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady: () => spareIsReady('dip', env) }
 }
@@ -140,7 +140,7 @@ async function startCluster(folder: string, app = server): Promise<Contender> {
         next.once('listening', () => { serving.disconnect(); serving = next })
       })
     }`)
-  const child = spawn(process.execPath, [file], { env: { ...process.env, NODE_PATH: expressFolder }, stdio: 'ignore' })
+  const child = spawn(process.execPath, [file], { stdio: 'ignore' })
   return await started(child, port, () => { child.kill('SIGHUP') })
 }
 
