@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -36,9 +37,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cinttypes>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -923,6 +927,45 @@ Value TakeSenders(const CallbackInfo& info) {
   return result;
 }
 
+/**
+ * The resident pages of the program's file that this process only reads: the kernel forgets that they are mapped, and maps them again
+ * from its page cache when they are used. Nothing is lost, since a mapping of which a page was ever written is left alone. Bytes. proc(5)
+ */
+Value DropProgramPages(const CallbackInfo& info) {
+#ifdef __linux__
+  char program[PATH_MAX];
+  ssize_t length = Try([&] { return readlink("/proc/self/exe", program, sizeof program - 1); });
+  if (length < 0) return Answer(info, static_cast<int>(length));
+  program[length] = '\0';
+  FILE* file = fopen("/proc/self/smaps", "re");
+  if (!file) return Answer(info, -errno);
+  char* line = nullptr;
+  size_t room = 0;
+  uintptr_t from = 0, to = 0, start, end;
+  size_t resident = 0, written = 0, kilobytes, dropped = 0;
+  char mode[5];
+  int at;
+  while (getline(&line, &room, file) > 0) {
+    if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %*s %n", &start, &end, mode, &at) == 3) {
+      line[strcspn(line, "\n")] = '\0';
+      bool read = mode[1] == '-' && strcmp(line + at, program) == 0;
+      from = read ? start : 0, to = end, resident = written = 0;
+    } else if (sscanf(line, "Rss: %zu", &kilobytes) == 1) {
+      resident = kilobytes;
+    } else if (sscanf(line, "Anonymous: %zu", &kilobytes) == 1 || sscanf(line, "Swap: %zu", &kilobytes) == 1) {
+      written += kilobytes;
+    } else if (from && strncmp(line, "VmFlags:", 8) == 0 && written == 0) {
+      if (madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED) == 0) dropped += resident * 1024;
+    }
+  }
+  free(line);
+  fclose(file);
+  return Napi::Number::New(info.Env(), static_cast<double>(dropped));
+#else
+  return Answer(info, -ENOSYS);
+#endif
+}
+
 /** One turn of the event loop, which does not run yet: without waiting. 0: nothing is left that keeps it alive. */
 Value RunLoop(const CallbackInfo& info) {
   uv_loop_t* loop;
@@ -965,6 +1008,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("spawn", Napi::Function::New(env, Spawn));
   exports.Set("watchSenders", Napi::Function::New(env, WatchSenders));
   exports.Set("takeSenders", Napi::Function::New(env, TakeSenders));
+  exports.Set("dropProgramPages", Napi::Function::New(env, DropProgramPages));
   exports.Set("runLoop", Napi::Function::New(env, RunLoop));
   InitTls(env, exports);
   return exports;

@@ -68,8 +68,8 @@ beforeEach(() => {
   isQuiet = true
   command = { file: process.execPath, args: ['--require', file, '--title', 'shop', 'server.js'], nodeOptions: 4, cwd: folder }
   env = { A: '1' }
-  const options = { name: 'shop', get env() { return env } }
-  spare = new Spare({ options, command: () => command, isQuiet: () => isQuiet }, (_command, itsEnv) => {
+  const options = { name: 'shop', get env() { return env }, command: () => command }
+  spare = new Spare({ options, get isQuiet() { return isQuiet } }, (_command, itsEnv) => {
     const process = new FakeSpare(8_000_000 + started.length, itsEnv)
     started.push(process)
     const [messages, descriptors] = process.line.map((fd) => addon().duplicate(fd)) as [number, number]

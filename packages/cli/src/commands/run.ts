@@ -21,6 +21,7 @@ import { takeKeeperName } from '../keeper/keeper-name.js'
 import { controlSide, exitWhenWritten, listenForSignals, log, ownChildren, warn } from '../keeper/keeper-process.js'
 import { Keeper } from '../keeper/keeper.js'
 import { ListenerMembers } from '../keeper/listener-members.js'
+import { watchProgramPages } from '../keeper/program-pages.js'
 import { reapOrphans } from '../keeper/reap-orphans.js'
 import { StartPaths } from '../keeper/start-paths.js'
 import { takeActivated, tellWatchdog } from '../keeper/systemd.js'
@@ -71,6 +72,7 @@ export async function run(options: RunOptions): Promise<never> {
   await (following ? goOn(keeper, following, control) : begin(keeper, given !== undefined, control))
   tellWatchdog(keeper)
   if (control.socket) findLateWorkers(keeper, warn)
+  watchProgramPages(() => keeper.isQuiet)
   // Later, while the workers boot.
   setImmediate(() => { paths.remember() })
   // Nothing else keeps this process alive while no worker lives.

@@ -76,11 +76,7 @@ export class Keeper implements Fleet {
     this.#crashes = before?.crashes ?? 0
     this.#since = before?.since
     this.reloads = new Reloads(this, before)
-    this.spare = new Spare({
-      options,
-      command: () => options.command(false),
-      isQuiet: () => this.isKeeping && !this.reloads.isRunning && this.active.every(({ server, isStarting }) => server && !isStarting)
-    })
+    this.spare = new Spare(this)
   }
 
   /** The slots that should have a worker. */
@@ -94,6 +90,11 @@ export class Keeper implements Fleet {
 
   get workers(): Worker[] {
     return this.slots.flatMap((slot) => [...slot.workers])
+  }
+
+  /** All workers serve, and nothing else is to do. */
+  get isQuiet(): boolean {
+    return this.isKeeping && !this.reloads.isRunning && this.active.every(({ server, isStarting }) => server && !isStarting)
   }
 
   get stopping(): boolean {

@@ -22,11 +22,14 @@ const mostDeaths = 5
 const stableMs = 60_000
 
 export interface SpareSide {
-  readonly options: { readonly name: string; readonly env: NodeJS.ProcessEnv }
-  /** Of the next worker. Throws HANDOVER_SPAWN. */
-  command(): CommandLine
+  readonly options: {
+    readonly name: string
+    readonly env: NodeJS.ProcessEnv
+    /** Of the next worker. Throws HANDOVER_SPAWN. */
+    command(inPlace: boolean): CommandLine
+  }
   /** All workers serve, no reload runs, and the keeper does not leave. */
-  isQuiet(): boolean
+  readonly isQuiet: boolean
 }
 
 interface WaitingProcess extends StartedProcess {
@@ -109,7 +112,7 @@ export class Spare {
       if (now - spare.startedAt > stableMs) this.#deaths = 0
       if (!this.#isCurrent(spare)) this.#discard()
     }
-    if (!this.#timer || !this.#side.isQuiet()) {
+    if (!this.#timer || !this.#side.isQuiet) {
       this.#quietSince = undefined
       return
     }
@@ -121,7 +124,7 @@ export class Spare {
 
   #isCurrent({ key, files }: WaitingProcess): boolean {
     try {
-      return key === keyOf(this.#side.command(), this.#side.options.env) && isUnchanged(files)
+      return key === keyOf(this.#side.options.command(false), this.#side.options.env) && isUnchanged(files)
     } catch {
       return false
     }
@@ -130,8 +133,8 @@ export class Spare {
   async #start(): Promise<void> {
     this.#isStarting = true
     try {
-      const { options: { name, env } } = this.#side
-      const command = this.#side.command()
+      const { name, env, ...options } = this.#side.options
+      const command = options.command(false)
       this.#off = this.#deaths < mostDeaths ? whyNone(command, env) : `${mostDeaths} in a row ended by themselves`
       if (this.#off !== undefined) return
       const files = identities([command.file, command.cwd, ...filesOf(env), ...command.args.slice(1, 2)])

@@ -176,6 +176,12 @@ export interface Native {
   watchSenders(signal: number): number
   /** Who sent it since the last call, at most 16: pids, 0 for a process of another pid namespace, -1 for the kernel. */
   takeSenders(signal: number): readonly number[]
+  /**
+   * Tells the kernel that this process does not need the pages of its program file now: they leave its resident set, and are mapped again
+   * when they are used. Mappings of which a page was ever written are left alone. How many bytes were resident. madvise(2), MADV_DONTNEED.
+   * -ENOENT: there is no /proc. -ENOSYS: macOS.
+   */
+  dropProgramPages(): number
   /** One turn of the event loop without waiting, in a process whose loop does not run yet. 0: nothing keeps the loop alive. */
   runLoop(): number
   /** Counts the TLS records of every SSL_CTX that is made from now on, in all threads. '', or what of OpenSSL is missing. */
