@@ -8,6 +8,7 @@
 export * from './built.js'
 
 export { keeperOf } from '../../packages/cli/dist/client/find-apps.js'
+export { chooseApp } from '../../packages/cli/dist/client/choose-app.js'
 export { group } from '../../packages/cli/dist/client/group-apps.js'
 export { parseCommand } from '../../packages/cli/dist/command-line/arguments.js'
 export { commands, optionsOf, type CommandName } from '../../packages/cli/dist/command-line/commands.js'

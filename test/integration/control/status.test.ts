@@ -6,7 +6,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { AppStatus, KeeperStatus, ProcessStatus } from '@handover/core/internal'
-import { coreFile, describeApps, group } from '../../helpers/internals.js'
+import { chooseApp, coreFile, describeApps, group } from '../../helpers/internals.js'
 import { get, getHttp2 } from '../../helpers/ask.js'
 import { Place, portOf } from '../../helpers/command.js'
 import { Program, waitFor } from '../../helpers/program.js'
@@ -201,6 +201,38 @@ describe('what belongs together', () => {
       answer('@4-00000000.sock', [processOf(4)])
     ])
     expect(apps.map(({ file, processes }) => [file, processes.map(({ pid }) => pid)])).toEqual([['/run/handover/@3-00000000.sock', [3, 2, 1]], ['/run/handover/@4-00000000.sock', [4]]])
+  })
+})
+
+describe('containers that share the directory, whose pids are the same', () => {
+  const keepers = ['api', 'web'].flatMap((name) => {
+    const worker = processOf(13, { keeper: 1, slot: 0, name })
+    return [answer(`@13-0000${name}.sock`, [worker]), answer(`${name}.sock`, [worker], { name, keeper: keeperOf(1) })]
+  })
+  const generation = (id: string, more: Partial<ProcessStatus>) =>
+    processOf(1, { name: 'shop', service: { id, startedAt: 0, requests: 1, includes: [] }, ...more })
+
+  it('each keeper is an app of its own', () => {
+    expect(group(keepers)).toMatchObject(['api', 'web'].map((name) => ({ name, keeper: { pid: 1 }, file: `/run/handover/${name}.sock`, processes: [{ pid: 13, name }] })))
+  })
+
+  it('a worker whose keeper does not answer is not taken for one of another keeper', () => {
+    const seen: number[] = []
+    const apps = group(keepers.filter(({ file }) => !file.endsWith('/web.sock')), (keeper) => ({ pid: seen[seen.push(keeper) - 1]!, lives: false, what: 'deaf' }))
+    expect(apps).toMatchObject([{ name: 'api', deafKeeper: null }, { name: 'web', deafKeeper: { pid: 1 } }])
+  })
+
+  it('both generations of a rendezvous are seen, and stopped', () => {
+    const [next, drains] = [generation('b', { generation: 2 }), generation('a', { state: 'draining' })]
+    const app = only(group([answer('@1-0000000b.sock', [next]), answer('@1-0000000a.sock', [drains]), answer('shop.sock', [next])]))
+    expect(app.processes.map(({ generation, state }) => [generation, state])).toEqual([[2, 'serving'], [1, 'draining']])
+    expect([...app.ownFiles.values()]).toEqual(['/run/handover/@1-0000000b.sock', '/run/handover/@1-0000000a.sock'])
+  })
+
+  it('a pid that two apps have names none of them', () => {
+    const found = { looked: '/run/handover', apps: group(keepers), silent: [], left: [] }
+    expect(() => chooseApp(found, '13')).toThrow('several apps have a process 13, in different containers: api (keeper 1), web (keeper 1). Nothing was asked. Say which one, by name.')
+    expect(chooseApp(found, 'web')).toMatchObject({ name: 'web' })
   })
 })
 

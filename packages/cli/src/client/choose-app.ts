@@ -28,10 +28,11 @@ export function chooseApp({ looked, apps, silent, left }: FoundApps, target: str
   const pid = /^\d+$/.test(target) ? Number(target) : undefined
   const wanted = nameOfPackage(target)
   const hasPid = ({ keeper, processes }: App): boolean => keeper?.pid === pid || processes.some((process) => process.pid === pid)
-  const app = apps.find(({ name }) => name === target)
-    ?? (target.startsWith('@') ? apps.find(({ name }) => name === wanted) : undefined)
-    ?? (pid === undefined ? undefined : apps.find(hasPid))
+  const app = apps.find(({ name }) => name === target) ?? (target.startsWith('@') ? apps.find(({ name }) => name === wanted) : undefined)
   if (app) return app
+  const [found, another] = pid === undefined ? [] : apps.filter(hasPid)
+  if (another) throw new Failure({ what: `several apps have a process ${target}, in different containers: ${list}`, serving, todo: 'Say which one, by name' })
+  if (found) return found
   const isMeant = ({ file, pid: holder }: Silence): boolean =>
     pid === undefined ? [target, wanted].includes(nameOf(file)) : (pidOf(file) ?? holder) === pid
   const deaf = silent.filter(isMeant)

@@ -1,6 +1,8 @@
 /**
  * Puts the answers of control sockets together into apps: the processes of one keeper, of one name, and those that took over from each
  * other. A process knows itself better than its keeper does. Pure.
+ *
+ * A pid is unique in one container only, and several may share the directory: in each of them the keeper is PID 1.
  */
 
 import { accepts, type AppStatus, type ProcessStatus } from '@handover/core/internal'
@@ -15,8 +17,8 @@ export interface App extends AppStatus {
   readonly deafKeeper: DeafKeeper | null
   /** The control socket that can reload and stop it. Undefined if nothing serves any more. */
   readonly file: string | undefined
-  /** The own control sockets of its processes, by pid. */
-  readonly ownFiles: ReadonlyMap<number, string>
+  /** The own control sockets of its processes, by `identityOf`. */
+  readonly ownFiles: ReadonlyMap<string, string>
 }
 
 /** What one control socket answered. */
@@ -37,67 +39,74 @@ type KeeperOf = (keeper: number, worker: number, ownFile: string | undefined) =>
 
 const serves = ({ state }: ProcessStatus): boolean => accepts(state)
 
+/** The processes of one keeper are in one container. */
+export const identityOf = ({ pid, keeper, service: { id } }: ProcessStatus): string => (keeper !== null || id === '' ? String(pid) : id)
+
+/** Of those that share a directory only one has the name. */
+const keeperKey = (pid: number, name: string | null): string => `keeper ${pid} ${name ?? ''}`
+
 interface Group {
-  readonly processes: Map<number, ProcessStatus>
+  readonly processes: Map<string, ProcessStatus>
   readonly answers: ControlSocketAnswer[]
 }
 
 /** `keeperOf`: what is known of a keeper that did not answer; undefined if it is gone. */
 export function group(answered: readonly ControlSocketAnswer[], keeperOf: KeeperOf = () => undefined): App[] {
-  const keepers = new Set(answered.map(({ status: { keeper } }) => keeper?.pid))
   const lineOf = linesOf(answered)
   const keyOf = ({ status }: ControlSocketAnswer): string => {
     const [process] = status.processes
     const keeper = status.keeper?.pid ?? process?.keeper
-    if (keeper !== undefined && keeper !== null) return `keeper ${keeper}`
-    return status.name === null ? `line ${process ? lineOf(process.pid) : '?'}` : `name ${status.name}`
+    if (keeper !== undefined && keeper !== null) return keeperKey(keeper, status.name)
+    return status.name === null ? `line ${process ? lineOf(process) : '?'}` : `name ${status.name}`
   }
   const groups = new Map<string, Group>()
   for (const answer of answered) {
     const key = keyOf(answer)
-    const known = groups.get(key) ?? { processes: new Map<number, ProcessStatus>(), answers: [] }
+    const known = groups.get(key) ?? { processes: new Map<string, ProcessStatus>(), answers: [] }
     groups.set(key, known)
     known.answers.push(answer)
     // What a process says of itself is newer than what its keeper knows of it.
     for (const process of answer.status.processes) {
-      if (!known.processes.has(process.pid) || answer.status.keeper === null) known.processes.set(process.pid, process)
+      const identity = identityOf(process)
+      if (!known.processes.has(identity) || answer.status.keeper === null) known.processes.set(identity, process)
     }
   }
-  return [...groups.values()].map((found) => appOf(found, keepers, keeperOf)).sort((a, b) => titleOf(a).localeCompare(titleOf(b)))
+  return [...groups.values()].map((found) => appOf(found, keeperOf)).sort((a, b) => titleOf(a).localeCompare(titleOf(b)))
 }
 
-/** Processes that took over from each other are one line, which is called by its smallest pid. */
-function linesOf(answered: readonly ControlSocketAnswer[]): (pid: number) => number {
+/** Processes that took over from each other are one line, which is called by the first of their identities. */
+function linesOf(answered: readonly ControlSocketAnswer[]): (process: ProcessStatus) => string {
   const all = answered.flatMap(({ status }) => status.processes)
-  const pids = new Set(all.map(({ pid }) => pid))
-  const pairs = all.flatMap(({ pid, lastReport }) => {
+  const pairs = all.flatMap((process) => {
+    const { pid, lastReport } = process
     const other = lastReport?.successor?.pid === pid ? lastReport.predecessor.pid : lastReport?.successor?.pid
-    return other !== undefined && other !== pid && pids.has(other) ? [[pid, other] as const] : []
+    return all.filter((found) => found.pid === other && other !== pid).map((found) => [identityOf(process), identityOf(found)] as const)
   })
-  return (pid) => {
-    const line = new Set([pid])
+  return (process) => {
+    const line = new Set([identityOf(process)])
     for (;;) {
       const before = line.size
       for (const [one, other] of pairs) if (line.has(one) || line.has(other)) line.add(one).add(other)
-      if (line.size === before) return Math.min(...line)
+      if (line.size === before) return [...line].sort()[0]!
     }
   }
 }
 
-function appOf({ processes, answers }: Group, keepers: ReadonlySet<number | undefined>, keeperOf: KeeperOf): App {
+function appOf({ processes, answers }: Group, keeperOf: KeeperOf): App {
   const kept = answers.find(({ status }) => status.keeper !== null)
   const all = [...processes.values()].sort((a, b) =>
     Number(serves(b)) - Number(serves(a)) || (a.slot ?? 0) - (b.slot ?? 0) || b.generation - a.generation)
   const own = answers.filter(({ file, status }) => isOwn(file) && status.keeper === null)
-  const ownFiles = new Map(own.map(({ file, status }) => [status.processes[0]?.pid ?? 0, file]))
+  const ownFiles = new Map(own.flatMap(({ file, status }) => status.processes.map((process) => [identityOf(process), file] as const)))
   const [first] = all
+  const ownFile = first && ownFiles.get(identityOf(first))
   // The socket of a name leads to the process that has it now. A process that drains has lost it.
   const named = answers.find(({ file, status }) => !isOwn(file) && nameOf(file) === status.name)
-  const servingFile = first && serves(first) ? ownFiles.get(first.pid) : undefined
+  const servingFile = first && serves(first) ? ownFile : undefined
   const reloads = answers.map(({ status: { lastReload } }) => lastReload).filter((reload) => reload !== null).sort((a, b) => b.at - a.at)
   const keeper = first?.keeper ?? null
-  const isMissing = first !== undefined && keeper !== null && !keepers.has(keeper)
-  const deafKeeper = isMissing ? (keeperOf(keeper, first.pid, ownFiles.get(first.pid)) ?? null) : null
+  const isMissing = first !== undefined && keeper !== null && !kept
+  const deafKeeper = isMissing ? (keeperOf(keeper, first.pid, ownFile) ?? null) : null
   return {
     name: answers.find(({ status: { name } }) => name !== null)?.status.name ?? null,
     keeper: kept?.status.keeper ?? null,

@@ -2,7 +2,7 @@
 
 import { chooseApp, fileOf } from '../client/choose-app.js'
 import { findApps } from '../client/find-apps.js'
-import { titleOf, type App } from '../client/group-apps.js'
+import { identityOf, titleOf, type App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
 import { ask, NoListener } from '../control/ask.js'
 import { Failure } from '../failure.js'
@@ -30,7 +30,7 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
 /** A keeper stops its workers itself. */
 function filesOf(app: App): string[] {
   if (app.keeper || app.deafKeeper?.lives) return [fileOf(app)]
-  const files = app.processes.map(({ pid }) => app.ownFiles.get(pid)).filter((file) => file !== undefined)
+  const files = app.processes.map((process) => app.ownFiles.get(identityOf(process))).filter((file) => file !== undefined)
   return files.length > 0 ? files : [fileOf(app)]
 }
 
