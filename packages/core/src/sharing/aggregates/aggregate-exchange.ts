@@ -8,7 +8,7 @@
 
 import { closeSync } from 'node:fs'
 import { Aggregates, type Exchange } from './aggregate.js'
-import type { Snapshot, SnapshotPart } from './count-once.js'
+import { countsOf, type Count, type Snapshot, type SnapshotPart } from './count-once.js'
 import { count, list, number, optional, shape, string } from '../../protocol/json-lines.js'
 import type { CountedBy, CountFile } from '../../protocol/keeper-messages.js'
 import { takeTextFile, textFile } from '../../platform/memory-file.js'
@@ -126,16 +126,14 @@ export class ProcessExchange implements Exchange {
 
   async #ask(neighbour: Neighbour, topic: string, mine: SnapshotPart, ms: number): Promise<readonly SnapshotPart[]> {
     const id = ++this.#ids
-    const answer = await new Promise<Words['@answer'] | undefined>((resolve) => {
+    const isAsked = this.#say('@ask', { id, topic, mine, ms }, neighbour)
+    const answer = isAsked && await new Promise<Words['@answer'] | undefined>((resolve) => {
       // If this event loop was blocked, the answer has arrived already, and is read before the immediate.
       const timer = setTimeout(() => setImmediate(resolve, undefined), ms)
       this.#asked.set(id, (heard) => {
         clearTimeout(timer)
         resolve(heard)
       })
-      if (this.#say('@ask', { id, topic, mine, ms }, neighbour)) return
-      clearTimeout(timer)
-      resolve(undefined)
     })
     this.#asked.delete(id)
     return answer ? allOf(answer) : this.#last[neighbour].get(topic) ?? []
@@ -176,14 +174,30 @@ export class ProcessExchange implements Exchange {
     await Promise.all(this.aggregates.topics.map(tell))
   }
 
-  /** Undefined also where a function of the program throws. */
+  /** Undefined also where a function of the program throws. What is no plain data is left out: nobody awaits what is said of it. */
   async #snapshot(topic: string, limit?: TimeLimit): Promise<Snapshot | undefined> {
     try {
-      return await this.aggregates.snapshot(topic, limit)
+      const snapshot = await this.aggregates.snapshot(topic, limit)
+      const value = snapshot && countsOf(snapshot).filter((count) => this.#canBeTold(topic, count))
+      return snapshot && value && value.length > 0 ? { ...snapshot, value } : undefined
     } catch (error) {
-      this.#side.warn(`what this process counts as "${topic}" cannot be told: ${(error as Error).message}`)
+      this.#cannotTell(topic, error)
       return undefined
     }
+  }
+
+  #canBeTold(topic: string, { value, text }: Count): boolean {
+    try {
+      if (text === undefined) encodeState(value, `aggregate('${topic}')`)
+      return true
+    } catch (error) {
+      this.#cannotTell(topic, error)
+      return false
+    }
+  }
+
+  #cannotTell(topic: string, error: unknown): void {
+    this.#side.warn(`what this process counts as "${topic}" cannot be told: ${(error as Error).message}`)
   }
 
   /** Replaces what the neighbour itself counts, and keeps what is known of the processes beyond it. */
