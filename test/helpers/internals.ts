@@ -48,6 +48,8 @@ export { ApplicationMoves } from '../../packages/core/dist/connections/applicati
 export { ConnectionReceiver, GiveBackError } from '../../packages/core/dist/connections/connection-receiver.js'
 export { ConnectionSender, type OutgoingConnection } from '../../packages/core/dist/connections/connection-sender.js'
 export { stayText } from '../../packages/core/dist/connections/stay-reasons.js'
+export { nothingDrained, sum } from '../../packages/core/dist/connections/drain-result.js'
+export { areLeft } from '../../packages/core/dist/connections/left-to-program.js'
 export { ConnectionTracker } from '../../packages/core/dist/connections/connection-tracker.js'
 export { beginningOf, changesFrom, FrameEnds, frameOf, FrameSplitter, pairsOf, settingsOf, TableWatch } from '../../packages/core/dist/connections/http2-frames.js'
 export { requestCounts } from '../../packages/core/dist/connections/request-counts.js'

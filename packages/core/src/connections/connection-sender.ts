@@ -120,9 +120,10 @@ export class ConnectionSender {
     if (this.#ended) return
     if (this.#room <= 0) return this.end('noRoom')
     const budget = new LoopBudget()
-    const found: OutgoingConnection[] = []
-    const full = (): boolean => found.length >= this.#room || this.#inFlight + found.length >= this.#limits.mostInFlight
-    while (this.#waiting.length > 0 && !full()) found.push(this.#waiting.shift()!)
+    const most = Math.min(this.#room, this.#limits.mostInFlight - this.#inFlight)
+    // In one piece: each shift() of a long list moves all that is behind.
+    const found = this.#waiting.splice(0, Math.max(0, most))
+    const full = (): boolean => found.length >= most
     let late = false
     for (const source of this.#sources) {
       if (full() || late) break

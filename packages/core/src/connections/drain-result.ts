@@ -26,7 +26,8 @@ export function sum(results: readonly DrainResult[]): DrainResult {
     add(total, result)
     for (const [kind, counts] of Object.entries(result.kinds)) add(total.kinds[kind] ??= noCounts(), counts)
     for (const [reason, count] of Object.entries(result.stayed)) total.stayed[reason] = (total.stayed[reason] ?? 0) + count
-    total.requestsCut.push(...result.requestsCut)
+    // Not as arguments of one call: there may be more of them than the stack holds.
+    for (const cut of result.requestsCut) total.requestsCut.push(cut)
   }
   return total
 }

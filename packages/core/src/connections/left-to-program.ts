@@ -22,8 +22,10 @@ export const isLeft = (socket: net.Socket, connection: Connection, { programEnds
 
 /** Whether all of them are. */
 export function areLeft(connections: Iterable<readonly [net.Socket, Connection]>, { programEnds }: ProgramsEnd): boolean {
+  // Asked first: as a drain ends, this is looked at for each connection that leaves.
+  if (programEnds?.() !== true) return false
   for (const each of connections) if (!isForProgram(...each)) return false
-  return programEnds?.() === true
+  return true
 }
 
 interface Cut {

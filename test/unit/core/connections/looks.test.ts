@@ -11,7 +11,7 @@ import http2 from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { ConnectionSender, ConnectionTracker, deadlineIn } from '../../../helpers/internals.js'
+import { areLeft, ConnectionSender, ConnectionTracker, deadlineIn, nothingDrained, sum, type OutgoingConnection } from '../../../helpers/internals.js'
 import { waitFor } from '../../../helpers/program.js'
 
 const count = 200
@@ -108,4 +108,36 @@ test('a request of HTTP/2 is named, too, in whatever turn its session is cut', a
   expect(drain.result.cut).toBe(count)
   expect(drain.result.requestsCut.map(({ path }) => path)).toEqual(Array<string>(count).fill('/poll'))
   drain.end()
+})
+
+test('a program that ends no connections itself is asked that once, and not each time for all of them', () => {
+  const connections = { [Symbol.iterator]: vi.fn() } as unknown as Parameters<typeof areLeft>[0]
+  expect(areLeft(connections, { programEnds: () => false })).toBe(false)
+  expect(areLeft(connections, {})).toBe(false)
+  expect(connections[Symbol.iterator]).not.toHaveBeenCalled()
+})
+
+test('the requests that were cut are in one report, however many they are', () => {
+  const requestsCut = Array.from({ length: 200_000 }, () => ({ method: 'GET', path: '/poll', ms: 1 }))
+  expect(sum([{ ...nothingDrained(), requestsCut }]).requestsCut).toHaveLength(requestsCut.length)
+})
+
+test('a program may move all of its connections at once: what one message has is taken from the list in one piece', async () => {
+  const { shift } = Array.prototype
+  let [long, left] = [0, 0]
+  Array.prototype.shift = function () {
+    if (this.length > many / 2) long++
+    return shift.call(this) as unknown
+  }
+  onTestFinished(() => { Array.prototype.shift = shift })
+  const connection: OutgoingConnection = {
+    fd: () => 0, about: { kind: 'chat', listener: '', ageMs: 0, requests: 0 }, sent: () => undefined, left: () => { left++ }, back: () => undefined
+  }
+  const channel = {
+    send: ({ connections }: { connections: readonly unknown[] }) => { setImmediate(() => { sender.taken(connections.length) }) }
+  } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
+  const sender = new ConnectionSender(channel, { listeners: [], kinds: ['chat'], room: many }, () => undefined)
+  for (let each = 0; each < many; each++) sender.send(connection)
+  await waitFor(() => left === many)
+  expect(long).toBe(0)
 })
