@@ -21,6 +21,8 @@ import type { Reading } from './session-reader.js'
 
 /** These may overtake what is kept back: none belongs to a stream's data. */
 const overtaking: ReadonlySet<number> = new Set([frameTypes.settings, frameTypes.ping, frameTypes.windowUpdate])
+/** Far more than the answers that a client waits for. One that goes on asking, and lets nothing be sent, has its connection closed. */
+const mostKept = 1_048_576
 
 export class ContinuedSession extends Duplex {
   readonly socket: net.Socket
@@ -34,8 +36,9 @@ export class ContinuedSession extends Duplex {
   #owed: number
   /** What the client lets this side send; counted while something is owed. */
   #credit: number
-  /** At most what is owed, and the few frames that come behind it. */
-  #kept: Buffer[] = []
+  /** What is owed, and the frames that come behind it, in their order. */
+  readonly #kept: Buffer[] = []
+  #keptBytes = 0
   /** Of the client, whose table is empty: until it is known to be so for the client, too. */
   #table: TableWatch | undefined
   /** The first stream whose head cannot be read. */
@@ -73,7 +76,7 @@ export class ContinuedSession extends Duplex {
     session.settings(changesFrom(server, own))
     if (receiveLimit > firstWindow) session.setLocalWindowSize(receiveLimit)
     const more = Math.max(receiveLimit, firstWindow) - receiveWindow
-    if (more > 0) this.#kept.push(windowUpdate(more))
+    if (more > 0) this.#keep(windowUpdate(more))
   }
 
   get #isSecure(): boolean {
@@ -138,7 +141,7 @@ export class ContinuedSession extends Duplex {
     }
     // Where frames end is of no interest any more.
     if (!this.#seesFrames) passed.push(this.#fromClient.takeRest())
-    this.#release()
+    this.#send(this.#released())
     const all = Buffer.concat(passed)
     return all.length === 0 || this.push(all)
   }
@@ -169,44 +172,70 @@ export class ContinuedSession extends Duplex {
       this.socket.write(bytes, written)
       return
     }
-    for (const frame of this.#toClient.take(bytes)) if (!this.#swallows(frame)) this.#kept.push(frame)
-    // A session that waits for a write reads nothing: not the update either that what is kept back waits for.
-    this.#release(written)
-  }
-
-  /** An answer to what the client never said. */
-  #swallows(frame: Buffer): boolean {
-    const counts = this.#swallowed
-    const counted = (name: 'settings' | 'acks' | 'resets'): boolean => counts[name] > 0 && counts[name]-- > 0
-    switch (typeOf(frame)) {
-      case frameTypes.settings: return counted((flagsOf(frame) & endOrAck) === 0 ? 'settings' : 'acks')
-      case frameTypes.reset: return streamOf(frame) === this.#moved.lastStream && counted('resets')
-      case frameTypes.windowUpdate: {
-        const update = updateOf(frame)
-        if (update === undefined || this.#known === 0) return false
-        const known = Math.min(this.#known, update)
-        this.#known -= known
-        if (update > known) this.#kept.push(windowUpdate(update - known))
-        return true
+    const sent = this.#released()
+    for (const given of this.#toClient.take(bytes)) {
+      const frame = this.#unknown(given)
+      if (!frame) continue
+      if (this.#kept.length > 0 && !overtaking.has(typeOf(frame))) this.#keep(frame)
+      else {
+        const [part, rest] = this.#divided(frame)
+        if (part) sent.push(part)
+        if (rest) this.#keep(rest)
       }
     }
-    return false
+    // Without an error: a program that does not listen for those of its streams would end.
+    if (this.#keptBytes > mostKept) this.destroy()
+    // A session that waits for a write reads nothing: not the update either that what is kept back waits for.
+    this.#send(sent, written)
   }
 
-  /** Writes what the client lets this side send. */
-  #release(written: () => void = () => undefined): void {
-    const sent: Buffer[] = []
-    const kept = this.#kept.splice(0)
-    for (const frame of kept) {
-      if (this.#kept.length > 0 && !overtaking.has(typeOf(frame))) this.#kept.push(frame)
-      else sent.push(...this.#allowed(frame))
+  /** As much of the frame as the client does not know; nothing of an answer to what it never said. */
+  #unknown(frame: Buffer): Buffer | undefined {
+    const counts = this.#swallowed
+    const unless = (name: keyof typeof counts): Buffer | undefined => (counts[name] > 0 && counts[name]-- > 0 ? undefined : frame)
+    switch (typeOf(frame)) {
+      case frameTypes.settings: return unless((flagsOf(frame) & endOrAck) === 0 ? 'settings' : 'acks')
+      case frameTypes.reset: return streamOf(frame) === this.#moved.lastStream ? unless('resets') : frame
+      case frameTypes.windowUpdate: {
+        const update = updateOf(frame)
+        if (update === undefined || this.#known === 0) return frame
+        const known = Math.min(this.#known, update)
+        this.#known -= known
+        return update > known ? windowUpdate(update - known) : undefined
+      }
     }
-    if (sent.length > 0) this.socket.write(Buffer.concat(sent), written)
+    return frame
+  }
+
+  #keep(frame: Buffer): void {
+    this.#kept.push(frame)
+    this.#keptBytes += frame.length
+  }
+
+  /** Of what is kept: as much as the client lets this side send. */
+  #released(): Buffer[] {
+    const sent: Buffer[] = []
+    let count = 0
+    for (; count < this.#kept.length; count++) {
+      const frame = this.#kept[count]!
+      const [part, rest] = this.#divided(frame)
+      if (part) sent.push(part)
+      this.#keptBytes -= frame.length - (rest?.length ?? 0)
+      if (!rest) continue
+      this.#kept[count] = rest
+      break
+    }
+    this.#kept.splice(0, count)
+    return sent
+  }
+
+  #send(frames: readonly Buffer[], written: () => void = () => undefined): void {
+    if (frames.length > 0) this.socket.write(Buffer.concat(frames), written)
     else written()
   }
 
-  /** The frame, or as much of it as may be sent; the rest is kept. */
-  #allowed(frame: Buffer): Buffer[] {
+  /** What of this frame the client lets this side send, and what not. */
+  #divided(frame: Buffer): readonly [sent: Buffer | undefined, rest?: Buffer] {
     if (typeOf(frame) !== frameTypes.data || this.#owed === 0) return [frame]
     const length = lengthOf(frame)
     if (length <= this.#credit) {
@@ -215,9 +244,10 @@ export class ContinuedSession extends Duplex {
     }
     const flags = flagsOf(frame)
     const part = (flags & padded) === 0 ? this.#credit : 0
+    if (part === 0) return [undefined, frame]
     this.#credit -= part
-    this.#kept.push(part === 0 ? frame : frameOf(frameTypes.data, flags, streamOf(frame), frame.subarray(headBytes + part)))
-    return part === 0 ? [] : [frameOf(frameTypes.data, 0, streamOf(frame), frame.subarray(headBytes, headBytes + part))]
+    const [first, rest] = [frame.subarray(headBytes, headBytes + part), frame.subarray(headBytes + part)]
+    return [frameOf(frameTypes.data, 0, streamOf(frame), first), frameOf(frameTypes.data, flags, streamOf(frame), rest)]
   }
 
   override _final(ended: () => void): void {

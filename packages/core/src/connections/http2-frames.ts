@@ -196,27 +196,31 @@ export class TableWatch {
 /** The frames that still pass where the stream `from`, and those behind it, are refused. */
 export const passesBefore = (from: number) => (frame: Buffer): boolean => streamOf(frame) < from
 
-/** Cuts bytes into whole frames; what is left waits for its rest. Behind a frame that is longer than may be, all is one. */
+/**
+ * Cuts bytes into whole frames; what is left waits for its rest. Behind a frame that is longer than may be, all is one. A frame that comes
+ * byte by byte is not copied with each of them.
+ */
 export class FrameSplitter {
   readonly #mostBytes: number
-  #rest = Buffer.alloc(0)
+  #buffer: Buffer = Buffer.alloc(0)
+  #length = 0
 
   constructor(mostBytes = Infinity) {
     this.#mostBytes = mostBytes
   }
 
   get rest(): Buffer {
-    return this.#rest
+    return this.#buffer.subarray(0, this.#length)
   }
 
   takeRest(): Buffer {
-    const rest = this.#rest
-    this.#rest = Buffer.alloc(0)
+    const { rest } = this
+    this.#keep(Buffer.alloc(0))
     return rest
   }
 
   take(bytes: Buffer): Buffer[] {
-    const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
+    const all = this.#length === 0 ? bytes : this.#joined(bytes)
     const frames: Buffer[] = []
     let at = 0
     while (all.length - at >= headBytes) {
@@ -226,8 +230,23 @@ export class FrameSplitter {
       frames.push(all.subarray(at, end))
       at = end
     }
-    this.#rest = Buffer.from(all.subarray(at))
+    // Copied, since the frames may be a part of it.
+    if (at > 0 || this.#length === 0) this.#keep(Buffer.from(all.subarray(at)))
     return frames
+  }
+
+  #keep(rest: Buffer): void {
+    this.#buffer = rest
+    this.#length = rest.length
+  }
+
+  /** With room for as many bytes again, where there is no room. */
+  #joined(bytes: Buffer): Buffer {
+    const length = this.#length + bytes.length
+    if (length > this.#buffer.length) this.#buffer = Buffer.concat([this.rest], 2 * length)
+    bytes.copy(this.#buffer, this.#length)
+    this.#length = length
+    return this.rest
   }
 }
 

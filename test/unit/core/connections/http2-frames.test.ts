@@ -96,6 +96,18 @@ it('cuts bytes into whole frames', () => {
   expect(splitter.rest).toHaveLength(0)
 })
 
+it('does not copy a frame with each of its bytes', () => {
+  const splitter = new FrameSplitter()
+  const [frame] = frames as [Buffer]
+  const memories = new Set<ArrayBufferLike>()
+  for (const byte of frameOf(0, 0, 1, Buffer.alloc(20_000))) {
+    memories.add(splitter.rest.buffer)
+    splitter.take(Buffer.from([byte]))
+  }
+  expect(memories.size).toBeLessThan(40)
+  expect(splitter.take(frame)).toEqual([frame])
+})
+
 it('keeps settings on their way, and tells a client only what changes', () => {
   const inForce = {
     maxConcurrentStreams: 7, initialWindowSize: 9, maxFrameSize: 20_000, maxHeaderListSize: 5, enableConnectProtocol: true
