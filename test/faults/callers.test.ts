@@ -136,4 +136,28 @@ describe('a caller', () => {
     await isAsBefore(scene, before)
     serving = await scene.reload(serving)
   })
+
+  it('that greets again and again with one of its two connections is refused, and leaves nothing behind', async () => {
+    const before = await settled(scene, serving)
+    const callers: Caller[] = []
+    const reasons: (string | undefined)[] = []
+    const greet = async (word: string): Promise<void> => {
+      const caller = await Caller.connect()
+      callers.push(caller)
+      caller.descriptors.destroy()
+      caller.say({ type: 'messages', token: word })
+      void caller.hear().then((answer) => { if (answer) reasons.push(answer.reason) })
+      // The caller was heard by then.
+      await scene.answering()
+    }
+    await greet(token)
+    await greet(token)
+    for (let count = 1; count <= 70; count++) await greet(token.slice(8) + String(10_000_000 + count))
+    const [first, ...others] = await scene.until(() => reasons.length >= 8 && reasons)
+    expect(first).toBe('"messages" has come with this token already')
+    expect(others).toEqual(Array.from({ length: 7 }, () => '64 others have connected once, and not twice'))
+    for (const caller of callers) caller.hangUp()
+    await isAsBefore(scene, before)
+    serving = await scene.reload(serving)
+  })
 })

@@ -151,6 +151,11 @@ export class ControlConnections {
 
   #pair({ type, token }: Greeting, half: Half): void {
     const pair = this.#pairs.get(token) ?? {}
+    const others = this.#pairs.size
+    if (pair[type] || others >= maxStrangers) {
+      refuse(half.socket, pair[type] ? `"${type}" has come with this token already` : `${others} others have connected once, and not twice`)
+      return
+    }
     pair[type] = half
     if (pair.messages && pair.descriptors) {
       this.#pairs.delete(token)
