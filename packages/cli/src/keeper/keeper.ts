@@ -135,7 +135,7 @@ export class Keeper implements Fleet {
     // A signal of the terminal goes to all processes at once: the keeper hears it in this turn of the loop or the next.
     left: (worker) => { setImmediate(() => { setImmediate(() => { this.#left(this.slot(worker.slot), worker) }) }) },
     leaving: () => this.#leaving,
-    wants: (worker, wishes) => { void this.reloads.wanted(worker, wishes) },
+    wants: (worker, wish) => { void this.reloads.wanted(worker, wish) },
     report: (report) => { for (const hear of this.reported) hear(report) },
     warn: this.#warn
   })

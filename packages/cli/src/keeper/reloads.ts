@@ -4,14 +4,14 @@
  */
 
 import {
-  errorReport, HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest, type Wishes
+  errorReport, HandoverError, reloadBegins, reloadOutcome, type ErrorReport, type ReloadOutcome, type ReloadRequest
 } from '@handover/core/internal'
 import type { Fleet, Memory } from './fleet.js'
 import type { Lookout } from './lookout.js'
 import { ReloadHistory } from './reload-history.js'
 import { reload, type Progress } from './rolling-reload.js'
 import type { Slot } from './slot.js'
-import type { Worker } from './worker.js'
+import type { ReloadWish, Worker } from './worker.js'
 
 /** Plain requests that come within this time of the beginning of a reload belong to it. */
 const togetherMs = 500
@@ -104,15 +104,14 @@ export class Reloads {
   }
 
   /** A worker asks for a reload, and hears what became of it. */
-  async wanted(worker: Worker, wishes: Wishes): Promise<void> {
-    const { withoutState, allowDrop } = wishes
+  async wanted(worker: Worker, { id, withoutState, allowDrop }: ReloadWish): Promise<void> {
     let error: ErrorReport | undefined
     try {
       error = (withoutState || allowDrop ? await this.begin({ withoutState, allowDrop }) : await this.together()).error
     } catch (cause) {
       error = errorReport(cause)
     }
-    worker.say({ type: 'outcome', ok: error === undefined, ...(error ?? { code: '', message: '' }) })
+    worker.say({ type: 'outcome', ...(id !== undefined && { id }), ok: error === undefined, ...(error ?? { code: '', message: '' }) })
   }
 
   /** Why no reload can begin now. */

@@ -1,6 +1,6 @@
 /** What a slot needs of its keeper, and what the files that a slot is made of share: the slot itself, a start in it, a reload of it. */
 
-import { HandoverError, partsOf, repairTodo, type ProcessEnd, type Report, type Wishes } from '@handover/core/internal'
+import { HandoverError, partsOf, repairTodo, type ProcessEnd, type Report } from '@handover/core/internal'
 import { byWhat } from '../text.js'
 import type { CheckpointStore } from './checkpoint-store.js'
 import type { CountStore } from './count-store.js'
@@ -8,7 +8,7 @@ import type { ListenerMembers } from './listener-members.js'
 import type { ServedFiles } from './served-files.js'
 import type { SlotLifecycle } from './slot-state.js'
 import type { StartCommand } from './start-paths.js'
-import type { LaunchedWorker, Worker } from './worker.js'
+import type { LaunchedWorker, ReloadWish, Worker } from './worker.js'
 
 export interface SlotSide {
   readonly name: string
@@ -38,7 +38,7 @@ export interface SlotSide {
   left(worker: Worker): void
   /** Another keeper has the workers, or will. */
   leaving(): boolean
-  wants(worker: Worker, wishes: Wishes): void
+  wants(worker: Worker, wish: ReloadWish): void
   report(report: Report): void
   warn(line: string): void
 }

@@ -15,6 +15,8 @@ import type { Release } from './start-paths.js'
 export type Line = Channel<WorkerMessage, KeeperMessage>
 /** What the slot of a worker hears of it; the rest is between the keeper and the process. */
 export type WorkerNews = Exclude<WorkerMessage, { type: 'hello' | 'status' }>
+/** Its program, or its signal, asks for a reload. */
+export type ReloadWish = Extract<WorkerMessage, { type: 'wants' }>
 
 /** What a worker tells its slot. */
 export interface WorkerSide {

@@ -64,7 +64,8 @@ export class KeeperLink {
   readonly #side: KeeperLinkSide
   readonly #answerMs: number
   #gate: ((veto: string | undefined) => void) | undefined
-  readonly #wanting: ((outcome: HandoverError | undefined) => void)[] = []
+  readonly #wanting = new Map<number, (outcome: HandoverError | undefined) => void>()
+  #wants = 0
   readonly #gathering = new Map<number, (counted: CountFile[] | undefined) => void>()
   #gathers = 0
 
@@ -86,7 +87,7 @@ export class KeeperLink {
     this.#line.close()
     this.#gate?.(undefined)
     for (const resolve of [...this.#gathering.values()]) resolve(undefined)
-    this.#answerWanting(new HandoverError('HANDOVER_UNAVAILABLE', {
+    this.#answerWanting(undefined, new HandoverError('HANDOVER_UNAVAILABLE', {
       what: 'the keeper is gone', serving: 'This process serves on', todo: 'Start the keeper again'
     }))
     if (!this.#replaced) this.#side.gone(this.#leaving)
@@ -123,11 +124,12 @@ export class KeeperLink {
     tell: ({ id, topic }) => { this.#side.tell(topic, (snapshot, fd) => { this.#deliver({ type: 'told', id, topic, snapshot }, fd) }) },
     gathered: ({ id, ids }, fds) => { this.#gathered(id, ids.map((of, index) => ({ of, fd: fds[index]! }))) },
     inherit: ({ topic, of }, fds) => { this.#side.inherit(topic, of, fds[0]!) },
-    outcome: ({ ok, stderr = '', ...error }) => { this.#answerWanting(ok ? undefined : errorOf({ ...error, stderr })) }
+    outcome: ({ id, ok, stderr = '', ...error }) => { this.#answerWanting(id, ok ? undefined : errorOf({ ...error, stderr })) }
   }
 
-  #answerWanting(outcome: HandoverError | undefined): void {
-    for (const resolve of this.#wanting.splice(0)) resolve(outcome)
+  /** A second reload is refused while the first one runs. Without an `id` all hear it. */
+  #answerWanting(id: number | undefined, outcome: HandoverError | undefined): void {
+    for (const [wish, resolve] of this.#wanting) if (id === undefined || id === wish) resolve(outcome)
   }
 
   /** Not all descriptors of the message arrived, so it cannot be followed: whoever waits for what comes of it is told. */
@@ -224,10 +226,10 @@ export class KeeperLink {
 
   /** Asks the keeper for a reload. Resolves when it is done, with the error where it failed. */
   async wants(wishes: Wishes): Promise<HandoverError | undefined> {
-    return await new Promise((resolve) => {
-      this.#wanting.push(resolve)
-      this.#line.send({ type: 'wants', ...wishes })
-    })
+    const id = ++this.#wants
+    const outcome = new Promise<HandoverError | undefined>((resolve) => { this.#wanting.set(id, resolve) })
+    this.#line.send({ type: 'wants', id, ...wishes })
+    return await outcome.finally(() => { this.#wanting.delete(id) })
   }
 }
 

@@ -50,8 +50,8 @@ export const workerShapes = {
   report: { report: reportShape },
   /** A handover to process `successor` failed, or was undone: this process serves. */
   failed: { successor: count, ...errorFields },
-  /** Its signal, or its program, asks for a reload. Waits for `outcome`. */
-  wants: wishes,
+  /** Its signal, or its program, asks for a reload. Waits for the `outcome` with this `id`. */
+  wants: { id: optional(count), ...wishes },
   status: { id: count, status: processStatusShape },
   /** After one descriptor: a file of this section (section-file.ts). The next process of this slot gets it if this one dies. */
   checkpoint: { name: string, bytes: count },
@@ -92,8 +92,8 @@ export const keeperShapes = {
   inherit: { topic: string, of: string },
   /** Another keeper takes over, so the end of this channel is no failure. */
   leave: {},
-  /** The answer to `wants`. Older keepers send the code and the whole text of an error alone. */
-  outcome: { ok: boolean, ...errorFields, stderr: optional(string) }
+  /** The answer to `wants`. Older keepers send no `id`, and the code and the whole text of an error alone. */
+  outcome: { id: optional(count), ok: boolean, ...errorFields, stderr: optional(string) }
 } satisfies Shapes
 export type KeeperMessage = MessagesOf<typeof keeperShapes>
 

@@ -19,7 +19,7 @@ const fromWorker: Examples<WorkerMessage> = {
   serves: { type: 'serves', listeners },
   report: { type: 'report', report: exampleReport },
   failed: { type: 'failed', successor: 4312, code: 'HANDOVER_SUCCESSOR_EXIT', message: 'it ended. Process 4120 serves. Repair it.', what: 'it ended', serving: 'Process 4120 serves', todo: 'Repair it', stderr: '' },
-  wants: { type: 'wants', withoutState: false, allowDrop: true },
+  wants: { type: 'wants', id: 7, withoutState: false, allowDrop: true },
   status: { type: 'status', id: 7, status: exampleStatus },
   checkpoint: { type: 'checkpoint', name: 'sessions', bytes: 4096 },
   gather: { type: 'gather', id: 7, topic: 'metrics', snapshot },
@@ -41,7 +41,7 @@ const fromKeeper: Examples<KeeperMessage> = {
   gathered: { type: 'gathered', id: 7, ids: ['4312-5f3a', '4120-9c01'] },
   inherit: { type: 'inherit', topic: 'metrics', of: '4312-5f3a' },
   leave: { type: 'leave' },
-  outcome: { type: 'outcome', ok: false, code: 'HANDOVER_RELOAD_RUNNING', message: 'a reload already runs. Wait.', what: 'a reload already runs', serving: 'Process 4120 serves', todo: 'Wait', stderr: 'Error: no' }
+  outcome: { type: 'outcome', id: 7, ok: false, code: 'HANDOVER_RELOAD_RUNNING', message: 'a reload already runs. Wait.', what: 'a reload already runs', serving: 'Process 4120 serves', todo: 'Wait', stderr: 'Error: no' }
 }
 
 /** Wrong for whatever a field is meant to be, except for what it happens to be. */
@@ -54,6 +54,8 @@ const isBoolean = (value: unknown): boolean => typeof value === 'boolean'
 const right: Readonly<Record<string, (value: unknown) => boolean>> = {
   withoutState: isBoolean, allowDrop: isBoolean,
   // Not sent by keepers of before.
+  'wants.id': (value) => value === undefined || isCount(value),
+  'outcome.id': (value) => value === undefined || isCount(value),
   'outcome.stderr': (value) => value === undefined || isText(value),
   signal: (value) => value === undefined || isText(value),
   what: (value) => value === undefined || isText(value),

@@ -45,3 +45,20 @@ it.each([
   expect({ what, serving, todo, stderr }).toEqual({ serving: undefined, todo: undefined, stderr: undefined, ...found })
   keeper.close()
 })
+
+it('of two reloads that are asked for each hears what became of it, in whatever order the keeper answers', async () => {
+  const [[messages, theirMessages], [descriptors, theirDescriptors]] = openPairs(addon(), false)
+  const keeper = openChannel<WorkerMessage, KeeperMessage>(theirMessages, theirDescriptors, workerMessages)
+  const kept = new KeeperLink({ line: openChannel(messages, descriptors, keeperMessages), slot: 0, keeper: process.pid, name: 'test' }, { gone: () => undefined } as unknown as KeeperLinkSide)
+  const wants: number[] = []
+  void keeper.hearAll(({ message }) => {
+    if (message.type !== 'wants' || wants.push(message.id ?? 0) < 2) return
+    const [first = 0, second = 0] = wants
+    keeper.send({ type: 'outcome', id: second, ok: false, code: 'HANDOVER_RELOAD_RUNNING', message: 'a reload already runs. It serves. Wait.' })
+    keeper.send({ type: 'outcome', id: first, ok: true, code: '', message: '' })
+  }, (what) => { throw new Error(what) })
+  const wish = { withoutState: false, allowDrop: false }
+  const [first, second] = await Promise.all([kept.wants(wish), kept.wants(wish)])
+  expect([first, second?.code]).toEqual([undefined, 'HANDOVER_RELOAD_RUNNING'])
+  keeper.close()
+})
