@@ -77,6 +77,7 @@ export { ListenerRegistry } from '../../packages/core/dist/listeners/listener-re
 export { checkReloadOptions, mistypedVariables, SettingsOfProcess, variableOf } from '../../packages/core/dist/options.js'
 export { inspectorIn } from '../../packages/core/dist/platform/inspector-port.js'
 export { keeperMark, parseKeeperMark, successorMark, workerWords } from '../../packages/core/dist/platform/marks.js'
+export { repairTodo } from '../../packages/core/dist/errors.js'
 export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist/platform/memory-file.js'
 export { native, type Native } from '../../packages/core/dist/platform/native.js'
 export { StopSenders } from '../../packages/core/dist/platform/stop-senders.js'

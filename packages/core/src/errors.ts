@@ -85,11 +85,17 @@ export interface ErrorContext {
 
 /** No build ends itself by one of these. */
 const sentByOthers: readonly unknown[] = ['SIGHUP', 'SIGINT', 'SIGTERM', 'SIGKILL']
+/** What Node, V8 and libuv write where the system gives them no thread, process, memory or descriptor. */
+const shortage = /_thread_create\b|pthread_create\b|\bspawn \S+ EAGAIN|out of memory|Cannot allocate memory|\b(?:ENOMEM|EMFILE|ENFILE)\b/
 
 /** What to do about a new version that has ended, by what it wrote last, and by the signal that ended it, where that was not ours. */
 export function repairTodo(stderr: string, signal?: string | null): string {
   if (sentByOthers.includes(signal)) {
     return `Find out what sent ${signal}${signal === 'SIGKILL' ? ' (the kernel does where memory is short)' : ''}, and reload again`
+  }
+  // libuv aborts without a word where it gets no thread.
+  if (shortage.test(stderr) || (signal === 'SIGABRT' && stderr === '')) {
+    return 'Check the limits of this process and of its container (ulimit -u, ulimit -n, memory), or repair the build; then reload again'
   }
   const [, address] = /\b(?:listen|bind) EADDRINUSE(?:: address already in use)?:? (\S+)/.exec(stderr) ?? []
   if (address === undefined) return 'Repair the build and reload again'

@@ -28,11 +28,14 @@ export function openMemoryFile(name: string): number {
   return file
 }
 
+/** Not a memfd: EPERM is what a file says whose file system is tmpfs. */
+const cannotBeSealed = new Set(['EINVAL', 'ENOSYS', 'EPERM'])
+
 /** From now on it cannot be changed, if it is a memfd. Throws the error of the system. */
 export function sealMemoryFile(fd: number): void {
   const answer = addon().seal(fd)
   const error = answer < 0 ? systemError(answer, 'fcntl F_ADD_SEALS') : undefined
-  if (error && error.code !== 'EINVAL' && error.code !== 'ENOSYS') throw error
+  if (error && !cannotBeSealed.has(error.code ?? '')) throw error
 }
 
 /** A sealed file that holds the bytes. Throws the error of the system. */

@@ -1,11 +1,13 @@
 /** Where the system refuses a call (filters of system calls, limits, some file systems): what goes on without it, and what is said. */
 
-import { mkdtempSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants, tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, expect, it, vi } from 'vitest'
-import { firstStartFailed, internalFile, keeperOf, native, reasonOfStart, Support, takeKeeperName, underLock } from '../../../helpers/internals.js'
+import {
+  firstStartFailed, internalFile, keeperOf, native, reasonOfStart, repairTodo, Support, takeKeeperName, takeTextFile, textFile, underLock
+} from '../../../helpers/internals.js'
 
 const { EAFNOSUPPORT, EAGAIN, EBADF, ENOLCK, ENOSYS, EPERM } = constants.errno
 
@@ -24,6 +26,25 @@ it.each([EPERM, ENOSYS, ENOLCK, EBADF])('a name is taken without a lock where di
   } finally {
     rmdirSync(folder)
   }
+})
+
+it.each([tmpdir(), '/dev/shm'].filter((folder) => existsSync(folder)))('state goes through a file in %s where there are no files in memory, on any file system', (folder) => {
+  vi.stubEnv('TMPDIR', folder)
+  vi.spyOn(native!, 'memoryFile').mockReturnValue(-EPERM)
+  expect(takeTextFile(textFile('what it knew'))).toBe('what it knew')
+})
+
+it.each([
+  ['libuv got no thread: it says nothing', '', 'SIGABRT'],
+  ['Node got no thread', '  #  Assertion failed: (0) == (uv_thread_create(t.get(), start_thread, this))', 'SIGABRT'],
+  ['V8 got no memory', '# Fatal process out of memory: SegmentedTable::InitializeTable', 'SIGTRAP'],
+  ['the program got no descriptor', "Error: EMFILE: too many open files, open '/srv/app/routes.js'", undefined]
+])('a new version that ended for want of something sends the operator to the limits: %s', (_why, stderr, signal) => {
+  expect(repairTodo(stderr, signal)).toMatch(/^Check the limits of this process and of its container .* or repair the build; then reload again$/)
+})
+
+it('a new version that ended by itself, or was aborted and says why, is to be repaired', () => {
+  for (const signal of [undefined, 'SIGABRT']) expect(repairTodo('Error: no database', signal)).toBe('Repair the build and reload again')
 })
 
 it('a process that can make no pair of sockets listens all the same, and says why it cannot be reloaded', () => {
