@@ -4,7 +4,6 @@
  * Offering, silencing and accepting act on all of them together. Only the last process that serves on a Unix path removes its file.
  */
 
-import { chmodSync } from 'node:fs'
 import type net from 'node:net'
 import { constants } from 'node:os'
 import path from 'node:path'
@@ -316,9 +315,8 @@ export class ListenerRegistry {
       // Another process listens there, or it is not a socket.
       if (answer !== -constants.errno.ENOENT && !isAbandoned(at)) return false
       // Not under a temporary name: Node changes permissions by the name that a socket was bound under (uv_pipe_chmod).
-      const fd = bindUnix(at, true)
+      const fd = bindUnix(at, true, mode)
       if (fd === undefined) return false
-      if (mode !== undefined) chmodSync(at, mode)
       inside.replaceListener(owner, fd, about.backlog)
       const id = fileId(at)
       listener.about = { ...about, ...(id !== undefined && { file: id }) }
