@@ -44,6 +44,8 @@ export class SessionDeparture {
   #tableIsEmpty = false
   /** Pings without an answer. */
   #pings = 0
+  /** What the session's own method was replaced with. */
+  #counting: http2.ServerHttp2Session['ping'] | undefined
   #heldSince: number | undefined
   readonly #lingerMs: number
   /** When a client that has not answered yet is no longer waited for. */
@@ -146,7 +148,7 @@ export class SessionDeparture {
   /** Counts the program's pings from now on. Its earlier ones are answered before ours is. */
   #countPings(): void {
     const ping = this.#session.ping.bind(this.#session) as (...args: unknown[]) => boolean
-    this.#session.ping = (...args: unknown[]): boolean => {
+    this.#counting = (...args: unknown[]): boolean => {
       const callback = args.findLast((arg) => typeof arg === 'function') as ((...answer: unknown[]) => void) | undefined
       const sent = ping(...args.filter((arg) => typeof arg !== 'function'), (...answer: unknown[]) => {
         this.#pings--
@@ -155,6 +157,7 @@ export class SessionDeparture {
       if (sent) this.#pings++
       return sent
     }
+    this.#session.ping = this.#counting
   }
 
   /** Its client is told to go, or will be in this turn of the loop. It reads on to see the client's end. */
@@ -255,6 +258,7 @@ export class SessionDeparture {
 
   #finish(): void {
     unanswered.delete(this.#session)
+    if (this.#session.ping === this.#counting) Reflect.deleteProperty(this.#session, 'ping')
     if (this.#kept.length > 0) this.#reading?.pass(this.#kept)
     this.#kept = Buffer.alloc(0)
     this.#reading?.end()

@@ -39,6 +39,7 @@ export class SessionReader implements Reading {
   /** What was read goes through it on its way to the session. */
   #arrived: (bytes: Buffer) => Buffer
   readonly #isSecure: boolean
+  readonly #onClose = (): void => { this.#finish() }
   readonly pass: (bytes: Buffer) => void
 
   private constructor(
@@ -74,11 +75,9 @@ export class SessionReader implements Reading {
     const reader = new SessionReader(socket, copy, arrived, (bytes) => { if (!session.destroyed) feed(bytes) }, records !== undefined)
     // The session finds the same on its own descriptor.
     for (const event of ['end', 'error', 'close']) copy.on(event, () => { reader.#finish() })
-    socket.once('close', () => {
-      reader.#finish()
-      records?.dispose()
-    })
+    socket.once('close', reader.#onClose)
     if (records) {
+      socket.once('close', () => { records.dispose() })
       secureReaders.set(session, reader)
       reader.alone(true)
     }
@@ -127,6 +126,7 @@ export class SessionReader implements Reading {
   #finish(): void {
     if (this.#ended) return
     this.#ended = true
+    this.#socket.off('close', this.#onClose)
     this.#copy.destroy()
     // A session that has closed leaves its socket to wait for the client's end.
     if (!this.#socket.destroyed) releaseReading(this.#socket)

@@ -8,6 +8,7 @@ import { socketPair } from '@handover/core/fd'
 import { closeSync, writeSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
+import type net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
@@ -140,4 +141,32 @@ test('a program may move all of its connections at once: what one message has is
   for (let each = 0; each < many; each++) sender.send(connection)
   await waitFor(() => left === many)
   expect(long).toBe(0)
+})
+
+test('a session of HTTP/2 that stays through many undone drains is left as it was', async () => {
+  const server = http2.createServer((_request, response) => { response.write('it goes on') })
+  const connections = new ConnectionTracker(server)
+  const accepted = new Promise<net.Socket>((resolve) => { server.once('connection', resolve) })
+  const session = new Promise<http2.ServerHttp2Session>((resolve) => { server.once('session', resolve) })
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const client = http2.connect(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`)
+  onTestFinished(() => {
+    client.destroy()
+    server.close()
+  })
+  await new Promise((resolve) => { client.request({ ':path': '/' }).once('data', resolve) })
+  const socket = await accepted
+  const channel = { send: () => undefined } as unknown as ConstructorParameters<typeof ConnectionSender>[0]
+  const drainAndUndo = async (): Promise<number> => {
+    const mover = new ConnectionSender(channel, { listeners: ['tcp'], kinds: [], room: count, http2: ['tcp'] }, () => undefined)
+    const drain = connections.drain({ lingerMs: 100, deadline: deadlineIn(60_000), route: { mover, listener: 'tcp', http2: true } })
+    await waitFor(() => drain.looks > 0)
+    mover.end({ text: 'the test is over' }, true)
+    drain.undo()
+    return socket.listenerCount('close')
+  }
+  const listeners: number[] = []
+  for (let time = 0; time < 4; time++) listeners.push(await drainAndUndo())
+  expect(new Set(listeners), listeners.join(' ')).toHaveLength(1)
+  expect(Object.hasOwn(await session, 'ping')).toBe(false)
 })
