@@ -6,7 +6,7 @@
  * A directory must be a real one of this user with mode 0700: no other user may put a socket there, or take one away.
  */
 
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { HandoverError, withoutStop } from '../errors.js'
@@ -18,6 +18,8 @@ export interface World {
   /** The temporary directory. */
   readonly temporary: string
   readonly exists: (folder: string) => boolean
+  /** The uid of the owner of a directory; undefined where it is not seen. */
+  readonly ownerOf: (folder: string) => number | undefined
   /** The names in a directory; none where it cannot be read. */
   readonly list: (folder: string) => readonly string[]
 }
@@ -46,7 +48,7 @@ const prefix = (uid: number): string => `handover-${uid}`
 const anotherDirectory = 'Set HANDOVER_DIR to a directory of this user.'
 
 /** Throws HANDOVER_CONTROL_SOCKET for a relative HANDOVER_DIR. */
-export function placesIn({ env, uid, temporary, exists, list }: World): Places {
+export function placesIn({ env, uid, temporary, exists, ownerOf, list }: World): Places {
   const given = env['HANDOVER_DIR'] ?? ''
   if (given !== '') {
     if (!path.isAbsolute(given)) {
@@ -56,13 +58,17 @@ export function placesIn({ env, uid, temporary, exists, list }: World): Places {
     return { folders: [given], given: true }
   }
   const runtime = env['XDG_RUNTIME_DIR'] ?? ''
+  const runtimes = path.isAbsolute(runtime) ? [path.join(runtime, 'handover')] : []
+  // With sudo -E or su it is that of the user before, who would find no room there, and takes all of it along at the end of the login.
+  const isOfAnother = runtimes.length > 0 && ![undefined, 0, uid].includes(ownerOf(runtime))
   const login = `/run/user/${uid}`
   const shared = [...new Set([temporary, '/tmp'])]
   const folders = [
-    ...(path.isAbsolute(runtime) ? [path.join(runtime, 'handover')] : []),
+    ...(isOfAnother ? [] : runtimes),
     ...(uid === 0 ? ['/run/handover'] : []),
     ...shared.map((folder) => path.join(folder, prefix(uid))),
     ...(exists(login) ? [path.join(login, 'handover')] : []),
+    ...runtimes,
     // Made where none of the others could be used, see candidates().
     ...shared.flatMap((folder) =>
       list(folder).filter((name) => name.startsWith(`${prefix(uid)}-`)).sort().map((name) => path.join(folder, name)))
@@ -71,11 +77,19 @@ export function placesIn({ env, uid, temporary, exists, list }: World): Places {
 }
 
 export function places(): Places {
-  return placesIn({ env: process.env, uid: userId(), temporary: tmpdir(), exists: existsSync, list })
+  return placesIn({ env: process.env, uid: userId(), temporary: tmpdir(), exists: existsSync, ownerOf, list })
 }
 
 /** The effective user id. It changes when the process gives up root. */
 export const userId = (): number => process.geteuid?.() ?? 0
+
+function ownerOf(folder: string): number | undefined {
+  try {
+    return statSync(folder).uid
+  } catch {
+    return undefined
+  }
+}
 
 function list(folder: string): readonly string[] {
   try {
