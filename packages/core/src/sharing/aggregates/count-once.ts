@@ -13,7 +13,7 @@ export interface SnapshotPart {
 }
 
 /** The same with the ids of ended processes that are in `value`: a keeper goes by these, and does not read values. */
-export interface Snapshot extends SnapshotPart, CountedBy {}
+export type Snapshot = SnapshotPart & CountedBy
 
 /** The value of a snapshot is a list of these: one of the process itself, if it counts at all, and those that it has inherited. */
 export interface Count extends CountedBy {
