@@ -7,8 +7,8 @@
 
 import { closeSync } from 'node:fs'
 import { HandoverError } from '../errors.js'
+import { isChannel } from '../platform/environment.js'
 import { keeperMark, parseKeeperMark } from '../platform/marks.js'
-import { native } from '../platform/native.js'
 import { openChannel, type Channel } from '../protocol/channel.js'
 import type { ProcessStatus } from '../protocol/control-messages.js'
 import type { Received } from '../protocol/descriptors.js'
@@ -246,9 +246,7 @@ export interface KeeperSeat {
 export function takeSeat(env: NodeJS.ProcessEnv): KeeperSeat | undefined {
   const mark = parseKeeperMark(env[keeperMark] ?? '')
   Reflect.deleteProperty(env, keeperMark)
-  if (!mark || !native) return undefined
+  if (!mark || !isChannel(mark.messages, mark.descriptors)) return undefined
   const { messages, descriptors, slot, keeper, name } = mark
-  // Inherited by accident (a program that copied its environment): then these are not sockets of ours.
-  if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
   return { line: openChannel(messages, descriptors, keeperMessages), slot, keeper, name }
 }

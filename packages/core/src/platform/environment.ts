@@ -23,14 +23,18 @@ export interface Inheritance {
   readonly stderr?: InheritedStderr
 }
 
+/** A program that copies its environment passes on a mark without the sockets: then the numbers are of anything, or of nothing. */
+export const isChannel = (...fds: readonly number[]): boolean => fds.every((fd) => {
+  const about = (fd | 0) === fd ? native?.describe(fd) : undefined
+  return typeof about === 'object' && about.family === 'unix' && about.type === 'stream' && !about.listening
+})
+
 /** Reads and removes the mark. Call it before anything else. */
 export function takeInheritance(env: NodeJS.ProcessEnv): Inheritance | undefined {
   const mark = env[successorMark]
   Reflect.deleteProperty(env, successorMark)
   const [messages, descriptors, original, relay] = (mark ?? '').split(',').map(Number)
-  if (messages === undefined || descriptors === undefined || !native) return undefined
-  // A program that copies its environment passes on the mark without the sockets.
-  if ([messages, descriptors].some((fd) => typeof native?.peerCredentials(fd) === 'number')) return undefined
+  if (messages === undefined || descriptors === undefined || !isChannel(messages, descriptors)) return undefined
   return { messages, descriptors, ...(original !== undefined && relay !== undefined && { stderr: new InheritedStderr(original, relay) }) }
 }
 
