@@ -1,6 +1,6 @@
 /**
  * What clients notice of a reload: the requests that are answered in the worst 100 ms from the signal on, as a share of the middle 100 ms
- * before it; with keep-alive connections and with a new one for each request. Handover without a keeper and under one, node:cluster with a
+ * before it; with clients of several kinds (dip-clients.ts). Handover without a keeper and under one, node:cluster with a
  * rolling restart, nginx and HAProxy where they are installed, and a server beside which a Node boots, in turns.
  *
  * The clients are in this process, and take a part of the same cores: read the rows beside each other. nginx and HAProxy answer by
@@ -19,17 +19,15 @@ import { fileURLToPath } from 'node:url'
 import { freePort } from '../example.js'
 import { median, table } from '../table.js'
 import { untilReloadedOnce } from './compiled-form.js'
+import { Clients, manners, type Kind } from './dip-clients.js'
 import { spareIsReady } from './spare-is-ready.js'
 
 const rounds = 5
-const clients = 8
 const [windowMs, steadyMs] = [100, 2_000]
 /** From the signal on, and after the first answer of the new process; nginx and HAProxy do not say who answers. */
 const [reloadMs, afterMs, mostMs] = [1_500, 500, 10_000]
 const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
 const core = JSON.stringify(createRequire(import.meta.url).resolve('@handover/core'))
-
-type Kind = 'keep-alive' | 'new connections'
 
 interface Contender {
   readonly port: number
@@ -39,50 +37,21 @@ interface Contender {
   readonly end: () => Promise<unknown>
 }
 
-/** Answers per window, of clients that always ask. */
+/** Answers per window, before the signal and from it on. */
 async function answers(
   { port, reload }: Contender, kind: Kind, saysPid: boolean
 ): Promise<{ steady: number; worst: number; lost: number }> {
-  const windows: number[] = []
-  let lost = 0
-  let isOver = false
-  let answering = ''
-  const begun = performance.now()
-  const sockets = new Set<net.Socket>()
-  const request = `GET / HTTP/1.1\r\nHost: x\r\n${kind === 'keep-alive' ? '' : 'Connection: close\r\n'}\r\n`
-  const connect = (): void => {
-    if (isOver) return
-    let answered = false
-    const socket = net.connect(port, '127.0.0.1', () => { socket.write(request) })
-    sockets.add(socket)
-    socket.on('data', (chunk) => {
-      const at = Math.floor((performance.now() - begun) / windowMs)
-      windows[at] = (windows[at] ?? 0) + 1
-      answered = true
-      const text = chunk.toString('latin1')
-      answering = text.slice(text.indexOf('\r\n\r\n'))
-      if (kind === 'keep-alive' && !isOver && !/^connection: close/im.test(text)) {
-        answered = false
-        socket.write(request)
-      }
-    }).on('error', () => undefined).on('close', () => {
-      sockets.delete(socket)
-      if (!answered && !isOver) lost += 1
-      setImmediate(connect)
-    })
-  }
-  for (let client = 0; client < clients; client++) connect()
+  const clients = new Clients(port, kind, windowMs)
   await sleep(steadyMs)
-  const from = Math.floor((performance.now() - begun) / windowMs)
-  const [before, signalled] = [answering, performance.now()]
+  const from = clients.window
+  const [before, signalled] = [clients.answering, performance.now()]
   reload()
-  while (saysPid && answering === before && performance.now() - signalled < mostMs) await sleep(10)
+  while (saysPid && clients.answering === before && performance.now() - signalled < mostMs) await sleep(10)
   await sleep(Math.max(afterMs, signalled + reloadMs - performance.now()))
-  isOver = true
-  const to = Math.floor((performance.now() - begun) / windowMs)
-  for (const socket of sockets) socket.destroy()
-  const of = (first: number, last: number): number[] => Array.from({ length: last - first }, (_, at) => windows[first + at] ?? 0)
-  return { steady: median(of(5, from)), worst: Math.min(...of(from, to)), lost }
+  const to = clients.window
+  clients.end()
+  const of = (first: number, last: number): number[] => Array.from({ length: last - first }, (_, at) => clients.windows[first + at] ?? 0)
+  return { steady: median(of(5, from)), worst: Math.min(...of(from, to)), lost: clients.lost }
 }
 
 async function started(child: ChildProcess, port: number, reload: () => void): Promise<Contender> {
@@ -102,7 +71,11 @@ async function started(child: ChildProcess, port: number, reload: () => void): P
   return { port, reload, end: async () => { child.kill(); await ended } }
 }
 
-const server = `require('http').createServer((request, response) => { response.end(String(process.pid)) })`
+const server = `require('http').createServer((request, response) => {
+  const answer = () => { response.end(String(process.pid)) }
+  if (request.method === 'POST') request.resume().on('end', answer)
+  else answer()
+})`
 const expressFile = JSON.stringify(createRequire(import.meta.url).resolve('express'))
 const express = `require(${expressFile})().get('/', (request, response) => { response.send(String(process.pid)) })`
 
@@ -163,7 +136,9 @@ async function startNginx(folder: string): Promise<Contender> {
   return await started(child, port, () => { child.kill('SIGHUP') })
 }
 
-async function startHaproxy(folder: string): Promise<Contender> {
+async function startHaproxy(
+  folder: string, answer = 'http-request return status 200 content-type text/plain string ok', more = ''
+): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'haproxy.cfg')]
   writeFileSync(file, `global
   nbthread 1
@@ -172,23 +147,41 @@ defaults
   mode http
   timeout client 10s
   timeout http-request 10s
+  timeout connect 10s
+  timeout server 10s
 frontend dip
   bind 127.0.0.1:${port}
-  http-request return status 200 content-type text/plain string ok
-`)
+  ${answer}
+${more}`)
   const child = spawn('haproxy', ['-W', '-db', '-f', file], { stdio: 'ignore' })
   return await started(child, port, () => { child.kill('SIGUSR2') })
 }
 
-/** `isSilent`: its answers do not show that another process gives them. */
-const contenders: Readonly<Record<string, { start: (folder: string) => Promise<Contender>; needs?: string; isSilent?: true }>> = {
-  'handover, plain': { start: startPlain },
-  'handover run': { start: startKept },
+/** As it is in front of a Node server, which is not reloaded. */
+async function startProxy(folder: string): Promise<Contender> {
+  const behind = await startAlone(folder)
+  const proxy = await startHaproxy(folder, 'default_backend node', `backend node\n  server node 127.0.0.1:${behind.port}\n`)
+  return { ...proxy, end: async () => { await Promise.all([proxy.end(), behind.end()]) } }
+}
+
+interface Candidate {
+  readonly start: (folder: string) => Promise<Contender>
+  readonly needs?: string
+  /** Its answers do not show that another process gives them. */
+  readonly isSilent?: true
+  /** Not only for clients that always ask. */
+  readonly forAll?: true
+}
+
+const contenders: Readonly<Record<string, Candidate>> = {
+  'handover, plain': { start: startPlain, forAll: true },
+  'handover run': { start: startKept, forAll: true },
   'node:cluster': { start: startCluster },
   'handover run, Express': { start: async (folder) => await startKept(folder, express) },
   'node:cluster, Express': { start: async (folder) => await startCluster(folder, express) },
   'nginx': { start: startNginx, needs: 'nginx', isSilent: true },
   'haproxy': { start: startHaproxy, needs: 'haproxy', isSilent: true },
+  'haproxy, in front of Node': { start: startProxy, needs: 'haproxy', isSilent: true, forAll: true },
   'no reload, a Node boots': { start: startAlone, isSilent: true }
 }
 
@@ -206,13 +199,14 @@ export async function benchDip(): Promise<void> {
       mkdirSync(own, { mode: 0o700 })
       running.set(name, await start(own))
     }
-    for (const kind of ['keep-alive', 'new connections'] as const) {
+    for (const kind of Object.keys(manners) as Kind[]) {
       const shares = new Map<string, number[]>()
       const lost = new Map<string, number>()
       for (let round = 0; round < rounds; round++) {
         for (const [name, contender] of running) {
+          if (!contenders[name]!.forAll && !['keep-alive', 'new connections'].includes(kind)) continue
           while (contender.isReady?.() === false) await sleep(1_000)
-          const found = await answers(contender, kind, contenders[name]!.isSilent !== true)
+          const found = await answers(contender, kind, !contenders[name]!.isSilent)
           shares.set(name, [...shares.get(name) ?? [], 100 * found.worst / found.steady])
           lost.set(name, (lost.get(name) ?? 0) + found.lost)
           await sleep(1_500) // for what drains
@@ -226,6 +220,6 @@ export async function benchDip(): Promise<void> {
     for (const { end } of running.values()) await end()
     rmSync(folder, { recursive: true, force: true })
   }
-  console.log(`\nWorst ${windowMs} ms around a reload, as a share of steady; ${clients} clients, middle, lowest and highest of ${rounds} reloads:\n`)
+  console.log(`\nWorst ${windowMs} ms around a reload, as a share of steady; middle, lowest and highest of ${rounds} reloads:\n`)
   console.log(table([['', '', 'middle', 'lowest', 'highest', 'lost'], ...rows], [0, 1]))
 }
