@@ -3,10 +3,14 @@
  * own, whose event loop does not run yet, over this Node and those of HANDOVER_TEST_NODES.
  */
 
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import net from 'node:net'
+import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { internalFile } from '../../helpers/built.js'
+import { waitFor } from '../../helpers/program.js'
 
 const nodes = [process.execPath, ...(process.env['HANDOVER_TEST_NODES'] ?? '').split(':').filter((binary) => binary !== '')]
 
@@ -53,3 +57,35 @@ describe.runIf(process.platform === 'linux').each(nodes)('with %s a warm-up', (n
     expect(after).toEqual(before)
   })
 })
+
+// Which functions V8 compiles, and how it says so, is that of this Node.
+test('what is compiled stays for a client that pipelines', async () => {
+  // Without pipelined requests in the warm-up they are twice as many.
+  expect(await thrownAwayFor(4)).toBeLessThan(1.6 * await thrownAwayFor(1))
+})
+
+/** How many functions V8 throws away while a client is answered that asks 500 times for so many answers at once. */
+async function thrownAwayFor(depth: number): Promise<number> {
+  const program = `require(${JSON.stringify(internalFile)}).warmUp()
+    require('node:v8').setFlagsFromString('--trace-deopt')
+    require('node:http').createServer((request, response) => { response.end('ok') })
+      .listen(0, '127.0.0.1', function () { console.log('port ' + this.address().port + '.') })`
+  const server = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  try {
+    let said = ''
+    server.stdout.setEncoding('utf8').on('data', (text: string) => { said += text })
+    await waitFor(() => /port \d+\./.test(said))
+    const client = net.connect(Number(/port (\d+)\./.exec(said)![1]), '127.0.0.1')
+    let answers = 0
+    client.setEncoding('latin1').on('data', (text: string) => { answers += text.split('200 OK').length - 1 })
+    for (let turn = 1; turn <= 500; turn++) {
+      client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(depth))
+      while (answers < turn * depth) await setImmediate()
+    }
+    client.destroy()
+    return said.split('bailout (kind').length - 1
+  } finally {
+    server.kill()
+    await once(server, 'exit')
+  }
+}

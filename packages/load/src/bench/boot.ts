@@ -33,11 +33,16 @@ interface BootCost {
 const entryOf = (name: string): string => JSON.stringify(createRequire(import.meta.url).resolve(name))
 const core = `require(${entryOf('@handover/core')})`
 
-/** What Node does at its start, and this program: only `http`, and how it loads the entry. First starts have no compiled form to load. */
+/**
+ * What Node does at its start, and this program: only `http`, and how it loads the entry. First starts have no compiled form to load. Two
+ * other packages stand beside it.
+ */
 const programs: Readonly<Record<string, { load: string; isFirst?: true }>> = {
   'http': { load: '' },
   'http and @handover/core, first start': { load: core, isFirst: true },
   'later starts': { load: core },
+  'http and ws': { load: `require(${entryOf('ws')})` },
+  'http and express': { load: `require(${entryOf('express')})` },
   'import() of an empty module': { load: `await import('data:text/javascript,')` },
   'import(), later starts': { load: `await import(${entryOf('@handover/core').replace('index.js', 'index.mjs')})` },
   'http and @handover/core/fd, later starts': { load: `require(${entryOf('@handover/core/fd')})` }
