@@ -65,6 +65,15 @@ test('docs/command.md has every option of every command, and no other', () => {
   }
 })
 
+test.each([['an app', 'appStatusShape'], ['its `keeper`', 'keeperStatusShape'], ['a process', 'processStatusShape']])('docs/command.md has every field that status --json has of %s', (of, name) => {
+  const source = read('packages/core/src/protocol/control-messages.ts')
+  const fields = [...(new RegExp(`^(?:export )?const ${name} = shape\\(\\{(.*?)^\\}\\)`, 'ms').exec(source)?.[1] ?? '').matchAll(/^ {2}(\w+):/gm)].map((match) => match[1]!)
+  expect(fields.length).toBeGreaterThan(5)
+  const documented = table(read('docs/command.md'), 'of', 'fields').filter(([cell]) => cell?.startsWith(of)).flatMap(([, cell]) => words(cell))
+  // The keeper of an app has rows of its own.
+  expect(fields.filter((field) => field !== 'keeper' && !documented.includes(field))).toEqual([])
+})
+
 test('the pictures of docs/reload.md and of PROTOCOL.md name every state of a predecessor, in an order that the moves allow', () => {
   for (const file of ['docs/reload.md', 'packages/core/PROTOCOL.md']) {
     const picture = [...read(file).matchAll(/```\n([^`]*point of no return[^`]*)```/g)][0]?.[1] ?? ''
