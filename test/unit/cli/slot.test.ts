@@ -374,6 +374,14 @@ describe('a slot', () => {
     expect(await (await started(4)).offered()).toEqual(['carts'])
   })
 
+  it.each([true, false])('tells a worker that nobody hands over to whether it may listen on less (%s)', async (allowDrop) => {
+    const slot = makeSlot()
+    slot.replace({ ...demands, allowDrop }).catch(() => undefined)
+    const { channel, worker } = await started(1)
+    channel.send({ type: 'hello', protocol: 1, pid: worker.pid })
+    expect((await channel.receive())?.message).toEqual(allowDrop ? expect.objectContaining({ mayDrop: true }) : expect.not.objectContaining({ mayDrop: true }))
+  })
+
   it('takes workers that another keeper had: the latest generation serves, the others are stopped', async () => {
     const slot = makeSlot()
     const second = await adopted(slot, 2)

@@ -3,16 +3,16 @@
  * it holds. Ends with a worker that serves, or with the process gone.
  */
 
-import { channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline, type ProcessEnd } from '@handover/core/internal'
+import { channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline, type ProcessEnd, type Wishes } from '@handover/core/internal'
 import { answerMs, type SlotContext } from './slot-context.js'
 import type { Start } from './slot-state.js'
 import type { LaunchedWorker, Worker } from './worker.js'
 
 /**
  * Resolves when the worker serves. Throws a HandoverError. `first`: the first worker of the app, which may take as long as it likes to
- * begin; `withoutState`: the checkpoints are not offered.
+ * begin; `wishes`: of the reload that starts it.
  */
-export async function startWithoutPredecessor(context: SlotContext, start: Start, first: boolean, withoutState: boolean): Promise<Worker> {
+export async function startWithoutPredecessor(context: SlotContext, start: Start, first: boolean, wishes?: Wishes): Promise<Worker> {
   const begun = performance.now()
   const release = context.side.files.hold()
   try {
@@ -20,7 +20,7 @@ export async function startWithoutPredecessor(context: SlotContext, start: Start
     const { worker } = launched
     start.worker = worker
     if (start.givenUp || context.isStopping) worker.kill()
-    const served = offerTo(context, start, launched, { begun, first, withoutState })
+    const served = offerTo(context, start, launched, { begun, first, wishes })
     if (first) return await served
     return await Promise.race([served, new Promise<never>((_, reject) => { start.left = () => { reject(leftError(worker)) } })])
   } finally {
@@ -52,11 +52,11 @@ interface StartOptions {
   /** As performance.now(). */
   readonly begun: number
   readonly first: boolean
-  readonly withoutState: boolean
+  readonly wishes: Wishes | undefined
 }
 
 async function offerTo(
-  context: SlotContext, start: Start, { worker, started }: LaunchedWorker, { begun, first, withoutState }: StartOptions
+  context: SlotContext, start: Start, { worker, started }: LaunchedWorker, { begun, first, wishes }: StartOptions
 ): Promise<Worker> {
   const { index, side } = context
   const channel = channelTo(started)
@@ -71,7 +71,7 @@ async function offerTo(
     }
     worker.abandon()
   }
-  const sections = side.checkpoints.offerFor(index, withoutState)
+  const sections = side.checkpoints.offerFor(index, wishes?.withoutState ?? false)
   const offered = sections.names.length > 0 ? ` The one that failed was started${side.checkpoints.nextStart(index)}: handover reload --without-state starts one without.` : ''
   let gotOffer = false
   const fate = { isLate: false }
@@ -92,6 +92,7 @@ async function offerTo(
       },
       sections,
       since: side.since(),
+      mayDrop: wishes?.allowDrop ?? false,
       mayDropAll: true,
       serves: () => `${side.serves()}${offered}`,
       stopAccepting: () => []

@@ -7,7 +7,7 @@
 import { closeSync } from 'node:fs'
 import {
   deadlineIn, debug, errorOf, HandoverError, isLeaving, pathsMark, withDeadline,
-  type LifecycleState, type OfferedListener, type ProcessEnd, type ProcessStatus, type Report
+  type LifecycleState, type OfferedListener, type ProcessEnd, type ProcessStatus, type Report, type Wishes
 } from '@handover/core/internal'
 import { answerMs, noticeMs, workerGone, type SlotContext, type SlotSide } from './slot-context.js'
 import { handoverLost, replaceServer, type Demands, type Replacement } from './slot-reload.js'
@@ -75,19 +75,19 @@ export class Slot implements SlotContext {
   // ---- starting where no worker hands over ----
 
   /** Starts a worker to which the keeper itself offers what it holds. Resolves when it serves. Throws a HandoverError; then it is gone. */
-  async start(first = false, withoutState = false): Promise<Worker> {
+  async start(first = false, wishes?: Wishes): Promise<Worker> {
     const { state } = this.lifecycle
     const start: Start = { givenUp: false, server: this.server, returning: state.is === 'returning' ? state.undo.from : undefined }
     if (state.is === 'serving' || state.is === 'returning') this.lifecycle.move(state.is, { is: 'starting', start })
     else this.lifecycle.move('empty', { is: 'starting', start })
-    start.over = this.#start(start, first, withoutState)
+    start.over = this.#start(start, first, wishes)
     return await start.over
   }
 
-  async #start(start: Start, first: boolean, withoutState: boolean): Promise<Worker> {
+  async #start(start: Start, first: boolean, wishes?: Wishes): Promise<Worker> {
     let worker: Worker
     try {
-      worker = await startWithoutPredecessor(this, start, first, withoutState)
+      worker = await startWithoutPredecessor(this, start, first, wishes)
     } catch (cause) {
       this.lifecycle.move('starting', start.server ? { is: 'serving', server: start.server } : { is: 'empty' })
       throw start.givenUp ? new HandoverError('HANDOVER_STOPPED', { what: 'the start was given up' }, { cause }) : cause
@@ -171,7 +171,7 @@ export class Slot implements SlotContext {
       const from = this.server?.retiring ? undefined : this.server
       if (from) return await replaceServer(this, from, demands) ?? await this.#replaceBlocked(from, demands)
       this.side.checkpoints.offerAgain(this.index)
-      return this.#started(null, await this.start(false, demands.withoutState))
+      return this.#started(null, await this.start(false, demands))
     } finally {
       release()
     }
@@ -185,7 +185,7 @@ export class Slot implements SlotContext {
     this.side.checkpoints.crashed(this.index, from.pid)
     let to: Worker
     try {
-      to = await this.start(false, demands.withoutState)
+      to = await this.start(false, demands)
     } catch (error) {
       from.retiring = false
       throw error

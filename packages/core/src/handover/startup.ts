@@ -109,7 +109,7 @@ export class Startup {
 
   /** Takes the offer of the predecessor. Blocks this thread. False where it died before it offered anything. Throws a HandoverError. */
   take(contact: BlockingChannel): boolean {
-    const { lifecycle, registry, state, host, support, settings: { readyTimeout } } = this.#context
+    const { lifecycle, registry, state, host, support, keeper, settings: { readyTimeout } } = this.#context
     lifecycle.move('idle', { is: 'taking' })
     contact.meanwhile = () => { support.prepare() }
     const taken = takeOffer(contact, registry, Math.min(offerMs, readyTimeout), host.pid)
@@ -124,7 +124,9 @@ export class Startup {
     lifecycle.move('taking', { is: 'preparing', predecessor })
     state.expect(sections, since, channel)
     if (this.nobodyServes) state.restoring.nobodyElseServes()
-    this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop)
+    // What the keeper itself offers it does not insist on.
+    const mustKeep = keeper !== undefined && keeper.keeper !== predecessor.pid
+    this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop, mustKeep)
     if (alone) void this.#acceptSoon()
     void succeed(channel, {
       hasLeft: () => this.#left,

@@ -33,6 +33,7 @@ export class Readiness {
   #timers: Timer[] = []
   #readyMs = Infinity
   #mayDrop = false
+  #mustKeep = false
   /** When what was offered and is not claimed counts as dropped. */
   #lastCall: Deadline | undefined
 
@@ -45,10 +46,14 @@ export class Readiness {
     }
   }
 
-  /** An offer was taken. `readyMs`: how long the boot may take. `mayDrop`: the version that starts listens on less on purpose. */
-  begin(readyMs: number, mayDrop: boolean): void {
+  /**
+   * An offer was taken. `readyMs`: how long the boot may take. `mayDrop`: the version that starts listens on less on purpose. `mustKeep`: a
+   * version that listens on less is refused.
+   */
+  begin(readyMs: number, mayDrop: boolean, mustKeep: boolean): void {
     this.#readyMs = readyMs
     this.#mayDrop = mayDrop
+    this.#mustKeep = mustKeep
     this.#lastCall = deadlineIn(readyMs - Math.min(5_000, readyMs / 4), this.#context.host.clock)
   }
 
@@ -93,9 +98,8 @@ export class Readiness {
   #sayAwaited(awaited: readonly string[]): void {
     const { keeper, self, log } = this.#context
     this.#saidAwaited = true
-    const [end, todo] = keeper
-      ? ['the reload fails', 'reload with --allow-drop']
-      : ['it counts as dropped', 'call ready() when it listens on all that it needs']
+    const end = this.#mustKeep ? 'the reload fails' : 'it counts as dropped'
+    const todo = keeper ? 'reload with --allow-drop' : 'call ready() when it listens on all that it needs'
     log('info', `generation ${self.generation} (process ${self.pid}) is not ready: it waits for its listen() on ${listed(awaited)}, which the version before listens on. ` +
       `Without that in ${Math.ceil(left(this.#lastCall!) / 1_000)} s ${end}. Where the new version does without it, ${todo}.`)
   }
