@@ -56,6 +56,12 @@ const cases = {
     })
     print('booted')
   }),
+  // As a program that awaits something first. Each process opens it when it is told to.
+  late: () => main(() => {
+    process.on('SIGUSR2', () => {
+      http.createServer(answer).on('error', ({ code }) => { print('error', { code }) }).listen(Number(env.LATE_PORT), '127.0.0.1', () => { print('opened') })
+    })
+  }),
   udp: () => main(() => {
     const server = dgram.createSocket('udp4', function (message, peer) { this.send(String(process.pid), peer.port, peer.address) })
     server.bind(port, '127.0.0.1', () => { print('bound') })

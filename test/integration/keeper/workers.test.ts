@@ -8,7 +8,7 @@ import path from 'node:path'
 import { type LoadOptions, startLoadProcess } from '@handover/load'
 import { describe, expect, test } from 'vitest'
 import { ask, freePorts, get } from '../../helpers/ask.js'
-import { programPath, waitFor } from '../../helpers/program.js'
+import { descriptorsOf, programPath, waitFor } from '../../helpers/program.js'
 import { KeptApp } from '../../helpers/kept-app.js'
 
 const kept = programPath('kept.mjs')
@@ -40,6 +40,25 @@ const traffic: LoadOptions = {
   post: { clients: 3, thinkMs: 20 },
   stream: { clients: 2, thinkMs: 20 }
 }
+
+test('a port that one worker opens late can be opened by the others as well, and is covered by them when that one dies', async () => {
+  const [port = 0] = await freePorts(1)
+  await using app = await KeptApp.start(programPath('unaware.cjs'), { workers: 2, env: { CASE: 'late', LATE_PORT: String(port) } })
+  const open = async (pid: number): Promise<void> => {
+    process.kill(pid, 'SIGUSR2')
+    expect(await app.program.event('opened', (event) => event.pid === pid)).toBeDefined()
+  }
+  const [first, second] = (await app.servers()).map(({ pid }) => pid) as [number, number]
+  const before = descriptorsOf(second).size
+  await open(first)
+  await waitFor(() => descriptorsOf(second).size > before)
+  await open(second)
+  const answering = async (): Promise<Set<number>> => new Set((await Promise.all(Array.from({ length: 60 }, () => get({ port, host: '127.0.0.1' })))).map(({ body }) => Number(body)))
+  expect(await answering()).toEqual(new Set([first, second]))
+  process.kill(first, 'SIGKILL')
+  expect(await answering()).toEqual(new Set([second]))
+  expect(app.program.events.filter(({ event }) => event === 'error')).toEqual([])
+})
 
 describe('200 keep-alive connections and 4 workers', () => {
   test('no worker has fewer than half of the mean or more than twice as many, before a reload and after it', async () => {

@@ -167,6 +167,42 @@ describe.runIf(linux)('members of a TCP listener', () => {
     closeFds(worker.serving().fds)
   })
 
+  it('are there for a worker that opens the listener later than another one, as long as that serves it', async () => {
+    countsDescriptors()
+    const members = keeper()
+    const [first, second] = [new Worker(0), new Worker(1)]
+    const where = { host: '127.0.0.1', port: 0 }
+    await first.listen(where)
+    await second.listen(where)
+    first.heldBy(members)
+    second.heldBy(members)
+    const late = (await first.listen(where)).address() as net.AddressInfo
+    first.heldBy(members)
+    const [loan, ...others] = members.lateFor(1).filter(({ listener }) => listener.port === late.port)
+    expect(others).toEqual([])
+    expect(loan).toMatchObject({ listener: { spare: true, bound: true } })
+    expect(members.lateFor(1)).toContainEqual(loan)
+    expect(members.lateFor(0).map(({ listener: { port } }) => port)).not.toContain(late.port)
+    await second.adopt({ fds: [loan!.fd] })
+    second.heldBy(members)
+    expect(members.lateFor(1)).not.toContainEqual(loan)
+    expect(Object.keys(counts(await askAll(100, { host: '127.0.0.1', port: late.port })))).toEqual(['0', '1'])
+    members.hold(0, [], [])
+    expect(members.lateFor(2).map(({ listener: { port } }) => port)).toContain(late.port)
+    members.hold(1, [], [])
+    expect(members.lateFor(2)).toEqual([])
+  })
+
+  it('of a port that the system chose are not: the other worker chooses its own', async () => {
+    countsDescriptors()
+    const members = keeper()
+    const worker = new Worker(0)
+    await worker.listen({ host: '127.0.0.1', port: 0 })
+    const { listeners, fds } = worker.serving()
+    members.hold(0, listeners.map((listener) => ({ ...listener, ephemeral: true })), fds)
+    expect(members.lateFor(1)).toEqual([])
+  })
+
   it('go from generation to generation: the next worker of the slot is offered the same socket, which no copy too much keeps open', async () => {
     countsDescriptors()
     const members = keeper()

@@ -287,13 +287,13 @@ export class Keeper implements Fleet {
     this.#cover()
   }
 
-  /** Connections that wait in a slot without a worker are accepted by the others. */
+  /** Connections that wait in a slot without a worker are accepted by the others; what a worker opens late is open to the others. */
   #cover(): void {
     if (this.stopping) return
     const orphans = this.members.orphans(this.slots.filter(({ server }) => server).map(({ index }) => index))
     for (const { index, server } of this.slots) {
       if (!server) continue
-      const mine = orphans.filter(({ by }) => by.includes(index))
+      const mine = [...orphans.filter(({ by }) => by.includes(index)), ...this.members.lateFor(index)]
       const key = mine.map(({ socket }) => socket).join(',')
       if ((this.#covered.get(server) ?? '') === key) continue
       this.#covered.set(server, key)

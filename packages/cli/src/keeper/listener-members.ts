@@ -37,8 +37,11 @@ export interface Offer {
   readonly fds: number[]
 }
 
+/** What a worker gets beside its own members while it serves. */
+export type Loan = Pick<Member, 'listener' | 'fd' | 'socket'>
+
 /** A member from which no worker accepts. */
-export interface Orphan extends Pick<Member, 'slot' | 'listener' | 'fd' | 'socket'> {
+export interface Orphan extends Loan, Pick<Member, 'slot'> {
   /** The live slots that serve this listener; at least one. */
   readonly by: readonly number[]
 }
@@ -147,12 +150,27 @@ export class ListenerMembers {
    */
   offerFor(slot: number): Offer {
     const own = this.#members.filter((member) => member.slot === slot)
-    return this.#offer(slot, own, ['served', 'dropped'])
+    return this.#offer(slot, own, [...this.#in('served'), ...this.#in('dropped')])
   }
 
   /** What a new version in another slot added, and this slot has never been offered. */
   extrasFor(slot: number): Offer {
-    return this.#offer(slot, this.#members.filter((member) => member.slot === slot && member.state === 'prepared'), ['served'])
+    return this.#offer(slot, this.#in('prepared').filter((member) => member.slot === slot), this.#in('served'))
+  }
+
+  /**
+   * What other slots serve by now, and this one never has: its program may be about to listen there. Not a port that the system chose, of
+   * which each worker gets one of its own.
+   */
+  lateFor(slot: number): Loan[] {
+    const served = this.#in('served').filter(({ listener }) => !isEphemeral(listener))
+    const own = this.#in('prepared').filter((member) => member.slot === slot && served.some(({ key }) => key === member.key))
+    const { listeners, fds } = this.#offer(slot, own, served)
+    return listeners.map((listener, index) => ({ listener: { ...listener, spare: true }, fd: fds[index]!, socket: socketOf(fds[index]!) }))
+  }
+
+  #in(state: MemberState): Member[] {
+    return this.#members.filter((member) => member.state === state)
   }
 
   /**
@@ -224,8 +242,8 @@ export class ListenerMembers {
     return gone
   }
 
-  /** `of`: which members of other slots, the first ones before the others. */
-  #offer(slot: number, own: readonly Member[], of: readonly MemberState[]): Offer {
+  /** `others`: of other slots, too; the first ones go before the others. */
+  #offer(slot: number, own: readonly Member[], others: readonly Member[]): Offer {
     const listeners: OfferedListener[] = []
     const fds: number[] = []
     const add = ({ listener, fd, state }: Member): void => {
@@ -235,7 +253,7 @@ export class ListenerMembers {
     }
     own.forEach(add)
     const known = new Set(this.#members.filter((member) => member.slot === slot).map(({ key }) => key))
-    for (const member of of.flatMap((state) => this.#members.filter((each) => each.state === state))) {
+    for (const member of others) {
       // A port that the system chose does not come back.
       if (known.has(member.key) || (member.state === 'dropped' && isEphemeral(member.listener))) continue
       known.add(member.key)

@@ -124,9 +124,7 @@ export class Startup {
     lifecycle.move('taking', { is: 'preparing', predecessor })
     state.expect(sections, since, channel)
     if (this.nobodyServes) state.restoring.nobodyElseServes()
-    // What the keeper itself offers it does not insist on.
-    const mustKeep = keeper !== undefined && keeper.keeper !== predecessor.pid
-    this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop, mustKeep)
+    this.readiness.begin(Math.min(readyTimeout, readyMs), mayDrop, keeper !== undefined && keeper.keeper !== predecessor.pid)
     if (alone) void this.#acceptSoon()
     void succeed(channel, {
       hasLeft: () => this.#left,

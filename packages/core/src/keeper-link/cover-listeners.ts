@@ -1,6 +1,6 @@
 /**
- * What a worker does when its keeper asks for it: it accepts from the listeners of a worker that is down, and answers a probe before it
- * accepts anything of its own.
+ * What a worker does when its keeper asks for it: it accepts from the listeners of a worker that is down, keeps what others have opened
+ * for a listen() of its own program, and answers a probe before it accepts anything of its own.
  */
 
 import { closeSync } from 'node:fs'
@@ -17,20 +17,29 @@ export class CoveredListeners {
   readonly #registry: ListenerRegistry
   readonly #warn: (line: string) => void
   #closers: ((stops: boolean) => void)[] = []
+  #lent: OfferedSocket[] = []
 
   constructor(registry: ListenerRegistry, warn: (line: string) => void) {
     this.#registry = registry
     this.#warn = warn
   }
 
-  /** Accepts from exactly these beside its own; where it `accepts` nothing any more, they are closed. */
+  /**
+   * Accepts from exactly these beside its own, and keeps the spares among them, which other workers opened after this one had started.
+   * Where it `accepts` nothing any more, they are closed.
+   */
   cover(listeners: readonly OfferedSocket[], accepts: boolean): void {
     const before = this.#closers
     this.#closers = []
+    this.#takeBack()
     for (const { about, fd } of listeners) {
       const owner = this.#registry.named(about.name)?.owner
-      // This process drains, or does not listen any more: the keeper is about to hear that.
-      if (!accepts || !(owner instanceof net.Server) || !owner.listening) {
+      if (accepts && about.spare === true && !owner) {
+        this.#lend({ about, fd })
+        continue
+      }
+      // This process drains, or does not listen any more, or has just begun to: the keeper is about to hear that.
+      if (!accepts || about.spare === true || !(owner instanceof net.Server) || !owner.listening) {
         closeSync(fd)
         continue
       }
@@ -43,8 +52,18 @@ export class CoveredListeners {
     for (const close of before) close(false)
   }
 
+  #lend(socket: OfferedSocket): void {
+    this.#lent.push(socket)
+    this.#registry.giveBack(socket)
+  }
+
+  #takeBack(): void {
+    for (const socket of this.#lent.splice(0)) if (this.#registry.withdraw(socket)) closeSync(socket.fd)
+  }
+
   /** `stops`: the service ends, and no process accepts what is queued after this one. */
   close(stops: boolean): void {
+    this.#takeBack()
     for (const close of this.#closers.splice(0)) close(stops)
   }
 }

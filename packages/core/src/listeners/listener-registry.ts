@@ -89,6 +89,11 @@ export class ListenerRegistry {
     this.#offered.giveBack(offered)
   }
 
+  /** False where it was claimed or closed meanwhile. */
+  withdraw(offered: OfferedSocket): boolean {
+    return this.#offered.withdraw(offered)
+  }
+
   /** Closes what was not claimed, and returns the names. */
   drop(): string[] {
     return this.#offered.drop()

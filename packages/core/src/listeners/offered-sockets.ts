@@ -78,6 +78,10 @@ export class OfferedSockets {
     this.#sockets.add(offered)
   }
 
+  withdraw(offered: OfferedSocket): boolean {
+    return this.#sockets.delete(offered)
+  }
+
   /** Closes all of these, and returns their names. */
   drop(which: (about: OfferedListener) => boolean = () => true): string[] {
     const dropped = [...this.#sockets].filter(({ about }) => which(about))

@@ -48,7 +48,7 @@ export class Readiness {
 
   /**
    * An offer was taken. `readyMs`: how long the boot may take. `mayDrop`: the version that starts listens on less on purpose. `mustKeep`: a
-   * version that listens on less is refused.
+   * version that listens on less is refused, as under a keeper, but where that makes the offer itself.
    */
   begin(readyMs: number, mayDrop: boolean, mustKeep: boolean): void {
     this.#readyMs = readyMs
