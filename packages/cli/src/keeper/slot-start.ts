@@ -3,7 +3,9 @@
  * it holds. Ends with a worker that serves, or with the process gone.
  */
 
-import { channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline, type ProcessEnd, type Wishes } from '@handover/core/internal'
+import {
+  channelTo, deadlineIn, HandoverError, handOver, Lifecycle, withDeadline, type ProcessEnd, type Wishes
+} from '@handover/core/internal'
 import { answerMs, type SlotContext } from './slot-context.js'
 import type { Start } from './slot-state.js'
 import type { LaunchedWorker, Worker } from './worker.js'
