@@ -122,6 +122,6 @@ function undoneError(
   return new HandoverError('HANDOVER_UNDONE', {
     what: `${describeProcess(successor ?? { pid: 0, generation: self.generation + 1 })} ${what}`,
     serving: `${processFirst(self)} serves again ${names}; ${fate}`,
-    todo: lost === 'gone' ? 'Find out why it died, by its last lines or the log of the system, and reload again' : 'Repair the build and reload again', onLines: true
+    todo: lost === 'gone' ? 'Repair the build, or find out what killed it, and reload again' : 'Repair the build and reload again', onLines: true
   }, { role: 'predecessor', state: 'serving', generation: self.generation, stderr: child?.stderr() ?? '' })
 }
