@@ -18,6 +18,7 @@ import { openPairs } from './socket-pairs.js'
 import { spawnWithoutFork, type ProcessEnd, type SpawnRequest, type WatchedProcess } from './spawn-without-fork.js'
 import { layOut, nothing } from './starter-descriptors.js'
 import { StderrRelay } from './stderr-relay.js'
+import { keepWaiting } from './waiting-writes.js'
 
 export type { ProcessEnd } from './spawn-without-fork.js'
 
@@ -101,10 +102,12 @@ async function startWith(
     ...(inherited && { [inherited.variable]: [...numbers.slice(passed.length), ...(inherited.words ?? [])].join(',') })
   }
   const { file, args, cwd } = command
+  const wait = keepWaiting()
   const { pid, ...child } = await spawnProcess({ file, args: [argv0, ...args], cwd, env: wholeEnv, fds }, withoutFork)
     .finally(() => {
       closeSync(theirMessages)
       closeSync(theirDescriptors)
+      wait()
       relay?.start()
     })
     .catch((cause: unknown) => {
