@@ -1,6 +1,6 @@
 // A server of @grpc/grpc-js with the four kinds of calls, as a program that knows nothing of Handover (PORT), or the client that checks them
 // (`client ADDRESS`): it keeps calls of all kinds going, on channels that have a connection each, until SIGINT, and says all the time what it saw.
-// TLS: over TLS, where both sides send pings all the time.
+// TLS: over TLS, where both sides send pings all the time and the server insists on a certificate of the client.
 import http2 from 'node:http2'
 import grpc from '@grpc/grpc-js'
 import { certificate } from './certificate.mjs'
@@ -20,8 +20,11 @@ const wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms) })
 function serve() {
   const server = new grpc.Server(pings)
   server.addService(service, {
-    double: async ({ request }, answer) => {
+    double: async (call, answer) => {
+      const { request } = call
       await wait(request.ms ?? 0)
+      const { subject } = call.getAuthContext().sslPeerCertificate ?? {}
+      if (key && subject?.CN !== 'localhost') return answer({ code: grpc.status.UNAUTHENTICATED, details: `process ${process.pid} knows of no certificate` })
       answer(null, { value: request.value * 2, text: request.text ?? '', pid: process.pid }, new grpc.Metadata())
     },
     count: async (call) => {
@@ -37,7 +40,7 @@ function serve() {
     },
     echo: (call) => { call.on('data', (message) => { call.write({ ...message, pid: process.pid }) }).on('end', () => { call.end() }) }
   })
-  const credentials = key ? grpc.ServerCredentials.createSsl(null, [{ private_key: key, cert_chain: cert }]) : grpc.ServerCredentials.createInsecure()
+  const credentials = key ? grpc.ServerCredentials.createSsl(cert, [{ private_key: key, cert_chain: cert }], true) : grpc.ServerCredentials.createInsecure()
   server.bindAsync(`127.0.0.1:${process.env.PORT}`, credentials, (error) => { if (error) throw error })
 }
 
@@ -45,7 +48,7 @@ async function call(url) {
   const Client = grpc.makeGenericClientConstructor(service, 'Numbers')
   // A channel of its own each: channels to the same address share their connections otherwise.
   const options = { 'grpc.use_local_subchannel_pool': 1, 'grpc.enable_retries': 0, 'grpc.ssl_target_name_override': 'localhost', ...pings }
-  const credentials = key ? grpc.credentials.createSsl(cert) : grpc.credentials.createInsecure()
+  const credentials = key ? grpc.credentials.createSsl(cert, key, cert) : grpc.credentials.createInsecure()
   const channels = Array.from({ length: 8 }, () => new Client(url, credentials, options))
   const seen = { answers: 0, cancelled: 0, late: 0, wrong: [], pids: new Set(), goaways: 0, connects: 0 }
   const connect = http2.connect

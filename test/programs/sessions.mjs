@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import http2 from 'node:http2'
+import { TLSSocket } from 'node:tls'
 import { handover } from '@handover/core'
 import { certificate } from './certificate.mjs'
 import { print, printEvents } from './print.mjs'
@@ -11,7 +12,7 @@ import { print, printEvents } from './print.mjs'
 const { env } = process
 const tlsOf = ({ encrypted, alpnProtocol: alpn, socket }) => ({
   encrypted, alpn, socket: {
-    encrypted: socket.encrypted, alpn: socket.alpnProtocol, servername: socket.servername, protocol: socket.getProtocol(), cipher: socket.getCipher(),
+    isTlsSocket: socket instanceof TLSSocket, encrypted: socket.encrypted, alpn: socket.alpnProtocol, servername: socket.servername, protocol: socket.getProtocol(), cipher: socket.getCipher(),
     authorized: socket.authorized, finished: socket.getFinished().toString('hex')
   }
 })

@@ -10,11 +10,8 @@ import { behindSymbol } from './inside.js'
 
 type AddressedHandle = Partial<Record<'getpeername' | 'getsockname', (out: object) => number>>
 
-/** What a program asks a TLSSocket. */
-const tlsNames = [
-  'encrypted', 'authorized', 'authorizationError', 'alpnProtocol', 'servername', 'getCipher', 'getProtocol', 'getSession', 'getFinished',
-  'getPeerFinished', 'getPeerCertificate', 'getPeerX509Certificate', 'isSessionReused', 'exportKeyingMaterial', 'renegotiate'
-]
+/** What a program reads of a TLSSocket beside its methods. */
+const tlsValues = ['encrypted', 'authorized', 'authorizationError', 'alpnProtocol', 'servername']
 
 /** The socket below a session; `session.socket` is a substitute that refuses most. */
 export const socketOfSession = (session: http2.Http2Session): net.Socket | undefined =>
@@ -51,12 +48,22 @@ export function makeSecure(session: http2.Http2Session, connection: net.Socket):
   }
   const socket = socketOfSession(session)
   if (!socket) return
-  for (const name of tlsNames) {
-    if (name in socket) continue
+  const { prototype } = process.getBuiltinModule('node:tls').TLSSocket
+  Object.setPrototypeOf(socket, placedUnder(prototype, Object.getPrototypeOf(socket) as object))
+  const methods = Object.getOwnPropertyNames(prototype).filter((name) => !name.startsWith('_') && name !== 'constructor')
+  for (const name of [...tlsValues, ...methods]) {
     const value: unknown = Reflect.get(connection, name)
     const own: unknown = typeof value === 'function' ? value.bind(connection) : value
     Object.defineProperty(socket, name, { value: own, configurable: true })
   }
+}
+
+let underTls: object | undefined
+
+/** The class of such a socket as one of TLSSocket's: programs ask that before they trust a client (`getAuthContext()` of grpc-js). */
+function placedUnder(prototype: object, own: object): object {
+  const { constructor: _, ...descriptors } = Object.getOwnPropertyDescriptors(own)
+  return underTls ??= Object.create(prototype, descriptors) as object
 }
 
 /** Lets the socket of a session over a stream say whose it is, as the connection below does. */
