@@ -37,7 +37,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cinttypes>
+#include <charconv>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -927,6 +927,16 @@ Value TakeSenders(const CallbackInfo& info) {
   return result;
 }
 
+#ifdef __linux__
+/** The first number of a line; `at` is behind it then. Not by sscanf: a new glibc has it under a name that an old one does not know. */
+uintptr_t NumberIn(const char** at, int base) {
+  uintptr_t value = 0;
+  if (base == 10) *at += strcspn(*at, "0123456789");
+  *at = std::from_chars(*at, *at + strlen(*at), value, base).ptr;
+  return value;
+}
+#endif
+
 /**
  * The resident pages of the program's file that this process only reads: the kernel forgets that they are mapped, and maps them again
  * from its page cache when they are used. Nothing is lost, since a mapping of which a page was ever written is left alone. Bytes. proc(5)
@@ -940,22 +950,26 @@ Value DropProgramPages(const CallbackInfo& info) {
   FILE* file = fopen("/proc/self/smaps", "re");
   if (!file) return Answer(info, -errno);
   char* line = nullptr;
-  size_t room = 0;
-  uintptr_t from = 0, to = 0, start, end;
-  size_t resident = 0, written = 0, kilobytes, dropped = 0;
-  char mode[5];
-  int at;
+  size_t room = 0, resident = 0, written = 0, dropped = 0;
+  uintptr_t from = 0, to = 0;
+  bool isProgram = false;
   while (getline(&line, &room, file) > 0) {
-    if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %*s %n", &start, &end, mode, &at) == 3) {
+    const char* at = line;
+    auto is = [&](const char* name) { return strncmp(line, name, strlen(name)) == 0; };
+    if (*at < 'A' || *at > 'Z') {
+      // 55d0c8000000-55d0c9000000 r-xp 00a00000 fe:00 1234    /usr/bin/node
+      from = NumberIn(&at, 16);
+      to = NumberIn(&++at, 16);
       line[strcspn(line, "\n")] = '\0';
-      bool read = mode[1] == '-' && strcmp(line + at, program) == 0;
-      from = read ? start : 0, to = end, resident = written = 0;
-    } else if (sscanf(line, "Rss: %zu", &kilobytes) == 1) {
-      resident = kilobytes;
-    } else if (sscanf(line, "Anonymous: %zu", &kilobytes) == 1 || sscanf(line, "Swap: %zu", &kilobytes) == 1) {
-      written += kilobytes;
-    } else if (from && strncmp(line, "VmFlags:", 8) == 0 && written == 0) {
-      if (madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED) == 0) dropped += resident * 1024;
+      const char* name = strchr(at, '/');
+      isProgram = at[2] == '-' && name && strcmp(name, program) == 0;
+      written = 0;
+    } else if (is("Rss:")) {
+      resident = NumberIn(&at, 10) * 1024;
+    } else if (is("Anonymous:") || is("Swap:")) {
+      written += NumberIn(&at, 10);
+    } else if (is("VmFlags:") && isProgram && written == 0) {
+      if (madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED) == 0) dropped += resident;
     }
   }
   free(line);
