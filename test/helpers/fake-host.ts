@@ -160,6 +160,8 @@ export class FakeProcess implements Host {
   readonly servers: net.Server[] = []
   /** What it has written to standard error. */
   stderr = ''
+  /** A successor writes through its predecessor until it serves. */
+  writesTo: 'standard error' | 'the relay' | 'standard error, and passes on the relay' = 'standard error'
   end: ProcessEnd | undefined
   generation!: Generation
   /** Dead, or it hangs. */
@@ -177,7 +179,12 @@ export class FakeProcess implements Host {
     this.number = number
     this.ended = new Promise((resolve) => { this.#hasEnded = resolve })
     this.#contact = contact && new FakeContact(...contact, this)
-    this.inherited = { contact: this.#contact }
+    const stderr = {
+      restore: () => { if (this.writesTo === 'the relay') this.writesTo = 'standard error' },
+      passOn: () => { this.writesTo = 'standard error, and passes on the relay' }
+    }
+    this.inherited = { contact: this.#contact, ...(contact && { stderr }) }
+    if (contact) this.writesTo = 'the relay'
     const timer = (act: () => void, ms: number, isInterval: boolean): FakeTimer => {
       // As in Node, where a timer holds a signed 32-bit number.
       const lasts = ms >= 1 && ms <= 2 ** 31 - 1 ? ms : 1

@@ -118,3 +118,30 @@ test.each([
   const bytes = Buffer.alloc(65_536)
   expect(bytes.toString('latin1', 0, readSync(client, bytes)).split('data: one\n\n')[1]).toBe(last)
 })
+
+test.each([
+  ['one drain that is undone', [true], 'keep-alive'],
+  ['a second one that is not', [true, false], 'close'],
+  ['two that are undone', [true, true], 'keep-alive']
+])('a request that runs through %s: its answer says so', async (_, drains, connection) => {
+  const [client, accepted] = socketPair()
+  let response: http.ServerResponse | undefined
+  const server = http.createServer((_request, answer) => { response = answer })
+  const connections = new ConnectionTracker(server)
+  const socket = connections.receive(accepted, { kind: 'http', listener: 'tcp', ageMs: 0, requests: 0 })
+  onTestFinished(() => {
+    socket.destroy()
+    closeSync(client)
+  })
+  writeSync(client, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+  await waitFor(() => response !== undefined)
+  for (const isUndone of drains) {
+    const drain = connections.drain({ lingerMs: 60_000, deadline: deadlineIn(60_000) })
+    if (isUndone) drain.undo()
+    else onTestFinished(() => { drain.end() })
+  }
+  response!.end()
+  const bytes = Buffer.alloc(1_024)
+  await waitFor(() => socket.bytesWritten > 0)
+  expect(bytes.toString('latin1', 0, readSync(client, bytes))).toContain(`\r\nConnection: ${connection}\r\n`)
+})

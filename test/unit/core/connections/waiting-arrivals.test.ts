@@ -4,7 +4,7 @@
  */
 
 import { socketPair } from '@handover/core/fd'
-import { closeSync, writeSync } from 'node:fs'
+import { closeSync, readdirSync, readlinkSync, writeSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { once } from 'node:events'
@@ -54,6 +54,23 @@ it('acknowledges at once, and first serves those whose clients wait, in the orde
   await receiver.idle()
   expect(order.slice(0, 3)).toEqual([50, 20, 40])
   expect([order.length, new Set(order).size, place.arriving]).toEqual([60, 60, 0])
+})
+
+/** How many there are in this process: Node has some as well. */
+const epolls = (): number => readdirSync('/proc/self/fd').filter((fd) => {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`).includes('eventpoll')
+  } catch {
+    return false
+  }
+}).length
+
+it('keeps no descriptor of its own once all are served', async () => {
+  const before = epolls()
+  const { receiver } = ordered()
+  expect(epolls()).toBe(before + 1)
+  await receiver.idle()
+  expect(epolls()).toBe(before)
 })
 
 it('serves a client that asks while others are queued before the rest of them', async () => {

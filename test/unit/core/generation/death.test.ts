@@ -122,6 +122,8 @@ describe('a predecessor that is killed', () => {
     expect(second!.generation.generation).toBe(then === 'binds for itself' ? 1 : 2)
     const silent = second!.lines.filter((line) => line.includes('the predecessor ended without a report'))
     expect(silent).toHaveLength(then === 'takes over' ? 1 : 0)
+    // Nobody else reads what it writes.
+    expect(second!.writesTo).toBe('standard error, and passes on the relay')
     await serves(second!)
   })
 })
