@@ -120,6 +120,16 @@ const kinds = {
     })
   },
 
+  'the signal again to itself at once, while another listener is there': () => {
+    listening()
+    let count = 0
+    process.once('SIGTERM', () => { process.kill(process.pid, 'SIGTERM') })
+    process.on('SIGTERM', () => {
+      say(`signal ${++count}`)
+      if (count === 2) process.exit(5)
+    })
+  },
+
   'a cleanup that takes CLEANUP_MS': () => {
     listening()
     process.on('SIGTERM', async () => {

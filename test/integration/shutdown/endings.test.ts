@@ -43,6 +43,7 @@ const terminated = [
   'an async listener that rejects',
   'the signal again to itself, when only its own listeners are there',
   'the signal again to itself, in a listener that is called once, after a while',
+  'the signal again to itself at once, while another listener is there',
   '@godaddy/terminus',
   'http-terminator',
   'http-graceful-shutdown',

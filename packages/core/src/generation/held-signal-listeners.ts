@@ -55,12 +55,13 @@ export class HeldListeners {
   /** Calls them. For `echoMs` the same signal from outside counts as this one. */
   tell(signal: StopSignal, echoMs: number): void {
     this.#echoesUntil = this.#host.clock.now() + echoMs
+    if (echoMs > 0) this.#watchOwn(signal, echoMs)
     this.#telling = true
     try {
       this.#host.signals.emit(signal, signal, constants.signals[signal])
     } finally {
       this.#telling = false
-      if (echoMs > 0) this.#guardFrom(signal, echoMs)
+      if (this.isEcho) this.#host.signals.on(signal, this.#guard).off(signal, this.#guard)
     }
   }
 
@@ -70,10 +71,10 @@ export class HeldListeners {
   }
 
   /**
-   * Where nothing listens any more, the default action of the same signal would cut the cleanup. Node listens for a signal until it hears
-   * 'removeListener' of its last listener, so that event is withheld. A signal that the program sends to itself must end it.
+   * A signal that the program sends to itself is no echo, and must end it. Where nothing listens any more, the default action of an echo
+   * would cut the cleanup: Node listens for a signal until it hears 'removeListener' of its last listener, so that event is withheld.
    */
-  #guardFrom(signal: StopSignal, echoMs: number): void {
+  #watchOwn(signal: StopSignal, echoMs: number): void {
     const own = Object.getOwnPropertyDescriptor(process, 'kill') ?? {}
     const kill = process.kill.bind(process)
     const end = (): void => {
@@ -86,7 +87,6 @@ export class HeldListeners {
       if (pid === this.#host.pid && sent !== 0) end()
       return kill(pid, sent)
     }
-    this.#host.signals.on(signal, this.#guard).off(signal, this.#guard)
     process.kill = toSelf
     this.#host.clock.setTimeout(end, echoMs).unref()
   }
