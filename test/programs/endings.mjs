@@ -3,6 +3,7 @@
 import { Console } from 'node:console'
 import { writeSync } from 'node:fs'
 import http from 'node:http'
+import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
@@ -37,6 +38,21 @@ const kinds = {
         if (error) process.exit(1)
         void pool.end().then(() => process.exit(0))
       })
+    })
+  },
+
+  'all servers that it has made are closed, and each without an error': () => {
+    const made = []
+    for (const module of [http, net]) {
+      const { createServer } = module
+      module.createServer = (...args) => {
+        made.push(createServer(...args))
+        return made.at(-1)
+      }
+    }
+    listening()
+    process.on('SIGTERM', () => {
+      for (const server of made) server.close((error) => { say(`closed: ${outcome(error)}`) })
     })
   },
 

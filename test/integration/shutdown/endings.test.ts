@@ -35,6 +35,7 @@ async function withNode(kind: string, signal: NodeJS.Signals): Promise<End> {
 
 const terminated = [
   'server.close(callback), then the pool, then exit(0), else exit(1)',
+  'all servers that it has made are closed, and each without an error',
   'close() twice, and what the server says of itself',
   'await server[Symbol.asyncDispose]() in a listener that is called once, and nothing that ends the process',
   'one listener for SIGTERM and SIGINT, each called once',

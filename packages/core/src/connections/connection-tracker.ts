@@ -30,7 +30,7 @@ import { isApplications, type StayReason } from './stay-reasons.js'
 import { checkCertificate, goOnWith } from './tls-cargo.js'
 
 /** What Node's HTTP server does with a connection. */
-const [nodesListener] = http.createServer().listeners('connection')
+const [nodesListener] = new http.Server().listeners('connection')
 
 const trackers = new WeakMap<object, ConnectionTracker>()
 

@@ -17,6 +17,8 @@ import { ControlConnections, type ConnectionsSide } from './control-connections.
 import { connectTo, listenAt, pidBehind, underLock } from './control-files.js'
 import { inFirstUsablePlace, userId } from './control-places.js'
 
+// Not what the program may have put in the place of createServer(), to know all of its servers.
+const { Server: NetServer } = net
 const lookMs = 2_000
 /** How long another process may hold the lock of the directory: this one serves, and tries again. */
 const lockedMs = 50
@@ -82,7 +84,7 @@ export class ControlSocket {
 
   #accept(): void {
     const duplicate = check(addon().duplicate(this.fd), 'fcntl')
-    this.#server = passListenHook(net.createServer({ pauseOnConnect: true }, (socket) => { this.#connections.meet(socket) }))
+    this.#server = passListenHook(new NetServer({ pauseOnConnect: true }, (socket) => { this.#connections.meet(socket) }))
     this.#server.on('error', (error) => { this.#warn(`the control socket ${this.file} cannot be used: ${error.message}`) })
     this.#server.listen({ fd: duplicate }, 128)
     this.#server.unref()

@@ -26,7 +26,7 @@ let tlsListener: unknown
 
 /** What Node's server of TLS does with a connection. */
 export function nodesTlsListener(): unknown {
-  return tlsListener ??= process.getBuiltinModule('node:tls').createServer().listeners('connection')[0]
+  return tlsListener ??= new (process.getBuiltinModule('node:tls').Server)().listeners('connection')[0]
 }
 
 export const isUdpSocket = (value: unknown): value is dgram.Socket =>

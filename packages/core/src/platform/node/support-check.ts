@@ -9,9 +9,13 @@ import {
 } from './connection-handle.js'
 import { quietHandle } from './listen-handle.js'
 
+// A program that keeps what createServer() makes, to close it at its end, would get these, which are closed.
+const { Server: HttpServer } = http
+const { Server: NetServer } = net
+
 /** What a handover needs and this Node does not have. Tries it on a quiet handle. Throws the error of the system that makes no sockets. */
 export function missing(): string | undefined {
-  if (!('_handle' in net.createServer())) return 'net.Server has no _handle'
+  if (!('_handle' in new NetServer())) return 'net.Server has no _handle'
   const [fd, other] = check(addon().socketPair(), 'socketpair')
   closeSync(other)
   try {
@@ -26,7 +30,7 @@ export function missing(): string | undefined {
 
 /** How this Node differs from what moving a connection needs. Tries it on a connection of its own. */
 export function cannotMove(): string | undefined {
-  const server = http.createServer()
+  const server = new HttpServer()
   let socket: net.Socket | undefined
   let other: number | undefined
   try {
