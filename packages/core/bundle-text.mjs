@@ -21,6 +21,9 @@ export function withoutCopies(text) {
  */
 export const withWholeStrings = (text) => text.replace(/(?<!\\)((?:\\\\)*)\\\n/g, '$1')
 
+/** esbuild's list of exports takes what a program has added to Object.prototype for one of them, and throws. */
+export const withOwnNames = (text) => text.replaceAll('for(var name in all)', 'for(var name of Object.keys(all))')
+
 /** A comment for a file that has this package in it. */
 export function license(name) {
   const folder = path.dirname(path.dirname(createRequire(import.meta.url).resolve(name)))

@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto'
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { buildSync } from 'esbuild'
-import { license, withoutCopies, withWholeStrings } from './bundle-text.mjs'
+import { license, withOwnNames, withoutCopies, withWholeStrings } from './bundle-text.mjs'
 
 const here = import.meta.dirname
 const out = path.join(here, 'dist', 'bundle')
@@ -47,7 +47,7 @@ function bundle(options) {
   const { outputFiles: [{ text }] } = buildSync({
     bundle: true, platform: 'node', format: 'cjs', target: 'node20', minifyWhitespace: true, lineLimit: 140, legalComments: 'none', logLevel: 'warning', write: false, ...options
   })
-  return withWholeStrings(withoutCopies(text))
+  return withOwnNames(withWholeStrings(withoutCopies(text)))
 }
 
 /** It requires modules of Node alone. */
