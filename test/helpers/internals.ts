@@ -26,7 +26,7 @@ export { drillSvg, overAll, overSwitch } from '../../packages/cli/dist/report/dr
 export { drillPage, livePage, livePart, pageOf, type Sheet } from '../../packages/cli/dist/report/page.js'
 export { svgOf } from '../../packages/cli/dist/report/picture.js'
 export { userIn } from '../../packages/cli/dist/commands/peer-user.js'
-export { LoadedCopy } from '../../packages/cli/dist/keeper/loaded-copy.js'
+export { LoadedCopy, mayRun } from '../../packages/cli/dist/keeper/loaded-copy.js'
 export { firstStartFailed, reasonOfStart } from '../../packages/cli/dist/keeper/exit-status.js'
 export { takeKeeperName } from '../../packages/cli/dist/keeper/keeper-name.js'
 export { CheckpointStore, mostCheckpoints } from '../../packages/cli/dist/keeper/checkpoint-store.js'

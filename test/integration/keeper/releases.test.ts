@@ -5,7 +5,10 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, symlinkSync,
+  writeFileSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +16,7 @@ import { describe, expect, test } from 'vitest'
 import { statusOf } from '../../helpers/built.js'
 import { freePorts, get } from '../../helpers/ask.js'
 import { command } from '../../helpers/command.js'
-import { LoadedCopy } from '../../helpers/internals.js'
+import { LoadedCopy, mayRun } from '../../helpers/internals.js'
 import { Folder } from '../../helpers/plan.js'
 import { Program, waitFor } from '../../helpers/program.js'
 
@@ -217,6 +220,32 @@ test('the copy of what is loaded goes with its keeper, unless the next keeper wa
     expect(existsSync(next)).toBe(true)
     copy.remove(['node_modules/handover/bin/handover.js', 'run', 'server.js'])
     expect(readdirSync(folder.path)).toEqual([])
+  } finally {
+    if (TMPDIR === undefined) Reflect.deleteProperty(process.env, 'TMPDIR')
+    else process.env['TMPDIR'] = TMPDIR
+  }
+})
+
+test('a folder that another user has made in the place of the copy, once a cleaner had removed it, is not run from, and not removed', () => {
+  using folder = new Folder()
+  const { TMPDIR } = process.env
+  process.env['TMPDIR'] = folder.path
+  try {
+    const copy = new LoadedCopy()
+    const first = copy.write(folder.path)
+    expect([copy.write(folder.path), mayRun(path.join(first, 'bin/handover.js'))]).toEqual([first, true])
+    const [name = ''] = readdirSync(folder.path)
+    // Files of the same sizes.
+    cpSync(folder.at(name), folder.at('other'), { recursive: true })
+    rmSync(folder.at(name), { recursive: true })
+    renameSync(folder.at('other'), folder.at(name))
+    chmodSync(folder.at(name), 0o755)
+    if (process.geteuid?.() === 0) chownSync(folder.at(name), 65_534, 65_534)
+    expect(mayRun(path.join(first, 'bin/handover.js'))).toBe(false)
+    const next = copy.write(folder.path)
+    expect([next === first, mayRun(next)]).toEqual([false, true])
+    copy.remove()
+    expect(readdirSync(folder.path)).toEqual([name])
   } finally {
     if (TMPDIR === undefined) Reflect.deleteProperty(process.env, 'TMPDIR')
     else process.env['TMPDIR'] = TMPDIR

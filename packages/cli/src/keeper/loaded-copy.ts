@@ -3,7 +3,9 @@
  * a folder of their own when a process must be started and no installed copy is left.
  */
 
-import { accessSync, constants, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  accessSync, constants, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { nativeFile, prebuilt } from '@handover/core/internal'
@@ -11,6 +13,20 @@ import { nativeFile, prebuilt } from '@handover/core/internal'
 /** The copy is written to the first of these that can be used. On some machines nothing may be executed where all users can write. */
 const places = (beside: string): string[] => [tmpdir(), '/var/tmp', '/dev/shm', beside]
 const prefix = 'handover-loaded-'
+const isName = (name: string): boolean => name.startsWith(prefix) && name.length === prefix.length + 'XXXXXX'.length
+
+/** When a cleaner has removed the copy, any user may make another folder of that name, whose code would run as this user. */
+function isOurs(folder: string): boolean {
+  const found = lstatSync(folder, { throwIfNoEntry: false })
+  return found?.isDirectory() === true && found.uid === process.geteuid?.() && (found.mode & 0o077) === 0
+}
+
+/** False for a file in a copy that is not of this process's user, or not any more. */
+export function mayRun(file: string): boolean {
+  const parts = file.split(path.sep)
+  const at = parts.findIndex(isName)
+  return at < 0 || isOurs(parts.slice(0, at + 1).join(path.sep))
+}
 
 export class LoadedCopy {
   /** By their paths below the folder. */
@@ -44,7 +60,8 @@ export class LoadedCopy {
   }
 
   #isWhole(folder: string): boolean {
-    return [...this.#files].every(([file, { length }]) => statSync(path.join(folder, file), { throwIfNoEntry: false })?.size === length)
+    const sizeOf = (file: string): number | undefined => statSync(path.join(folder, file), { throwIfNoEntry: false })?.size
+    return isOurs(folder) && [...this.#files].every(([file, { length }]) => sizeOf(file) === length)
   }
 
   #writeAnew(beside: string): string {
@@ -72,8 +89,8 @@ export class LoadedCopy {
   /** Nothing is started any more. Also removes the copy that this process itself runs from, but not one that `inUse` leads into. */
   remove(inUse: readonly string[] = []): void {
     const own = path.resolve(__dirname, '../../../..')
-    const folders = [this.#folder, path.basename(own).startsWith(prefix) ? own : undefined].filter((folder) => folder !== undefined)
-    const unused = folders.filter((folder) => !inUse.some((file) => file.startsWith(`${folder}${path.sep}`)))
+    const folders = [this.#folder, isName(path.basename(own)) ? own : undefined].filter((folder) => folder !== undefined)
+    const unused = folders.filter((folder) => isOurs(folder) && !inUse.some((file) => file.startsWith(`${folder}${path.sep}`)))
     for (const folder of unused) rmSync(folder, { recursive: true, force: true })
   }
 }

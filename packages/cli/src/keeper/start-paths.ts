@@ -9,7 +9,7 @@ import path from 'node:path'
 import {
   followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
 } from '@handover/core/internal'
-import { LoadedCopy } from './loaded-copy.js'
+import { LoadedCopy, mayRun } from './loaded-copy.js'
 import { version } from '../command-line/version.js'
 
 /** Which code a start runs. */
@@ -26,6 +26,8 @@ export interface StartCommand extends CommandLine {
   /** Of a worker; absent where the script cannot be found. */
   readonly release?: Release | undefined
 }
+
+const isUsable = (file: string): boolean => existsSync(file) && mayRun(file)
 
 export class StartPaths {
   readonly #point: StartingPoint
@@ -76,7 +78,7 @@ export class StartPaths {
   /** Of another keeper, with the arguments of this one. */
   keeper(): StartCommand {
     const notes: string[] = []
-    const main = this.#mains.find((candidate) => existsSync(candidate)) ?? this.#own(notes, 'bin/handover.js')
+    const main = this.#mains.find(isUsable) ?? this.#own(notes, 'bin/handover.js')
     const { file, cwd } = this.#place(notes, true)
     return { file, args: [...process.execArgv, main, ...process.argv.slice(2)], cwd, notes }
   }
@@ -96,7 +98,7 @@ export class StartPaths {
   #own(notes: string[], file: string): string {
     const own = path.join(__dirname, '../..')
     const roots = [...this.#mains.map((main) => path.join(path.dirname(followed(main)), '..')), ...installed(this.#point.cwd), own]
-    const found = roots.map((root) => path.join(root, file)).find((candidate) => existsSync(candidate))
+    const found = roots.map((root) => path.join(root, file)).find(isUsable)
     if (found !== undefined) return found
     const copy = this.#copy?.write(this.#point.cwd)
     if (copy === undefined) return path.join(own, file)
