@@ -18,10 +18,13 @@ declare module 'fastify' {
 }
 
 const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstance, options) => {
-  if (app.hasDecorator('handover')) return
+  const { prefix: _prefix, logLevel: _level, logSerializers: _serializers, ...own } = options as HandoverOptions & Record<string, unknown>
+  if (app.hasDecorator('handover')) {
+    core(app.server, own)
+    return
+  }
   // Without a logger app.log is silent, and nothing about a handover may be.
   const logs = (app.log as { level?: string }).level !== undefined
-  const { prefix: _prefix, logLevel: _level, logSerializers: _serializers, ...own } = options as HandoverOptions & Record<string, unknown>
   const onClose = async (): Promise<void> => {
     try {
       await app.close()

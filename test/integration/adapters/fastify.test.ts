@@ -120,6 +120,23 @@ test('registered twice, and in a nested context, it is one plugin', () => {
   expect(runModule(script)).toMatchObject({ stdout: '1 idle\n', stderr: '', status: 0 })
 })
 
+test('registered a second time, its options count as well', () => {
+  const script = `import Fastify from 'fastify'
+    import handover from '@handover/fastify'
+    for (const more of [{ linger: 6 }, { lingr: 5 }, { linger: 5, onClose: () => { console.log('closed') } }]) {
+      const app = Fastify()
+      try {
+        await app.register(handover, { linger: 5 })
+        await app.register(async (inner) => { await inner.register(handover, more) })
+        await app.listen({ port: 0 })
+        await app.handover.stop()
+      } catch ({ code, what }) { console.log(code, what) }
+    }`
+  expect(runModule(script)).toMatchObject({
+    stdout: `HANDOVER_OPTION the option linger is 6 here and 5 elsewhere in this process\nHANDOVER_OPTION the option "lingr" does not exist\nclosed\n`, status: 0
+  })
+})
+
 test('close hooks run once, after the drain: a slow request is answered first', async () => {
   await using program = startAdapter('fastify', { listen: { port: 0, host } })
   const { pid, addresses: [first] } = await listening(program)
