@@ -10,10 +10,12 @@ import path from 'node:path'
 import { once } from 'node:events'
 import { afterAll, describe, expect, it } from 'vitest'
 import { get } from '../../helpers/ask.js'
+import { commandFile } from '../../helpers/built.js'
 import { command, Place, type Ran } from '../../helpers/command.js'
 import { descriptorsOf, programPath, waitFor } from '../../helpers/program.js'
 import { parseCommand } from '../../helpers/internals.js'
 import { Keeping } from '../../helpers/keeping.js'
+import { runModule } from '../../helpers/script.js'
 
 const oneLine = (text: string): string => {
   expect(text).toMatch(/^handover[^\n]+\n$/)
@@ -57,6 +59,16 @@ describe('handover run', () => {
     expect(oneLine(stderr)).toMatch(new RegExp(`^handover run: ${variable} is '${value}', .*Nothing was started\\. Correct the value\\.\n$`))
     expect(stderr).toMatch(says)
     expect(readdirSync(place.folder)).toEqual(['sockets'])
+    expect(place.files).toEqual([])
+  })
+
+  it('as a worker of node:cluster, as which pm2 starts with -i what it is given, starts nothing and says so', async () => {
+    await using place = new Place()
+    const { stderr, status } = runModule(`import cluster from 'node:cluster'
+      cluster.setupPrimary({ execArgv: [], exec: ${JSON.stringify(commandFile)}, args: ['run', ${JSON.stringify(programPath('says.mjs'))}] })
+      cluster.fork().on('exit', (code) => { process.exitCode = code })`, { HANDOVER_DIR: place.sockets, SCRIPT: '' })
+    expect(oneLine(stderr)).toMatch(/^handover run: this process is a worker of node:cluster.*Nothing was started\. With pm2, start it in fork mode/)
+    expect(status).toBe(1)
     expect(place.files).toEqual([])
   })
 

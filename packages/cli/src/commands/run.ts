@@ -8,8 +8,8 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
-  activation, ControlSocket, HandoverError, initialEnvironment, leaveTerminal, makePool, mistypedVariables, native, nativeMissing,
-  notifySystemd, reloadNotice, SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
+  activation, ControlSocket, HandoverError, initialEnvironment, isClusterWorker, leaveTerminal, makePool, mistypedVariables, native,
+  nativeMissing, notifySystemd, reloadNotice, SettingsOfProcess, starterDescriptors, terminalIsGone, unavailable
 } from '@handover/core/internal'
 import type { RunOptions } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
@@ -45,6 +45,12 @@ export async function run(options: RunOptions): Promise<never> {
   if (options.log !== undefined) process.env['HANDOVER_LOG'] = options.log
   const off = unavailable() ?? (native ? undefined : nativeMissing)
   if (off !== undefined) throw notStarted(off, 'Start the script with node itself')
+  if (isClusterWorker()) {
+    // It would keep this process from its end.
+    process.channel?.unref()
+    const todo = 'With pm2, start it in fork mode: without -i, or with exec_mode "fork"'
+    throw notStarted('this process is a worker of node:cluster, which keeps all listeners in its primary', todo)
+  }
   requireVariables()
   const { script, misplaced } = options
   const paths = new StartPaths()
