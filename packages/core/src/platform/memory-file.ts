@@ -16,6 +16,13 @@ import { uniqueWord } from './on-demand.js'
 /** There is no memfd here: an old kernel, macOS, or a filter of system calls. */
 const noMemoryFiles = new Set(['ENOSYS', 'EPERM', 'EACCES'])
 
+/** Whether what is to stand on no disk can go to another process. */
+export function hasMemoryFiles(): boolean {
+  const fd = addon().memoryFile('handover')
+  if (fd >= 0) closeSync(fd)
+  return fd >= 0 || !noMemoryFiles.has(systemError(fd, 'memfd_create').code ?? '')
+}
+
 /** An empty file for reading and writing, with FD_CLOEXEC. `name` is for people (/proc/<pid>/fd). Throws the error of the system. */
 export function openMemoryFile(name: string): number {
   const fd = addon().memoryFile(name.slice(0, 80))

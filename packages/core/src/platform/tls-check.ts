@@ -6,12 +6,15 @@
 
 import { Duplex } from 'node:stream'
 import type tls from 'node:tls'
+import { hasMemoryFiles } from './memory-file.js'
 import { snapshotAt, TlsRecordLayer, tlsUnavailable, wipeSnapshot } from './tls-records.js'
 
 let checked: Promise<string | undefined> | undefined
 
 /** Why TLS connections cannot move from and to this process, or undefined. The program has loaded tls by then. */
 export async function checkTls(): Promise<string | undefined> {
+  // Never are keys in a file on a disk.
+  if (!hasMemoryFiles()) return 'this system has no files in memory (memfd_create) for the keys'
   return tlsUnavailable() ?? await (checked ??= tryHandshake())
 }
 

@@ -6,10 +6,11 @@ import { constants, tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, expect, it, vi } from 'vitest'
 import {
-  firstStartFailed, internalFile, keeperOf, native, reasonOfStart, repairTodo, Support, takeKeeperName, takeTextFile, textFile, underLock
+  checkTls, firstStartFailed, internalFile, keeperOf, native, reasonOfStart, repairTodo, Support, takeKeeperName, takeTextFile, textFile,
+  underLock
 } from '../../../helpers/internals.js'
 
-const { EAFNOSUPPORT, EAGAIN, EBADF, ENOLCK, ENOSYS, EPERM } = constants.errno
+const { EAFNOSUPPORT, EAGAIN, EBADF, EMFILE, ENOLCK, ENOSYS, EPERM } = constants.errno
 
 afterEach(() => {
   vi.restoreAllMocks()
@@ -32,6 +33,14 @@ it.each([tmpdir(), '/dev/shm'].filter((folder) => existsSync(folder)))('state go
   vi.stubEnv('TMPDIR', folder)
   vi.spyOn(native!, 'memoryFile').mockReturnValue(-EPERM)
   expect(takeTextFile(textFile('what it knew'))).toBe('what it knew')
+})
+
+it('connections under TLS do not move where there are no files in memory: their keys are never in one on a disk', async () => {
+  const memoryFile = vi.spyOn(native!, 'memoryFile').mockReturnValue(-EPERM)
+  expect(await checkTls()).toBe('this system has no files in memory (memfd_create) for the keys')
+  // It is only out of descriptors for a moment.
+  memoryFile.mockReturnValue(-EMFILE)
+  expect(await checkTls()).not.toContain('memfd')
 })
 
 it.each([
