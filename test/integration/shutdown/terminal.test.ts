@@ -8,17 +8,18 @@ import { once } from 'node:events'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { onTestFinished, expect, test } from 'vitest'
-import { meansHangup } from '../../helpers/internals.js'
+import { commandFile, meansHangup } from '../../helpers/internals.js'
 import { type Address, Client } from '../../helpers/client.js'
+import { Folder } from '../../helpers/plan.js'
 import { exists, programPath, waitFor } from '../../helpers/program.js'
 
 type Line = Readonly<Record<string, unknown>>
 
 /** Standard input and error of the program are the terminal; its events go to a pipe. */
-function onTerminal(options: object, env: Readonly<Record<string, string>> = {}): {
+function onTerminal(options: object, env: Readonly<Record<string, string>> = {}, words: readonly string[] = []): {
   until: (look: (line: Line) => unknown) => Promise<Line>; hangUp: () => void; lines: Line[]
 } {
-  const child = spawn('python3', [path.join(import.meta.dirname, 'terminal.py'), process.execPath, programPath('drain.mjs')], {
+  const child = spawn('python3', [path.join(import.meta.dirname, 'terminal.py'), process.execPath, ...words, programPath('drain.mjs')], {
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
     env: { ...process.env, OPTIONS: JSON.stringify(options), ...env }
   })
@@ -66,6 +67,23 @@ test('when its terminal goes away a program drains and ends with status 0, witho
   await busy.received(/Connection: close[^]*answer to \/held/)
   expect(await until((line) => 'code' in line && !('event' in line))).toEqual({ code: 0 })
   expect(new Set(lines.filter(({ event }) => event !== undefined).map(({ generation }) => generation))).toEqual(new Set([1]))
+})
+
+test.each([['a program', []], ['a keeper with its worker', [commandFile, 'run', '--spare', 'off']]])('%s is not ended at once by the second SIGHUP of one hangup', async (_who, words) => {
+  using folder = new Folder()
+  const { until, hangUp, lines } = onTerminal({ linger: 100 }, { HANDOVER_DIR: folder.at('control') }, words)
+  const { address, pid } = await until(({ event }) => event === 'listening')
+  using busy = await Client.connect(address as Address)
+  busy.request('/held')
+  await until(({ event }) => event === 'request')
+  for (const times of [1, 2]) {
+    hangUp()
+    await until(() => lines.filter(({ passedOn }) => passedOn === true).length === times)
+    await until(({ event }) => event === 'draining')
+  }
+  process.kill(pid as number, 'SIGUSR2')
+  await busy.received(/Connection: close[^]*answer to \/held/)
+  expect(await until((line) => 'code' in line && !('event' in line))).toEqual({ code: 0 })
 })
 
 test('when the first process of its session ends a program ends, too, though the terminal is still open', async () => {

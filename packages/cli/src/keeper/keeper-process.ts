@@ -87,7 +87,8 @@ export function listenForSignals(keeper: Keeper): void {
   const terminal = new Terminal()
   const stops = new StopSenders()
   const stop = (signal: NodeJS.Signals): void => {
-    if (signal !== 'SIGHUP' && stops.isSameStop(signal as 'SIGTERM' | 'SIGINT')) return
+    // A terminal that hangs up sends more than one.
+    if (signal === 'SIGHUP' ? keeper.stopping : stops.isSameStop(signal as 'SIGTERM' | 'SIGINT')) return
     if (keeper.stopping) {
       keeper.end(signal)
       return

@@ -48,10 +48,14 @@ function leaveStart({ startup, registry, keeper }: GenerationContext): void {
   keeper?.waitNoMore()
 }
 
-/** The first signal drains; a second one, or one before this process has an offer, ends it at once. */
+/**
+ * The first signal drains; a second one, or one before this process has an offer, ends it at once. SIGHUP is a hangup here, which comes
+ * several times: from the kernel, from the shell, and from the kernel once more when the shell ends.
+ */
 export function stopBySignal(context: GenerationContext, signal: NodeJS.Signals): void {
   const { stopRequested, lifecycle, log, self, registry, host } = context
   const { is } = lifecycle.state
+  if (stopRequested && signal === 'SIGHUP') return
   if (!stopRequested && is !== 'idle' && is !== 'taking') {
     void stop(context)
     return
