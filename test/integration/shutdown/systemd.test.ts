@@ -77,6 +77,20 @@ test('systemd is told of the start, the reload, the new main process and the sto
   expect(told >= before && told <= after).toBe(true)
 })
 
+test('systemd hears that the main process is the old one again when the reload is undone: else it ends the service with the new one', async () => {
+  const { socket, notices } = await systemd()
+  const { program } = await start({ options: { undoWindow: 30_000 }, env: { NOTIFY_SOCKET: socket } })
+  const first = program.pid
+  await program.hangUp()
+  const second = program.serving
+  const mains = (): string[] => notices.filter(({ pid, fields }) => pid === first && 'MAINPID' in fields).map(({ fields }) => fields['MAINPID']!)
+  await waitFor(() => mains().length === 2)
+  process.kill(second, 'SIGKILL')
+  await waitFor(() => mains().length === 3)
+  expect(mains()).toEqual([first, second, first].map(String))
+  expect(notices.at(-1)).toEqual({ pid: first, fields: { READY: '1', MAINPID: String(first) } })
+})
+
 test('systemd is told that the reload is over when it failed', async () => {
   const { socket, notices, until } = await systemd()
   const behaviour = path.join(path.dirname(socket), 'behaviour')
