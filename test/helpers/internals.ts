@@ -84,6 +84,7 @@ export { keeperMark, parseKeeperMark, successorMark, workerWords } from '../../p
 export { repairTodo } from '../../packages/core/dist/errors.js'
 export { openMemoryFile, takeTextFile, textFile } from '../../packages/core/dist/platform/memory-file.js'
 export { native, type Native } from '../../packages/core/dist/platform/native.js'
+export { unguarded } from '../../packages/core/dist/platform/path-guard.js'
 export { StopSenders } from '../../packages/core/dist/platform/stop-senders.js'
 export { meansHangup } from '../../packages/core/dist/platform/terminal.js'
 export { checkTls } from '../../packages/core/dist/platform/tls-check.js'

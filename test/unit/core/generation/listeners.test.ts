@@ -1,11 +1,15 @@
 /** Listeners that change from one version to the next: which are kept, added or dropped, and what the next reload makes of them. */
 
 import { once } from 'node:events'
+import { mkdirSync, rmdirSync } from 'node:fs'
 import net from 'node:net'
+import path from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { Report } from '@handover/core'
 import { freePorts } from '../../../helpers/ask.js'
 import { ask, FakeMachine, type FakeProcess, type FakeProgram } from '../../../helpers/fake-host.js'
+import { unguarded } from '../../../helpers/internals.js'
+import { Folder } from '../../../helpers/plan.js'
 
 let machine: FakeMachine
 let a: number
@@ -56,6 +60,23 @@ it('a listener that was dropped refuses connects, and can be added again', async
   await expect(ask(b)).rejects.toMatchObject({ code: 'ECONNREFUSED' })
   expect(await reload(on(a, b))).toEqual({ kept: named(a), added: named(b), dropped: [] })
   expect([await ask(a), await ask(b)]).toEqual(['3', '3'])
+})
+
+it('the error of a failed reload names what is not served any more: a path that is gone with its folder', async () => {
+  using folder = new Folder()
+  const file = folder.at('run/app.sock')
+  mkdirSync(path.dirname(file))
+  const first = await start(async (process) => {
+    await on(a)(process)
+    await once(process.serve().listen(file), 'listening')
+  })
+  // As by a command, and nothing can be bound there.
+  unguarded.unlinkSync(file)
+  rmdirSync(path.dirname(file))
+  machine.program = () => { throw new Error('this build is bad') }
+  await expect(first.generation.reload()).rejects.toMatchObject({
+    code: 'HANDOVER_SUCCESSOR_EXIT', serving: `Process ${first.pid} (generation 1) serves tcp 127.0.0.1:${a}; NOT served: unix ${file}`
+  })
 })
 
 it('a server that listens late, when the process already serves, is kept by the next reload', async () => {
