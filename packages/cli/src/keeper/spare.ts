@@ -12,7 +12,7 @@ import { activation, addon, pathsMark, spareMark, type CommandLine, type SpareSt
 import { startProcess, workerOf, type StartedProcess, type StartWorker } from './worker.js'
 
 /** Nothing was started for so long: after a reload its operator may count the processes, and take a spare for a worker too many. */
-const quietMs = 6_000
+const quietMs = 8_000
 const lookMs = 1_000
 /** Half a processor must be free while the spare boots; but not for ever. */
 const idleShare = 0.5
