@@ -10,7 +10,7 @@ import type { Command } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
 import { ask, NoAnswer } from '../control/ask.js'
 import { Failure } from '../failure.js'
-import { cut, duration, number, printable } from '../text.js'
+import { cut, duration, number, plural, printable } from '../text.js'
 import { viewFor, type ReloadView } from './reload-view.js'
 import { describeTiming, timingOf } from './reload-timing.js'
 
@@ -114,7 +114,7 @@ const describeKeeper = ({ from, to }: SwitchedSlot): string =>
 function describeSwitch({ reports, ms }: ReloadOutcome, { slot, from, to, version, died }: SwitchedSlot): string {
   const report = reports.find(({ successor }) => successor?.pid === to.pid)
   const { moved = 0, drained = 0, closedIdle = 0, cut = 0 } = report?.result === 'drained' ? report.connections : {}
-  const counts = `; ${number(moved)} connections moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut`
+  const counts = `; ${plural(moved, 'connection')} moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut`
   const where = slot === null ? '' : `slot ${slot}: `
   const instead = from ? ` in place of ${named(from)}` : ''
   const lost = died === undefined ? '' : `, which ended ${died} while it handed over: its connections are lost, and what of its state had not arrived`

@@ -4,7 +4,7 @@
  */
 
 import type { AppStatus, HandoverRecord, ReloadOutcome, ReloadRecord, Report } from '@handover/core/internal'
-import { duration, number } from '../text.js'
+import { duration, number, plural } from '../text.js'
 
 export const escaped = (text: string): string => text.replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`)
 
@@ -87,7 +87,7 @@ export function lanes({ handovers }: ReloadRecord, axis: Axis, top: number): Dra
     y += laneHeight + 4
   }
   if (handovers.length > mostHandovers) {
-    parts.push(text(left, y + 9, `and ${number(handovers.length - mostHandovers)} more handovers`, dim))
+    parts.push(text(left, y + 9, `and ${plural(handovers.length - mostHandovers, 'more handover')}`, dim))
     y += laneHeight
   }
   return { svg: parts.join(''), height: y - top }
@@ -98,7 +98,7 @@ function figuresOf({ durations, connections, requestsCut = 0, undoneAt }: Handov
   if (undoneAt !== undefined) return `${phases}; it was taken back`
   if (!connections) return `${phases}; it drains`
   const { moved, drained, closedIdle, cut } = connections
-  const cuts = requestsCut > 0 ? ` (${number(requestsCut)} requests)` : ''
+  const cuts = requestsCut > 0 ? ` (${plural(requestsCut, 'request')})` : ''
   return `${phases}; ${number(moved)} moved, ${number(drained)} drained, ${number(closedIdle)} closed idle, ${number(cut)} cut${cuts}`
 }
 

@@ -56,7 +56,7 @@ export class SessionDeparture {
   #kept: Buffer = Buffer.alloc(0)
   /** The client's table is not what it says, so new streams are refused: the first of them, and what cuts the frames from there on. */
   #refused: { readonly from: number; readonly frames: FrameSplitter } | undefined
-  /** Called while it is on its way. */
+  /** What the program told the session while it was on its way: done where it comes back. */
   #unsaid: (() => void)[] = []
 
   /** `changed`: it may be able to leave now. `records`: under TLS, what reads in the place of OpenSSL. */
