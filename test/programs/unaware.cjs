@@ -58,8 +58,11 @@ const cases = {
   }),
   // As a program that awaits something first. Each process opens it when it is told to.
   late: () => main(() => {
+    const open = (place) => http.createServer(answer).on('error', ({ code }) => { print('error', { code }) }).listen(place, () => { print('opened', { place }) })
     process.on('SIGUSR2', () => {
-      http.createServer(answer).on('error', ({ code }) => { print('error', { code }) }).listen(Number(env.LATE_PORT), '127.0.0.1', () => { print('opened') })
+      require('node:fs').rmSync(env.LATE_PATH, { force: true })
+      open({ path: env.LATE_PATH })
+      open({ port: Number(env.LATE_PORT), host: '127.0.0.1' })
     })
   }),
   udp: () => main(() => {

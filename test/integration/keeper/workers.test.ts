@@ -41,23 +41,27 @@ const traffic: LoadOptions = {
   stream: { clients: 2, thinkMs: 20 }
 }
 
-test('a port that one worker opens late can be opened by the others as well, and is covered by them when that one dies', async () => {
+test('what one worker opens late can be opened by the others as well, and is covered by them when that one dies', async () => {
   const [port = 0] = await freePorts(1)
-  await using app = await KeptApp.start(programPath('unaware.cjs'), { workers: 2, env: { CASE: 'late', LATE_PORT: String(port) } })
-  const open = async (pid: number): Promise<void> => {
-    process.kill(pid, 'SIGUSR2')
-    expect(await app.program.event('opened', (event) => event.pid === pid)).toBeDefined()
-  }
+  await using app = await KeptApp.start(programPath('unaware.cjs'), {
+    workers: 2, run: ['--spare', 'off'], env: { CASE: 'late', LATE_PORT: String(port), LATE_PATH: '$FOLDER/late.sock' }
+  })
+  const opened = (pid: number): number => app.program.events.filter(({ event, pid: by }) => event === 'opened' && by === pid).length
   const [first, second] = (await app.servers()).map(({ pid }) => pid) as [number, number]
   const before = descriptorsOf(second).size
-  await open(first)
-  await waitFor(() => descriptorsOf(second).size > before)
-  await open(second)
-  const answering = async (): Promise<Set<number>> => new Set((await Promise.all(Array.from({ length: 60 }, () => get({ port, host: '127.0.0.1' })))).map(({ body }) => Number(body)))
-  expect(await answering()).toEqual(new Set([first, second]))
+  process.kill(first, 'SIGUSR2')
+  await waitFor(() => opened(first) === 2 && descriptorsOf(second).size >= before + 2)
+  process.kill(second, 'SIGUSR2')
+  await waitFor(() => opened(second) === 2)
+  const answering = async (where: Parameters<typeof get>[0]): Promise<Set<number>> =>
+    new Set((await Promise.all(Array.from({ length: 60 }, () => get(where)))).map(({ body }) => Number(body)))
+  const places = [{ port, host: '127.0.0.1' }, `${app.folder}/late.sock`]
+  expect(await answering(places[0]!)).toEqual(new Set([first, second]))
   process.kill(first, 'SIGKILL')
-  expect(await answering()).toEqual(new Set([second]))
+  await waitFor(() => !app.left.includes(first))
+  for (const place of places) expect(await answering(place)).toEqual(new Set([second]))
   expect(app.program.events.filter(({ event }) => event === 'error')).toEqual([])
+  expect(app.stderr).not.toContain('was removed or replaced')
 })
 
 describe('200 keep-alive connections and 4 workers', () => {

@@ -10,6 +10,7 @@ import type { ListenerRegistry } from '../listeners/listener-registry.js'
 import { adoptDescriptor } from '../platform/node/connection-handle.js'
 import { acceptAlso } from '../platform/node/listen-handle.js'
 import { isHttpsServer, isTlsServer } from '../platform/on-demand.js'
+import { standGuard } from '../platform/path-guard.js'
 import type { OfferedSocket } from '../protocol/handover-messages.js'
 import type { ServerProtocol, Spoken } from '../protocol/keeper-messages.js'
 
@@ -55,6 +56,8 @@ export class CoveredListeners {
   #lend(socket: OfferedSocket): void {
     this.#lent.push(socket)
     this.#registry.giveBack(socket)
+    // The program may remove the path before it listens there.
+    if (socket.about.kind === 'unix') standGuard()
   }
 
   #takeBack(): void {

@@ -25,6 +25,9 @@ import { bindUnix, connectStatus, isAbandoned, modeOf } from './unix-path.js'
 
 export type { Listener } from './listener.js'
 
+/** `lent`: other workers serve there. */
+type WhosePath = 'mine' | 'offered' | 'lent' | 'passed on'
+
 export class ListenerRegistry {
   readonly #listeners = new Set<Listener>()
   readonly #offered = new OfferedSockets()
@@ -288,16 +291,17 @@ export class ListenerRegistry {
       (file === undefined || id === undefined ? [] : [{ name, file: where ?? file, id }]))
   }
 
-  /** Whether `file`, as the guard knows it, is the path of a listener that this process has, was offered, or has passed on. */
-  isPathOf(file: string, which: 'mine' | 'offered' | 'passed on'): boolean {
+  /** Whether `file`, as the guard knows it, is the path of a listener that this process has, was offered or lent, or has passed on. */
+  isPathOf(file: string, which: WhosePath): boolean {
     return this.#pathsOf(which).some((each) => each !== undefined && asKnown(each) === file)
   }
 
-  #pathsOf(which: 'mine' | 'offered' | 'passed on'): readonly (string | undefined)[] {
+  #pathsOf(which: WhosePath): readonly (string | undefined)[] {
     const paths = (listeners: readonly Listener[]): (string | undefined)[] => listeners.flatMap(({ file, where }) => [file, where])
     switch (which) {
       case 'passed on': return this.#passedOn
       case 'mine': return paths(this.listeners)
+      case 'lent': return this.#offered.all.map(({ about }) => (about.kind === 'unix' && about.spare === true ? pathOf(about) : undefined))
       case 'offered': {
         const offered = this.#offered.all.filter(({ about }) => about.kind === 'unix').map(({ about }) => pathOf(about))
         return [...offered, ...paths(this.listeners.filter(({ kept }) => kept))]

@@ -41,7 +41,8 @@ export class ServedPaths {
     const place = this.#side.place()
     if (place === 'waits') return this.#marked.has(file) || inventory.isPathOf(file, 'offered')
     if (inventory.isPathOf(file, 'passed on')) return true
-    return place !== 'alone' && harm === 'remove' && inventory.isPathOf(file, 'mine')
+    if (place === 'alone' || harm !== 'remove') return false
+    return inventory.isPathOf(file, 'mine') || (place === 'kept' && inventory.isPathOf(file, 'lent'))
   }
 
   #renamed(from: string, to: string): void {

@@ -90,6 +90,7 @@ export class SocketFileHold {
   /** The second names, by the id of the file; undefined where none can be made. */
   readonly #seconds = new Map<string, string | undefined>()
   readonly #watched = new Map<string, () => void>()
+  /** The ids: two sockets may have one path, and only one of them is there. */
   readonly #lost = new Set<string>()
   #released = false
 
@@ -107,22 +108,25 @@ export class SocketFileHold {
     for (const [id, second] of this.#seconds) {
       if (ids.has(id)) continue
       this.#seconds.delete(id)
+      this.#lost.delete(id)
       if (second !== undefined) remove(second)
     }
-    return files.filter((file) => !this.#isInPlace(file)).map(({ name }) => name)
+    return files.filter((file) => !this.#isInPlace(file, files)).map(({ name }) => name)
   }
 
-  #isInPlace(file: SocketFile): boolean {
+  #isInPlace(file: SocketFile, all: readonly SocketFile[]): boolean {
     const second = this.#seconds.get(file.id)
     if (!this.#seconds.has(file.id)) this.#hold(file)
-    if (fileId(file.file) === file.id) {
-      this.#lost.delete(file.name)
+    const there = fileId(file.file)
+    if (there === file.id) {
+      this.#lost.delete(file.id)
       return true
     }
-    const isBack = (second !== undefined && this.#putBack(file, second)) || (this.#side.rebind?.(file) ?? false)
-    if (isBack || !this.#lost.has(file.name)) this.#side.changed(file, isBack)
-    if (isBack) this.#lost.delete(file.name)
-    else this.#lost.add(file.name)
+    const isTaken = all.some(({ id, file: other }) => id === there && other === file.file)
+    const isBack = !isTaken && ((second !== undefined && this.#putBack(file, second)) || (this.#side.rebind?.(file) ?? false))
+    if (isBack || !this.#lost.has(file.id)) this.#side.changed(file, isBack)
+    if (isBack) this.#lost.delete(file.id)
+    else this.#lost.add(file.id)
     return isBack
   }
 
