@@ -1,2 +1,2 @@
 export { handover, handover as default } from './index.js'
-export type { Handover, HandoverOptions } from './index.js'
+export type * from './index.js'

@@ -9,7 +9,8 @@ import { handover as core, HandoverError, type Handover, type HandoverOptions } 
 import { adoptRequestListener } from '@handover/core/internal'
 import type { Server } from 'node:http'
 
-export type { Handover, HandoverOptions } from '@handover/core'
+// What a program infers from `app.handover` has a name here too: where packages are strictly apart (pnpm), it finds none in core.
+export type * from '@handover/core'
 
 /** What this package needs of an Express application. `lazyrouter` exists in Express 4 only. */
 interface ExpressApp {

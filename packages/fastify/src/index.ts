@@ -50,7 +50,8 @@ const register: FastifyPluginAsync<HandoverOptions> = async (app: FastifyInstanc
  */
 const plugin = fp(register, { fastify: '5.x', name: '@handover/fastify' })
 export { plugin as default, plugin as handover }
-export type { Handover, HandoverOptions }
+// What a program infers from `app.handover` has a name here too: where packages are strictly apart (pnpm), it finds none in core.
+export type * from '@handover/core'
 
 // require() answers with the plugin itself, as Fastify's own plugins do.
 module.exports = Object.assign(plugin, { default: plugin, handover: plugin })
