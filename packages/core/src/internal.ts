@@ -20,7 +20,7 @@ export { SocketFileHold, type SocketFile } from './listeners/socket-file-hold.js
 export { activation } from './platform/activated-sockets.js'
 export { unavailable } from './platform/availability.js'
 export {
-  followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
+  followLast, isDirectory, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
 } from './platform/command-line.js'
 export { debug } from './platform/debug.js'
 export { initialEnvironment, takeInheritance, type Inheritance } from './platform/environment.js'

@@ -1,12 +1,13 @@
-/** A program that gives root up after it listens: its user and root go on finding it, also after a reload. */
+/** A program that gives root up after it listens: its user and root go on finding it, after a reload. One that root starts for a user. */
 
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
-import { get } from '../../helpers/ask.js'
-import { command } from '../../helpers/command.js'
+import { freePorts, get } from '../../helpers/ask.js'
+import { commandFile } from '../../helpers/built.js'
+import { command, Place } from '../../helpers/command.js'
 import { Program, waitFor } from '../../helpers/program.js'
 
 const uid = 65_534
@@ -55,4 +56,29 @@ server.listen(0, '127.0.0.1', () => {
     rmSync(folder, { recursive: true })
     rmSync(`/run/handover/${name}.sock`, { force: true })
   }
+})
+
+it.runIf(isRoot).each(['with a keeper', 'without'])('a program starts and is reloaded in a directory that its user may not enter, as with node alone (sudo -u app in /root): %s', async (how) => {
+  await using place = new Place()
+  const closed = path.join(place.folder, 'closed', 'below')
+  mkdirSync(closed, { recursive: true })
+  for (const folder of [closed, path.dirname(closed)]) chmodSync(folder, 0o700)
+  chmodSync(place.folder, 0o755)
+  chownSync(place.sockets, uid, uid)
+  const [port = 0] = await freePorts(1)
+  const words = how === 'without' ? [] : [commandFile, 'run', '--name', 'shop', '--spare', 'off']
+  const file = path.join(place.folder, 'server.cjs')
+  writeFileSync(file, `const { handover } = require(${JSON.stringify(core)})
+handover(require('node:http').createServer((request, response) => { response.end(process.pid + ' ' + process.cwd()) }), { undoWindow: 0, linger: 100 }).listen(${port}, '127.0.0.1')`)
+  await using program = Program.start(file, {
+    node: 'setpriv', execArgv: ['--reuid', String(uid), '--regid', String(uid), '--clear-groups', process.execPath, ...words],
+    env: { HANDOVER_DIR: place.sockets, PWD: closed }, cwd: closed
+  })
+  const answer = async (): Promise<string> => (await get({ port }).catch(() => ({ body: '' }))).body
+  await waitFor(async () => (await answer()).endsWith(` ${closed}`))
+  const first = await answer()
+  process.kill(program.pid, 'SIGHUP')
+  await waitFor(async () => ![first, ''].includes(await answer()))
+  expect(await answer()).toMatch(new RegExp(` ${closed}$`))
+  await command(['stop'], { HANDOVER_DIR: place.sockets }).ended
 })

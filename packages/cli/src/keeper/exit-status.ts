@@ -28,6 +28,7 @@ const isPortTaken = (error: unknown): boolean =>
 const todoAfter = (error: unknown, how: ProcessEnd | undefined): string =>
   isPortTaken(error) ? 'End the program that has the port (ss -ltnp shows it), or listen on another one.'
     : !how && !(error instanceof HandoverError) ? 'Check the limits of the keeper and of its container (ulimit -n, ulimit -u, memory), and start it again.'
+    : (error as HandoverError).code === 'HANDOVER_SPAWN' ? 'See whether these paths are there and this user may use them, and start it again.'
     : `Repair the ${how?.code === 9 ? 'options before the script (handover run --help)' : 'program'}, and start it again.`
 
 export const firstLine = (error: unknown): string => withoutStop((error instanceof Error ? error.message : String(error)).split('\n')[0]!)

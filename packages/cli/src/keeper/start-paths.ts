@@ -7,7 +7,7 @@
 import { existsSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import {
-  followLast, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
+  followLast, isDirectory, nodeNow, requireDirectory, startingPoint, throughLink, typedScript, type CommandLine, type StartingPoint
 } from '@handover/core/internal'
 import { LoadedCopy, mayRun } from './loaded-copy.js'
 import { version } from '../command-line/version.js'
@@ -88,7 +88,7 @@ export class StartPaths {
     if (node.note !== undefined) notes.push(node.note)
     const { cwd } = this.#point
     if (!inPlace) requireDirectory(this.#point)
-    if (existsSync(cwd)) return { file: node.file, cwd }
+    if (isDirectory(cwd)) return { file: node.file, cwd }
     const where = `the one that process ${process.pid} was started in, with the code that is still there`
     notes.push(`the working directory ${cwd} is gone: what is started runs in ${where}`)
     return { file: node.file, cwd: '/proc/self/cwd' }

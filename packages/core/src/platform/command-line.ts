@@ -63,11 +63,12 @@ export function isExecutable(file: string): boolean {
   }
 }
 
-function isDirectory(file: string): boolean {
+/** Without the right to look at it, it may be there. */
+export function isDirectory(file: string): boolean {
   try {
     return statSync(file).isDirectory()
   } catch (error) {
-    return mayNotLook(error)
+    return mayNotLook(error) || (error as NodeJS.ErrnoException).code === 'EACCES'
   }
 }
 

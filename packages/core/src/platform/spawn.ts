@@ -5,7 +5,7 @@
  * Until it serves, its standard error leads through this process, which keeps its last lines. A failed start leaves no descriptor open.
  */
 
-import { closeSync, openSync } from 'node:fs'
+import { accessSync, closeSync, constants, openSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { HandoverError } from '../errors.js'
 import { activation } from './activated-sockets.js'
@@ -126,11 +126,22 @@ async function startWith(
   return { messages, descriptors, pid, child: { ended: child.ended, kill: child.kill, stderr: () => relay?.lines() ?? '', unref } }
 }
 
+/** This is the directory of this process, which another user chose: that of root, for `sudo -u app`. A child that is not told gets it. */
+function standsWhereItMayNotEnter(cwd: string): boolean {
+  try {
+    accessSync(cwd, constants.X_OK)
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EACCES' && cwd === process.cwd()
+  }
+}
+
 async function spawnProcess(request: SpawnRequest, withoutFork: boolean): Promise<WatchedProcess> {
-  const watched = withoutFork ? spawnWithoutFork(request) : undefined
+  const stays = standsWhereItMayNotEnter(request.cwd)
+  const watched = withoutFork && !stays ? spawnWithoutFork(request) : undefined
   if (watched) return watched
   const { file, args: [argv0, ...args], cwd, env, fds } = request
-  const child = process.getBuiltinModule('node:child_process').spawn(file, args, { cwd, argv0, env, stdio: [...fds] })
+  const child = process.getBuiltinModule('node:child_process').spawn(file, args, { ...(!stays && { cwd }), argv0, env, stdio: [...fds] })
   // 'close' would wait for every process that inherited its stdio.
   const ended = new Promise<ProcessEnd>((resolve) => { child.once('exit', (code, signal) => { resolve({ code, signal }) }) })
   await new Promise<void>((resolve, reject) => {
