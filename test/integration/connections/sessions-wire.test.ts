@@ -547,6 +547,30 @@ test('a client that wants no pushes gets none after the move; a session in which
   expect((await requested(generations, '/?moved'))['push']).toBe(false)
 })
 
+test.for([
+  ['in the clear', 'h2c', false], ['in the clear that has moved', 'h2c', true], ['over TLS that has moved', 'h2', true]
+] as const)('a session %s that is told to go answers a stream that crosses the GOAWAY, and then names the last one', limit, async ([, kind, hasMoved]) => {
+  const generations = await start({ KIND: kind }, { drainTimeout: 3_000 })
+  const client = kind === 'h2' ? await WireClient.connectSecurely(portOf(generations)) : await connect(generations)
+  onTestFinished(() => { client.destroy() })
+  await client.answer(client.request('/'))
+  if (hasMoved) await move(generations)
+  client.request('/?ms=60000')
+  await requested(generations, '/?ms=60000')
+  await generations.reload('signal')
+  // What it is asked from now on it answers below.
+  client.silent = true
+  const answered = client.frames.length
+  expect(await goaway(client)).toEqual({ code: 0, last: 2 ** 31 - 1 })
+  const crossed = client.request('/?bytes=10')
+  await client.look(() => client.received(crossed) === 10)
+  const pings = client.frames.slice(answered).filter(({ type, flags }) => type === types.ping && flags === 0)
+  client.write(...pings.map(({ payload }) => frameOf(types.ping, 1, 0, payload)))
+  const last = await client.look(() => client.frames.filter(({ type }) => type === types.goaway)[1])
+  expect(last.payload.readUInt32BE()).toBe(crossed)
+  noErrors(generations)
+})
+
 // ---- moves ----
 
 test('clients that leave at any moment of the move end in the process that has them, and no other is disturbed', limit, async () => {

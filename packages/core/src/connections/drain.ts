@@ -99,7 +99,7 @@ export class Drain {
     setImmediate(() => setImmediate(() => {
       if (this.#undone) return
       this.#goodbyes = true
-      for (const { session, connection } of of.sessions.values()) if (!connection || !this.#mayMove(connection)) sayGoaway(session)
+      for (const known of of.sessions.values()) if (!known.connection || !this.#mayMove(known.connection)) sayGoaway(known)
       this.#look()
     }))
   }
@@ -136,9 +136,10 @@ export class Drain {
   // ---- what the connections do ----
 
   /** A session that begins in the drain gets its first streams, which it came for, before it is told to go. */
-  greet({ session, connection }: Session): void {
+  greet(known: Session): void {
+    const { session, connection } = known
     if (connection && this.#mayMove(connection)) return
-    const tell = (): void => { if (!this.#undone) sayGoaway(session) }
+    const tell = (): void => { if (!this.#undone) sayGoaway(known) }
     session.once('stream', () => setImmediate(tell))
     setTimeout(tell, this.lingerMs).unref()
   }
@@ -217,7 +218,7 @@ export class Drain {
 
   /** Not in this turn: where the successor has ended, this process serves again at its end. */
   #sayGoodbye(connection: Connection): void {
-    const { session } = connection.session ?? {}
+    const { session } = connection
     if (!session || !this.#goodbyes) return
     setImmediate(() => setImmediate(() => { if (!this.#undone && connection.stays !== undefined) sayGoaway(session) }))
   }

@@ -6,8 +6,10 @@ import type { ServerResponse } from 'node:http'
 import type http2 from 'node:http2'
 import type { Writable } from 'node:stream'
 import { left, type Deadline } from '../protocol/deadline.js'
+import { writePast } from '../platform/node/connection-handle.js'
 import { endConnectionWith, isEncoded, isEventStream, sentHeader } from '../platform/node/response.js'
-import type { Connection, TrackedServer } from './connection.js'
+import type { Connection, Session, TrackedServer } from './connection.js'
+import { goesAway } from './http2-frames.js'
 
 /** Before the deadline, streams that never end are ended one after the other, so that their clients do not come back at the same moment. */
 export const farewellMs = (deadline: Deadline): number => Math.min(5_000, left(deadline) / 5)
@@ -95,16 +97,40 @@ function endEvents(stream: Writable, isCompressed: boolean): void {
   setTimeout(end, restOfEventMs)
 }
 
+/** How long the client's answer is waited for before its last stream is named all the same. */
+const heardMs = 1_000
+/** Were told already. */
+const told = new WeakSet<http2.Http2Session>()
+
 /**
- * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, since streams may begin until it is on its way, in the next turn of
- * the loop. The second names it, and so refuses a stream that crossed the first; the client may send that again (section 8.7). There is no
- * ping between them: after any GOAWAY nghttp2 ignores new streams, and without streams it reads nothing more, not even the answer to a
- * ping.
+ * Two GOAWAYs (RFC 9113, section 6.8). The first names no last stream, and a ping follows it: when the client has answered that, it begins
+ * no more streams here, and all that it had begun have come. The second names the last one.
+ *
+ * After a GOAWAY of its own nghttp2 ignores new streams, and without streams it reads nothing more, not even the answer to a ping. So it
+ * must not know of the first one, which is written past it where that can be done. Elsewhere (TLS of OpenSSL) the second one follows in the
+ * next turn of the loop, and refuses a stream that crossed the first; the client may send that again (section 8.7).
  */
-export function sayGoaway(session: http2.ServerHttp2Session): void {
-  if (session.destroyed || session.closed) return
-  session.goaway(0, 2 ** 31 - 1)
-  setImmediate(() => {
-    if (!session.destroyed && !session.closed) session.close()
+export function sayGoaway(known: Session): void {
+  const { session } = known
+  if (session.destroyed || session.closed || told.has(session)) return
+  told.add(session)
+  const nameLast = (): void => { if (!session.destroyed && !session.closed) session.close() }
+  if (!writePastIt(known)) {
+    session.goaway(0, 2 ** 31 - 1)
+    setImmediate(nameLast)
+    return
+  }
+  const timer = setTimeout(nameLast, heardMs).unref()
+  session.ping(() => {
+    clearTimeout(timer)
+    nameLast()
   })
+}
+
+/** Not on a connection that is on its way to the successor. */
+function writePastIt({ session, connection, continued }: Session): boolean {
+  if (!connection || connection.leaving !== undefined) return false
+  if (!continued) return session.encrypted !== true && writePast(connection.wire, goesAway)
+  if (continued.writable) continued.write(goesAway)
+  return continued.writable
 }

@@ -6,7 +6,9 @@
 import type http2 from 'node:http2'
 import type { MovedSession } from '../protocol/moved-connection.js'
 
-export const frameTypes = { data: 0, headers: 1, priority: 2, reset: 3, settings: 4, ping: 6, windowUpdate: 8, continuation: 9 } as const
+export const frameTypes = {
+  data: 0, headers: 1, priority: 2, reset: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8, continuation: 9
+} as const
 /** END_STREAM of DATA and HEADERS, ACK of SETTINGS and PING. */
 export const endOrAck = 0x1
 const endHeaders = 0x4
@@ -108,6 +110,9 @@ export function changesFrom(pairs: readonly number[], own: http2.Settings): http
   if (own.enableConnectProtocol === true && known.enableConnectProtocol !== true) changes.enableConnectProtocol = true
   return changes
 }
+
+/** A GOAWAY that names no last stream, without an error. */
+export const goesAway = frameOf(frameTypes.goaway, 0, 0, Buffer.from('7fffffff00000000', 'hex'))
 
 /** A head without headers, that says that the table has become empty. */
 export const emptyTable = (stream: number): Buffer => frameOf(frameTypes.headers, endOrAck | endHeaders, stream, noTable)

@@ -1,6 +1,6 @@
 /** The private parts of one connection: its handle, its parser, whether Node reads it. Each function says why it is needed. */
 
-import { closeSync, readSync } from 'node:fs'
+import { closeSync, readSync, writeSync } from 'node:fs'
 import net from 'node:net'
 import type tls from 'node:tls'
 import { native, systemError } from '../native.js'
@@ -98,6 +98,28 @@ export function discardUnread(socket: net.Socket): void {
   try {
     for (let bytes = 0, read = 1; read > 0 && bytes < mostDiscarded; bytes += read) read = readSync(fd, chunk)
   } catch { /* EAGAIN: all is read */ }
+}
+
+/** How long the rest of a few bytes is tried, of which the kernel has taken a part. */
+const restMs = 50
+
+/**
+ * Writes a few bytes behind all that was sent, past the session of HTTP/2 that has the connection. Where something waits to be sent, or the
+ * session has not begun to write, it writes nothing, and answers false.
+ */
+export function writePast(socket: net.Socket, bytes: Uint8Array): boolean {
+  const fd = fdOf(socket)
+  if (fd === undefined || unsentBytes(socket) > 0 || socket.bytesWritten === 0) return false
+  let written = 0
+  for (const until = performance.now() + restMs; written < bytes.length && performance.now() < until;) {
+    try {
+      written += writeSync(fd, bytes, written)
+    } catch {
+      if (written === 0) return false
+    }
+  }
+  if (written < bytes.length) socket.destroy()
+  return true
 }
 
 /** Whether setEncoding() holds back a part of a character. */
