@@ -148,7 +148,9 @@ export class FakeProcess implements Host {
   readonly env: NodeJS.ProcessEnv = {}
   readonly clock: Clock
   readonly signals = new EventEmitter()
-  readonly terminal = { watch: () => undefined, unwatch: () => undefined, hangup: () => ({ isHangup: false, by: '' }) }
+  /** Whether the next SIGHUP is that of its terminal, and who sent it. */
+  hangup = { isHangup: false, by: '' }
+  readonly terminal = { watch: () => undefined, unwatch: () => undefined, hangup: () => this.hangup }
   readonly stops = { watch: () => undefined, isSameStop: () => false }
   readonly inherited: Host['inherited']
   readonly unavailable = undefined

@@ -96,3 +96,18 @@ it('tells each listener of an event what happens, also behind one that throws or
   expect(said).toContain('a listener of "draining" threw: Error: the first')
   expect(said).toContain('a listener of "draining" rejected: Error: the second')
 })
+
+it('says who asked for a reload by its signal, and that the end of its terminal is no such thing', async () => {
+  await using machine = new FakeMachine(server)
+  const first = await machine.start()
+  first.hangup = { isHangup: false, by: ' by kill' }
+  first.signal('SIGHUP')
+  expect(first.lines.at(-1)).toBe('1 info: SIGHUP: a reload was asked for by kill')
+  await machine.until(() => machine.processes[1]?.state === 'serving', 'the switch')
+  const [, second] = machine.processes
+  second!.hangup = { isHangup: true, by: '' }
+  second!.signal('SIGHUP')
+  expect(second!.lines).toContain(`2 info: SIGHUP: the terminal of process ${second!.pid} hung up, so it stops`)
+  await machine.until(() => second!.end !== undefined, 'the stop')
+  expect(machine.processes).toHaveLength(2)
+})
