@@ -126,6 +126,11 @@ class Episode {
       const outcomes = await Promise.all([service.reload('command'), service.reload('command')])
       expect(outcomes.some(({ ok }) => ok), JSON.stringify(outcomes)).toBe(true)
       for (const { ok, said } of outcomes) if (!ok) expect(said).toMatch(/HANDOVER_RELOAD_RUNNING/)
+    } else if (by === 'another keeper') {
+      const { keeper } = service
+      const { status, stderr } = await service.ask('--keeper').ended
+      expect(status, stderr).toBe(0)
+      await waitFor(() => service.keeper !== undefined && service.keeper !== keeper)
     } else {
       const outcome = await service.reload(by)
       expect(outcome.ok, outcome.said).toBe(true)
@@ -148,12 +153,14 @@ class Episode {
     const service = this.#service
     const predecessors = await service.serving()
     const before = new Set(service.left)
-    const reload = service.reload('command')
+    const command = service.ask()
     await after(afterMs)
-    const successors = service.left.filter((pid) => !before.has(pid))
-    const pid = { keeper: service.keeper, predecessor: predecessors[0], successor: successors[0] }[victim]
+    const successors = service.left.filter((pid) => !before.has(pid) && pid !== command.child.pid)
+    const spare = service.left.find((pid) => service.isSpare(pid) && !predecessors.includes(pid))
+    const { keeper } = service
+    const pid = { keeper, predecessor: predecessors[0], successor: successors[0], spare, command: command.child.pid }[victim]
     if (pid !== undefined && exists(pid)) await act(pid)
-    await reload
+    await command.ended
   }
 
   /** 5. A reload can be undone: the successor dies when it has just begun to serve. */

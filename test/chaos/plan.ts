@@ -20,8 +20,10 @@ const roofs: readonly Roof[] = [
   { keeper: true, kind: 'fastify', workers: 1 }
 ]
 
-export type Trigger = 'signal' | 'command' | 'two at once' | 'started again'
-export type Victim = 'successor' | 'predecessor' | 'keeper'
+/** `another keeper`: the keeper alone is replaced. */
+export type Trigger = 'signal' | 'command' | 'two at once' | 'started again' | 'another keeper'
+/** `command`: the process that asks for the reload. */
+export type Victim = 'successor' | 'predecessor' | 'keeper' | 'spare' | 'command'
 
 export type Step =
   | { readonly do: 'reload'; readonly by: Trigger }
@@ -52,10 +54,10 @@ export function planOf(seed: number, length = 3): Plan {
 function stepOf(random: Random, { keeper }: Roof): Step {
   const one = <T>(of: readonly T[]): T => of[Math.floor(random() * of.length)]!
   const upTo = (ms: number): number => Math.floor(random() * ms)
-  const inReload = (): Victim => one(keeper ? ['successor', 'predecessor', 'keeper'] : ['successor', 'predecessor'])
+  const inReload = (): Victim => one(keeper ? ['successor', 'predecessor', 'keeper', 'spare', 'command'] : ['successor', 'predecessor', 'command'])
   const outside = (): 'server' | 'keeper' => (keeper ? one(['server', 'server', 'keeper']) : 'server')
   const makers: readonly (() => Step)[] = [
-    () => ({ do: 'reload', by: one(keeper ? ['signal', 'command', 'two at once'] : ['signal', 'command', 'two at once', 'started again']) }),
+    () => ({ do: 'reload', by: one(keeper ? ['signal', 'command', 'two at once', 'another keeper'] : ['signal', 'command', 'two at once', 'started again']) }),
     () => ({ do: 'bad build', build: one(builds), by: one(['signal', 'command']) }),
     () => ({ do: 'kill in a reload', victim: inReload(), afterMs: upTo(900) }),
     () => ({ do: 'kill in a reload', victim: inReload(), afterMs: upTo(900) }),

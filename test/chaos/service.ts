@@ -8,13 +8,24 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { KeptApp } from '../helpers/kept-app.js'
 import { connects, freePorts } from '../helpers/ask.js'
-import { command, type Ran } from '../helpers/command.js'
+import { command, type Ran, type Running } from '../helpers/command.js'
 import { ask, holdsListener } from '../helpers/invariants.js'
 import { Program, exists, programPath, waitFor } from '../helpers/program.js'
 import type { Roof } from './plan.js'
 
 /** Long enough for a machine that is busy, and what a build that hangs costs. */
 const readyTimeoutMs = 15_000
+
+/** Empty where it is gone, or another user's. */
+function readOf(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'latin1')
+  } catch {
+    return ''
+  }
+}
+const environmentOf = (pid: number): string => `\0${readOf(pid, 'environ')}`
+const wordsOf = (pid: number): string[] => readOf(pid, 'cmdline').split('\0')
 
 export interface Outcome {
   readonly ok: boolean
@@ -84,9 +95,21 @@ export abstract class Service implements AsyncDisposable {
     renameSync(`${file}.new`, file)
   }
 
-  protected async reloadByCommand(...words: string[]): Promise<Outcome> {
-    const { status, stdout, stderr } = await command(['reload', ...words, 'chaos'], { HANDOVER_DIR: this.sockets }).ended
+  protected async reloadByCommand(): Promise<Outcome> {
+    const { status, stdout, stderr } = await this.ask().ended
     return { ok: status === 0, said: `${stdout}${stderr}` }
+  }
+
+  /** `handover reload`, as this roof needs it or with these words. */
+  ask(...words: string[]): Running {
+    const { keeper, workers } = this.roof
+    const usual = keeper ? ['--bake', '0', ...(workers > 1 ? ['--parallel'] : [])] : []
+    return command(['reload', ...(words.length > 0 ? words : usual), 'chaos'], { HANDOVER_DIR: this.sockets })
+  }
+
+  /** Whether the process waits, or has waited, as a keeper's next worker. */
+  isSpare(pid: number): boolean {
+    return environmentOf(pid).includes('\0HANDOVER_SPARE=')
   }
 
   async stop(): Promise<Ran> {
@@ -97,7 +120,7 @@ export abstract class Service implements AsyncDisposable {
   get left(): number[] {
     return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
       try {
-        return exists(pid) && readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`KEPT_FOLDER=${this.folder}\0`)
+        return exists(pid) && environmentOf(pid).includes(`KEPT_FOLDER=${this.folder}\0`)
       } catch {
         return false // it is gone, or another user's
       }
@@ -211,16 +234,17 @@ class Kept extends Service {
   }
 
   get keeper(): number | undefined {
-    return exists(this.#app.program.pid) ? this.#app.program.pid : undefined
+    return this.left.find((pid) => !environmentOf(pid).includes('\0HANDOVER_KEEPER=') && wordsOf(pid).includes('run'))
   }
 
   async reload(by: 'signal' | 'command'): Promise<Outcome> {
-    if (by === 'command') return await this.reloadByCommand('--bake', '0', ...(this.roof.workers > 1 ? ['--parallel'] : []))
+    if (by === 'command') return await this.reloadByCommand()
     const { program } = this.#app
     const from = program.stderr.length
-    process.kill(program.pid, 'SIGHUP')
+    const pid = this.keeper!
+    process.kill(pid, 'SIGHUP')
     const said = program.until(() => /^handover: (?:(reloaded: )|error: HANDOVER_).*/m.exec(program.stderr.slice(from)) ?? undefined)
-    const found = await Promise.race([said, program.ended.then(() => undefined)])
+    const found = await Promise.race([said, waitFor(() => !exists(pid))])
     return { ok: found?.[1] !== undefined, said: found?.[0] ?? 'the keeper is gone' }
   }
 }
