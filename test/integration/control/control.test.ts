@@ -151,3 +151,18 @@ it.each([['a directory of which the path is too long', (place: Place) => ({ HAND
     expect(silent.stderr).toBe('')
     expect(other.files).toEqual([])
   })
+
+it('the named socket leads to the process that serves, and never to one that drains', async () => {
+  await using own = new Place()
+  const shop = await own.start({ name: 'shop', options: { undoWindow: 100, linger: 10_000, move: false } })
+  const slow = get({ port: portOf(shop) }, '/slow')
+  await shop.event('slow')
+  await shop.hangUp()
+  // Each accepts from the same socket, were it open in both.
+  const asked = await Promise.all(Array.from({ length: 30 }, () => say(path.join(own.sockets, 'shop.sock'), request({ verb: 'status' }))))
+  const answered = asked.map((heard) => answers(heard)[0]).map((answer) => answer?.type === 'status' && answer.app.processes[0]?.pid)
+  expect(new Set(answered)).toEqual(new Set([shop.serving]))
+  expect(shop.alive).toContain(shop.pid)
+  process.kill(shop.pid, 'SIGUSR1')
+  await slow
+})
