@@ -12,7 +12,7 @@ import { print, printEvents } from './print.mjs'
 const { env } = process
 const tlsOf = ({ encrypted, alpnProtocol: alpn, socket }) => ({
   encrypted, alpn, socket: {
-    isTlsSocket: socket instanceof TLSSocket, encrypted: socket.encrypted, alpn: socket.alpnProtocol, servername: socket.servername, protocol: socket.getProtocol(), cipher: socket.getCipher(),
+    isTlsSocket: socket instanceof TLSSocket, isOfServer: socket.server === server, encrypted: socket.encrypted, alpn: socket.alpnProtocol, servername: socket.servername, protocol: socket.getProtocol(), cipher: socket.getCipher(),
     authorized: socket.authorized, finished: socket.getFinished().toString('hex')
   }
 })

@@ -180,7 +180,7 @@ test('the program reads of a session under TLS what it read before the move', as
   const { generations, report } = await start('h2', {})
   const session = connect(urlOf(generations, 'h2'))
   const { 'x-tls': before } = await ask(session, '/')
-  expect(JSON.parse(String(before))).toMatchObject({ encrypted: true, alpn: 'h2', socket: { isTlsSocket: true, encrypted: true, alpn: 'h2', protocol: 'TLSv1.3' } })
+  expect(JSON.parse(String(before))).toMatchObject({ encrypted: true, alpn: 'h2', socket: { isTlsSocket: true, isOfServer: true, encrypted: true, alpn: 'h2', protocol: 'TLSv1.3' } })
   await generations.reload('signal')
   await report()
   expect(await ask(session, '/')).toMatchObject({ 'x-version': '2', 'x-tls': before })

@@ -5,7 +5,7 @@
 
 import type http2 from 'node:http2'
 import type net from 'node:net'
-import { connectionHandle } from './connection-handle.js'
+import { connectionHandle, serverOf } from './connection-handle.js'
 import { behindSymbol } from './inside.js'
 
 type AddressedHandle = Partial<Record<'getpeername' | 'getsockname', (out: object) => number>>
@@ -68,7 +68,9 @@ function placedUnder(prototype: object, own: object): object {
 
 /** Lets the socket of a session over a stream say whose it is, as the connection below does. */
 export function lendAddresses(session: http2.Http2Session, connection: net.Socket): void {
-  const handle = (socketOfSession(session) as unknown as { _handle?: AddressedHandle | null } | undefined)?._handle
+  const socket = socketOfSession(session)
+  if (socket) Object.assign(socket, { server: serverOf(connection) })
+  const handle = (socket as unknown as { _handle?: AddressedHandle | null } | undefined)?._handle
   const below = connectionHandle(connection) as unknown as AddressedHandle | undefined
   if (!handle || !below) return
   handle.getpeername ??= (out) => below.getpeername?.(out) ?? -1
