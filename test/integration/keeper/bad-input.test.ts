@@ -7,8 +7,9 @@ import net from 'node:net'
 import path from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
+import { get } from '../../helpers/ask.js'
 import { commandFile } from '../../helpers/built.js'
-import { command, Place } from '../../helpers/command.js'
+import { command, Place, portOf } from '../../helpers/command.js'
 import { waitFor } from '../../helpers/program.js'
 
 const oneLine = (text: string): string => {
@@ -149,16 +150,21 @@ it.runIf(process.getuid?.() === 0)('root may ask the processes of another user, 
   expect((await run.ended).status).toBe(0)
 })
 
-it('ctrl-C ends a command that waits for a reload, and not the reload', async () => {
+it.each([
+  ['ctrl-C', 'SIGINT', 'reload'], ['the end of a job', 'SIGTERM', 'reload'], ['ctrl-C', 'SIGINT', 'drill'], ['the end of a job', 'SIGTERM', 'drill']
+] as const)('%s (%s) ends a %s that waits, which says so, and not what the app does', async (_what, signal, word) => {
   await using place = new Place()
-  const program = await place.start({ name: 'shop' })
-  const reload = place.begin('reload', '--bake', '3s')
-  await waitFor(() => reload.output.stdout.includes('is watched for'))
-  reload.child.kill('SIGINT')
-  expect(oneLine((await reload.ended).stderr)).toMatch(/the reload goes on without this command/)
-  expect(reload.child.signalCode).toBe('SIGINT')
+  const program = await place.start({ name: 'shop', options: { undoWindow: 0 } })
+  const slow = get({ port: portOf(program) }, '/slow')
+  await program.event('slow')
+  const waiting = place.begin(word, ...(word === 'reload' ? ['--wait', '--bake', '0'] : ['--duration', '100ms']))
+  await waitFor(() => program.serving !== program.pid)
+  waiting.child.kill(signal)
+  expect(oneLine((await waiting.ended).stderr)).toMatch(/the reload goes on without this command/)
+  expect(waiting.child.signalCode).toBe(signal)
+  process.kill(program.pid, 'SIGUSR1')
+  await slow
   await waitFor(async () => (await place.status('shop'))[0]?.lastReload?.ok === true)
-  expect(program.serving).not.toBe(program.pid)
 })
 
 it('an output that nobody reads any more changes neither what is done nor the exit status', async () => {

@@ -13,7 +13,7 @@ import { drillSvg, overSwitch } from '../report/drill-picture.js'
 import { drillPage } from '../report/page.js'
 import { recordOf, recordsOf } from '../report/picture.js'
 import { number, plural } from '../text.js'
-import { outcomeOf } from './reload.js'
+import { outcomeOf, reloadGoesOn, sayAtInterrupt } from './reload.js'
 
 const reloadTimeoutMs = 120_000
 
@@ -24,6 +24,7 @@ export async function drillApp({ target, report, ...options }: DrillOptions): Pr
   const file = fileOf(app)
   return await drill({ ...options, listeners: [...new Set(app.processes.flatMap(({ listeners }) => listeners))] }, {
     reload: async () => {
+      sayAtInterrupt(reloadGoesOn)
       const outcome = await outcomeOf(file, { wait: true }, reloadTimeoutMs)
       if (!outcome) throw new Error(`${titleOf(app)} ended before it could say what became of the reload`)
       return outcome

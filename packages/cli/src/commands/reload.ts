@@ -19,10 +19,12 @@ const mostShown = 8
 const longestSection = 40
 const longestReason = 200
 
+export const reloadGoesOn = 'the reload goes on without this command. See handover status'
+
 /** Answers the exit status. Throws a Failure if no process could be asked, or the request was refused. */
 export async function reload({ target, options, timeoutMs, json, timing }: Extract<Command, { is: 'reload' }>): Promise<number> {
   const app = chooseApp(await findApps(), target)
-  sayAtInterrupt('the reload goes on without this command. See handover status')
+  sayAtInterrupt(reloadGoesOn)
   const view = viewFor(titleOf(app), json)
   const outcome = await outcomeOf(fileOf(app), options, timeoutMs, view).catch((error: unknown) => {
     view.end()
@@ -56,13 +58,15 @@ async function endedBefore(app: App): Promise<Failure> {
   })
 }
 
-/** The app does what it was asked all the same. */
+/** The app does what it was asked all the same: after Ctrl-C, or at the end of a CI job. */
 export function sayAtInterrupt(text: string): void {
-  process.once('SIGINT', () => {
-    process.stderr.write(`handover: ${text}.\n`)
-    // The listener is gone by now: the process ends by the signal, as the shell expects.
-    process.kill(process.pid, 'SIGINT')
-  })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      process.stderr.write(`handover: ${text}.\n`)
+      // The listener is gone by now: the process ends by the signal, as the shell expects.
+      process.kill(process.pid, signal)
+    })
+  }
 }
 
 /** Undefined if the process ended before it could say. */
