@@ -26,6 +26,7 @@ export { drillSvg, overAll, overSwitch } from '../../packages/cli/dist/report/dr
 export { drillPage, livePage, livePart, pageOf, type Sheet } from '../../packages/cli/dist/report/page.js'
 export { svgOf } from '../../packages/cli/dist/report/picture.js'
 export { userIn } from '../../packages/cli/dist/commands/peer-user.js'
+export { printableLines } from '../../packages/cli/dist/text.js'
 export { LoadedCopy, mayRun } from '../../packages/cli/dist/keeper/loaded-copy.js'
 export { firstStartFailed, reasonOfStart } from '../../packages/cli/dist/keeper/exit-status.js'
 export { takeKeeperName } from '../../packages/cli/dist/keeper/keeper-name.js'

@@ -4,6 +4,7 @@
 import { tooOld } from '@handover/core/internal'
 import { parseCommand, type Command } from './command-line/arguments.js'
 import type { Failure } from './failure.js'
+import { printableLines } from './text.js'
 
 async function run(command: Command): Promise<number> {
   switch (command.is) {
@@ -62,7 +63,8 @@ async function main(): Promise<void> {
   } catch (error) {
     process.exitCode = isFailure(error) ? error.status : 1
     const text = isFailure(error) ? error.message : `handover: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`
-    process.stderr.write(`${text}\n`)
+    // What an app says of itself is part of it, and root may ask that of any user.
+    process.stderr.write(`${printableLines(text)}\n`)
     const told = isFailure(error) ? error.json : { message: text }
     if (asksForJson(words)) process.stdout.write(`${JSON.stringify({ ok: false, error: told })}\n`)
   }

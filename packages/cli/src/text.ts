@@ -38,6 +38,13 @@ export const nameOfPackage = (text: string): string =>
 // eslint-disable-next-line no-control-regex
 export const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g, '\u{fffd}')
 
+/** The same for text of several lines, which keeps these and its tabs. Colours go. */
+export function printableLines(text: string): string {
+  // eslint-disable-next-line no-control-regex
+  const plain = text.replace(/\u001b\[[\d;]*m/g, '')
+  return plain.replace(/[^\n\t]+/g, printable)
+}
+
 /** A piece of text that `wrap` does not break. */
 export const whole = (text: string): string => text.replace(/ /g, '\u{a0}')
 

@@ -54,6 +54,14 @@ describe.each([['with a name', { name: 'shop' }], ['without a name', {}]])('a re
   })
 })
 
+it('what an app says of itself writes nothing else to the terminal than text', async () => {
+  await using place = new Place()
+  const program = await place.start({ env: { HANDOVER_VERSION: '1\u001b]0;title\u0007\u009b31m' } })
+  const { stdout, status } = await place.run('reload', '--bake', '0')
+  expect(status).toBe(0)
+  expect(stdout).toContain(`(process ${program.serving}, version 1\u{fffd}]0;title\u{fffd}\u{fffd}31m) serves in place of`)
+})
+
 it('with --wait it ends when the predecessor has ended, with the report of the drain', async () => {
   await using place = new Place()
   const program = await place.start({ options: { undoWindow: 100, linger: 200, move: false } })

@@ -12,7 +12,7 @@ import { Failure } from '../failure.js'
 import { drillSvg, overSwitch } from '../report/drill-picture.js'
 import { drillPage } from '../report/page.js'
 import { recordOf, recordsOf } from '../report/picture.js'
-import { number, plural } from '../text.js'
+import { number, plural, printableLines } from '../text.js'
 import { outcomeOf, reloadGoesOn, sayAtInterrupt } from './reload.js'
 
 const reloadTimeoutMs = 120_000
@@ -30,7 +30,7 @@ export async function drillApp({ target, report, ...options }: DrillOptions): Pr
       return outcome
     },
     ...(report !== undefined && { draw: drawTo(report, target) }),
-    print: (text) => { process.stdout.write(`${text}\n`) }
+    print: (text) => { process.stdout.write(`${printableLines(text)}\n`) }
   })
 }
 

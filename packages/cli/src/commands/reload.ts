@@ -10,7 +10,7 @@ import type { Command } from '../command-line/arguments.js'
 import { version } from '../command-line/version.js'
 import { ask, NoAnswer } from '../control/ask.js'
 import { Failure } from '../failure.js'
-import { cut, duration, number, plural, printable } from '../text.js'
+import { cut, duration, number, plural, printable, printableLines } from '../text.js'
 import { viewFor, type ReloadView } from './reload-view.js'
 import { describeTiming, timingOf } from './reload-timing.js'
 
@@ -37,9 +37,9 @@ export async function reload({ target, options, timeoutMs, json, timing }: Extra
   const known: ReloadOutcome = { ...outcome, switched: await withVersions(outcome.switched) }
   const times = timing && known.ok && !options.keeper ? await timingOf(known) : undefined
   if (json) process.stdout.write(`${JSON.stringify({ ...known, ...(times && { timing: times }) })}\n`)
-  else if (known.ok) process.stdout.write(`${describeReload(known, options.keeper)}${times ? describeTiming(times) : ''}`)
-  if (!json) for (const note of known.notes ?? []) process.stderr.write(`handover: warn: ${note}.\n`)
-  if (!known.ok) process.stderr.write(describeFailure(known))
+  else if (known.ok) process.stdout.write(printableLines(`${describeReload(known, options.keeper)}${times ? describeTiming(times) : ''}`))
+  if (!json) for (const note of known.notes ?? []) process.stderr.write(printableLines(`handover: warn: ${note}.\n`))
+  if (!known.ok) process.stderr.write(printableLines(describeFailure(known)))
   return known.ok ? 0 : 1
 }
 

@@ -6,6 +6,7 @@ import { identityOf, titleOf, type App } from '../client/group-apps.js'
 import type { Command } from '../command-line/arguments.js'
 import { ask, NoListener } from '../control/ask.js'
 import { Failure } from '../failure.js'
+import { printable } from '../text.js'
 import { refusal, sayAtInterrupt } from './reload.js'
 
 const answerMs = 10_000
@@ -15,7 +16,7 @@ export async function stop({ target, json }: Extract<Command, { is: 'stop' }>): 
   const app = chooseApp(await findApps(), target)
   // Serving processes first: then a predecessor that could still serve again hears that it need not.
   const pids = new Set<number>()
-  const say = (line: string): void => { if (!json) process.stdout.write(`${line}\n`) }
+  const say = (line: string): void => { if (!json) process.stdout.write(`${printable(line)}\n`) }
   sayAtInterrupt('the drain goes on without this command. See handover status')
   await Promise.all(filesOf(app).map((file) => stopAt(file, (pid) => {
     if (!pids.has(pid)) say(`process ${pid} drains and ends`)
