@@ -39,6 +39,24 @@ describe('a reload starts what is there now', () => {
     expect(await listening(program, 3)).toMatchObject({ version: 'three', port })
   })
 
+  test('where the program is a single executable application with a title: its own path is none of its arguments', async () => {
+    using folder = new Folder()
+    writeFileSync(folder.at('single.cjs'), "process.title = 'shop'; process.getBuiltinModule('node:sea').isSea = () => true; process.execArgv = []")
+    // In the place of the executable: node itself is started anew, with the arguments of the application alone.
+    writeFileSync(folder.at('shop.mjs'), `await import(process.argv[2])`)
+    writeFileSync(folder.at('app.mjs'), `
+      import http from 'node:http'
+      const { handover } = await import(${JSON.stringify(import.meta.resolve('@handover/core'))})
+      const { print, printEvents } = await import(${JSON.stringify(import.meta.resolve('../../programs/print.mjs'))})
+      printEvents(handover)
+      handover(http.createServer()).listen(0, '127.0.0.1', () => { print('listening', { words: process.argv.slice(1) }) })`)
+    const args = [folder.at('app.mjs'), 'one']
+    await using program = Program.start(folder.at('shop.mjs'), { execArgv: ['--require', folder.at('single.cjs')], args, cwd: folder.path })
+    expect(await listening(program)).toMatchObject({ words: [folder.at('shop.mjs'), ...args] })
+    await program.hangUp()
+    expect(await listening(program, 2)).toMatchObject({ words: args })
+  })
+
   test('where the permission model of Node lets the program see its own files alone, and PWD is that of another process', async () => {
     using folder = new Folder()
     writeFileSync(folder.at('app.mjs'), `

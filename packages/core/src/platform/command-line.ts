@@ -5,6 +5,7 @@
 
 import { accessSync, constants, lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
+import type sea from 'node:sea'
 import { HandoverError } from '../errors.js'
 import { builtFile } from './native-binary.js'
 import { hiddenWords, pathsMark, withoutHidden } from './path-guard.js'
@@ -219,6 +220,8 @@ function wordsFor(point: StartingPoint): Pick<CommandLine, 'args' | 'nodeOptions
     const areFirst = execArgv.every((option, at) => words[1 + at] === option)
     return { args: words.slice(1), ...(areFirst && { nodeOptions: execArgv.length }) }
   }
+  // A single executable application has no script: its own path stands in that place. What it has as options is built in.
+  if ((process.getBuiltinModule('node:sea') as typeof sea | undefined)?.isSea() === true) return { args: argv.slice(2) }
   const script = typedScript(point)
   return { args: [...execArgv, ...(script === undefined ? [] : [script, ...argv.slice(2)])], nodeOptions: execArgv.length }
 }
