@@ -96,6 +96,9 @@ export const vocabulary = <M extends { readonly type: string }>(
   takesSome: ({ type }) => some.includes(type)
 })
 
+/** In a message: keys, what the program knows, what a client has sent. No error repeats them, since it stands in a log. */
+const secrets = /("(?:ticketKeys|state|text|unread)":")(?:[^"\\]|\\.)*/g
+
 /** A parser of lines, which throws HANDOVER_PROTOCOL with what it found. Unknown fields pass, so that a newer version may add some. */
 export function reader<M extends { readonly type: string }>(shapes: Shapes<M>): (line: string) => M {
   const table: Shapes = shapes
@@ -110,7 +113,8 @@ export function reader<M extends { readonly type: string }>(shapes: Shapes<M>): 
     const fields = typeof type === 'string' && Object.hasOwn(table, type) ? table[type] : undefined
     const wrong = fields && Object.keys(fields).find((field) => !fields[field]?.((value as Record<string, unknown>)[field]))
     if (fields === undefined || wrong !== undefined) {
-      const found = line.length > 200 ? `${line.slice(0, 200)}… (${line.length} characters)` : line
+      const shown = line.slice(0, 1_000).replace(secrets, '$1…').slice(0, 200)
+      const found = line.length > 200 ? `${shown}… (${line.length} characters)` : shown
       throw new HandoverError('HANDOVER_PROTOCOL', `expected one of ${Object.keys(table).join(', ')}${wrong === undefined ? '' : ` with a valid "${wrong}"`}, found ${JSON.stringify(found)}.`)
     }
     return value as M

@@ -115,6 +115,14 @@ describe('a line', () => {
     expect(handoverMessages.parse(JSON.stringify(message))).toEqual(message)
   })
 
+  it.each<[string, object]>([
+    ['keys', { type: 'offer', protocol: 1, pid: 1, listeners: [{ name: 'tcp [::]:443', ticketKeys: 'c2VjcmV0', kind: 'quic' }] }],
+    ['text', { type: 'later', text: 'secret "c2VjcmV0"' }],
+    ['state, and what a client has sent', { type: 'move', connections: [{ kind: 1, unread: `c2VjcmV0${'x'.repeat(5_000)}`, state: '["c2VjcmV0"]' }] }]
+  ])('of another version is quoted without its %s', (_what, message) => {
+    expect(() => handoverMessages.parse(JSON.stringify(message))).toThrow(/^(?!.*c2VjcmV0).*found "\{.*…/)
+  })
+
   it('that is long is quoted in part, with its length', () => {
     expect(() => handoverMessages.parse('x'.repeat(maxLineBytes))).toThrow(expect.objectContaining({ message: expect.stringMatching(/x… \(1048576 characters\)"\.$/) }))
     expect(() => handoverMessages.parse('x'.repeat(maxLineBytes))).toThrow(expect.objectContaining({ message: expect.not.stringContaining('x'.repeat(201)) }))
