@@ -116,7 +116,11 @@ async function startWith(
       relay?.stop()
       throw spawnError(command, cause)
     })
-  void child.ended.then(() => relay?.unref())
+  void child.ended.then(() => {
+    // At its end Node sets its standard streams back to what they were at its start.
+    wait()
+    relay?.unref()
+  })
   // Not in a keeper, which serves no request: it hears of an end in the order of its promises.
   if (withoutFork) await nextTurn()
   const unref = (): void => {

@@ -29,7 +29,7 @@ function letWritesWait(fd: number): void {
   } catch { /* closed, or of a kind that Node does not know */ }
 }
 
-/** Call it before a process is started, and what it answers afterwards. */
+/** Call it before a process is started, and what it answers when that has been started, and when it has ended. */
 export function keepWaiting(): () => void {
   const waiting = [1, 2].filter(writesWait)
   return () => { waiting.forEach(letWritesWait) }
