@@ -63,12 +63,22 @@ export class Clients {
     if (this.#isOver) return
     const { depth, thinkMs, closes } = this.#manner
     let waiting = 0
+    let thinking = 0
     let isClosing = false
     let end = ''
     const ask = (): void => {
       if (this.#isOver || isClosing || socket.destroyed) return
       waiting += 1
       this.#ask(socket)
+    }
+    const think = (): void => {
+      thinking += 1
+      setTimeout(() => {
+        thinking -= 1
+        // Closed meanwhile: it asks on another connection, no sooner.
+        if (socket.destroyed) this.#connect()
+        else ask()
+      }, thinkMs)
     }
     const socket = net.connect(this.#port, '127.0.0.1', () => { for (let request = 0; request < depth; request++) ask() })
     this.#sockets.add(socket)
@@ -83,12 +93,11 @@ export class Clients {
       this.windows[window] = (this.windows[window] ?? 0) + bodies.length
       this.answering = bodies.at(-1)!
       isClosing ||= closes === true || /^connection: close/im.test(text)
-      const next = thinkMs > 0 ? () => { setTimeout(ask, thinkMs) } : ask
-      bodies.forEach(next)
+      bodies.forEach(thinkMs > 0 ? think : ask)
     }).on('error', () => undefined).on('close', () => {
       this.#sockets.delete(socket)
       if (!this.#isOver) this.lost += waiting
-      setImmediate(() => { this.#connect() })
+      if (thinking === 0) setImmediate(() => { this.#connect() })
     })
   }
 
