@@ -112,9 +112,11 @@ test('systemd does not wait for a reload that is refused', async () => {
   using folder = new Folder()
   // As a Node that is not supported: the server that is looked at has no handle.
   writeFileSync(folder.at('server.cjs'), `
-    const net = require('node:net'), { createServer } = net
-    net.createServer = () => { net.createServer = createServer; return {} }
-    require(${JSON.stringify(coreFile)}).handover(require('node:http').createServer())
+    const http = require('node:http'), net = require('node:net'), { Server } = net
+    net.Server = function (...args) { return !new.target ? Server.apply(this, args) : args.length > 0 ? new Server(...args) : {} }
+    const { handover } = require(${JSON.stringify(coreFile)})
+    net.Server = Server
+    handover(http.createServer())
       .listen(0, '127.0.0.1', () => { console.log('{"event":"ready"}') })`)
   await using program = Program.start(folder.at('server.cjs'), { env: { NOTIFY_SOCKET: socket } })
   await program.until(() => program.events.some(({ event }) => event === 'ready'))

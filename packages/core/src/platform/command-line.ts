@@ -214,14 +214,15 @@ export function commandLine(note: (text: string) => void = () => undefined): () 
 
 function wordsFor(point: StartingPoint): Pick<CommandLine, 'args' | 'nodeOptions'> {
   const { argv, execArgv } = process
-  const words = typedArguments() ? undefined : withoutHidden(wordsOfStart() ?? [])
+  const typed = typedArguments()
+  const words = typed ? undefined : withoutHidden(wordsOfStart() ?? [])
   if (words && words.length > 0) {
     // The program has taken words out of process.argv (a command of its own, what loads another script), and expects them again.
     const areFirst = execArgv.every((option, at) => words[1 + at] === option)
     return { args: words.slice(1), ...(areFirst && { nodeOptions: execArgv.length }) }
   }
   // A single executable application has no script: its own path stands in that place. What it has as options is built in.
-  if ((process.getBuiltinModule('node:sea') as typeof sea | undefined)?.isSea() === true) return { args: argv.slice(2) }
+  if (!typed && (process.getBuiltinModule('node:sea') as typeof sea | undefined)?.isSea() === true) return { args: argv.slice(2) }
   const script = typedScript(point)
   return { args: [...execArgv, ...(script === undefined ? [] : [script, ...argv.slice(2)])], nodeOptions: execArgv.length }
 }
