@@ -8,6 +8,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync, readdirSync, rmSync } from 'node:fs'
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import net from 'node:net'
@@ -60,6 +61,7 @@ export interface Reloaded {
 
 const tokenName = 'HANDOVER_LOAD_TOKEN'
 const linesKept = 20
+const lastLinesMs = 1_000
 const withReporter = { NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --import=${new URL('reporter.js', import.meta.url).href}` }
 
 export class Example {
@@ -69,6 +71,7 @@ export class Example {
   readonly #token: string
   readonly #pids = new Set<number>()
   readonly #stderr: string[] = []
+  readonly #allIsRead: Promise<unknown>
   readonly #onExit = (): void => {
     this.kill()
     rmSync(this.#directory, { recursive: true, force: true })
@@ -104,7 +107,9 @@ export class Example {
     })
     if (this.#child.pid !== undefined) this.#pids.add(this.#child.pid)
     this.#child.on('error', (error) => this.#stderr.push(error.message))
-    readline.createInterface({ input: this.#child.stderr! }).on('line', (line) => {
+    const lines = readline.createInterface({ input: this.#child.stderr! })
+    this.#allIsRead = once(lines, 'close')
+    lines.on('line', (line) => {
       if (onReport && line.startsWith(reportMarker)) {
         onReport(JSON.parse(line.slice(reportMarker.length)) as Report)
         return
@@ -207,6 +212,8 @@ export class Example {
     this.kill()
     while (this.living().length > 0) await sleep(5)
     process.off('exit', this.#onExit)
+    // Their last lines may not be read yet; what they started may hold the pipe.
+    await Promise.race([this.#allIsRead, sleep(lastLinesMs)])
     this.#child.stderr?.destroy()
     await rm(this.#directory, { recursive: true, force: true })
     return late
