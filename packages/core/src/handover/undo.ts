@@ -14,7 +14,7 @@ import { mostSilentMs, Pulse } from '../platform/pulse.js'
 import { notifySystemd } from '../platform/systemd-notify.js'
 import { deadlineIn, left, type Deadline } from '../protocol/deadline.js'
 import type { Peer } from '../protocol/handover-messages.js'
-import { describeProcess, listed, processFirst, type Report } from '../protocol/report.js'
+import { describeProcess, listed, plural, processFirst, type Report } from '../protocol/report.js'
 import { acceptOnAll } from './announcements.js'
 import type { LaunchedSuccessor } from './launch.js'
 import { watchSuccessor, type SwitchResult } from './predecessor.js'
@@ -114,7 +114,7 @@ function undoneError(
   self: Peer, { launched: { child }, report: { successor } }: ServingSuccessor, lost: Lost, killed: boolean, names: string, moved: number
 ): HandoverError {
   const [what, fate] = typeof lost === 'object'
-    ? [`was recalled: ${withoutStop(lost.recalled)}`, `the successor answers what it has${moved > 0 ? `, also on ${moved} connection${moved === 1 ? '' : 's'} that had moved to it,` : ''} and ends`]
+    ? [`was recalled: ${withoutStop(lost.recalled)}`, `the successor answers what it has${moved > 0 ? `, also on ${plural(moved, 'connection')} that had moved to it,` : ''} and ends`]
     : [
         lost === 'hangs' ? `hangs within the undo window: ${silence}, and it was ${killed ? 'killed' : 'told to end'}` : 'died within the undo window',
         `the connections that the successor had accepted${moved > 0 ? `, and ${moved} that had moved to it,` : ''} are gone`

@@ -168,7 +168,7 @@ export function listed(all: readonly string[], beside = 0): string {
 
 const ms = (value: number | null): string => (value === null ? '-' : `${Math.round(value)} ms`)
 const who = (peer: { pid: number; generation: number }): string => `generation ${peer.generation} (process ${peer.pid})`
-const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
 
 const cutText = ({ requestsCut, requestsCutBeside }: Report): string =>
   listed(requestsCut.map(({ method, path, ms: after }) => `${method} ${path} after ${after} ms`), requestsCutBeside)

@@ -62,8 +62,9 @@ let underTls: object | undefined
 
 /** The class of such a socket as one of TLSSocket's: programs ask that before they trust a client (`getAuthContext()` of grpc-js). */
 function placedUnder(prototype: object, own: object): object {
+  if (underTls) return underTls
   const { constructor: _, ...descriptors } = Object.getOwnPropertyDescriptors(own)
-  return underTls ??= Object.create(prototype, descriptors) as object
+  return underTls = Object.create(prototype, descriptors) as object
 }
 
 /** Lets the socket of a session over a stream say whose it is, as the connection below does. */
