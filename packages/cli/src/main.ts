@@ -45,7 +45,7 @@ function failUnwritten(): void {
 }
 
 /** Also where the other words cannot be understood. What stands behind `run` may be the script's. */
-const asksForJson = ([word, ...others]: readonly string[]): boolean => word !== 'run' && others.includes('--json')
+const asksForJson = (words: readonly string[]): boolean => words[0] !== 'run' && words.some((word) => /^--json(=|$)/.test(word))
 
 async function main(): Promise<void> {
   const old = tooOld()

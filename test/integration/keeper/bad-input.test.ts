@@ -35,7 +35,8 @@ it.each(['status', 'reload', 'stop', 'drill'])('handover %s --json says why it f
 })
 
 const misused = [
-  ['reload', '--json', '--bake', '3'], ['status', '--json', '--nothing'], ['stop', 'a', 'b', '--json'], ['drill', '--json', '--connections', '20000']
+  ['reload', '--json', '--bake', '3'], ['status', '--json', '--nothing'], ['stop', 'a', 'b', '--json'], ['drill', '--json', '--connections', '20000'],
+  ['reload', '--json=1'], ['--json']
 ]
 it.each(misused)('handover %s with --json says in JSON that it was asked wrongly', async (...words) => {
   await using place = new Place()

@@ -79,6 +79,9 @@ const server = `require('http').createServer((request, response) => {
 const expressFile = JSON.stringify(createRequire(import.meta.url).resolve('express'))
 const express = `require(${expressFile})().get('/', (request, response) => { response.send(String(process.pid)) })`
 
+/** It has booted for long when it listens: what is left is the switch. */
+const bootedBefore = `({ listen: (...where) => { setTimeout(() => ${server}.listen(...where), 1_000) } })`
+
 /** The newest process says its pid. */
 async function startPlain(folder: string): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'plain.cjs')]
@@ -176,6 +179,7 @@ interface Candidate {
 const contenders: Readonly<Record<string, Candidate>> = {
   'handover, plain': { start: startPlain, forAll: true },
   'handover run': { start: startKept, forAll: true },
+  'handover run, booted before': { start: async (folder) => await startKept(folder, bootedBefore) },
   'node:cluster': { start: startCluster },
   'handover run, Express': { start: async (folder) => await startKept(folder, express) },
   'node:cluster, Express': { start: async (folder) => await startCluster(folder, express) },
