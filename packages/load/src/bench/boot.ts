@@ -43,6 +43,8 @@ const programs: Readonly<Record<string, { load: string; isFirst?: true }>> = {
   'later starts': { load: core },
   'http and ws': { load: `require(${entryOf('ws')})` },
   'http and express': { load: `require(${entryOf('express')})` },
+  'http, express and @handover/core, later starts': { load: `require(${entryOf('express')}); ${core}` },
+  'http and 9,000 small objects': { load: 'Array.from({ length: 9_000 }, (_, at) => ({ at, list: [at] }))' },
   'import() of an empty module': { load: `await import('data:text/javascript,')` },
   'import(), later starts': { load: `await import(${entryOf('@handover/core').replace('index.js', 'index.mjs')})` },
   'http and @handover/core/fd, later starts': { load: `require(${entryOf('@handover/core/fd')})` }
