@@ -39,7 +39,8 @@ describe('a round trip', () => {
       assertSame(found, value)
       assertSame(found, decodeState(encodeState(value, 'the test'), 'the test'))
     }), { numRuns: runs(2_000) })
-    expect(accepted).toBeGreaterThan(50)
+    // Some 30 % are.
+    expect(accepted).toBeGreaterThan(runs(2_000) / 10)
   })
 
   test('what is longer than a slice comes back the same: what its entries share, too', async () => {
