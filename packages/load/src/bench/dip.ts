@@ -26,6 +26,7 @@ const rounds = 5
 const [windowMs, steadyMs] = [100, 2_000]
 /** From the signal on, and after the first answer of the new process; nginx and HAProxy do not say who answers. */
 const [reloadMs, afterMs, mostMs] = [1_500, 500, 10_000]
+const warmingRequests = 4_000
 const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
 const core = JSON.stringify(createRequire(import.meta.url).resolve('@handover/core'))
 
@@ -104,6 +105,33 @@ async function startKept(folder: string, app = server): Promise<Contender> {
   return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady: () => spareIsReady('dip', env) }
 }
 
+/** Some thousand requests on one connection, with pauses: the clients that count notice little of it. */
+function askSlowly(socket: net.Socket): void {
+  let asked = 0
+  const ask = (): void => {
+    if (asked++ === warmingRequests) socket.end()
+    else socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+  }
+  socket.on('error', () => undefined).on('data', () => {
+    if (asked % 50 === 0) setTimeout(ask, 40)
+    else ask()
+  })
+  ask()
+}
+
+/** Before it listens it serves a connection that it has made itself: it has booted, and V8 has compiled what it needs. */
+async function startWarm(folder: string): Promise<Contender> {
+  const asking = net.createServer(askSlowly).listen(0, '127.0.0.1')
+  await once(asking, 'listening')
+  const { port } = asking.address() as net.AddressInfo
+  const contender = await startKept(folder, `({ listen: (...where) => {
+    const server = ${server}
+    const socket = require('net').connect(${port}, '127.0.0.1', () => { server.emit('connection', socket) })
+    socket.on('close', () => { server.listen(...where) })
+  } })`)
+  return { ...contender, end: async () => { await contender.end(); asking.close() } }
+}
+
 async function startCluster(folder: string, app = server): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'cluster.cjs')]
   writeFileSync(file, `
@@ -180,6 +208,7 @@ const contenders: Readonly<Record<string, Candidate>> = {
   'handover, plain': { start: startPlain, forAll: true },
   'handover run': { start: startKept, forAll: true },
   'handover run, booted before': { start: async (folder) => await startKept(folder, bootedBefore) },
+  'handover run, warm before': { start: startWarm },
   'node:cluster': { start: startCluster },
   'handover run, Express': { start: async (folder) => await startKept(folder, express) },
   'node:cluster, Express': { start: async (folder) => await startCluster(folder, express) },
