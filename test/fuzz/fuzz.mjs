@@ -1,7 +1,7 @@
 // The fuzz of moving connections: two HTTP servers throw every connection that may move at each other, for as long as it lasts, while strict clients
 // send requests in every shape and check every byte that they get. Prints one line of JSON; exits with 0 where nothing was wrong.
-//   npm run fuzz -- [--moves 100000] [--seconds 3600] [--clients 32] [--seed 1] [--stuck 10000] [--taken-back 0] [--tls] [--mutation 'a name of fuzz-mutations.mjs']
-// The run ends with the first failure, after `moves` with so many taken back, or after `seconds`. The seed gives the requests and their fragments again; when the bytes come, and
+//   npm run fuzz -- [--moves 100000] [--seconds 3600] [--clients 32] [--seed 1] [--stuck 10000] [--taken-back 0] [--unread 0] [--fresh 0] [--tls] [--mutation 'a name of fuzz-mutations.mjs']
+// The run ends with the first failure, after `moves` with so many of them taken back, unread and fresh, or after `seconds`. The seed gives the requests and their fragments again; when the bytes come, and
 // when a connection moves, is up to the machine.
 // Required, not imported: what a mutation replaces must be what the core itself looks up.
 import { closeSync, mkdtempSync, rmSync } from 'node:fs'
@@ -27,8 +27,8 @@ const mutable = {
   handle: 'platform/node/connection-handle', cargo: 'connections/tls-cargo'
 }
 
-const given = parseArgs({ options: { moves: { type: 'string', default: '100000' }, seconds: { type: 'string', default: '3600' }, clients: { type: 'string', default: '32' }, seed: { type: 'string' }, stuck: { type: 'string', default: '10000' }, tls: { type: 'boolean', default: false }, 'taken-back': { type: 'string', default: '0' }, mutation: { type: 'string' } } }).values
-const options = { moves: Number(given.moves), seconds: Number(given.seconds), clients: Number(given.clients), stuckMs: Number(given.stuck), takenBack: Number(given['taken-back']), seed: Number(given.seed ?? Date.now() % 1_000_000) }
+const given = parseArgs({ options: { moves: { type: 'string', default: '100000' }, seconds: { type: 'string', default: '3600' }, clients: { type: 'string', default: '32' }, seed: { type: 'string' }, stuck: { type: 'string', default: '10000' }, tls: { type: 'boolean', default: false }, 'taken-back': { type: 'string', default: '0' }, unread: { type: 'string', default: '0' }, fresh: { type: 'string', default: '0' }, mutation: { type: 'string' } } }).values
+const options = { moves: Number(given.moves), seconds: Number(given.seconds), clients: Number(given.clients), stuckMs: Number(given.stuck), takenBack: Number(given['taken-back']), unread: Number(given.unread), fresh: Number(given.fresh), seed: Number(given.seed ?? Date.now() % 1_000_000) }
 const random = new Random(options.seed)
 
 let mutated = 0
@@ -230,7 +230,8 @@ const timer = setTimeout(() => { over = true; wake() }, options.seconds * 1_000)
 const looking = setInterval(() => { wake() }, 20)
 const thrown = [throwAll(a, b), throwAll(b, a)]
 
-await until(() => over || (moves >= options.moves && takenBack >= options.takenBack))
+const isEnough = () => moves >= options.moves && takenBack >= options.takenBack && movesUnread >= options.unread && movesFresh >= options.fresh
+await until(() => over || isEnough())
 worker.postMessage('finish')
 await until(() => quiet === options.clients)
 // Every connection is idle, and was moved after its last request. None may be taken for one whose request is slow to come.

@@ -32,7 +32,7 @@ async function fuzz(...args: string[]): Promise<Result & { status: number }> {
 
 it('moves connections to and fro thousands of times, while requests come in every shape, and no answer is wrong, missing or cut', async () => {
   const moves = process.env.HANDOVER_FUZZ_MOVES ?? '6000'
-  const result = await fuzz('--moves', moves, '--taken-back', '21')
+  const result = await fuzz('--moves', moves, '--taken-back', '21', '--unread', '501', '--fresh', '21')
   expect(result, JSON.stringify(result)).toMatchObject({ status: 0, bad: 0, stuck: 0, closed: 0, failures: [] })
   expect(result.moves).toBeGreaterThanOrEqual(Number(moves))
   expect(result.requests).toBeGreaterThan(1_000)
