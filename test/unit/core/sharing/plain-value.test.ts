@@ -38,9 +38,9 @@ describe('a round trip', () => {
       const found = await read(bytes)
       assertSame(found, value)
       assertSame(found, decodeState(encodeState(value, 'the test'), 'the test'))
-    }), { numRuns: runs(2_000) })
-    // Some 30 % are.
-    expect(accepted).toBeGreaterThan(runs(2_000) / 10)
+    // Some 30 % are accepted.
+    }), { numRuns: Math.max(400, runs(2_000)) })
+    expect(accepted).toBeGreaterThan(50)
   })
 
   test('what is longer than a slice comes back the same: what its entries share, too', async () => {
