@@ -19,12 +19,13 @@ const wrong: readonly (readonly [Key, unknown])[] = [
   ...['', '.hidden', 'a/b', '../a', 'a b', 'ä', 'x'.repeat(65), 7, null].map((value) => ['name', value] as const),
   ...['HUP', 'sighup', 'SIGKILL', 'SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGNONE', 'constructor', 1, null].map((value) => ['reloadSignal', value] as const),
   ...['ready', '', 'MANUAL', true, null].map((value) => ['readyWhen', value] as const),
-  ...['maybe', '', 0, 1, null, {}].map((value) => ['move', value] as const)
+  ...['maybe', '', 0, 1, null, {}].map((value) => ['move', value] as const),
+  ...['', ' ', 'items', 'http://a/', '/ä', '/a items', true, 1, null, {}, [], ['/', ''], ['/a b'], [1], `/${'x'.repeat(2_001)}`].map((value) => ['warmUp', value] as const)
 ]
 
 describe('the defaults', () => {
   it('are those of the documentation', () => {
-    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening', move: true, watchdog: true })
+    expect(settings()).toEqual({ name: undefined, readyTimeout: 60_000, drainTimeout: 30_000, undoWindow: 10_000, linger: 10_000, reloadSignal: 'SIGHUP', readyWhen: 'listening', warmUp: '', move: true, watchdog: true })
   })
 
   it('stand where an option is undefined or a variable is empty', () => {
@@ -38,6 +39,7 @@ describe('a value', () => {
     ['name', 'shop', 'shop'], ['name', 'A-b_c.9', 'A-b_c.9'], ['name', 'x'.repeat(64), 'x'.repeat(64)],
     ['reloadSignal', 'SIGUSR2', 'SIGUSR2'], ['reloadSignal', 'SIGHUP', 'SIGHUP'],
     ['readyWhen', 'manual', 'manual'], ['readyWhen', 'listening', 'listening'],
+    ['warmUp', '/', '/'], ['warmUp', '/?a=%20,b', ' /?a=%20,b '], ['warmUp', '/a /b', '/a\n  /b'],
     ['move', true, 'on'], ['move', true, 'TRUE'], ['move', true, '1'], ['move', false, 'off'], ['move', false, 'no'], ['move', false, '0'], ['move', false, 'false']
   ])('of %s can be %j, as an option and as a variable', (key, value, text) => {
     expect(settings({ [key]: value })[key]).toBe(value)
@@ -52,6 +54,16 @@ describe('a value', () => {
     expect(() => { all.add({ move: { tls: false } }) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
     expect(settings({ move: { http2: true } }).move).toBe(true)
     expect(settings({ move: { http2: false } }, { HANDOVER_MOVE: 'plain' }).move).toEqual({ tls: false, http2: false })
+  })
+
+  it('of warmUp can be a list, and false turns off what the program asks for', () => {
+    const all = new SettingsOfProcess({})
+    all.add({ warmUp: ['/a', '/b?c'] })
+    all.add({ warmUp: ['/a', '/b?c'] })
+    expect(all.get().warmUp).toBe('/a /b?c')
+    expect(() => { all.add({ warmUp: '/a' }) }).toThrow(expect.objectContaining({ code: 'HANDOVER_OPTION' }))
+    expect(settings({ warmUp: '/' }, { HANDOVER_WARM_UP: 'off' }).warmUp).toBe('')
+    expect(settings({ warmUp: false }).warmUp).toBe('')
   })
 
   it.each([{ http3: false }, { http2: 'maybe' }, { tls: null }, []])('of move cannot be %j', (move) => {

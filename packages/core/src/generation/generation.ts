@@ -26,6 +26,7 @@ import { Listening, tellKeeper } from './listening.js'
 import { reload } from './reload.js'
 import { stop, stopBySignal } from './stop.js'
 import { keeperCalled, keptBy, reloadOrAsk } from './under-keeper.js'
+import { warmUp } from './warm-up.js'
 
 export class Generation implements Handover {
   readonly #context: GenerationContext
@@ -37,6 +38,7 @@ export class Generation implements Handover {
     const context: GenerationContext = new GenerationContext(host, {
       serve: () => serve(context),
       arrivals: movedConnections(() => context),
+      warmUp: () => warmUp(context),
       closeSpares: () => { context.spares.close() },
       reload: (trigger, options) => reloadOrAsk(context, trigger, options),
       called: (caller) => {

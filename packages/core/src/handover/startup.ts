@@ -28,6 +28,8 @@ export interface StartupActions {
   readonly arrivals: Arrivals
   /** Copies of listeners that the boot may have needed are of no use any more. */
   closeSpares(): void
+  /** The requests that the option `warmUp` asks for, while another process serves. */
+  warmUp(): Promise<void>
   stop(): void
 }
 
@@ -158,9 +160,9 @@ export class Startup {
   }
 
   #booted(): void {
-    const { lifecycle, keeper, state } = this.#context
+    const { lifecycle, keeper, state, settings: { warmUp } } = this.#context
     if (lifecycle.state.is !== 'preparing' || this.#isFinishing) return
-    if (keeper || !state.restoring.isEmpty) void this.#finish()
+    if (keeper || warmUp !== '' || !state.restoring.isEmpty) void this.#finish()
     else this.#sayReady()
   }
 
@@ -168,6 +170,7 @@ export class Startup {
     const { registry, state } = this.#context
     this.#isFinishing = true
     const lacks = await state.restoring.finish()
+    if (lacks === undefined) await this.#actions.warmUp()
     if (this.#left) return
     if (lacks !== undefined) {
       this.#lacksState = true

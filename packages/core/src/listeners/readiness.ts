@@ -57,6 +57,11 @@ export class Readiness {
     this.#lastCall = deadlineIn(readyMs - Math.min(5_000, readyMs / 4), this.#context.host.clock)
   }
 
+  /** How long it may still take until this process is ready. */
+  get leftMs(): number {
+    return this.#lastCall ? left(this.#lastCall) : Infinity
+  }
+
   /** A listen() begins. */
   listens(): void {
     this.#listening++

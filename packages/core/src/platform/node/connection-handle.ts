@@ -341,5 +341,7 @@ export function listenToNobody(server: net.Server): void {
 /** As if the listener had accepted this connection. */
 export function acceptAsIf(server: net.Server, fd: number): void {
   const { _handle: listener } = inside(server)
-  listener?.onconnection?.(0, tcpHandle(fd, server))
+  const handle = tcpHandle(fd, server)
+  if (handle) listener?.onconnection?.(0, handle)
+  else server.emit('connection', adoptDescriptor(fd, server))
 }
