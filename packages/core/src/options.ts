@@ -45,8 +45,8 @@ export interface HandoverOptions {
   /** `listening` (the default): ready when the app listens. `manual`: when it calls ready(). Variable: HANDOVER_READY_WHEN. */
   readyWhen?: 'listening' | 'manual' | undefined
   /**
-   * Paths, each with its query, that a successor answers some 2,000 GET requests for before it serves, so that V8 has compiled its code by
-   * then. It takes some seconds, in which the predecessor serves. Default: none. Variable: HANDOVER_WARM_UP, with spaces between paths.
+   * Paths, each with its query, that a successor answers up to 5,000 GET requests for before it serves, so that V8 has compiled its code by
+   * then. It takes up to 5 s, in which the predecessor serves. Default: none. Variable: HANDOVER_WARM_UP, with spaces between paths.
    */
   warmUp?: string | readonly string[] | false | undefined
   /**

@@ -69,7 +69,7 @@ describe('a successor with warmUp', () => {
     expect(Math.abs(first - second)).toBeLessThan(20)
     expect(Object.keys(addresses as object)).toEqual(['127.0.0.1'])
     expect(await asks[kind]!(await warmed.port())).toBe(`${pid} ${warm}`)
-    const [, answered] = /generation 2\) has answered (\d+) of 2000 warm-up requests for \/a, \/b\?c=d in \d+ ms, before it serves/.exec(warmed.program.stderr)!
+    const [, answered] = /generation 2\) has answered (\d+) of 5000 warm-up requests for \/a, \/b\?c=d in \d+ ms, before it serves/.exec(warmed.program.stderr)!
     expect(Number(answered)).toBeGreaterThan(100)
     expect(Math.abs(Number(answered) - warm)).toBeLessThan(20)
     expect(warmed.program.stderr).not.toMatch(/warn|error/i)
@@ -105,7 +105,7 @@ describe('a successor with warmUp', () => {
     const { pid } = await warmed.program.event('warm')
     process.kill(warmed.program.pid, 'SIGKILL')
     await warmed.before()
-    const [, ms] = /has answered 0 of 2000 warm-up requests for .* in (\d+) ms/.exec(warmed.program.stderr)!
+    const [, ms] = /has answered 0 of 5000 warm-up requests for .* in (\d+) ms/.exec(warmed.program.stderr)!
     // Alone it would have gone on for 5 s.
     expect(Number(ms)).toBeLessThan(5_000)
     expect((await get({ port })).body).toMatch(new RegExp(`^${pid} `))
@@ -127,7 +127,7 @@ describe('a successor with warmUp', () => {
     await warmed.port()
     warmed.behave('hang')
     await warmed.reload()
-    expect(warmed.program.stderr).toMatch(/generation 2\) has answered 0 of 2000 warm-up requests/)
+    expect(warmed.program.stderr).toMatch(/generation 2\) has answered 0 of 5000 warm-up requests/)
     const { pid } = await warmed.before()
     expect((await get({ port: await warmed.port() })).body).toMatch(new RegExp(`^${pid} `))
   })
@@ -173,7 +173,7 @@ describe('a successor with warmUp', () => {
   it('keeps nothing of it: no connection, no request in its status', async () => {
     await using app = await KeptApp.start(programPath('unaware.cjs'), { env: { CASE: 'plain', HANDOVER_WARM_UP: '/' } })
     expect(await app.reload('--bake', '0')).toMatchObject({ ok: true })
-    expect(app.stderr).toMatch(/generation 2\) has answered [1-9]\d+ of 2000 warm-up requests for \/ in/)
+    expect(app.stderr).toMatch(/generation 2\) has answered [1-9]\d+ of 5000 warm-up requests for \/ in/)
     await waitFor(async () => Object.keys((await app.servers())[0]?.connections ?? { http: 1 }).length === 0)
     expect((await app.servers())[0]).toMatchObject({ requests: { total: 0, failed: 0 } })
   })

@@ -8,7 +8,7 @@
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import http, { type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import net from 'node:net'
 import type tls from 'node:tls'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -23,14 +23,14 @@ import { speaksHttp2 } from './connection.js'
 import type { ConnectionTracker } from './connection-tracker.js'
 import { requestCounts } from './request-counts.js'
 
-/** With more, V8 has compiled hardly more. They take some 130 ms of CPU where the program itself takes none. */
-const mostRequests = 2_000
+/** With 10,000, V8 has compiled hardly more. They take 0.3 to 0.5 s of CPU where the program itself takes none. */
+const mostRequests = 5_000
 const connectionsAtOnce = 8
-/** Of two in eight connections; the others have one request. */
+/** Of every second connection; the others have one request. */
 const requestsEach = 50
 /** Of one core. */
-const share = 0.08
-const [burstMs, restMs] = [2, 50]
+const share = 0.15
+const [burstMs, restMs] = [4, 40]
 const host = 'localhost'
 const userAgent = 'handover-warm-up'
 const finished = 'http.server.response.finish'
@@ -50,7 +50,7 @@ export interface WarmUp {
 
 /**
  * Sends GET requests for these paths in turn to the server, of HTTP/1 or HTTP/2, with TLS or without. Resolves when they are answered,
- * after `mostMs`, or when `until` resolves. Throws a system error where nothing can listen on the loopback interface.
+ * after `mostMs`, or when `until` resolves. Throws where nothing can listen on the loopback interface, or no connection can be made.
  */
 export async function sendWarmUpRequests(
   server: net.Server, tracker: ConnectionTracker, paths: readonly string[], mostMs: number, until: Promise<unknown>
@@ -80,6 +80,8 @@ class WarmUpRequests {
   #connections = 0
   #asked = 0
   #answered = 0
+  /** Why a connection was not made. */
+  #problem: unknown
   #isOver = false
 
   constructor(server: net.Server, tracker: ConnectionTracker, paths: readonly string[]) {
@@ -99,6 +101,7 @@ class WarmUpRequests {
         while (this.#goesOn) await this.#serveOne()
       }))
       await withDeadline(Promise.race([all, until]), deadlineIn(mostMs))
+      if (this.#isHopeless) throw this.#problem
       return { wanted: mostRequests, answered: this.#answered, ms: performance.now() - begun, failed: this.#failed }
     } finally {
       this.#isOver = true
@@ -112,16 +115,21 @@ class WarmUpRequests {
   }
 
   get #goesOn(): boolean {
-    return !this.#isOver && this.#asked < mostRequests
+    return !this.#isOver && this.#asked < mostRequests && !this.#isHopeless
+  }
+
+  get #isHopeless(): boolean {
+    return this.#answered === 0 && this.#problem !== undefined
   }
 
   async #serveOne(): Promise<void> {
-    const most = this.#connections % 8 < 6 ? 1 : requestsEach
+    const index = this.#connections++
+    const most = index % 2 === 0 ? 1 : requestsEach
     const socket = net.connect((this.#door.address() as net.AddressInfo).port, '127.0.0.1').on('error', () => undefined)
     this.#sockets.add(socket)
     const ended = new Promise<undefined>((resolve) => { socket.once('close', () => { resolve(undefined) }) })
     try {
-      const client = await Promise.race([this.#connect(socket), ended])
+      const client = await Promise.race([this.#connect(socket, index % 4 > 1), ended]).catch((error: unknown) => { this.#problem = error })
       for (let asked = 1; client && asked <= most && this.#goesOn; asked++) {
         const path = this.#paths[this.#asked++ % this.#paths.length]!
         const rest = this.#pace.rest
@@ -146,30 +154,31 @@ class WarmUpRequests {
     this.#failed.set(what, (this.#failed.get(what) ?? 0) + 1)
   }
 
-  async #connect(socket: net.Socket): Promise<Client> {
+  async #connect(socket: net.Socket, isMoved: boolean): Promise<Client> {
     await once(socket, 'connect')
-    const fd = await this.#letIn(socket.localPort)
+    const fd = await this.#letIn(socket.localPort, isMoved)
     const isSecure = isTlsServer(this.#server)
     const stream = isSecure ? await encrypt(socket, speaksHttp2(this.#server) ? 'h2' : 'http/1.1') : socket
     return speaksHttp2(this.#server) ? askHttp2(stream, isSecure) : this.#askHttp1(stream, fd)
   }
 
-  /** Only what comes from this port. Answers its descriptor in the server. */
-  async #letIn(port: number | undefined): Promise<number> {
+  /**
+   * Only what comes from this port. Connections come as they do after the switch: by the listener, or moved. Answers the descriptor in the
+   * server.
+   */
+  async #letIn(port: number | undefined, isMoved: boolean): Promise<number> {
     while (!this.#arrived.has(port)) await once(this.#door, 'connection')
     const socket = this.#arrived.get(port)!
     this.#arrived.delete(port)
     const fd = check(addon().duplicate(fdOf(socket) ?? -1), 'fcntl')
     socket.destroy()
-    // As they come after the switch: by the listener, and from the predecessor.
-    const isMoved = this.#connections++ % 2 === 1 && this.#server instanceof http.Server && !isTlsServer(this.#server)
-    if (isMoved) this.#tracker.receive(fd, JSON.parse(received) as MovedConnection)
+    if (isMoved && this.#tracker.takesAll) this.#tracker.receive(fd, JSON.parse(received) as MovedConnection)
     else acceptAsIf(this.#server, fd)
     return fd
   }
 
   #askHttp1(stream: net.Socket, fd: number): Client {
-    stream.resume().once('close', () => { this.#awaited.delete(fd) })
+    stream.resume()
     return {
       ask: (path, isLast, answered) => {
         this.#awaited.set(fd, answered)
@@ -182,7 +191,12 @@ class WarmUpRequests {
   readonly #finished = (message: unknown): void => {
     const { server, socket, response } = message as
       { readonly server: net.Server; readonly socket: net.Socket; readonly response: ServerResponse }
-    if (server === this.#server) this.#awaited.get(fdOf(socket))?.(response.statusCode)
+    if (server !== this.#server) return
+    const fd = fdOf(socket)
+    const answered = this.#awaited.get(fd)
+    // The next connection may have this descriptor.
+    this.#awaited.delete(fd)
+    answered?.(response.statusCode)
   }
 }
 

@@ -26,7 +26,6 @@ const rounds = 5
 const [windowMs, steadyMs] = [100, 2_000]
 /** From the signal on, and after the first answer of the new process; nginx and HAProxy do not say who answers. */
 const [reloadMs, afterMs, mostMs] = [1_500, 500, 10_000]
-const warmingRequests = 4_000
 const cli = fileURLToPath(new URL('../../../cli/bin/handover.js', import.meta.url))
 const core = JSON.stringify(createRequire(import.meta.url).resolve('@handover/core'))
 
@@ -83,11 +82,14 @@ const express = `require(${expressFile})().get('/', (request, response) => { res
 /** It has booted for long when it listens: what is left is the switch. */
 const bootedBefore = `({ listen: (...where) => { setTimeout(() => ${server}.listen(...where), 1_000) } })`
 
+/** The new process answers requests of its own before it serves. */
+const warmed = { HANDOVER_WARM_UP: '/' }
+
 /** The newest process says its pid. */
-async function startPlain(folder: string): Promise<Contender> {
+async function startPlain(folder: string, more: NodeJS.ProcessEnv = {}): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'plain.cjs')]
   writeFileSync(file, `require(${core}).handover(${server}).listen(${port}, '127.0.0.1', () => { console.log(process.pid) })`)
-  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
+  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '', ...more }
   const child = spawn(process.execPath, [file], { env, stdio: ['ignore', 'pipe', 'ignore'] })
   let pid = 0
   child.stdout.setEncoding('utf8').on('data', (text: string) => { pid = Number(text.trim()) })
@@ -97,39 +99,12 @@ async function startPlain(folder: string): Promise<Contender> {
   return { ...contender, end: async () => { process.kill(pid); await ended } }
 }
 
-async function startKept(folder: string, app = server): Promise<Contender> {
+async function startKept(folder: string, app = server, more: NodeJS.ProcessEnv = {}): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'kept.cjs')]
   writeFileSync(file, `${app}.listen(${port}, '127.0.0.1')`)
-  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '' }
+  const env = { ...process.env, HANDOVER_DIR: folder, HANDOVER_UNDO_WINDOW: '0', NODE_OPTIONS: '', ...more }
   const child = spawn(process.execPath, [cli, 'run', '--name', 'dip', file], { env, stdio: 'ignore' })
   return { ...await started(child, port, () => { child.kill('SIGHUP') }), isReady: () => spareIsReady('dip', env) }
-}
-
-/** Some thousand requests on one connection, with pauses: the clients that count notice little of it. */
-function askSlowly(socket: net.Socket): void {
-  let asked = 0
-  const ask = (): void => {
-    if (asked++ === warmingRequests) socket.end()
-    else socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
-  }
-  socket.on('error', () => undefined).on('data', () => {
-    if (asked % 50 === 0) setTimeout(ask, 40)
-    else ask()
-  })
-  ask()
-}
-
-/** Before it listens it serves a connection that it has made itself: it has booted, and V8 has compiled what it needs. */
-async function startWarm(folder: string): Promise<Contender> {
-  const asking = net.createServer(askSlowly).listen(0, '127.0.0.1')
-  await once(asking, 'listening')
-  const { port } = asking.address() as net.AddressInfo
-  const contender = await startKept(folder, `({ listen: (...where) => {
-    const server = ${server}
-    const socket = require('net').connect(${port}, '127.0.0.1', () => { server.emit('connection', socket) })
-    socket.on('close', () => { server.listen(...where) })
-  } })`)
-  return { ...contender, end: async () => { await contender.end(); asking.close() } }
 }
 
 async function startCluster(folder: string, app = server): Promise<Contender> {
@@ -206,11 +181,13 @@ interface Candidate {
 
 const contenders: Readonly<Record<string, Candidate>> = {
   'handover, plain': { start: startPlain, forAll: true },
+  'handover, plain, warmUp': { start: async (folder) => await startPlain(folder, warmed), forAll: true },
   'handover run': { start: startKept, forAll: true },
   'handover run, booted before': { start: async (folder) => await startKept(folder, bootedBefore) },
-  'handover run, warm before': { start: startWarm },
+  'handover run, warmUp': { start: async (folder) => await startKept(folder, server, warmed), forAll: true },
   'node:cluster': { start: startCluster },
   'handover run, Express': { start: async (folder) => await startKept(folder, express) },
+  'handover run, Express, warmUp': { start: async (folder) => await startKept(folder, express, warmed) },
   'node:cluster, Express': { start: async (folder) => await startCluster(folder, express) },
   'nginx': { start: startNginx, needs: 'nginx', isSilent: true },
   'haproxy': { start: startHaproxy, needs: 'haproxy', isSilent: true },
