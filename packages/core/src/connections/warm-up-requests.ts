@@ -37,6 +37,11 @@ const finished = 'http.server.response.finish'
 /** As it comes in a message. */
 const received = JSON.stringify({ kind: 'http', listener: '', ageMs: 1, requests: 1, idleMs: 0, keepMs: 5_000 })
 
+/** As if the predecessor had moved this connection. */
+export function receiveAsIf(tracker: ConnectionTracker, fd: number): void {
+  tracker.receive(fd, JSON.parse(received) as MovedConnection)
+}
+
 export interface WarmUp {
   /** How many requests there are. */
   readonly wanted: number
@@ -172,7 +177,7 @@ class WarmUpRequests {
     this.#arrived.delete(port)
     const fd = check(addon().duplicate(fdOf(socket) ?? -1), 'fcntl')
     socket.destroy()
-    if (isMoved && this.#tracker.takesAll) this.#tracker.receive(fd, JSON.parse(received) as MovedConnection)
+    if (isMoved && this.#tracker.takesAll) receiveAsIf(this.#tracker, fd)
     else acceptAsIf(this.#server, fd)
     return fd
   }

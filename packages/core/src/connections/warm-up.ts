@@ -22,9 +22,10 @@ import { fdOf } from '../platform/node/descriptor-of.js'
 import { quietHandle } from '../platform/node/listen-handle.js'
 import { cannotMove, missing } from '../platform/node/support-check.js'
 import { openChannel } from '../protocol/channel.js'
-import { handoverMessages, type MovedConnection } from '../protocol/handover-messages.js'
+import { handoverMessages } from '../protocol/handover-messages.js'
 import { ConnectionTracker } from './connection-tracker.js'
 import { requestCounts } from './request-counts.js'
+import { receiveAsIf } from './warm-up-requests.js'
 
 /** 22,000 requests on 3,700 connections, some 1 s of CPU. `shortLived`: connections of one request, in the last round and before. */
 const [rounds, connectionsAtOnce, requestsEach] = [9, 8, 200]
@@ -241,9 +242,7 @@ function connect(serve: (fd: number) => void): number {
 }
 
 const acceptBy = (server: http.Server) => (fd: number): void => { acceptAsIf(server, fd) }
-/** As it comes in a message. */
-const received = JSON.stringify({ kind: 'http', listener: '', ageMs: 1, requests: 1, idleMs: 0, keepMs: 5_000 })
-const receiveBy = (tracker: ConnectionTracker) => (fd: number): void => { tracker.receive(fd, JSON.parse(received) as MovedConnection) }
+const receiveBy = (tracker: ConnectionTracker) => (fd: number): void => { receiveAsIf(tracker, fd) }
 
 /** A socket that is not HTTP's, as those of the lines between processes are. */
 function answerPlainly(fd: number): void {

@@ -1,11 +1,9 @@
 /** The requests that the option `warmUp` asks for, before this process is ready. Whatever they meet, the reload goes on. */
 
-import http from 'node:http'
 import net from 'node:net'
-import { speaksHttp2 } from '../connections/connection.js'
 import { sendWarmUpRequests } from '../connections/warm-up-requests.js'
 import { textOf } from '../errors.js'
-import { isHttpsServer } from '../platform/on-demand.js'
+import { spoken } from '../keeper-link/cover-listeners.js'
 import { processFirst } from '../protocol/report.js'
 import type { GenerationContext } from './generation-context.js'
 
@@ -17,9 +15,10 @@ export async function warmUp(context: GenerationContext): Promise<void> {
   const { olderEnds } = startup
   if (settings.warmUp === '' || startup.nobodyServes || !olderEnds) return
   const paths = settings.warmUp.split(' ')
-  const server = registry.listeners.map(({ owner }) => owner).find(speaksHttp)
-  const tracker = server && servers.connectionsOf(server)
-  if (!tracker) {
+  const first = spoken(registry).find(({ protocol }) => protocol !== 'other')
+  const server = first && registry.named(first.listener)?.owner
+  const tracker = server instanceof net.Server ? servers.connectionsOf(server) : undefined
+  if (!(server instanceof net.Server) || !tracker) {
     log('warn', `the requests of warmUp have nowhere to go: no listener speaks HTTP. ${processFirst(self)} goes on without.`)
     return
   }
@@ -33,6 +32,3 @@ export async function warmUp(context: GenerationContext): Promise<void> {
     log('warn', `the requests of warmUp cannot be sent: ${textOf(error)}. ${processFirst(self)} goes on without.`)
   }
 }
-
-const speaksHttp = (owner: object): owner is net.Server =>
-  owner instanceof net.Server && (owner instanceof http.Server || isHttpsServer(owner) || speaksHttp2(owner))
