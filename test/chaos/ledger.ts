@@ -5,7 +5,8 @@
 
 import { readFileSync } from 'node:fs'
 import { nowMs } from '@handover/load'
-import { descriptorsOf, waitFor } from '../helpers/program.js'
+import { waitFor } from '../helpers/program.js'
+import { tcpSockets, tcpSocketsOf } from '../helpers/tcp-sockets.js'
 
 /** On the clock of nowMs(). */
 interface Outage {
@@ -111,21 +112,12 @@ export function resume(pid: number): void {
   } catch { /* it has ended */ }
 }
 
-/** The rows of TCP in this network namespace whose local end is `port`. proc_pid_net(5) */
-function rowsOf(pid: number | 'self', port: number): { state: string; remote: number; inode: string }[] {
-  const portOf = (address = ''): number => parseInt(address.slice(address.indexOf(':') + 1), 16)
-  const rows = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
-  return rows.filter(([, local]) => portOf(local) === port)
-    .map(([, , remote, state = '', , , , , , inode = '']) => ({ state, remote: portOf(remote), inode }))
-}
-
 /** How many of these clients' connections are open on the server's side. */
 function established(port: number, clients: ReadonlySet<number>): number {
-  return rowsOf('self', port).filter(({ state, remote }) => state === '01' && clients.has(remote)).length
+  return tcpSockets().filter((socket) => socket.port === port && socket.state === 'established' && clients.has(socket.remotePort)).length
 }
 
-/** The ports of the clients whose connections to `port` this process has. proc_pid_net(5) */
+/** The ports of the clients whose connections to `port` this process has. */
 function clientsOf(pid: number, port: number): Set<number> {
-  const inodes = new Set([...descriptorsOf(pid).values()].map((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1]).filter((inode) => inode !== undefined))
-  return new Set(rowsOf(pid, port).filter(({ inode }) => inodes.has(inode)).map(({ remote }) => remote))
+  return new Set(tcpSocketsOf(pid).filter((socket) => socket.port === port).map(({ remotePort }) => remotePort))
 }

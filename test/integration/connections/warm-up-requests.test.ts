@@ -1,6 +1,6 @@
 /** The option warmUp: a successor answers requests of its own before it serves, and nobody notices but its program. */
 
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -8,6 +8,7 @@ import { describe, expect, it } from 'vitest'
 import { get, getHttp2, getSecure } from '../../helpers/ask.js'
 import { KeptApp } from '../../helpers/kept-app.js'
 import { Program, programPath, waitFor, type ProgramEvent } from '../../helpers/program.js'
+import { listeningPorts } from '../../helpers/tcp-sockets.js'
 
 class Warmed implements AsyncDisposable {
   readonly folder = mkdtempSync(path.join(tmpdir(), 'handover-warm-'))
@@ -42,13 +43,6 @@ class Warmed implements AsyncDisposable {
     await this.program[Symbol.asyncDispose]()
     rmSync(this.folder, { recursive: true })
   }
-}
-
-/** Of TCP over IPv4, bound by this process. */
-function listeningPorts(pid: number): number[] {
-  const inodes = readdirSync(`/proc/${pid}/fd`).map((fd) => /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1])
-  const lines = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1).map((line) => line.trim().split(/\s+/))
-  return lines.filter(([, , , state, , , , , , inode]) => state === '0A' && inodes.includes(inode)).map(([, local]) => parseInt(local!.split(':')[1]!, 16))
 }
 
 const asks: Readonly<Record<string, (port: number) => Promise<string>>> = {

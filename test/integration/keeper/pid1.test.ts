@@ -11,6 +11,7 @@ import { get } from '../../helpers/ask.js'
 import { childrenOf, nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, exists, programPath, waitFor } from '../../helpers/program.js'
 import { Keeping, namespace, type KeepingOptions } from '../../helpers/keeping.js'
+import { listeningPorts } from '../../helpers/tcp-sockets.js'
 
 const refused = process.platform !== 'linux' ? 'no Linux' : (spawnSync('unshare', [...namespace, 'true'], { encoding: 'utf8' }).stderr ?? 'no unshare')
 
@@ -104,7 +105,7 @@ describe('the keeper as PID 1', () => {
     expect(workers().size).toBe(2)
     // The keeper answers, and has no listener of an inspector.
     expect((await app.status())?.keeper?.pid).toBe(1)
-    expect(tcpListenersOf(keeper)).toEqual(tcpListenersOf(keeper).filter((port) => port === app.target.port))
+    expect(listeningPorts(keeper)).toEqual(listeningPorts(keeper).filter((port) => port === app.target.port))
   })
 
   it('gives its own standard streams to the workers, also after a reload', async () => {
@@ -163,10 +164,3 @@ describe('the keeper as PID 1', () => {
     expect(before).toHaveLength(1)
   })
 })
-
-/** The ports on which a process listens. */
-function tcpListenersOf(pid: number): number[] {
-  const rows = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
-  const inodes = new Set([...descriptorsOf(pid).values()].map((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1]))
-  return rows.filter((row) => row[3] === '0A' && inodes.has(row[9])).map((row) => parseInt(row[1]!.split(':')[1]!, 16))
-}

@@ -3,13 +3,14 @@
  * run side by side: a spare starts when its keeper has been quiet for seconds.
  */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { SpareStatus } from '@handover/core/internal'
 import { describe, expect, test } from 'vitest'
 import { Keeping, serving, type KeepingOptions } from '../../helpers/keeping.js'
-import { descriptorsOf, exists, programPath, waitFor } from '../../helpers/program.js'
+import { exists, programPath, waitFor } from '../../helpers/program.js'
+import { listeningPorts } from '../../helpers/tcp-sockets.js'
 
 const startWithSpare = async (options: KeepingOptions): Promise<Keeping> =>
   await Keeping.start({ ...options, words: ['--spare', 'on', ...(options.words ?? [])] })
@@ -24,12 +25,6 @@ async function waiting(app: Keeping, before?: number): Promise<number> {
     return found.ready && found.pid !== before
   })
   return found!.pid!
-}
-
-/** Listening TCP sockets that the process has open. */
-function listenersOf(pid: number): string[] {
-  const listening = readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/)).filter((words) => words[3] === '0A').map((words) => words[9])
-  return [...descriptorsOf(pid).values()].filter((name) => listening.includes(/^socket:\[(\d+)\]$/.exec(name)?.[1]))
 }
 
 const seenBy = async (app: Keeping, pid: number): Promise<unknown> => await app.program.until(() => {
@@ -83,8 +78,8 @@ describe.concurrent('a spare', () => {
   test('is the next worker of a reload and of a crash, for whichever slot, and no worker before that', async () => {
     await using app = await startWithSpare({ workers: 2 })
     const first = await waiting(app)
-    expect(listenersOf(first)).toEqual([])
-    expect(listenersOf(app.program.pid)).not.toEqual([])
+    expect(listeningPorts(first)).toEqual([])
+    expect(listeningPorts(app.program.pid)).not.toEqual([])
     expect((await app.status())!.processes).toHaveLength(2)
     const load = app.load()
     const { switched } = await app.reload('--bake', '0')

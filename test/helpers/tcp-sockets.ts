@@ -1,0 +1,34 @@
+/** The TCP sockets of IPv4 that the kernel knows of: proc_pid_net(5). */
+
+import { readFileSync } from 'node:fs'
+import { descriptorsOf } from './program.js'
+
+export interface TcpSocket {
+  readonly state: 'listening' | 'established' | 'other'
+  readonly port: number
+  /** 0 where it listens. */
+  readonly remotePort: number
+  readonly inode: string
+}
+
+const states: Readonly<Record<string, TcpSocket['state']>> = { '01': 'established', '0A': 'listening' }
+const portOf = (address = ''): number => parseInt(address.slice(address.indexOf(':') + 1), 16)
+
+/** All in the network namespace of this process. */
+export function tcpSockets(pid: number | 'self' = 'self'): TcpSocket[] {
+  const rows = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
+  return rows.map(([, local, remote, state = '', , , , , , inode = '']) => (
+    { state: states[state] ?? 'other', port: portOf(local), remotePort: portOf(remote), inode }
+  ))
+}
+
+/** Those that this process has open. */
+export function tcpSocketsOf(pid: number): TcpSocket[] {
+  const open = new Set(descriptorsOf(pid).values())
+  return tcpSockets(pid).filter(({ inode }) => open.has(`socket:[${inode}]`))
+}
+
+/** The ports on which this process listens. */
+export function listeningPorts(pid: number): number[] {
+  return tcpSocketsOf(pid).filter(({ state }) => state === 'listening').map(({ port }) => port)
+}
