@@ -2,6 +2,7 @@
 //   throw, exit:3, exit:0, hang, never-listens (prints `booting`), reject, write:some text to stderr then exit 1
 //   kill-at:STATE       kills itself with SIGKILL when this process enters STATE (preparing, ready, serving, offering, committing, draining)
 //   exit-at:STATE       the same with process.exit(7)
+//   busy-at:STATE       is busy for half a second when it has said that it entered STATE
 //   syntax-error        imports a file that does not parse
 //   listen-fails        binds a port that is in use
 //   silent-then-boot    prints `booting` and takes 1 s to boot
@@ -45,10 +46,11 @@ export async function behave(word, handover) {
     case 'silent-then-boot': print('booting'); await wait(1000); break
     case 'kill-at': handover.events.on('state', ({ to }) => { if (to === argument) process.kill(process.pid, 'SIGKILL') }); break
     case 'exit-at': handover.events.on('state', ({ to }) => { if (to === argument) process.exit(7) }); break
+    case 'busy-at': handover.events.on('state', ({ to }) => { if (to === argument) setImmediate(beBusy, 500) }); break
     case 'usr2':
       process.on('SIGUSR2', () => {
         if (argument === 'exit') process.exit(7)
-        for (const end = Date.now() + 1_000; argument === 'loop' || (argument === 'busy' && Date.now() < end);) { /* blocks the event loop */ }
+        if (argument === 'loop' || argument === 'busy') beBusy(argument === 'loop' ? Infinity : 1_000)
         if (argument === 'throw') throw new Error('this generation throws while it serves')
         print('was busy')
       })
@@ -105,6 +107,11 @@ export async function behave(word, handover) {
     }); break
     default: throw new Error(`no behaviour ${word}`)
   }
+}
+
+/** Blocks the event loop. */
+function beBusy(ms) {
+  for (const end = Date.now() + ms; Date.now() < end;) { /* it has something to compute */ }
 }
 
 function limitFiles(more) {

@@ -62,6 +62,14 @@ it('what an app says of itself writes nothing else to the terminal than text', a
   expect(stdout).toContain(`(process ${program.serving}, version 1\u{fffd}]0;title\u{fffd}\u{fffd}31m) serves in place of`)
 })
 
+it('names the version of a successor that is busy as soon as it serves', async () => {
+  await using place = new Place()
+  const program = await place.start({ env: { HANDOVER_VERSION: '1.2.3' } })
+  place.behave('busy-at:serving')
+  expect(await place.reload('--bake', '0')).toMatchObject({ ok: true, switched: [{ to: { generation: 2 }, version: '1.2.3' }] })
+  expect(program.serving).not.toBe(program.pid)
+})
+
 it('with --wait it ends when the predecessor has ended, with the report of the drain', async () => {
   await using place = new Place()
   const program = await place.start({ options: { undoWindow: 100, linger: 200, move: false } })

@@ -2,6 +2,7 @@
 
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   findPlaces, HandoverError, isAlive, listenerPid, statOf, whyDeaf, wordsOf, type Peer, type ProcessStatus
 } from '@handover/core/internal'
@@ -10,6 +11,9 @@ import { removeSocket } from '../control/left-sockets.js'
 import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
 import { group, type ControlSocketAnswer, type App, type DeafKeeper } from './group-apps.js'
+
+/** How long a successor is awaited that has no control socket yet. */
+const [askableMs, lookMs] = [1_000, 20]
 
 export interface FoundApps {
   /** The directories that were searched, for a message. */
@@ -60,10 +64,15 @@ export async function findApps(): Promise<FoundApps> {
   return { looked: found.looked, apps, silent, left: left.sort() }
 }
 
-/** What these processes say of themselves now; undefined where one is gone or silent. */
+/** What these processes say of themselves now; undefined where one is gone or silent. A successor can be asked just after it serves. */
 export async function statusesOf(peers: readonly Peer[]): Promise<(ProcessStatus | undefined)[]> {
-  const processes = (await findApps()).apps.flatMap((app) => app.processes)
-  return peers.map((peer) => processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation))
+  const until = performance.now() + askableMs
+  for (;;) {
+    const processes = (await findApps()).apps.flatMap((app) => app.processes)
+    const found = peers.map((peer) => processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation))
+    if (!found.includes(undefined) || performance.now() > until) return found
+    await sleep(lookMs)
+  }
 }
 
 function silenceOf(file: string): Silence {
