@@ -1,7 +1,7 @@
 /**
  * What clients notice of a reload: the requests that are answered in the worst 100 ms from the signal on, as a share of the middle 100 ms
  * before it; with clients of several kinds (dip-clients.ts). Handover without a keeper and under one, node:cluster with a
- * rolling restart, nginx and HAProxy where they are installed, and a server beside which a Node boots, in turns.
+ * rolling restart, nginx and HAProxy where they are installed, a server beside which a Node boots, and one where nothing happens, in turns.
  *
  * The clients are in this process, and take a part of the same cores: read the rows beside each other. nginx and HAProxy answer by
  * themselves, and their new processes have no program to load.
@@ -123,12 +123,12 @@ async function startCluster(folder: string, app = server): Promise<Contender> {
   return await started(child, port, () => { child.kill('SIGHUP') })
 }
 
-/** Nothing is reloaded: another Node boots, and ends. What any reload costs that boots a Node when it is asked for. */
-async function startAlone(folder: string): Promise<Contender> {
+/** Nothing is reloaded: `happens` is done instead. */
+async function startAlone(folder: string, happens: () => void = () => undefined): Promise<Contender> {
   const [port, file] = [await freePort(), path.join(folder, 'alone.cjs')]
   writeFileSync(file, `${server}.listen(${port}, '127.0.0.1')`)
   const child = spawn(process.execPath, [file], { stdio: 'ignore' })
-  return await started(child, port, () => { spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' }) })
+  return await started(child, port, happens)
 }
 
 async function startNginx(folder: string): Promise<Contender> {
@@ -163,6 +163,9 @@ ${more}`)
   return await started(child, port, () => { child.kill('SIGUSR2') })
 }
 
+/** What any reload costs that boots a Node when it is asked for. */
+const bootNode = (): void => { spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' }) }
+
 /** As it is in front of a Node server, which is not reloaded. */
 async function startProxy(folder: string): Promise<Contender> {
   const behind = await startAlone(folder)
@@ -192,7 +195,8 @@ const contenders: Readonly<Record<string, Candidate>> = {
   'nginx': { start: startNginx, needs: 'nginx', isSilent: true },
   'haproxy': { start: startHaproxy, needs: 'haproxy', isSilent: true },
   'haproxy, in front of Node': { start: startProxy, needs: 'haproxy', isSilent: true, forAll: true },
-  'no reload, a Node boots': { start: startAlone, isSilent: true }
+  'no reload, a Node boots': { start: async (folder) => await startAlone(folder, bootNode), isSilent: true },
+  'no reload': { start: startAlone, isSilent: true, forAll: true }
 }
 
 export async function benchDip(): Promise<void> {
