@@ -12,8 +12,7 @@ import { ending, isOwn, nameOf, pidOf } from '../control/socket-names.js'
 import { Failure } from '../failure.js'
 import { group, type ControlSocketAnswer, type App, type DeafKeeper } from './group-apps.js'
 
-/** How long a successor is awaited that has no control socket yet. */
-const [askableMs, lookMs] = [1_000, 20]
+const [tellsWithinMs, lookMs] = [1_000, 50]
 
 export interface FoundApps {
   /** The directories that were searched, for a message. */
@@ -64,13 +63,18 @@ export async function findApps(): Promise<FoundApps> {
   return { looked: found.looked, apps, silent, left: left.sort() }
 }
 
-/** What these processes say of themselves now; undefined where one is gone or silent. A successor can be asked just after it serves. */
-export async function statusesOf(peers: readonly Peer[]): Promise<(ProcessStatus | undefined)[]> {
-  const until = performance.now() + askableMs
+/**
+ * What these processes say of themselves; undefined where one is gone or silent. Asks again until all of it suffices, for up to a second: a
+ * successor can be asked only just after it serves.
+ */
+export async function statusesOf(
+  peers: readonly Peer[], suffices: (status: ProcessStatus) => boolean = () => true
+): Promise<(ProcessStatus | undefined)[]> {
+  const until = performance.now() + tellsWithinMs
   for (;;) {
     const processes = (await findApps()).apps.flatMap((app) => app.processes)
     const found = peers.map((peer) => processes.find(({ pid, generation }) => pid === peer.pid && generation === peer.generation))
-    if (!found.includes(undefined) || performance.now() > until) return found
+    if (found.every((status) => status && suffices(status)) || performance.now() > until) return found
     await sleep(lookMs)
   }
 }

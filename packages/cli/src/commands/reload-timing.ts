@@ -1,12 +1,8 @@
 /** Where the time of a reload went, phase by phase, for `handover reload --timing`: each new process tells when it reached each step. */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ProcessStatus, ReloadOutcome } from '@handover/core/internal'
 import { statusesOf } from '../client/find-apps.js'
 
-/** So long a first request is awaited. */
-const answerMs = 1_000
-const lookMs = 50
 /** More columns would not fit into a terminal. */
 const mostShown = 8
 
@@ -29,19 +25,13 @@ const phases = {
 }
 type Phase = keyof typeof phases
 
-/** Of each process that serves now. One that is gone, or does not answer, is left out. */
+/** Of each process that serves now, when it has answered a first request. One that is gone, or does not answer, is left out. */
 export async function timingOf({ at, switched }: ReloadOutcome): Promise<Timing[]> {
-  const until = performance.now() + answerMs
-  for (;;) {
-    const statuses = await statusesOf(switched.map(({ to }) => to))
-    const found = switched.flatMap(({ slot, to }, index) => {
-      const start = statuses[index]?.start
-      return start ? [{ slot, pid: to.pid, phases: phasesOf(start, at) }] : []
-    })
-    const isWhole = found.length === switched.length && found.every((each) => each.phases.answer !== null)
-    if (isWhole || performance.now() > until) return found
-    await sleep(lookMs)
-  }
+  const statuses = await statusesOf(switched.map(({ to }) => to), ({ start }) => start?.answered !== undefined)
+  return switched.flatMap(({ slot, to }, index) => {
+    const start = statuses[index]?.start
+    return start ? [{ slot, pid: to.pid, phases: phasesOf(start, at) }] : []
+  })
 }
 
 /** Pure. `at`: when the reload began. What a process did before that, as a spare one, is no part of it. */
