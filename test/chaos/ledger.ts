@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs'
 import { nowMs } from '@handover/load'
 import { waitFor } from '../helpers/program.js'
-import { tcpSockets, tcpSocketsOf } from '../helpers/tcp-sockets.js'
+import { tcpSockets, tcpSocketsOf } from '../helpers/net-tables.js'
 
 /** On the clock of nowMs(). */
 interface Outage {

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { startLoad, type Load, type LoadOptions, type LoadResult, type Target } from '@handover/load'
 import { expect } from 'vitest'
+import { netTable } from './net-tables.js'
 import { Program, descriptorsOf, programPath, waitFor, type ProgramEvent } from './program.js'
 import { ProgramGroup } from './program-group.js'
 
@@ -387,12 +388,11 @@ export function kindsOf(pid: number): Record<string, number> {
 /** Inode → kind. proc_pid_net(5). */
 function socketKinds(pid: number): Map<string, string> {
   const kinds = new Map<string, string>()
-  const rows = (name: string): string[][] => readFileSync(`/proc/${pid}/net/${name}`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
-  for (const name of ['tcp', 'tcp6']) {
-    for (const [, local, , state, , , , , , inode] of rows(name)) kinds.set(inode!, state === '0A' ? `${name} listener ${local}` : 'connection')
+  for (const name of ['tcp', 'tcp6'] as const) {
+    for (const [, local, , state, , , , , , inode] of netTable(pid, name)) kinds.set(inode!, state === '0A' ? `${name} listener ${local}` : 'connection')
   }
-  for (const name of ['udp', 'udp6']) for (const [, local, , , , , , , , inode] of rows(name)) kinds.set(inode!, `${name} ${local}`)
-  for (const [, , , flags, , , inode, file] of rows('unix')) {
+  for (const name of ['udp', 'udp6'] as const) for (const [, local, , , , , , , , inode] of netTable(pid, name)) kinds.set(inode!, `${name} ${local}`)
+  for (const [, , , flags, , , inode, file] of netTable(pid, 'unix')) {
     const listens = (parseInt(flags!, 16) & 0x1_0000) !== 0
     kinds.set(inode!, listens ? `unix listener ${file?.replace(/\.new$|[^/]*$/, '')}` : file === undefined ? 'unix' : 'connection')
   }

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest'
 import { get, getHttp2, getSecure } from '../../helpers/ask.js'
 import { KeptApp } from '../../helpers/kept-app.js'
 import { Program, programPath, waitFor, type ProgramEvent } from '../../helpers/program.js'
-import { listeningPorts } from '../../helpers/tcp-sockets.js'
+import { listeningPorts } from '../../helpers/net-tables.js'
 
 class Warmed implements AsyncDisposable {
   readonly folder = mkdtempSync(path.join(tmpdir(), 'handover-warm-'))

@@ -11,7 +11,7 @@ import { get } from '../../helpers/ask.js'
 import { childrenOf, nothingLost } from '../../helpers/invariants.js'
 import { descriptorsOf, exists, programPath, waitFor } from '../../helpers/program.js'
 import { Keeping, namespace, type KeepingOptions } from '../../helpers/keeping.js'
-import { listeningPorts } from '../../helpers/tcp-sockets.js'
+import { listeningPorts } from '../../helpers/net-tables.js'
 
 const refused = process.platform !== 'linux' ? 'no Linux' : (spawnSync('unshare', [...namespace, 'true'], { encoding: 'utf8' }).stderr ?? 'no unshare')
 

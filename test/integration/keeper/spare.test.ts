@@ -10,7 +10,7 @@ import type { SpareStatus } from '@handover/core/internal'
 import { describe, expect, test } from 'vitest'
 import { Keeping, serving, type KeepingOptions } from '../../helpers/keeping.js'
 import { exists, programPath, waitFor } from '../../helpers/program.js'
-import { listeningPorts } from '../../helpers/tcp-sockets.js'
+import { listeningPorts } from '../../helpers/net-tables.js'
 
 const startWithSpare = async (options: KeepingOptions): Promise<Keeping> =>
   await Keeping.start({ ...options, words: ['--spare', 'on', ...(options.words ?? [])] })

@@ -1,4 +1,4 @@
-/** The TCP sockets of IPv4 that the kernel knows of: proc_pid_net(5). */
+/** The kernel's tables of sockets, proc_pid_net(5). */
 
 import { readFileSync } from 'node:fs'
 import { descriptorsOf } from './program.js'
@@ -14,10 +14,13 @@ export interface TcpSocket {
 const states: Readonly<Record<string, TcpSocket['state']>> = { '01': 'established', '0A': 'listening' }
 const portOf = (address = ''): number => parseInt(address.slice(address.indexOf(':') + 1), 16)
 
-/** All in the network namespace of this process. */
+/** The words of each row, of all sockets in the network namespace of this process. */
+export const netTable = (pid: number | 'self', name: 'tcp' | 'tcp6' | 'udp' | 'udp6' | 'unix'): string[][] =>
+  readFileSync(`/proc/${pid}/net/${name}`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
+
+/** Of IPv4. */
 export function tcpSockets(pid: number | 'self' = 'self'): TcpSocket[] {
-  const rows = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1).map((line) => line.trim().split(/\s+/))
-  return rows.map(([, local, remote, state = '', , , , , , inode = '']) => (
+  return netTable(pid, 'tcp').map(([, local, remote, state = '', , , , , , inode = '']) => (
     { state: states[state] ?? 'other', port: portOf(local), remotePort: portOf(remote), inode }
   ))
 }
